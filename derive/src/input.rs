@@ -1,0 +1,180 @@
+//! The type that is derived for, checked.
+
+use crate::fields::{Field, FieldReader};
+use crate::repr;
+use proc_macro2::{Span, TokenStream};
+use syn::{Attribute, Data, DeriveInput, Error, Expr, Fields, GenericParam, Generics, Ident, LitStr, Meta, Path};
+
+/// Which of the two traits is derived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Derive {
+    ShmSafe,
+    ShmData,
+}
+
+impl Derive {
+    pub(crate) fn trait_name(self) -> &'static str {
+        match self {
+            Derive::ShmSafe => "ShmSafe",
+            Derive::ShmData => "ShmData",
+        }
+    }
+}
+
+/// A type whose impl can be made.
+pub(crate) struct Input {
+    pub(crate) derive: Derive,
+    /// The path of `pshared`.
+    pub(crate) krate: Path,
+    pub(crate) name: Ident,
+    pub(crate) generics: Generics,
+    pub(crate) body: Body,
+    /// The lints that the type allows, which the code made of it names its fields' types in spite of, too.
+    pub(crate) allowed: Vec<TokenStream>,
+}
+
+pub(crate) enum Body {
+    Struct(Vec<Field>),
+    Enum { tag: Ident, variants: Vec<Variant> },
+}
+
+pub(crate) struct Variant {
+    pub(crate) name: Ident,
+    pub(crate) discriminant: Option<Expr>,
+    pub(crate) is_unit: bool,
+    pub(crate) fields: Vec<Field>,
+}
+
+impl Input {
+    /// Checks `input`, and collects every mistake in it. `None` where no impl can be made at all.
+    pub(crate) fn new(input: DeriveInput, derive: Derive, errors: &mut Vec<Error>) -> Option<Self> {
+        let name = &input.ident;
+        let trait_name = derive.trait_name();
+        if let Data::Union(union) = &input.data {
+            errors.push(Error::new_spanned(
+                union.union_token,
+                format!(
+                    "`{name}` is a union: nothing tells which of its fields another process has written; use an enum \
+                     with an integer representation, for example `#[repr(u8)]`"
+                ),
+            ));
+            return None;
+        }
+        let lifetimes = errors.len();
+        for parameter in input.generics.lifetimes() {
+            errors.push(Error::new_spanned(
+                parameter,
+                format!(
+                    "`{name}` has a lifetime parameter, so it borrows from one process's memory: `{trait_name}` types \
+                     are `'static`; hold the values themselves"
+                ),
+            ));
+        }
+        let without_lifetimes = errors.len() == lifetimes;
+
+        let tag = repr::check(&input, derive, errors);
+        let krate = krate(&input.attrs).unwrap_or_else(|error| {
+            errors.push(error);
+            syn::parse_quote!(::pshared)
+        });
+        let owner = name.to_string();
+        let mut reader = FieldReader {
+            derive,
+            generics: &input.generics,
+            errors,
+            count: 0,
+            is_hopeless: !without_lifetimes,
+        };
+        let body = match &input.data {
+            Data::Enum(data) => Body::Enum {
+                tag,
+                variants: Vec::from_iter(data.variants.iter().map(|variant| {
+                    let name = unraw(&variant.ident);
+                    Variant {
+                        name: variant.ident.clone(),
+                        discriminant: variant.discriminant.as_ref().map(|(_, value)| value.clone()),
+                        is_unit: matches!(variant.fields, Fields::Unit),
+                        fields: reader.read(&variant.fields, &format!("{name}."), &format!("{owner}::{name}")),
+                    }
+                })),
+            },
+            Data::Struct(data) => Body::Struct(reader.read(&data.fields, "", &owner)),
+            Data::Union(_) => return None,
+        };
+        let is_hopeless = reader.is_hopeless;
+        (!is_hopeless).then(|| Input {
+            derive,
+            krate,
+            name: input.ident,
+            generics: generics(input.generics),
+            body,
+            allowed: allowed(&input.attrs),
+        })
+    }
+}
+
+impl Input {
+    /// The fields of the struct, or of each variant.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = &[Field]> {
+        let (fields, variants): (&[Field], &[Variant]) = match &self.body {
+            Body::Struct(fields) => (fields, &[]),
+            Body::Enum { variants, .. } => (&[], variants),
+        };
+        std::iter::once(fields).chain(variants.iter().map(|variant| variant.fields.as_slice()))
+    }
+
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.bodies().flatten()
+    }
+}
+
+/// `r#type` is called `type`.
+pub(crate) fn unraw(name: &Ident) -> String {
+    name.to_string().trim_start_matches("r#").to_string()
+}
+
+/// The path from `#[pshared(crate = "path")]`, or `::pshared`.
+fn krate(attributes: &[Attribute]) -> syn::Result<Path> {
+    let mut krate = None;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("pshared")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("crate") {
+                return Err(meta.error(
+                    "`#[pshared(...)]` has no such key: the only one is `crate = \"path::of::pshared\"`",
+                ));
+            }
+            let path: LitStr = meta.value()?.parse()?;
+            if krate.replace(path.parse::<Path>()?).is_some() {
+                return Err(meta.error("`crate` is given twice: keep one"));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(krate.unwrap_or_else(|| syn::parse_quote!(::pshared)))
+}
+
+/// The generics of the impl: the type's own, and what the traits ask of every type parameter.
+fn generics(mut generics: Generics) -> Generics {
+    for parameter in generics.params.clone() {
+        if let GenericParam::Type(parameter) = parameter {
+            let name = parameter.ident;
+            generics.make_where_clause().predicates.push(syn::parse_quote!(#name: 'static));
+        }
+    }
+    generics
+}
+
+/// What the type allows its own source, such as `#[allow(deprecated)]`. An `expect` is fulfilled there, so here it allows.
+fn allowed(attributes: &[Attribute]) -> Vec<TokenStream> {
+    let lints = |attribute: &Attribute| match &attribute.meta {
+        Meta::List(list) if list.path.is_ident("allow") || list.path.is_ident("expect") => Some(list.tokens.clone()),
+        _ => None,
+    };
+    attributes.iter().filter_map(lints).collect()
+}
+
+/// A span whose place is the user's and whose code is the derive's: an error points at the user's source, and lints on
+/// the user's style keep silent.
+pub(crate) fn inside(span: Span) -> Span {
+    span.resolved_at(Span::mixed_site())
+}

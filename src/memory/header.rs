@@ -1,0 +1,324 @@
+//! What stands before a value in a file or a memfd: magic, version, the layout in words, and whose ids its locks hold.
+//!
+//! A fixed part, then the layout's text ([`Layout`]'s `Display`), then zeroes up to where the value starts. The text is
+//! the directory of primitives too: a program that does not know `T` finds each with its offset, kind and field path.
+
+use super::placed::Placed;
+use super::{Layout, Map};
+use crate::{Error, sys};
+use std::alloc;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+const MAGIC: [u8; 8] = *b"pshared\0";
+
+/// The version of the format: of this header, and of every primitive that lies behind it.
+const VERSION: u32 = 1;
+
+/// Where values start is a multiple of this, whatever the page size of the machine that made the file.
+const PAGE: usize = 4096;
+
+/// A directory longer than this is no directory: a bound on what opening reads of an unknown file.
+const LONGEST_DIRECTORY: u64 = 16 << 20;
+
+/// The fixed part.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct Header {
+    magic: [u8; 8],
+    version: u32,
+    /// Not 0 while a reset of the locks is under way, or was when its process died.
+    pub(super) dirty: AtomicU32,
+    value_offset: u64,
+    value_length: u64,
+    alignment: u64,
+    /// The elements of a slice, or 1.
+    count: u64,
+    fingerprint: u64,
+    directory_length: u64,
+    boot: [AtomicU64; 2],
+    namespace: AtomicU64,
+    created: u64,
+}
+
+const FIXED: usize = size_of::<Header>();
+static_assertions::const_assert_eq!(FIXED, 96);
+
+/// What a file for a `T` looks like.
+#[derive(Debug)]
+pub(super) struct Plan {
+    value: alloc::Layout,
+    count: usize,
+    directory: String,
+}
+
+impl Plan {
+    /// The plan for a `T` of `count` elements.
+    pub(super) fn of<T: ?Sized + Placed>(count: usize) -> Result<Self, Error> {
+        Ok(Plan {
+            value: fits(T::memory_layout(count))?,
+            count,
+            directory: Layout::of(|layout| T::describe(count, layout)).to_string(),
+        })
+    }
+
+    /// The number of elements.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Where the value starts.
+    pub(super) fn value_offset(&self) -> usize {
+        (FIXED + self.directory.len()).next_multiple_of(PAGE)
+    }
+
+    /// The length of the file, where there is such a length.
+    pub(super) fn length(&self) -> Result<usize, Error> {
+        self.value_offset()
+            .checked_add(self.value.size().max(1))
+            .filter(|length| i64::try_from(*length).is_ok())
+            .ok_or(Error::TooLarge)
+    }
+
+    /// Writes the header of a new file.
+    pub(super) fn write(&self, map: &Map) -> Result<(), Error> {
+        let [boot_0, boot_1] = boot();
+        let created = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        let mut bytes = Vec::with_capacity(FIXED + self.directory.len());
+        bytes.extend(MAGIC);
+        bytes.extend(VERSION.to_ne_bytes());
+        bytes.extend(0_u32.to_ne_bytes());
+        for field in [
+            self.value_offset() as u64,
+            self.value.size() as u64,
+            self.value.align() as u64,
+            self.count as u64,
+            fingerprint(&self.directory),
+            self.directory.len() as u64,
+            boot_0,
+            boot_1,
+            sys::own_namespace().into(),
+            created,
+        ] {
+            bytes.extend(field.to_ne_bytes());
+        }
+        debug_assert_eq!(bytes.len(), FIXED);
+        bytes.extend(self.directory.as_bytes());
+        map.write_at(0, &bytes)
+    }
+}
+
+/// A header that was read from a file and found to be one.
+#[derive(Debug)]
+pub(super) struct Found {
+    count: usize,
+    value_offset: u64,
+    value_length: u64,
+    alignment: u64,
+    directory: String,
+}
+
+impl Found {
+    /// Reads the header of `file`, which is `length` bytes long, and checks all of it that does not depend on `T`.
+    ///
+    /// It is read and not mapped: a file that somebody shortens meanwhile is an error, and no bus error.
+    pub(super) fn read(file: &File, length: u64, path: &Path) -> Result<Self, Error> {
+        let not_ours = |why: String| Error::NotAPlacedValue {
+            path: path.into(),
+            why,
+        };
+        if length < FIXED as u64 {
+            return Err(not_ours(format!(
+                "its {length} bytes are fewer than the {FIXED} of a header"
+            )));
+        }
+        let unreadable = |source| Error::os(format!("read of {}", path.display()), source);
+        let mut fixed = [0_u8; FIXED];
+        file.read_exact_at(&mut fixed, 0).map_err(unreadable)?;
+        if fixed[..8] != MAGIC {
+            return Err(not_ours("it does not start with the magic bytes of one".into()));
+        }
+        let u64_at = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&fixed[at..at + 8]);
+            u64::from_ne_bytes(bytes)
+        };
+        // `version` and `dirty` share these eight bytes.
+        let version = u64_at(8) as u32;
+        if version != VERSION {
+            return Err(Error::OtherVersion {
+                path: path.into(),
+                found: version,
+                expected: VERSION,
+            });
+        }
+        let [value_offset, value_length, alignment, count, sum, directory_length] =
+            [16, 24, 32, 40, 48, 56].map(u64_at);
+        let expected = value_offset.saturating_add(value_length.max(1));
+        if expected != length {
+            return Err(Error::WrongLength {
+                path: path.into(),
+                found: length,
+                expected,
+            });
+        }
+        if directory_length > LONGEST_DIRECTORY || FIXED as u64 + directory_length > value_offset {
+            return Err(not_ours(format!(
+                "a directory of {directory_length} bytes does not fit its header"
+            )));
+        }
+        let mut directory = vec![0; directory_length as usize];
+        file.read_exact_at(&mut directory, FIXED as u64)
+            .map_err(unreadable)?;
+        let directory = String::from_utf8(directory)
+            .ok()
+            .filter(|text| fingerprint(text) == sum)
+            .ok_or_else(|| not_ours("its directory does not have its fingerprint".into()))?;
+        Ok(Found {
+            count: usize::try_from(count).map_err(|_| Error::TooLarge)?,
+            value_offset,
+            value_length,
+            alignment,
+            directory,
+        })
+    }
+
+    /// Checks that the value in the file is a `T`, and gives the plan by which such a file is made.
+    pub(super) fn check<T: ?Sized + Placed>(&self, path: &Path) -> Result<Plan, Error> {
+        let other = |(expected, found)| Error::OtherLayout {
+            path: path.into(),
+            expected,
+            found,
+        };
+        if T::IS_SIZED && self.count != 1 {
+            let found = format!("a slice of {}", self.count);
+            return Err(other(("one value".into(), found)));
+        }
+        let plan = Plan::of::<T>(self.count)?;
+        if self.directory != plan.directory {
+            return Err(other(first_difference(&plan.directory, &self.directory)));
+        }
+        let place = |offset, length, align| format!("{length} bytes at {offset}, aligned to {align}");
+        let ours = place(
+            plan.value_offset() as u64,
+            plan.value.size() as u64,
+            plan.value.align() as u64,
+        );
+        let theirs = place(self.value_offset, self.value_length, self.alignment);
+        if ours != theirs {
+            return Err(other((ours, theirs)));
+        }
+        Ok(plan)
+    }
+}
+
+impl Header {
+    /// The header at the start of a map.
+    ///
+    /// # Safety
+    ///
+    /// The map starts with a header, and is writable.
+    pub(super) unsafe fn of(map: &Map) -> &Header {
+        // SAFETY: the caller's promise; a map's start is page-aligned, and what another process may write is atomic.
+        unsafe { &*map.as_mut_ptr().cast::<Header>() }
+    }
+
+    /// Whether the file was made, or last reset, in the running boot of this machine.
+    pub(super) fn is_of_this_boot(&self) -> bool {
+        self.boot.each_ref().map(|half| half.load(Relaxed)) == boot()
+    }
+
+    /// The PID namespace whose ids the lock words hold, where it is not the caller's.
+    pub(super) fn other_namespace(&self) -> Option<u64> {
+        let namespace = self.namespace.load(Relaxed);
+        (namespace != u64::from(sys::own_namespace())).then_some(namespace)
+    }
+
+    /// Makes the file the running boot's and the caller's namespace's.
+    pub(super) fn stamp(&self) {
+        for (half, value) in self.boot.iter().zip(boot()) {
+            half.store(value, Relaxed);
+        }
+        self.namespace.store(sys::own_namespace().into(), Relaxed);
+    }
+}
+
+/// Whether a value of `layout` can be placed: not where it needs more than a page's alignment.
+pub(super) fn fits(layout: Option<alloc::Layout>) -> Result<alloc::Layout, Error> {
+    match layout {
+        Some(layout) if layout.align() <= PAGE => Ok(layout),
+        Some(layout) => Err(Error::AlignedTooStrictly {
+            asked: layout.align(),
+            page: PAGE,
+        }),
+        None => Err(Error::TooLarge),
+    }
+}
+
+fn boot() -> [u64; 2] {
+    let id = sys::files::boot_id();
+    [id as u64, (id >> 64) as u64]
+}
+
+/// 64-bit FNV-1a.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+/// The first line in which two layouts differ, in words.
+fn first_difference(expected: &str, found: &str) -> (String, String) {
+    let (mut expected, mut found) = (expected.lines(), found.lines());
+    loop {
+        match (expected.next(), found.next()) {
+            (Some(ours), Some(theirs)) if ours == theirs => {}
+            (ours, theirs) => return (in_words(ours), in_words(theirs)),
+        }
+    }
+}
+
+/// A line of a layout in words: `offset size type path`.
+fn in_words(line: Option<&str>) -> String {
+    let Some(line) = line else {
+        return "nothing more".into();
+    };
+    let mut parts = line.splitn(4, ' ');
+    let mut part = || parts.next().unwrap_or("?");
+    let (offset, size, what, path) = (part(), part(), part(), part());
+    let path = match path {
+        "" => "the whole value".into(),
+        path => format!("field `{path}`"),
+    };
+    format!("{path}: {what}, {size} bytes at offset {offset}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_that_differs_is_told_in_words() {
+        let ours = "0 16 aggregate:align=8 \n0 8 u64 a\n8 4 u32 b\n";
+        let theirs = "0 16 aggregate:align=8 \n0 8 u64 a\n8 4 NonZeroU32 b\n";
+        let (expected, found) = first_difference(ours, theirs);
+        assert_eq!(expected, "field `b`: u32, 4 bytes at offset 8");
+        assert_eq!(found, "field `b`: NonZeroU32, 4 bytes at offset 8");
+    }
+
+    #[test]
+    fn a_layout_that_ends_early_differs_there() {
+        let (expected, found) = first_difference("0 8 u64 \n8 8 u64 b\n", "0 8 u64 \n");
+        assert_eq!(expected, "field `b`: u64, 8 bytes at offset 8");
+        assert_eq!(found, "nothing more");
+    }
+
+    #[test]
+    fn the_fingerprint_is_fnv_1a() {
+        assert_eq!(fingerprint(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fingerprint("foobar"), 0x8594_4171_f739_67e8);
+    }
+}

@@ -1,0 +1,16 @@
+//! Where a value lives: maps, what may be placed in them, and the files that strangers open.
+
+mod builtin;
+mod header;
+mod layout;
+mod map;
+mod placed;
+mod publish;
+mod shared;
+mod shm_safe;
+
+pub use layout::Layout;
+pub use map::{Advice, Map, MapOptions};
+pub use placed::Placed;
+pub use shared::Shared;
+pub use shm_safe::{Kind, Primitive, ShmData, ShmSafe, Walk};

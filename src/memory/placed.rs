@@ -1,0 +1,80 @@
+//! What [`Shared`](super::Shared) can hold: one `T`, or a slice whose length is known at run time.
+
+use super::{Layout, ShmSafe, Walk};
+use std::alloc;
+use std::ptr::{self, NonNull};
+
+/// A `T: ShmSafe`, or a `[T]` of them. Sealed: there is nothing else to place.
+pub trait Placed: sealed::Sealed + Sync + 'static {}
+
+impl<T: ShmSafe> Placed for T {}
+impl<T: ShmSafe> Placed for [T] {}
+
+pub(crate) mod sealed {
+    use super::*;
+
+    pub trait Sealed {
+        /// Whether zero bytes are a value in its start state.
+        const ZERO_IS_VALID: bool;
+        /// Whether the number of elements is the type's own, 1.
+        const IS_SIZED: bool;
+
+        /// The layout of `count` elements, or `None` where they are too many for an address space.
+        fn memory_layout(count: usize) -> Option<alloc::Layout>;
+
+        /// The layout in words.
+        fn describe(count: usize, layout: &mut Layout);
+
+        /// The value of `count` elements at `start`.
+        fn at(start: NonNull<u8>, count: usize) -> NonNull<Self>;
+
+        /// Visits every primitive inside.
+        fn walk_all(&self, walk: &mut Walk<'_>);
+    }
+
+    impl<T: ShmSafe> Sealed for T {
+        const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
+        const IS_SIZED: bool = true;
+
+        fn memory_layout(_: usize) -> Option<alloc::Layout> {
+            Some(alloc::Layout::new::<T>())
+        }
+
+        fn describe(_: usize, layout: &mut Layout) {
+            T::describe(layout);
+        }
+
+        fn at(start: NonNull<u8>, _: usize) -> NonNull<Self> {
+            start.cast()
+        }
+
+        fn walk_all(&self, walk: &mut Walk<'_>) {
+            if T::HAS_PRIMITIVES {
+                self.walk(walk);
+            }
+        }
+    }
+
+    impl<T: ShmSafe> Sealed for [T] {
+        const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
+        const IS_SIZED: bool = false;
+
+        fn memory_layout(count: usize) -> Option<alloc::Layout> {
+            alloc::Layout::array::<T>(count).ok()
+        }
+
+        fn describe(count: usize, layout: &mut Layout) {
+            layout.array(count, size_of::<T>(), T::describe);
+        }
+
+        fn at(start: NonNull<u8>, count: usize) -> NonNull<Self> {
+            let start = ptr::slice_from_raw_parts_mut(start.as_ptr().cast::<T>(), count);
+            // A slice's address is its start's, which is not null.
+            NonNull::new(start).unwrap_or_else(|| unreachable!("made from a NonNull"))
+        }
+
+        fn walk_all(&self, walk: &mut Walk<'_>) {
+            walk.elements(self);
+        }
+    }
+}

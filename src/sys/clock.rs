@@ -1,0 +1,114 @@
+//! The monotonic clock: deadlines, and how long a sleeper naps between two looks.
+
+use std::time::Duration;
+
+/// A moment of `CLOCK_MONOTONIC`, as time since the clock's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deadline(Duration);
+
+impl Deadline {
+    /// The moment `timeout` from now. One that the clock cannot express is the far future.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        // A kernel timespec holds i64 seconds; the bound also keeps every later sum from overflowing.
+        const FAR: Duration = Duration::from_secs(i64::MAX as u64 / 4);
+        Deadline(now(libc::CLOCK_MONOTONIC).saturating_add(timeout).min(FAR))
+    }
+
+    pub(crate) fn has_passed(self) -> bool {
+        now(libc::CLOCK_MONOTONIC) >= self.0
+    }
+
+    /// The time until then, as a deadline of a clock that starts now: what a relative timeout is made from.
+    pub(crate) fn left(self) -> Self {
+        Deadline(self.0.saturating_sub(now(libc::CLOCK_MONOTONIC)))
+    }
+
+    pub(crate) fn timespec(self) -> libc::timespec {
+        libc::timespec {
+            tv_sec: self.0.as_secs() as libc::time_t,
+            tv_nsec: self.0.subsec_nanos().into(),
+        }
+    }
+}
+
+/// The safety net's rhythm: no sleep is longer than a second without a look, and the first ones are shorter, so that what
+/// the kernel left unmarked is found soon.
+#[derive(Debug)]
+pub(crate) struct Nap(Duration);
+
+impl Nap {
+    const FIRST: Duration = Duration::from_millis(62);
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    pub(crate) fn first() -> Self {
+        Nap(Self::FIRST)
+    }
+
+    /// When the sleeper looks next: after this nap, or at its own deadline where that is earlier. The next nap is
+    /// twice as long.
+    pub(crate) fn end(&mut self, deadline: Option<Deadline>) -> Deadline {
+        let end = Deadline::after(self.0);
+        self.0 = (self.0 * 2).min(Self::LONGEST);
+        deadline.map_or(end, |deadline| deadline.min(end))
+    }
+}
+
+/// Milliseconds of a clock that costs next to nothing to read and moves every few milliseconds.
+pub(crate) fn coarse_milliseconds() -> u64 {
+    now(libc::CLOCK_MONOTONIC_COARSE).as_millis() as u64
+}
+
+fn now(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a timespec that may be written, as clock_gettime(2) asks.
+    let answer = unsafe { libc::clock_gettime(clock, &mut time) };
+    assert_eq!(answer, 0, "clock_gettime({clock}): {}", std::io::Error::last_os_error());
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_beyond_the_clock_is_the_far_future_and_a_valid_timespec() {
+        let deadline = Deadline::after(Duration::MAX);
+        assert!(!deadline.has_passed());
+        let time = deadline.timespec();
+        assert!(time.tv_sec > 0 && (0..1_000_000_000).contains(&time.tv_nsec));
+    }
+
+    #[test]
+    fn a_timeout_keeps_its_nanoseconds() {
+        let at = Deadline(Duration::new(7, 123_456_789)).timespec();
+        assert_eq!((at.tv_sec, at.tv_nsec), (7, 123_456_789));
+    }
+
+    #[test]
+    fn naps_double_up_to_one_second() {
+        let mut nap = Nap::first();
+        let mut lengths = vec![nap.0];
+        for _ in 0..6 {
+            nap.end(None);
+            lengths.push(nap.0);
+        }
+        assert_eq!(lengths.map_millis(), [62, 124, 248, 496, 992, 1000, 1000]);
+    }
+
+    #[test]
+    fn a_nap_ends_at_the_sleepers_own_deadline_where_that_is_earlier() {
+        let soon = Deadline::after(Duration::ZERO);
+        assert_eq!(Nap::first().end(Some(soon)), soon);
+        let late = Deadline::after(Duration::from_secs(3600));
+        assert!(Nap::first().end(Some(late)) < late);
+    }
+
+    trait Millis {
+        fn map_millis(self) -> Vec<u128>;
+    }
+    impl Millis for Vec<Duration> {
+        fn map_millis(self) -> Vec<u128> {
+            self.into_iter().map(|nap| nap.as_millis()).collect()
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What a spinning waiter asks of the processor.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Tells the processor that this is a spin loop.
+#[inline]
+pub(crate) fn pause() {
+    core::hint::spin_loop();
+}
+
+/// Whether whoever holds a lock can run while this thread spins: not on one CPU.
+///
+/// Asked once a process: the CPUs that the thread which asks first may run on.
+#[inline]
+pub(crate) fn spinning_pays() -> bool {
+    static CPUS: AtomicU32 = AtomicU32::new(0);
+    let mut cpus = CPUS.load(Relaxed);
+    if cpus == 0 {
+        cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        CPUS.store(cpus, Relaxed);
+    }
+    cpus > 1
+}

@@ -1,0 +1,307 @@
+//! Who am I: the calling thread and process, cached, and never believed across a fork.
+//!
+//! A child made by `fork`, `_Fork` or a bare `clone` has a copy of its parent's thread-local storage, and would take
+//! itself for its parent. So the process's *generation* lies in a page that the kernel wipes in every child
+//! (`MADV_WIPEONFORK`), and a thread believes its cache only while the generation there is the one it was made under. The
+//! next generation comes from a counter outside that page: no value of any ancestor returns, whichever thread of the
+//! child comes first; 0, the wiped page's, is never valid.
+
+use super::robust_list::{Links, RobustList};
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::atomic::{
+    AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+/// What is known of the process, valid while `generation` is not 0.
+struct Process {
+    generation: AtomicU64,
+    pid: AtomicU32,
+    namespace: AtomicU32,
+    image: AtomicU64,
+    proc_is_ours: AtomicBool,
+}
+
+/// What is known of the calling thread, valid while its generation is the process's.
+struct Thread {
+    generation: Cell<u64>,
+    tid: Cell<u32>,
+    who: Cell<u64>,
+    image: Cell<u64>,
+    list: Cell<Option<RobustList>>,
+}
+
+thread_local! {
+    // Without a destructor, so that it can be reached until the thread's last instruction.
+    static THREAD: Thread = const {
+        Thread {
+            generation: Cell::new(u64::MAX),
+            tid: Cell::new(0),
+            who: Cell::new(0),
+            image: Cell::new(0),
+            list: Cell::new(None),
+        }
+    };
+}
+
+/// Stands in until the wiped page is mapped: a generation of 0, which no thread's cache has.
+static UNMAPPED: Process = Process {
+    generation: AtomicU64::new(0),
+    pid: AtomicU32::new(0),
+    namespace: AtomicU32::new(0),
+    image: AtomicU64::new(0),
+    proc_is_ours: AtomicBool::new(false),
+};
+static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const UNMAPPED).cast_mut());
+/// The newest generation given out in this process or an ancestor; fork copies it.
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+/// Where the robust list's head lies in glibc's thread descriptor; 0 while unknown.
+static HEAD_OFFSET: AtomicIsize = AtomicIsize::new(0);
+
+#[inline]
+fn process() -> &'static Process {
+    // SAFETY: points at `UNMAPPED`, or at a page that was mapped for `Process`, starts as zeroes (a valid `Process`), and
+    // is never unmapped. Acquire pairs with the release of the pointer in `map_process_page`.
+    unsafe { &*PROCESS.load(Acquire) }
+}
+
+/// The calling thread, as lock words, robust lists and guards know it.
+///
+/// Neither `Send` nor `Sync`: it is the thread's own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Me(NonNull<Thread>);
+
+/// The calling thread.
+///
+/// # Panics
+///
+/// Where the kernel denies what identity rests on: a private page with `MADV_WIPEONFORK` (Linux 4.14).
+#[inline]
+pub(crate) fn me() -> Me {
+    THREAD.with(|thread| {
+        if thread.generation.get() != process().generation.load(Relaxed) {
+            establish(thread);
+        }
+        Me(NonNull::from(thread))
+    })
+}
+
+impl Me {
+    #[inline]
+    fn thread(&self) -> &Thread {
+        // SAFETY: thread-local storage without a destructor lives as long as the thread, and `Me` never leaves it.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The kernel's id of the thread, as it stands in a lock word: 1 to 2^22.
+    #[inline]
+    pub(crate) fn tid(&self) -> u32 {
+        self.thread().tid.get()
+    }
+
+    /// Process, thread and PID namespace in one word: what a lock records of its holder. Never 0.
+    #[inline]
+    pub(crate) fn who(&self) -> u64 {
+        self.thread().who.get()
+    }
+
+    /// What tells the program that the process runs from the one that it ran before an `exec`, and the process from a
+    /// later one with the same id.
+    #[inline]
+    pub(crate) fn image(&self) -> u64 {
+        self.thread().image.get()
+    }
+
+    /// A number that no other process among this one's ancestors and descendants has.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.thread().generation.get()
+    }
+
+    /// Whether the process is still the one in which the thread had `generation`: false in a child of it.
+    #[inline]
+    pub(crate) fn is_of_generation(generation: u64) -> bool {
+        process().generation.load(Relaxed) == generation
+    }
+
+    /// Announces in the robust list that a word is about to be acquired or released.
+    #[inline]
+    pub(crate) fn set_pending(&self, links: &Links) {
+        self.list().set_pending(links);
+    }
+
+    /// Takes the announcement back.
+    #[inline]
+    pub(crate) fn clear_pending(&self) {
+        self.list().clear_pending();
+    }
+
+    /// Links an acquired lock into the thread's robust list.
+    ///
+    /// # Safety
+    ///
+    /// As for [`RobustList::link`].
+    #[inline]
+    pub(crate) unsafe fn link(&self, links: &Links) {
+        // SAFETY: the caller's promise.
+        unsafe { self.list().link(links) }
+    }
+
+    /// Unlinks a lock that is about to be released.
+    ///
+    /// # Safety
+    ///
+    /// As for [`RobustList::unlink`].
+    #[inline]
+    pub(crate) unsafe fn unlink(&self, links: &Links) {
+        // SAFETY: the caller's promise.
+        unsafe { self.list().unlink(links) }
+    }
+
+    #[inline]
+    fn list(&self) -> RobustList {
+        match self.thread().list.get() {
+            Some(list) => list,
+            None => no_list(),
+        }
+    }
+}
+
+#[cold]
+fn no_list() -> ! {
+    panic!(
+        "pshared: this thread has no robust futex list, though the thread that placed the lock had one; was it made without glibc?"
+    )
+}
+
+/// The calling thread's robust list, or what was found instead.
+pub(super) fn robust_list() -> Result<RobustList, String> {
+    map_process_page()?;
+    me().thread().list.get().map_or_else(find_list, Ok)
+}
+
+/// Whether `who`, recorded by a holder, is a thread of the calling process.
+pub(crate) fn is_this_process(who: u64) -> bool {
+    let me = me();
+    who != 0 && pid_of(who) == pid_of(me.who()) && namespace_of(who) == namespace_of(me.who())
+}
+
+/// Whether `/proc` tells of the PID namespace that the process lives in: its numbers are the process's own.
+pub(super) fn proc_is_ours() -> bool {
+    me();
+    process().proc_is_ours.load(Relaxed)
+}
+
+// `who`: 22 bits process id, 22 bits thread id (the kernel's PID_MAX_LIMIT is 2^22), 20 bits of the namespace's number.
+// The kernel numbers namespaces upwards from one start, so their low bits differ.
+
+fn pack_who(pid: u32, tid: u32, namespace: u32) -> u64 {
+    u64::from(pid & 0x3f_ffff) << 42 | u64::from(tid & 0x3f_ffff) << 20 | u64::from(namespace & 0xf_ffff)
+}
+
+/// The process id in a holder's record.
+pub(crate) fn pid_of(who: u64) -> u32 {
+    (who >> 42) as u32
+}
+
+/// The thread id in a holder's record.
+pub(crate) fn tid_of(who: u64) -> u32 {
+    (who >> 20) as u32 & 0x3f_ffff
+}
+
+/// The PID namespace in a holder's record: the low bits of its number.
+pub(super) fn namespace_of(who: u64) -> u32 {
+    who as u32 & 0xf_ffff
+}
+
+#[cold]
+fn establish(thread: &Thread) {
+    if let Err(why) = map_process_page() {
+        panic!("pshared cannot tell a process from its parent: {why}");
+    }
+    let process = process();
+    let mut generation = process.generation.load(Acquire);
+    if generation == 0 {
+        generation = establish_process(process);
+    }
+    // SAFETY: has no preconditions.
+    let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
+    thread.tid.set(tid);
+    thread.who.set(pack_who(process.pid.load(Relaxed), tid, process.namespace.load(Relaxed)));
+    thread.image.set(process.image.load(Relaxed));
+    thread.list.set(find_list().ok());
+    thread.generation.set(generation);
+}
+
+/// Fills the process's page. Threads that race here write the same values.
+fn establish_process(process: &Process) -> u64 {
+    let pid = std::process::id();
+    process.pid.store(pid, Relaxed);
+    process.namespace.store(super::liveness::own_namespace(), Relaxed);
+    process.proc_is_ours.store(super::liveness::proc_shows_own_namespace(), Relaxed);
+    process.image.store(super::liveness::own_image(), Relaxed);
+    let fresh = GENERATIONS.fetch_add(1, Relaxed) + 1;
+    match process.generation.compare_exchange(0, fresh, AcqRel, Acquire) {
+        Ok(_) => fresh,
+        Err(other_thread) => other_thread,
+    }
+}
+
+fn find_list() -> Result<RobustList, String> {
+    if let Some(list) = RobustList::registered()? {
+        HEAD_OFFSET.store(list.offset_in_thread(), Relaxed);
+        return Ok(list);
+    }
+    match HEAD_OFFSET.load(Relaxed) {
+        0 => Err("none is registered for this thread".into()),
+        // SAFETY: the offset is another thread's of this program, and the kernel has just said that it has none.
+        offset => Ok(unsafe { RobustList::register_anew(offset) }),
+    }
+}
+
+/// Maps the page that the kernel wipes in children, once a program.
+fn map_process_page() -> Result<(), String> {
+    let unmapped = (&raw const UNMAPPED).cast_mut();
+    if PROCESS.load(Acquire) != unmapped {
+        return Ok(());
+    }
+    let page = super::wiped_page::map(size_of::<Process>())?.cast::<Process>();
+    if PROCESS.compare_exchange(unmapped, page.as_ptr(), Release, Relaxed).is_err() {
+        // SAFETY: just mapped here, and nobody else has seen it.
+        unsafe { super::wiped_page::unmap(page.cast(), size_of::<Process>()) };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_the_holder_gives_back_what_was_packed() {
+        let who = pack_who((1 << 22) - 1, 1, 0xf_fffe);
+        assert_eq!((pid_of(who), tid_of(who), namespace_of(who)), ((1 << 22) - 1, 1, 0xf_fffe));
+        let who = pack_who(1, (1 << 22) - 1, 1);
+        assert_eq!((pid_of(who), tid_of(who), namespace_of(who)), (1, (1 << 22) - 1, 1));
+    }
+
+    #[test]
+    fn threads_of_a_process_share_the_generation_and_differ_in_id() {
+        let here = (me().generation(), me().tid(), pid_of(me().who()));
+        let there = std::thread::spawn(|| (me().generation(), me().tid(), pid_of(me().who()))).join().unwrap();
+        assert_eq!(here.0, there.0);
+        assert_ne!(here.1, there.1);
+        assert_eq!(here.2, there.2);
+        assert!(here.0 > 0 && Me::is_of_generation(here.0) && !Me::is_of_generation(here.0 + 1));
+    }
+
+    #[test]
+    fn only_this_processes_records_are_its_own() {
+        let who = me().who();
+        assert!(is_this_process(who));
+        assert!(!is_this_process(0));
+        assert!(!is_this_process(pack_who(pid_of(who) + 1, tid_of(who), namespace_of(who))));
+        assert!(!is_this_process(pack_who(pid_of(who), tid_of(who), namespace_of(who) ^ 1)));
+    }
+}

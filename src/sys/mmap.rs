@@ -1,0 +1,371 @@
+//! Maps, memory files and their seals: what the kernel is asked, and what each of its refusals is called here.
+
+use crate::Error;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, posix_fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{self, MapFlags, ProtFlags};
+use nix::sys::stat::{SFlag, fstat, major, minor};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
+use nix::unistd::{SysconfVar, ftruncate, sysconf};
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+pub(crate) use nix::sys::mman::{MmapAdvise, MsFlags};
+
+/// What a memory file carries before anybody but its maker sees it: its size is final, and so are its seals.
+pub(crate) const SIZE_SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
+    .union(SealFlag::F_SEAL_GROW)
+    .union(SealFlag::F_SEAL_SEAL);
+
+/// The longest name, in bytes, that memfd_create(2) takes.
+pub(crate) const MEMFD_NAME_MAX: usize = 249;
+
+/// How a map is to be used; see mmap(2) for `PROT_*` and `MAP_*`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    /// `MAP_SHARED`, else `MAP_PRIVATE`.
+    pub(crate) shared: bool,
+    /// `PROT_READ | PROT_WRITE`, else `PROT_READ`.
+    pub(crate) writable: bool,
+    /// `MAP_POPULATE`.
+    pub(crate) prefault: bool,
+}
+
+impl Access {
+    /// Shared between processes, read and written: what all maps but those of files are.
+    pub(crate) const SHARED: Access = Access {
+        shared: true,
+        writable: true,
+        prefault: false,
+    };
+
+    fn prot(self) -> ProtFlags {
+        if self.writable {
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
+        } else {
+            ProtFlags::PROT_READ
+        }
+    }
+
+    fn flags(self) -> MapFlags {
+        let sharing = if self.shared {
+            MapFlags::MAP_SHARED
+        } else {
+            MapFlags::MAP_PRIVATE
+        };
+        if self.prefault {
+            sharing | MapFlags::MAP_POPULATE
+        } else {
+            sharing
+        }
+    }
+}
+
+/// The size of a page in bytes: `sysconf(_SC_PAGESIZE)`.
+pub(crate) fn page_size() -> usize {
+    match sysconf(SysconfVar::PAGE_SIZE) {
+        Ok(Some(bytes)) => bytes as usize,
+        // POSIX has the value on every system; glibc takes it from the auxiliary vector.
+        other => panic!("sysconf(_SC_PAGESIZE) gave {other:?}"),
+    }
+}
+
+/// What offsets and lengths of maps of this file are multiples of, in bytes: the page, or the huge page of a hugetlbfs,
+/// which mmap(2) rounds lengths up to and munmap(2) insists on. `fstatfs(fd)`.
+pub(crate) fn granule(fd: BorrowedFd<'_>) -> Result<usize, Error> {
+    let system = fstatfs(fd).map_err(|errno| Error::os("fstatfs", errno))?;
+    if system.filesystem_type() == HUGETLBFS_MAGIC {
+        Ok(system.block_size() as usize)
+    } else {
+        Ok(page_size())
+    }
+}
+
+/// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)`: new memory, all zero.
+pub(crate) fn map_anonymous(len: NonZeroUsize) -> Result<NonNull<u8>, Error> {
+    let access = Access::SHARED;
+    // SAFETY: the address is null and MAP_FIXED is not set, so the kernel takes addresses that nothing uses.
+    let start = unsafe { mman::mmap_anonymous(None, len, access.prot(), access.flags()) };
+    named(start, len, "mmap(MAP_SHARED | MAP_ANONYMOUS)")
+}
+
+/// `mmap(NULL, len, prot, flags, fd, offset)`.
+pub(crate) fn map_file(
+    fd: BorrowedFd<'_>,
+    access: Access,
+    offset: i64,
+    len: NonZeroUsize,
+) -> Result<NonNull<u8>, Error> {
+    // SAFETY: the address is null and MAP_FIXED is not set, so the kernel takes addresses that nothing uses.
+    let start = unsafe { mman::mmap(None, len, access.prot(), access.flags(), fd, offset) };
+    match start {
+        Err(Errno::ENODEV) => Err(Error::NotMappable {
+            found: "a file of a file system that maps none".into(),
+        }),
+        // The one reason left: without PROT_EXEC no mount option forbids a map.
+        Err(Errno::EPERM) if access.shared && access.writable => Err(Error::SealedAgainstWriting),
+        start => named(start, len, "mmap"),
+    }
+}
+
+/// What mmap(2) refuses for want of room has one name; all else is the system's.
+fn named<T>(
+    start: Result<NonNull<T>, Errno>,
+    len: NonZeroUsize,
+    call: &str,
+) -> Result<NonNull<u8>, Error> {
+    match start {
+        Ok(start) => Ok(start.cast()),
+        Err(Errno::ENOMEM) => Err(Error::NoMemory { len: len.get() }),
+        Err(errno) => Err(Error::os(format!("{call} of {len} bytes"), errno)),
+    }
+}
+
+/// `munmap(start, len)`.
+///
+/// # Safety
+///
+/// `start` and `len` are those of one whole map, and nobody uses it any more.
+pub(crate) unsafe fn unmap(start: NonNull<u8>, len: usize) {
+    // SAFETY: the caller gives the map up, and no other map lies in its range.
+    match unsafe { mman::munmap(start.cast(), len) } {
+        Ok(()) => {}
+        // The kernel had merged two neighbouring maps of one file and may not have one more (vm.max_map_count). The map
+        // stays until the process ends: a leak, which breaks nobody.
+        Err(Errno::ENOMEM) => {}
+        Err(errno) => panic!("munmap({start:p}, {len}) of a whole map failed: {errno}"),
+    }
+}
+
+/// `msync(start, len, flags)`; the kernel rounds `len` up to whole pages.
+///
+/// # Safety
+///
+/// The range lies in a map, and `start` is a multiple of the page.
+pub(crate) unsafe fn sync(start: NonNull<u8>, len: usize, flags: MsFlags) -> Result<(), Error> {
+    loop {
+        // SAFETY: the caller's range is mapped; msync changes no byte of it.
+        match unsafe { mman::msync(start.cast(), len, flags) } {
+            Ok(()) => return Ok(()),
+            // File systems that wait for a server can be interrupted.
+            Err(Errno::EINTR) => {}
+            Err(Errno::EBUSY) => return Err(Error::PagesLocked),
+            Err(errno @ (Errno::EINVAL | Errno::ENOMEM)) => {
+                panic!("msync({start:p}, {len}, {flags:?}) inside a map failed: {errno}")
+            }
+            Err(errno) => return Err(Error::os(format!("msync({flags:?})"), errno)),
+        }
+    }
+}
+
+/// `madvise(start, len, advice)`.
+///
+/// # Safety
+///
+/// `start` and `len` are those of one whole map, and `advice` changes neither its bytes nor which processes have it.
+pub(crate) unsafe fn advise(
+    start: NonNull<u8>,
+    len: usize,
+    advice: MmapAdvise,
+) -> Result<(), Error> {
+    // SAFETY: the caller's range is one whole map, and the caller chose advice that changes no byte.
+    match unsafe { mman::madvise(start.cast(), len, advice) } {
+        Ok(()) => Ok(()),
+        Err(Errno::EINVAL) => Err(Error::AdviceRefused {
+            advice: format!("{advice:?}"),
+        }),
+        Err(errno) => Err(Error::os(format!("madvise({advice:?})"), errno)),
+    }
+}
+
+/// For what a descriptor was opened: the access mode in `fcntl(fd, F_GETFL)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenMode {
+    ReadOnly,
+    WriteOnly,
+    ReadWrite,
+    /// `O_PATH`, or Linux's mode 3: the descriptor names a file and gives none of its bytes.
+    Neither,
+}
+
+/// `fcntl(fd, F_GETFL)`.
+pub(crate) fn open_mode(fd: BorrowedFd<'_>) -> Result<OpenMode, Error> {
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| Error::os("fcntl(F_GETFL)", errno))?;
+    let flags = OFlag::from_bits_retain(flags);
+    if flags.contains(OFlag::O_PATH) {
+        return Ok(OpenMode::Neither);
+    }
+    Ok(match flags & OFlag::O_ACCMODE {
+        OFlag::O_RDONLY => OpenMode::ReadOnly,
+        OFlag::O_WRONLY => OpenMode::WriteOnly,
+        OFlag::O_RDWR => OpenMode::ReadWrite,
+        _ => OpenMode::Neither,
+    })
+}
+
+/// The size in bytes of a regular file, or what else it is: `fstat(fd)`.
+pub(crate) fn regular_file_size(fd: BorrowedFd<'_>) -> Result<u64, Error> {
+    let status = fstat(fd).map_err(|errno| Error::os("fstat", errno))?;
+    let device = || format!("{}:{}", major(status.st_rdev), minor(status.st_rdev));
+    let found = match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG => return Ok(status.st_size as u64),
+        SFlag::S_IFDIR => "a directory".into(),
+        SFlag::S_IFIFO => "a FIFO or a pipe".into(),
+        SFlag::S_IFSOCK => "a socket".into(),
+        SFlag::S_IFCHR => format!("the character device {}", device()),
+        SFlag::S_IFBLK => format!("the block device {}", device()),
+        SFlag::S_IFLNK => "a symbolic link".into(),
+        // epoll, eventfd, timerfd, signalfd, pidfd: a file of the kernel's without a type.
+        _ => "a descriptor without a file".into(),
+    };
+    Err(Error::NotMappable { found })
+}
+
+/// `open("/dev/zero", O_RDWR | O_CLOEXEC)`, and a look whether that is the zero device.
+pub(crate) fn open_dev_zero() -> Result<OwnedFd, Error> {
+    let zero = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/zero")
+        .map_err(|error| Error::os("open(\"/dev/zero\")", error))?;
+    let status = fstat(&zero).map_err(|errno| Error::os("fstat(\"/dev/zero\")", errno))?;
+    let device = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
+    if device && (major(status.st_rdev), minor(status.st_rdev)) == (1, 5) {
+        Ok(zero.into())
+    } else {
+        Err(Error::NotMappable {
+            found: "something at /dev/zero that is not the zero device (character device 1:5)"
+                .into(),
+        })
+    }
+}
+
+/// `memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)`.
+///
+/// `MFD_NOEXEC_SEAL` came with Linux 6.3, and where the sysctl `vm.memfd_noexec` is 2 nothing else is taken; an older
+/// kernel answers EINVAL and gets the call without it. `name` is at most [`MEMFD_NAME_MAX`] bytes without a NUL.
+pub(crate) fn memory_file(name: &str) -> Result<OwnedFd, Error> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    match memfd_create(name, flags | no_exec) {
+        Err(Errno::EINVAL) => memfd_create(name, flags),
+        made => made,
+    }
+    .map_err(|errno| Error::os(format!("memfd_create({name:?})"), errno))
+}
+
+/// `ftruncate(fd, len)`.
+pub(crate) fn set_len(fd: BorrowedFd<'_>, len: i64) -> Result<(), Error> {
+    loop {
+        match ftruncate(fd, len) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::os(format!("ftruncate to {len} bytes"), errno)),
+        }
+    }
+}
+
+/// `posix_fallocate(fd, offset, len)`: the blocks are there, or this fails; a shorter file becomes `offset + len` long.
+///
+/// The caller has checked that `offset + len` is no overflow.
+pub(crate) fn reserve(fd: BorrowedFd<'_>, offset: i64, len: i64) -> Result<(), Error> {
+    match in_pieces(offset, len, |offset, len| posix_fallocate(fd, offset, len)) {
+        Ok(()) => Ok(()),
+        Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ENOMEM)) => {
+            Err(Error::NoSpace {
+                len: len as u64,
+                source: errno.into(),
+            })
+        }
+        Err(errno) => Err(Error::os(format!("posix_fallocate of {len} bytes"), errno)),
+    }
+}
+
+/// Has the range reserved by `reserve(offset, len)`, in smaller pieces when signals interrupt it.
+///
+/// On older kernels any signal makes tmpfs give up, and give back, what it has done; newer ones heed only fatal signals.
+/// Under a periodic one (a profiler's) the whole might never get done between two; a small enough piece does. The first
+/// request is the whole, so that what can never fit is refused before any of it is taken.
+fn in_pieces(
+    offset: i64,
+    len: i64,
+    mut reserve: impl FnMut(i64, i64) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let (mut from, end) = (offset, offset + len);
+    let mut piece = len;
+    while from < end {
+        let now = piece.min(end - from);
+        match reserve(from, now) {
+            Ok(()) => from += now,
+            Err(Errno::EINTR) => piece = (now / 2).max(page_size() as i64),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// `fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)`.
+pub(crate) fn seal_size(fd: BorrowedFd<'_>) -> Result<(), Error> {
+    fcntl(fd, FcntlArg::F_ADD_SEALS(SIZE_SEALS))
+        .map(drop)
+        .map_err(|errno| Error::os("fcntl(F_ADD_SEALS)", errno))
+}
+
+/// `fcntl(fd, F_GET_SEALS)`; `None` where the file is of a kind that has none.
+pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<Option<SealFlag>, Error> {
+    match fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS) {
+        Ok(seals) => Ok(Some(SealFlag::from_bits_retain(seals))),
+        // EBADF: an O_PATH descriptor, since a BorrowedFd is open.
+        Err(Errno::EINVAL | Errno::EBADF) => Ok(None),
+        Err(errno) => Err(Error::os("fcntl(F_GET_SEALS)", errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_that_signals_interrupt_is_done_in_pieces_small_enough_without_gaps() {
+        let page = page_size() as i64;
+        let (offset, len) = (3 * page, 100 * page + 1);
+        let mut requests = Vec::new();
+        let done = in_pieces(offset, len, |from, piece| {
+            requests.push((from, piece));
+            // A signal comes before more than seven pages are done.
+            if piece > 7 * page {
+                Err(Errno::EINTR)
+            } else {
+                Ok(())
+            }
+        });
+        assert_eq!(done, Ok(()));
+        assert_eq!(requests[0], (offset, len), "the whole is asked for first");
+        requests.retain(|(_, piece)| *piece <= 7 * page);
+        let mut end = offset;
+        for (from, piece) in requests {
+            assert_eq!(from, end);
+            end += piece;
+        }
+        assert_eq!(end, offset + len);
+    }
+
+    #[test]
+    fn a_piece_is_never_smaller_than_a_page_and_other_errors_end_the_reservation() {
+        let page = page_size() as i64;
+        let mut interruptions = 50;
+        let refused = in_pieces(0, 1000 * page, |_, piece| {
+            assert!(piece >= page);
+            interruptions -= 1;
+            Err(if interruptions > 0 {
+                Errno::EINTR
+            } else {
+                Errno::ENOSPC
+            })
+        });
+        assert_eq!((refused, interruptions), (Err(Errno::ENOSPC), 0));
+    }
+}

@@ -1,0 +1,35 @@
+//! The system: every libc call of the crate, and the seam through which the word algorithms in `raw` see the world.
+//!
+//! `raw/*.rs` names nothing outside this module, so that the models in `tests/model` can put a world of their own in its
+//! place: loom's atomics, a futex as the manual page states it, and a kernel that walks robust lists.
+
+mod clock;
+mod cpu;
+mod futex;
+mod identity;
+mod liveness;
+mod robust_list;
+mod semaphore;
+mod wiped_page;
+
+pub(crate) mod files;
+pub(crate) mod mmap;
+pub(crate) mod process;
+
+pub(crate) use clock::{Deadline, Nap};
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
+pub(crate) use cpu::{pause, spinning_pays};
+pub(crate) use futex::{Wait, futex_wait, futex_wake, futex_wake_clearing};
+pub(crate) use identity::{Me, is_this_process, me, pid_of, tid_of};
+pub(crate) use liveness::{own_namespace, looked_lately, owner_is_gone, process_lives};
+pub(crate) use robust_list::{Links, check_robust_list, holds_robust_lock};
+pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
+
+/// Declares a constructor that is `const` here. Loom's atomics have no `const` constructor, so the models' `sys` has a
+/// macro of the same name that leaves the `const` out.
+macro_rules! const_fn {
+    ($(#[$meta:meta])* $vis:vis fn $($rest:tt)*) => {
+        $(#[$meta])* $vis const fn $($rest)*
+    };
+}
+pub(crate) use const_fn;

@@ -1,0 +1,131 @@
+//! Processes: fork, and children known by a pidfd.
+
+use super::Deadline;
+use crate::fork::Error;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// Refuses where the process has a second thread.
+///
+/// A thread that was joined stays listed until the kernel has let go of it, so a second one is looked at again for some
+/// milliseconds.
+pub(crate) fn check_single_thread() -> Result<(), Error> {
+    const LISTING: &str = "/proc/self/task";
+    const PATIENCE: Duration = Duration::from_millis(20);
+    let until = Deadline::after(PATIENCE);
+    loop {
+        let threads = fs::read_dir(LISTING)
+            .map_err(|source| Error::Unchecked { what: LISTING, source })?
+            .count();
+        if threads == 1 {
+            return Ok(());
+        }
+        if until.has_passed() {
+            return Err(Error::OtherThreads { threads });
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Refuses where a child would get another PID namespace than the process's own.
+pub(crate) fn check_childrens_namespace() -> Result<(), Error> {
+    let own = super::liveness::own_namespace();
+    let childrens = super::liveness::childrens_namespace();
+    if own == childrens { Ok(()) } else { Err(Error::OtherPidNamespace { own, childrens }) }
+}
+
+/// `fork(2)`: `None` in the child, its id in the parent.
+///
+/// # Safety
+///
+/// As for [`crate::fork::spawn_unchecked`].
+pub(crate) unsafe fn fork() -> io::Result<Option<u32>> {
+    // SAFETY: the caller's promise.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        id => Ok(Some(id as u32)),
+    }
+}
+
+/// `_exit(2)`: ends the process without running what is registered with `atexit`, which is the parent's.
+pub(crate) fn exit_at_once(code: i32) -> ! {
+    // SAFETY: has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// `pidfd_open(2)`.
+pub(crate) fn pidfd_open(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes two numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, id, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel made the descriptor just now, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Sends SIGKILL by `pidfd_send_signal(2)`. A process that has ended already is no error.
+pub(crate) fn pidfd_kill(pidfd: &OwnedFd) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null info asks for what kill(2) would send.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0)
+    };
+    match io::Error::last_os_error() {
+        error if answer != 0 && error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until the process has ended, by `ppoll(2)`: false where the time was over first.
+pub(crate) fn pidfd_wait(pidfd: &OwnedFd, timeout: Option<Duration>) -> io::Result<bool> {
+    let deadline = timeout.map(Deadline::after);
+    loop {
+        let left = deadline.map(|deadline| deadline.left().timespec());
+        let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let mut poll = libc::pollfd {
+            fd: pidfd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one pollfd, a timespec or null, and no signal mask.
+        match unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) } {
+            0 => return Ok(false),
+            -1 => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+            _ => return Ok(true),
+        }
+    }
+}
+
+/// Reaps an ended child by `waitid(P_PIDFD)`.
+pub(crate) fn pidfd_reap(pidfd: &OwnedFd) -> io::Result<ExitStatus> {
+    loop {
+        // SAFETY: zero bytes are a siginfo_t.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `info` may be written.
+        let answer = unsafe {
+            libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, libc::WEXITED)
+        };
+        if answer == 0 {
+            // SAFETY: waitid filled the fields of a SIGCHLD.
+            let status = unsafe { info.si_status() };
+            return Ok(ExitStatus::from_raw(match info.si_code {
+                libc::CLD_EXITED => (status & 0xff) << 8,
+                libc::CLD_DUMPED => status | 0x80,
+                _ => status,
+            }));
+        }
+        match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The thread's robust futex list, which glibc owns and this crate joins.
+//!
+//! A thread has one list. Its head is registered with `set_robust_list(2)` by glibc when the thread starts; at the
+//! thread's end, at `exec` and at any kind of death the kernel walks it and marks every word on it that still names the
+//! thread (`handle_futex_death` in the kernel's `kernel/futex/core.c`). The nodes here are laid out as glibc lays out its
+//! own in `pthread_mutex_t`: `prev` directly before `next`, `next` 32 bytes behind the lock word. A list pointer points
+//! at a node's `next`; its lowest bit says that the node is one of glibc's priority-inheriting mutexes. So both libraries
+//! link and unlink in one list, in any order.
+//!
+//! Only the thread itself and the kernel, once the thread has stopped, touch the list. Hence compiler fences are all
+//! that the order of stores needs.
+
+use crate::Error;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{
+    AtomicIsize, AtomicPtr,
+    Ordering::{Relaxed, SeqCst},
+    compiler_fence,
+};
+
+/// Where a robust word lies, seen from its node's `next`: as in 64-bit glibc's `pthread_mutex_t`.
+const FUTEX_OFFSET: isize = -32;
+
+/// The kernel's `struct robust_list_head`.
+///
+/// glibc keeps its `robust_prev` directly before it, which makes the head a node like the others.
+#[repr(C)]
+pub(super) struct Head {
+    first: AtomicPtr<()>,
+    futex_offset: AtomicIsize,
+    pending: AtomicPtr<()>,
+}
+
+/// A lock's two links in the list of the thread that holds it.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Links {
+    prev: AtomicPtr<()>,
+    next: AtomicPtr<()>,
+}
+
+impl Links {
+    pub(crate) const fn new() -> Self {
+        Links {
+            prev: AtomicPtr::new(ptr::null_mut()),
+            next: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// What list pointers to this node hold: the address of `next`, by a pointer that may also reach `prev`.
+    fn as_entry(&self) -> *mut () {
+        ptr::from_ref(self).cast_mut().cast::<()>().wrapping_byte_add(size_of::<usize>())
+    }
+}
+
+/// The `next` field that a list pointer points at.
+///
+/// # Safety
+///
+/// `entry` is the head of the calling thread's list, or a node that is linked in it.
+unsafe fn next_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
+    // SAFETY: the caller's promise; the lowest bit is glibc's mark and no part of the address. Only this thread writes
+    // the list, and the reference does not outlive the operation on it.
+    unsafe { &*entry.map_addr(|address| address & !1).cast::<AtomicPtr<()>>() }
+}
+
+/// The `prev` field of the node that a list pointer points at.
+///
+/// # Safety
+///
+/// As for [`next_field`].
+unsafe fn prev_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
+    // SAFETY: as above; `prev` lies directly before `next` in a node of ours, in glibc's, and in front of the head
+    // (`robust_prev` in glibc's `struct pthread`).
+    unsafe { &*entry.map_addr(|address| (address & !1) - size_of::<usize>()).cast::<AtomicPtr<()>>() }
+}
+
+/// A thread's list. Only that thread may use it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RobustList(NonNull<Head>);
+
+impl RobustList {
+    fn head(&self) -> &Head {
+        // SAFETY: the head lies in the thread's control block, which lives as long as the thread does, and a
+        // `RobustList` never leaves its thread (`Me` is not `Send`).
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Announces that the lock's word is about to be acquired or released, so that the kernel looks at it too.
+    #[inline]
+    pub(super) fn set_pending(&self, links: &Links) {
+        self.head().pending.store(links.as_entry(), Relaxed);
+        compiler_fence(SeqCst);
+    }
+
+    /// Takes the announcement back.
+    #[inline]
+    pub(super) fn clear_pending(&self) {
+        compiler_fence(SeqCst);
+        self.head().pending.store(ptr::null_mut(), Relaxed);
+    }
+
+    /// Links a lock that the thread has just acquired.
+    ///
+    /// # Safety
+    ///
+    /// The lock is in no list, does not move, and its memory stays mapped until it is unlinked.
+    #[inline]
+    pub(super) unsafe fn link(&self, links: &Links) {
+        let head = self.head();
+        let first = head.first.load(Relaxed);
+        links.next.store(first, Relaxed);
+        links.prev.store(self.0.as_ptr().cast(), Relaxed);
+        // SAFETY: the head's first entry is the head itself or a node linked in this thread's list.
+        unsafe { prev_field(first) }.store(links.as_entry(), Relaxed);
+        // The node is whole before the kernel can find it.
+        compiler_fence(SeqCst);
+        head.first.store(links.as_entry(), Relaxed);
+    }
+
+    /// Takes a lock out of the list, before its word is released.
+    ///
+    /// # Safety
+    ///
+    /// The lock is linked in this thread's list.
+    #[inline]
+    pub(super) unsafe fn unlink(&self, links: &Links) {
+        let next = links.next.load(Relaxed);
+        let prev = links.prev.load(Relaxed);
+        // SAFETY: the neighbours of a linked node are the head or nodes linked in the same list.
+        unsafe {
+            prev_field(next).store(prev, Relaxed);
+            next_field(prev).store(next, Relaxed);
+        }
+        compiler_fence(SeqCst);
+    }
+
+    /// Whether the thread holds no robust lock, of ours or of glibc's, and is not about to take one.
+    pub(super) fn is_empty(&self) -> bool {
+        let head = self.head();
+        ptr::addr_eq(head.first.load(Relaxed), self.0.as_ptr()) && head.pending.load(Relaxed).is_null()
+    }
+
+    /// The calling thread's list as the kernel knows it, if there is one.
+    pub(super) fn registered() -> Result<Option<Self>, String> {
+        let mut head: *mut Head = ptr::null_mut();
+        let mut length = 0usize;
+        // SAFETY: both are places that get_robust_list(2) may write; 0 is the calling thread.
+        let answer =
+            unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
+        if answer != 0 {
+            return Err(format!("get_robust_list(2): {}", std::io::Error::last_os_error()));
+        }
+        let Some(head) = NonNull::new(head) else {
+            return Ok(None);
+        };
+        let list = RobustList(head);
+        match list.head().futex_offset.load(Relaxed) {
+            FUTEX_OFFSET => Ok(Some(list)),
+            other => Err(format!("its words lie at offset {other} and not at {FUTEX_OFFSET}")),
+        }
+    }
+
+    /// Where the head lies, seen from `pthread_self()`: the same for every thread, since it is a field of glibc's
+    /// `struct pthread`.
+    pub(super) fn offset_in_thread(&self) -> isize {
+        (self.0.as_ptr().addr() as isize).wrapping_sub(pthread_self() as isize)
+    }
+
+    /// Gives the calling thread the list that glibc made for it, emptied.
+    ///
+    /// A child of a bare `clone(2)` needs this: the kernel has no list for it, and the head in its memory is a copy of
+    /// its parent's, with the parent's locks.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is what [`offset_in_thread`](Self::offset_in_thread) gave for another thread of this program, and the
+    /// kernel has no list for the calling thread.
+    pub(super) unsafe fn register_anew(offset: isize) -> Self {
+        let address = (pthread_self() as isize).wrapping_add(offset) as usize;
+        let head = ptr::with_exposed_provenance_mut::<Head>(address);
+        // SAFETY: by the caller's promise `head` is the `robust_head` of this thread's control block, with
+        // `robust_prev` in front of it, and no other thread touches it.
+        unsafe {
+            (*head).pending.store(ptr::null_mut(), Relaxed);
+            (*head).first.store(head.cast(), Relaxed);
+            (*head).futex_offset.store(FUTEX_OFFSET, Relaxed);
+            prev_field(head.cast()).store(head.cast(), Relaxed);
+            let answer = libc::syscall(libc::SYS_set_robust_list, head, size_of::<Head>());
+            assert_eq!(answer, 0, "set_robust_list(2): {}", std::io::Error::last_os_error());
+            RobustList(NonNull::new_unchecked(head))
+        }
+    }
+}
+
+/// Whether the calling thread has a list that robust primitives can join.
+///
+/// # Errors
+///
+/// [`Error::RobustListUnusable`] where it has not.
+pub(crate) fn check_robust_list() -> Result<(), Error> {
+    super::identity::robust_list().map(|_| ()).map_err(|found| Error::RobustListUnusable { found })
+}
+
+/// Whether the calling thread holds a robust lock, of this crate or of glibc.
+pub(crate) fn holds_robust_lock() -> bool {
+    super::identity::robust_list().is_ok_and(|list| !list.is_empty())
+}
+
+fn pthread_self() -> usize {
+    // SAFETY: has no preconditions.
+    unsafe { libc::pthread_self() as usize }
+}
+
+static_assertions::const_assert_eq!(size_of::<Links>(), 16);
+static_assertions::const_assert_eq!(size_of::<Head>(), 24);
+static_assertions::const_assert_eq!(core::mem::offset_of!(Links, next), 8);

@@ -1,0 +1,125 @@
+//! `sem_t`, initialized where it stays by `sem_init(pshared = 1)`.
+
+use super::Deadline;
+use std::cell::UnsafeCell;
+use std::io;
+use std::mem::MaybeUninit;
+
+unsafe extern "C" {
+    // glibc 2.30; not in the libc crate.
+    fn sem_clockwait(
+        sem: *mut libc::sem_t,
+        clock: libc::clockid_t,
+        until: *const libc::timespec,
+    ) -> libc::c_int;
+}
+
+/// The largest value of a semaphore: `SEM_VALUE_MAX`.
+pub(crate) const SEMAPHORE_MAX: u32 = i32::MAX as u32;
+
+/// A POSIX semaphore. Used only after [`init`](Self::init).
+#[repr(transparent)]
+pub(crate) struct Semaphore(UnsafeCell<MaybeUninit<libc::sem_t>>);
+
+// SAFETY: once initialized with pshared = 1, sem_wait(3) and its kin may be called by any thread of any process.
+unsafe impl Sync for Semaphore {}
+// SAFETY: it is moved only before it is initialized, while it is bytes without a meaning.
+unsafe impl Send for Semaphore {}
+
+impl Semaphore {
+    pub(crate) const fn new() -> Self {
+        Semaphore(UnsafeCell::new(MaybeUninit::zeroed()))
+    }
+
+    fn as_ptr(&self) -> *mut libc::sem_t {
+        self.0.get().cast()
+    }
+
+    /// `sem_init(pshared = 1)`. `value` is at most [`SEMAPHORE_MAX`].
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses the semaphore yet, and it never moves again.
+    pub(crate) unsafe fn init(&self, value: u32) {
+        // SAFETY: the caller's promise; the memory is that of a sem_t.
+        let answer = unsafe { libc::sem_init(self.as_ptr(), 1, value) };
+        assert_eq!(answer, 0, "sem_init({value}): {}", io::Error::last_os_error());
+    }
+
+    /// `sem_trywait`: whether there was a permit.
+    ///
+    /// # Safety
+    ///
+    /// The semaphore was initialized.
+    #[inline]
+    pub(crate) unsafe fn try_wait(&self) -> bool {
+        loop {
+            // SAFETY: the caller's promise.
+            if unsafe { libc::sem_trywait(self.as_ptr()) } == 0 {
+                return true;
+            }
+            match errno() {
+                libc::EAGAIN => return false,
+                libc::EINTR => {}
+                errno => impossible("sem_trywait", errno),
+            }
+        }
+    }
+
+    /// `sem_clockwait` on the monotonic clock: false where `until` came first, or a signal (`EINTR`).
+    ///
+    /// # Safety
+    ///
+    /// The semaphore was initialized.
+    pub(crate) unsafe fn wait_until(&self, until: Deadline) -> bool {
+        let until = until.timespec();
+        // SAFETY: the caller's promise, and a timespec.
+        if unsafe { sem_clockwait(self.as_ptr(), libc::CLOCK_MONOTONIC, &until) } == 0 {
+            return true;
+        }
+        match errno() {
+            libc::ETIMEDOUT | libc::EINTR => false,
+            errno => impossible("sem_clockwait", errno),
+        }
+    }
+
+    /// `sem_post`: false where the value is at its maximum (`EOVERFLOW`).
+    ///
+    /// # Safety
+    ///
+    /// The semaphore was initialized.
+    #[inline]
+    pub(crate) unsafe fn post(&self) -> bool {
+        // SAFETY: the caller's promise.
+        if unsafe { libc::sem_post(self.as_ptr()) } == 0 {
+            return true;
+        }
+        match errno() {
+            libc::EOVERFLOW => false,
+            errno => impossible("sem_post", errno),
+        }
+    }
+
+    /// `sem_getvalue`.
+    ///
+    /// # Safety
+    ///
+    /// The semaphore was initialized.
+    pub(crate) unsafe fn value(&self) -> u32 {
+        let mut value = 0;
+        // SAFETY: the caller's promise, and an int that may be written.
+        let answer = unsafe { libc::sem_getvalue(self.as_ptr(), &mut value) };
+        assert_eq!(answer, 0, "sem_getvalue: {}", io::Error::last_os_error());
+        // Linux gives 0 while there are waiters; POSIX would allow minus their number.
+        value.max(0) as u32
+    }
+}
+
+fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+#[cold]
+fn impossible(call: &str, errno: i32) -> ! {
+    panic!("{call}: {}", io::Error::from_raw_os_error(errno))
+}

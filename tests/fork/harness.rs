@@ -1,0 +1,157 @@
+//! Runs each test in a child process, under a watchdog.
+//!
+//! The test runner has one thread and stays as it was started. A test's process adopts whatever its own children leave
+//! behind, so that at its end, however it comes, all of its descendants are known by their ids, killed and reaped. A test
+//! that does not end in time fails with a report of who waits for what.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Seek};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long a test may take before it counts as hung. Far beyond what the slowest needs on a busy machine.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// A test: its name and what it does.
+pub type Test = (&'static str, fn());
+
+/// Lists the functions of a module as tests, under the module's name.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        pub fn tests() -> Vec<$crate::harness::Test> {
+            vec![$((concat!(module_path!(), "::", stringify!($name)), $name as fn())),*]
+        }
+    };
+}
+
+/// Runs the tests as the command line asks.
+pub fn run(tests: Vec<Test>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // In the main thread, so that the process that forks has no other.
+    arguments.test_threads = Some(1);
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| {
+            let name = name.strip_prefix("fork::").unwrap_or(name);
+            Trial::test(name, move || in_a_child(test))
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn in_a_child(test: fn()) -> Result<(), Failed> {
+    let mut output = tempfile::tempfile()?;
+    // SAFETY: the process has one thread.
+    let child = match unsafe { fork() }? {
+        ForkResult::Child => {
+            let _ = nix::unistd::dup2_stdout(output.as_fd());
+            let _ = nix::unistd::dup2_stderr(output.as_fd());
+            let _ = nix::sys::prctl::set_child_subreaper(true);
+            // If the runner dies, the test does too, instead of running on unseen.
+            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            let passed = std::panic::catch_unwind(test).is_ok();
+            end_descendants(Pid::this());
+            std::process::exit(if passed { 0 } else { 101 });
+        }
+        ForkResult::Parent { child } => child,
+    };
+    let since = Instant::now();
+    let mut hung = None;
+    let status = loop {
+        match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
+            WaitStatus::StillAlive if hung.is_none() && since.elapsed() > LIMIT => {
+                hung = Some(who_waits_for_what(child));
+                end_tree(child);
+            }
+            WaitStatus::StillAlive => pause(),
+            status => break status,
+        }
+    };
+    let mut text = String::new();
+    output.rewind()?;
+    let mut bytes = Vec::new();
+    output.read_to_end(&mut bytes)?;
+    text.push_str(&String::from_utf8_lossy(&bytes));
+    match (hung, status) {
+        (Some(report), _) => Err(format!("hung for {LIMIT:?}:\n{report}\n{text}").into()),
+        (None, WaitStatus::Exited(_, 0)) => Ok(()),
+        (None, status) => Err(format!("{status:?}\n{text}").into()),
+    }
+}
+
+/// The runner's wait between two looks at a test's process; no test's order rests on it.
+fn pause() {
+    let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(2u8));
+}
+
+/// All processes below `root`, by their ids.
+fn descendants(root: Pid) -> Vec<Pid> {
+    let mut found = Vec::new();
+    let mut open = vec![root];
+    while let Some(process) = open.pop() {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            for child in children.split_whitespace().filter_map(|id| id.parse().ok()) {
+                found.push(Pid::from_raw(child));
+                open.push(Pid::from_raw(child));
+            }
+        }
+    }
+    found
+}
+
+/// Kills and reaps what a test left running.
+fn end_descendants(root: Pid) {
+    loop {
+        let left = descendants(root);
+        if left.is_empty() {
+            return;
+        }
+        for process in left {
+            let _ = kill(process, Signal::SIGKILL);
+            let _ = waitpid(process, Some(WaitPidFlag::WNOHANG));
+        }
+        pause();
+    }
+}
+
+/// Kills a test's process after everything below it, so that nothing of it escapes to another parent.
+fn end_tree(root: Pid) {
+    let _ = kill(root, Signal::SIGSTOP);
+    for process in descendants(root) {
+        let _ = kill(process, Signal::SIGKILL);
+    }
+    let _ = kill(root, Signal::SIGKILL);
+}
+
+fn who_waits_for_what(root: Pid) -> String {
+    let mut report = String::new();
+    for process in std::iter::once(root).chain(descendants(root)) {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let read = |file: &str| {
+                let text = fs::read_to_string(task.path().join(file)).unwrap_or_default();
+                text.trim().to_string()
+            };
+            let state = read("status");
+            let state = state.lines().find(|line| line.starts_with("State:")).unwrap_or("State: ?");
+            let thread = task.file_name();
+            let _ = writeln!(
+                report,
+                "  process {process} thread {}: {state}, in {}, system call {}",
+                thread.to_string_lossy(),
+                read("wchan"),
+                read("syscall"),
+            );
+        }
+    }
+    report
+}

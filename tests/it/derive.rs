@@ -1,0 +1,334 @@
+//! What the derives take, in a program without `unsafe` and with every lint: what they write must not be the user's
+//! fault.
+
+#![forbid(unsafe_code)]
+#![deny(
+    warnings,
+    let_underscore_drop,
+    missing_docs,
+    nonstandard_style,
+    single_use_lifetimes,
+    trivial_casts,
+    trivial_numeric_casts,
+    unused_qualifications,
+    unused_results,
+    clippy::all,
+    clippy::nursery,
+    clippy::pedantic,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::absolute_paths,
+    clippy::indexing_slicing,
+    clippy::missing_trait_methods,
+    clippy::pattern_type_mismatch,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::undocumented_unsafe_blocks
+)]
+#![allow(dead_code)]
+
+use pshared::memory::Layout;
+use pshared::{ShmData, ShmSafe};
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+fn safe<T: ShmSafe>() -> String {
+    let mut layout = Layout::default();
+    T::describe(&mut layout);
+    layout.to_string()
+}
+
+fn data<T: ShmData>() -> String {
+    let mut layout = Layout::default();
+    T::describe(&mut layout);
+    layout.to_string()
+}
+
+/// Both traits on one type, fields of all kinds, names that are keywords.
+#[derive(ShmSafe, ShmData)]
+#[repr(C)]
+struct Plain {
+    small: u8,
+    r#type: u32,
+    list: [u16; 3],
+    flag: bool,
+    unit: (),
+}
+
+#[test]
+fn a_structs_layout_is_told_line_by_line() {
+    let lines = "\
+        0 16 aggregate:align=4 \n\
+        0 1 u8 small\n\
+        4 4 u32 type\n\
+        8 6 array:len=3,stride=2 list\n\
+        8 2 u16 list[]\n\
+        14 1 bool flag\n\
+        15 0 () unit\n";
+    assert_eq!(safe::<Plain>(), lines);
+    assert_eq!(data::<Plain>(), safe::<Plain>());
+}
+
+#[derive(ShmSafe)]
+#[repr(C, align(64))]
+struct Padded(AtomicU64, AtomicU32);
+
+#[derive(ShmSafe, ShmData)]
+#[repr(transparent)]
+struct Meters(f64);
+
+#[derive(ShmSafe, ShmData)]
+#[repr(C)]
+struct Nothing;
+
+#[derive(ShmSafe, ShmData)]
+#[repr(C)]
+struct Empty {}
+
+#[test]
+fn tuple_structs_wrappers_and_structs_without_fields_are_taken() {
+    assert_eq!(safe::<Padded>(), "0 64 aggregate:align=64 \n0 8 AtomicU64 0\n8 4 AtomicU32 1\n");
+    assert_eq!(safe::<Meters>(), "0 8 aggregate:align=8 \n0 8 f64 0\n");
+    assert_eq!(data::<Nothing>(), "0 0 aggregate:align=1 \n");
+    assert_eq!(data::<Empty>(), "0 0 aggregate:align=1 \n");
+}
+
+/// Type parameters with and without bounds, const parameters, defaults, where clauses.
+#[derive(ShmSafe, ShmData)]
+#[repr(C)]
+struct Ring<T: Copy, U = u8, const N: usize = 4>
+where
+    U: Default,
+{
+    items: [T; N],
+    next: u32,
+    extra: U,
+    inner: Pair<T, Meters>,
+    mark: PhantomData<U>,
+}
+
+#[derive(Clone, Copy, ShmSafe, ShmData)]
+#[repr(C)]
+struct Pair<A, B>(A, B);
+
+#[derive(ShmSafe, ShmData)]
+#[repr(C)]
+struct Buffer<const N: usize> {
+    bytes: [u8; N],
+}
+
+#[test]
+fn generic_structs_are_taken() {
+    let lines = "\
+        0 32 aggregate:align=8 \n\
+        0 4 array:len=2,stride=2 items\n\
+        0 2 u16 items[]\n\
+        4 4 u32 next\n\
+        8 1 u8 extra\n\
+        16 16 aggregate:align=8 inner\n\
+        16 2 u16 inner.0\n\
+        24 8 aggregate:align=8 inner.1\n\
+        24 8 f64 inner.1.0\n\
+        32 0 PhantomData mark\n";
+    assert_eq!(safe::<Ring<u16, u8, 2>>(), lines);
+    assert_eq!(data::<Ring<u16, u8, 2>>(), safe::<Ring<u16, u8, 2>>());
+    assert_eq!(data::<Buffer<3>>(), "0 3 aggregate:align=1 \n0 3 array:len=3,stride=1 bytes\n0 1 u8 bytes[]\n");
+}
+
+#[derive(ShmData)]
+#[repr(C)]
+struct Draft {
+    visits: Cell<u32>,
+    owner: Option<NonZeroU32>,
+}
+
+#[test]
+fn cells_are_data() {
+    assert_eq!(data::<Draft>(), "0 8 aggregate:align=4 \n0 4 u32 visits\n4 4 Option<NonZeroU32> owner\n");
+}
+
+/// Discriminants that are left out, negative and computed.
+#[derive(ShmSafe, ShmData)]
+#[repr(i16)]
+enum Level {
+    Low = -LOWEST,
+    Next,
+    r#Virtual = 1 << 8,
+}
+
+const LOWEST: i16 = 3;
+
+#[derive(ShmSafe, ShmData)]
+#[repr(u8)]
+enum Shape<T> {
+    Circle { radius: T, filled: bool } = 1,
+    Square(u8, T),
+    Point = 0,
+}
+
+#[test]
+fn an_enums_variants_are_told_with_discriminants_and_offsets() {
+    assert_eq!(
+        safe::<Level>(),
+        "0 2 aggregate:align=2 \n0 0 variant:Low=-3 \n0 0 variant:Next=-2 \n0 0 variant:Virtual=256 \n"
+    );
+    let lines = "\
+        0 12 aggregate:align=4 \n\
+        0 0 variant:Circle=1 \n\
+        4 4 u32 Circle.radius\n\
+        8 1 bool Circle.filled\n\
+        0 0 variant:Square=2 \n\
+        1 1 u8 Square.0\n\
+        4 4 u32 Square.1\n\
+        0 0 variant:Point=0 \n";
+    assert_eq!(safe::<Shape<u32>>(), lines);
+    assert_eq!(data::<Shape<u32>>(), lines);
+}
+
+#[derive(ShmSafe)]
+#[repr(u8)]
+enum FromOne {
+    One = 1,
+}
+
+#[derive(ShmSafe)]
+#[repr(u64)]
+enum ZeroIsBad {
+    First(NonZeroU32),
+    Second(u32),
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct WithNonZero {
+    fine: u32,
+    bad: NonZeroU32,
+}
+
+#[test]
+fn zero_bytes_are_valid_where_every_field_says_so() {
+    const {
+        assert!(<Plain as ShmSafe>::ZERO_IS_VALID);
+        assert!(<Plain as ShmData>::ZERO_IS_VALID);
+        assert!(<Draft as ShmData>::ZERO_IS_VALID);
+        assert!(!<WithNonZero as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<Pair<u8, NonZeroU32> as ShmData>::ZERO_IS_VALID);
+        assert!(<Pair<u8, [NonZeroU32; 0]> as ShmData>::ZERO_IS_VALID);
+    }
+}
+
+#[test]
+fn zero_bytes_are_an_enum_where_a_variant_is_numbered_zero() {
+    const {
+        assert!(!<Level as ShmSafe>::ZERO_IS_VALID);
+        assert!(<Shape<NonZeroU32> as ShmSafe>::ZERO_IS_VALID, "`Point` has no fields");
+        assert!(!<FromOne as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<ZeroIsBad as ShmSafe>::ZERO_IS_VALID);
+    }
+}
+
+/// Names that the derive's own code might take for its own.
+mod names {
+    use pshared::{ShmData, ShmSafe};
+
+    #[derive(ShmSafe, ShmData)]
+    #[repr(C)]
+    struct Some {
+        layout: u32,
+        walk: Walk,
+        field0: Is,
+        end: u8,
+    }
+
+    #[derive(ShmSafe, ShmData)]
+    #[repr(transparent)]
+    struct Walk(u8);
+
+    #[derive(ShmSafe, ShmData)]
+    #[repr(u8)]
+    enum Is {
+        Self_,
+        Drop(Walk),
+    }
+}
+
+/// The path of `pshared` may be told.
+mod renamed {
+    mod elsewhere {
+        pub(super) use pshared as shm;
+    }
+
+    #[derive(elsewhere::shm::ShmSafe, elsewhere::shm::ShmData)]
+    #[pshared(crate = "elsewhere::shm")]
+    #[repr(C)]
+    struct Told {
+        value: u32,
+        other: super::Level,
+    }
+}
+
+/// A type may stand in a function, and be private in a public one.
+pub mod visibility {
+    use pshared::{ShmData, ShmSafe};
+
+    #[derive(ShmSafe, ShmData)]
+    #[repr(transparent)]
+    struct Private<T>(T);
+
+    /// Public.
+    #[derive(ShmSafe, ShmData)]
+    #[repr(C)]
+    pub struct Public<T> {
+        private: Private<T>,
+        also: Private<u8>,
+    }
+
+    #[test]
+    fn a_type_may_stand_in_a_function() {
+        #[derive(ShmSafe)]
+        #[repr(C)]
+        struct Inner(u8, u16);
+        const { assert!(Inner::ZERO_IS_VALID) };
+    }
+}
+
+/// Lints that the type allows are allowed for what is made of it.
+mod lints {
+    use pshared::ShmSafe;
+
+    #[deprecated]
+    #[derive(ShmSafe)]
+    #[repr(transparent)]
+    #[allow(deprecated)]
+    struct Old(u8);
+
+    #[derive(ShmSafe)]
+    #[repr(C)]
+    #[expect(deprecated, reason = "it is what the files hold")]
+    struct Holds {
+        old: Old,
+    }
+
+    #[derive(ShmSafe)]
+    #[repr(C)]
+    #[allow(non_snake_case)]
+    struct Upper {
+        Value: u8,
+    }
+}
+
+/// A generic type is what its parameters make of it.
+mod parameters {
+    use super::{Pair, Ring};
+    use pshared::{ShmData, ShmSafe};
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+    use std::cell::Cell;
+
+    assert_impl_all!(Pair<u8, char>: ShmSafe, ShmData);
+    assert_impl_all!(Ring<u8>: ShmSafe, ShmData);
+    assert_impl_all!(Pair<u8, Cell<u32>>: ShmData);
+    assert_not_impl_any!(Pair<u8, Cell<u32>>: ShmSafe);
+    assert_not_impl_any!(Pair<u8, String>: ShmSafe, ShmData);
+    assert_not_impl_any!(Ring<Option<u8>>: ShmSafe, ShmData);
+}

@@ -1,0 +1,1 @@
+//! Everything that neither forks nor kills, in one binary.

@@ -1,0 +1,99 @@
+//! What the kernel does: the futex queue, and the walk of a dead thread's robust list.
+
+use super::lock::{Lock, WakeOrder};
+use super::state::{Pc, State, Thread, Tidings};
+use super::word::Tid;
+
+impl State {
+    /// Who may be woken next: the head of the queue, or anybody where order does not matter.
+    pub fn next_to_wake(&self) -> impl Iterator<Item = Tid> {
+        self.threads()
+            .filter(|(_, thread)| thread.pc == Pc::Asleep { ahead: 0 })
+            .map(|(tid, _)| tid)
+    }
+}
+
+impl Lock {
+    /// `FUTEX_WAIT`, whose value was found equal to the word in this very step.
+    ///
+    /// futex(2): "This load, the comparison with the expected value, and starting to sleep are
+    /// performed atomically and totally ordered with respect to other futex operations on the same
+    /// futex word."
+    pub fn fall_asleep(&self, state: &mut State, tid: Tid) {
+        let ahead = match self.wake_order {
+            WakeOrder::Any => 0,
+            WakeOrder::Fifo => state.count(Pc::is_asleep) as u8,
+        };
+        state[tid].pc = Pc::Asleep { ahead };
+    }
+
+    /// A sleeper leaves the queue, be it woken, expired or interrupted. Nothing happens to a thread
+    /// that is awake.
+    ///
+    /// A wake is consumed here. A thread killed after this, before its next step, takes the wake
+    /// with it; so does one killed asleep whom a wake reaches before the signal.
+    pub fn end_wait(&self, state: &mut State, tid: Tid) {
+        let Pc::Asleep { ahead: left } = state[tid].pc else {
+            return;
+        };
+        for thread in &mut state.threads {
+            if let Pc::Asleep { ahead } = &mut thread.pc
+                && *ahead > left
+            {
+                *ahead -= 1;
+            }
+        }
+        state[tid].pc = self.variant.after_wait();
+    }
+
+    /// `FUTEX_WAKE_OP` on the word with itself: `*word &= ~WAITERS`, then wake all.
+    ///
+    /// futex(2): "equivalent to executing the following code atomically and totally ordered with
+    /// respect to other futex operations on any of the two supplied futex words". The operation is
+    /// an atomic read-modify-write, whoever owns the word by now.
+    pub fn wake_op(&self, state: &mut State) {
+        state.word = state.word.without_waiters();
+        for tid in Tid::ALL {
+            self.end_wait(state, tid);
+        }
+    }
+
+    /// A thread is killed between two of its steps, or asleep.
+    pub fn kill(&self, state: &mut State, tid: Tid) {
+        self.end_wait(state, tid);
+        if state.word.owner() == Some(tid) {
+            state.tidings = match state.tidings {
+                Tidings::None => Tidings::Due,
+                Tidings::Due | Tidings::Wrong => Tidings::Wrong,
+            };
+        }
+        state[tid].pc = Pc::ExitWalk;
+        state[tid].expired = false;
+    }
+
+    /// The kernel's `handle_futex_death` for a dead thread's lock, up to its wake, which is a step
+    /// of its own.
+    ///
+    /// The lock is looked at once, also where it is linked and pending. Where the dead thread owns
+    /// it: "Set the OWNER_DIED bit atomically via cmpxchg, and if the value had FUTEX_WAITERS set,
+    /// wake up a waiter (if any)". Where it is pending and has no owner, its thread may have been
+    /// killed after it released and before it woke, or after it was woken and before it acquired:
+    /// "it is safe to attempt waking up a potential waiter without touching the user space futex
+    /// value".
+    pub fn exit_walk(&self, state: &mut State, tid: Tid) {
+        let word = state.word;
+        let Thread {
+            pending, linked, ..
+        } = state[tid];
+        let wakes = if (pending || linked) && word.owner() == Some(tid) {
+            state.word = word.marked_died();
+            word.has_waiters()
+        } else {
+            pending && self.variant.exit_wakes_for_pending(word)
+        };
+        state[tid] = Thread {
+            pc: if wakes { Pc::ExitWake } else { Pc::Dead },
+            ..Thread::NONE
+        };
+    }
+}

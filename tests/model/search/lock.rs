@@ -1,0 +1,149 @@
+//! The transition system: which actions a state allows, and where each leads.
+
+use stateright::{Model, Property};
+
+use super::properties;
+use super::state::{Pc, State, Thread, Tidings};
+use super::variant::Variant;
+use super::word::{Tid, Word};
+
+/// Whom `FUTEX_WAKE` takes off the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WakeOrder {
+    /// futex(2): "No guarantee is provided about which waiters are awoken". Every run of
+    /// [`Fifo`](WakeOrder::Fifo) is one of these too.
+    Any,
+    /// Who slept first. Linux does so among waiters of one priority, so what goes wrong here goes
+    /// wrong on a real machine.
+    Fifo,
+}
+
+/// A lock, and the threads that use it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lock {
+    pub variant: Variant,
+    /// How many threads lock it; at most four.
+    pub threads: usize,
+    /// How many of them lock with a deadline. It may pass before the first look at the word, which
+    /// makes the lock a `try_lock`.
+    pub timed: usize,
+    /// How often each thread locks and unlocks.
+    pub rounds: u8,
+    /// How many threads may be killed in a run.
+    pub deaths: u8,
+    /// How many waits in a run may return early: by a signal, spuriously, or because a slice of the
+    /// crate's safety net is over.
+    pub interruptions: u8,
+    pub wake_order: WakeOrder,
+}
+
+impl Lock {
+    /// Three threads that lock once, without deadlines or deaths; the rest is added field by field.
+    pub const PLAIN: Lock = Lock {
+        variant: Variant::Sound,
+        threads: 3,
+        timed: 0,
+        rounds: 1,
+        deaths: 0,
+        interruptions: 0,
+        wake_order: WakeOrder::Any,
+    };
+}
+
+/// What can happen next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// The thread takes its next step. If that is a wake, it finds nobody asleep.
+    Step(Tid),
+    /// The waker's next step is a wake, and it takes this sleeper off the queue.
+    Wake { waker: Tid, sleeper: Tid },
+    /// The thread's deadline passes.
+    Expire(Tid),
+    /// The sleeper's wait returns early.
+    Interrupt(Tid),
+    /// The thread is killed.
+    Die(Tid),
+}
+
+impl Model for Lock {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut threads = [Thread::NONE; 4];
+        for (index, thread) in threads.iter_mut().enumerate().take(self.threads) {
+            thread.pc = Pc::Pend;
+            thread.rounds = self.rounds;
+            thread.timed = index >= self.threads - self.timed;
+        }
+        vec![State {
+            word: Word::FREE,
+            threads,
+            announced: 0,
+            deaths: self.deaths,
+            interruptions: self.interruptions,
+            tidings: Tidings::None,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (tid, thread) in state.threads() {
+            match thread.pc {
+                Pc::Finished | Pc::Dead => continue,
+                Pc::Asleep { .. } => {
+                    if state.interruptions > 0 {
+                        actions.push(Action::Interrupt(tid));
+                    }
+                }
+                Pc::WakeOne | Pc::ExitWake => {
+                    let before = actions.len();
+                    actions.extend(state.next_to_wake().map(|sleeper| Action::Wake {
+                        waker: tid,
+                        sleeper,
+                    }));
+                    if actions.len() == before {
+                        actions.push(Action::Step(tid));
+                    }
+                }
+                _ => actions.push(Action::Step(tid)),
+            }
+            // The kernel looks at the clock while the thread sleeps, the thread before each look.
+            let looks_at_clock = thread.pc.is_asleep() || thread.pc == Pc::Look;
+            if thread.timed && !thread.expired && looks_at_clock {
+                actions.push(Action::Expire(tid));
+            }
+            let lives = !matches!(thread.pc, Pc::ExitWalk | Pc::ExitWake);
+            if lives && state.deaths > 0 {
+                actions.push(Action::Die(tid));
+            }
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = *state;
+        match action {
+            Action::Step(tid) => self.step(&mut next, tid),
+            Action::Wake { waker, sleeper } => {
+                self.end_wait(&mut next, sleeper);
+                self.after_wake(&mut next, waker, 1);
+            }
+            Action::Expire(tid) => {
+                next[tid].expired = true;
+                self.end_wait(&mut next, tid);
+            }
+            Action::Interrupt(tid) => {
+                next.interruptions -= 1;
+                self.end_wait(&mut next, tid);
+            }
+            Action::Die(tid) => {
+                next.deaths -= 1;
+                self.kill(&mut next, tid);
+            }
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Lock>> {
+        properties::of(self)
+    }
+}

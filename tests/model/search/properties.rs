@@ -1,0 +1,75 @@
+//! What must hold in every state, and what some state must show.
+
+use stateright::Property;
+
+use super::lock::Lock;
+use super::state::{Pc, State, Tidings};
+use super::word::Word;
+
+pub const EXCLUSION: &str = "exclusion";
+pub const NOBODY_SLEEPS_FOR_EVER: &str = "nobody sleeps for ever";
+pub const A_DEATH_IS_TOLD_ONCE: &str = "a death is told once";
+pub const THE_LIST_IS_TRUE: &str = "the robust list is true";
+
+/// The properties of a lock: four that hold in every state, and the situations that make the
+/// protocol hard, as far as the lock's budgets make them possible.
+pub fn of(lock: &Lock) -> Vec<Property<Lock>> {
+    let mut properties: Vec<Property<Lock>> = vec![
+        Property::always(EXCLUSION, |_, state: &State| exclusion(state)),
+        Property::always(NOBODY_SLEEPS_FOR_EVER, |_, state: &State| {
+            nobody_sleeps_for_ever(state)
+        }),
+        Property::always(A_DEATH_IS_TOLD_ONCE, |_, state: &State| {
+            state.tidings != Tidings::Wrong
+        }),
+        Property::always(THE_LIST_IS_TRUE, |_, state: &State| list_is_true(state)),
+        Property::sometimes("all others are asleep", |lock: &Lock, state: &State| {
+            state.count(Pc::is_asleep) == lock.threads - 1
+        }),
+        Property::sometimes("a new owner loses WAITERS", |_, state: &State| {
+            state.count(|pc| pc == Pc::WakeOp) > 0 && state.word.owner().is_some()
+        }),
+    ];
+    if lock.deaths > 0 {
+        properties.extend([
+            Property::sometimes("a death waits to be told", |_, state: &State| {
+                state.tidings == Tidings::Due && state.word.owner_died()
+            }),
+            Property::sometimes("the kernel resends a wake", |_, state: &State| {
+                state.count(|pc| pc == Pc::ExitWake) > 0 && state.word == Word::FREE_WITH_WAITERS
+            }),
+            Property::sometimes("as many die as may", |lock: &Lock, state: &State| {
+                state.count(|pc| pc == Pc::Dead) == usize::from(lock.deaths)
+            }),
+        ]);
+    }
+    if lock.timed > 0 {
+        properties.push(Property::sometimes(
+            "a waiter gives up",
+            |_, state: &State| state.count(|pc| pc == Pc::GiveUp) > 0,
+        ));
+    }
+    properties
+}
+
+/// Never two live threads between acquire and release.
+fn exclusion(state: &State) -> bool {
+    state.count(Pc::owns_the_lock) <= 1
+}
+
+/// Where no thread, nor the kernel on behalf of a dead one, has a step to take, nobody waits for
+/// one: nobody is asleep, with a deadline or without, and the lock is free.
+fn nobody_sleeps_for_ever(state: &State) -> bool {
+    let all_at_rest = state.count(Pc::is_at_rest) == state.threads.len();
+    !all_at_rest || (state.count(Pc::is_asleep) == 0 && state.word.owner().is_none())
+}
+
+/// A live thread's lock is linked only while the thread owns it; and who has left the lock, by
+/// unlock or by time-out, has neither linked it nor named it in `list_op_pending`.
+fn list_is_true(state: &State) -> bool {
+    state.threads().all(|(tid, thread)| match thread.pc {
+        Pc::Pend | Pc::Finished => !thread.linked && !thread.pending,
+        Pc::ExitWalk => true,
+        _ => !thread.linked || state.word.owner() == Some(tid),
+    })
+}

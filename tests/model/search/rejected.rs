@@ -1,0 +1,145 @@
+//! The protocols that do not hold, each with a short run that shows it.
+
+use stateright::{Checker, HasDiscoveries, Model};
+
+use super::lock::{Lock, WakeOrder};
+use super::properties::{
+    A_DEATH_IS_TOLD_ONCE, EXCLUSION, NOBODY_SLEEPS_FOR_EVER, THE_LIST_IS_TRUE,
+};
+use super::report;
+use super::variant::Variant;
+
+/// Searches `lock` until `property` is violated, once with wakes in any order and once with wakes in
+/// the order of sleep. The search is breadth first, so the run that it prints is a short one.
+fn rejects(lock: Lock, property: &'static str) {
+    for wake_order in [WakeOrder::Any, WakeOrder::Fifo] {
+        let lock = Lock { wake_order, ..lock };
+        let checker = lock
+            .checker()
+            .finish_when(HasDiscoveries::AnyOf([property].into()))
+            .spawn_bfs()
+            .join();
+        let states = checker.unique_state_count();
+        let path = checker.discovery(property);
+        let path = path.unwrap_or_else(|| panic!("{lock}: passes, {states} states"));
+        println!("{lock}: violates \"{property}\" after {states} states");
+        println!("{}", report::table(&lock, path));
+    }
+}
+
+/// A third thread takes the word by the fast path, without `WAITERS`. Then the waiter that was woken
+/// dies, or the unlocker before it wakes one (which is the shorter run): the kernel sees an owner
+/// and wakes nobody, and the owner's unlock sees no waiter.
+#[test]
+fn a_plain_zero_unlock_strands_a_sleeper() {
+    let lock = Lock {
+        variant: Variant::PlainZeroUnlock,
+        deaths: 1,
+        ..Lock::PLAIN
+    };
+    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+}
+
+/// ABA: between the wake that woke nobody and the compare-exchange the word is taken, slept on and
+/// released. It reads the same, and the bit is a sleeper's. Who was to wake that sleeper dies once
+/// the word has an owner without `WAITERS`.
+#[test]
+fn clearing_waiters_by_compare_exchange_strands_a_sleeper() {
+    let lock = Lock {
+        variant: Variant::CompareExchangeClear,
+        rounds: 2,
+        deaths: 1,
+        ..Lock::PLAIN
+    };
+    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+}
+
+/// The count reads 0, and by the compare-exchange a sleeper has announced itself.
+#[test]
+fn clearing_waiters_by_a_count_of_sleepers_strands_a_sleeper() {
+    let lock = Lock {
+        variant: Variant::AnnouncedSleepers,
+        rounds: 2,
+        deaths: 1,
+        ..Lock::PLAIN
+    };
+    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+}
+
+/// The wake was meant for whoever sleeps on, and goes home with the one that gave up.
+#[test]
+fn an_expired_waiter_that_does_not_retry_strands_a_sleeper() {
+    let lock = Lock {
+        variant: Variant::ExpiredWithoutRetry,
+        timed: 1,
+        ..Lock::PLAIN
+    };
+    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+}
+
+/// Before Linux 6.2 nobody wakes for a thread killed between its release and its wake.
+#[test]
+fn a_kernel_before_6_2_strands_a_sleeper() {
+    let lock = Lock {
+        variant: Variant::KernelBefore6_2,
+        threads: 2,
+        deaths: 1,
+        ..Lock::PLAIN
+    };
+    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+}
+
+/// Without the pending lock the kernel does not know that a wake is owed.
+#[test]
+fn clearing_pending_before_the_wake_strands_a_sleeper() {
+    let lock = Lock {
+        variant: Variant::PendingClearedBeforeWake,
+        threads: 2,
+        deaths: 1,
+        ..Lock::PLAIN
+    };
+    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+}
+
+/// The store lands on the word of the thread that has acquired since.
+#[test]
+fn clearing_waiters_by_a_store_lets_two_in() {
+    let lock = Lock {
+        variant: Variant::StoreClear,
+        ..Lock::PLAIN
+    };
+    rejects(lock, EXCLUSION);
+}
+
+/// The store lands on the word of a dead thread, or on the mark that the kernel left there.
+#[test]
+fn clearing_waiters_by_a_store_hides_a_death() {
+    let lock = Lock {
+        variant: Variant::StoreClear,
+        deaths: 1,
+        ..Lock::PLAIN
+    };
+    rejects(lock, A_DEATH_IS_TOLD_ONCE);
+}
+
+/// Two see the word free.
+#[test]
+fn taking_a_free_word_by_a_store_lets_two_in() {
+    let lock = Lock {
+        variant: Variant::TakenByStore,
+        ..Lock::PLAIN
+    };
+    rejects(lock, EXCLUSION);
+}
+
+/// The kernel would look at the lock when the thread dies, be it unmapped by then.
+#[test]
+fn giving_up_without_clearing_pending_leaves_it_set() {
+    let lock = Lock {
+        variant: Variant::PendingForgotten,
+        threads: 2,
+        timed: 1,
+        ..Lock::PLAIN
+    };
+    rejects(lock, THE_LIST_IS_TRUE);
+}

@@ -1,0 +1,34 @@
+//! What syntax alone shows to be an address, or to have no layout.
+
+use std::fmt::Debug;
+use pshared::{ShmData, ShmSafe};
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Named {
+    name: &'static str,
+    rows: &'static [u64],
+    value: &'static u64,
+}
+
+#[derive(ShmData)]
+#[repr(C)]
+struct Pointers(*const u8, *mut [u8; 4]);
+
+#[derive(ShmSafe)]
+#[repr(u8)]
+enum Callback {
+    None,
+    Plain(fn(u32) -> u32),
+    Named { handler: extern "C" fn() },
+}
+
+#[derive(ShmData)]
+#[repr(C)]
+struct Unfixed {
+    pair: (u32, u64),
+    many: [&'static str; 4],
+    any: dyn Debug,
+}
+
+fn main() {}
