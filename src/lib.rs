@@ -26,4 +26,5 @@ pub use sync::{
     Cause, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned, ShardedCounter, SharedCounter,
     SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedSemaphore, TryLockError,
 };
+pub use pshared_derive::{ShmData, ShmSafe};
 pub use zerocopy::{self, FromBytes};

@@ -23,8 +23,8 @@ const UNFIXED: &str = "has no layout that the language fixes";
 /// Whether the type is a number, a `bool` or a `char`, unless somebody gave these names to other types.
 pub(crate) fn is_plain(ty: &Type) -> bool {
     const PLAIN: [&str; 16] = [
-        "bool", "char", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f32",
-        "f64",
+        "bool", "char", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64",
+        "i128", "isize", "f32", "f64",
     ];
     matches!(ty, Type::Path(path) if PLAIN.iter().any(|name| path.path.is_ident(name)))
 }
@@ -70,7 +70,10 @@ pub(crate) fn known(ty: &Type, derive: Derive) -> Option<Advice> {
                 Type::Slice(slice) => list(&text(&slice.elem), derive),
                 value => value_itself(value),
             };
-            certain("is a reference, an address in one process's memory", &instead)
+            certain(
+                "is a reference, an address in one process's memory",
+                &instead,
+            )
         }
         Type::Ptr(_) => certain(
             "is a raw pointer, an address in one process's memory",
@@ -147,9 +150,7 @@ fn by_name(name: &PathSegment, derive: Derive) -> Option<Advice> {
             "put it beside the lock, in the struct that derives `ShmSafe`".to_string(),
         ),
         "SharedMutex" => return nested(arguments.first()?, Derive::ShmData),
-        "Cell" | "Wrapping" | "Saturating" | "Reverse" | "ManuallyDrop" | "MaybeUninit" => {
-            return nested(arguments.first()?, derive);
-        }
+        "Cell" | "Wrapping" => return nested(arguments.first()?, derive),
         "ArrayString" | "ArrayVec" if derive == Derive::ShmSafe => (
             "can be written by two processes at once",
             format!("put it under a lock: `SharedMutex<{}>`", text(name)),
@@ -211,7 +212,9 @@ fn nested(inner: &Type, derive: Derive) -> Option<Advice> {
 }
 
 fn is_primitive(name: &str) -> bool {
-    name.strip_prefix("Shared").or(name.strip_prefix("Sharded")).is_some_and(|rest| !rest.is_empty())
+    name.strip_prefix("Shared")
+        .or(name.strip_prefix("Sharded"))
+        .is_some_and(|rest| !rest.is_empty())
 }
 
 /// The type arguments of `Name<A, B>`.
@@ -242,7 +245,9 @@ fn list(element: &str, derive: Derive) -> String {
             "use a fixed-capacity list under a lock, `SharedMutex<arrayvec::ArrayVec<{element}, 64>>` (feature `arrayvec`)"
         ),
         Derive::ShmData => {
-            format!("use a fixed-capacity list, `arrayvec::ArrayVec<{element}, 64>` (feature `arrayvec`)")
+            format!(
+                "use a fixed-capacity list, `arrayvec::ArrayVec<{element}, 64>` (feature `arrayvec`)"
+            )
         }
     }
 }

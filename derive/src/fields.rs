@@ -51,7 +51,11 @@ impl FieldReader<'_> {
     /// The fields of `owner`, which is a struct, or a variant in whose field paths a `prefix` stands.
     pub(crate) fn read(&mut self, fields: &Fields, prefix: &str, owner: &str) -> Vec<Field> {
         let members = fields.members();
-        fields.iter().zip(members).map(|(field, member)| self.read_one(field, member, prefix, owner)).collect()
+        fields
+            .iter()
+            .zip(members)
+            .map(|(field, member)| self.read_one(field, member, prefix, owner))
+            .collect()
     }
 
     fn read_one(&mut self, field: &syn::Field, member: Member, prefix: &str, owner: &str) -> Field {
@@ -59,7 +63,10 @@ impl FieldReader<'_> {
             Member::Named(name) => unraw(name),
             Member::Unnamed(index) => index.index.to_string(),
         };
-        let check = self.check(&field.ty, &format!("field `{name}: {}` of `{owner}`", text(&field.ty)));
+        let check = self.check(
+            &field.ty,
+            &format!("field `{name}: {}` of `{owner}`", text(&field.ty)),
+        );
         self.count += 1;
         Field {
             member,
@@ -77,9 +84,17 @@ impl FieldReader<'_> {
             label: advice.instead,
         };
         match advice::known(ty, self.derive) {
-            Some(Advice { certain: true, problem, instead }) => {
-                self.errors.push(Error::new_spanned(ty, format!("{field} {problem}: {instead}")));
-                self.is_hopeless |= matches!(ty, Type::Ptr(_) | Type::TraitObject(_) | Type::Slice(_));
+            Some(Advice {
+                certain: true,
+                problem,
+                instead,
+            }) => {
+                self.errors.push(Error::new_spanned(
+                    ty,
+                    format!("{field} {problem}: {instead}"),
+                ));
+                self.is_hopeless |=
+                    matches!(ty, Type::Ptr(_) | Type::TraitObject(_) | Type::Slice(_));
                 Check::Refused
             }
             known if depends(ty.to_token_stream(), self.generics) => Check::Bound(known.map(named)),

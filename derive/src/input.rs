@@ -3,7 +3,10 @@
 use crate::fields::{Field, FieldReader};
 use crate::repr;
 use proc_macro2::{Span, TokenStream};
-use syn::{Attribute, Data, DeriveInput, Error, Expr, Fields, GenericParam, Generics, Ident, LitStr, Meta, Path};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Expr, Fields, GenericParam, Generics, Ident, LitStr, Meta,
+    Path,
+};
 
 /// Which of the two traits is derived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub(crate) struct Input {
     pub(crate) name: Ident,
     pub(crate) generics: Generics,
     pub(crate) body: Body,
-    /// The lints that the type allows, which the code made of it names its fields' types in spite of, too.
+    /// The lints that the type allows: its fields' types are named once more in the code made of it.
     pub(crate) allowed: Vec<TokenStream>,
 }
 
@@ -92,9 +95,16 @@ impl Input {
                     let name = unraw(&variant.ident);
                     Variant {
                         name: variant.ident.clone(),
-                        discriminant: variant.discriminant.as_ref().map(|(_, value)| value.clone()),
+                        discriminant: variant
+                            .discriminant
+                            .as_ref()
+                            .map(|(_, value)| value.clone()),
                         is_unit: matches!(variant.fields, Fields::Unit),
-                        fields: reader.read(&variant.fields, &format!("{name}."), &format!("{owner}::{name}")),
+                        fields: reader.read(
+                            &variant.fields,
+                            &format!("{name}."),
+                            &format!("{owner}::{name}"),
+                        ),
                     }
                 })),
             },
@@ -130,13 +140,17 @@ impl Input {
 
 /// `r#type` is called `type`.
 pub(crate) fn unraw(name: &Ident) -> String {
-    name.to_string().trim_start_matches("r#").to_string()
+    let name = name.to_string();
+    name.strip_prefix("r#").unwrap_or(&name).to_string()
 }
 
 /// The path from `#[pshared(crate = "path")]`, or `::pshared`.
 fn krate(attributes: &[Attribute]) -> syn::Result<Path> {
     let mut krate = None;
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("pshared")) {
+    for attribute in attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("pshared"))
+    {
         attribute.parse_nested_meta(|meta| {
             if !meta.path.is_ident("crate") {
                 return Err(meta.error(
@@ -158,7 +172,10 @@ fn generics(mut generics: Generics) -> Generics {
     for parameter in generics.params.clone() {
         if let GenericParam::Type(parameter) = parameter {
             let name = parameter.ident;
-            generics.make_where_clause().predicates.push(syn::parse_quote!(#name: 'static));
+            generics
+                .make_where_clause()
+                .predicates
+                .push(syn::parse_quote!(#name: 'static));
         }
     }
     generics
@@ -167,7 +184,9 @@ fn generics(mut generics: Generics) -> Generics {
 /// What the type allows its own source, such as `#[allow(deprecated)]`. An `expect` is fulfilled there, so here it allows.
 fn allowed(attributes: &[Attribute]) -> Vec<TokenStream> {
     let lints = |attribute: &Attribute| match &attribute.meta {
-        Meta::List(list) if list.path.is_ident("allow") || list.path.is_ident("expect") => Some(list.tokens.clone()),
+        Meta::List(list) if list.path.is_ident("allow") || list.path.is_ident("expect") => {
+            Some(list.tokens.clone())
+        }
         _ => None,
     };
     attributes.iter().filter_map(lints).collect()

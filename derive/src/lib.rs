@@ -4,6 +4,7 @@
 //! the examples.
 
 mod advice;
+mod checks;
 mod expand;
 mod fields;
 mod input;

@@ -24,7 +24,9 @@ impl Reprs {
     fn parse(attributes: &[Attribute]) -> syn::Result<Self> {
         let mut reprs = Reprs::default();
         for attribute in attributes {
-            let Meta::List(_) = &attribute.meta else { continue };
+            let Meta::List(_) = &attribute.meta else {
+                continue;
+            };
             if !attribute.path().is_ident("repr") {
                 continue;
             }
@@ -78,10 +80,16 @@ pub(crate) fn check(input: &DeriveInput, derive: Derive, errors: &mut Vec<Error>
             ),
         ));
     } else if let Some(message) = missing(input, &reprs) {
-        let at = reprs.c.as_ref().or(reprs.transparent.as_ref()).unwrap_or(name);
+        let at = reprs
+            .c
+            .as_ref()
+            .or(reprs.transparent.as_ref())
+            .unwrap_or(name);
         errors.push(Error::new_spanned(at, message));
     }
-    reprs.integer.unwrap_or_else(|| Ident::new("isize", Span::mixed_site()))
+    reprs
+        .integer
+        .unwrap_or_else(|| Ident::new("isize", Span::mixed_site()))
 }
 
 /// What is wrong with a type whose representations are all known.
@@ -96,7 +104,11 @@ fn missing(input: &DeriveInput, reprs: &Reprs) -> Option<String> {
         Data::Enum(_) if reprs.c.is_some() && reprs.integer.is_some() => Some(format!(
             "`{name}` has a C tag before a C union: write `#[repr({})]` alone, which lays each variant out as a struct \
              that starts with the tag",
-            reprs.integer.as_ref().map(Ident::to_string).unwrap_or_default(),
+            reprs
+                .integer
+                .as_ref()
+                .map(Ident::to_string)
+                .unwrap_or_default(),
         )),
         Data::Enum(_) if reprs.c.is_some() => Some(format!(
             "`{name}` has no fixed layout: `#[repr(C)]` leaves the size of an enum's tag to the C compiler of each \

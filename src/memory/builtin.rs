@@ -9,12 +9,12 @@ use arrayvec::{ArrayString, ArrayVec};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::num::{
-    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize, NonZeroU8, NonZeroU16, NonZeroU32,
-    NonZeroU64, NonZeroU128, NonZeroUsize, Wrapping,
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize, NonZeroU8,
+    NonZeroU16, NonZeroU32, NonZeroU64, NonZeroU128, NonZeroUsize, Wrapping,
 };
 use std::sync::atomic::{
-    AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-    AtomicUsize,
+    AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16,
+    AtomicU32, AtomicU64, AtomicUsize,
 };
 
 /// Both traits for types that have no parts and no primitives.
@@ -187,7 +187,9 @@ unsafe impl<const N: usize> ShmData for ArrayString<N> {
     const ZERO_IS_VALID: bool = true;
 
     fn describe(layout: &mut Layout) {
-        const { assert!(size_of::<Self>() == (size_of::<u32>() + N).next_multiple_of(align_of::<u32>())) };
+        const {
+            assert!(size_of::<Self>() == (size_of::<u32>() + N).next_multiple_of(align_of::<u32>()))
+        };
         layout.leaf::<Self>(&format!("ArrayString:capacity={N}"));
     }
 }
@@ -208,6 +210,8 @@ unsafe impl<T: ShmData, const N: usize> ShmData for ArrayVec<T, N> {
             elements
         };
         layout.leaf::<Self>(&format!("ArrayVec:capacity={N}"));
-        layout.field("elements", elements, |layout| layout.array(N, size_of::<T>(), T::describe));
+        layout.field("elements", elements, |layout| {
+            layout.array(N, size_of::<T>(), T::describe)
+        });
     }
 }

@@ -3,6 +3,7 @@
 //! A fixed part, then the layout's text ([`Layout`]'s `Display`), then zeroes up to where the value starts. The text is
 //! the directory of primitives too: a program that does not know `T` finds each with its offset, kind and field path.
 
+use super::difference::first_difference;
 use super::placed::Placed;
 use super::{Layout, Map};
 use crate::{Error, sys};
@@ -24,6 +25,9 @@ const PAGE: usize = 4096;
 /// A directory longer than this is no directory: a bound on what opening reads of an unknown file.
 const LONGEST_DIRECTORY: u64 = 16 << 20;
 
+/// What stands in the place of a slice's length where the value is no slice.
+const NO_SLICE: u64 = u64::MAX;
+
 /// The fixed part.
 #[repr(C)]
 #[derive(Debug)]
@@ -35,8 +39,8 @@ pub(super) struct Header {
     value_offset: u64,
     value_length: u64,
     alignment: u64,
-    /// The elements of a slice, or 1.
-    count: u64,
+    /// The elements of a slice, or [`NO_SLICE`].
+    slice: u64,
     fingerprint: u64,
     directory_length: u64,
     boot: [AtomicU64; 2],
@@ -51,6 +55,7 @@ static_assertions::const_assert_eq!(FIXED, 96);
 #[derive(Debug)]
 pub(super) struct Plan {
     value: alloc::Layout,
+    is_slice: bool,
     count: usize,
     directory: String,
 }
@@ -60,12 +65,13 @@ impl Plan {
     pub(super) fn of<T: ?Sized + Placed>(count: usize) -> Result<Self, Error> {
         Ok(Plan {
             value: fits(T::memory_layout(count))?,
+            is_slice: !T::IS_SIZED,
             count,
             directory: Layout::of(|layout| T::describe(count, layout)).to_string(),
         })
     }
 
-    /// The number of elements.
+    /// The elements of a slice, or 1.
     pub(super) fn count(&self) -> usize {
         self.count
     }
@@ -95,7 +101,7 @@ impl Plan {
             self.value_offset() as u64,
             self.value.size() as u64,
             self.value.align() as u64,
-            self.count as u64,
+            if self.is_slice { self.count as u64 } else { NO_SLICE },
             fingerprint(&self.directory),
             self.directory.len() as u64,
             boot_0,
@@ -114,7 +120,8 @@ impl Plan {
 /// A header that was read from a file and found to be one.
 #[derive(Debug)]
 pub(super) struct Found {
-    count: usize,
+    /// The elements of a slice.
+    slice: Option<u64>,
     value_offset: u64,
     value_length: u64,
     alignment: u64,
@@ -141,13 +148,7 @@ impl Found {
         if fixed[..8] != MAGIC {
             return Err(not_ours("it does not start with the magic bytes of one".into()));
         }
-        let u64_at = |at: usize| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&fixed[at..at + 8]);
-            u64::from_ne_bytes(bytes)
-        };
-        // `version` and `dirty` share these eight bytes.
-        let version = u64_at(8) as u32;
+        let version = u32::from_ne_bytes(bytes_at(&fixed, 8));
         if version != VERSION {
             return Err(Error::OtherVersion {
                 path: path.into(),
@@ -155,8 +156,8 @@ impl Found {
                 expected: VERSION,
             });
         }
-        let [value_offset, value_length, alignment, count, sum, directory_length] =
-            [16, 24, 32, 40, 48, 56].map(u64_at);
+        let [value_offset, value_length, alignment, slice, sum, directory_length] =
+            [16, 24, 32, 40, 48, 56].map(|at| u64::from_ne_bytes(bytes_at(&fixed, at)));
         let expected = value_offset.saturating_add(value_length.max(1));
         if expected != length {
             return Err(Error::WrongLength {
@@ -178,7 +179,7 @@ impl Found {
             .filter(|text| fingerprint(text) == sum)
             .ok_or_else(|| not_ours("its directory does not have its fingerprint".into()))?;
         Ok(Found {
-            count: usize::try_from(count).map_err(|_| Error::TooLarge)?,
+            slice: (slice != NO_SLICE).then_some(slice),
             value_offset,
             value_length,
             alignment,
@@ -193,11 +194,15 @@ impl Found {
             expected,
             found,
         };
-        if T::IS_SIZED && self.count != 1 {
-            let found = format!("a slice of {}", self.count);
-            return Err(other(("one value".into(), found)));
-        }
-        let plan = Plan::of::<T>(self.count)?;
+        let count = match (T::IS_SIZED, self.slice) {
+            (true, None) => 1,
+            (false, Some(count)) => count as usize,
+            (true, Some(count)) => {
+                return Err(other(("one value".into(), format!("a slice of {count}"))));
+            }
+            (false, None) => return Err(other(("a slice".into(), "one value".into()))),
+        };
+        let plan = Plan::of::<T>(count)?;
         if self.directory != plan.directory {
             return Err(other(first_difference(&plan.directory, &self.directory)));
         }
@@ -258,6 +263,10 @@ pub(super) fn fits(layout: Option<alloc::Layout>) -> Result<alloc::Layout, Error
     }
 }
 
+fn bytes_at<const N: usize>(fixed: &[u8; FIXED], at: usize) -> [u8; N] {
+    std::array::from_fn(|index| fixed[at + index])
+}
+
 fn boot() -> [u64; 2] {
     let id = sys::files::boot_id();
     [id as u64, (id >> 64) as u64]
@@ -270,51 +279,9 @@ fn fingerprint(text: &str) -> u64 {
     })
 }
 
-/// The first line in which two layouts differ, in words.
-fn first_difference(expected: &str, found: &str) -> (String, String) {
-    let (mut expected, mut found) = (expected.lines(), found.lines());
-    loop {
-        match (expected.next(), found.next()) {
-            (Some(ours), Some(theirs)) if ours == theirs => {}
-            (ours, theirs) => return (in_words(ours), in_words(theirs)),
-        }
-    }
-}
-
-/// A line of a layout in words: `offset size type path`.
-fn in_words(line: Option<&str>) -> String {
-    let Some(line) = line else {
-        return "nothing more".into();
-    };
-    let mut parts = line.splitn(4, ' ');
-    let mut part = || parts.next().unwrap_or("?");
-    let (offset, size, what, path) = (part(), part(), part(), part());
-    let path = match path {
-        "" => "the whole value".into(),
-        path => format!("field `{path}`"),
-    };
-    format!("{path}: {what}, {size} bytes at offset {offset}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_line_that_differs_is_told_in_words() {
-        let ours = "0 16 aggregate:align=8 \n0 8 u64 a\n8 4 u32 b\n";
-        let theirs = "0 16 aggregate:align=8 \n0 8 u64 a\n8 4 NonZeroU32 b\n";
-        let (expected, found) = first_difference(ours, theirs);
-        assert_eq!(expected, "field `b`: u32, 4 bytes at offset 8");
-        assert_eq!(found, "field `b`: NonZeroU32, 4 bytes at offset 8");
-    }
-
-    #[test]
-    fn a_layout_that_ends_early_differs_there() {
-        let (expected, found) = first_difference("0 8 u64 \n8 8 u64 b\n", "0 8 u64 \n");
-        assert_eq!(expected, "field `b`: u64, 8 bytes at offset 8");
-        assert_eq!(found, "nothing more");
-    }
 
     #[test]
     fn the_fingerprint_is_fnv_1a() {

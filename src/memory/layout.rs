@@ -94,10 +94,6 @@ impl Layout {
         self.path.truncate(length);
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
     fn push(&mut self, size: usize, what: String) {
         self.entries.push(Entry {
             path: self.path.clone(),

@@ -3,7 +3,6 @@
 use crate::Error;
 use crate::sys::mmap::{self as sys, Access, MsFlags, OpenMode};
 use std::fs::File;
-use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -482,11 +481,6 @@ impl Map {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Forgets the map: its pages stay, and so does its descriptor with any lock on it, until the process ends.
-    pub(crate) fn leak(self) {
-        let _ = ManuallyDrop::new(self);
-    }
-
     /// The same map, and the descriptor lives as long.
     fn keeping(mut self, fd: OwnedFd) -> Map {
         self.fd = Some(fd);
@@ -576,33 +570,8 @@ fn check_mode(fd: BorrowedFd<'_>, options: MapOptions) -> Result<(), Error> {
 mod tests {
     use super::*;
     use nix::errno::Errno;
-    use std::fs;
     use std::os::fd::AsRawFd;
     use tempfile::NamedTempFile;
-
-    /// How often `/proc/self/maps` and `/proc/self/fd` know this name.
-    fn known(name: &str) -> (usize, usize) {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let links = fs::read_dir("/proc/self/fd").unwrap();
-        let open = links.filter_map(|link| fs::read_link(link.ok()?.path()).ok());
-        (
-            maps.lines().filter(|line| line.contains(name)).count(),
-            open.filter(|target| target.to_string_lossy().contains(name))
-                .count(),
-        )
-    }
-
-    #[test]
-    fn a_leaked_map_stays_mapped_and_its_descriptor_open() {
-        let name = "pshared-test-leaked-map";
-        let map = Map::memfd(name, 10).unwrap();
-        map.write_at(0, b"x").unwrap();
-        let start = map.as_mut_ptr();
-        map.leak();
-        assert_eq!(known(name), (1, 1));
-        // SAFETY: the map is leaked, so its first byte is there for good.
-        assert_eq!(unsafe { start.read_volatile() }, b'x');
-    }
 
     #[test]
     fn a_file_that_carries_a_lock_keeps_it_until_its_map_is_dropped() {

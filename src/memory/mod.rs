@@ -1,13 +1,17 @@
 //! Where a value lives: maps, what may be placed in them, and the files that strangers open.
 
+mod assertions;
 mod builtin;
+mod difference;
 mod header;
 mod layout;
 mod map;
+mod open;
 mod placed;
 mod publish;
 mod shared;
 mod shm_safe;
+mod users;
 
 pub use layout::Layout;
 pub use map::{Advice, Map, MapOptions};

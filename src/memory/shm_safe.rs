@@ -6,9 +6,46 @@ use std::fmt;
 
 /// A type whose values may be placed in memory that several processes map.
 ///
-/// Derive it: `#[derive(ShmSafe)]` on a `#[repr(C)]` or `#[repr(transparent)]` struct, or on an enum with a primitive
+/// Derive it: `#[derive(ShmSafe)]` on a `#[repr(C)]` or `#[repr(transparent)]` struct, or on an enum with an integer
 /// representation (`#[repr(u8)]`), whose fields are all `ShmSafe`. The derive refuses everything else and says what to
-/// use instead.
+/// use instead. It works where `unsafe` is forbidden, on generic types (their parameters decide), and on types that also
+/// derive [`ShmData`].
+///
+/// ```
+/// #![forbid(unsafe_code)]
+/// use pshared::{SharedMutex, ShmSafe};
+/// use std::sync::atomic::AtomicU64;
+///
+/// #[derive(ShmSafe)]
+/// #[repr(C)]
+/// struct Board<const WORKERS: usize> {
+///     started: u64,
+///     hits: [AtomicU64; WORKERS],
+///     best: SharedMutex<f64>,
+///     mode: Mode,
+/// }
+///
+/// #[derive(ShmSafe)]
+/// #[repr(u8)]
+/// enum Mode {
+///     Idle,
+///     Busy { since: u64 },
+/// }
+/// # fn main() {}
+/// ```
+///
+/// What means nothing in another process does not compile. Here the error says that "field `name: String` of `Board`
+/// holds a pointer into one process's heap", and what to use instead:
+///
+/// ```compile_fail,E0277
+/// #[derive(pshared::ShmSafe)]
+/// #[repr(C)]
+/// struct Board {
+///     name: String,
+/// }
+/// ```
+///
+/// A crate that re-exports this one under another path says where it is: `#[pshared(crate = "path::to::pshared")]`.
 ///
 /// # Safety
 ///
@@ -49,8 +86,27 @@ pub unsafe trait ShmSafe: Sync + 'static {
 
 /// Plain data that may lie under a lock, in a cell, or in a roster.
 ///
-/// Derive it: `#[derive(ShmData)]` on a `#[repr(C)]` or `#[repr(transparent)]` struct, or on an enum with a primitive
+/// Derive it: `#[derive(ShmData)]` on a `#[repr(C)]` or `#[repr(transparent)]` struct, or on an enum with an integer
 /// representation, whose fields are all `ShmData`.
+///
+/// ```
+/// use pshared::{SharedMutex, ShmData, ShmSafe};
+/// use std::cell::Cell;
+///
+/// #[derive(ShmData)]
+/// #[repr(C)]
+/// struct Table {
+///     rows: [[u32; 4]; 16],
+///     used: u32,
+///     looked_at: Cell<u32>,
+/// }
+///
+/// #[derive(ShmSafe)]
+/// #[repr(C)]
+/// struct Board {
+///     table: SharedMutex<Table>,
+/// }
+/// ```
 ///
 /// A guard gives `&mut T`, and two guards allow `mem::swap`. Hence no primitive is `ShmData`: a swap would carry a
 /// linked lock away from its place.

@@ -8,10 +8,16 @@
 //! | `WAITERS` | free, and somebody was woken or is about to be; whoever acquires keeps the bit |
 //! | `OWNER_DIED` (+ `WAITERS`) | free, and the last owner ended with the lock in its hands |
 //!
-//! The bits are the kernel's robust-futex ABI (`Documentation/locking/robust-futex-ABI.rst`). The order of the steps is
-//! that of glibc's robust mutexes (`nptl/pthread_mutex_lock.c`): announce the word in the list (`list_op_pending`),
-//! acquire, link, take the announcement back; on unlock announce, unlink, release, wake, take back. At whichever
-//! instruction a thread dies, the word is on its list, or announced, or not its own.
+//! The bits are the kernel's robust-futex ABI (`Documentation/locking/robust-futex-ABI.rst`). A thread has a list of the
+//! locks that it holds, and a slot for one more, `list_op_pending`, meant for the lock that is being acquired or released
+//! just then; the kernel marks what it finds in either. A lock here is announced in the slot before its word is touched, and
+//! **stays there while it is held**: the slot is a list of one. Only when a second lock needs the slot is the first one
+//! linked into the list. So the common lock and unlock write the slot, and no links at all. At whichever instruction a
+//! thread dies, the word is in the list, or in the slot, or not its own.
+//!
+//! glibc's robust mutexes use the same slot, and empty it when they are done. A lock of ours that was there is then found
+//! by the safety net instead of the kernel. The release sees it, and from then on the process links every lock as soon as
+//! it is acquired.
 //!
 //! What differs is the contended unlock. One that stores 0 and wakes strands a sleeper for ever when the woken thread
 //! dies after a third took the word without `WAITERS`. So the unlock leaves `WAITERS` in the word, and only a wake that
@@ -57,12 +63,23 @@ pub(crate) enum Refused {
     HolderThreadEnded,
 }
 
+/// How long a caller waits for the lock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Patience {
+    /// Not at all.
+    None,
+    /// Until then.
+    Until(Deadline),
+    /// As long as it takes.
+    Endless,
+}
+
 /// A robust lock without data. Laid out as the kernel and glibc need it: the word 32 bytes before `links.next`.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Robust {
     word: AtomicU32,
-    /// Not 0 once the lock is placed: it then joins its holder's robust list.
+    /// Not 0 once the lock is placed: its holder then announces it to the kernel.
     armed: AtomicU32,
     /// Who holds it ([`Me::who`]), written after acquiring and cleared before releasing; 0 between the two. It names
     /// the thread too, so that the record of a past holder is not taken for the present one's.
@@ -96,25 +113,53 @@ impl Robust {
     pub(crate) unsafe fn arm(&self) {
         self.word.store(FREE, Relaxed);
         self.who.store(0, Relaxed);
+        self.links.forget();
         self.armed.store(1, Relaxed);
     }
 
-    /// Acquires the lock, waiting for it as long as it takes.
+    /// Acquires the lock in the common case: it is placed and free, and the slot is empty, where it stays while it is
+    /// held. False says nothing; call [`acquire`](Self::acquire).
     #[inline]
-    pub(crate) fn lock(&self, me: Me) -> Result<Acquired, Refused> {
-        self.acquire(me, |lock| lock.wait_and_acquire(me, None))
+    pub(crate) fn acquire_by_the_slot(&self, me: Me) -> bool {
+        if !self.is_armed() {
+            return false;
+        }
+        let list = me.slot();
+        if list.has_pending() {
+            return false;
+        }
+        list.set_pending(&self.links);
+        if self.word.compare_exchange(FREE, me.tid(), Acquire, Relaxed).is_err() {
+            list.clear_pending();
+            return false;
+        }
+        self.record(me);
+        true
     }
 
-    /// Acquires the lock, waiting for it until `deadline`.
-    #[inline]
-    pub(crate) fn lock_until(&self, me: Me, deadline: Deadline) -> Result<Acquired, Refused> {
-        self.acquire(me, |lock| lock.wait_and_acquire(me, Some(deadline)))
-    }
-
-    /// Acquires the lock if nobody holds it.
-    #[inline]
-    pub(crate) fn try_lock(&self, me: Me) -> Result<Acquired, Refused> {
-        self.acquire(me, |lock| lock.acquire_at_once(me))
+    /// Acquires the lock, whatever the case, waiting for it as long as `patience` says.
+    #[cold]
+    pub(crate) fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
+        if !self.is_armed() {
+            let outcome = self.take_word(me, patience);
+            if outcome.is_ok() {
+                self.record(me);
+            }
+            return outcome;
+        }
+        let list = me.list();
+        self.announce(me);
+        let outcome = self.take_word(me, patience);
+        if outcome.is_ok() {
+            self.record(me);
+            if me.slot().is_pending(&self.links) {
+                return outcome;
+            }
+            // SAFETY: the slot names this lock, which was just acquired and is in no list.
+            unsafe { list.link_pending() };
+        }
+        list.clear_pending();
+        outcome
     }
 
     /// Releases the lock and wakes a waiter if there may be one.
@@ -124,21 +169,16 @@ impl Robust {
     /// The calling thread holds the lock.
     #[inline]
     pub(crate) unsafe fn unlock(&self, me: Me) {
-        let armed = self.is_armed();
-        if armed {
-            me.set_pending(&self.links);
-        }
+        let list = me.slot();
+        let in_the_slot = list.is_pending(&self.links);
         self.who.store(0, Relaxed);
-        if armed {
-            // SAFETY: a held lock that is armed was linked when it was acquired, by this thread.
-            unsafe { me.unlink(&self.links) };
+        if in_the_slot
+            && self.word.compare_exchange(me.tid(), FREE, Release, Relaxed).is_ok()
+        {
+            list.clear_pending();
+            return;
         }
-        if self.word.compare_exchange(me.tid(), FREE, Release, Relaxed).is_err() {
-            self.release_and_wake(WAITERS);
-        }
-        if armed {
-            me.clear_pending();
-        }
+        self.release(me);
     }
 
     /// The record of who holds the lock, if somebody does. It is out of date as soon as it is read.
@@ -162,6 +202,7 @@ impl Robust {
         let word = self.word.load(Relaxed);
         let died = word & (TID | OWNER_DIED) != 0;
         self.who.store(0, Relaxed);
+        self.links.forget();
         self.word.store(if died { OWNER_DIED } else { FREE }, Relaxed);
     }
 
@@ -170,36 +211,64 @@ impl Robust {
         self.armed.load(Relaxed) != 0
     }
 
-    #[inline]
-    fn acquire(
-        &self,
-        me: Me,
-        contended: impl FnOnce(&Self) -> Result<Acquired, Refused>,
-    ) -> Result<Acquired, Refused> {
+    /// Releases the lock, whatever the case.
+    #[cold]
+    fn release(&self, me: Me) {
         let armed = self.is_armed();
-        if armed {
-            me.set_pending(&self.links);
+        if armed && !me.list().is_pending(&self.links) {
+            self.move_to_the_slot(me);
         }
-        let outcome = match self.word.compare_exchange(FREE, me.tid(), Acquire, Relaxed) {
-            Ok(_) => Ok(Acquired::Released),
-            Err(_) => contended(self),
-        };
-        if outcome.is_ok() {
-            self.image.store(me.image(), Relaxed);
-            // Whoever sees this record sees its image.
-            self.who.store(me.who(), Release);
-            if armed {
-                // SAFETY: the lock was free, so it is in no list; and by `arm`'s contract it stays where it is.
-                unsafe { me.link(&self.links) };
-            }
+        if self.word.compare_exchange(me.tid(), FREE, Release, Relaxed).is_err() {
+            self.release_and_wake(WAITERS);
         }
         if armed {
-            me.clear_pending();
+            me.list().clear_pending();
         }
-        outcome
     }
 
-    #[cold]
+    /// Records the holder, which has just acquired the word.
+    #[inline]
+    fn record(&self, me: Me) {
+        self.image.store(me.image(), Relaxed);
+        // Whoever sees this record sees its image.
+        self.who.store(me.who(), Release);
+    }
+
+    /// Puts the lock into the slot, before its word is touched. A held lock that is there moves to the list.
+    fn announce(&self, me: Me) {
+        let list = me.list();
+        if list.has_pending() {
+            // SAFETY: between two operations the slot names a lock that this thread holds and that is in no list, or
+            // nothing; by `arm`'s contract it stays where it is.
+            unsafe { list.link_pending() };
+        }
+        list.set_pending(&self.links);
+    }
+
+    /// Puts a held lock that is not there into the slot, before it is released.
+    fn move_to_the_slot(&self, me: Me) {
+        self.announce(me);
+        if self.links.are_linked() {
+            // SAFETY: the thread that holds a lock linked it in its own list, and the links of a dead holder's list were
+            // forgotten when the lock was taken.
+            unsafe { me.list().unlink(&self.links) };
+        } else {
+            // It was there, and something else has emptied the slot.
+            me.give_up_the_slot();
+        }
+    }
+
+    fn take_word(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
+        if self.word.compare_exchange(FREE, me.tid(), Acquire, Relaxed).is_ok() {
+            return Ok(Acquired::Released);
+        }
+        match patience {
+            Patience::None => self.acquire_at_once(me),
+            Patience::Until(deadline) => self.wait_and_acquire(me, Some(deadline)),
+            Patience::Endless => self.wait_and_acquire(me, None),
+        }
+    }
+
     fn acquire_at_once(&self, me: Me) -> Result<Acquired, Refused> {
         loop {
             let word = self.word.load(Relaxed);
@@ -213,7 +282,6 @@ impl Robust {
         }
     }
 
-    #[cold]
     fn wait_and_acquire(&self, me: Me, deadline: Option<Deadline>) -> Result<Acquired, Refused> {
         let mut nap = Nap::first();
         let mut expired = false;
@@ -279,6 +347,7 @@ impl Robust {
             self.release_and_wake(OWNER_DIED | WAITERS);
             return Some(Err(Refused::HolderThreadEnded));
         }
+        self.links.forget();
         Some(Ok(Acquired::OwnerDied))
     }
 

@@ -197,6 +197,7 @@ impl Default for ShardedCounter {
 macro_rules! primitive {
     ($type:ty, $kind:literal) => {
         // SAFETY: atomics in a fixed layout, told whole by their size. Zero is a counter's start.
+        #[diagnostic::do_not_recommend]
         unsafe impl ShmSafe for $type {
             const ZERO_IS_VALID: bool = true;
             const HAS_PRIMITIVES: bool = false;

@@ -118,6 +118,7 @@ impl Default for SharedEvent {
 const KIND: Kind = Kind("event");
 
 // SAFETY: one atomic word. Zero is an event that was never set.
+#[diagnostic::do_not_recommend]
 unsafe impl ShmSafe for SharedEvent {
     const ZERO_IS_VALID: bool = true;
     const HAS_PRIMITIVES: bool = true;

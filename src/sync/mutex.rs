@@ -2,7 +2,7 @@
 
 use super::poison::{Cause, Poison};
 use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
-use crate::raw::robust::{Acquired, Refused, Robust};
+use crate::raw::robust::{Acquired, Patience, Refused, Robust};
 use crate::sys::{self, Deadline, Me};
 use crate::Error;
 use std::cell::UnsafeCell;
@@ -87,8 +87,7 @@ impl<T: ShmData> SharedMutex<T> {
     /// - [`LockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its process lives.
     #[inline]
     pub fn lock(&self) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
-        let me = sys::me();
-        self.guard(me, self.raw.lock(me))
+        self.lock_with(Patience::Endless)
     }
 
     /// Acquires the lock if nobody holds it, without waiting.
@@ -98,8 +97,7 @@ impl<T: ShmData> SharedMutex<T> {
     /// As [`lock`](Self::lock), and [`LockError::WouldBlock`] where somebody holds the lock, the calling thread included.
     #[inline]
     pub fn try_lock(&self) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
-        let me = sys::me();
-        self.guard(me, self.raw.try_lock(me))
+        self.lock_with(Patience::None)
     }
 
     /// Acquires the lock, waiting for it no longer than `timeout` of the monotonic clock.
@@ -111,8 +109,7 @@ impl<T: ShmData> SharedMutex<T> {
         &self,
         timeout: Duration,
     ) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
-        let me = sys::me();
-        self.guard(me, self.raw.lock_until(me, Deadline::after(timeout)))
+        self.lock_with(Patience::Until(Deadline::after(timeout)))
     }
 
     /// Acquires the lock, waiting for it until `deadline` at the latest.
@@ -175,26 +172,26 @@ impl<T: ShmData> SharedMutex<T> {
     }
 
     #[inline]
-    fn guard(
-        &self,
-        me: Me,
-        outcome: Result<Acquired, Refused>,
-    ) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
-        match outcome {
-            Ok(Acquired::Released) if self.poison.is_clear() => Ok(SharedMutexGuard {
-                held: self.held(me),
-                data: &self.data,
-            }),
-            outcome => self.explain(me, outcome),
+    fn lock_with(&self, patience: Patience) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
+        let me = sys::me();
+        let acquired = self.raw.acquire_by_the_slot(me);
+        if acquired && self.poison.is_clear() {
+            return Ok(self.guard(me));
         }
+        self.lock_slowly(me, acquired, patience)
     }
 
     #[cold]
-    fn explain(
+    fn lock_slowly(
         &self,
         me: Me,
-        outcome: Result<Acquired, Refused>,
+        acquired: bool,
+        patience: Patience,
     ) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
+        let outcome = match acquired {
+            true => Ok(Acquired::Released),
+            false => self.raw.acquire(me, patience),
+        };
         let fresh = match outcome {
             Ok(Acquired::Released) => false,
             Ok(Acquired::OwnerDied) => {
@@ -206,25 +203,25 @@ impl<T: ShmData> SharedMutex<T> {
             Err(Refused::Deadlock) => return Err(LockError::Deadlock),
             Err(Refused::HolderThreadEnded) => return Err(LockError::HolderThreadEnded),
         };
-        let guard = SharedMutexGuard {
-            held: self.held(me),
-            data: &self.data,
-        };
+        let guard = self.guard(me);
         match self.poison.cause() {
-            // A panic's poison was cleared by somebody just now.
             None => Ok(guard),
             Some(cause) => Err(LockError::Poisoned(Poisoned::new(guard, cause, fresh))),
         }
     }
 
+    /// The guard of a lock that the thread has just acquired.
     #[inline]
-    fn held(&self, me: Me) -> Held<'_> {
-        Held {
-            raw: &self.raw,
-            poison: &self.poison,
-            generation: me.generation(),
-            was_panicking: std::thread::panicking(),
-            stays_here: PhantomData,
+    fn guard(&self, me: Me) -> SharedMutexGuard<'_, T> {
+        SharedMutexGuard {
+            held: Held {
+                raw: &self.raw,
+                poison: &self.poison,
+                generation: me.generation(),
+                was_panicking: std::thread::panicking(),
+                stays_here: PhantomData,
+            },
+            data: &self.data,
         }
     }
 }
@@ -252,14 +249,14 @@ struct Held<'a> {
 impl Drop for Held<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !Me::is_of_generation(self.generation) {
+        let Some(me) = Me::of_generation(self.generation) else {
             return;
-        }
+        };
         if !self.was_panicking && std::thread::panicking() {
             self.poison.set(Cause::Panicked);
         }
         // SAFETY: this thread acquired the lock in this process, and nothing but this drop releases it.
-        unsafe { self.raw.unlock(sys::me()) };
+        unsafe { self.raw.unlock(me) };
     }
 }
 
@@ -545,6 +542,7 @@ const KIND: Kind = Kind("mutex");
 
 // SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds the lock. The
 // whole state is told, and the one primitive visited. Zero bytes are a free, unarmed lock around zero bytes of `T`.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: ShmData> ShmSafe for SharedMutex<T> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
     const HAS_PRIMITIVES: bool = true;

@@ -213,7 +213,7 @@ pub struct Permit<'a> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if Me::is_of_generation(self.generation) {
+        if Me::of_generation(self.generation).is_some() {
             // It fits, unless somebody has posted permits that were never taken.
             let _ = self.semaphore.post();
         }
@@ -236,6 +236,7 @@ const KIND: Kind = Kind("semaphore");
 
 // SAFETY: `repr(C)` over glibc's `sem_t` and two atomics; an initialized `sem_t` with pshared = 1 is made to be shared.
 // Zero bytes are an unarmed semaphore without permits.
+#[diagnostic::do_not_recommend]
 unsafe impl ShmSafe for SharedSemaphore {
     const ZERO_IS_VALID: bool = true;
     const HAS_PRIMITIVES: bool = true;

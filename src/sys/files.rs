@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -23,12 +23,23 @@ pub(crate) fn find(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Opens what [`find`] found, whatever its name points at by now, for reading and writing.
+/// Finds a directory without opening it: links to it are followed.
+pub(crate) fn find_directory(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)
+        .open(path)
+}
+
+/// Opens the regular file that [`find`] found, whatever its name points at by now, for reading and writing.
+///
+/// `O_NONBLOCK` means nothing to a regular file, but for one on which another process has a lease: opening that would wait
+/// until the lease is given up or broken.
 pub(crate) fn open_found(found: &File) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
-        .custom_flags(libc::O_CLOEXEC)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(descriptor_path(found))
 }
 
@@ -70,21 +81,6 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets a file's length and reserves its blocks: `posix_fallocate(3)`. A full disk is an error here, and not a bus error
-/// at the first touch later.
-pub(crate) fn reserve(file: &File, length: u64) -> io::Result<()> {
-    let length = libc::off_t::try_from(length)
-        .map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-    loop {
-        // SAFETY: takes numbers.
-        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
-            0 => return Ok(()),
-            libc::EINTR => {}
-            errno => return Err(io::Error::from_raw_os_error(errno)),
-        }
-    }
-}
-
 /// How a file is locked by `flock(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileLock {
@@ -101,13 +97,25 @@ pub(crate) fn try_flock(file: impl AsFd, lock: FileLock) -> io::Result<bool> {
         FileLock::Shared => libc::LOCK_SH,
         FileLock::Exclusive => libc::LOCK_EX,
     };
+    match flock(file.as_fd(), operation | libc::LOCK_NB) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the open description's lock up, for everybody who shares the description.
+pub(crate) fn unlock(file: impl AsFd) -> io::Result<()> {
+    flock(file.as_fd(), libc::LOCK_UN)
+}
+
+fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> io::Result<()> {
     loop {
         // SAFETY: takes numbers.
-        if unsafe { libc::flock(file.as_fd().as_raw_fd(), operation | libc::LOCK_NB) } == 0 {
-            return Ok(true);
+        if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
+            return Ok(());
         }
         match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             error if error.kind() == io::ErrorKind::Interrupted => {}
             error => return Err(error),
         }
@@ -115,25 +123,35 @@ pub(crate) fn try_flock(file: impl AsFd, lock: FileLock) -> io::Result<bool> {
 }
 
 /// The name of the file's file system where it is one whose files other machines, or a server in user space, may change:
-/// a futex reaches nobody there.
+/// a futex reaches nobody there. A directory's, and that of a file that was only found, can be asked for too.
 pub(crate) fn distant_file_system(file: &File) -> io::Result<Option<&'static str>> {
+    Ok(name_if_distant(fstatfs(file.as_fd())?.filesystem_type().0))
+}
+
+/// The name of a file system by its magic number in `statfs(2)`, where it is a distant one.
+fn name_if_distant(magic: i64) -> Option<&'static str> {
     // linux/magic.h, and the sources of the file systems that are not in it.
-    const DISTANT: [(i64, &str); 9] = [
+    const DISTANT: [(i64, &str); 18] = [
         (0x6969, "NFS"),
         (0x0102_1997, "9p"),
-        (0x6573_5546, "FUSE"),
+        (0x6573_5546, "FUSE"), // virtiofs too
         (0xFF53_4D42, "CIFS"),
         (0xFE53_4D42, "SMB2"),
         (0x517B, "SMB"),
         (0x5346_414F, "AFS"),
+        (0x6B41_4653, "kAFS"),
+        (0x7375_7245, "Coda"),
         (0x00C3_6400, "Ceph"),
         (0x0116_1970, "GFS2"),
+        (0x7461_636F, "OCFS2"),
+        (0x0BD0_0BD0, "Lustre"),
+        (0x4750_4653, "GPFS"),
+        (0x1983_0326, "BeeGFS"),
+        (0x2003_0528, "OrangeFS"),
+        (0x786F_4256, "a VirtualBox shared folder"),
+        (0xBACB_ACBC, "a VMware shared folder"),
     ];
-    let kind = fstatfs(file.as_fd())?.filesystem_type().0;
-    Ok(DISTANT
-        .iter()
-        .find(|(magic, _)| *magic == kind)
-        .map(|(_, name)| *name))
+    DISTANT.iter().find(|(distant, _)| *distant == magic).map(|(_, name)| *name)
 }
 
 /// The effective user, who owns what it creates.
@@ -171,6 +189,37 @@ mod tests {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         let ours = format!("{:032x}", boot_id());
         assert_eq!(ours, text.trim().replace('-', ""));
+    }
+
+    #[test]
+    fn distant_file_systems_are_known_by_their_numbers_and_local_ones_are_not_among_them() {
+        use nix::sys::statfs::{
+            CODA_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
+            SMB_SUPER_MAGIC, TMPFS_MAGIC, V9FS_MAGIC, XFS_SUPER_MAGIC,
+        };
+        let name = |FsType(magic)| name_if_distant(magic);
+        assert_eq!(name(NFS_SUPER_MAGIC), Some("NFS"));
+        assert_eq!(name(V9FS_MAGIC), Some("9p"));
+        assert_eq!(name(FUSE_SUPER_MAGIC), Some("FUSE"));
+        assert_eq!(name(SMB_SUPER_MAGIC), Some("SMB"));
+        assert_eq!(name(CODA_SUPER_MAGIC), Some("Coda"));
+        for local in [EXT4_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC, XFS_SUPER_MAGIC] {
+            assert_eq!(name(local), None);
+        }
+    }
+
+    #[test]
+    fn a_changed_lock_that_is_refused_leaves_none_and_unlocking_frees_the_file_for_others() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let (one, other) = (named.reopen().unwrap(), named.reopen().unwrap());
+        assert!(try_flock(&one, FileLock::Shared).unwrap());
+        assert!(try_flock(&other, FileLock::Shared).unwrap());
+        assert!(!try_flock(&one, FileLock::Exclusive).unwrap());
+        // The refused change has taken the shared lock away.
+        assert!(try_flock(&other, FileLock::Exclusive).unwrap());
+        assert!(!try_flock(&one, FileLock::Shared).unwrap());
+        unlock(&other).unwrap();
+        assert!(try_flock(&one, FileLock::Exclusive).unwrap());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! next generation comes from a counter outside that page: no value of any ancestor returns, whichever thread of the
 //! child comes first; 0, the wiped page's, is never valid.
 
-use super::robust_list::{Links, RobustList};
+use super::robust_list::{OwnList, RobustList};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{
@@ -25,22 +25,38 @@ struct Process {
 
 /// What is known of the calling thread, valid while its generation is the process's.
 struct Thread {
+    process: Cell<*const Process>,
     generation: Cell<u64>,
     tid: Cell<u32>,
     who: Cell<u64>,
     image: Cell<u64>,
     list: Cell<Option<RobustList>>,
+    /// The list, while held locks may stay in its slot; else one whose slot is never empty.
+    slot: Cell<RobustList>,
+    /// Stands in for the list of a thread that has none: its locks are then found by the safety net alone.
+    orphan: OwnList,
+}
+
+impl Thread {
+    #[inline]
+    fn process(&self) -> &'static Process {
+        // SAFETY: `UNMAPPED`, or the page, which is never unmapped.
+        unsafe { &*self.process.get() }
+    }
 }
 
 thread_local! {
     // Without a destructor, so that it can be reached until the thread's last instruction.
     static THREAD: Thread = const {
         Thread {
+            process: Cell::new(&raw const UNMAPPED),
             generation: Cell::new(u64::MAX),
             tid: Cell::new(0),
             who: Cell::new(0),
             image: Cell::new(0),
             list: Cell::new(None),
+            slot: Cell::new(RobustList::OCCUPIED),
+            orphan: OwnList::new(),
         }
     };
 }
@@ -59,7 +75,6 @@ static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 /// Where the robust list's head lies in glibc's thread descriptor; 0 while unknown.
 static HEAD_OFFSET: AtomicIsize = AtomicIsize::new(0);
 
-#[inline]
 fn process() -> &'static Process {
     // SAFETY: points at `UNMAPPED`, or at a page that was mapped for `Process`, starts as zeroes (a valid `Process`), and
     // is never unmapped. Acquire pairs with the release of the pointer in `map_process_page`.
@@ -80,7 +95,7 @@ pub(crate) struct Me(NonNull<Thread>);
 #[inline]
 pub(crate) fn me() -> Me {
     THREAD.with(|thread| {
-        if thread.generation.get() != process().generation.load(Relaxed) {
+        if thread.generation.get() != thread.process().generation.load(Relaxed) {
             establish(thread);
         }
         Me(NonNull::from(thread))
@@ -119,60 +134,32 @@ impl Me {
         self.thread().generation.get()
     }
 
-    /// Whether the process is still the one in which the thread had `generation`: false in a child of it.
+    /// The calling thread, if the process is still the one in which it had `generation`: not in a child of it.
     #[inline]
-    pub(crate) fn is_of_generation(generation: u64) -> bool {
-        process().generation.load(Relaxed) == generation
+    pub(crate) fn of_generation(generation: u64) -> Option<Me> {
+        THREAD.with(|thread| {
+            // The page says so itself, whatever the thread believes; and where it does, the thread's facts are of it.
+            let same = thread.process().generation.load(Relaxed) == generation;
+            same.then(|| Me(NonNull::from(thread)))
+        })
     }
 
-    /// Announces in the robust list that a word is about to be acquired or released.
-    #[inline]
-    pub(crate) fn set_pending(&self, links: &Links) {
-        self.list().set_pending(links);
+    /// The thread's robust list.
+    pub(crate) fn list(&self) -> RobustList {
+        let thread = self.thread();
+        thread.list.get().unwrap_or_else(|| thread.orphan.list())
     }
 
-    /// Takes the announcement back.
+    /// The thread's robust list while held locks may stay in its slot; else one whose slot looks occupied.
     #[inline]
-    pub(crate) fn clear_pending(&self) {
-        self.list().clear_pending();
+    pub(crate) fn slot(&self) -> RobustList {
+        self.thread().slot.get()
     }
 
-    /// Links an acquired lock into the thread's robust list.
-    ///
-    /// # Safety
-    ///
-    /// As for [`RobustList::link`].
-    #[inline]
-    pub(crate) unsafe fn link(&self, links: &Links) {
-        // SAFETY: the caller's promise.
-        unsafe { self.list().link(links) }
+    /// From here on, this thread's locks leave the slot as soon as they are acquired: something else empties it.
+    pub(crate) fn give_up_the_slot(&self) {
+        self.thread().slot.set(RobustList::OCCUPIED);
     }
-
-    /// Unlinks a lock that is about to be released.
-    ///
-    /// # Safety
-    ///
-    /// As for [`RobustList::unlink`].
-    #[inline]
-    pub(crate) unsafe fn unlink(&self, links: &Links) {
-        // SAFETY: the caller's promise.
-        unsafe { self.list().unlink(links) }
-    }
-
-    #[inline]
-    fn list(&self) -> RobustList {
-        match self.thread().list.get() {
-            Some(list) => list,
-            None => no_list(),
-        }
-    }
-}
-
-#[cold]
-fn no_list() -> ! {
-    panic!(
-        "pshared: this thread has no robust futex list, though the thread that placed the lock had one; was it made without glibc?"
-    )
 }
 
 /// The calling thread's robust list, or what was found instead.
@@ -221,6 +208,7 @@ fn establish(thread: &Thread) {
         panic!("pshared cannot tell a process from its parent: {why}");
     }
     let process = process();
+    thread.process.set(process);
     let mut generation = process.generation.load(Acquire);
     if generation == 0 {
         generation = establish_process(process);
@@ -230,7 +218,13 @@ fn establish(thread: &Thread) {
     thread.tid.set(tid);
     thread.who.set(pack_who(process.pid.load(Relaxed), tid, process.namespace.load(Relaxed)));
     thread.image.set(process.image.load(Relaxed));
-    thread.list.set(find_list().ok());
+    let list = find_list().ok();
+    // A child has a copy of its parent's announcement.
+    if let Some(list) = list {
+        list.clear_pending();
+    }
+    thread.list.set(list);
+    thread.slot.set(list.unwrap_or(RobustList::OCCUPIED));
     thread.generation.set(generation);
 }
 
@@ -293,7 +287,9 @@ mod tests {
         assert_eq!(here.0, there.0);
         assert_ne!(here.1, there.1);
         assert_eq!(here.2, there.2);
-        assert!(here.0 > 0 && Me::is_of_generation(here.0) && !Me::is_of_generation(here.0 + 1));
+        assert!(here.0 > 0);
+        assert_eq!(Me::of_generation(here.0).map(|me| me.tid()), Some(here.1));
+        assert!(Me::of_generation(here.0 + 1).is_none());
     }
 
     #[test]

@@ -47,6 +47,18 @@ impl Links {
         }
     }
 
+    /// Whether the lock is in a list. Only for whoever holds the lock.
+    #[inline]
+    pub(crate) fn are_linked(&self) -> bool {
+        !self.next.load(Relaxed).is_null()
+    }
+
+    /// Forgets the list that the lock was in: its thread has ended.
+    pub(crate) fn forget(&self) {
+        self.next.store(ptr::null_mut(), Relaxed);
+        self.prev.store(ptr::null_mut(), Relaxed);
+    }
+
     /// What list pointers to this node hold: the address of `next`, by a pointer that may also reach `prev`.
     fn as_entry(&self) -> *mut () {
         ptr::from_ref(self).cast_mut().cast::<()>().wrapping_byte_add(size_of::<usize>())
@@ -75,56 +87,92 @@ unsafe fn prev_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
     unsafe { &*entry.map_addr(|address| (address & !1) - size_of::<usize>()).cast::<AtomicPtr<()>>() }
 }
 
-/// A thread's list. Only that thread may use it.
+/// A thread's list. Only that thread may use it: it is neither `Send` nor `Sync`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RobustList(NonNull<Head>);
+pub(crate) struct RobustList(NonNull<Head>);
+
+/// The list that [`RobustList::OCCUPIED`] is.
+static OCCUPIED: Head = Head {
+    first: AtomicPtr::new(ptr::null_mut()),
+    futex_offset: AtomicIsize::new(FUTEX_OFFSET),
+    pending: AtomicPtr::new(ptr::dangling_mut()),
+};
 
 impl RobustList {
-    fn head(&self) -> &Head {
-        // SAFETY: the head lies in the thread's control block, which lives as long as the thread does, and a
-        // `RobustList` never leaves its thread (`Me` is not `Send`).
+    /// Stands for a list whose slot is never empty, and never names a lock: for [`has_pending`](Self::has_pending) and
+    /// [`is_pending`](Self::is_pending) alone.
+    pub(super) const OCCUPIED: Self = {
+        // SAFETY: the address of a static is not null.
+        RobustList(unsafe { NonNull::new_unchecked((&raw const OCCUPIED).cast_mut()) })
+    };
+
+    #[inline]
+    fn head<'a>(self) -> &'a Head {
+        // SAFETY: the head lies in the thread's control block or its thread-local storage, which live as long as the
+        // thread does, and a `RobustList` never leaves its thread.
         unsafe { self.0.as_ref() }
     }
 
-    /// Announces that the lock's word is about to be acquired or released, so that the kernel looks at it too.
+    /// Whether a lock is announced.
     #[inline]
-    pub(super) fn set_pending(&self, links: &Links) {
+    pub(crate) fn has_pending(self) -> bool {
+        !self.head().pending.load(Relaxed).is_null()
+    }
+
+    /// Whether the lock with these links is announced.
+    #[inline]
+    pub(crate) fn is_pending(self, links: &Links) -> bool {
+        ptr::addr_eq(self.head().pending.load(Relaxed), links.as_entry())
+    }
+
+    /// Announces a lock: its word is about to be acquired or released, or is held. The kernel looks at it as at those in
+    /// the list, and also wakes a waiter where it has no owner.
+    #[inline]
+    pub(crate) fn set_pending(self, links: &Links) {
         self.head().pending.store(links.as_entry(), Relaxed);
         compiler_fence(SeqCst);
     }
 
     /// Takes the announcement back.
     #[inline]
-    pub(super) fn clear_pending(&self) {
+    pub(crate) fn clear_pending(self) {
         compiler_fence(SeqCst);
         self.head().pending.store(ptr::null_mut(), Relaxed);
     }
 
-    /// Links a lock that the thread has just acquired.
+    /// Links the lock that is announced, if one is. The announcement stays.
     ///
     /// # Safety
     ///
-    /// The lock is in no list, does not move, and its memory stays mapped until it is unlinked.
-    #[inline]
-    pub(super) unsafe fn link(&self, links: &Links) {
+    /// The announced lock is one of this crate's that the thread holds and that is in no list; it does not move, and its
+    /// memory stays mapped until it is unlinked.
+    #[cold]
+    pub(crate) unsafe fn link_pending(self) {
         let head = self.head();
+        let entry = head.pending.load(Relaxed);
+        if entry.is_null() {
+            return;
+        }
         let first = head.first.load(Relaxed);
-        links.next.store(first, Relaxed);
-        links.prev.store(self.0.as_ptr().cast(), Relaxed);
-        // SAFETY: the head's first entry is the head itself or a node linked in this thread's list.
-        unsafe { prev_field(first) }.store(links.as_entry(), Relaxed);
+        // SAFETY: `entry` is a node of this crate's, by the caller's promise; the head's first entry is the head itself or
+        // a node linked in this thread's list.
+        unsafe {
+            next_field(entry).store(first, Relaxed);
+            prev_field(entry).store(self.0.as_ptr().cast(), Relaxed);
+            prev_field(first).store(entry, Relaxed);
+        }
         // The node is whole before the kernel can find it.
         compiler_fence(SeqCst);
-        head.first.store(links.as_entry(), Relaxed);
+        head.first.store(entry, Relaxed);
+        compiler_fence(SeqCst);
     }
 
-    /// Takes a lock out of the list, before its word is released.
+    /// Takes a lock out of the list. It must be announced, since the kernel does not find it here any more.
     ///
     /// # Safety
     ///
     /// The lock is linked in this thread's list.
-    #[inline]
-    pub(super) unsafe fn unlink(&self, links: &Links) {
+    pub(crate) unsafe fn unlink(self, links: &Links) {
         let next = links.next.load(Relaxed);
         let prev = links.prev.load(Relaxed);
         // SAFETY: the neighbours of a linked node are the head or nodes linked in the same list.
@@ -133,10 +181,11 @@ impl RobustList {
             next_field(prev).store(next, Relaxed);
         }
         compiler_fence(SeqCst);
+        links.forget();
     }
 
     /// Whether the thread holds no robust lock, of ours or of glibc's, and is not about to take one.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         let head = self.head();
         ptr::addr_eq(head.first.load(Relaxed), self.0.as_ptr()) && head.pending.load(Relaxed).is_null()
     }
@@ -163,7 +212,7 @@ impl RobustList {
 
     /// Where the head lies, seen from `pthread_self()`: the same for every thread, since it is a field of glibc's
     /// `struct pthread`.
-    pub(super) fn offset_in_thread(&self) -> isize {
+    pub(super) fn offset_in_thread(self) -> isize {
         (self.0.as_ptr().addr() as isize).wrapping_sub(pthread_self() as isize)
     }
 
@@ -190,6 +239,41 @@ impl RobustList {
             assert_eq!(answer, 0, "set_robust_list(2): {}", std::io::Error::last_os_error());
             RobustList(NonNull::new_unchecked(head))
         }
+    }
+}
+
+/// A list that the kernel does not know, for a thread without one.
+#[repr(C)]
+pub(super) struct OwnList {
+    prev: AtomicPtr<()>,
+    head: Head,
+}
+
+impl OwnList {
+    pub(super) const fn new() -> Self {
+        OwnList {
+            prev: AtomicPtr::new(ptr::null_mut()),
+            head: Head {
+                first: AtomicPtr::new(ptr::null_mut()),
+                futex_offset: AtomicIsize::new(FUTEX_OFFSET),
+                pending: AtomicPtr::new(ptr::null_mut()),
+            },
+        }
+    }
+
+    /// The list. It lies in the calling thread's storage.
+    #[cold]
+    pub(super) fn list(&self) -> RobustList {
+        let entry = ptr::from_ref(self)
+            .cast_mut()
+            .wrapping_byte_add(std::mem::offset_of!(OwnList, head))
+            .cast::<()>();
+        if self.head.first.load(Relaxed).is_null() {
+            self.head.first.store(entry, Relaxed);
+            self.prev.store(entry, Relaxed);
+        }
+        // SAFETY: an address inside `self` is not null.
+        RobustList(unsafe { NonNull::new_unchecked(entry.cast()) })
     }
 }
 

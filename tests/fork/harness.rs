@@ -1,22 +1,27 @@
 //! Runs each test in a child process, under a watchdog.
 //!
 //! The test runner has one thread and stays as it was started. A test's process adopts whatever its own children leave
-//! behind, so that at its end, however it comes, all of its descendants are known by their ids, killed and reaped. A test
-//! that does not end in time fails with a report of who waits for what.
+//! behind, and the runner what a crashed test leaves, so that at its end, however it comes, all of its descendants are known
+//! by their ids, killed and reaped. A test that does not end in time fails with a report of who waits for what.
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write as _};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long a test may take before it counts as hung. Far beyond what the slowest needs on a busy machine.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// The exit code of a test that could not be made here.
+const SKIPPED: i32 = 77;
 
 /// A test: its name and what it does.
 pub type Test = (&'static str, fn());
@@ -36,26 +41,38 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // In the main thread, so that the process that forks has no other.
     arguments.test_threads = Some(1);
+    // What the tests kill leaves no core files.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = prctl::set_child_subreaper(true);
     let trials = tests
         .into_iter()
         .map(|(name, test)| {
             let name = name.strip_prefix("fork::").unwrap_or(name);
-            Trial::test(name, move || in_a_child(test))
+            Trial::test(name, move || in_a_child(name, test))
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn in_a_child(test: fn()) -> Result<(), Failed> {
+/// Ends the test, which this machine or user does not allow, and says why. Only in the test's own process.
+pub fn skip(why: &str) -> ! {
+    println!("{why}");
+    end_descendants(Pid::this());
+    std::process::exit(SKIPPED)
+}
+
+fn in_a_child(name: &str, test: fn()) -> Result<(), Failed> {
     let mut output = tempfile::tempfile()?;
+    // Nothing that is buffered here may be written twice.
+    let _ = std::io::stdout().flush();
     // SAFETY: the process has one thread.
     let child = match unsafe { fork() }? {
         ForkResult::Child => {
             let _ = nix::unistd::dup2_stdout(output.as_fd());
             let _ = nix::unistd::dup2_stderr(output.as_fd());
-            let _ = nix::sys::prctl::set_child_subreaper(true);
+            let _ = prctl::set_child_subreaper(true);
             // If the runner dies, the test does too, instead of running on unseen.
-            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
             let passed = std::panic::catch_unwind(test).is_ok();
             end_descendants(Pid::this());
             std::process::exit(if passed { 0 } else { 101 });
@@ -74,19 +91,24 @@ fn in_a_child(test: fn()) -> Result<(), Failed> {
             status => break status,
         }
     };
-    let mut text = String::new();
+    // There are none, but for a test that was killed or crashed.
+    end_descendants(Pid::this());
     output.rewind()?;
     let mut bytes = Vec::new();
     output.read_to_end(&mut bytes)?;
-    text.push_str(&String::from_utf8_lossy(&bytes));
+    let text = String::from_utf8_lossy(&bytes);
     match (hung, status) {
         (Some(report), _) => Err(format!("hung for {LIMIT:?}:\n{report}\n{text}").into()),
         (None, WaitStatus::Exited(_, 0)) => Ok(()),
+        (None, WaitStatus::Exited(_, SKIPPED)) => {
+            eprintln!("SKIPPED {name}: {}", text.trim());
+            Ok(())
+        }
         (None, status) => Err(format!("{status:?}\n{text}").into()),
     }
 }
 
-/// The runner's wait between two looks at a test's process; no test's order rests on it.
+/// The harness's wait between two looks at a test's processes; no test's order rests on it.
 fn pause() {
     let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(2u8));
 }
@@ -96,9 +118,8 @@ fn descendants(root: Pid) -> Vec<Pid> {
     let mut found = Vec::new();
     let mut open = vec![root];
     while let Some(process) = open.pop() {
-        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-        for task in tasks {
-            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for task in tasks(process) {
+            let children = fs::read_to_string(task.join("children")).unwrap_or_default();
             for child in children.split_whitespace().filter_map(|id| id.parse().ok()) {
                 found.push(Pid::from_raw(child));
                 open.push(Pid::from_raw(child));
@@ -106,6 +127,11 @@ fn descendants(root: Pid) -> Vec<Pid> {
         }
     }
     found
+}
+
+fn tasks(process: Pid) -> impl Iterator<Item = std::path::PathBuf> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"));
+    tasks.into_iter().flatten().flatten().map(|task| task.path())
 }
 
 /// Kills and reaps what a test left running.
@@ -123,7 +149,7 @@ fn end_descendants(root: Pid) {
     }
 }
 
-/// Kills a test's process after everything below it, so that nothing of it escapes to another parent.
+/// Kills a test's process after everything below it.
 fn end_tree(root: Pid) {
     let _ = kill(root, Signal::SIGSTOP);
     for process in descendants(root) {
@@ -135,19 +161,19 @@ fn end_tree(root: Pid) {
 fn who_waits_for_what(root: Pid) -> String {
     let mut report = String::new();
     for process in std::iter::once(root).chain(descendants(root)) {
-        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-        for task in tasks {
+        for task in tasks(process) {
             let read = |file: &str| {
-                let text = fs::read_to_string(task.path().join(file)).unwrap_or_default();
+                let text = fs::read_to_string(task.join(file)).unwrap_or_default();
                 text.trim().to_string()
             };
             let state = read("status");
-            let state = state.lines().find(|line| line.starts_with("State:")).unwrap_or("State: ?");
-            let thread = task.file_name();
+            let state = state.lines().find(|line| line.starts_with("State:"));
+            let thread = task.file_name().unwrap_or_default();
             let _ = writeln!(
                 report,
-                "  process {process} thread {}: {state}, in {}, system call {}",
+                "  process {process} thread {}: {}, in {}, system call {}",
                 thread.to_string_lossy(),
+                state.unwrap_or("State: ?"),
                 read("wchan"),
                 read("syscall"),
             );

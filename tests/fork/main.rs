@@ -1,7 +1,13 @@
 //! Everything that forks or kills. One thread, and each test in a process of its own: see `harness`.
 
+mod examples;
+mod exclusion;
 mod harness;
+mod kills;
+mod kit;
+mod net;
+mod pthread;
 
 fn main() -> std::process::ExitCode {
-    harness::run(vec![])
+    harness::run([examples::tests(), exclusion::tests(), kills::tests(), net::tests()].concat())
 }

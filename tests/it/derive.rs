@@ -32,6 +32,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::vec::IntoIter;
 
 fn safe<T: ShmSafe>() -> String {
     let mut layout = Layout::default();
@@ -88,7 +89,10 @@ struct Empty {}
 
 #[test]
 fn tuple_structs_wrappers_and_structs_without_fields_are_taken() {
-    assert_eq!(safe::<Padded>(), "0 64 aggregate:align=64 \n0 8 AtomicU64 0\n8 4 AtomicU32 1\n");
+    assert_eq!(
+        safe::<Padded>(),
+        "0 64 aggregate:align=64 \n0 8 AtomicU64 0\n8 4 AtomicU32 1\n"
+    );
     assert_eq!(safe::<Meters>(), "0 8 aggregate:align=8 \n0 8 f64 0\n");
     assert_eq!(data::<Nothing>(), "0 0 aggregate:align=1 \n");
     assert_eq!(data::<Empty>(), "0 0 aggregate:align=1 \n");
@@ -114,6 +118,12 @@ struct Pair<A, B>(A, B);
 
 #[derive(ShmSafe, ShmData)]
 #[repr(C)]
+struct Last<I: Iterator> {
+    item: I::Item,
+}
+
+#[derive(ShmSafe, ShmData)]
+#[repr(C)]
 struct Buffer<const N: usize> {
     bytes: [u8; N],
 }
@@ -133,7 +143,14 @@ fn generic_structs_are_taken() {
         32 0 PhantomData mark\n";
     assert_eq!(safe::<Ring<u16, u8, 2>>(), lines);
     assert_eq!(data::<Ring<u16, u8, 2>>(), safe::<Ring<u16, u8, 2>>());
-    assert_eq!(data::<Buffer<3>>(), "0 3 aggregate:align=1 \n0 3 array:len=3,stride=1 bytes\n0 1 u8 bytes[]\n");
+    assert_eq!(
+        data::<Last<IntoIter<u16>>>(),
+        "0 2 aggregate:align=2 \n0 2 u16 item\n"
+    );
+    assert_eq!(
+        data::<Buffer<3>>(),
+        "0 3 aggregate:align=1 \n0 3 array:len=3,stride=1 bytes\n0 1 u8 bytes[]\n"
+    );
 }
 
 #[derive(ShmData)]
@@ -145,7 +162,10 @@ struct Draft {
 
 #[test]
 fn cells_are_data() {
-    assert_eq!(data::<Draft>(), "0 8 aggregate:align=4 \n0 4 u32 visits\n4 4 Option<NonZeroU32> owner\n");
+    assert_eq!(
+        data::<Draft>(),
+        "0 8 aggregate:align=4 \n0 4 u32 visits\n4 4 Option<NonZeroU32> owner\n"
+    );
 }
 
 /// Discriminants that are left out, negative and computed.
@@ -222,7 +242,10 @@ fn zero_bytes_are_valid_where_every_field_says_so() {
 fn zero_bytes_are_an_enum_where_a_variant_is_numbered_zero() {
     const {
         assert!(!<Level as ShmSafe>::ZERO_IS_VALID);
-        assert!(<Shape<NonZeroU32> as ShmSafe>::ZERO_IS_VALID, "`Point` has no fields");
+        assert!(
+            <Shape<NonZeroU32> as ShmSafe>::ZERO_IS_VALID,
+            "`Point` has no fields"
+        );
         assert!(!<FromOne as ShmSafe>::ZERO_IS_VALID);
         assert!(!<ZeroIsBad as ShmSafe>::ZERO_IS_VALID);
     }
@@ -247,9 +270,37 @@ mod names {
 
     #[derive(ShmSafe, ShmData)]
     #[repr(u8)]
+    #[allow(non_camel_case_types)]
     enum Is {
         Self_,
-        Drop(Walk),
+        r#Drop(Walk),
+        r#try { end: u8 },
+    }
+}
+
+/// A type may be declared by a macro, out of types and numbers that come from elsewhere.
+mod declared {
+    use pshared::{ShmData, ShmSafe};
+    use std::num::NonZeroU16;
+
+    macro_rules! declare {
+        ($name:ident, $integer:ty, $other:ty, $len:expr) => {
+            #[derive(ShmSafe, ShmData)]
+            #[repr(C)]
+            struct $name {
+                integer: $integer,
+                others: [$other; $len],
+            }
+        };
+    }
+
+    declare!(Declared, u8, NonZeroU16, 1 + 2);
+
+    #[derive(ShmSafe, ShmData)]
+    #[repr(u8)]
+    enum Chosen<T> {
+        No,
+        Yes(T, Declared),
     }
 }
 
@@ -331,4 +382,31 @@ mod parameters {
     assert_not_impl_any!(Pair<u8, Cell<u32>>: ShmSafe);
     assert_not_impl_any!(Pair<u8, String>: ShmSafe, ShmData);
     assert_not_impl_any!(Ring<Option<u8>>: ShmSafe, ShmData);
+}
+
+/// The primitives are placed, and never lie under a lock.
+mod primitives {
+    use super::Pair;
+    use pshared::{SharedCounter, SharedEvent, SharedMutex, SharedSemaphore, ShmData, ShmSafe};
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+    use std::cell::Cell;
+
+    assert_impl_all!(SharedMutex<u64>: ShmSafe);
+    assert_impl_all!([Pair<SharedMutex<u64>, SharedSemaphore>; 4]: ShmSafe);
+    #[derive(ShmSafe)]
+    #[repr(C)]
+    struct Guarded<T> {
+        inner: SharedMutex<T>,
+    }
+
+    assert_impl_all!(Guarded<[Cell<u8>; 4]>: ShmSafe);
+    assert_not_impl_any!(Guarded<Guarded<u8>>: ShmSafe);
+    assert_impl_all!(SharedEvent: ShmSafe);
+    assert_impl_all!(SharedCounter: ShmSafe);
+    assert_not_impl_any!(SharedMutex<u64>: ShmData);
+    assert_not_impl_any!([Pair<u64, SharedMutex<u64>>; 4]: ShmData);
+    assert_not_impl_any!(SharedSemaphore: ShmData);
+    assert_not_impl_any!(SharedEvent: ShmData);
+    assert_not_impl_any!(SharedMutex<SharedMutex<u64>>: ShmSafe);
+    assert_not_impl_any!(SharedMutex<String>: ShmSafe);
 }

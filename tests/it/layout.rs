@@ -14,7 +14,9 @@ fn safe<T: ShmSafe>() -> String {
 
 /// The offset that a layout tells for a field path.
 fn told(layout: &str, path: &str) -> usize {
-    let line = layout.lines().find(|line| line.split(' ').nth(3) == Some(path));
+    let line = layout
+        .lines()
+        .find(|line| line.split(' ').nth(3) == Some(path));
     let line = line.unwrap_or_else(|| panic!("no path {path} in\n{layout}"));
     line.split(' ').next().unwrap().parse().unwrap()
 }
@@ -66,7 +68,10 @@ fn reached<T: ShmSafe>(value: &T) -> Vec<(String, usize)> {
     let mut reached = Vec::new();
     let mut visit = |path: &str, primitive: &dyn Primitive| {
         let address = std::ptr::from_ref(primitive).cast::<()>();
-        reached.push((path.to_string(), address.addr() - std::ptr::from_ref(value).addr()));
+        reached.push((
+            path.to_string(),
+            address.addr() - std::ptr::from_ref(value).addr(),
+        ));
     };
     value.walk(&mut Walk::new(&mut visit));
     reached
@@ -111,8 +116,23 @@ fn room(mode: Mode<u64>) -> Room {
 #[test]
 fn a_walk_reaches_every_primitive_once_with_its_path() {
     let reached = reached(&room(Mode::Off));
-    let paths = ["lamp", "inner.1", "rows[0][0].1", "rows[0][1].1", "rows[1][0].1", "rows[1][1].1"];
-    assert_eq!(reached, Vec::from_iter(paths.map(String::from).into_iter().zip([4, 16, 32, 48, 64, 80])));
+    let paths = [
+        "lamp",
+        "inner.1",
+        "rows[0][0].1",
+        "rows[0][1].1",
+        "rows[1][0].1",
+        "rows[1][1].1",
+    ];
+    assert_eq!(
+        reached,
+        Vec::from_iter(
+            paths
+                .map(String::from)
+                .into_iter()
+                .zip([4, 16, 32, 48, 64, 80])
+        )
+    );
 }
 
 #[test]
@@ -121,13 +141,22 @@ fn a_walk_of_an_enum_reaches_the_variant_that_is_there() {
     let layout = safe::<Mode<u64>>();
 
     let lit = Mode::Lit(1, lamp(), 2_u64);
-    assert_eq!(reached(&lit), [("Lit.1".to_string(), told(&layout, "Lit.1"))]);
+    assert_eq!(
+        reached(&lit),
+        [("Lit.1".to_string(), told(&layout, "Lit.1"))]
+    );
 
-    let blinking = Mode::Blinking { pair: [lamp(), lamp()], every: 1_u64 };
+    let blinking = Mode::Blinking {
+        pair: [lamp(), lamp()],
+        every: 1_u64,
+    };
     let pair = told(&layout, "Blinking.pair");
     assert_eq!(
         reached(&blinking),
-        [("Blinking.pair[0]".to_string(), pair), ("Blinking.pair[1]".to_string(), pair + 4)]
+        [
+            ("Blinking.pair[0]".to_string(), pair),
+            ("Blinking.pair[1]".to_string(), pair + 4)
+        ]
     );
     assert_eq!(reached(&room(Mode::Lit(1, lamp(), 2)))[6].0, "mode.Lit.1");
 }
@@ -166,13 +195,20 @@ fn the_fields_of_a_variant_lie_where_the_layout_says() {
         let layout = safe::<Mode<T>>();
         let [first, second, ..] = values;
         let lit = Mode::Lit(1, lamp(), first);
-        let Mode::Lit(number, bulb, value) = &lit else { unreachable!() };
+        let Mode::Lit(number, bulb, value) = &lit else {
+            unreachable!()
+        };
         assert_eq!(offset(&lit, number), told(&layout, "Lit.0"));
         assert_eq!(offset(&lit, bulb), told(&layout, "Lit.1"));
         assert_eq!(offset(&lit, value), told(&layout, "Lit.2"));
 
-        let blinking = Mode::Blinking { pair: [lamp(), lamp()], every: second };
-        let Mode::Blinking { pair, every } = &blinking else { unreachable!() };
+        let blinking = Mode::Blinking {
+            pair: [lamp(), lamp()],
+            every: second,
+        };
+        let Mode::Blinking { pair, every } = &blinking else {
+            unreachable!()
+        };
         assert_eq!(offset(&blinking, pair), told(&layout, "Blinking.pair"));
         assert_eq!(offset(&blinking, every), told(&layout, "Blinking.every"));
     }
@@ -211,10 +247,25 @@ fn the_first_field_of_a_variant_lies_behind_its_tag() {
 /// Which bytes are a value differs among these, so a file of one must not open as the other.
 #[test]
 fn types_of_one_size_that_differ_in_what_is_valid_are_told_apart() {
-    let of_four = [safe::<u32>(), safe::<i32>(), safe::<f32>(), safe::<char>(), safe::<NonZeroU32>()];
-    let of_four = of_four.into_iter().chain([safe::<Option<NonZeroU32>>(), safe::<AtomicU32>(), safe::<[u8; 4]>()]);
+    let of_four = [
+        safe::<u32>(),
+        safe::<i32>(),
+        safe::<f32>(),
+        safe::<char>(),
+        safe::<NonZeroU32>(),
+    ];
+    let of_four = of_four.into_iter().chain([
+        safe::<Option<NonZeroU32>>(),
+        safe::<AtomicU32>(),
+        safe::<[u8; 4]>(),
+    ]);
     assert_eq!(HashSet::<String>::from_iter(of_four).len(), 8);
-    let of_one = [safe::<u8>(), safe::<bool>(), safe::<NonZeroU8>(), safe::<i8>()];
+    let of_one = [
+        safe::<u8>(),
+        safe::<bool>(),
+        safe::<NonZeroU8>(),
+        safe::<i8>(),
+    ];
     assert_eq!(HashSet::from(of_one).len(), 4);
     assert_eq!(safe::<AtomicI64>(), "0 8 AtomicI64 \n");
     assert_eq!(safe::<NonZeroUsize>(), "0 8 NonZeroUsize \n");
@@ -235,7 +286,10 @@ fn fixed_capacity_text_and_lists_lie_where_the_layout_says() {
     fn check<T: ShmData>(value: T) {
         let mut list = ArrayVec::<T, 3>::new();
         list.push(value);
-        assert_eq!(told(&data::<ArrayVec<T, 3>>(), "elements"), offset(&list, &list[0]));
+        assert_eq!(
+            told(&data::<ArrayVec<T, 3>>(), "elements"),
+            offset(&list, &list[0])
+        );
     }
     check(0_u8);
     check(0_u32);
@@ -249,7 +303,10 @@ fn fixed_capacity_text_and_lists_lie_where_the_layout_says() {
         "0 16 ArrayVec:capacity=5 \n4 10 array:len=5,stride=2 elements\n4 2 u16 elements[]\n"
     );
     let text = ArrayString::<5>::from("x").unwrap();
-    assert_eq!(text.as_ptr().addr() - std::ptr::from_ref(&text).addr(), size_of::<u32>());
+    assert_eq!(
+        text.as_ptr().addr() - std::ptr::from_ref(&text).addr(),
+        size_of::<u32>()
+    );
 }
 
 /// Zero bytes are what `new` makes: a promise of `ZERO_IS_VALID`.
@@ -259,7 +316,12 @@ fn zero_bytes_are_empty_text_and_an_empty_list() {
     use arrayvec::{ArrayString, ArrayVec};
     use pshared::ShmData;
 
-    const { assert!(<ArrayString<5> as ShmData>::ZERO_IS_VALID && <ArrayVec<NonZeroU8, 3> as ShmData>::ZERO_IS_VALID) };
+    const {
+        assert!(
+            <ArrayString<5> as ShmData>::ZERO_IS_VALID
+                && <ArrayVec<NonZeroU8, 3> as ShmData>::ZERO_IS_VALID
+        )
+    };
     // SAFETY: what is tested: the type says that zero bytes are a value.
     let text: ArrayString<5> = unsafe { std::mem::zeroed() };
     assert_eq!(text.as_str(), "");

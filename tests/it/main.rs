@@ -1,1 +1,3 @@
 //! Everything that neither forks nor kills, in one binary.
+
+mod files;

@@ -1,7 +1,7 @@
 //! What syntax alone shows to be an address, or to have no layout.
 
-use std::fmt::Debug;
 use pshared::{ShmData, ShmSafe};
+use std::fmt::Debug;
 
 #[derive(ShmSafe)]
 #[repr(C)]

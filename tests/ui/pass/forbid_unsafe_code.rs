@@ -33,5 +33,8 @@ fn both<T: ShmSafe + ShmData>() {}
 fn main() {
     both::<Board<u64>>();
     let _ = (Level::Low, Level::High, Shape::Point, Shape::Circle(1.0));
-    let _ = Shape::Rectangle { width: 1.0, height: 1.0 };
+    let _ = Shape::Rectangle {
+        width: 1.0,
+        height: 1.0,
+    };
 }

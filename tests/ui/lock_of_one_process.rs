@@ -4,7 +4,7 @@
 #[repr(C)]
 struct Board {
     count: u32,
-    table: std::sync::Mutex<u64>,
+    started: std::sync::OnceLock<u64>,
 }
 
 fn main() {}

@@ -1,0 +1,130 @@
+//! glibc's own process-shared primitives in anonymous shared memory: what the figures are compared with.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+
+/// Memory that children share. It is kept until the process ends.
+fn shared<T>() -> io::Result<NonNull<T>> {
+    // SAFETY: a new anonymous map at a place of the kernel's choice.
+    let map = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            size_of::<T>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if map == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(map.cast()).ok_or_else(|| io::Error::other("mmap gave address 0"))
+}
+
+fn check(errno: i32) -> io::Result<()> {
+    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+}
+
+/// The kinds of `pthread_mutex_t`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `PTHREAD_PROCESS_SHARED`.
+    Shared,
+    /// The same, and `PTHREAD_MUTEX_ROBUST`.
+    SharedRobust,
+}
+
+#[repr(C)]
+struct Placed {
+    mutex: UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>,
+    count: UnsafeCell<u64>,
+}
+
+/// A `pthread_mutex_t` with a number behind it.
+#[derive(Debug)]
+pub struct Mutex(NonNull<Placed>);
+
+impl Mutex {
+    /// A free mutex of a kind.
+    ///
+    /// # Errors
+    ///
+    /// What glibc or the kernel answer.
+    pub fn new(kind: Kind) -> io::Result<Self> {
+        let placed = shared::<Placed>()?;
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: the attributes are initialized first; the mutex lies in zeroed memory that nobody else has seen.
+        unsafe {
+            check(libc::pthread_mutexattr_init(attributes.as_mut_ptr()))?;
+            let attributes = attributes.as_mut_ptr();
+            check(libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED))?;
+            if kind == Kind::SharedRobust {
+                check(libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST))?;
+            }
+            check(libc::pthread_mutex_init(placed.as_ref().mutex.get().cast(), attributes))?;
+        }
+        Ok(Mutex(placed))
+    }
+
+    /// Runs `body` with the number, under the lock.
+    ///
+    /// # Panics
+    ///
+    /// Where glibc reports an error.
+    #[inline]
+    pub fn with(&self, body: impl FnOnce(&mut u64)) {
+        // SAFETY: the memory is never unmapped, and the number is touched under the lock alone.
+        unsafe {
+            let placed = self.0.as_ref();
+            let mutex = placed.mutex.get().cast();
+            assert_eq!(libc::pthread_mutex_lock(mutex), 0);
+            body(&mut *placed.count.get());
+            assert_eq!(libc::pthread_mutex_unlock(mutex), 0);
+        }
+    }
+}
+
+/// A `sem_t` with `pshared = 1`.
+#[derive(Debug)]
+pub struct Semaphore(NonNull<libc::sem_t>);
+
+impl Semaphore {
+    /// A semaphore with `permits` permits.
+    ///
+    /// # Errors
+    ///
+    /// What glibc or the kernel answer.
+    pub fn new(permits: u32) -> io::Result<Self> {
+        let placed = shared::<libc::sem_t>()?;
+        // SAFETY: zeroed memory of a sem_t's size that nobody else has seen.
+        match unsafe { libc::sem_init(placed.as_ptr(), 1, permits) } {
+            0 => Ok(Semaphore(placed)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// `sem_wait`.
+    ///
+    /// # Panics
+    ///
+    /// Where glibc reports an error.
+    #[inline]
+    pub fn wait(&self) {
+        // SAFETY: initialized, and never unmapped.
+        assert_eq!(unsafe { libc::sem_wait(self.0.as_ptr()) }, 0);
+    }
+
+    /// `sem_post`.
+    ///
+    /// # Panics
+    ///
+    /// Where glibc reports an error.
+    #[inline]
+    pub fn post(&self) {
+        // SAFETY: initialized, and never unmapped.
+        assert_eq!(unsafe { libc::sem_post(self.0.as_ptr()) }, 0);
+    }
+}

@@ -1,0 +1,118 @@
+//! The code that checks, for the compiler to refuse what a derive cannot see.
+
+use crate::expand::trait_name;
+use crate::fields::{Check, Field, Named};
+use crate::input::{Derive, Input, inside};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+
+/// A trait that is implemented for everything that the derive allows, and hands on what that promises. Where a field's
+/// type lacks it, its error names the field. `do_not_recommend` keeps the compiler from speaking of the trait behind it
+/// instead. The functions are constants since the compiler points at the type where a constant is missing, and, in some
+/// versions, at the whole call where a function is.
+pub(crate) fn named_trait(input: &Input, field: &Field, named: &Named) -> TokenStream {
+    let krate = &input.krate;
+    let trait_name = trait_name(input);
+    let Named {
+        name,
+        message,
+        label,
+    } = named;
+    let [message, label] = [message, label].map(|text| text.replace('{', "{{").replace('}', "}}"));
+    let bool = quote!(::core::primitive::bool);
+    let describe = quote!(fn(&mut #krate::memory::Layout));
+    let walk = quote!(fn(&::core::primitive::str, &Self, &mut #krate::memory::Walk<'_>));
+    let walk_declared = quote! {
+        const HAS_PRIMITIVES: #bool;
+        const WALK: #walk;
+    };
+    let walk_defined = quote! {
+        const HAS_PRIMITIVES: #bool = <T as #krate::ShmSafe>::HAS_PRIMITIVES;
+        const WALK: #walk = |path, value, walk| walk.field::<T>(path, value);
+    };
+    let (walk_declared, walk_defined) = match input.derive {
+        Derive::ShmSafe => (walk_declared, walk_defined),
+        Derive::ShmData => Default::default(),
+    };
+    let check = matches!(field.check, Check::Bound(_))
+        .then(|| whatever_the_parameters(input, field, named));
+    quote! {
+        #[diagnostic::on_unimplemented(message = #message, label = #label)]
+        trait #name: ::core::marker::Sized {
+            const ZERO_IS_VALID: #bool;
+            const DESCRIBE: #describe;
+            #walk_declared
+        }
+        #[diagnostic::do_not_recommend]
+        impl<T: #krate::#trait_name> #name for T {
+            const ZERO_IS_VALID: #bool = <T as #krate::#trait_name>::ZERO_IS_VALID;
+            const DESCRIBE: #describe = <T as #krate::#trait_name>::describe;
+            #walk_defined
+        }
+        #check
+    }
+}
+
+/// A check that there are parameters for which a generic field is allowed.
+fn whatever_the_parameters(input: &Input, field: &Field, named: &Named) -> TokenStream {
+    let Input {
+        krate, generics, ..
+    } = input;
+    let constant = named_constant(field, named, "ZERO_IS_VALID");
+    let mut bounded = generics.clone();
+    let where_clause = bounded.make_where_clause();
+    for parameter in generics.type_params() {
+        let parameter = &parameter.ident;
+        where_clause
+            .predicates
+            .push(syn::parse_quote!(#parameter: #krate::ShmSafe + #krate::ShmData));
+    }
+    let (impl_generics, _, where_clause) = bounded.split_for_impl();
+    quote! {
+        const _: () = {
+            fn whatever_the_parameters #impl_generics () #where_clause {
+                let _ = #constant;
+            }
+        };
+    }
+}
+
+/// Two impls that overlap exactly where the type has a destructor.
+pub(crate) fn no_drop(input: &Input) -> TokenStream {
+    let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
+    let name = &input.name;
+    let no_drop = Ident::new(
+        &format!("{}MustNotImplDrop", input.derive.trait_name()),
+        Span::mixed_site(),
+    );
+    let for_name = quote_spanned! { inside(name.span()) =>
+        impl #impl_generics #no_drop for #name #ty_generics #where_clause {}
+    };
+    quote! {
+        trait #no_drop {}
+        impl<T: ::core::ops::Drop> #no_drop for T {}
+        #for_name
+    }
+}
+
+/// `<Type as Trait>::constant`, where the trait is the one whose error names the field.
+///
+/// It is written in the same way everywhere, with the place and the context of the type in the user's source: so the
+/// compiler finds one and the same error at each use where the type lacks the trait, and tells it once, there.
+pub(crate) fn named_constant(
+    field: &Field,
+    Named { name, .. }: &Named,
+    constant: &str,
+) -> TokenStream {
+    let ty = &field.ty;
+    let mut tokens = ty.to_token_stream().into_iter();
+    let first = tokens
+        .next()
+        .map_or_else(Span::mixed_site, |token| token.span());
+    let last = tokens.last().map_or(first, |token| token.span());
+    let name = Ident::new(&name.to_string(), last);
+    let constant = Ident::new(constant, last);
+    let open = quote_spanned!(first=> <);
+    let close = quote_spanned!(last=> as #name>::#constant);
+    quote!(#open #ty #close)
+}

@@ -1,0 +1,149 @@
+//! The parent and its children count together in shared memory, and what they did is checked.
+//!
+//! This is the program that books on `mmap` end with: processes print a number and add one to it, and a lock keeps them
+//! from taking the same number. `--lock none` shows what happens without it; `--kill` kills workers at random instants,
+//! and the books balance all the same.
+//!
+//! ```text
+//! cargo run --release --example counter
+//! cargo run --release --example counter -- --workers 4 --loops 1000000 --map file
+//! cargo run --release --example counter -- --lock none
+//! cargo run --release --example counter -- --kill
+//! ```
+
+#![deny(unsafe_code)]
+
+mod counting;
+mod options;
+
+use counting::Counting;
+use indicatif::{ProgressBar, ProgressStyle};
+use options::Options;
+use pshared::fork::{self, Child};
+use std::error::Error;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    match run(&Options::from_command_line()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("counter: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Counts, and tells what came of it: true where every check passed.
+fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
+    let counting = Counting::new(options)?;
+    let progress = progress_bar(options);
+    let kills = match options.kill {
+        false => count_together(&counting, options, &progress).map(|()| None),
+        true => count_under_fire(&counting, options, &progress).map(Some),
+    }?;
+    progress.finish_and_clear();
+    if options.prints_numbers() {
+        println!();
+    }
+    println!("{}", options.summary());
+    Ok(counting.report(kills)?)
+}
+
+/// The parent is the first worker and forks the others.
+fn count_together(
+    counting: &Counting,
+    options: &Options,
+    progress: &ProgressBar,
+) -> Result<(), Box<dyn Error>> {
+    let children = (2..=options.workers)
+        .map(|worker| fork::spawn(|| work(counting, worker, options.loops())))
+        .collect::<Result<Vec<_>, _>>()?;
+    for turn in 0..options.loops() {
+        counting.turn(1)?;
+        if turn % 1024 == 0 {
+            progress.set_position(counting.so_far());
+        }
+    }
+    for child in children {
+        while child.wait_timeout(Duration::from_millis(100))?.is_none() {
+            progress.set_position(counting.so_far());
+        }
+        has_succeeded(&child)?;
+    }
+    Ok(())
+}
+
+/// The parent supervises: at random instants it kills a worker, the one in the section if there is one, and starts
+/// another in its place, until all is counted. Gives the number of workers that it killed.
+fn count_under_fire(
+    counting: &Counting,
+    options: &Options,
+    progress: &ProgressBar,
+) -> Result<u64, Box<dyn Error>> {
+    // A worker goes on until all is counted: whoever takes a dead one's place needs not know how far it came.
+    let start = |worker| fork::spawn(move || work(counting, worker, u64::MAX));
+    let mut workers = (1..=options.workers)
+        .map(|worker| Ok((worker, start(worker)?)))
+        .collect::<Result<Vec<_>, fork::Error>>()?;
+    let mut kills = 0;
+    while !workers.is_empty() {
+        let mut chosen = fastrand::usize(..workers.len());
+        let instant = Duration::from_micros(fastrand::u64(..2000));
+        if workers[chosen].1.wait_timeout(instant)?.is_none() {
+            let inside = counting.who_is_inside();
+            chosen = workers
+                .iter()
+                .position(|(worker, _)| *worker == inside)
+                .unwrap_or(chosen);
+            workers[chosen].1.kill()?;
+        }
+        let (worker, child) = &mut workers[chosen];
+        // It may have come to its end just before it was killed.
+        if child.wait()?.signal() == Some(9) {
+            kills += 1;
+            *child = start(*worker)?;
+        } else {
+            has_succeeded(child)?;
+            workers.swap_remove(chosen);
+        }
+        progress.set_position(counting.so_far());
+    }
+    Ok(kills)
+}
+
+/// A child's work: so many turns, or fewer where all is counted.
+fn work(counting: &Counting, worker: u16, turns: u64) {
+    for _ in 0..turns {
+        match counting.turn(worker) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => panic!("worker {worker}: {error}"),
+        }
+    }
+}
+
+fn has_succeeded(child: &Child) -> Result<(), String> {
+    let status = child.wait().map_err(|error| error.to_string())?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!(
+            "the worker with process id {} failed: {status}",
+            child.id()
+        ))
+    }
+}
+
+/// For a run that prints no numbers. It draws nothing where standard error is no terminal.
+fn progress_bar(options: &Options) -> ProgressBar {
+    if options.prints_numbers() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} numbers, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(options.total()).with_style(style)
+}

@@ -1,0 +1,98 @@
+//! What a child sees of its parent's memory, and the parent of its child's: ordinary memory is copied by `fork`, a map is
+//! shared.
+//!
+//! ```text
+//! cargo run --example visibility
+//! ```
+
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use pshared::{Shared, SharedEvent, ShmSafe, fork};
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Shows what a fork copies and what a map shares.
+///
+/// First a child counts on the heap and in a map, and the parent looks at both afterwards. Then the parent changes a
+/// global variable and a number in a map, and a child that was forked before looks at both.
+#[derive(Debug, Parser)]
+#[command(name = "visibility", version)]
+struct Options {}
+
+/// A global variable: each process has its own.
+static VAR: AtomicU32 = AtomicU32::new(100);
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Board {
+    a: AtomicU32,
+    p: AtomicU32,
+    written: SharedEvent,
+}
+
+fn main() -> ExitCode {
+    let Options {} = Options::parse();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("visibility: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let board = Shared::anonymous(Board {
+        a: AtomicU32::new(1),
+        p: AtomicU32::new(0),
+        written: SharedEvent::new(),
+    })?;
+
+    row("", "on the heap", "in a map");
+    let mut a = Box::new(1);
+    let child = fork::spawn(|| {
+        for _ in 0..3 {
+            row("child", *a, board.a.load(Relaxed));
+            *a += 1;
+            board.a.fetch_add(1, Relaxed);
+        }
+    })?;
+    succeeded(&child)?;
+    row("parent, afterwards", *a, board.a.load(Relaxed));
+
+    println!();
+    row("", "in a global", "in a map");
+    let child = fork::spawn(|| {
+        // Without this the child could look before the parent has written: a map blocks nobody.
+        board.written.wait();
+        row(
+            "child, afterwards",
+            VAR.load(Relaxed),
+            board.p.load(Relaxed),
+        );
+    })?;
+    VAR.store(1000, Relaxed);
+    board.p.store(7000, Relaxed);
+    row("parent", VAR.load(Relaxed), board.p.load(Relaxed));
+    board.written.set();
+    succeeded(&child)
+}
+
+fn row(who: &str, private: impl ToString, shared: impl ToString) {
+    println!(
+        "{who:20}{:>12}{:>12}",
+        private.to_string(),
+        shared.to_string()
+    );
+}
+
+fn succeeded(child: &fork::Child) -> Result<(), Box<dyn Error>> {
+    let status = child.wait()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("the child failed: {status}").into())
+    }
+}

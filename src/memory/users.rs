@@ -1,0 +1,223 @@
+//! Who uses a file: a shared `flock` a user, and a reset by whoever is alone.
+//!
+//! Each user holds a shared lock on its own open file description for as long as its map lives. Children share it, so a
+//! user leaves by closing and never by `LOCK_UN`. Whoever gets it exclusively is alone: what looks held in the file is
+//! then held by the dead of another time, and is reset.
+//!
+//! A reset sets `dirty` first and clears it last, and nobody touches the value before holding the shared lock with `dirty`
+//! clear. So a reset that was killed half way is finished by the next opener: whoever finds `dirty` set lets go and tries to
+//! be alone. That comes true, since nobody stays a user of such a file.
+
+use super::header::Header;
+use crate::Error;
+use crate::sys::files::{self, FileLock};
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::fence;
+use std::time::{Duration, Instant};
+
+/// How long an opener waits for somebody else's reset, which takes microseconds unless its process is stopped in it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Becomes a user of the file, whose open description holds no lock yet. Where nobody else uses it, `reset` is called
+/// before, with nobody else able to look.
+///
+/// # Errors
+///
+/// [`Error::Busy`] where somebody else stays alone with the file for longer than `patience`.
+pub(super) fn join(
+    file: &File,
+    header: &Header,
+    path: &Path,
+    patience: Duration,
+    mut reset: impl FnMut(),
+) -> Result<(), Error> {
+    let lock = |lock| files::try_flock(file, lock).map_err(|source| lock_failed(path, source));
+    let mut pauses = Pauses::new(patience);
+    loop {
+        let alone = lock(FileLock::Exclusive)?;
+        if alone {
+            reset_alone(header, &mut reset);
+        }
+        // Where a reset is under way, or was given up, a shared lock would only keep others from finishing it.
+        if alone || header.dirty.load(Relaxed) == 0 {
+            // From being alone too this is a change that may fail: somebody may come between, be alone, and reset once
+            // more. Nobody has touched the value since.
+            let beside_others = lock(FileLock::Shared)?;
+            // The pair of the release in `reset_alone`.
+            if beside_others && header.dirty.load(Acquire) == 0 {
+                return Ok(());
+            }
+            // No child uses the file by this description yet, so its lock may go at once.
+            files::unlock(file).map_err(|source| lock_failed(path, source))?;
+        }
+        pauses.pause(path)?;
+    }
+}
+
+/// Resets the value for a caller who is alone with it.
+fn reset_alone(header: &Header, reset: &mut impl FnMut()) {
+    header.dirty.store(1, Relaxed);
+    // Whoever sees any part of the reset sees `dirty`. A process that was killed has run its instructions in their order,
+    // so it is the compiler's order that counts most here.
+    fence(SeqCst);
+    header.stamp();
+    reset();
+    header.dirty.store(0, Release);
+}
+
+/// Refuses a value whose users live in another PID namespace, or on another machine: thread ids in its lock words mean
+/// other threads there.
+pub(super) fn refuse_strangers(header: &Header, path: &Path) -> Result<(), Error> {
+    if !header.is_of_this_boot() {
+        return Err(Error::OtherMachine { path: path.into() });
+    }
+    match header.other_namespace() {
+        None => Ok(()),
+        Some(found) => Err(Error::OtherPidNamespace {
+            path: path.into(),
+            found,
+            own: crate::sys::own_namespace().into(),
+        }),
+    }
+}
+
+fn lock_failed(path: &Path, source: std::io::Error) -> Error {
+    Error::os(format!("flock of {}", path.display()), source)
+}
+
+/// Pauses between two tries, longer each time, until patience is at its end.
+struct Pauses {
+    since: Instant,
+    patience: Duration,
+    next: Duration,
+}
+
+impl Pauses {
+    fn new(patience: Duration) -> Self {
+        Pauses {
+            since: Instant::now(),
+            patience,
+            next: Duration::from_micros(50),
+        }
+    }
+
+    fn pause(&mut self, path: &Path) -> Result<(), Error> {
+        if self.since.elapsed() > self.patience {
+            return Err(Error::Busy {
+                path: path.into(),
+                seconds: self.patience.as_secs(),
+            });
+        }
+        std::thread::sleep(self.next);
+        self.next = (self.next * 2).min(Duration::from_millis(20));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Map;
+    use crate::memory::header::Plan;
+    use std::cell::Cell;
+    use tempfile::NamedTempFile;
+
+    /// A file with a header, and a map of it.
+    fn made() -> (NamedTempFile, Map) {
+        let named = NamedTempFile::new().unwrap();
+        let plan = Plan::of::<u64>(1).unwrap();
+        named.as_file().set_len(plan.length().unwrap() as u64).unwrap();
+        let file = named.reopen().unwrap();
+        // SAFETY: nobody shortens this temporary file.
+        let map = unsafe { Map::file_shared(file.into(), plan.length().unwrap()) }.unwrap();
+        plan.write(&map).unwrap();
+        (named, map)
+    }
+
+    fn header(map: &Map) -> &Header {
+        // SAFETY: `made` has written one.
+        unsafe { Header::of(map) }
+    }
+
+    #[test]
+    fn who_is_alone_resets_and_then_stands_beside_others() {
+        let (named, map) = made();
+        let resets = Cell::new(0);
+        let join = |file: &File| {
+            join(file, header(&map), named.path(), PATIENCE, || {
+                assert_eq!(header(&map).dirty.load(Relaxed), 1);
+                resets.set(resets.get() + 1);
+            })
+        };
+        let (first, second) = (named.reopen().unwrap(), named.reopen().unwrap());
+        join(&first).unwrap();
+        join(&second).unwrap();
+        assert_eq!(resets.get(), 1);
+        assert_eq!(header(&map).dirty.load(Relaxed), 0);
+        drop((first, second));
+        join(&named.reopen().unwrap()).unwrap();
+        assert_eq!(resets.get(), 2);
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_keeps_to_itself_is_busy() {
+        let (named, map) = made();
+        let other = named.reopen().unwrap();
+        assert!(files::try_flock(&other, FileLock::Exclusive).unwrap());
+        let refusal = join(
+            &named.reopen().unwrap(),
+            header(&map),
+            named.path(),
+            Duration::ZERO,
+            || unreachable!(),
+        );
+        assert!(matches!(refusal, Err(Error::Busy { seconds: 0, .. })), "{refusal:?}");
+    }
+
+    #[test]
+    fn nobody_becomes_a_user_of_a_file_with_an_unfinished_reset_before_it_is_finished() {
+        let (named, map) = made();
+        header(&map).dirty.store(1, Relaxed);
+        // Another newcomer is just looking.
+        let other = named.reopen().unwrap();
+        assert!(files::try_flock(&other, FileLock::Shared).unwrap());
+        let refusal = join(
+            &named.reopen().unwrap(),
+            header(&map),
+            named.path(),
+            Duration::ZERO,
+            || unreachable!(),
+        );
+        assert!(matches!(refusal, Err(Error::Busy { .. })), "{refusal:?}");
+        // The one who gave up is not in the way of the other.
+        assert!(files::try_flock(&other, FileLock::Exclusive).unwrap());
+        drop(other);
+        let resets = Cell::new(0);
+        let newcomer = named.reopen().unwrap();
+        join(&newcomer, header(&map), named.path(), PATIENCE, || resets.set(1)).unwrap();
+        assert_eq!((resets.get(), header(&map).dirty.load(Relaxed)), (1, 0));
+    }
+
+    #[test]
+    fn any_number_of_newcomers_who_meet_an_unfinished_reset_come_in() {
+        for _ in 0..20 {
+            let (named, map) = made();
+            header(&map).dirty.store(1, Relaxed);
+            let (named, header) = (&named, header(&map));
+            std::thread::scope(|scope| {
+                for _ in 0..50 {
+                    scope.spawn(move || {
+                        let file = named.reopen().unwrap();
+                        join(&file, header, named.path(), Duration::from_secs(100), || {
+                            assert_eq!(header.dirty.load(Relaxed), 1);
+                        })
+                        .unwrap();
+                    });
+                }
+            });
+            assert_eq!(header.dirty.load(Relaxed), 0);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The examples, run as programs: each does what its row in the tour of the seeds says, and its output shows it.
+
+mod counter;
+mod files;
+mod news;
+mod small;
+
+use crate::harness::Test;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub fn tests() -> Vec<Test> {
+    [
+        counter::tests(),
+        small::tests(),
+        files::tests(),
+        news::tests(),
+    ]
+    .concat()
+}
+
+/// An example, which `cargo test` has built beside this test.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().expect("this program has a path");
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/PROFILE/deps/TEST");
+    let path = profile.join("examples").join(name);
+    assert!(
+        path.exists(),
+        "{} is not there: `cargo test` builds the examples, `cargo test --test fork` does not (cargo build --examples)",
+        path.display()
+    );
+    Command::new(path)
+}
+
+/// What came of a program.
+struct Outcome {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    fn of(name: &str, arguments: &[&str]) -> Self {
+        let output = example(name)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs");
+        Outcome {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).expect("text"),
+            err: String::from_utf8(output.stderr).expect("text"),
+        }
+    }
+
+    /// Standard output of a program that succeeds and has nothing to complain about.
+    #[track_caller]
+    fn success(name: &str, arguments: &[&str]) -> String {
+        let outcome = Self::of(name, arguments);
+        assert_eq!(outcome.err, "", "{name} {arguments:?}");
+        assert_eq!(
+            outcome.code,
+            Some(0),
+            "{name} {arguments:?}: {}",
+            outcome.out
+        );
+        outcome.out
+    }
+
+    /// Standard error of a program that fails, and leaves by itself.
+    #[track_caller]
+    fn failure(name: &str, arguments: &[&str], code: i32) -> String {
+        let outcome = Self::of(name, arguments);
+        assert_eq!(
+            outcome.code,
+            Some(code),
+            "{name} {arguments:?}: {}{}",
+            outcome.out,
+            outcome.err
+        );
+        outcome.err
+    }
+}

@@ -1,0 +1,158 @@
+//! `counter`: the main job.
+
+use super::Outcome;
+
+crate::tests!(
+    counter_prints_each_number_once,
+    counter_is_exact_in_every_map_under_either_lock,
+    counter_without_a_lock_loses_updates_and_says_how_many,
+    counter_balances_its_books_while_workers_are_killed,
+    counter_refuses_what_would_hang_or_fill_the_memory,
+);
+
+/// The number that stands in a report's line before or after these words.
+#[track_caller]
+fn number(report: &str, before: &str, after: &str) -> u64 {
+    let line = report
+        .lines()
+        .find(|line| line.contains(before) && line.contains(after))
+        .unwrap_or_else(|| panic!("no line with {before:?} and {after:?} in\n{report}"));
+    let start = line.find(before).expect("just found") + before.len();
+    let digits = line[start..]
+        .trim_start()
+        .split(|c: char| !c.is_ascii_digit())
+        .next();
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or_else(|| panic!("no number in {line:?}"))
+}
+
+fn counter_prints_each_number_once() {
+    let output = Outcome::success("counter", &[]);
+    let mut all = Vec::new();
+    for who in ["parent: ", "child: "] {
+        let its: Vec<u64> = output
+            .lines()
+            .filter_map(|line| line.strip_prefix(who))
+            .map(|number| number.parse().expect("a number"))
+            .collect();
+        assert_eq!(its.len(), 3, "{output}");
+        assert!(its.is_sorted(), "{output}");
+        all.extend(its);
+    }
+    // They are printed under the lock, so in order too.
+    let printed: Vec<u64> = output
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("parent: ")
+                .or(line.strip_prefix("child: "))
+        })
+        .map(|number| number.parse().expect("a number"))
+        .collect();
+    assert_eq!(printed, [0, 1, 2, 3, 4, 5], "{output}");
+    all.sort_unstable();
+    assert_eq!(all, printed);
+    assert_eq!(verified(&output), 3, "{output}");
+    // With more children each has a name of its own.
+    let output = Outcome::success("counter", &["--workers", "4", "--loops", "5"]);
+    for who in ["parent: ", "child 1: ", "child 2: ", "child 3: "] {
+        assert_eq!(
+            output.lines().filter(|line| line.starts_with(who)).count(),
+            5,
+            "{output}"
+        );
+    }
+    let quiet = Outcome::success("counter", &["--quiet"]);
+    assert!(!quiet.contains("parent: "), "{quiet}");
+}
+
+/// How many of the report's checks passed.
+fn verified(report: &str) -> usize {
+    report
+        .lines()
+        .filter(|line| line.starts_with("ok "))
+        .count()
+}
+
+fn counter_is_exact_in_every_map_under_either_lock() {
+    for map in ["anonymous", "dev-zero", "file", "memfd"] {
+        for lock in ["mutex", "semaphore"] {
+            let options = [
+                "--workers",
+                "4",
+                "--loops",
+                "25000",
+                "--map",
+                map,
+                "--lock",
+                lock,
+            ];
+            let report = Outcome::success("counter", &options);
+            assert!(report.contains("the count is 100000, exact"), "{report}");
+            assert!(
+                report.contains("every number from 0 to 99999 was taken exactly once"),
+                "{report}"
+            );
+            assert_eq!(verified(&report), 3, "{report}");
+        }
+    }
+}
+
+fn counter_without_a_lock_loses_updates_and_says_how_many() {
+    // A run in which each worker happens to end before the next one starts loses nothing, and says so.
+    loop {
+        let outcome = Outcome::of("counter", &["--lock", "none"]);
+        let report = &outcome.out;
+        if verified(report) == 3 {
+            assert_eq!(outcome.code, Some(0), "{report}");
+            continue;
+        }
+        assert_eq!(outcome.code, Some(1), "{report}");
+        let count = number(report, "the count is", "updates were lost");
+        let lost = number(report, "instead of 400000:", "updates were lost");
+        assert!(lost > 0, "{report}");
+        assert_eq!(count + lost, 400_000, "{report}");
+        return;
+    }
+}
+
+fn counter_balances_its_books_while_workers_are_killed() {
+    let (mut all_kills, mut all_told, mut all_mended) = (0, 0, 0);
+    while all_kills < 300 || all_mended == 0 {
+        let report = Outcome::success(
+            "counter",
+            &["--kill", "--workers", "3", "--loops", "200000"],
+        );
+        assert!(report.contains("the count is 600000, exact"), "{report}");
+        assert!(
+            report.contains("every number from 0 to 599999 was taken exactly once"),
+            "{report}"
+        );
+        assert_eq!(verified(&report), 3, "{report}");
+        let kills = number(&report, "killed", "workers by SIGKILL");
+        let told = number(&report, "told", "lockers");
+        let mended = number(&report, "mended", "counts");
+        assert!(mended <= told && told <= kills, "{report}");
+        all_kills += kills;
+        all_told += told;
+        all_mended += mended;
+    }
+    println!("{all_kills} kills, {all_told} told, {all_mended} mended");
+}
+
+fn counter_refuses_what_would_hang_or_fill_the_memory() {
+    let refusal = Outcome::failure("counter", &["--kill", "--lock", "semaphore"], 2);
+    assert!(
+        refusal.contains("permit") && refusal.contains("wait for ever"),
+        "{refusal}"
+    );
+    Outcome::failure("counter", &["--kill", "--lock", "none"], 2);
+    Outcome::failure("counter", &["--workers", "0"], 2);
+    Outcome::failure("counter", &["--loops", "0"], 2);
+    let refusal = Outcome::failure(
+        "counter",
+        &["--workers", "1000", "--loops", "1000000000"],
+        2,
+    );
+    assert!(refusal.contains("too many"), "{refusal}");
+}

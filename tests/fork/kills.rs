@@ -1,0 +1,443 @@
+//! SIGKILL at random instants of lock, hold and unlock, with waiters asleep, beside glibc's own robust mutexes and without.
+//!
+//! Victims say in shared memory where they are: before each lock call, inside, before each release, outside. Whoever gets a
+//! lock stamps it with its serial number as its first act, and takes the stamp away as its last. So for each death it is
+//! known what must be told of it: inside, exactly one fresh report, to the locker that finds the stamp; outside, none; at
+//! the border, where the kernel marks from the acquisition to the release, one or none. The killer waits for its victim's
+//! end and then for each lock before it kills again, so the reports of one death are counted exactly.
+//!
+//! `PSHARED_KILLS` sets the number of kills of each run (2,000), `PSHARED_SEED` repeats one.
+
+use crate::kit::{child, kill, passes, sleeps_on, until};
+use crate::pthread::{Protocol, PthreadMutex};
+use fastrand::Rng;
+use pshared::fork::Child;
+use pshared::{
+    Cause, LockError, Shared, SharedCounter, SharedMutex, SharedMutexGuard, ShmSafe,
+};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+crate::tests!(
+    each_death_is_told_as_it_was_and_the_data_is_repaired,
+    the_same_beside_glibcs_robust_mutexes_in_every_order,
+    many_deaths_at_once_leave_nobody_waiting,
+);
+
+/// Ours at 0 and 1, glibc's at 2 (robust) and 3 (robust, priority-inheriting).
+const LOCKS: usize = 4;
+const OURS: usize = 2;
+/// Victims alive at the same time, and processes that are never killed.
+const VICTIMS: usize = 3;
+const SURVIVORS: usize = 2;
+/// The stamp of the killer, and of the survivors before it.
+const KILLER: u32 = u32::MAX;
+
+// Where a victim is, for each lock.
+const OUTSIDE: u32 = 0;
+const LOCKING: u32 = 1;
+const INSIDE: u32 = 2;
+const LEAVING: u32 = 3;
+
+/// Both halves are the same, outside sections.
+type Pair = [u64; 2];
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Field {
+    ours: [SharedMutex<Pair>; OURS],
+    theirs: [PthreadMutex; LOCKS - OURS],
+    /// What glibc's mutexes guard.
+    guarded: [[AtomicU64; 2]; LOCKS - OURS],
+    /// Who is inside, or was when it died.
+    stamp: [AtomicU32; LOCKS],
+    /// How many deaths were told, and whose stamp was found with the last of those inside.
+    told: [SharedCounter; LOCKS],
+    told_of: [AtomicU32; LOCKS],
+    place: [[AtomicU32; LOCKS]; VICTIMS],
+    /// The victim that is asked to stay in the section of lock 0, and the one that does.
+    stay: AtomicU32,
+    stays: AtomicU32,
+    stop: AtomicU32,
+    sections: SharedCounter,
+    wrong: Wrong,
+}
+
+/// What may never happen, counted.
+#[derive(ShmSafe, Debug)]
+#[repr(C)]
+struct Wrong {
+    two_inside: SharedCounter,
+    death_inside_not_told: SharedCounter,
+    death_told_twice: SharedCounter,
+    torn_data_as_whole: SharedCounter,
+    other: SharedCounter,
+}
+
+impl Wrong {
+    fn none(&self) -> bool {
+        let Wrong { two_inside, death_inside_not_told, death_told_twice, torn_data_as_whole, other } = self;
+        [two_inside, death_inside_not_told, death_told_twice, torn_data_as_whole, other]
+            .iter()
+            .all(|count| count.get() == 0)
+    }
+}
+
+enum Got<'a> {
+    Ours(SharedMutexGuard<'a, Pair>),
+    Theirs(&'a PthreadMutex),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum How {
+    Wait,
+    Try,
+    Timed,
+}
+
+impl Field {
+    fn new() -> Shared<Self> {
+        let field = Shared::anonymous(Field {
+            ours: [const { SharedMutex::new([0, 0]) }; OURS],
+            theirs: [const { PthreadMutex::new() }; LOCKS - OURS],
+            guarded: Default::default(),
+            stamp: Default::default(),
+            told: Default::default(),
+            told_of: Default::default(),
+            place: Default::default(),
+            stay: AtomicU32::new(0),
+            stays: AtomicU32::new(0),
+            stop: AtomicU32::new(0),
+            sections: SharedCounter::new(0),
+            wrong: Wrong {
+                two_inside: SharedCounter::new(0),
+                death_inside_not_told: SharedCounter::new(0),
+                death_told_twice: SharedCounter::new(0),
+                torn_data_as_whole: SharedCounter::new(0),
+                other: SharedCounter::new(0),
+            },
+        })
+        .unwrap();
+        field.theirs[0].init(Protocol::None);
+        field.theirs[1].init(Protocol::Inherit);
+        field
+    }
+
+    /// The lock, and whether a death was told with it. `None` where it was not got.
+    fn acquire(&self, lock: usize, how: How) -> Option<(Got<'_>, bool)> {
+        if let Some(theirs) = lock.checked_sub(OURS) {
+            let mutex = &self.theirs[theirs];
+            let answer = match how {
+                How::Wait => mutex.lock(),
+                How::Try => mutex.try_lock(),
+                How::Timed => mutex.lock_timeout(Duration::from_micros(20)),
+            };
+            return match answer {
+                Ok(()) => Some((Got::Theirs(mutex), false)),
+                Err(libc::EOWNERDEAD) => Some((Got::Theirs(mutex), true)),
+                Err(libc::EBUSY | libc::ETIMEDOUT) => None,
+                Err(number) => {
+                    eprintln!("glibc: {}", std::io::Error::from_raw_os_error(number));
+                    self.wrong.other.add(1);
+                    None
+                }
+            };
+        }
+        let mutex = &self.ours[lock];
+        let outcome = match how {
+            How::Wait => mutex.lock(),
+            How::Try => mutex.try_lock(),
+            How::Timed => mutex.lock_timeout(Duration::from_micros(20)),
+        };
+        match outcome {
+            Ok(guard) => Some((Got::Ours(guard), false)),
+            Err(LockError::Poisoned(poisoned)) => {
+                // Whoever was told repairs; if it was killed before it had, its own death is told.
+                if poisoned.cause() != Cause::Died || !poisoned.is_fresh() {
+                    self.wrong.death_told_twice.add(1);
+                }
+                Some((Got::Ours(poisoned.into_guard()), true))
+            }
+            Err(LockError::WouldBlock | LockError::TimedOut) => None,
+            Err(other) => {
+                eprintln!("lock {lock}: {other:?}");
+                self.wrong.other.add(1);
+                None
+            }
+        }
+    }
+
+    /// The first half of a section: looks at what was left, stamps, repairs, and changes the first half of the data.
+    fn enter(&self, lock: usize, got: &mut Got<'_>, told: bool, own: u32) {
+        let left = self.stamp[lock].load(SeqCst);
+        if told {
+            if left != 0 {
+                self.told_of[lock].store(left, SeqCst);
+            }
+            self.told[lock].add(1);
+        } else if left != 0 {
+            self.wrong.death_inside_not_told.add(1);
+        }
+        self.stamp[lock].store(own, SeqCst);
+        let whole = match got {
+            Got::Ours(pair) => {
+                let whole = pair[0] == pair[1];
+                pair[1] = pair[0];
+                if told {
+                    SharedMutexGuard::clear_poison(pair);
+                }
+                pair[0] += 1;
+                whole
+            }
+            Got::Theirs(mutex) => {
+                let [first, second] = &self.guarded[lock - OURS];
+                let whole = first.load(SeqCst) == second.load(SeqCst);
+                second.store(first.load(SeqCst), SeqCst);
+                if told {
+                    mutex.consistent();
+                }
+                first.store(first.load(SeqCst) + 1, SeqCst);
+                whole
+            }
+        };
+        if !told && !whole {
+            self.wrong.torn_data_as_whole.add(1);
+        }
+    }
+
+    /// The second half of a section.
+    fn leave(&self, lock: usize, got: &mut Got<'_>, own: u32) {
+        match got {
+            Got::Ours(pair) => pair[1] += 1,
+            Got::Theirs(_) => {
+                let [first, second] = &self.guarded[lock - OURS];
+                second.store(first.load(SeqCst), SeqCst);
+            }
+        }
+        if self.stamp[lock].swap(0, SeqCst) != own {
+            self.wrong.two_inside.add(1);
+        }
+        self.sections.add(1);
+    }
+
+    fn release(got: Got<'_>) {
+        match got {
+            Got::Ours(guard) => drop(guard),
+            Got::Theirs(mutex) => mutex.unlock(),
+        }
+    }
+
+    /// Takes some of the locks in a random order, the first one by waiting for it where that may be, and gives them back
+    /// in another.
+    fn round(&self, random: &mut Rng, locks: usize, own: u32, seat: Option<usize>) {
+        let at = |lock: usize, place| {
+            if let Some(seat) = seat {
+                self.place[seat][lock].store(place, SeqCst);
+            }
+        };
+        let mut order: Vec<usize> = (0..locks).collect();
+        random.shuffle(&mut order);
+        order.truncate(random.usize(1..=locks));
+        let asked = seat.is_some() && self.stay.load(SeqCst) == own;
+        if asked {
+            order = vec![0];
+        }
+        let mut held = Vec::new();
+        for lock in order {
+            // Who waits holds nothing, or circles of waiters would come about. Survivors never wait for glibc's mutexes: a
+            // waiter of those sleeps for ever where another, woken, died (glibc bug 27834 and its kin).
+            let how = match random.u8(..4) {
+                0 => How::Try,
+                1 => How::Timed,
+                _ if held.is_empty() && (lock < OURS || seat.is_some()) => How::Wait,
+                _ => How::Try,
+            };
+            let how = if asked { How::Wait } else { how };
+            at(lock, LOCKING);
+            let Some((mut got, told)) = self.acquire(lock, how) else {
+                at(lock, OUTSIDE);
+                continue;
+            };
+            self.enter(lock, &mut got, told, own);
+            at(lock, INSIDE);
+            held.push((lock, got));
+        }
+        if asked && !held.is_empty() {
+            self.stays.store(own, SeqCst);
+            loop {
+                std::thread::park();
+            }
+        }
+        spin(random.u32(..400));
+        random.shuffle(&mut held);
+        for (lock, mut got) in held {
+            at(lock, LEAVING);
+            self.leave(lock, &mut got, own);
+            Self::release(got);
+            at(lock, OUTSIDE);
+        }
+        spin(random.u32(..200));
+    }
+
+    fn victim(&self, locks: usize, serial: u32, seat: usize, seed: u64) -> Child {
+        for place in &self.place[seat] {
+            place.store(OUTSIDE, SeqCst);
+        }
+        child(|| {
+            let mut random = Rng::with_seed(seed);
+            loop {
+                self.round(&mut random, locks, serial, Some(seat));
+            }
+        })
+    }
+
+    fn survivor(&self, locks: usize, number: usize, seed: u64) -> Child {
+        let own = KILLER - 1 - number as u32;
+        child(move || {
+            let mut random = Rng::with_seed(seed);
+            while self.stop.load(SeqCst) == 0 {
+                self.round(&mut random, locks, own, None);
+            }
+        })
+    }
+
+    /// Gets a lock as the others do, waiting for as long as it takes.
+    fn visit(&self, lock: usize) {
+        let how = if lock < OURS { How::Wait } else { How::Try };
+        let (mut got, told) = loop {
+            match self.acquire(lock, how) {
+                Some(outcome) => break outcome,
+                None => std::thread::yield_now(),
+            }
+            self.check("a visit");
+        };
+        self.enter(lock, &mut got, told, KILLER);
+        self.leave(lock, &mut got, KILLER);
+        Self::release(got);
+    }
+
+    #[track_caller]
+    fn check(&self, when: &str) {
+        assert!(self.wrong.none(), "{when}: {:?}", self.wrong);
+    }
+
+    fn stop(&self, survivors: &[Child]) {
+        self.stop.store(1, SeqCst);
+        survivors.iter().for_each(passes);
+        self.check("at the end");
+    }
+}
+
+fn spin(turns: u32) {
+    for _ in 0..turns {
+        std::hint::spin_loop();
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn kills() -> u32 {
+    number("PSHARED_KILLS").unwrap_or(2_000).try_into().expect("fewer kills")
+}
+
+/// Random numbers whose seed is told: the output is shown where the test fails.
+fn seeded() -> Rng {
+    let seed = number("PSHARED_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("PSHARED_SEED={seed}");
+    Rng::with_seed(seed)
+}
+
+/// Kills victims one after the other, and counts what is told of each.
+fn one_by_one(locks: usize) {
+    let mut random = seeded();
+    let field = Field::new();
+    let survivors: Vec<_> =
+        (0..SURVIVORS).map(|number| field.survivor(locks, number, random.u64(..))).collect();
+    let mut serial = 0;
+    let mut next_victim = |random: &mut Rng, seat| {
+        serial += 1;
+        (serial, field.victim(locks, serial, seat, random.u64(..)))
+    };
+    let mut victims: Vec<_> =
+        (0..VICTIMS).map(|seat| next_victim(&mut random, seat)).collect();
+    let (mut inside, mut border, mut outside) = (0, 0, 0);
+    for death in 0..kills() {
+        let seat = random.usize(..VICTIMS);
+        let (serial, victim) = &victims[seat];
+        if death % 4 == 0 {
+            // Inside, and somebody asleep at the lock.
+            field.stay.store(*serial, SeqCst);
+            until(|| field.stays.load(SeqCst) == *serial);
+            until(|| survivors.iter().any(|waiter| sleeps_on(waiter.id(), &field.ours[0])));
+        } else {
+            spin(random.u32(..20_000));
+        }
+        let told_before: Vec<u64> = field.told.iter().map(SharedCounter::get).collect();
+        kill(victim);
+        for lock in 0..locks {
+            field.visit(lock);
+            let place = field.place[seat][lock].load(SeqCst);
+            let told = field.told[lock].get() - told_before[lock];
+            let told_of = field.told_of[lock].load(SeqCst);
+            let told_of_it = told == 1 && told_of == *serial;
+            let right = match place {
+                OUTSIDE => told == 0,
+                INSIDE => told_of_it,
+                _ => told <= 1,
+            };
+            assert!(
+                right,
+                "death {death}, of {serial}, lock {lock}, place {place}: told {told} times, last of {told_of}; {:?}",
+                field.wrong
+            );
+            match place {
+                OUTSIDE => outside += 1,
+                INSIDE => inside += 1,
+                _ => border += 1,
+            }
+        }
+        field.check("after a death");
+        victims[seat] = next_victim(&mut random, seat);
+    }
+    victims.iter().for_each(|(_, victim)| kill(victim));
+    field.stop(&survivors);
+    println!("{inside} inside, {border} at the border, {outside} outside; {} sections", field.sections.get());
+    assert!(inside >= kills() / 4);
+}
+
+fn each_death_is_told_as_it_was_and_the_data_is_repaired() {
+    one_by_one(1);
+}
+
+fn the_same_beside_glibcs_robust_mutexes_in_every_order() {
+    one_by_one(LOCKS);
+}
+
+/// Here nobody waits until a death was told: those who are told are killed too.
+fn many_deaths_at_once_leave_nobody_waiting() {
+    let mut random = seeded();
+    let field = Field::new();
+    let survivors: Vec<_> =
+        (0..SURVIVORS).map(|number| field.survivor(OURS, number, random.u64(..))).collect();
+    let mut deaths = 0;
+    while deaths < kills() {
+        let victims: Vec<_> = (0..VICTIMS)
+            .map(|seat| field.victim(OURS, deaths + seat as u32 + 1, seat, random.u64(..)))
+            .collect();
+        spin(random.u32(..20_000));
+        for victim in &victims {
+            victim.kill().unwrap();
+            spin(random.u32(..400));
+        }
+        victims.iter().for_each(kill);
+        deaths += VICTIMS as u32;
+        field.check("after some deaths");
+    }
+    (0..OURS).for_each(|lock| field.visit(lock));
+    let told: u64 = field.told.iter().map(SharedCounter::get).sum();
+    // Each dies with two locks at most.
+    assert!(told <= u64::from(deaths) * OURS as u64);
+    field.stop(&survivors);
+}

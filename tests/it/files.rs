@@ -1,0 +1,405 @@
+//! Values in files: what is created, what is opened, and everything that is refused and left as it was.
+
+use pshared::memory::Placed;
+use pshared::{Error, Shared, SharedCounter, SharedMutex, ShmSafe};
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A directory of a test's own, and a path in it that is free.
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("board");
+    (directory, path)
+}
+
+fn create<T: ShmSafe>(path: &Path, value: T) -> Result<Shared<T>, Error> {
+    // SAFETY: the files of these tests lie in directories of each test's own.
+    unsafe { Shared::create(path, value) }
+}
+
+fn create_slice<T: ShmSafe>(
+    path: &Path,
+    len: usize,
+    value: impl FnMut(usize) -> T,
+) -> Result<Shared<[T]>, Error> {
+    // SAFETY: as above.
+    unsafe { Shared::create_from_fn(path, len, value) }
+}
+
+fn open<T: ?Sized + Placed>(path: &Path) -> Result<Shared<T>, Error> {
+    // SAFETY: as above; where a file was tampered with, it is not in use.
+    unsafe { Shared::open(path) }
+}
+
+fn open_or_create<T: ShmSafe>(path: &Path, value: impl FnOnce() -> T) -> Result<Shared<T>, Error> {
+    // SAFETY: as above.
+    unsafe { Shared::open_or_create(path, value) }
+}
+
+fn assert_says(error: &Error, parts: &[&str]) {
+    let message = error.to_string();
+    for part in parts {
+        assert!(message.contains(part), "no {part:?} in {message:?}");
+    }
+}
+
+/// Everything of a file that opening it might change.
+#[derive(Debug, PartialEq)]
+struct State {
+    kind: u32,
+    mode: u32,
+    owner: u32,
+    inode: u64,
+    names: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    bytes: Option<Vec<u8>>,
+}
+
+impl State {
+    fn of(path: &Path) -> Self {
+        let metadata = fs::symlink_metadata(path).unwrap();
+        State {
+            kind: metadata.mode() & libc::S_IFMT,
+            mode: metadata.mode() & 0o7777,
+            owner: metadata.uid(),
+            inode: metadata.ino(),
+            names: metadata.nlink(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            bytes: metadata.is_file().then(|| fs::read(path).unwrap()),
+        }
+    }
+}
+
+/// Opens what is refused, by `open` and by `open_or_create`, and looks whether it is as it was. Gives the error.
+fn refusal<T: ShmSafe>(path: &Path) -> Error {
+    let before = State::of(path);
+    let Err(error) = open::<T>(path) else {
+        panic!("{} was opened", path.display());
+    };
+    assert_eq!(State::of(path), before);
+    assert_says(&error, &[&path.display().to_string()]);
+    let Err(again) = open_or_create::<T>(path, || unreachable!("there is something")) else {
+        panic!("{} was opened, or created", path.display());
+    };
+    assert_eq!(State::of(path), before);
+    assert_eq!(error.to_string(), again.to_string());
+    error
+}
+
+/// `refused!(path as type, pattern, "said", "in the message")`.
+macro_rules! refused {
+    ($path:expr, $ty:ty, $pattern:pat, $($part:expr),+ $(,)?) => {
+        match refusal::<$ty>(&$path) {
+            error @ $pattern => assert_says(&error, &[$($part.as_ref()),+]),
+            other => panic!("not {}: {other:?}", stringify!($pattern)),
+        }
+    };
+}
+
+mod layouts;
+
+/// A file in which 7 lies, of nobody's use.
+fn file_of_seven() -> (TempDir, PathBuf) {
+    let (directory, path) = place();
+    drop(create(&path, SharedCounter::new(7)).unwrap());
+    (directory, path)
+}
+
+fn patch(path: &Path, offset: u64, bytes: &[u8]) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(bytes, offset).unwrap();
+}
+
+fn descriptor<T: ?Sized + Placed>(shared: &Shared<T>) -> i32 {
+    // SAFETY: it is only looked at.
+    unsafe { shared.as_fd() }.unwrap().as_raw_fd()
+}
+
+#[test]
+fn a_created_value_is_opened_again_and_again_and_is_the_same_memory() {
+    let (_directory, path) = place();
+    let ours = create(&path, SharedCounter::new(5)).unwrap();
+    let theirs = open::<SharedCounter>(&path).unwrap();
+    ours.add(1);
+    assert_eq!(theirs.get(), 6);
+    drop((ours, theirs));
+    let later = open::<SharedCounter>(&path).unwrap();
+    assert_eq!(later.add(1), 6);
+    let beside = open_or_create(&path, || -> SharedCounter { unreachable!() }).unwrap();
+    assert_eq!(beside.get(), 7);
+}
+
+#[test]
+fn a_new_file_is_its_owners_alone_has_all_its_blocks_and_one_name() {
+    let (directory, path) = place();
+    let value = create_slice(&path, 50_000, |_| SharedCounter::new(1)).unwrap();
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!(metadata.mode() & 0o7777, 0o600);
+    assert_eq!(metadata.nlink(), 1);
+    assert!(metadata.len() > 400_000);
+    assert!(metadata.blocks() * 512 >= metadata.len(), "{metadata:?}");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    // SAFETY: takes numbers.
+    let flags = unsafe { libc::fcntl(descriptor(&value), libc::F_GETFD) };
+    assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+}
+
+#[test]
+fn creating_over_something_keeps_it() {
+    let (directory, path) = file_of_seven();
+    let before = State::of(&path);
+    let refusal = create(&path, SharedCounter::new(8)).unwrap_err();
+    assert!(matches!(refusal, Error::AlreadyExists { .. }), "{refusal:?}");
+    assert_says(&refusal, &[&path.display().to_string(), "Shared::open", "open_or_create"]);
+    assert_eq!(State::of(&path), before);
+    assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 7);
+
+    let refusal = create_slice(&path, 3, |_| SharedCounter::new(8)).unwrap_err();
+    assert!(matches!(refusal, Error::AlreadyExists { .. }), "{refusal:?}");
+    let refusal = create(directory.path(), SharedCounter::new(8)).unwrap_err();
+    assert!(matches!(refusal, Error::AlreadyExists { .. }), "{refusal:?}");
+    let link = directory.path().join("link");
+    symlink("nowhere", &link).unwrap();
+    let refusal = create(&link, SharedCounter::new(8)).unwrap_err();
+    assert!(matches!(refusal, Error::AlreadyExists { .. }), "{refusal:?}");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
+}
+
+#[test]
+fn a_creation_that_fails_leaves_nothing() {
+    let (directory, path) = place();
+    let panic = std::panic::catch_unwind(|| {
+        let _ = open_or_create(&path, || -> SharedCounter { panic!("no value") });
+    });
+    assert!(panic.is_err());
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+
+    let refusal = create(&directory.path().join("no/board"), SharedCounter::new(1)).unwrap_err();
+    assert_says(&refusal, &["no/board", "No such file or directory"]);
+    for nameless in ["", "/", ".."] {
+        let refusal = create(Path::new(nameless), SharedCounter::new(1)).unwrap_err();
+        assert!(matches!(refusal, Error::NoFileName { .. }), "{refusal:?}");
+    }
+    // A file has 2^63 - 1 bytes at most, and no disk holds that.
+    let refusal = create_slice(&path, 1 << 60, |_| -> SharedCounter { unreachable!() }).unwrap_err();
+    assert!(matches!(refusal, Error::TooLarge | Error::NoRoom { .. }), "{refusal:?}");
+    let refusal = create_slice(&path, 1 << 50, |_| -> SharedCounter { unreachable!() }).unwrap_err();
+    assert!(matches!(refusal, Error::NoRoom { .. }), "{refusal:?}");
+    assert_says(&refusal, &["board", "bytes could not be reserved"]);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+#[test]
+fn any_name_that_a_file_can_have_will_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let longest = "n".repeat(255);
+    for name in [OsStr::new(&longest), OsStr::from_bytes(b"\xff\xfe \n"), OsStr::new("-rf")] {
+        let path = directory.path().join(name);
+        drop(create(&path, SharedCounter::new(1)).unwrap());
+        assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 1);
+    }
+}
+
+#[test]
+fn a_missing_file_is_not_found() {
+    let (directory, path) = place();
+    for missing in [path, directory.path().join("no/board")] {
+        let refusal = open::<SharedCounter>(&missing).unwrap_err();
+        assert!(matches!(refusal, Error::NotFound { .. }), "{refusal:?}");
+        assert_says(&refusal, &[&missing.display().to_string(), "Shared::create", "open_or_create"]);
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_a_directory_is_told() {
+    let (_directory, path) = file_of_seven();
+    let refusal = open::<SharedCounter>(&path.join("board")).unwrap_err();
+    assert!(matches!(refusal, Error::Os { .. }), "{refusal:?}");
+    assert_says(&refusal, &["board/board", "Not a directory"]);
+}
+
+#[test]
+fn a_file_of_something_else_is_refused() {
+    let (_directory, path) = place();
+    let text = "A text file that is long enough for a header. ".repeat(100);
+    for content in ["", "short", &text] {
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        refused!(path, SharedCounter, Error::NotAPlacedValue { .. }, "left as it is");
+    }
+    fs::write(&path, [0; 10_000]).unwrap();
+    refused!(path, SharedCounter, Error::NotAPlacedValue { .. }, "magic");
+}
+
+#[test]
+fn a_file_that_was_cut_short_or_added_to_is_refused() {
+    let (_directory, path) = file_of_seven();
+    let length = fs::metadata(&path).unwrap().len();
+    let file = File::options().write(true).open(&path).unwrap();
+    for other in [length - 1, length + 1, 4096, 200, 96, length * 1000] {
+        file.set_len(other).unwrap();
+        refused!(
+            path,
+            SharedCounter,
+            Error::WrongLength { .. },
+            format!("is {other} bytes long"),
+            format!("must be {length}"),
+        );
+    }
+    for other in [95, 8, 1] {
+        file.set_len(other).unwrap();
+        refused!(path, SharedCounter, Error::NotAPlacedValue { .. }, format!("{other} bytes are fewer"));
+    }
+}
+
+#[test]
+fn another_version_of_the_format_is_refused() {
+    let (_directory, path) = file_of_seven();
+    patch(&path, 8, &77_u32.to_ne_bytes());
+    refused!(
+        path,
+        SharedCounter,
+        Error::OtherVersion { found: 77, .. },
+        "version 77",
+        "reads version 1",
+    );
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_without_being_opened() {
+    let (directory, path) = place();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    refused!(path, SharedCounter, Error::NotARegularFile { .. }, "is a FIFO");
+    let socket = directory.path().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    refused!(socket, SharedCounter, Error::NotARegularFile { .. }, "is a socket");
+    refused!(directory.path(), SharedCounter, Error::NotARegularFile { .. }, "is a directory");
+    for device in ["/dev/null", "/dev/zero", "/dev/tty"] {
+        if Path::new(device).exists() {
+            refused!(Path::new(device), SharedCounter, Error::NotARegularFile { .. }, "is a character device");
+        }
+    }
+}
+
+#[test]
+fn a_symbolic_link_is_refused_and_not_followed() {
+    let (directory, path) = file_of_seven();
+    let link = directory.path().join("link");
+    for target in [path.as_path(), Path::new("nowhere"), Path::new("link")] {
+        symlink(target, &link).unwrap();
+        refused!(link, SharedCounter, Error::SymbolicLink { .. }, "give the path it points at");
+        fs::remove_file(&link).unwrap();
+    }
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    // On the way there are links everywhere.
+    symlink(directory.path(), &link).unwrap();
+    assert_eq!(open::<SharedCounter>(&link.join("board")).unwrap().get(), 7);
+    drop(create(&link.join("other"), SharedCounter::new(8)).unwrap());
+}
+
+#[test]
+fn a_file_that_others_may_use_is_refused() {
+    let (_directory, path) = file_of_seven();
+    for mode in [0o666, 0o644, 0o620, 0o601, 0o777] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        refused!(
+            path,
+            SharedCounter,
+            Error::OpenToOthers { .. },
+            format!("has mode {mode:04o}"),
+            "chmod it to 0600",
+        );
+    }
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 7);
+}
+
+#[test]
+fn a_file_of_several_names_is_refused_under_each() {
+    let (directory, path) = file_of_seven();
+    let second = directory.path().join("second");
+    fs::hard_link(&path, &second).unwrap();
+    refused!(path, SharedCounter, Error::ManyNames { names: 2, .. }, "2 names");
+    refused!(second, SharedCounter, Error::ManyNames { names: 2, .. }, "Remove the others");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(open::<SharedCounter>(&second).unwrap().get(), 7);
+}
+
+#[test]
+fn another_users_file_is_refused() {
+    let own = nix::unistd::geteuid();
+    if !own.is_root() {
+        refused!(Path::new("/etc/passwd"), SharedCounter, Error::OtherOwner { found: 0, .. }, "Run as user 0");
+        return;
+    }
+    let (_directory, path) = file_of_seven();
+    std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+    refused!(
+        path,
+        SharedCounter,
+        Error::OtherOwner { found: 65534, expected: 0, .. },
+        "belongs to user 65534",
+        "this process is user 0",
+    );
+    // Even where root could read and write it.
+    std::os::unix::fs::chown(&path, Some(0), Some(65534)).unwrap();
+    assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 7);
+}
+
+#[test]
+fn a_removed_file_stays_its_users_and_its_name_is_free() {
+    let (_directory, path) = place();
+    let old = create(&path, SharedCounter::new(1)).unwrap();
+    fs::remove_file(&path).unwrap();
+    let new = open_or_create(&path, || SharedCounter::new(2)).unwrap();
+    old.add(10);
+    assert_eq!((old.get(), new.get()), (11, 2));
+}
+
+#[test]
+fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_it() {
+    #[derive(ShmSafe)]
+    #[repr(C)]
+    struct Board {
+        count: SharedMutex<u32>,
+        hits: [SharedCounter; 3],
+    }
+    let (_directory, path) = place();
+    let board = Board {
+        count: SharedMutex::new(1),
+        hits: [const { SharedCounter::new(2) }; 3],
+    };
+    drop(create(&path, board).unwrap());
+    let whole = fs::read(&path).unwrap();
+    // Past the fixed part and the directory there are zeroes.
+    let header = 96 + whole[96..4096].iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    // `dirty`, boot, namespace and creation time say nothing of what lies there.
+    let of_no_account = [12..16, 64..96];
+    for at in 0..header {
+        for bit in 0..8 {
+            patch(&path, at as u64, &[whole[at] ^ 1 << bit]);
+            let opened = open::<Board>(&path);
+            if of_no_account.iter().any(|range| range.contains(&at)) {
+                let board = opened.unwrap_or_else(|error| panic!("byte {at}: {error}"));
+                assert_eq!(*board.count.lock().unwrap(), 1);
+                assert_eq!(board.hits[2].get(), 2);
+            } else {
+                let refusal = opened.err().unwrap_or_else(|| panic!("bit {bit} of byte {at} was missed"));
+                assert_says(&refusal, &["board"]);
+            }
+            let file = File::options().write(true).open(&path).unwrap();
+            file.write_all_at(&whole, 0).unwrap();
+        }
+    }
+    drop(open::<Board>(&path).unwrap());
+}

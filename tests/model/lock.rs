@@ -1,0 +1,142 @@
+//! A lock, its data, and what every holder checks.
+
+use crate::raw::robust::{Acquired, Patience, Refused, Robust};
+use crate::sys::{Deadline, Me, World, me, step};
+use loom::cell::UnsafeCell;
+use std::rc::Rc;
+
+/// The lock under test, or a twin of it. Its first field is its word.
+pub trait Raw: 'static {
+    fn new() -> Self;
+
+    /// # Safety
+    ///
+    /// As for [`Robust::arm`].
+    unsafe fn arm(&self);
+
+    fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused>;
+
+    /// # Safety
+    ///
+    /// As for [`Robust::unlock`].
+    unsafe fn unlock(&self, me: Me);
+}
+
+impl Raw for Robust {
+    fn new() -> Self {
+        Robust::new()
+    }
+
+    unsafe fn arm(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.arm() }
+    }
+
+    /// As `SharedMutex` does.
+    fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
+        if self.acquire_by_the_slot(me) {
+            return Ok(Acquired::Released);
+        }
+        self.acquire(me, patience)
+    }
+
+    unsafe fn unlock(&self, me: Me) {
+        // SAFETY: the caller's promise.
+        unsafe { self.unlock(me) }
+    }
+}
+
+/// A lock and its data.
+pub struct Lock<R = Robust> {
+    pub raw: R,
+    /// Loom panics where two threads access it without an order between them.
+    data: UnsafeCell<u32>,
+}
+
+impl<R: Raw> Lock<R> {
+    /// A lock that is placed.
+    pub fn place(world: &Rc<World>) -> Rc<Self> {
+        let lock = Self::unplaced(world);
+        // SAFETY: nobody uses it yet, and the world keeps it in its place.
+        unsafe { lock.raw.arm() };
+        lock
+    }
+
+    /// A lock that is not placed, and joins no robust list.
+    pub fn unplaced(world: &Rc<World>) -> Rc<Self> {
+        let lock = Rc::new(Lock {
+            raw: R::new(),
+            data: UnsafeCell::new(0),
+        });
+        world.map(&lock, &lock.raw);
+        lock
+    }
+
+    /// Locks, uses the data, unlocks.
+    pub fn section(&self, world: &World) {
+        self.lock(world);
+        self.unlock();
+    }
+
+    /// Locks, waiting as long as it takes, and uses the data.
+    pub fn lock(&self, world: &World) {
+        self.enter(world, self.raw.acquire(me(), Patience::Endless)).expect("a lock that nobody keeps is acquired");
+    }
+
+    /// Locks, waiting until the deadline, and uses the data.
+    pub fn lock_until(&self, world: &World) -> Result<(), Refused> {
+        let outcome = self.enter(world, self.raw.acquire(me(), Patience::Until(Deadline::AHEAD)));
+        if outcome == Err(Refused::TimedOut) {
+            world.seen.timeouts.add();
+        }
+        outcome
+    }
+
+    /// Locks if the lock is free, and uses the data.
+    pub fn try_lock(&self, world: &World) -> Result<(), Refused> {
+        self.enter(world, self.raw.acquire(me(), Patience::None))
+    }
+
+    pub fn unlock(&self) {
+        // SAFETY: called by who holds the lock.
+        unsafe { self.raw.unlock(me()) }
+    }
+
+    /// What every new holder does: a death is told to it exactly when its predecessor died, and the data are its own.
+    pub fn enter(&self, world: &World, outcome: Result<Acquired, Refused>) -> Result<(), Refused> {
+        let acquired = outcome.inspect_err(|&refused| {
+            if refused == Refused::HolderThreadEnded {
+                world.seen.refusals.add();
+            }
+        })?;
+        let died = world.take_tidings(&self.raw);
+        match acquired {
+            Acquired::Released => assert!(!died, "a holder's death was not told"),
+            Acquired::OwnerDied => {
+                assert!(died, "a death was told that did not happen, or a second time");
+                world.seen.deaths_told.add();
+            }
+        }
+        step();
+        self.use_data();
+        Ok(())
+    }
+
+    /// Changes the data.
+    pub fn use_data(&self) {
+        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        self.data.with_mut(|data| unsafe { *data += 1 });
+    }
+
+    /// How often the data were used. The caller is the only thread left.
+    pub fn uses(&self) -> u32 {
+        // SAFETY: as above.
+        self.data.with(|data| unsafe { *data })
+    }
+
+    /// What holds when all others have ended: the lock is free, every death has been told.
+    pub fn is_at_rest(&self, world: &World) {
+        self.try_lock(world).expect("nobody holds the lock");
+        self.unlock();
+    }
+}

@@ -1,0 +1,183 @@
+//! A model, and how loom runs it.
+
+use crate::sys::{Fault, World};
+use crate::trace;
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Once};
+
+/// The conditions under which threads run. What they do is a closure.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// In how many places a run may switch from a thread that could go on. Switches at a sleep or an end are free.
+    pub preemptions: usize,
+    /// Who is killed, and when.
+    pub kill: Option<Kill>,
+    /// Whether the kernel walks the list of a thread that ends.
+    pub kernel_marks: bool,
+    /// Whether waiters spin before they sleep.
+    pub spins: bool,
+    /// What is broken.
+    pub fault: Option<Fault>,
+}
+
+/// A thread's death.
+#[derive(Clone, Copy, Debug)]
+pub struct Kill {
+    pub tid: u32,
+    /// It takes so many steps before.
+    pub before_step: usize,
+}
+
+/// How often something happened, in all runs of a model.
+#[derive(Debug, Default)]
+pub struct Count(AtomicUsize);
+
+impl Count {
+    pub fn add(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    pub fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What a model's runs have come by.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub runs: Count,
+    pub sleeps: Count,
+    /// Wakes that woke somebody, and those that did not.
+    pub wakes: Count,
+    pub idle_wakes: Count,
+    /// Wakes by the kernel, for a dead thread whose pending lock had no owner.
+    pub resent_wakes: Count,
+    pub kills: Count,
+    pub deaths_told: Count,
+    pub timeouts: Count,
+    pub refusals: Count,
+}
+
+type Body = dyn Fn(&Rc<World>) + Send + Sync;
+
+impl Model {
+    /// A kernel that keeps its promises, no deaths, two preemptions.
+    pub const PLAIN: Model = Model {
+        preemptions: 2,
+        kill: None,
+        kernel_marks: true,
+        spins: false,
+        fault: None,
+    };
+
+    /// Runs the threads in every interleaving. Panics where one fails.
+    pub fn holds(self, body: impl Fn(&Rc<World>) + Send + Sync + 'static) -> Arc<Seen> {
+        let seen = Arc::default();
+        self.run_or_panic(&(Arc::new(body) as Arc<Body>), &seen);
+        println!("{self:?}: {seen:?}");
+        seen
+    }
+
+    /// The same, with the thread `tid` killed before its first step, before its second, and so on: until it comes to its
+    /// end in every interleaving.
+    pub fn holds_if_killed(
+        self,
+        tid: u32,
+        body: impl Fn(&Rc<World>) + Send + Sync + 'static,
+    ) -> Arc<Seen> {
+        let (seen, body) = (Arc::<Seen>::default(), Arc::new(body) as Arc<Body>);
+        let deaths = self.deaths(tid).take_while(|model| {
+            let kills = seen.kills.get();
+            model.run_or_panic(&body, &seen);
+            seen.kills.get() > kills
+        });
+        println!("{self:?}, killed at {} steps: {seen:?}", deaths.count());
+        seen
+    }
+
+    /// Runs the threads until an interleaving fails, and gives what it panicked with.
+    pub fn fails(self, body: impl Fn(&Rc<World>) + Send + Sync + 'static) -> String {
+        let seen = Arc::default();
+        let outcome = self.run(&(Arc::new(body) as Arc<Body>), &seen);
+        println!("{self:?}: {seen:?}");
+        message(&*outcome.expect_err("no interleaving fails"))
+    }
+
+    /// The same, with the thread `tid` killed before some step.
+    pub fn fails_if_killed(
+        self,
+        tid: u32,
+        body: impl Fn(&Rc<World>) + Send + Sync + 'static,
+    ) -> String {
+        let (seen, body) = (Arc::<Seen>::default(), Arc::new(body) as Arc<Body>);
+        for model in self.deaths(tid) {
+            let kills = seen.kills.get();
+            if let Err(panic) = model.run(&body, &seen) {
+                println!("{model:?}: {seen:?}");
+                return message(&*panic);
+            }
+            assert!(seen.kills.get() > kills, "no interleaving fails, whenever {tid} is killed");
+        }
+        unreachable!("the deaths have no end of their own");
+    }
+
+    fn deaths(self, tid: u32) -> impl Iterator<Item = Model> {
+        (0..).map(move |before_step| Model { kill: Some(Kill { tid, before_step }), ..self })
+    }
+
+    fn run_or_panic(self, body: &Arc<Body>, seen: &Arc<Seen>) {
+        if let Err(panic) = self.run(body, seen) {
+            println!("{self:?}: {seen:?}");
+            panic::resume_unwind(panic);
+        }
+    }
+
+    fn run(self, body: &Arc<Body>, seen: &Arc<Seen>) -> Result<(), Box<dyn Any + Send>> {
+        print_panics_of_models_briefly();
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(self.preemptions);
+        let (body, seen) = (body.clone(), seen.clone());
+        IN_MODEL.set(true);
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            builder.check(move || {
+                trace::clear();
+                seen.runs.add();
+                World::start(self, &seen, |world| body(world));
+            });
+        }));
+        IN_MODEL.set(false);
+        if outcome.is_err() {
+            trace::print();
+        }
+        outcome
+    }
+}
+
+thread_local! {
+    static IN_MODEL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A backtrace does not fit onto the small stacks of loom's threads, so a panic in a model is printed without.
+fn print_panics_of_models_briefly() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if IN_MODEL.get() {
+                println!("{info}");
+            } else {
+                usual(info);
+            }
+        }));
+    });
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .expect("a model panics with a text")
+}

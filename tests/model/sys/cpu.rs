@@ -1,0 +1,11 @@
+//! What a spinning waiter asks of the processor.
+
+use super::task;
+
+/// Nothing: between two looks anything may happen anyway. No step either, since a thread that dies here dies at its next
+/// look.
+pub(crate) fn pause() {}
+
+pub(crate) fn spinning_pays() -> bool {
+    task::world().model.spins
+}

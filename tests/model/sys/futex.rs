@@ -1,0 +1,215 @@
+//! The futex, as futex(2) states it.
+//!
+//! Who sleeps on which word stands in one queue under one lock: the kernel has a lock for each bucket of words, and words
+//! may share a bucket. As there, the lock orders memory between those who take it, also where the manual promises
+//! nothing. What the algorithms' own orderings are worth shows in the interleavings in which nobody sleeps.
+
+use super::fault::{self, Fault};
+use super::{AtomicU32, Deadline, World, task};
+use crate::trace::{self, Event};
+use loom::sync::Mutex;
+use loom::thread::{self, Thread};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::panic::Location;
+use std::ptr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Why a sleep on a word ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Woken,
+    Changed,
+    TimedOut,
+}
+
+/// The kernel's futex queues, and its clock.
+#[derive(Debug)]
+pub(super) struct Futexes {
+    queue: Mutex<Queue>,
+    /// Not 0 once the deadline has passed: for those who ask without sleeping.
+    passed: loom::sync::atomic::AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    sleepers: VecDeque<Rc<Sleeper>>,
+    deadline_has_passed: bool,
+    /// How often the naps have ended.
+    naps: u32,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    word: *const AtomicU32,
+    thread: Thread,
+    is_timed: bool,
+    /// Killed in its sleep: still in the queue, and awake only to leave it.
+    is_killed: bool,
+    answer: Cell<Option<Wait>>,
+}
+
+impl Futexes {
+    pub(super) fn new() -> Self {
+        Futexes {
+            queue: Mutex::default(),
+            passed: loom::sync::atomic::AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn deadline_has_passed(&self) -> bool {
+        self.passed.load(Acquire) != 0
+    }
+
+    /// "This operation wakes at most val of the waiters that are waiting [...] on the futex word at the address uaddr. [...]
+    /// No guarantee is provided about which waiters are awoken". Here it is the one who has slept longest, as in Linux
+    /// among equals.
+    pub(super) fn wake(&self, word: &AtomicU32, count: u32) -> u32 {
+        self.queue.lock().unwrap().wake(word, count)
+    }
+}
+
+impl Queue {
+    fn wake(&mut self, word: &AtomicU32, count: u32) -> u32 {
+        let mut woken = 0;
+        while woken < count
+            && let Some(place) = self.sleepers.iter().position(|sleeper| ptr::eq(sleeper.word, word))
+        {
+            self.end_sleep(place, Wait::Woken);
+            woken += 1;
+        }
+        woken
+    }
+
+    fn time_out(&mut self, is_over: impl Fn(&Sleeper) -> bool) {
+        while let Some(place) = self.sleepers.iter().position(|sleeper| is_over(sleeper)) {
+            self.end_sleep(place, Wait::TimedOut);
+        }
+    }
+
+    fn end_sleep(&mut self, place: usize, answer: Wait) {
+        let sleeper = self.sleepers.remove(place).expect("the place was just found");
+        sleeper.answer.set(Some(answer));
+        if !sleeper.is_killed {
+            sleeper.thread.unpark();
+        }
+    }
+}
+
+/// `FUTEX_WAIT_BITSET` with an absolute timeout.
+#[track_caller]
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
+    let answer = wait(word, expected, until);
+    trace::note(Event::Waited(answer), Location::caller());
+    answer
+}
+
+#[track_caller]
+fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
+    task::step();
+    let (task, world) = (task::current(), task::world());
+    let apart = fault::is(Fault::CompareApartFromSleep);
+    if apart && word.word().load(Relaxed) != expected {
+        return Wait::Changed;
+    }
+    // "This load, the comparison with the expected value, and starting to sleep are performed atomically and totally
+    // ordered with respect to other futex operations on the same futex word."
+    let mut queue = world.futexes.queue.lock().unwrap();
+    if !apart && word.word().load(Relaxed) != expected {
+        // "If the futex value does not match val, then the call fails immediately with the error EAGAIN."
+        return Wait::Changed;
+    }
+    if until.is_the_callers && queue.deadline_has_passed {
+        return Wait::TimedOut;
+    }
+    // A thread looks once for each time that the naps end. That is enough where nobody dies after it, and lets every
+    // run end.
+    if task.naps.get() < queue.naps {
+        task.naps.set(queue.naps);
+        return Wait::TimedOut;
+    }
+    let is_killed = task.dies_now();
+    let sleeper = Rc::new(Sleeper {
+        word,
+        thread: thread::current(),
+        is_timed: until.is_the_callers,
+        is_killed,
+        answer: Cell::new(None),
+    });
+    queue.sleepers.push_back(sleeper.clone());
+    let naps = queue.naps;
+    drop(queue);
+    trace::note(Event::Sleeps(expected), Location::caller());
+    world.seen.sleeps.add();
+    if is_killed {
+        // At any later moment, as the others leave it time. A wake that came before goes to waste.
+        world.futexes.queue.lock().unwrap().sleepers.retain(|other| !Rc::ptr_eq(other, &sleeper));
+        task.die();
+    }
+    loop {
+        if let Some(answer) = sleeper.answer.get() {
+            if answer == Wait::TimedOut {
+                task.naps.set(naps + 1);
+            }
+            return answer;
+        }
+        thread::park();
+    }
+}
+
+/// `FUTEX_WAKE`. "Returns the number of waiters that were woken up."
+#[track_caller]
+pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
+    if fault::is(Fault::PendingEndsEarly) {
+        task::current().pending.set(ptr::null());
+    }
+    task::step();
+    let world = task::world();
+    let woken = world.futexes.wake(word, count);
+    trace::note(Event::Woke(woken), Location::caller());
+    if woken > 0 {
+        world.seen.wakes.add();
+    } else {
+        world.seen.idle_wakes.add();
+    }
+    woken
+}
+
+/// `FUTEX_WAKE_OP` on the word with itself, "equivalent to executing the following code atomically and totally ordered
+/// with respect to other futex operations on any of the two supplied futex words":
+///
+/// ```c
+/// uint32_t oldval = *(uint32_t *) uaddr2;
+/// *(uint32_t *) uaddr2 = oldval op oparg;
+/// futex(uaddr, FUTEX_WAKE, val, 0, 0, 0);
+/// ```
+///
+/// The change of the word "is an atomic read-modify-write memory access". No ordering is promised for it.
+#[track_caller]
+pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
+    task::step();
+    let world = task::world();
+    let mut queue = world.futexes.queue.lock().unwrap();
+    let old = word.word().fetch_and(!(1 << bit), Relaxed);
+    let woken = if fault::is(Fault::ClearingWakesNobody) { 0 } else { queue.wake(word, u32::MAX) };
+    drop(queue);
+    trace::note(Event::Cleared(old, woken), Location::caller());
+}
+
+impl World {
+    /// The one deadline passes: every sleep that has it ends, now and later.
+    pub fn deadline_passes(&self) {
+        let mut queue = self.futexes.queue.lock().unwrap();
+        queue.deadline_has_passed = true;
+        self.futexes.passed.store(1, Release);
+        queue.time_out(|sleeper| sleeper.is_timed);
+    }
+
+    /// Every thread's nap ends once: of those who sleep now, and of the others when they sleep next.
+    pub fn naps_end(&self) {
+        let mut queue = self.futexes.queue.lock().unwrap();
+        queue.naps += 1;
+        queue.time_out(|_| true);
+    }
+}

@@ -1,0 +1,66 @@
+//! Who am I: the ids of a model's thread.
+
+use super::kernel::RobustList;
+use super::task;
+
+/// The calling thread.
+#[derive(Debug, Clone, Copy)]
+pub struct Me {
+    pid: u32,
+    tid: u32,
+    image: u64,
+}
+
+pub fn me() -> Me {
+    let task = task::current();
+    Me {
+        pid: task.pid,
+        tid: task.tid,
+        image: task.image.get(),
+    }
+}
+
+// `who` is packed as the library packs it.
+const NAMESPACE: u64 = 1;
+
+impl Me {
+    pub(crate) fn tid(&self) -> u32 {
+        self.tid
+    }
+
+    pub(crate) fn who(&self) -> u64 {
+        u64::from(self.pid) << 42 | u64::from(self.tid) << 20 | NAMESPACE
+    }
+
+    pub(crate) fn image(&self) -> u64 {
+        self.image
+    }
+
+    pub(crate) fn list(&self) -> RobustList {
+        RobustList::OWN
+    }
+
+    pub(crate) fn slot(&self) -> RobustList {
+        match task::current().gave_up_the_slot.get() {
+            false => RobustList::OWN,
+            true => RobustList::OCCUPIED,
+        }
+    }
+
+    pub(crate) fn give_up_the_slot(&self) {
+        task::step();
+        task::current().gave_up_the_slot.set(true);
+    }
+}
+
+pub(crate) fn is_this_process(who: u64) -> bool {
+    pid_of(who) == task::current().pid
+}
+
+pub(super) fn pid_of(who: u64) -> u32 {
+    (who >> 42) as u32
+}
+
+pub(crate) fn tid_of(who: u64) -> u32 {
+    (who >> 20) as u32 & 0x3f_ffff
+}

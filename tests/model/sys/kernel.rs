@@ -1,0 +1,176 @@
+//! The robust list, and what the kernel does with it when its thread ends.
+//!
+//! Only the thread itself and, once it has stopped, the kernel touch a list. So it is plain data here; what others see of
+//! it are the words.
+
+use super::fault::{self, Fault};
+use super::task::{self, Task};
+use super::world::{Mapping, World};
+use std::ptr;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+
+pub(super) const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
+const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
+const FUTEX_WAITERS: u32 = 0x8000_0000;
+
+/// A lock's place in the list of the thread that holds it.
+///
+/// The real kernel finds the word by its distance from the links. Here that distance is another one, so the kernel looks
+/// up which of the [mapped](World::map) locks the links lie in.
+#[derive(Debug)]
+pub(crate) struct Links {
+    /// What tells the holder that the lock is in its list: in the library, a pointer to the next one.
+    are_linked: loom::sync::atomic::AtomicBool,
+}
+
+impl Links {
+    pub(crate) fn new() -> Self {
+        Links {
+            are_linked: loom::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn are_linked(&self) -> bool {
+        task::step();
+        self.are_linked.load(Relaxed)
+    }
+
+    pub(crate) fn forget(&self) {
+        task::step();
+        self.are_linked.store(false, Relaxed);
+    }
+}
+
+/// The calling thread's list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RobustList {
+    /// Whether it only stands for a list with an occupied slot.
+    is_occupied: bool,
+}
+
+impl RobustList {
+    pub(super) const OWN: Self = RobustList { is_occupied: false };
+    pub(super) const OCCUPIED: Self = RobustList { is_occupied: true };
+
+    pub(crate) fn has_pending(self) -> bool {
+        task::step();
+        self.is_occupied || !task::current().pending.get().is_null()
+    }
+
+    pub(crate) fn is_pending(self, links: &Links) -> bool {
+        task::step();
+        !self.is_occupied && ptr::eq(task::current().pending.get(), links)
+    }
+
+    pub(crate) fn set_pending(self, links: &Links) {
+        self.set(links);
+    }
+
+    pub(crate) fn clear_pending(self) {
+        self.set(ptr::null());
+    }
+
+    /// # Safety
+    ///
+    /// None is needed here. In the library the list is one of pointers.
+    pub(crate) unsafe fn link_pending(self) {
+        task::step();
+        let task = task::current();
+        let links = task.pending.get();
+        if links.is_null() {
+            return;
+        }
+        // The node is whole before the list has it.
+        task.world.links_at(links).are_linked.store(true, Relaxed);
+        task::step();
+        assert!(!self.is_occupied && !task.list.borrow().contains(&links));
+        task.list.borrow_mut().push(links);
+    }
+
+    /// # Safety
+    ///
+    /// As for [`link_pending`](Self::link_pending).
+    pub(crate) unsafe fn unlink(self, links: &Links) {
+        task::step();
+        let task = task::current();
+        let place = task.list.borrow().iter().position(|&linked| ptr::eq(linked, links));
+        task.list.borrow_mut().remove(place.expect("a lock is unlinked that is in no list"));
+        links.forget();
+    }
+
+    fn set(self, links: *const Links) {
+        task::step();
+        assert!(!self.is_occupied, "a slot is written that only stands for an occupied one");
+        task::current().pending.set(links);
+    }
+}
+
+/// The end of a thread, be it by its own will or by a kill: `exit_robust_list` in Linux' `kernel/futex/core.c`, and what
+/// others can ask about the thread afterwards.
+pub fn exit(task: &Task) {
+    let world = &task.world;
+    // A thread that exits runs no more of its program, so its process no longer lives by it.
+    world.process(task.pid).threads.fetch_sub(1, AcqRel);
+    for mapping in world.mappings().iter() {
+        if mapping.owner() == task.tid {
+            mapping.tidings.set(true);
+        }
+    }
+    if world.model.kernel_marks {
+        walk(task, world);
+    }
+    world.thread(task.tid).end();
+}
+
+/// The walk of a thread's list: each entry, and last "any possibly pending lock-add". "A pending lock might already be on
+/// the list, so don't process it twice".
+fn walk(task: &Task, world: &World) {
+    let pending = task.pending.get();
+    for &links in task.list.borrow().iter().rev().filter(|&&links| links != pending) {
+        let mapping = world.mapping_of(links.addr());
+        let is_marked = handle_futex_death(task, world, &mapping, false);
+        assert!(is_marked, "thread {} has linked a lock that is not its own", task.tid);
+    }
+    if !pending.is_null() {
+        handle_futex_death(task, world, &world.mapping_of(pending.addr()), true);
+    }
+    for mapping in world.mappings().iter() {
+        assert_ne!(mapping.owner(), task.tid, "thread {} ended with a lock that was not listed", task.tid);
+    }
+}
+
+/// The kernel's function of this name, for futexes that do not inherit priority. Tells whether it marked the word.
+fn handle_futex_death(task: &Task, world: &World, mapping: &Mapping, is_pending: bool) -> bool {
+    let word = mapping.word();
+    loop {
+        let value = word.word().load(Relaxed);
+        // "The unlock path in user space has two race scenarios: 1. The unlock path releases the user space futex value
+        // and before it can execute the futex() syscall to wake up waiters it is killed. 2. A woken up waiter is killed
+        // before it can acquire the futex in user space. [...] If these conditions are met, it is safe to attempt waking
+        // up a potential waiter without touching the user space futex value".
+        let has_no_owner = match fault::is(Fault::KernelBefore6_2) {
+            false => value & FUTEX_TID_MASK == 0,
+            true => value == 0,
+        };
+        if is_pending && has_no_owner {
+            let woken = world.futexes.wake(word, 1);
+            if woken > 0 {
+                world.seen.resent_wakes.add();
+            }
+            return false;
+        }
+        if value & FUTEX_TID_MASK != task.tid {
+            return false;
+        }
+        // "Set the OWNER_DIED bit atomically via cmpxchg, and if the value had FUTEX_WAITERS set, wake up a waiter (if
+        // any)." A cmpxchg that succeeds is a full barrier in the kernel.
+        let marked = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;
+        if word.word().compare_exchange(value, marked, AcqRel, Relaxed).is_err() {
+            continue;
+        }
+        if value & FUTEX_WAITERS != 0 {
+            world.futexes.wake(word, 1);
+        }
+        return true;
+    }
+}

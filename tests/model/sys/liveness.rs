@@ -1,0 +1,28 @@
+//! Whether a lock's recorded owner still exists.
+
+use super::fault::{self, Fault};
+use super::identity::{pid_of, tid_of};
+use super::{AtomicU32, task};
+
+/// Whether the thread has ended, or its process runs another program since.
+///
+/// As the library does, it believes its arguments: a record put together from two holders' is the caller's mistake.
+pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
+    task::step();
+    let world = task::world();
+    world.thread(tid_of(who)).has_ended() || world.process(pid_of(who)).image() != image
+}
+
+/// Whether a thread of the process still runs the program.
+pub(crate) fn process_lives(who: u64, image: u64) -> bool {
+    task::step();
+    let world = task::world();
+    let process = world.process(pid_of(who));
+    assert!(process.ever_ran(image), "a record of process {} has another's image", pid_of(who));
+    process.lives() && process.image() == image && !fault::is(Fault::ProcessesLookGone)
+}
+
+/// Every try looks.
+pub(crate) fn looked_lately(_word: &AtomicU32, _value: u32) -> bool {
+    false
+}

@@ -1,0 +1,39 @@
+//! The world of the word algorithms, in the names of the library's `src/sys`.
+//!
+//! Every call through this seam is a step. A thread that is doomed is killed before one of its steps: it unwinds out of
+//! the algorithm, and then the [kernel] does what it does for a thread that ends.
+
+mod atomic;
+mod clock;
+mod cpu;
+mod fault;
+mod futex;
+mod identity;
+mod kernel;
+mod liveness;
+mod task;
+mod world;
+
+// The seam.
+pub(crate) use atomic::{AtomicU32, AtomicU64};
+pub(crate) use clock::{Deadline, Nap};
+pub(crate) use cpu::{pause, spinning_pays};
+pub(crate) use futex::{Wait, futex_wait, futex_wake, futex_wake_clearing};
+pub(crate) use identity::{Me, is_this_process, tid_of};
+pub(crate) use kernel::Links;
+pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
+
+// What the models need beyond it.
+pub use fault::Fault;
+pub use identity::me;
+pub use kernel::exit;
+pub use task::step;
+pub use world::World;
+
+/// Declares a constructor. It is `const` in the library; loom's atomics have no `const` constructor.
+macro_rules! const_fn {
+    ($(#[$meta:meta])* $vis:vis fn $($rest:tt)*) => {
+        $(#[$meta])* $vis fn $($rest)*
+    };
+}
+pub(crate) use const_fn;

@@ -1,0 +1,201 @@
+//! What the threads of one run share.
+
+use super::kernel::FUTEX_TID_MASK;
+use super::{AtomicU32, Links};
+use super::futex::Futexes;
+use super::task::Task;
+use crate::model::{Model, Seen};
+use loom::thread::{self, JoinHandle};
+use std::any::Any;
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::ptr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+/// One run of a model: its threads and processes, the memory that the kernel can reach, and the futexes.
+#[derive(Debug)]
+pub struct World {
+    pub model: Model,
+    pub seen: Arc<Seen>,
+    pub(super) futexes: Futexes,
+    mappings: RefCell<Vec<Mapping>>,
+    threads: RefCell<BTreeMap<u32, Rc<Life>>>,
+    processes: RefCell<BTreeMap<u32, Rc<Process>>>,
+}
+
+/// A lock in memory that the kernel can reach.
+#[derive(Debug, Clone)]
+pub(super) struct Mapping {
+    /// Keeps it in its place, also where its threads are dead.
+    lock: Rc<dyn Any>,
+    addresses: Range<usize>,
+    word: *const AtomicU32,
+    /// Whether a holder died and no later one has been told. Only who owns the word, or ends as its owner, looks or
+    /// writes here.
+    pub(super) tidings: Rc<Cell<bool>>,
+}
+
+impl Mapping {
+    pub(super) fn word(&self) -> &AtomicU32 {
+        debug_assert!(Rc::strong_count(&self.lock) > 0);
+        // SAFETY: the first field of the lock, which `lock` keeps where it is.
+        unsafe { &*self.word }
+    }
+
+    /// The thread that the word names, or 0.
+    pub(super) fn owner(&self) -> u32 {
+        self.word().word().load(Relaxed) & FUTEX_TID_MASK
+    }
+}
+
+/// Whether a thread has ended.
+#[derive(Debug)]
+pub(super) struct Life(loom::sync::atomic::AtomicU32);
+
+impl Life {
+    /// What the thread has done comes before what anybody does who saw its end.
+    pub(super) fn end(&self) {
+        self.0.store(1, Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.load(Acquire) != 0
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: u32,
+    /// Its threads that have not begun to exit.
+    pub(super) threads: loom::sync::atomic::AtomicU32,
+    /// How often it has called `exec`.
+    execs: loom::sync::atomic::AtomicU32,
+}
+
+impl Process {
+    pub(super) fn lives(&self) -> bool {
+        self.threads.load(Acquire) != 0
+    }
+
+    /// What tells the program that it runs now from the ones before, and from every other process.
+    pub(super) fn image(&self) -> u64 {
+        u64::from(self.pid) << 8 | u64::from(self.execs.load(Acquire))
+    }
+
+    pub(super) fn ever_ran(&self, image: u64) -> bool {
+        image >> 8 == u64::from(self.pid)
+    }
+}
+
+/// A thread to wait for. `None` comes from one that was killed.
+pub struct Joins<T>(JoinHandle<Option<T>>);
+
+impl<T> Joins<T> {
+    pub fn join(self) -> Option<T> {
+        self.0.join().expect("a model's thread does not panic")
+    }
+}
+
+impl World {
+    /// Runs a model's first thread, in a process of its own. The others have other ids.
+    pub fn start(model: Model, seen: &Arc<Seen>, body: impl FnOnce(&Rc<World>)) {
+        const FIRST: u32 = 1;
+        let world = Rc::new(World {
+            model,
+            seen: seen.clone(),
+            futexes: Futexes::new(),
+            mappings: RefCell::default(),
+            threads: RefCell::default(),
+            processes: RefCell::default(),
+        });
+        world.add_thread(FIRST, FIRST);
+        Task::new(&world, FIRST, FIRST).run(|| body(&world));
+    }
+
+    /// Starts the only thread of a process.
+    pub fn spawn<T: 'static>(
+        self: &Rc<Self>,
+        tid: u32,
+        body: impl FnOnce() -> T + 'static,
+    ) -> Joins<T> {
+        self.spawn_in(tid, tid, body)
+    }
+
+    /// Starts a thread of a process.
+    pub fn spawn_in<T: 'static>(
+        self: &Rc<Self>,
+        pid: u32,
+        tid: u32,
+        body: impl FnOnce() -> T + 'static,
+    ) -> Joins<T> {
+        self.add_thread(pid, tid);
+        let task = Task::new(self, pid, tid);
+        Joins(thread::spawn(move || task.run(body)))
+    }
+
+    /// Gives a process a thread that does nothing, until [`let_end`](Self::let_end).
+    pub fn keep_alive(&self, pid: u32) {
+        self.processes.borrow_mut().entry(pid).or_insert_with(|| Rc::new(Process {
+            pid,
+            threads: loom::sync::atomic::AtomicU32::new(0),
+            execs: loom::sync::atomic::AtomicU32::new(0),
+        }));
+        self.process(pid).threads.fetch_add(1, AcqRel);
+    }
+
+    /// Takes that thread away.
+    pub fn let_end(&self, pid: u32) {
+        self.process(pid).threads.fetch_sub(1, AcqRel);
+    }
+
+    fn add_thread(&self, pid: u32, tid: u32) {
+        self.keep_alive(pid);
+        let life = Rc::new(Life(loom::sync::atomic::AtomicU32::new(0)));
+        let before = self.threads.borrow_mut().insert(tid, life);
+        assert!(before.is_none(), "two threads have the id {tid}");
+    }
+
+    /// Puts a lock, whose first field is its word, where the kernel can reach it.
+    pub fn map<L: 'static, R>(&self, lock: &Rc<L>, raw: &R) {
+        let start = ptr::from_ref(raw);
+        self.mappings.borrow_mut().push(Mapping {
+            lock: lock.clone(),
+            addresses: start.addr()..start.addr() + size_of::<R>(),
+            word: start.cast(),
+            tidings: Rc::default(),
+        });
+    }
+
+    pub(super) fn mappings(&self) -> Ref<'_, Vec<Mapping>> {
+        self.mappings.borrow()
+    }
+
+    pub(super) fn mapping_of(&self, address: usize) -> Mapping {
+        let mappings = self.mappings();
+        let found = mappings.iter().find(|mapping| mapping.addresses.contains(&address));
+        found.expect("the kernel was given an address that is not mapped").clone()
+    }
+
+    /// A lock's place in a list, by the address that a thread has given.
+    pub(super) fn links_at(&self, links: *const Links) -> &Links {
+        self.mapping_of(links.addr());
+        // SAFETY: it was given as a reference, and lies in a lock that is kept in its place.
+        unsafe { &*links }
+    }
+
+    /// Takes the news that the last owner of the word died, if it did. Only its owner asks.
+    pub fn take_tidings<R>(&self, raw: &R) -> bool {
+        self.mapping_of(ptr::from_ref(raw).addr()).tidings.take()
+    }
+
+    pub(super) fn thread(&self, tid: u32) -> Rc<Life> {
+        self.threads.borrow().get(&tid).expect("a record names a thread that never was").clone()
+    }
+
+    pub(super) fn process(&self, pid: u32) -> Rc<Process> {
+        self.processes.borrow().get(&pid).expect("a record names a process that never was").clone()
+    }
+}
