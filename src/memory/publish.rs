@@ -40,8 +40,10 @@ impl<T: ShmSafe> Shared<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyExists`]; [`Error::DistantFileSystem`] where the directory lies on NFS, 9p, FUSE or their kin;
-    /// [`Error::Os`] where the kernel refuses; [`Error::RobustListUnusable`].
+    /// [`Error::AlreadyExists`]; [`Error::NoFileName`]; [`Error::NoRoom`] where the disk is full;
+    /// [`Error::DistantFileSystem`] where the directory lies on NFS, 9p, FUSE or their kin; [`Error::Os`] where the kernel
+    /// refuses; [`Error::AlignedTooStrictly`], [`Error::TooLarge`] and [`Error::RobustListUnusable`] where the value cannot
+    /// be placed at all.
     ///
     /// # Safety
     ///
@@ -122,8 +124,8 @@ impl<T: ShmSafe> Shared<[T]> {
     }
 }
 
-/// Copies a value to where it is placed. By way of a reference: a large value would not fit on the stack as often as it were
-/// handed down.
+/// Copies a value to where it is placed, once. It is handed down by reference, since as many copies of a large one as there
+/// are calls on the way would not fit on a stack.
 fn copy_of<T: ShmSafe>(value: T) -> impl FnMut(*mut T) {
     // It is the same value there, and has nothing to drop here.
     let value = ManuallyDrop::new(value);

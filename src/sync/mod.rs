@@ -2,14 +2,16 @@
 
 mod counter;
 mod event;
+mod guard;
+mod lock_error;
 mod mutex;
 mod poison;
 mod semaphore;
 
 pub use counter::{ShardedCounter, SharedCounter, SharedGauge};
 pub use event::SharedEvent;
-pub use mutex::{
-    Holder, LockError, MappedSharedMutexGuard, Poisoned, SharedMutex, SharedMutexGuard, TryLockError,
-};
+pub use guard::{MappedSharedMutexGuard, SharedMutexGuard};
+pub use lock_error::{LockError, Poisoned, TryLockError};
+pub use mutex::{Holder, SharedMutex};
 pub use poison::Cause;
 pub use semaphore::{Permit, SharedSemaphore};

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
 use crate::raw::count::Count;
-use crate::sys::{AtomicU32, Deadline, Me, Nap, SEMAPHORE_MAX, Semaphore, me};
+use crate::sys::{AtomicU32, Deadline, Nap, SEMAPHORE_MAX, Semaphore, me};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
@@ -213,7 +213,8 @@ pub struct Permit<'a> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if Me::of_generation(self.generation).is_some() {
+        // The thread may be another one than that which took the permit, and one that was never asked who it is.
+        if me().generation() == self.generation {
             // It fits, unless somebody has posted permits that were never taken.
             let _ = self.semaphore.post();
         }

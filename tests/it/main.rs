@@ -1,3 +1,8 @@
 //! Everything that neither forks nor kills, in one binary.
 
 mod files;
+mod counters;
+mod event;
+mod mutex;
+mod semaphore;
+mod shared;

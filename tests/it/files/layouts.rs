@@ -139,8 +139,8 @@ fn data_of_another_type_under_a_lock_are_named() {
     }
     assert_told(
         &refusal_of::<SharedMutex<[ours::Row; 2]>, _>(SharedMutex::<[theirs::Row; 2]>::default()),
-        "field `data[].sum`: u64, 8 bytes at offset 48",
-        "field `data[].sum`: f64, 8 bytes at offset 48",
+        "field `data[].sum`: u64, 8 bytes at offset 56",
+        "field `data[].sum`: f64, 8 bytes at offset 56",
     );
 }
 

@@ -1,0 +1,167 @@
+//! Why a lock was not acquired as asked, and what a death or a panic left.
+
+use super::guard::SharedMutexGuard;
+use super::poison::Cause;
+use crate::Error;
+use crate::memory::ShmData;
+use std::error::Error as StdError;
+use std::fmt;
+use zerocopy::FromBytes;
+
+/// A lock that was acquired, with the news that its data may be broken.
+///
+/// Dropped as it is, it releases the lock and leaves the poison for the next locker.
+pub struct Poisoned<'a, T> {
+    guard: SharedMutexGuard<'a, T>,
+    cause: Cause,
+    fresh: bool,
+}
+
+impl<'a, T> Poisoned<'a, T> {
+    pub(super) fn new(mut guard: SharedMutexGuard<'a, T>, cause: Cause, fresh: bool) -> Self {
+        // Until it is handed out, a panic does not concern the data.
+        guard.keep_back();
+        Poisoned { guard, cause, fresh }
+    }
+
+    /// What happened: the worst of it, where both did.
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Whether this lock call is the one that is told of the death: true for exactly one locker a death.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Replaces the data whole, clears the poison, and gives the guard.
+    pub fn replace(self, value: T) -> SharedMutexGuard<'a, T>
+    where
+        T: ShmData,
+    {
+        let guard = self.hand_out();
+        // SAFETY: the lock is held. The old bytes may be no `T`, so they are not dropped; `ShmData` has nothing to drop.
+        unsafe { guard.place().write(value) };
+        SharedMutexGuard::clear_poison(&guard);
+        guard
+    }
+
+    /// The guard, for data of which any mixture of bytes is a valid value. Repair it in place, then
+    /// [`SharedMutexGuard::clear_poison`]; until then the lock stays poisoned.
+    pub fn into_guard(self) -> SharedMutexGuard<'a, T>
+    where
+        T: FromBytes,
+    {
+        self.hand_out()
+    }
+
+    /// The guard, where a panic is all that happened: the data is whole then, as in `std`.
+    ///
+    /// # Errors
+    ///
+    /// Itself, where a holder died.
+    pub fn into_whole(self) -> Result<SharedMutexGuard<'a, T>, Self> {
+        match self.cause {
+            Cause::Panicked => Ok(self.hand_out()),
+            Cause::Died => Err(self),
+        }
+    }
+
+    /// The guard, whatever happened.
+    ///
+    /// # Safety
+    ///
+    /// The bytes are a valid `T`. A holder that died in the middle of an assignment leaves a mixture of two values.
+    pub unsafe fn assume_valid(self) -> SharedMutexGuard<'a, T> {
+        self.hand_out()
+    }
+
+    fn hand_out(self) -> SharedMutexGuard<'a, T> {
+        let mut guard = self.guard;
+        guard.hand_out();
+        guard
+    }
+}
+
+impl<T> fmt::Debug for Poisoned<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poisoned")
+            .field("cause", &self.cause)
+            .field("fresh", &self.fresh)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a lock was not acquired as asked.
+///
+/// It borrows the mutex, since [`Poisoned`](LockError::Poisoned) holds the lock; `?` turns it into [`Error`] or into a
+/// `Box<dyn Error>`, which do not, and releases it.
+#[non_exhaustive]
+pub enum LockError<'a, T> {
+    /// The lock was acquired; a holder died or panicked in its section.
+    Poisoned(Poisoned<'a, T>),
+    /// The calling thread holds the lock; waiting for it would never end.
+    Deadlock,
+    /// The thread that held the lock ended without releasing it, so its guard was forgotten, and its process lives: the
+    /// data may have been handed on there. Once that process is gone, the next locker is told of a death.
+    HolderThreadEnded,
+    /// Somebody holds the lock, and the call was one that does not wait.
+    WouldBlock,
+    /// Somebody held the lock until the time was over.
+    TimedOut,
+}
+
+/// The error of [`SharedMutex::try_lock`], under the name that it has in `std`.
+pub type TryLockError<'a, T> = LockError<'a, T>;
+
+impl<T> fmt::Debug for LockError<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockError::Poisoned(poisoned) => f.debug_tuple("Poisoned").field(poisoned).finish(),
+            LockError::Deadlock => f.write_str("Deadlock"),
+            LockError::HolderThreadEnded => f.write_str("HolderThreadEnded"),
+            LockError::WouldBlock => f.write_str("WouldBlock"),
+            LockError::TimedOut => f.write_str("TimedOut"),
+        }
+    }
+}
+
+impl<T> fmt::Display for LockError<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Error::from_lock(self).fmt(f)
+    }
+}
+
+impl<T> From<LockError<'_, T>> for Error {
+    fn from(error: LockError<'_, T>) -> Self {
+        Error::from_lock(&error)
+    }
+}
+
+// `LockError` is no `std::error::Error` itself, as `anyhow::Error` is none: it holds a borrow of the mutex, which a
+// `Box<dyn Error>` could not, and so `?` would not compile where it is wanted most.
+impl<T> From<LockError<'_, T>> for Box<dyn StdError> {
+    fn from(error: LockError<'_, T>) -> Self {
+        Box::new(Error::from_lock(&error))
+    }
+}
+
+impl<T> From<LockError<'_, T>> for Box<dyn StdError + Send + Sync> {
+    fn from(error: LockError<'_, T>) -> Self {
+        Box::new(Error::from_lock(&error))
+    }
+}
+
+impl Error {
+    fn from_lock<T>(error: &LockError<'_, T>) -> Self {
+        match error {
+            LockError::Poisoned(poisoned) => Error::Poisoned { cause: poisoned.cause },
+            LockError::Deadlock => Error::Deadlock,
+            LockError::HolderThreadEnded => Error::HolderThreadEnded,
+            LockError::WouldBlock => Error::WouldBlock,
+            LockError::TimedOut => Error::TimedOut,
+        }
+    }
+}
+
+static_assertions::assert_not_impl_any!(Poisoned<'static, u64>: Send, Sync);

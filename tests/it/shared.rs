@@ -1,0 +1,388 @@
+//! `Shared`: one value, or a slice, in a map of its own.
+
+use pshared::memory::{Kind, Layout, Primitive, Walk};
+use pshared::{
+    Error, LockError, Shared, SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedSemaphore, ShmSafe,
+};
+use std::fs::File;
+use std::num::NonZeroU8;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::thread;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Board {
+    count: SharedMutex<u64>,
+    gate: SharedSemaphore,
+    hits: SharedCounter,
+    news: SharedEvent,
+}
+
+fn board() -> Board {
+    Board {
+        count: SharedMutex::new(1),
+        gate: SharedSemaphore::new(2),
+        hits: SharedCounter::new(3),
+        news: SharedEvent::new(),
+    }
+}
+
+/// A copy of the descriptor of a memfd.
+fn descriptor<T: ShmSafe>(shared: &Shared<T>) -> OwnedFd {
+    // SAFETY: these tests use it by this crate alone.
+    unsafe { shared.as_fd() }.unwrap().try_clone_to_owned().unwrap()
+}
+
+fn from_fd<T: ShmSafe>(descriptor: OwnedFd) -> Result<Shared<T>, Error> {
+    // SAFETY: as above.
+    unsafe { Shared::from_fd(descriptor) }
+}
+
+fn assert_is_the_board(board: &Board) {
+    assert_eq!(*board.count.lock().unwrap(), 1);
+    assert_eq!(board.gate.value(), 2);
+    assert_eq!(board.hits.get(), 3);
+    assert!(!board.news.is_set());
+}
+
+#[test]
+fn a_value_is_placed_as_it_was_in_each_kind_of_memory() {
+    assert_is_the_board(&Shared::anonymous(board()).unwrap());
+    assert_is_the_board(&Shared::dev_zero(board()).unwrap());
+    let memfd = Shared::memfd("board", board()).unwrap();
+    assert_is_the_board(&memfd);
+    assert_is_the_board(&from_fd(descriptor(&memfd)).unwrap());
+}
+
+#[test]
+fn only_memory_with_a_descriptor_gives_one() {
+    fn has_descriptor(shared: &Shared<u32>) -> bool {
+        // SAFETY: nothing is done with it.
+        unsafe { shared.as_fd() }.is_some()
+    }
+    assert!(!has_descriptor(&Shared::anonymous(1).unwrap()));
+    assert!(!has_descriptor(&Shared::dev_zero(1).unwrap()));
+    assert!(has_descriptor(&Shared::memfd("number", 1).unwrap()));
+}
+
+#[test]
+fn what_is_written_through_one_map_of_a_memfd_is_seen_through_another_and_outlives_the_first() {
+    let ours = Shared::memfd("board", board()).unwrap();
+    let theirs = from_fd::<Board>(descriptor(&ours)).unwrap();
+    assert_ne!(&raw const *ours, &raw const *theirs);
+    ours.hits.add(1);
+    *theirs.count.lock().unwrap() += 1;
+    assert_eq!(*ours.count.lock().unwrap(), 2);
+    drop(ours);
+    assert_eq!(theirs.hits.get(), 4);
+    theirs.gate.wait().unwrap();
+    assert_eq!(theirs.gate.value(), 1);
+}
+
+#[test]
+fn two_maps_of_one_lock_exclude_each_other() {
+    let memfd = Shared::memfd("lock", SharedMutex::new(0_u64)).unwrap();
+    let maps = [from_fd(descriptor(&memfd)).unwrap(), from_fd(descriptor(&memfd)).unwrap(), memfd];
+    let guard = maps[0].lock().unwrap();
+    // The same lock at another address, for the thread that holds it too.
+    assert!(matches!(maps[1].lock(), Err(LockError::Deadlock)));
+    assert!(matches!(maps[1].try_lock(), Err(LockError::WouldBlock)));
+    drop(guard);
+    thread::scope(|scope| {
+        for map in &maps {
+            scope.spawn(|| (0..10_000).for_each(|_| *map.lock().unwrap() += 1));
+        }
+    });
+    assert_eq!(*maps[2].lock().unwrap(), 30_000);
+}
+
+#[test]
+fn a_descriptor_of_something_else_is_refused() {
+    let sealed = Shared::memfd("board", board()).unwrap();
+    let refusal = from_fd::<SharedCounter>(descriptor(&sealed)).unwrap_err();
+    assert!(matches!(refusal, Error::OtherLayout { .. }), "{refusal:?}");
+    assert!(refusal.to_string().contains("the memfd holds a value of another layout"), "{refusal}");
+    assert!(refusal.to_string().contains("a pshared counter"), "{refusal}");
+
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let refusal = from_fd::<SharedCounter>(reader.into()).unwrap_err();
+    assert!(matches!(refusal, Error::NotMemfd), "{refusal:?}");
+
+    // Memory of this crate in which no value was placed.
+    let bare = pshared::Map::memfd("bytes", 8192).unwrap();
+    // SAFETY: it is used by this crate alone.
+    let bare = unsafe { bare.fd() }.unwrap().try_clone_to_owned().unwrap();
+    let refusal = from_fd::<SharedCounter>(bare).unwrap_err();
+    assert!(matches!(refusal, Error::NotAPlacedValue { .. }), "{refusal:?}");
+}
+
+#[test]
+fn a_memfd_without_seals_is_refused() {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use std::os::unix::fs::FileExt;
+
+    let sealed = Shared::memfd("number", SharedCounter::new(6)).unwrap();
+    let length = File::from(descriptor(&sealed)).metadata().unwrap().len();
+    let mut bytes = vec![0; length as usize];
+    File::from(descriptor(&sealed)).read_exact_at(&mut bytes, 0).unwrap();
+
+    let copy = File::from(memfd_create("copy", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap());
+    copy.write_all_at(&bytes, 0).unwrap();
+    let received = || copy.as_fd().try_clone_to_owned().unwrap();
+    let refusal = from_fd::<SharedCounter>(received()).unwrap_err();
+    assert!(matches!(refusal, Error::MissingSeals { .. }), "{refusal:?}");
+    assert!(refusal.to_string().contains("F_SEAL_SHRINK | F_SEAL_GROW"), "{refusal}");
+    let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(size)).unwrap();
+    assert_eq!(from_fd::<SharedCounter>(received()).unwrap().get(), 6);
+}
+
+#[test]
+fn sixty_four_mebibytes_are_placed_without_the_stack() {
+    // Threads of the test runner have 2 MiB of stack.
+    let counters = Shared::<[SharedCounter; 8 << 20]>::zeroed().unwrap();
+    assert_eq!(counters.len() * size_of::<SharedCounter>(), 64 << 20);
+    for index in [0, 5_000_000, (8 << 20) - 1] {
+        assert_eq!(counters[index].add(1), 0);
+        assert_eq!(counters[index].get(), 1);
+    }
+}
+
+#[test]
+fn zeroed_primitives_are_in_their_start_state_and_armed() {
+    #[derive(ShmSafe)]
+    #[repr(C)]
+    struct Zero {
+        locks: [SharedMutex<[u64; 3]>; 4],
+        gate: SharedSemaphore,
+        level: SharedGauge,
+        news: SharedEvent,
+        none: Option<NonZeroU8>,
+        bare: AtomicU64,
+    }
+    let zero = Shared::<Zero>::zeroed().unwrap();
+    for lock in &zero.locks {
+        assert!(!lock.is_poisoned() && lock.holder().is_none());
+        let mut guard = lock.lock().unwrap();
+        assert!(guard.iter().all(|number| *number == 0));
+        guard[2] = 5;
+        drop(guard);
+        assert_eq!(lock.lock().unwrap()[2], 5);
+    }
+    assert!(zero.gate.try_wait().is_err());
+    zero.gate.post().unwrap();
+    assert_eq!(zero.gate.value(), 1);
+    assert_eq!((zero.level.get(), zero.news.sequence(), zero.none), (0, 0, None));
+    assert_eq!(zero.bare.fetch_add(1, Relaxed), 0);
+}
+
+#[test]
+fn a_leaked_value_lives_on() {
+    let leaked: &'static SharedMutex<u32> = Shared::anonymous(SharedMutex::new(4)).unwrap().leak();
+    thread::spawn(move || *leaked.lock().unwrap() += 1).join().unwrap();
+    assert_eq!(*leaked.lock().unwrap(), 5);
+}
+
+#[test]
+fn strict_alignment_is_kept_behind_a_files_header_too() {
+    #[derive(ShmSafe)]
+    #[repr(C, align(4096))]
+    struct Page {
+        number: u64,
+    }
+    let is_aligned = |page: &Page| (&raw const *page).addr().is_multiple_of(4096);
+    let anonymous = Shared::anonymous(Page { number: 1 }).unwrap();
+    let memfd = Shared::memfd("page", Page { number: 2 }).unwrap();
+    let slice = Shared::<[Page]>::anonymous_from_fn(3, |index| Page { number: index as u64 }).unwrap();
+    assert!(is_aligned(&anonymous) && is_aligned(&memfd) && is_aligned(&slice[2]));
+    assert_eq!((anonymous.number, memfd.number, slice[2].number), (1, 2, 2));
+}
+
+#[test]
+fn an_alignment_beyond_a_page_is_refused() {
+    #[derive(ShmSafe)]
+    #[repr(C, align(8192))]
+    struct Pages {
+        number: u64,
+    }
+    let refusals = [
+        Shared::anonymous(Pages { number: 1 }).err().unwrap(),
+        Shared::memfd("pages", Pages { number: 1 }).err().unwrap(),
+        Shared::<[Pages]>::anonymous_from_fn(0, |_| Pages { number: 1 }).err().unwrap(),
+    ];
+    for refusal in refusals {
+        assert!(matches!(refusal, Error::AlignedTooStrictly { asked: 8192, page: 4096 }), "{refusal:?}");
+        assert!(refusal.to_string().contains("repr(align)"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_value_of_no_bytes_has_a_place() {
+    let (empty, none) = (Shared::anonymous(()).unwrap(), Shared::anonymous([0_u64; 0]).unwrap());
+    assert_eq!((*empty, none.len()), ((), 0));
+    let lock = Shared::anonymous(SharedMutex::new(())).unwrap();
+    drop(lock.lock().unwrap());
+    let memfd = Shared::memfd("nothing", ()).unwrap();
+    from_fd::<()>(descriptor(&memfd)).unwrap();
+}
+
+#[test]
+fn a_slice_has_as_many_values_as_were_asked_for() {
+    let locks = Shared::<[SharedMutex<usize>]>::anonymous_from_fn(1000, SharedMutex::new).unwrap();
+    assert_eq!(locks.len(), 1000);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| locks.iter().for_each(|lock| *lock.lock().unwrap() += 1));
+        }
+    });
+    for (index, lock) in locks.iter().enumerate() {
+        assert_eq!(*lock.lock().unwrap(), index + 2);
+    }
+}
+
+#[test]
+fn a_slice_of_no_bytes_or_of_too_many_is_refused() {
+    let none = Shared::<[u64]>::anonymous_from_fn(0, |_| unreachable!()).unwrap_err();
+    assert!(matches!(none, Error::ZeroLength), "{none:?}");
+    let some = Shared::<[()]>::anonymous_from_fn(5, |_| ()).unwrap_err();
+    assert!(matches!(some, Error::ZeroLength), "{some:?}");
+    let many = Shared::<[u64]>::anonymous_from_fn(usize::MAX, |_| unreachable!()).unwrap_err();
+    assert!(matches!(many, Error::TooLarge), "{many:?}");
+    let large = Shared::<[u64]>::anonymous_from_fn(1 << 58, |_| unreachable!()).unwrap_err();
+    assert!(matches!(large, Error::NoMemory { .. }), "{large:?}");
+}
+
+#[test]
+fn a_panic_while_a_slice_is_filled_passes_through() {
+    let filled = std::panic::catch_unwind(|| {
+        Shared::<[SharedCounter]>::anonymous_from_fn(10, |index| {
+            assert!(index < 5, "no more");
+            SharedCounter::new(0)
+        })
+    });
+    assert!(filled.is_err());
+}
+
+#[test]
+fn placing_frees_a_lock_whose_guard_was_forgotten_before() {
+    let lock = SharedMutex::new(1);
+    std::mem::forget(lock.lock().unwrap());
+    assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
+    let placed = Shared::anonymous(lock).unwrap();
+    assert_eq!(placed.holder(), None);
+    *placed.lock().unwrap() += 1;
+    assert_eq!(*placed.lock().unwrap(), 2);
+}
+
+#[test]
+fn dropping_unmaps_and_a_forgotten_guard_keeps_the_memory() {
+    fn is_mapped<T>(value: *const T) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().any(|line| {
+            let (range, _) = line.split_once(' ').unwrap();
+            let (start, end) = range.split_once('-').unwrap();
+            let address = |text| usize::from_str_radix(text, 16).unwrap();
+            line.contains("memfd:") && (address(start)..address(end)).contains(&value.addr())
+        })
+    }
+    // Names of their own keep neighbouring maps apart.
+    let lock = Shared::memfd("dropped", SharedMutex::new(0)).unwrap();
+    let address = &raw const *lock;
+    assert!(is_mapped(address));
+    drop(lock);
+    assert!(!is_mapped(address));
+
+    let lock = Shared::memfd("kept", SharedMutex::new(0)).unwrap();
+    let address = &raw const *lock;
+    std::mem::forget(lock.lock().unwrap());
+    drop(lock);
+    assert!(is_mapped(address));
+}
+
+#[test]
+fn a_placed_value_goes_to_other_threads() {
+    fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Shared<Board>>();
+    is_send_and_sync::<Shared<[SharedMutex<std::cell::Cell<u8>>]>>();
+    let moved = Shared::anonymous(board()).unwrap();
+    thread::spawn(move || assert_is_the_board(&moved)).join().unwrap();
+}
+
+#[test]
+fn a_placed_value_is_shown_as_itself() {
+    let shown = format!("{:?}", Shared::anonymous(SharedCounter::new(5)).unwrap());
+    assert!(shown.starts_with("Shared(SharedCounter") && shown.contains('5'), "{shown}");
+    let slice = Shared::<[u8]>::anonymous_from_fn(3, |index| index as u8).unwrap();
+    assert_eq!(format!("{slice:?}"), "Shared([0, 1, 2])");
+}
+
+/// A primitive that counts how often it was armed, or refuses to be.
+#[repr(C)]
+struct Fuse {
+    armed: AtomicU32,
+    refuses: u32,
+}
+
+// SAFETY: two words that are told and a walk that reaches itself.
+unsafe impl ShmSafe for Fuse {
+    const ZERO_IS_VALID: bool = true;
+    const HAS_PRIMITIVES: bool = true;
+
+    fn describe(layout: &mut Layout) {
+        layout.primitive::<Self>(Kind("fuse"));
+    }
+
+    fn walk(&self, walk: &mut Walk<'_>) {
+        walk.primitive(self);
+    }
+}
+
+impl Primitive for Fuse {
+    fn kind(&self) -> Kind {
+        Kind("fuse")
+    }
+
+    unsafe fn arm(&self) -> Result<(), Error> {
+        self.armed.fetch_add(1, Relaxed);
+        if self.refuses == 0 { Ok(()) } else { Err(Error::RobustListUnusable { found: "a fuse".into() }) }
+    }
+
+    fn is_held_here(&self) -> bool {
+        false
+    }
+
+    unsafe fn reset(&self) {
+        unreachable!("there is always a user");
+    }
+}
+
+fn fuse(refuses: u32) -> Fuse {
+    Fuse { armed: AtomicU32::new(0), refuses }
+}
+
+#[test]
+fn every_primitive_is_armed_once_and_not_again_by_whoever_opens() {
+    let fuses = Shared::<[[Fuse; 2]]>::anonymous_from_fn(3, |_| [fuse(0), fuse(0)]).unwrap();
+    assert!(fuses.iter().flatten().all(|fuse| fuse.armed.load(Relaxed) == 1));
+    let memfd = Shared::memfd("fuse", fuse(0)).unwrap();
+    assert_eq!(from_fd::<Fuse>(descriptor(&memfd)).unwrap().armed.load(Relaxed), 1);
+}
+
+#[test]
+fn where_a_primitive_cannot_be_armed_nothing_is_placed() {
+    let refusals = [
+        Shared::anonymous([fuse(0), fuse(1), fuse(0)]).err().unwrap(),
+        Shared::memfd("fuse", fuse(1)).err().unwrap(),
+    ];
+    for refusal in refusals {
+        assert!(matches!(refusal, Error::RobustListUnusable { .. }), "{refusal:?}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // SAFETY: nobody else knows the directory.
+    let refusal = unsafe { Shared::create(directory.path().join("fuse"), fuse(1)) }.err().unwrap();
+    assert!(matches!(refusal, Error::RobustListUnusable { .. }), "{refusal:?}");
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+}
