@@ -176,20 +176,23 @@ impl<T: ShmData> SharedMutex<T> {
             // SAFETY: acquired just now.
             return Ok(unsafe { self.guard(me) });
         }
-        self.lock_slowly(me, acquired, patience)
-    }
-
-    #[cold]
-    fn lock_slowly(
-        &self,
-        me: Me,
-        acquired: bool,
-        patience: Patience,
-    ) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
         let outcome = match acquired {
             true => Ok(Acquired::Released),
             false => self.raw.acquire(me, patience),
         };
+        if outcome == Ok(Acquired::Released) && self.poison.is_clear() {
+            // SAFETY: as above.
+            return Ok(unsafe { self.guard(me) });
+        }
+        self.explain(me, outcome)
+    }
+
+    #[cold]
+    fn explain(
+        &self,
+        me: Me,
+        outcome: Result<Acquired, Refused>,
+    ) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
         let fresh = match outcome {
             Ok(Acquired::Released) => false,
             Ok(Acquired::OwnerDied) => {

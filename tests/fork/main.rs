@@ -2,12 +2,14 @@
 
 mod examples;
 mod exclusion;
+mod files;
 mod harness;
 mod kills;
 mod kit;
 mod net;
 mod pthread;
+mod steps;
 
 fn main() -> std::process::ExitCode {
-    harness::run([examples::tests(), exclusion::tests(), kills::tests(), net::tests()].concat())
+    harness::run([examples::tests(), exclusion::tests(), kills::tests(), net::tests(), files::tests()].concat())
 }

@@ -1,0 +1,55 @@
+//! Files that are created and opened by processes: racing, dying, under every umask, on full and on distant disks.
+
+mod create;
+mod elsewhere;
+mod race;
+mod unfinished;
+
+use pshared::memory::Placed;
+use pshared::{Error, Shared, SharedCounter, ShmSafe};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+pub fn tests() -> Vec<crate::harness::Test> {
+    [create::tests(), elsewhere::tests(), race::tests(), unfinished::tests()].concat()
+}
+
+/// A directory of a test's own, and a path in it that is free.
+pub fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("board");
+    (directory, path)
+}
+
+pub fn create<T: ShmSafe>(path: &Path, value: T) -> Result<Shared<T>, Error> {
+    // SAFETY: the files of these tests lie in directories of each test's own.
+    unsafe { Shared::create(path, value) }
+}
+
+pub fn open<T: ?Sized + Placed>(path: &Path) -> Result<Shared<T>, Error> {
+    // SAFETY: as above; where a file was tampered with, it is not in use.
+    unsafe { Shared::open(path) }
+}
+
+pub fn open_or_create<T: ShmSafe>(
+    path: &Path,
+    value: impl FnOnce() -> T,
+) -> Result<Shared<T>, Error> {
+    // SAFETY: as above.
+    unsafe { Shared::open_or_create(path, value) }
+}
+
+/// The names in a directory.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The value of a counter in a file.
+fn count(path: &Path) -> u64 {
+    open::<SharedCounter>(path).unwrap().get()
+}

@@ -1,0 +1,186 @@
+//! Creation by one process among others.
+
+use super::{count, create, names, open, open_or_create, place};
+use crate::harness::skip;
+use crate::kit::{child, kill, passes};
+use crate::steps::{Random, Signal};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Uid, chdir, geteuid, seteuid};
+use pshared::{Error, Shared, SharedCounter, SharedMutex};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+crate::tests!(
+    a_new_file_is_its_owners_alone_under_every_umask,
+    a_file_of_another_effective_user_is_refused,
+    relative_paths_are_of_the_working_directory,
+    a_creator_that_is_killed_while_it_makes_the_value_leaves_nothing,
+    nobody_ever_opens_half_a_file,
+    a_leased_file_blocks_nobody,
+    every_child_counts_in_a_file,
+);
+
+fn a_new_file_is_its_owners_alone_under_every_umask() {
+    for mask in [0o000, 0o777, 0o077, 0o022] {
+        let (_directory, path) = place();
+        umask(Mode::from_bits_truncate(mask));
+        drop(create(&path, SharedCounter::new(1)).unwrap());
+        umask(Mode::from_bits_truncate(0o022));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600, "under {mask:04o}");
+        assert_eq!(count(&path), 1);
+    }
+}
+
+fn a_file_of_another_effective_user_is_refused() {
+    if !geteuid().is_root() {
+        skip("needs root, who may become another user");
+    }
+    let (directory, path) = place();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    drop(create(&path, SharedCounter::new(1)).unwrap());
+    seteuid(Uid::from_raw(65534)).unwrap();
+    let before = fs::metadata(&path).unwrap();
+    let refusal = open::<SharedCounter>(&path).unwrap_err();
+    assert!(matches!(refusal, Error::OtherOwner { found: 0, expected: 65534, .. }), "{refusal:?}");
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!(
+        (before.mode(), before.mtime_nsec(), before.ctime_nsec()),
+        (after.mode(), after.mtime_nsec(), after.ctime_nsec()),
+    );
+    // What the effective user creates is its own.
+    let own = directory.path().join("own");
+    let value = create(&own, SharedMutex::new(5)).unwrap();
+    assert_eq!(*open::<SharedMutex<i32>>(&own).unwrap().lock().unwrap(), 5);
+    seteuid(Uid::from_raw(0)).unwrap();
+    let refusal = open::<SharedMutex<i32>>(&own).unwrap_err();
+    assert!(matches!(refusal, Error::OtherOwner { found: 65534, expected: 0, .. }), "{refusal:?}");
+    assert_eq!(*value.lock().unwrap(), 5);
+}
+
+fn relative_paths_are_of_the_working_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    chdir(directory.path()).unwrap();
+    drop(create(Path::new("board"), SharedCounter::new(3)).unwrap());
+    assert_eq!(count(Path::new("board")), 3);
+    fs::create_dir("below").unwrap();
+    drop(open_or_create(Path::new("below/../other"), || SharedCounter::new(4)).unwrap());
+    assert_eq!(count(&directory.path().join("other")), 4);
+    assert_eq!(names(directory.path()), ["below", "board", "other"]);
+}
+
+fn a_creator_that_is_killed_while_it_makes_the_value_leaves_nothing() {
+    let (directory, path) = place();
+    let in_it = Signal::new();
+    let creator = child(|| {
+        let _ = open_or_create(&path, || -> SharedCounter {
+            in_it.give();
+            loop {
+                nix::unistd::pause();
+            }
+        });
+    });
+    in_it.wait();
+    assert!(names(directory.path()).is_empty());
+    kill(&creator);
+    assert!(names(directory.path()).is_empty());
+    drop(create(&path, SharedCounter::new(1)).unwrap());
+    assert_eq!(names(directory.path()), ["board"]);
+}
+
+/// A value that is whole only where all of its words are the same, and not 0.
+type Whole = [SharedCounter; 2_000];
+
+fn whole(number: u64) -> Whole {
+    [(); 2_000].map(|()| SharedCounter::new(number))
+}
+
+fn nobody_ever_opens_half_a_file() {
+    let (directory, path) = place();
+    let over = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    let reader = || {
+        let mut seen = 0;
+        // Until it has seen some, and the writers are through.
+        while seen < 20 || over.get() < 2 {
+            match open::<Whole>(&path) {
+                Ok(value) => {
+                    let number = value[0].get();
+                    assert!(number > 0 && value.iter().all(|word| word.get() == number));
+                    seen += 1;
+                }
+                Err(Error::NotFound { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    let readers = [child(reader), child(reader)];
+    let writers = [1, 2].map(|number| {
+        let (path, over) = (&path, &over);
+        child(move || {
+            for _ in 0..400 {
+                match create(path, whole(number)) {
+                    Ok(value) => drop(value),
+                    Err(Error::AlreadyExists { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+                    _ => {}
+                }
+            }
+            over.add(1);
+        })
+    });
+    writers.iter().for_each(passes);
+    // For readers who came late.
+    drop(open_or_create(&path, || whole(3)).unwrap());
+    readers.iter().for_each(passes);
+    assert_eq!(names(directory.path()), ["board"]);
+}
+
+fn a_leased_file_blocks_nobody() {
+    let (_directory, path) = place();
+    drop(create(&path, SharedCounter::new(1)).unwrap());
+    let (leased, over) = (Signal::new(), Signal::new());
+    let lessee = child(|| {
+        let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+        // SAFETY: a signal's disposition, and calls that take numbers.
+        unsafe {
+            // The kernel asks for the lease back by SIGIO.
+            libc::signal(libc::SIGIO, libc::SIG_IGN);
+            use std::os::fd::AsRawFd;
+            assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK), 0);
+        }
+        leased.give();
+        over.wait();
+    });
+    leased.wait();
+    // The kernel would give the lessee 45 seconds.
+    let refusal = open::<SharedCounter>(&path).unwrap_err();
+    assert!(matches!(refusal, Error::Os { .. }), "{refusal:?}");
+    assert!(refusal.to_string().contains("Resource temporarily unavailable"), "{refusal}");
+    over.give();
+    passes(&lessee);
+    assert_eq!(count(&path), 1);
+}
+
+fn every_child_counts_in_a_file() {
+    let (_directory, path) = place();
+    let shared = create(&path, SharedMutex::new(0_u64)).unwrap();
+    let mut random = Random::new(7);
+    let children: Vec<_> = (0..6)
+        .map(|_| {
+            let (path, inherits, rounds) = (&path, random.below(2) == 0, 100 + random.below(100));
+            let shared = &shared;
+            let body = move || {
+                let opened = (!inherits).then(|| open::<SharedMutex<u64>>(path).unwrap());
+                let lock = opened.as_deref().unwrap_or(shared);
+                (0..rounds).for_each(|_| *lock.lock().unwrap() += 1);
+            };
+            (child(body), rounds)
+        })
+        .collect();
+    let rounds: u64 = children.iter().map(|(_, rounds)| rounds).sum();
+    children.iter().for_each(|(child, _)| passes(child));
+    assert_eq!(*shared.lock().unwrap(), rounds);
+}

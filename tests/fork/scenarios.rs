@@ -1,0 +1,269 @@
+//! What the tests of glibc's robust mutexes and semaphores and of APR's process mutexes check, written anew: `tst-robust1` to
+//! `tst-robust6`, `tst-robust8`, `tst-robust10` and `tst-sem3` of glibc's `nptl`, and `testprocmutex` of APR.
+//!
+//! glibc's first six hold two mutexes in a thread that is cancelled. A thread whose process lives on is another matter here
+//! (`ends`), so the holder is a process.
+
+use crate::kit::{Stage, Told, child, kill, kill_unreaped, passes, repaired, told};
+use pshared::{
+    LockError, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard, SharedSemaphore,
+    ShmSafe,
+};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+crate::tests!(
+    robust1_both_locks_of_a_dead_holder_are_told_and_repaired_by_lock,
+    robust2_both_locks_of_a_dead_holder_are_told_and_repaired_by_try_lock,
+    robust3_both_locks_of_a_dead_holder_are_told_and_repaired_by_lock_timeout,
+    robust4_what_is_not_repaired_stays_poisoned_by_lock,
+    robust5_what_is_not_repaired_stays_poisoned_by_try_lock,
+    robust6_what_is_not_repaired_stays_poisoned_by_lock_timeout,
+    robust8_a_hundred_locks_in_a_file_outlive_a_killed_process_of_nine_threads,
+    robust10_a_wait_for_a_holder_that_lives_times_out,
+    sem3_a_semaphore_is_passed_between_parent_and_child,
+    procmutex_six_children_count_to_1200_by_lock,
+    procmutex_six_children_count_to_1200_by_try_lock,
+    procmutex_six_children_count_to_1200_by_lock_timeout,
+);
+
+type Lock = SharedMutex<u64>;
+type Outcome<'a> = Result<SharedMutexGuard<'a, u64>, LockError<'a, u64>>;
+
+const LOCK: fn(&Lock) -> Outcome<'_> = |lock| lock.lock();
+const TRY_LOCK: fn(&Lock) -> Outcome<'_> = |lock| lock.try_lock();
+const LOCK_TIMEOUT: fn(&Lock) -> Outcome<'_> = |lock| lock.lock_timeout(Duration::from_secs(3600));
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Two {
+    locks: [Lock; 2],
+    ready: SharedEvent,
+}
+
+/// Four rounds: a holder of both locks is killed, and reaped before the locks are tried or after.
+fn robust(lock: fn(&Lock) -> Outcome<'_>, repairs: bool) {
+    let new = || {
+        let locks = [const { SharedMutex::new(0) }; 2];
+        Shared::anonymous(Two { locks, ready: SharedEvent::new() }).unwrap()
+    };
+    let mut two = new();
+    for round in 1..5 {
+        if !repairs {
+            two = new();
+        }
+        two.ready.reset();
+        let holder = child(|| {
+            let _guards = two.locks.each_ref().map(|one| lock(one).expect("free and whole"));
+            two.ready.set();
+            loop {
+                std::thread::park();
+            }
+        });
+        two.ready.wait();
+        if round % 2 == 1 {
+            kill(&holder);
+        } else {
+            kill_unreaped(&holder);
+        }
+        for one in &two.locks {
+            match lock(one) {
+                Err(LockError::Poisoned(poisoned)) => {
+                    assert!(poisoned.is_fresh());
+                    if repairs {
+                        drop(poisoned.replace(round));
+                    }
+                }
+                other => panic!("round {round}: {other:?}"),
+            }
+        }
+        holder.wait().unwrap();
+        for one in &two.locks {
+            if repairs {
+                assert_eq!(*lock(one).unwrap(), round);
+            } else {
+                // glibc's is not recoverable from here on; this one can be repaired late.
+                assert_eq!(told(lock(one)), Told::OldDeath);
+                assert_eq!(told(lock(one)), Told::OldDeath);
+                drop(repaired(lock(one), 0));
+                assert_eq!(told(lock(one)), Told::Whole);
+            }
+        }
+    }
+}
+
+fn robust1_both_locks_of_a_dead_holder_are_told_and_repaired_by_lock() {
+    robust(LOCK, true);
+}
+
+fn robust2_both_locks_of_a_dead_holder_are_told_and_repaired_by_try_lock() {
+    robust(TRY_LOCK, true);
+}
+
+fn robust3_both_locks_of_a_dead_holder_are_told_and_repaired_by_lock_timeout() {
+    robust(LOCK_TIMEOUT, true);
+}
+
+fn robust4_what_is_not_repaired_stays_poisoned_by_lock() {
+    robust(LOCK, false);
+}
+
+fn robust5_what_is_not_repaired_stays_poisoned_by_try_lock() {
+    robust(TRY_LOCK, false);
+}
+
+fn robust6_what_is_not_repaired_stays_poisoned_by_lock_timeout() {
+    robust(LOCK_TIMEOUT, false);
+}
+
+const LOCKS: usize = 100;
+const THREADS: u32 = 9;
+const ROUNDS: u64 = 5;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Hundred {
+    locks: [Lock; LOCKS],
+    started: AtomicU32,
+    operations: SharedCounter,
+}
+
+fn robust8_a_hundred_locks_in_a_file_outlive_a_killed_process_of_nine_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("robust8");
+    let hundred = Hundred {
+        locks: [const { SharedMutex::new(0) }; LOCKS],
+        started: AtomicU32::new(0),
+        operations: SharedCounter::new(0),
+    };
+    // SAFETY: nobody but this test knows the file.
+    let hundred = unsafe { Shared::create(&path, hundred) }.unwrap();
+    for round in 1..=ROUNDS {
+        hundred.operations.reset();
+        let process = child(|| {
+            // SAFETY: as above.
+            let hundred = unsafe { Shared::<Hundred>::open(&path) }.unwrap();
+            std::thread::scope(|scope| {
+                for thread in 1..=THREADS {
+                    let hundred = &hundred;
+                    scope.spawn(move || random_operations(hundred, thread, round));
+                }
+            });
+        });
+        // The time to die comes when enough has been done.
+        crate::kit::until(|| hundred.operations.get() >= 5_000);
+        kill(&process);
+        let guards: Vec<_> =
+            hundred.locks.iter().map(|lock| repaired(lock.lock(), 0)).collect();
+        drop(guards);
+        for lock in &hundred.locks {
+            assert_eq!(told(lock.try_lock()), Told::Whole);
+        }
+    }
+}
+
+fn random_operations(hundred: &Hundred, thread: u32, round: u64) {
+    let mut random = fastrand::Rng::with_seed(round << 8 | u64::from(thread));
+    let mut guards: [Option<SharedMutexGuard<'_, u64>>; LOCKS] = [const { None }; LOCKS];
+    loop {
+        let number = random.usize(..LOCKS);
+        if guards[number].take().is_none() {
+            let lock = &hundred.locks[number];
+            let outcome = match thread % 3 {
+                0 => lock.lock(),
+                1 => lock.lock_timeout(Duration::ZERO),
+                _ => lock.try_lock(),
+            };
+            guards[number] = match outcome {
+                Ok(guard) => Some(guard),
+                Err(LockError::TimedOut | LockError::WouldBlock) => None,
+                Err(other) => panic!("thread {thread}, lock {number}: {other:?}"),
+            };
+        }
+        hundred.operations.add(1);
+    }
+}
+
+fn robust10_a_wait_for_a_holder_that_lives_times_out() {
+    let stage = Stage::anonymous();
+    let guard = stage.lock.lock().unwrap();
+    let second = Duration::from_secs(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(told(stage.lock.lock_timeout(second)), Told::TimedOut));
+    });
+    passes(&child(|| assert_eq!(told(stage.lock.lock_timeout(second)), Told::TimedOut)));
+    drop(guard);
+    assert_eq!(told(stage.lock.lock_timeout(second)), Told::Whole);
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct PingPong {
+    turn: SharedSemaphore,
+    value: AtomicU32,
+}
+
+fn sem3_a_semaphore_is_passed_between_parent_and_child() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sem3");
+    let table = PingPong { turn: SharedSemaphore::new(1), value: AtomicU32::new(0) };
+    // SAFETY: nobody but this test knows the file.
+    let table = unsafe { Shared::create(&path, table) }.unwrap();
+    table.turn.wait().unwrap();
+    assert!(matches!(table.turn.try_wait(), Err(pshared::Error::WouldBlock)));
+    let child = child(|| {
+        assert_eq!(table.value.fetch_add(1, Relaxed), 0);
+        table.turn.post().unwrap();
+    });
+    table.turn.wait().unwrap();
+    assert_eq!(table.value.load(Relaxed), 1);
+    passes(&child);
+}
+
+/// A slower way to add one, with more room for a race.
+fn increment(count: &mut u64) {
+    let before = *count;
+    std::thread::yield_now();
+    *count = before + 1;
+}
+
+fn procmutex(lock: fn(&Lock) -> Outcome<'_>) {
+    const CHILDREN: u64 = 6;
+    const INCREMENTS: u64 = 200;
+    let count = Shared::anonymous(Lock::new(0)).unwrap();
+    let children: Vec<_> = (0..CHILDREN)
+        .map(|_| {
+            child(|| {
+                for _ in 0..INCREMENTS {
+                    let mut guard = loop {
+                        match lock(&count) {
+                            Err(LockError::WouldBlock | LockError::TimedOut) => {
+                                std::thread::yield_now();
+                            }
+                            outcome => break outcome.expect("the lock"),
+                        }
+                    };
+                    increment(&mut guard);
+                }
+            })
+        })
+        .collect();
+    children.iter().for_each(passes);
+    let guard = count.try_lock().expect("free");
+    assert_eq!(*guard, CHILDREN * INCREMENTS);
+    // It is busy for everybody then, its holder too.
+    assert_eq!(told(count.try_lock()), Told::WouldBlock);
+    passes(&child(|| assert_eq!(told(count.try_lock()), Told::WouldBlock)));
+}
+
+fn procmutex_six_children_count_to_1200_by_lock() {
+    procmutex(LOCK);
+}
+
+fn procmutex_six_children_count_to_1200_by_try_lock() {
+    procmutex(TRY_LOCK);
+}
+
+fn procmutex_six_children_count_to_1200_by_lock_timeout() {
+    procmutex(|lock| lock.lock_timeout(Duration::from_micros(1)));
+}
