@@ -405,7 +405,7 @@ fn hold_in_a_thread<'a>(hold: &'a dyn Fn()) -> impl FnOnce() + Send + 'a {
 
 fn the_death_of_a_waiter_concerns_nobody() {
     let stage = Stage::anonymous();
-    let guard = stage.lock.lock().unwrap();
+    let holder = stage.holder();
     let waiters: Vec<_> = (0..4)
         .map(|_| {
             child(|| {
@@ -417,7 +417,8 @@ fn the_death_of_a_waiter_concerns_nobody() {
     let (die, live) = waiters.split_at(2);
     die.iter().for_each(kill);
     assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
-    drop(guard);
+    stage.over.set();
+    passes(&holder);
     live.iter().for_each(passes);
     assert_eq!(*stage.lock.lock().unwrap(), 2);
 }
@@ -428,9 +429,16 @@ fn the_death_of_a_woken_waiter_strands_nobody() {
     let stage = Stage::anonymous();
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..300 {
-        let guard = repaired(stage.lock.lock(), 0);
-        let waiter = || child(|| drop(repaired(stage.lock.lock(), 0)));
+        stage.ready.reset();
+        let waiter = || {
+            child(|| {
+                stage.ready.wait();
+                drop(repaired(stage.lock.lock(), 0));
+            })
+        };
         let (first, second) = (waiter(), waiter());
+        let guard = repaired(stage.lock.lock(), 0);
+        stage.ready.set();
         until(|| {
             [&first, &second].iter().all(|waiter| sleeps_on(waiter.id(), &stage.lock))
         });

@@ -51,6 +51,18 @@ pub fn until(mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// A file that nobody but the test knows.
+pub fn create<T: ShmSafe>(path: &Path, value: T) -> Shared<T> {
+    // SAFETY: it lies in a directory of the test's own, which uses it by this crate alone.
+    unsafe { Shared::create(path, value) }.expect("no file")
+}
+
+/// What [`create`] made.
+pub fn open<T: ShmSafe>(path: &Path) -> Shared<T> {
+    // SAFETY: as above.
+    unsafe { Shared::open(path) }.expect("no file")
+}
+
 /// The calling thread's id.
 pub fn gettid() -> u32 {
     nix::unistd::gettid().as_raw().cast_unsigned()

@@ -9,7 +9,11 @@ mod kit;
 mod net;
 mod pthread;
 mod steps;
+mod strangers;
 
 fn main() -> std::process::ExitCode {
-    harness::run([examples::tests(), exclusion::tests(), kills::tests(), net::tests(), files::tests()].concat())
+    if let Ok(socket) = std::env::var(strangers::ROLE) {
+        return strangers::as_stranger(&socket);
+    }
+    harness::run([examples::tests(), exclusion::tests(), kills::tests(), net::tests(), files::tests(), strangers::tests()].concat())
 }

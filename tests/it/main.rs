@@ -3,6 +3,7 @@
 mod files;
 mod counters;
 mod event;
+mod guides;
 mod mutex;
 mod semaphore;
 mod shared;

@@ -1,1 +1,125 @@
-//! TODO
+//! Small twins of the algorithms, to be broken where the seam cannot break the originals.
+
+use crate::lock::Raw;
+use crate::raw::count::Count;
+use crate::raw::event::Event;
+use crate::raw::robust::{Acquired, Patience, Refused};
+use crate::sys::{AtomicU32, Deadline, Links, Me, futex_wait, futex_wake, futex_wake_clearing};
+use crate::sys::Nap;
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+const TID: u32 = 0x3fff_ffff;
+const OWNER_DIED: u32 = 1 << 30;
+const WAITERS: u32 = 1 << 31;
+
+/// The protocol of the robust lock, at its shortest. The first flaw is a contended unlock that stores 0 and wakes one,
+/// who acquires with `WAITERS` set: the usual futex mutex (Drepper, "Futexes Are Tricky"). The second is a waiter that
+/// gives up when its deadline has passed, without another try.
+#[repr(C)]
+pub struct Twin<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> {
+    word: AtomicU32,
+    links: Links,
+}
+
+pub type Sound = Twin<false, false>;
+pub type PlainZero = Twin<true, false>;
+pub type GivesUpBlindly = Twin<false, true>;
+
+impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Raw
+    for Twin<PLAIN_ZERO, GIVES_UP_BLINDLY>
+{
+    fn new() -> Self {
+        Twin {
+            word: AtomicU32::new(0),
+            links: Links::new(),
+        }
+    }
+
+    unsafe fn arm(&self) {}
+
+    fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
+        me.list().set_pending(&self.links);
+        if self.word.compare_exchange(0, me.tid(), Acquire, Relaxed).is_ok() {
+            return Ok(Acquired::Released);
+        }
+        let outcome = self.wait_and_acquire(me, patience);
+        if outcome.is_err() {
+            me.list().clear_pending();
+        }
+        outcome
+    }
+
+    unsafe fn unlock(&self, me: Me) {
+        if self.word.compare_exchange(me.tid(), 0, Release, Relaxed).is_err() {
+            self.word.store(if PLAIN_ZERO { 0 } else { WAITERS }, Release);
+            if futex_wake(&self.word, 1) == 0 && !PLAIN_ZERO {
+                futex_wake_clearing(&self.word, WAITERS.trailing_zeros());
+            }
+        }
+        me.list().clear_pending();
+    }
+}
+
+impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVES_UP_BLINDLY> {
+    fn wait_and_acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
+        let deadline = match patience {
+            Patience::Until(deadline) => Some(deadline),
+            Patience::None | Patience::Endless => None,
+        };
+        let mut expired = patience_is_over(patience);
+        loop {
+            let word = self.word.load(Relaxed);
+            if expired && (GIVES_UP_BLINDLY || word & TID != 0) {
+                return Err(Refused::TimedOut);
+            }
+            if word & TID == 0 {
+                let kept = if PLAIN_ZERO { WAITERS } else { word & WAITERS };
+                if self.word.compare_exchange(word, me.tid() | kept, Acquire, Relaxed).is_err() {
+                    continue;
+                }
+                return Ok(match word & OWNER_DIED {
+                    0 => Acquired::Released,
+                    _ => Acquired::OwnerDied,
+                });
+            }
+            let announced = word | WAITERS;
+            let is_announced = word == announced
+                || self.word.compare_exchange(word, announced, Relaxed, Relaxed).is_ok();
+            if is_announced {
+                futex_wait(&self.word, announced, Nap::first().end(deadline));
+                expired = patience_is_over(patience);
+            }
+        }
+    }
+}
+
+fn patience_is_over(patience: Patience) -> bool {
+    match patience {
+        Patience::None => true,
+        Patience::Until(deadline) => Deadline::has_passed(deadline),
+        Patience::Endless => false,
+    }
+}
+
+/// Sets an event, and looks whether somebody waits before it does rather than as it does.
+pub fn set_after_a_look(event: &Event) {
+    const SET: u32 = 1;
+    const WAITERS: u32 = 2;
+    // SAFETY: an event is its word.
+    let word = unsafe { &*ptr::from_ref(event).cast::<AtomicU32>() };
+    let somebody_waits = word.load(Relaxed) & WAITERS != 0;
+    word.fetch_or(SET, Release);
+    if somebody_waits {
+        futex_wake(word, u32::MAX);
+    }
+}
+
+/// Adds a permit, and wakes somebody only where there was none.
+pub fn post_and_wake_from_zero(count: &Count) {
+    // SAFETY: a count is its word.
+    let word = unsafe { &*ptr::from_ref(count).cast::<AtomicU32>() };
+    if word.fetch_add(1, Release) == 0 {
+        futex_wake(word, 1);
+    }
+}

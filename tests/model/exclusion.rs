@@ -1,28 +1,80 @@
 //! The lock excludes, and publishes what its holders write. Nobody is stranded.
 
-use crate::lock::Lock;
+use crate::lock::{Lock, Raw};
 use crate::model::Model;
-use crate::raw::robust::Robust;
+use crate::raw::robust::{Refused, Robust};
 use crate::sys::World;
 use std::rc::Rc;
 
-/// Threads 2 and up, each of which locks and unlocks so many times.
-fn lockers(world: &Rc<World>, lock: &Rc<Lock>, rounds: &[u32]) {
-    let lockers = (2..).zip(rounds).map(|(tid, &rounds)| {
-        let (lock, here) = (lock.clone(), world.clone());
-        world.spawn(tid, move || (0..rounds).for_each(|_| lock.section(&here)))
-    });
-    let lockers: Vec<_> = lockers.collect();
-    for locker in lockers {
-        locker.join();
-    }
-    assert_eq!(lock.uses(), rounds.iter().sum::<u32>());
+/// Threads 2 and up, each of which locks and unlocks so many times. Whoever is not killed comes to its end.
+pub fn lockers<R: Raw>(world: &Rc<World>, rounds: &[u32]) {
+    take_turns(world, &Lock::<R>::place(world), rounds);
 }
 
-/// Four threads, of which three lock; three preemptions.
+fn take_turns<R: Raw>(world: &Rc<World>, lock: &Rc<Lock<R>>, rounds: &[u32]) {
+    let lockers = (2..).zip(rounds).map(|(tid, &rounds)| {
+        lock.in_thread(world, tid, move |world, lock| (0..rounds).for_each(|_| lock.section(world)))
+    });
+    let lockers: Vec<_> = lockers.collect();
+    let ends = lockers.into_iter().map(|locker| locker.join());
+    let everybody_lives = ends.fold(true, |all, end| all & end.is_some());
+    lock.is_at_rest(world);
+    if everybody_lives {
+        assert_eq!(lock.uses(), rounds.iter().sum::<u32>() + 1);
+    }
+}
+
+/// Four threads, three of which lock; three preemptions.
 #[test]
-fn three_threads_lock_once() {
-    let model = Model { preemptions: 2, ..Model::PLAIN };
-    let seen = model.holds(|world| lockers(world, &Lock::<Robust>::place(world), &[1, 1, 1]));
+fn three_threads_exclude_each_other() {
+    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let seen = model.holds(|world| lockers::<Robust>(world, &[1, 1, 1]));
+    assert!(seen.wakes.get() > 0 && seen.idle_wakes.get() > 0);
+}
+
+/// Three threads, two of which lock twice; four preemptions.
+#[test]
+fn two_threads_exclude_each_other_twice() {
+    let model = Model { preemptions: 4, ..Model::PLAIN };
+    let seen = model.holds(|world| lockers::<Robust>(world, &[2, 2]));
+    assert!(seen.wakes.get() > 0 && seen.idle_wakes.get() > 0);
+}
+
+/// Four threads, three of which lock and look eight times before they sleep; two preemptions.
+#[test]
+fn threads_that_spin_before_they_sleep_exclude_each_other() {
+    let model = Model { spins: true, ..Model::PLAIN };
+    let seen = model.holds(|world| lockers::<Robust>(world, &[1, 1, 1]));
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Four threads, three of which lock; two preemptions.
+#[test]
+fn a_lock_that_is_not_placed_excludes_too() {
+    let seen = Model::PLAIN.holds(|world| {
+        take_turns(world, &Lock::<Robust>::unplaced(world), &[1, 1, 1]);
+    });
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Four threads, two of which lock and one of which tries to; two preemptions.
+#[test]
+fn a_try_acquires_a_free_lock_or_is_refused_at_once() {
+    let seen = Model::PLAIN.holds(|world| {
+        let lock = Lock::<Robust>::place(world);
+        let lockers = [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
+        let tries = lock.in_thread(world, 4, |world, lock| {
+            let outcome = lock.try_lock(world);
+            match outcome {
+                Ok(()) => lock.unlock(),
+                Err(refused) => assert_eq!(refused, Refused::WouldBlock),
+            }
+            outcome.is_ok()
+        });
+        lockers.map(|locker| locker.join().expect("nobody is killed"));
+        let uses = 2 + u32::from(tries.join().expect("nobody is killed"));
+        lock.is_at_rest(world);
+        assert_eq!(lock.uses(), uses + 1);
+    });
     assert!(seen.sleeps.get() > 0);
 }

@@ -1,7 +1,7 @@
 //! A lock, its data, and what every holder checks.
 
 use crate::raw::robust::{Acquired, Patience, Refused, Robust};
-use crate::sys::{Deadline, Me, World, me, step};
+use crate::sys::{Deadline, Joins, Me, World, me, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
@@ -70,6 +70,17 @@ impl<R: Raw> Lock<R> {
         });
         world.map(&lock, &lock.raw);
         lock
+    }
+
+    /// Starts a thread, the only one of its process, that uses the lock.
+    pub fn in_thread<T: 'static>(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        tid: u32,
+        body: impl FnOnce(&World, &Lock<R>) -> T + 'static,
+    ) -> Joins<T> {
+        let (here, lock) = (world.clone(), self.clone());
+        world.spawn(tid, move || body(&here, &lock))
     }
 
     /// Locks, uses the data, unlocks.

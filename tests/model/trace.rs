@@ -22,9 +22,9 @@ pub enum Event {
 
 #[derive(Clone, Copy)]
 struct Line {
-    thread: loom::thread::ThreadId,
+    tid: u32,
     event: Event,
-    at: Option<&'static Location<'static>>,
+    at: &'static Location<'static>,
 }
 
 thread_local! {
@@ -36,17 +36,8 @@ pub fn clear() {
     LINES.with_borrow_mut(Vec::clear);
 }
 
-pub fn note(event: Event, at: &'static Location<'static>) {
-    push(event, Some(at));
-}
-
-pub fn killed() {
-    push(Event::Killed, None);
-}
-
-fn push(event: Event, at: Option<&'static Location<'static>>) {
-    let thread = loom::thread::current().id();
-    LINES.with_borrow_mut(|lines| lines.push(Line { thread, event, at }));
+pub fn note(tid: u32, event: Event, at: &'static Location<'static>) {
+    LINES.with_borrow_mut(|lines| lines.push(Line { tid, event, at }));
 }
 
 /// The steps since [`clear`].
@@ -56,11 +47,9 @@ pub fn print() {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.at.map_or(String::new(), |at| {
-            let file = at.file().rsplit('/').next().unwrap_or_default();
-            format!("{file}:{}", at.line())
-        });
-        write!(f, "{:?}  {place:<16}  {}", self.thread, self.event)
+        let file = self.at.file().rsplit('/').next().unwrap_or_default();
+        let place = format!("{file}:{}", self.at.line());
+        write!(f, "thread {}  {place:<16}  {}", self.tid, self.event)
     }
 }
 

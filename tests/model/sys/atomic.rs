@@ -1,40 +1,55 @@
-//! Loom's atomics, each access a step.
+//! Loom's atomics. Each store and each read-modify-write is a step.
 
-use super::fault::{Access, weaken};
+use super::fault::Access;
 use super::task;
 use crate::trace::{self, Event};
+use std::cell::Cell;
 use std::panic::Location;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::{self, AcqRel, Relaxed};
 
 macro_rules! atomic {
-    ($name:ident, $int:ty, $($change:ident),*) => {
+    ($name:ident, $int:ty, $($change:ident: $new:expr),*) => {
         #[derive(Debug)]
-        pub(crate) struct $name(loom::sync::atomic::$name);
+        pub(crate) struct $name {
+            word: loom::sync::atomic::$name,
+            newest: Cell<$int>,
+        }
 
         #[allow(dead_code, reason = "the seam offers what std does, the algorithms use some of it")]
         impl $name {
             pub(crate) fn new(value: $int) -> Self {
-                $name(loom::sync::atomic::$name::new(value))
+                $name {
+                    word: loom::sync::atomic::$name::new(value),
+                    newest: Cell::new(value),
+                }
             }
 
-            /// The bare word. What the kernel does to it is no step of a thread.
-            pub(super) fn word(&self) -> &loom::sync::atomic::$name {
-                &self.0
+            /// The value at this point of the run, whoever has seen it. For assertions: loom knows of no access.
+            pub(super) fn newest(&self) -> $int {
+                self.newest.get()
             }
 
             #[track_caller]
             pub(crate) fn load(&self, order: Ordering) -> $int {
-                task::step();
-                let value = self.0.load(weaken(Access::Load, order));
-                trace::note(Event::Load(value.into()), Location::caller());
+                let task = task::current();
+                let value = self.word.load(task.weaken(Access::Load, order));
+                trace::note(task.tid, Event::Load(value.into()), Location::caller());
                 value
             }
 
             #[track_caller]
             pub(crate) fn store(&self, value: $int, order: Ordering) {
-                task::step();
-                self.0.store(value, weaken(Access::Store, order));
-                trace::note(Event::Store(value.into()), Location::caller());
+                let task = task::step();
+                // Loom does not keep a plain store from coming between a read-modify-write and what that has read. So
+                // the store looks at the newest value first, and nobody can step between: a compare-exchange that
+                // fails is a look, and leaves no store.
+                loom::stop_exploring();
+                let looked = self.word.compare_exchange(<$int>::MAX, 0, Relaxed, Relaxed);
+                debug_assert!(looked.is_err());
+                self.word.store(value, task.weaken(Access::Store, order));
+                loom::explore();
+                self.newest.set(value);
+                trace::note(task.tid, Event::Store(value.into()), Location::caller());
             }
 
             #[track_caller]
@@ -45,15 +60,18 @@ macro_rules! atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$int, $int> {
-                task::step();
-                let success = weaken(Access::Change, success);
-                let failure = weaken(Access::Load, failure);
-                let outcome = self.0.compare_exchange(from, to, success, failure);
+                let task = task::step();
+                let success = task.weaken(Access::Change, success);
+                let failure = task.weaken(Access::Load, failure);
+                let outcome = self.word.compare_exchange(from, to, success, failure);
                 let event = match outcome {
-                    Ok(_) => Event::Exchange(from.into(), to.into()),
+                    Ok(_) => {
+                        self.newest.set(to);
+                        Event::Exchange(from.into(), to.into())
+                    }
                     Err(found) => Event::NoExchange(from.into(), found.into()),
                 };
-                trace::note(event, Location::caller());
+                trace::note(task.tid, event, Location::caller());
                 outcome
             }
 
@@ -72,10 +90,12 @@ macro_rules! atomic {
             $(
                 #[track_caller]
                 pub(crate) fn $change(&self, value: $int, order: Ordering) -> $int {
-                    task::step();
-                    let old = self.0.$change(value, weaken(Access::Change, order));
-                    let change = stringify!($change);
-                    trace::note(Event::Change(change, value.into(), old.into()), Location::caller());
+                    let task = task::step();
+                    let old = self.word.$change(value, task.weaken(Access::Change, order));
+                    let new: fn($int, $int) -> $int = $new;
+                    self.newest.set(new(old, value));
+                    let event = Event::Change(stringify!($change), value.into(), old.into());
+                    trace::note(task.tid, event, Location::caller());
                     old
                 }
             )*
@@ -83,5 +103,43 @@ macro_rules! atomic {
     };
 }
 
-atomic!(AtomicU32, u32, swap, fetch_add, fetch_sub, fetch_and, fetch_or, fetch_xor);
-atomic!(AtomicU64, u64, swap, fetch_add, fetch_sub, fetch_and, fetch_or, fetch_xor);
+/// What the kernel does to a word, which is no step of a thread.
+impl AtomicU32 {
+    pub(super) fn read_by_kernel(&self) -> u32 {
+        self.word.load(Relaxed)
+    }
+
+    /// The kernel's cmpxchg: a full barrier where it succeeds.
+    pub(super) fn exchanged_by_kernel(&self, from: u32, to: u32) -> bool {
+        let exchanged = self.word.compare_exchange(from, to, AcqRel, Relaxed).is_ok();
+        if exchanged {
+            self.newest.set(to);
+        }
+        exchanged
+    }
+
+    /// The operation of `FUTEX_WAKE_OP`, an atomic read-modify-write of which no ordering is promised. Gives the value
+    /// before.
+    pub(super) fn masked_by_kernel(&self, mask: u32) -> u32 {
+        let old = self.word.fetch_and(mask, Relaxed);
+        self.newest.set(old & mask);
+        old
+    }
+}
+
+/// The integers, with what each change makes of the old value and its operand.
+macro_rules! atomics {
+    ($($name:ident: $int:ty),*) => {
+        $(atomic!(
+            $name, $int,
+            swap: |_, value| value,
+            fetch_add: |old, value| old.wrapping_add(value),
+            fetch_sub: |old, value| old.wrapping_sub(value),
+            fetch_and: |old, value| old & value,
+            fetch_or: |old, value| old | value,
+            fetch_xor: |old, value| old ^ value
+        );)*
+    };
+}
+
+atomics!(AtomicU32: u32, AtomicU64: u64);

@@ -7,5 +7,5 @@ use super::task;
 pub(crate) fn pause() {}
 
 pub(crate) fn spinning_pays() -> bool {
-    task::world().model.spins
+    task::current().world.model.spins
 }

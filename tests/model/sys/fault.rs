@@ -1,6 +1,6 @@
 //! What can be broken in the seam, so that a model can be seen to notice.
 
-use super::task;
+use super::task::Task;
 use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 
 /// One thing broken. The algorithm above the seam is the library's own.
@@ -32,18 +32,20 @@ pub(super) enum Access {
     Change,
 }
 
-/// Whether the running model has this fault.
-pub(super) fn is(fault: Fault) -> bool {
-    task::world().model.fault == Some(fault)
-}
+impl Task {
+    /// Whether the running model has this fault.
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        self.world.model.fault == Some(fault)
+    }
 
-/// The order of an access in the running model.
-pub(super) fn weaken(access: Access, order: Ordering) -> Ordering {
-    match task::world().model.fault {
-        Some(Fault::NoAcquire) => without_acquire(order),
-        Some(Fault::NoReleaseByStores) if access == Access::Store => without_release(order),
-        Some(Fault::NoReleaseByChanges) if access == Access::Change => without_release(order),
-        _ => order,
+    /// The order of an access in the running model.
+    pub(super) fn weaken(&self, access: Access, order: Ordering) -> Ordering {
+        match self.world.model.fault {
+            Some(Fault::NoAcquire) => without_acquire(order),
+            Some(Fault::NoReleaseByStores) if access == Access::Store => without_release(order),
+            Some(Fault::NoReleaseByChanges) if access == Access::Change => without_release(order),
+            _ => order,
+        }
     }
 }
 

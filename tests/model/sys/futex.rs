@@ -4,7 +4,7 @@
 //! may share a bucket. As there, the lock orders memory between those who take it, also where the manual promises
 //! nothing. What the algorithms' own orderings are worth shows in the interleavings in which nobody sleeps.
 
-use super::fault::{self, Fault};
+use super::fault::Fault;
 use super::{AtomicU32, Deadline, World, task};
 use crate::trace::{self, Event};
 use loom::sync::Mutex;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::panic::Location;
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// Why a sleep on a word ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,22 +101,22 @@ impl Queue {
 #[track_caller]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
     let answer = wait(word, expected, until);
-    trace::note(Event::Waited(answer), Location::caller());
+    trace::note(task::current().tid, Event::Waited(answer), Location::caller());
     answer
 }
 
 #[track_caller]
 fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
-    task::step();
-    let (task, world) = (task::current(), task::world());
-    let apart = fault::is(Fault::CompareApartFromSleep);
-    if apart && word.word().load(Relaxed) != expected {
+    let task = task::step();
+    let world = &task.world;
+    let apart = task.has(Fault::CompareApartFromSleep);
+    if apart && word.read_by_kernel() != expected {
         return Wait::Changed;
     }
     // "This load, the comparison with the expected value, and starting to sleep are performed atomically and totally
     // ordered with respect to other futex operations on the same futex word."
     let mut queue = world.futexes.queue.lock().unwrap();
-    if !apart && word.word().load(Relaxed) != expected {
+    if !apart && word.read_by_kernel() != expected {
         // "If the futex value does not match val, then the call fails immediately with the error EAGAIN."
         return Wait::Changed;
     }
@@ -140,7 +140,7 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
     queue.sleepers.push_back(sleeper.clone());
     let naps = queue.naps;
     drop(queue);
-    trace::note(Event::Sleeps(expected), Location::caller());
+    trace::note(task.tid, Event::Sleeps(expected), Location::caller());
     world.seen.sleeps.add();
     if is_killed {
         // At any later moment, as the others leave it time. A wake that came before goes to waste.
@@ -161,13 +161,13 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
 /// `FUTEX_WAKE`. "Returns the number of waiters that were woken up."
 #[track_caller]
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
-    if fault::is(Fault::PendingEndsEarly) {
-        task::current().pending.set(ptr::null());
+    let task = task::current();
+    if task.has(Fault::PendingEndsEarly) {
+        task.pending.set(ptr::null());
     }
-    task::step();
-    let world = task::world();
+    let world = &task::step().world;
     let woken = world.futexes.wake(word, count);
-    trace::note(Event::Woke(woken), Location::caller());
+    trace::note(task.tid, Event::Woke(woken), Location::caller());
     if woken > 0 {
         world.seen.wakes.add();
     } else {
@@ -184,17 +184,14 @@ pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
 /// *(uint32_t *) uaddr2 = oldval op oparg;
 /// futex(uaddr, FUTEX_WAKE, val, 0, 0, 0);
 /// ```
-///
-/// The change of the word "is an atomic read-modify-write memory access". No ordering is promised for it.
 #[track_caller]
 pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
-    task::step();
-    let world = task::world();
-    let mut queue = world.futexes.queue.lock().unwrap();
-    let old = word.word().fetch_and(!(1 << bit), Relaxed);
-    let woken = if fault::is(Fault::ClearingWakesNobody) { 0 } else { queue.wake(word, u32::MAX) };
+    let task = task::step();
+    let mut queue = task.world.futexes.queue.lock().unwrap();
+    let old = word.masked_by_kernel(!(1 << bit));
+    let woken = if task.has(Fault::ClearingWakesNobody) { 0 } else { queue.wake(word, u32::MAX) };
     drop(queue);
-    trace::note(Event::Cleared(old, woken), Location::caller());
+    trace::note(task.tid, Event::Cleared(old, woken), Location::caller());
 }
 
 impl World {

@@ -3,7 +3,7 @@
 //! Only the thread itself and, once it has stopped, the kernel touch a list. So it is plain data here; what others see of
 //! it are the words.
 
-use super::fault::{self, Fault};
+use super::fault::Fault;
 use super::task::{self, Task};
 use super::world::{Mapping, World};
 use std::ptr;
@@ -31,7 +31,6 @@ impl Links {
     }
 
     pub(crate) fn are_linked(&self) -> bool {
-        task::step();
         self.are_linked.load(Relaxed)
     }
 
@@ -53,12 +52,10 @@ impl RobustList {
     pub(super) const OCCUPIED: Self = RobustList { is_occupied: true };
 
     pub(crate) fn has_pending(self) -> bool {
-        task::step();
         self.is_occupied || !task::current().pending.get().is_null()
     }
 
     pub(crate) fn is_pending(self, links: &Links) -> bool {
-        task::step();
         !self.is_occupied && ptr::eq(task::current().pending.get(), links)
     }
 
@@ -74,8 +71,7 @@ impl RobustList {
     ///
     /// None is needed here. In the library the list is one of pointers.
     pub(crate) unsafe fn link_pending(self) {
-        task::step();
-        let task = task::current();
+        let task = task::step();
         let links = task.pending.get();
         if links.is_null() {
             return;
@@ -91,17 +87,15 @@ impl RobustList {
     ///
     /// As for [`link_pending`](Self::link_pending).
     pub(crate) unsafe fn unlink(self, links: &Links) {
-        task::step();
-        let task = task::current();
+        let task = task::step();
         let place = task.list.borrow().iter().position(|&linked| ptr::eq(linked, links));
         task.list.borrow_mut().remove(place.expect("a lock is unlinked that is in no list"));
         links.forget();
     }
 
     fn set(self, links: *const Links) {
-        task::step();
         assert!(!self.is_occupied, "a slot is written that only stands for an occupied one");
-        task::current().pending.set(links);
+        task::step().pending.set(links);
     }
 }
 
@@ -143,12 +137,12 @@ fn walk(task: &Task, world: &World) {
 fn handle_futex_death(task: &Task, world: &World, mapping: &Mapping, is_pending: bool) -> bool {
     let word = mapping.word();
     loop {
-        let value = word.word().load(Relaxed);
+        let value = word.read_by_kernel();
         // "The unlock path in user space has two race scenarios: 1. The unlock path releases the user space futex value
         // and before it can execute the futex() syscall to wake up waiters it is killed. 2. A woken up waiter is killed
         // before it can acquire the futex in user space. [...] If these conditions are met, it is safe to attempt waking
         // up a potential waiter without touching the user space futex value".
-        let has_no_owner = match fault::is(Fault::KernelBefore6_2) {
+        let has_no_owner = match task.has(Fault::KernelBefore6_2) {
             false => value & FUTEX_TID_MASK == 0,
             true => value == 0,
         };
@@ -163,9 +157,9 @@ fn handle_futex_death(task: &Task, world: &World, mapping: &Mapping, is_pending:
             return false;
         }
         // "Set the OWNER_DIED bit atomically via cmpxchg, and if the value had FUTEX_WAITERS set, wake up a waiter (if
-        // any)." A cmpxchg that succeeds is a full barrier in the kernel.
+        // any)."
         let marked = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;
-        if word.word().compare_exchange(value, marked, AcqRel, Relaxed).is_err() {
+        if !word.exchanged_by_kernel(value, marked) {
             continue;
         }
         if value & FUTEX_WAITERS != 0 {

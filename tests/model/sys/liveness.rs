@@ -1,6 +1,6 @@
 //! Whether a lock's recorded owner still exists.
 
-use super::fault::{self, Fault};
+use super::fault::Fault;
 use super::identity::{pid_of, tid_of};
 use super::{AtomicU32, task};
 
@@ -8,18 +8,16 @@ use super::{AtomicU32, task};
 ///
 /// As the library does, it believes its arguments: a record put together from two holders' is the caller's mistake.
 pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
-    task::step();
-    let world = task::world();
+    let world = &task::current().world;
     world.thread(tid_of(who)).has_ended() || world.process(pid_of(who)).image() != image
 }
 
 /// Whether a thread of the process still runs the program.
 pub(crate) fn process_lives(who: u64, image: u64) -> bool {
-    task::step();
-    let world = task::world();
-    let process = world.process(pid_of(who));
+    let task = task::current();
+    let process = task.world.process(pid_of(who));
     assert!(process.ever_ran(image), "a record of process {} has another's image", pid_of(who));
-    process.lives() && process.image() == image && !fault::is(Fault::ProcessesLookGone)
+    process.lives() && process.image() == image && !task.has(Fault::ProcessesLookGone)
 }
 
 /// Every try looks.

@@ -1,7 +1,7 @@
 //! The world of the word algorithms, in the names of the library's `src/sys`.
 //!
-//! Every call through this seam is a step. A thread that is doomed is killed before one of its steps: it unwinds out of
-//! the algorithm, and then the [kernel] does what it does for a thread that ends.
+//! Every call through this seam that changes something is a step. A thread that is doomed is killed before one of its
+//! steps: it unwinds out of the algorithm, and then the [kernel] does what it does for a thread that ends.
 
 mod atomic;
 mod clock;
@@ -27,8 +27,12 @@ pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
 pub use fault::Fault;
 pub use identity::me;
 pub use kernel::exit;
-pub use task::step;
-pub use world::World;
+pub use world::{Joins, World};
+
+/// A step that changes nothing: somewhere to be killed.
+pub fn step() {
+    task::step();
+}
 
 /// Declares a constructor. It is `const` in the library; loom's atomics have no `const` constructor.
 macro_rules! const_fn {

@@ -1,9 +1,10 @@
 //! A model's thread, as the kernel knows it, and its steps.
 
 use super::{Links, World};
+use crate::trace::{self, Event};
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr;
 use std::rc::Rc;
 
@@ -37,16 +38,17 @@ pub(super) fn current() -> Rc<Task> {
     CURRENT.with(|task| task.get().expect("a thread of a model starts in `Task::run`").clone())
 }
 
-pub(super) fn world() -> Rc<World> {
-    current().world.clone()
-}
-
-/// A step of the calling thread. One that is doomed may be killed before it.
-pub fn step() {
+/// A step of the calling thread, which may be killed before it.
+///
+/// Only what changes something is a step: a thread that is killed before or after it has read dies in the same state as
+/// one that is killed before it next changes something.
+#[track_caller]
+pub(super) fn step() -> Rc<Task> {
     let task = current();
     if task.dies_now() {
         task.die();
     }
+    task
 }
 
 impl Task {
@@ -100,9 +102,10 @@ impl Task {
     }
 
     /// Unwinds out of the algorithm, which has no destructors that would clean up after a thread. Nothing is printed.
+    #[track_caller]
     pub(super) fn die(&self) -> ! {
         self.world.seen.kills.add();
-        crate::trace::killed();
+        trace::note(self.tid, Event::Killed, Location::caller());
         let killed: Box<dyn Any + Send> = Box::new(Killed);
         panic::resume_unwind(killed)
     }

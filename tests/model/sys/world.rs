@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 /// One run of a model: its threads and processes, the memory that the kernel can reach, and the futexes.
 #[derive(Debug)]
@@ -45,9 +45,9 @@ impl Mapping {
         unsafe { &*self.word }
     }
 
-    /// The thread that the word names, or 0.
+    /// The thread that the word names at this point of the run, or 0.
     pub(super) fn owner(&self) -> u32 {
-        self.word().word().load(Relaxed) & FUTEX_TID_MASK
+        self.word().newest() & FUTEX_TID_MASK
     }
 }
 

@@ -1,0 +1,134 @@
+//! Other PID namespaces and other boots: refused while somebody there uses the file, and taken over when nobody does.
+
+use super::{BOOT, NAMESPACE, bytes_at, create, is_alone, leave, open, open_lock, patch, place, pretend_held};
+use crate::kit::{Told, child, passes, told};
+use crate::steps::{Signal, enter_new, need_new};
+use nix::sched::CloneFlags;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use pshared::{Error, Shared, SharedMutex};
+
+crate::tests!(
+    a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone,
+    memory_in_use_here_is_refused_there,
+    a_file_of_another_boot_is_reset_and_becomes_this_boots,
+    a_file_in_use_under_another_boot_id_is_refused,
+);
+
+/// Runs `body` as the first process of a new PID namespace.
+fn in_a_container(body: impl FnOnce()) {
+    enter_new(CloneFlags::CLONE_NEWPID).unwrap();
+    // SAFETY: the process has one thread.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            assert_eq!(std::process::id(), 1);
+            let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_ok();
+            // SAFETY: has no preconditions.
+            unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+        }
+        ForkResult::Parent { child } => {
+            assert!(matches!(waitpid(child, None).unwrap(), WaitStatus::Exited(_, 0)));
+        }
+    }
+}
+
+fn namespace(link: &str) -> u64 {
+    let link = std::fs::read_link(link).unwrap().into_os_string().into_string().unwrap();
+    link.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap()
+}
+
+fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
+    need_new(CloneFlags::CLONE_NEWPID);
+    let (_directory, path) = place();
+    let here = namespace("/proc/self/ns/pid");
+    let [created, refused, dropped, taken, looked] = [(); 5].map(|()| Signal::new());
+    // Before there is a file, or its processes would inherit it and be users of it.
+    let container = child(|| {
+        in_a_container(|| {
+            created.wait();
+            for _ in 0..2 {
+                let Err(refusal) = open::<SharedMutex<u64>>(&path) else { panic!("opened") };
+                let there = namespace("/proc/self/ns/pid");
+                assert!(
+                    matches!(refusal, Error::OtherPidNamespace { found, own, .. } if (found, own) == (here, there)),
+                    "{refusal:?}"
+                );
+                let message = refusal.to_string();
+                assert!(message.contains(&here.to_string()) && message.contains(&there.to_string()));
+            }
+            refused.give();
+            dropped.wait();
+            let lock = open_lock(&path);
+            assert_eq!(told(lock.lock()), Told::FreshDeath);
+            // Stamped as this namespace's, so others here are welcome.
+            let _second = open_lock(&path);
+            let guard = lock.lock();
+            taken.give();
+            looked.wait();
+            drop(guard);
+        });
+    });
+    let ours = create(&path, SharedMutex::new(5_u64)).unwrap();
+    created.give();
+    refused.wait();
+    assert_eq!(*ours.lock().unwrap(), 5);
+    drop(ours);
+    // What a container's last run held when its machine was reset.
+    pretend_held(&path, 0);
+    dropped.give();
+    taken.wait();
+    let Err(refusal) = open::<SharedMutex<u64>>(&path) else { panic!("opened") };
+    let there = u64::from_ne_bytes(bytes_at(&path, NAMESPACE));
+    assert_ne!(there, here);
+    assert!(
+        matches!(refusal, Error::OtherPidNamespace { found, own, .. } if (found, own) == (there, here)),
+        "{refusal:?}"
+    );
+    looked.give();
+    passes(&container);
+    assert!(is_alone(&path));
+    drop(open_lock(&path));
+    assert_eq!(u64::from_ne_bytes(bytes_at(&path, NAMESPACE)), here);
+}
+
+fn memory_in_use_here_is_refused_there() {
+    need_new(CloneFlags::CLONE_NEWPID);
+    let memfd = Shared::memfd("board", SharedMutex::new(5_u64)).unwrap();
+    let container = child(|| {
+        in_a_container(|| {
+            // SAFETY: it is used by this crate alone.
+            let descriptor = unsafe { memfd.as_fd() }.unwrap().try_clone_to_owned().unwrap();
+            // SAFETY: as above.
+            let refusal = unsafe { Shared::<SharedMutex<u64>>::from_fd(descriptor) }.unwrap_err();
+            assert!(matches!(refusal, Error::OtherPidNamespace { .. }), "{refusal:?}");
+        });
+    });
+    passes(&container);
+}
+
+fn a_file_of_another_boot_is_reset_and_becomes_this_boots() {
+    let (_directory, path) = place();
+    leave(&path, SharedMutex::new(5_u64));
+    let this_boot: [u8; 16] = bytes_at(&path, BOOT);
+    assert_ne!(this_boot, [0; 16]);
+    patch(&path, BOOT, &[7; 16]);
+    pretend_held(&path, 0);
+    let lock = open_lock(&path);
+    assert_eq!(told(lock.lock()), Told::FreshDeath);
+    assert_eq!(bytes_at(&path, BOOT), this_boot);
+    open_lock(&path);
+}
+
+fn a_file_in_use_under_another_boot_id_is_refused() {
+    let (_directory, path) = place();
+    let ours = create(&path, SharedMutex::new(5_u64)).unwrap();
+    let this_boot: [u8; 16] = bytes_at(&path, BOOT);
+    // What another machine would have written.
+    patch(&path, BOOT + 8, &[7; 8]);
+    let refusal = open::<SharedMutex<u64>>(&path).unwrap_err();
+    assert!(matches!(refusal, Error::OtherMachine { .. }), "{refusal:?}");
+    assert!(refusal.to_string().contains("another boot id"), "{refusal}");
+    patch(&path, BOOT, &this_boot);
+    *open_lock(&path).lock().unwrap() += 1;
+    assert_eq!(*ours.lock().unwrap(), 6);
+}
