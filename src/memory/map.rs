@@ -321,7 +321,7 @@ impl Map {
     ///
     /// To read through the pointer is `unsafe`, and up to whoever does it: up to [`len`](Self::len) bytes are there until
     /// the map is dropped. Other threads and processes may write to them at any time, [`write_at`](Self::write_at)
-    /// among them, which counts as relaxed [`AtomicU8`] stores.
+    /// among them, which counts as relaxed [`AtomicU8`](std::sync::atomic::AtomicU8) stores.
     pub fn as_ptr(&self) -> *const u8 {
         self.start.as_ptr()
     }

@@ -34,7 +34,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// The data of a [`SharedMutex`], for as long as the lock is held. Dropping the guard releases the lock.
+/// The data of a [`SharedMutex`](crate::SharedMutex), for as long as the lock is held. Dropping the guard releases the lock.
 ///
 /// A guard stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's
 /// copy does nothing when it is dropped.
@@ -141,7 +141,7 @@ impl<T: fmt::Display> fmt::Display for SharedMutexGuard<'_, T> {
     }
 }
 
-/// A part of the data of a [`SharedMutex`]; see [`SharedMutexGuard::map`]. Dropping it releases the whole lock.
+/// A part of the data of a [`SharedMutex`](crate::SharedMutex); see [`SharedMutexGuard::map`]. Dropping it releases the whole lock.
 #[must_use = "if unused the SharedMutex will immediately unlock"]
 pub struct MappedSharedMutexGuard<'a, U: ?Sized> {
     _held: Held<'a>,

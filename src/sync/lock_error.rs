@@ -111,7 +111,7 @@ pub enum LockError<'a, T> {
     TimedOut,
 }
 
-/// The error of [`SharedMutex::try_lock`], under the name that it has in `std`.
+/// The error of [`SharedMutex::try_lock`](crate::SharedMutex::try_lock), under the name that it has in `std`.
 pub type TryLockError<'a, T> = LockError<'a, T>;
 
 impl<T> fmt::Debug for LockError<'_, T> {
