@@ -38,9 +38,9 @@ pub enum Error {
         threads: usize,
     },
 
-    /// The calling thread holds a lock.
+    /// The calling thread holds a lock, or one that has ended does: its guard was forgotten.
     #[error(
-        "fork refused: the calling thread holds a robust lock. The child would run on as if it held the lock, which stays its parent's. Drop the guard first"
+        "fork refused: this process holds a robust lock, by a guard or by a forgotten one. The child would run on as if it held the lock, which stays its parent's. Drop the guard first"
     )]
     LockHeld,
 
@@ -84,7 +84,7 @@ pub enum Error {
 ///
 /// A fork is unsound in a process with several threads, or in one that holds a lock. So this refuses where the process has
 /// another thread (one that was just joined lingers for a moment: it looks again for some milliseconds), where the calling
-/// thread holds a robust lock, and where children would get another PID namespace.
+/// thread holds a robust lock, or one that has ended forgot its guard, and where children would get another PID namespace.
 ///
 /// What remains: memory that another crate shares with the kernel or with other processes and believes to own exclusively,
 /// such as an io_uring ring, is duplicated by any fork.
@@ -98,7 +98,8 @@ pub enum Error {
 /// The child's death, however it comes, is told by [`Child::wait`], and to whoever meets a primitive that it held.
 pub fn spawn<F: FnOnce()>(body: F) -> Result<Child, Error> {
     process::check_single_thread()?;
-    if crate::sys::holds_robust_lock() {
+    // SAFETY: there is no other thread.
+    if crate::sys::holds_robust_lock() || unsafe { crate::memory::any_lock_in_use() } {
         return Err(Error::LockHeld);
     }
     process::check_childrens_namespace()?;
@@ -135,9 +136,12 @@ pub unsafe fn spawn_unchecked<F: FnOnce()>(body: F) -> Result<Child, Error> {
             process::exit_at_once(code)
         }
         Some(id) => {
-            let pidfd = process::pidfd_open(id).map_err(|source| Error::Os {
-                call: "pidfd_open",
-                source,
+            let pidfd = process::pidfd_open(id).map_err(|source| {
+                process::end(id);
+                Error::Os {
+                    call: "pidfd_open",
+                    source,
+                }
             })?;
             Ok(Child {
                 id,

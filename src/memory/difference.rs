@@ -6,7 +6,10 @@
 /// size is told only where nothing inside it differs.
 pub(super) fn first_difference(expected: &str, found: &str) -> (String, String) {
     let mut around = None;
-    let (mut expected, mut found) = (expected.lines().map(Entry::parse), found.lines().map(Entry::parse));
+    let (mut expected, mut found) = (
+        expected.lines().map(Entry::parse),
+        found.lines().map(Entry::parse),
+    );
     loop {
         match (expected.next(), found.next()) {
             (None, None) => return around.unwrap_or_else(|| (in_words(None), in_words(None))),
@@ -41,7 +44,10 @@ impl<'a> Entry<'a> {
     }
 
     fn is_the_same_but_for_its_size(&self, other: &Self) -> bool {
-        self.path == other.path && self.offset == other.offset && self.container() == other.container() && self.container().is_some()
+        self.path == other.path
+            && self.offset == other.offset
+            && self.container() == other.container()
+            && self.container().is_some()
     }
 
     /// What holds other entries, without what follows from their sizes.
@@ -57,7 +63,13 @@ impl<'a> Entry<'a> {
 }
 
 fn in_words(entry: Option<Entry<'_>>) -> String {
-    let Some(Entry { offset, size, what, path }) = entry else {
+    let Some(Entry {
+        offset,
+        size,
+        what,
+        path,
+    }) = entry
+    else {
         return "nothing more".into();
     };
     let path = match path {
@@ -66,7 +78,9 @@ fn in_words(entry: Option<Entry<'_>>) -> String {
     };
     let parameter = |name: &str| {
         let mut parameters = what.split([':', ',']);
-        parameters.find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('=')).unwrap_or("?")
+        parameters
+            .find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or("?")
     };
     let what = match what.split_once(':') {
         Some(("variant", variant)) => {
@@ -74,7 +88,11 @@ fn in_words(entry: Option<Entry<'_>>) -> String {
             return format!("{path}: variant `{name}` with discriminant {discriminant}");
         }
         Some(("aggregate", _)) => format!("a struct or enum, aligned to {}", parameter("align")),
-        Some(("array", _)) => format!("an array of {}, {} bytes apart", parameter("len"), parameter("stride")),
+        Some(("array", _)) => format!(
+            "an array of {}, {} bytes apart",
+            parameter("len"),
+            parameter("stride")
+        ),
         Some(("primitive", kind)) => format!("a pshared {kind}"),
         _ => what.into(),
     };
@@ -86,7 +104,10 @@ mod tests {
     use super::*;
 
     fn assert_told(ours: &str, theirs: &str, expected: &str, found: &str) {
-        assert_eq!(first_difference(ours, theirs), (expected.into(), found.into()));
+        assert_eq!(
+            first_difference(ours, theirs),
+            (expected.into(), found.into())
+        );
     }
 
     #[test]

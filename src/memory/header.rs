@@ -92,7 +92,9 @@ impl Plan {
     /// Writes the header of a new file.
     pub(super) fn write(&self, map: &Map) -> Result<(), Error> {
         let [boot_0, boot_1] = boot();
-        let created = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        let created = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |since| since.as_secs());
         let mut bytes = Vec::with_capacity(FIXED + self.directory.len());
         bytes.extend(MAGIC);
         bytes.extend(VERSION.to_ne_bytes());
@@ -101,7 +103,11 @@ impl Plan {
             self.value_offset() as u64,
             self.value.size() as u64,
             self.value.align() as u64,
-            if self.is_slice { self.count as u64 } else { NO_SLICE },
+            if self.is_slice {
+                self.count as u64
+            } else {
+                NO_SLICE
+            },
             fingerprint(&self.directory),
             self.directory.len() as u64,
             boot_0,
@@ -146,7 +152,9 @@ impl Found {
         let mut fixed = [0_u8; FIXED];
         file.read_exact_at(&mut fixed, 0).map_err(unreadable)?;
         if fixed[..8] != MAGIC {
-            return Err(not_ours("it does not start with the magic bytes of one".into()));
+            return Err(not_ours(
+                "it does not start with the magic bytes of one".into(),
+            ));
         }
         let version = u32::from_ne_bytes(bytes_at(&fixed, 8));
         if version != VERSION {
@@ -156,8 +164,14 @@ impl Found {
                 expected: VERSION,
             });
         }
-        let [value_offset, value_length, alignment, slice, sum, directory_length] =
-            [16, 24, 32, 40, 48, 56].map(|at| u64::from_ne_bytes(bytes_at(&fixed, at)));
+        let [
+            value_offset,
+            value_length,
+            alignment,
+            slice,
+            sum,
+            directory_length,
+        ] = [16, 24, 32, 40, 48, 56].map(|at| u64::from_ne_bytes(bytes_at(&fixed, at)));
         let expected = value_offset.saturating_add(value_length.max(1));
         if expected != length {
             return Err(Error::WrongLength {
@@ -206,7 +220,8 @@ impl Found {
         if self.directory != plan.directory {
             return Err(other(first_difference(&plan.directory, &self.directory)));
         }
-        let place = |offset, length, align| format!("{length} bytes at {offset}, aligned to {align}");
+        let place =
+            |offset, length, align| format!("{length} bytes at {offset}, aligned to {align}");
         let ours = place(
             plan.value_offset() as u64,
             plan.value.size() as u64,

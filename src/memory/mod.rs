@@ -9,9 +9,12 @@ mod map;
 mod open;
 mod placed;
 mod publish;
+mod registry;
 mod shared;
 mod shm_safe;
 mod users;
+
+pub(crate) use registry::any_lock_in_use;
 
 pub use layout::Layout;
 pub use map::{Advice, Map, MapOptions};

@@ -2,7 +2,7 @@
 
 use super::header::{Found, Header};
 use super::placed::Placed;
-use super::users::{self, PATIENCE};
+use super::users::{self, Boot, PATIENCE};
 use super::{Map, Primitive, Shared, Walk};
 use crate::Error;
 use crate::sys::files;
@@ -21,7 +21,8 @@ impl<T: ?Sized + Placed> Shared<T> {
     /// version and layout of a `T`.
     ///
     /// The first user after all others are gone, by a reboot or by their deaths, finds itself alone: locks that look held
-    /// are reset, and their next holders are told of a death.
+    /// are reset, and their next holders are told of a death. After a reboot every lock tells of one, held or not: where the
+    /// machine stopped at a bad instant, only some of the pages have reached the disk.
     ///
     /// # Errors
     ///
@@ -104,13 +105,18 @@ impl<T: ?Sized + Placed> Shared<T> {
         let map = unsafe { Map::file_shared(second(&file)?, plan.length()?) }?;
         // SAFETY: the map starts with the header that was just checked.
         let header = unsafe { Header::of(&map) };
-        users::join(&file, header, path, PATIENCE, || {
+        users::join(&file, header, path, PATIENCE, |boot| {
             // SAFETY: a `T` lies there by the header, and the caller promises that it tells the truth. Nobody else uses it
             // now, so it stays valid for the walk.
             let value = unsafe { &*Self::place_in(&map, plan.value_offset(), plan.count()) };
             value.walk_all(&mut Walk::new(&mut |_, primitive: &dyn Primitive| {
                 // SAFETY: `join` has just seen to it that nobody else uses the file.
-                unsafe { primitive.reset() };
+                unsafe {
+                    primitive.reset();
+                    if boot == Boot::Other {
+                        primitive.distrust();
+                    }
+                }
             }));
         })?;
         users::refuse_strangers(header, path)?;
@@ -130,7 +136,10 @@ fn open_checked(found: &File, path: &Path) -> Result<File, Error> {
     refuse_distant(found, path)?;
     files::open_found(found).map_err(|source| {
         // The file is there; what can be missing is /proc.
-        Error::os(format!("open of {} by way of /proc/self/fd", path.display()), source)
+        Error::os(
+            format!("open of {} by way of /proc/self/fd", path.display()),
+            source,
+        )
     })
 }
 

@@ -161,7 +161,9 @@ struct Built<T: ?Sized + Placed> {
 
 impl<T: ?Sized + Placed> Built<T> {
     fn new(path: &Path, plan: &Plan, write: &mut dyn FnMut(*mut T)) -> Result<Self, Error> {
-        let name = path.file_name().ok_or_else(|| Error::NoFileName { path: path.into() })?;
+        let name = path
+            .file_name()
+            .ok_or_else(|| Error::NoFileName { path: path.into() })?;
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -190,18 +192,30 @@ impl<T: ?Sized + Placed> Built<T> {
         // The creator is the first user. Nobody else has seen the file, or they let go of it (see `Temporary::new`).
         files::try_flock(&file, FileLock::Shared).map_err(failed)?;
         // The umask may have taken rights away.
-        file.set_permissions(fs::Permissions::from_mode(files::MODE)).map_err(failed)?;
+        file.set_permissions(fs::Permissions::from_mode(files::MODE))
+            .map_err(failed)?;
         let length = plan.length()?;
         // A full disk is an error here, and no bus error later. (`length` checks that it is one of a file.)
         mmap::reserve(file.as_fd(), 0, length as i64).map_err(|error| match error {
-            Error::NoSpace { len: length, source } => Error::NoRoom { path: path.into(), length, source },
+            Error::NoSpace {
+                len: length,
+                source,
+            } => Error::NoRoom {
+                path: path.into(),
+                length,
+                source,
+            },
             other => other,
         })?;
         // SAFETY: the file is new and nobody else knows it.
         let map = unsafe { Map::file_shared(second(&file)?, length) }?;
         // SAFETY: as above; and `write` is the constructors'.
         let shared = unsafe { place(map, plan, write) }?;
-        Ok(Built { shared, file, temporary })
+        Ok(Built {
+            shared,
+            file,
+            temporary,
+        })
     }
 
     /// Gives the file its name; gives itself back where something has that name already.
@@ -210,7 +224,9 @@ impl<T: ?Sized + Placed> Built<T> {
             return Ok(Err(self));
         }
         // What has the name is whole on the disk too, if the power fails later.
-        self.file.sync_all().map_err(|source| creation_failed(path, source))?;
+        self.file
+            .sync_all()
+            .map_err(|source| creation_failed(path, source))?;
         let outcome = match &self.temporary {
             None => files::link(&self.file, path),
             Some(Temporary(temporary)) => files::rename_new(temporary, path),
@@ -218,7 +234,10 @@ impl<T: ?Sized + Placed> Built<T> {
         match outcome {
             Ok(()) => Ok(Ok(self.shared)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Err(self)),
-            Err(source) => Err(Error::os(format!("giving {} its name", path.display()), source)),
+            Err(source) => Err(Error::os(
+                format!("giving {} its name", path.display()),
+                source,
+            )),
         }
     }
 }

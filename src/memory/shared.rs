@@ -1,6 +1,7 @@
 //! [`Shared<T>`]: one typed value in a map of its own.
 
 use super::placed::Placed;
+use super::registry::{self, Entry};
 use super::{Map, Primitive, ShmSafe, Walk};
 use crate::Error;
 use std::fmt;
@@ -48,6 +49,7 @@ use std::ptr::NonNull;
 pub struct Shared<T: ?Sized + Placed> {
     map: ManuallyDrop<Map>,
     value: NonNull<T>,
+    entry: &'static Entry,
     marker: PhantomData<T>,
 }
 
@@ -185,11 +187,31 @@ impl<T: ?Sized + Placed> Shared<T> {
     pub(super) unsafe fn adopt(map: Map, offset: usize, count: usize) -> Self {
         // SAFETY: the value lies inside the map, so there is room for it, and its address is not null.
         let value = unsafe { NonNull::new_unchecked(Self::place_in(&map, offset, count)) };
+        // SAFETY: the value lies there until `drop` takes the entry out.
+        let entry = unsafe { registry::register(value.as_ptr().cast(), count, Self::is_in_use) };
         Shared {
             map: ManuallyDrop::new(map),
             value,
+            entry,
             marker: PhantomData,
         }
+    }
+
+    /// Whether a thread of this process has a lock inside in its hands, or had when it ended.
+    ///
+    /// # Safety
+    ///
+    /// A valid `T` of `count` elements lies at `value`.
+    unsafe fn is_in_use(value: *const (), count: usize) -> bool {
+        // SAFETY: the address of a value is not null.
+        let start = unsafe { NonNull::new_unchecked(value.cast_mut().cast::<u8>()) };
+        // SAFETY: the caller's promise.
+        let value = unsafe { T::at(start, count).as_ref() };
+        let mut in_use = false;
+        value.walk_all(&mut Walk::new(&mut |_, primitive: &dyn Primitive| {
+            in_use |= primitive.is_held_here() || primitive.was_forgotten_here();
+        }));
+        in_use
     }
 
     /// Where a `T` of `count` elements is to be written, `offset` bytes into the map.
@@ -225,6 +247,7 @@ impl<T: ?Sized + Placed> Drop for Shared<T> {
             held |= primitive.is_held_here();
         }));
         if !held {
+            self.entry.vacate();
             // SAFETY: dropped once, here, and the value is not used again. No thread of this process holds a primitive
             // inside: no guard is left, since each borrows `self`, and the walk found no forgotten one.
             unsafe { ManuallyDrop::drop(&mut self.map) };

@@ -160,12 +160,26 @@ pub trait Primitive {
     /// Whether a thread of this process still holds the primitive, so that its memory may not be unmapped.
     fn is_held_here(&self) -> bool;
 
+    /// Whether a thread of this process ended with the primitive in its hands, so that what it guards may have been handed on
+    /// here.
+    fn was_forgotten_here(&self) -> bool {
+        false
+    }
+
     /// Makes the primitive usable again after all its users are gone: what looks held is marked as died.
     ///
     /// # Safety
     ///
     /// Nobody else uses the primitive.
     unsafe fn reset(&self);
+
+    /// Follows a [`reset`](Self::reset) where the machine has been started anew since: it may have stopped at any instant,
+    /// and what lies in the file be a mixture of old and new pages. A lock counts as one whose owner died, held or not.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses the primitive.
+    unsafe fn distrust(&self) {}
 }
 
 /// A visit to every primitive of a placed value; see [`ShmSafe::walk`].

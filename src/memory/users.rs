@@ -20,6 +20,15 @@ use std::time::{Duration, Instant};
 /// How long an opener waits for somebody else's reset, which takes microseconds unless its process is stopped in it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Whether the machine has been started anew since the file was last used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Boot {
+    /// It has not: what was written is there.
+    Same,
+    /// It has: it may have stopped at any instant, and only some of the pages reached the disk.
+    Other,
+}
+
 /// Becomes a user of the file, whose open description holds no lock yet. Where nobody else uses it, `reset` is called
 /// before, with nobody else able to look.
 ///
@@ -31,7 +40,7 @@ pub(super) fn join(
     header: &Header,
     path: &Path,
     patience: Duration,
-    mut reset: impl FnMut(),
+    mut reset: impl FnMut(Boot),
 ) -> Result<(), Error> {
     let lock = |lock| files::try_flock(file, lock).map_err(|source| lock_failed(path, source));
     let mut pauses = Pauses::new(patience);
@@ -57,13 +66,14 @@ pub(super) fn join(
 }
 
 /// Resets the value for a caller who is alone with it.
-fn reset_alone(header: &Header, reset: &mut impl FnMut()) {
+fn reset_alone(header: &Header, reset: &mut impl FnMut(Boot)) {
     header.dirty.store(1, Relaxed);
     // Whoever sees any part of the reset sees `dirty`. A process that was killed has run its instructions in their order,
     // so it is the compiler's order that counts most here.
     fence(SeqCst);
+    reset(if header.is_of_this_boot() { Boot::Same } else { Boot::Other });
+    // After the reset: one that is given up leaves the old stamp, so that whoever finishes it knows as much.
     header.stamp();
-    reset();
     header.dirty.store(0, Release);
 }
 
@@ -128,7 +138,10 @@ mod tests {
     fn made() -> (NamedTempFile, Map) {
         let named = NamedTempFile::new().unwrap();
         let plan = Plan::of::<u64>(1).unwrap();
-        named.as_file().set_len(plan.length().unwrap() as u64).unwrap();
+        named
+            .as_file()
+            .set_len(plan.length().unwrap() as u64)
+            .unwrap();
         let file = named.reopen().unwrap();
         // SAFETY: nobody shortens this temporary file.
         let map = unsafe { Map::file_shared(file.into(), plan.length().unwrap()) }.unwrap();
@@ -146,7 +159,7 @@ mod tests {
         let (named, map) = made();
         let resets = Cell::new(0);
         let join = |file: &File| {
-            join(file, header(&map), named.path(), PATIENCE, || {
+            join(file, header(&map), named.path(), PATIENCE, |_| {
                 assert_eq!(header(&map).dirty.load(Relaxed), 1);
                 resets.set(resets.get() + 1);
             })
@@ -171,9 +184,12 @@ mod tests {
             header(&map),
             named.path(),
             Duration::ZERO,
-            || unreachable!(),
+            |_| unreachable!(),
         );
-        assert!(matches!(refusal, Err(Error::Busy { seconds: 0, .. })), "{refusal:?}");
+        assert!(
+            matches!(refusal, Err(Error::Busy { seconds: 0, .. })),
+            "{refusal:?}"
+        );
     }
 
     #[test]
@@ -188,7 +204,7 @@ mod tests {
             header(&map),
             named.path(),
             Duration::ZERO,
-            || unreachable!(),
+            |_| unreachable!(),
         );
         assert!(matches!(refusal, Err(Error::Busy { .. })), "{refusal:?}");
         // The one who gave up is not in the way of the other.
@@ -196,7 +212,10 @@ mod tests {
         drop(other);
         let resets = Cell::new(0);
         let newcomer = named.reopen().unwrap();
-        join(&newcomer, header(&map), named.path(), PATIENCE, || resets.set(1)).unwrap();
+        join(&newcomer, header(&map), named.path(), PATIENCE, |_| {
+            resets.set(1)
+        })
+        .unwrap();
         assert_eq!((resets.get(), header(&map).dirty.load(Relaxed)), (1, 0));
     }
 
@@ -210,9 +229,15 @@ mod tests {
                 for _ in 0..50 {
                     scope.spawn(move || {
                         let file = named.reopen().unwrap();
-                        join(&file, header, named.path(), Duration::from_secs(100), || {
-                            assert_eq!(header.dirty.load(Relaxed), 1);
-                        })
+                        join(
+                            &file,
+                            header,
+                            named.path(),
+                            Duration::from_secs(100),
+                            |_| {
+                                assert_eq!(header.dirty.load(Relaxed), 1);
+                            },
+                        )
                         .unwrap();
                     });
                 }

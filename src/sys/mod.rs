@@ -8,6 +8,7 @@ mod cpu;
 mod futex;
 mod identity;
 mod liveness;
+mod proc;
 mod robust_list;
 mod semaphore;
 mod wiped_page;
@@ -20,9 +21,10 @@ pub(crate) use clock::{Deadline, Nap};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use cpu::{pause, spinning_pays};
 pub(crate) use futex::{Wait, futex_wait, futex_wake, futex_wake_clearing};
-pub(crate) use identity::{Me, is_this_process, me, pid_of, tid_of};
-pub(crate) use liveness::{own_namespace, looked_lately, owner_is_gone, process_lives};
-pub(crate) use robust_list::{Links, check_robust_list, holds_robust_lock};
+pub(crate) use identity::{Me, holds_robust_lock, is_this_process, me, pid_of, tid_of};
+pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
+pub(crate) use proc::own_namespace;
+pub(crate) use robust_list::{Links, check_robust_list};
 pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
 
 /// Declares a constructor that is `const` here. Loom's atomics have no `const` constructor, so the models' `sys` has a

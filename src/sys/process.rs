@@ -33,8 +33,8 @@ pub(crate) fn check_single_thread() -> Result<(), Error> {
 
 /// Refuses where a child would get another PID namespace than the process's own.
 pub(crate) fn check_childrens_namespace() -> Result<(), Error> {
-    let own = super::liveness::own_namespace();
-    let childrens = super::liveness::childrens_namespace();
+    let own = super::proc::own_namespace();
+    let childrens = super::proc::childrens_namespace();
     if own == childrens { Ok(()) } else { Err(Error::OtherPidNamespace { own, childrens }) }
 }
 
@@ -67,6 +67,17 @@ pub(crate) fn pidfd_open(id: u32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel made the descriptor just now, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Kills and reaps a child that no pidfd could be had for. It was not reaped, so its id is still its own.
+pub(crate) fn end(id: u32) {
+    // SAFETY: takes numbers; the status is not asked for.
+    unsafe {
+        libc::kill(id as i32, libc::SIGKILL);
+        while libc::waitpid(id as i32, std::ptr::null_mut(), 0) < 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
+    }
 }
 
 /// Sends SIGKILL by `pidfd_send_signal(2)`. A process that has ended already is no error.

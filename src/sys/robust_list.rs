@@ -48,7 +48,6 @@ impl Links {
     }
 
     /// Whether the lock is in a list. Only for whoever holds the lock.
-    #[inline]
     pub(crate) fn are_linked(&self) -> bool {
         !self.next.load(Relaxed).is_null()
     }
@@ -91,19 +90,18 @@ unsafe fn prev_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RobustList(NonNull<Head>);
 
-/// The list that [`RobustList::OCCUPIED`] is.
-static OCCUPIED: Head = Head {
+/// The list that [`RobustList::NOBODYS`] is.
+static NOBODYS: Head = Head {
     first: AtomicPtr::new(ptr::null_mut()),
     futex_offset: AtomicIsize::new(FUTEX_OFFSET),
     pending: AtomicPtr::new(ptr::dangling_mut()),
 };
 
 impl RobustList {
-    /// Stands for a list whose slot is never empty, and never names a lock: for [`has_pending`](Self::has_pending) and
-    /// [`is_pending`](Self::is_pending) alone.
-    pub(super) const OCCUPIED: Self = {
+    /// Stands for a list whose slot is never empty, and never names a lock. It is only asked for that.
+    pub(super) const NOBODYS: Self = {
         // SAFETY: the address of a static is not null.
-        RobustList(unsafe { NonNull::new_unchecked((&raw const OCCUPIED).cast_mut()) })
+        RobustList(unsafe { NonNull::new_unchecked((&raw const NOBODYS).cast_mut()) })
     };
 
     #[inline]
@@ -113,10 +111,10 @@ impl RobustList {
         unsafe { self.0.as_ref() }
     }
 
-    /// Whether a lock is announced.
+    /// Whether the slot is empty.
     #[inline]
-    pub(crate) fn has_pending(self) -> bool {
-        !self.head().pending.load(Relaxed).is_null()
+    pub(crate) fn has_free_slot(self) -> bool {
+        self.head().pending.load(Relaxed).is_null()
     }
 
     /// Whether the lock with these links is announced.
@@ -140,30 +138,27 @@ impl RobustList {
         self.head().pending.store(ptr::null_mut(), Relaxed);
     }
 
-    /// Links the lock that is announced, if one is. The announcement stays.
+    /// Whether the slot names the node at this address.
+    pub(super) fn names(self, links: *const Links) -> bool {
+        let entry = links.cast::<()>().wrapping_byte_add(size_of::<usize>());
+        !links.is_null() && ptr::addr_eq(self.head().pending.load(Relaxed), entry)
+    }
+
+    /// Links a held lock. Until then it is announced, since the kernel does not find it here yet.
     ///
     /// # Safety
     ///
-    /// The announced lock is one of this crate's that the thread holds and that is in no list; it does not move, and its
-    /// memory stays mapped until it is unlinked.
-    #[cold]
-    pub(crate) unsafe fn link_pending(self) {
+    /// The thread holds the lock, which is in no list; it does not move, and its memory stays mapped until it is unlinked.
+    pub(crate) unsafe fn link(self, links: &Links) {
         let head = self.head();
-        let entry = head.pending.load(Relaxed);
-        if entry.is_null() {
-            return;
-        }
         let first = head.first.load(Relaxed);
-        // SAFETY: `entry` is a node of this crate's, by the caller's promise; the head's first entry is the head itself or
-        // a node linked in this thread's list.
-        unsafe {
-            next_field(entry).store(first, Relaxed);
-            prev_field(entry).store(self.0.as_ptr().cast(), Relaxed);
-            prev_field(first).store(entry, Relaxed);
-        }
+        links.next.store(first, Relaxed);
+        links.prev.store(self.0.as_ptr().cast(), Relaxed);
+        // SAFETY: the head's first entry is the head itself or a node linked in this thread's list.
+        unsafe { prev_field(first) }.store(links.as_entry(), Relaxed);
         // The node is whole before the kernel can find it.
         compiler_fence(SeqCst);
-        head.first.store(entry, Relaxed);
+        head.first.store(links.as_entry(), Relaxed);
         compiler_fence(SeqCst);
     }
 
@@ -184,10 +179,20 @@ impl RobustList {
         links.forget();
     }
 
-    /// Whether the thread holds no robust lock, of ours or of glibc's, and is not about to take one.
+    /// Whether no lock is linked, of this crate or of glibc.
     pub(super) fn is_empty(self) -> bool {
-        let head = self.head();
-        ptr::addr_eq(head.first.load(Relaxed), self.0.as_ptr()) && head.pending.load(Relaxed).is_null()
+        ptr::addr_eq(self.head().first.load(Relaxed), self.0.as_ptr())
+    }
+
+    /// The list of the calling thread, which lies where it lies in other threads.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is what [`offset_in_thread`](Self::offset_in_thread) gave for another thread of this program.
+    pub(super) unsafe fn at_offset(offset: isize) -> Self {
+        let address = (pthread_self() as isize).wrapping_add(offset) as usize;
+        // SAFETY: by the caller's promise the `robust_head` of this thread's control block.
+        RobustList(unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) })
     }
 
     /// The calling thread's list as the kernel knows it, if there is one.
@@ -226,8 +231,9 @@ impl RobustList {
     /// `offset` is what [`offset_in_thread`](Self::offset_in_thread) gave for another thread of this program, and the
     /// kernel has no list for the calling thread.
     pub(super) unsafe fn register_anew(offset: isize) -> Self {
-        let address = (pthread_self() as isize).wrapping_add(offset) as usize;
-        let head = ptr::with_exposed_provenance_mut::<Head>(address);
+        // SAFETY: the caller's promise.
+        let list = unsafe { Self::at_offset(offset) };
+        let head = list.0.as_ptr();
         // SAFETY: by the caller's promise `head` is the `robust_head` of this thread's control block, with
         // `robust_prev` in front of it, and no other thread touches it.
         unsafe {
@@ -237,8 +243,8 @@ impl RobustList {
             prev_field(head.cast()).store(head.cast(), Relaxed);
             let answer = libc::syscall(libc::SYS_set_robust_list, head, size_of::<Head>());
             assert_eq!(answer, 0, "set_robust_list(2): {}", std::io::Error::last_os_error());
-            RobustList(NonNull::new_unchecked(head))
         }
+        list
     }
 }
 
@@ -283,12 +289,7 @@ impl OwnList {
 ///
 /// [`Error::RobustListUnusable`] where it has not.
 pub(crate) fn check_robust_list() -> Result<(), Error> {
-    super::identity::robust_list().map(|_| ()).map_err(|found| Error::RobustListUnusable { found })
-}
-
-/// Whether the calling thread holds a robust lock, of this crate or of glibc.
-pub(crate) fn holds_robust_lock() -> bool {
-    super::identity::robust_list().is_ok_and(|list| !list.is_empty())
+    super::identity::has_robust_list().map_err(|found| Error::RobustListUnusable { found })
 }
 
 fn pthread_self() -> usize {

@@ -3,7 +3,7 @@
 
 use crate::kit::{Stage, Told, child, create, gettid, kill, open, passes, repaired, state, told, until};
 use pshared::{
-    Cause, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard,
+    Cause, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard, fork,
 };
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,9 +70,11 @@ fn is_the_only_one(lock: &'static Lock, first: &mut u64) {
     *first = 1;
     refuses();
     thread::scope(|scope| scope.spawn(refuses).join().unwrap());
-    passes(&child(refuses));
-    // The child's child; and after children have come and gone.
-    passes(&child(|| passes(&child(refuses))));
+    // A child would have a copy of the reference.
+    match fork::spawn(|| refuses()) {
+        Ok(child) => passes(&child),
+        Err(refusal) => println!("{refusal}"),
+    }
     refuses();
     *first += 1;
     assert_eq!(*first, 2);
@@ -245,7 +247,8 @@ fn maps_of(name: &str) -> usize {
 fn a_forgotten_guard_keeps_the_memory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("forgotten");
-    let stranger = create(&path, Lock::new(0));
+    drop(create(&path, Lock::new(0)));
+    let stranger = open::<Lock>(&path);
     let dies = child(|| {
         // Not that of the parent, which was mapped before.
         let before = maps_of("forgotten");
@@ -343,7 +346,7 @@ fn a_forgotten_guard_of_one_map_holds_in_the_other() {
         stage.ready.set();
         stage.over.wait();
     });
-    stage.ready.wait();
+    stage.meet(&dies);
     assert_eq!(told(stranger.try_lock()), Told::WouldBlock);
     kill(&dies);
     assert_eq!(told(stranger.lock()), Told::FreshDeath);
@@ -395,7 +398,7 @@ fn threads_that_forget_and_end_break_nothing() {
         stage.ready.set();
         stage.over.wait();
     });
-    stage.ready.wait();
+    stage.meet(&dies);
     assert_eq!(told(locks[0].lock()), Told::HolderThreadEnded);
     kill(&dies);
     for (number, lock) in locks.iter().enumerate() {
@@ -498,30 +501,21 @@ fn a_value_dropped_in_the_child_stays_the_parents() {
 fn a_forgotten_guard_of_the_parent_is_no_lock_of_the_child() {
     let stage = Stage::anonymous();
     let parent = child(|| {
-        // By another thread, which has ended: the fork is allowed.
+        // By another thread, which has ended.
         thread::scope(|scope| {
             scope.spawn(|| mem::forget(stage.lock.lock().unwrap())).join().unwrap();
         });
-        passes(&child(|| {
-            assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
-        }));
-        let outlives = child(|| {
-            stage.ready.set();
-            // The parent's process is gone, and not this one, which it was copied to.
-            let mut outcome = Told::HolderThreadEnded;
-            while outcome == Told::HolderThreadEnded {
-                outcome = told(stage.lock.lock());
-            }
-            assert_eq!(outcome, Told::FreshDeath);
-            stage.over.set();
-        });
-        outlives.wait().unwrap();
+        match fork::spawn(|| assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded)) {
+            Ok(child) => passes(&child),
+            Err(refusal) => println!("{refusal}"),
+        }
+        stage.ready.set();
+        stage.over.wait();
     });
-    stage.ready.wait();
-    // Its children are killed with it, unless they are told otherwise.
+    stage.meet(&parent);
     assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
     kill(&parent);
-    assert_ne!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
 }
 
 fn a_child_that_returns_with_a_forgotten_guard_is_told_as_dead() {

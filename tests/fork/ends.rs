@@ -56,7 +56,7 @@ fn an_exec_by_the_leader_is_told_as_a_death() {
         until(|| sleeps_on(waiter, &stage.lock));
         exec_away();
     });
-    stage.ready.wait();
+    stage.meet(&holder);
     assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
     assert_eq!(told(stage.lock.lock()), Told::OldDeath);
     assert!(holder.try_wait().unwrap().is_none(), "its new program lives");
@@ -89,7 +89,7 @@ fn an_exec_by_another_thread_is_told_as_a_death_of_every_holder() {
             stay();
         })
     });
-    stage.ready.wait();
+    stage.meet(&holder);
     for (number, lock) in locks.iter().enumerate() {
         assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
     }
@@ -106,7 +106,7 @@ fn an_exec_that_fails_is_no_death() {
         stage.over.wait();
         drop(guard);
     });
-    stage.ready.wait();
+    stage.meet(&holder);
     assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
     assert_eq!(told(stage.lock.lock_timeout(Duration::from_millis(300))), Told::TimedOut);
     stage.over.set();
@@ -136,7 +136,7 @@ fn crowd(stage: &Stage, leader: impl FnOnce()) -> Child {
             stay();
         })
     });
-    stage.ready.wait();
+    stage.meet(&child);
     child
 }
 
@@ -193,7 +193,7 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_lives() {
             stage.ready.set();
             stage.over.wait();
         });
-        stage.ready.wait();
+        stage.meet(&holder);
         is_told_apart(&stage);
         passes(&child(|| is_told_apart(&stage)));
         if ends_by_itself {
@@ -222,7 +222,7 @@ fn a_thread_that_ended_with_its_guard_is_told_to_all_who_slept() {
         });
         stay();
     });
-    stage.ready.wait();
+    stage.meet(&holder);
     let waiters: Vec<_> = (0..3)
         .map(|_| {
             child(|| {
@@ -258,7 +258,7 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_by_a_waiter_without_descript
         stage.ready.set();
         stage.over.wait();
     });
-    stage.ready.wait();
+    stage.meet(&holder);
     passes(&child(|| {
         setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
         is_told_apart(&stage);
@@ -287,7 +287,7 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_when_the_leader_has_ended_to
                 unsafe { libc::syscall(libc::SYS_exit, code) };
             });
         });
-        stage.ready.wait();
+        stage.meet(&holder);
         is_told_apart(&stage);
         stage.over.set();
         passes(&holder);
@@ -376,9 +376,13 @@ fn locks_2100_of_a_thread_come_back_when_its_process_is_gone() {
 
 fn locks_2100_of_a_thread_that_ended_are_told_apart() {
     let (locks, holder) = many_held(|hold| {
-        thread::scope(|scope| {
-            scope.spawn(hold_in_a_thread(hold));
-        });
+        let hold = hold_in_a_thread(hold);
+        let thread = || {
+            hold();
+            gettid()
+        };
+        let ended = thread::scope(|scope| scope.spawn(thread).join().unwrap());
+        until(|| state(ended).is_none());
     });
     // The kernel has marked the newest, the others are found by the net. Each look takes its time, so not all are asked.
     for number in [0, 1, MANY / 2, MANY - 2, MANY - 1] {

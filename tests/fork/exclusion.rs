@@ -17,7 +17,7 @@ crate::tests!(
 /// Of each process.
 const THREADS: u32 = 3;
 /// Of all threads together, in each run.
-const SECTIONS: u32 = 48_000;
+const SECTIONS: u32 = 150_000;
 
 #[derive(ShmSafe)]
 #[repr(C)]

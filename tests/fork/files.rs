@@ -11,7 +11,13 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 pub fn tests() -> Vec<crate::harness::Test> {
-    [create::tests(), elsewhere::tests(), race::tests(), unfinished::tests()].concat()
+    [
+        create::tests(),
+        elsewhere::tests(),
+        race::tests(),
+        unfinished::tests(),
+    ]
+    .concat()
 }
 
 /// A directory of a test's own, and a path in it that is free.

@@ -1,7 +1,9 @@
 //! Who a process is after a fork by any route, what crosses a fork, and what `fork::spawn` refuses.
 
 use crate::harness::skip;
-use crate::kit::{Stage, Told, as_root, child, gettid, kill, passes, sleeps_on, state, told, until};
+use crate::kit::{
+    Stage, Told, as_root, become_nobody, child, gettid, hide_others, kill, passes, sleeps_on, state, told, until,
+};
 use crate::pthread::{Protocol, PthreadMutex};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -30,6 +32,8 @@ crate::tests!(
     a_holder_in_another_pid_namespace_is_not_robbed_and_its_death_is_told,
     a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_it_dies,
     a_thread_that_ended_in_another_pid_namespace_is_told_apart,
+    a_thread_that_ended_in_another_pid_namespace_is_told_apart_by_a_waiter_that_sees_little,
+    a_death_in_another_pid_namespace_is_told_to_another_user,
     a_waiter_in_another_pid_namespace_robs_nobody,
     a_death_inside_a_pid_namespace_is_told_there,
     spawn_refuses_beside_another_thread_and_not_after_its_end,
@@ -272,12 +276,12 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
     // The parent's own death is told after all that.
     let stage = Stage::anonymous();
     let parent = child(|| {
-        let guard = stage.lock.lock().unwrap();
-        leaves(by(Route::Fork, || drop(guard)));
+        let mut guard = Some(stage.lock.lock().unwrap());
+        leaves(by(Route::Fork, || drop(guard.take())));
         stage.ready.set();
         stage.over.wait();
     });
-    stage.ready.wait();
+    stage.meet(&parent);
     kill(&parent);
     repair_a_death(&stage);
 }
@@ -349,11 +353,13 @@ fn in_a_pid_namespace(body: impl FnOnce()) -> fork::Child {
 
 fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
     let stage = Stage::anonymous();
-    let outer = in_a_pid_namespace(|| {
-        let mut guard = Some(stage.lock.lock().unwrap());
-        // The next children are the first ones of namespaces of their own, with the thread id 1 that the word names.
-        for route in ROUTES {
-            for child_drops in [false, true] {
+    for route in ROUTES {
+        for child_drops in [false, true] {
+            stage.ready.reset();
+            stage.over.reset();
+            let outer = in_a_pid_namespace(|| {
+                let mut guard = Some(stage.lock.lock().unwrap());
+                // The next child is the first one of a namespace of its own, with the thread id 1 that the word names.
                 unshare(CloneFlags::CLONE_NEWPID).unwrap();
                 leaves(by(route, || {
                     assert_eq!(own_ids(), (1, 1));
@@ -365,18 +371,17 @@ fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
                     }
                 }));
                 assert_eq!(told(stage.lock.lock()), Told::Deadlock, "{route:?}, {child_drops}");
-                **guard.as_mut().unwrap() += 1;
-            }
+                stage.ready.set();
+                stage.over.wait();
+                drop(guard);
+            });
+            stage.meet(&outer);
+            assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+            stage.over.set();
+            passes(&outer);
+            assert_eq!(told(stage.lock.lock()), Told::Whole);
         }
-        stage.ready.set();
-        stage.over.wait();
-        drop(guard);
-    });
-    stage.ready.wait();
-    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
-    stage.over.set();
-    passes(&outer);
-    assert_eq!(*stage.lock.lock().unwrap(), 6);
+    }
 }
 
 /// Whether the process can see those of all namespaces, and so can tell what becomes of them.
@@ -408,7 +413,7 @@ fn a_holder_in_another_pid_namespace_is_not_robbed_and_its_death_is_told() {
         stage.ready.set();
         stage.over.wait();
     });
-    stage.ready.wait();
+    stage.meet(&parent);
     assert_eq!(stage.lock.holder().unwrap().process, 1);
     assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
     assert_eq!(told(stage.lock.lock_timeout(PATIENCE)), Told::TimedOut);
@@ -443,7 +448,7 @@ fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_
                 stage.ready.set();
                 stage.over.wait();
             });
-            stage.ready.wait();
+            stage.meet(&parent);
             signal(holder, Signal::SIGKILL).unwrap();
             passes(&parent);
             assert_eq!(
@@ -452,29 +457,79 @@ fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_
                 "glibc's first: {glibc_first}, held: {glibc_held}"
             );
             assert_eq!(theirs.try_lock(), if glibc_held { Err(libc::EOWNERDEAD) } else { Ok(()) });
+            if glibc_held {
+                theirs.consistent();
+            }
+            theirs.unlock();
         }
     }
 }
 
-fn a_thread_that_ended_in_another_pid_namespace_is_told_apart() {
-    let stage = Stage::anonymous();
-    let (parent, holder) = foreigner(&stage, || {
+/// A process in another PID namespace that lives, and one of whose threads ended with the lock in its hands.
+fn forgets_in_a_namespace(stage: &Stage) -> (fork::Child, Pid) {
+    let (parent, holder) = foreigner(stage, || {
         let forgets = || std::mem::forget(stage.lock.lock().unwrap());
         thread::scope(|scope| scope.spawn(forgets).join().unwrap());
         stage.ready.set();
         stage.over.wait();
     });
-    stage.ready.wait();
+    stage.meet(&parent);
+    (parent, holder)
+}
+
+fn a_thread_that_ended_in_another_pid_namespace_is_told_apart() {
+    let stage = Stage::anonymous();
+    let (parent, holder) = forgets_in_a_namespace(&stage);
     assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
-    passes(&child(|| {
-        setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
-        assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
-    }));
     signal(holder, Signal::SIGKILL).unwrap();
     passes(&parent);
     if sees_all() {
         assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
     }
+}
+
+fn a_thread_that_ended_in_another_pid_namespace_is_told_apart_by_a_waiter_that_sees_little() {
+    let stage = Stage::anonymous();
+    let (parent, _) = forgets_in_a_namespace(&stage);
+    // No descriptors.
+    passes(&child(|| {
+        setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
+        assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    }));
+    // Another user, without and with a /proc that hides the holder.
+    for hides in [false, true] {
+        passes(&child(|| {
+            if hides {
+                hide_others();
+            }
+            become_nobody();
+            assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+        }));
+    }
+    // No /proc.
+    let empty = tempfile::tempdir().unwrap();
+    passes(&child(|| {
+        nix::unistd::chroot(empty.path()).unwrap();
+        assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    }));
+    assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    stage.over.set();
+    passes(&parent);
+}
+
+fn a_death_in_another_pid_namespace_is_told_to_another_user() {
+    if !sees_all() {
+        skip("needs the initial PID namespace");
+    }
+    let stage = Stage::anonymous();
+    let (parent, holder) = foreigner(&stage, || dies_inside(&stage));
+    stage.meet(&parent);
+    signal(holder, Signal::SIGKILL).unwrap();
+    passes(&parent);
+    passes(&child(|| {
+        become_nobody();
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    }));
 }
 
 fn a_waiter_in_another_pid_namespace_robs_nobody() {
@@ -600,7 +655,7 @@ fn spawn_does_not_take_a_wait_for_a_glibc_mutex_that_timed_out_for_a_lock() {
             stage.over.wait();
             theirs.unlock();
         });
-        stage.ready.wait();
+        stage.meet(&holder);
         assert_eq!(theirs.lock_timeout(Duration::from_millis(1)), Err(libc::ETIMEDOUT));
         passes(&child(|| ()));
         stage.over.set();
@@ -685,7 +740,7 @@ fn a_child_can_be_asked_for_without_waiting() {
         stage.ready.set();
         stage.over.wait();
     });
-    stage.ready.wait();
+    stage.meet(&runs);
     assert_eq!(runs.id(), told_id.load(SeqCst));
     assert!(runs.try_wait().unwrap().is_none());
     assert!(runs.wait_timeout(Duration::ZERO).unwrap().is_none());

@@ -1,7 +1,10 @@
 //! What the tests share: children, what a lock call told, and a look at who sleeps where.
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid};
 use pshared::fork::{self, Child};
 use pshared::{
     Cause, LockError, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData, ShmSafe,
@@ -10,6 +13,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 /// Runs `body` in a child, which does not outlive the thread that made it.
 pub fn child(body: impl FnOnce()) -> Child {
@@ -183,8 +187,17 @@ impl Stage {
     /// A child that has the lock, until `over` is set.
     pub fn holder(&self) -> Child {
         let child = child(|| self.hold());
-        self.ready.wait();
+        self.meet(&child);
         child
+    }
+
+    /// Waits until the child has set `ready`, which it does unless a check in it fails.
+    #[track_caller]
+    pub fn meet(&self, child: &Child) {
+        while !self.ready.wait_timeout(Duration::from_millis(50)) {
+            let ended = child.try_wait().expect("no status");
+            assert!(ended.is_none() || self.ready.is_set(), "child {}: {ended:?}", child.id());
+        }
     }
 }
 
@@ -193,4 +206,20 @@ pub fn as_root() {
     if !nix::unistd::geteuid().is_root() {
         crate::harness::skip("needs root");
     }
+}
+
+/// Gives up root's rights for good.
+pub fn become_nobody() {
+    let (group, user) = (Gid::from_raw(65534), Uid::from_raw(65534));
+    nix::unistd::setgroups(&[]).unwrap();
+    nix::unistd::setresgid(group, group, group).unwrap();
+    nix::unistd::setresuid(user, user, user).unwrap();
+}
+
+/// Gives the process a `/proc` of its own that hides the processes of other users.
+pub fn hide_others() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some("hidepid=2")).unwrap();
 }

@@ -1,11 +1,9 @@
 //! The safety net looks at owners that the kernel has not marked: it finds every one that is gone and robs nobody who lives.
 
-use crate::kit::{Stage, Told, as_root, child, field, gettid, kill, passes, state, told, until};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use crate::kit::{Stage, Told, as_root, become_nobody, child, hide_others, field, gettid, kill, passes, state, told, until};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill as signal};
-use nix::unistd::{Gid, Pid, Uid};
+use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,7 +62,7 @@ fn a_holder_whose_thread_is_younger_than_its_process_is_not_robbed() {
             });
         }
     });
-    stage.ready.wait();
+    stage.meet(&holder);
     is_not_robbed(&stage, &holder);
 }
 
@@ -93,7 +91,7 @@ fn a_holder_whose_leader_had_ended_before_it_first_locked_is_not_robbed() {
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         });
     });
-    stage.ready.wait();
+    stage.meet(&holder);
     is_not_robbed(&stage, &holder);
 }
 
@@ -109,7 +107,7 @@ fn a_holder_that_had_no_descriptors_left_when_it_first_locked_is_not_robbed() {
         use_up_descriptors();
         stage.hold();
     });
-    stage.ready.wait();
+    stage.meet(&holder);
     is_not_robbed(&stage, &holder);
 }
 
@@ -124,7 +122,7 @@ fn a_holder_in_another_time_namespace_is_not_robbed() {
         fs::write("/proc/self/timens_offsets", "boottime 86400 0\nmonotonic 86400 0").unwrap();
         passes(&child(|| stage.hold()));
     });
-    stage.ready.wait();
+    stage.meet(&between);
     is_not_robbed(&stage, &between);
 }
 
@@ -157,14 +155,6 @@ fn a_waiter_whose_root_has_no_proc_robs_nobody() {
     is_not_robbed(&stage, &holder);
 }
 
-/// Gives up root's rights for good.
-fn become_nobody() {
-    let (group, user) = (Gid::from_raw(65534), Uid::from_raw(65534));
-    nix::unistd::setgroups(&[]).unwrap();
-    nix::unistd::setresgid(group, group, group).unwrap();
-    nix::unistd::setresuid(user, user, user).unwrap();
-}
-
 fn a_waiter_of_another_user_robs_nobody_and_is_told_of_the_death() {
     as_root();
     let stage = Stage::anonymous();
@@ -185,10 +175,7 @@ fn a_waiter_to_whom_proc_hides_the_holder_robs_nobody() {
     let stage = Stage::anonymous();
     let holder = stage.holder();
     passes(&child(|| {
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some("hidepid=2")).unwrap();
+        hide_others();
         become_nobody();
         assert!(fs::read_to_string(format!("/proc/{}/stat", holder.id())).is_err());
         robs_nobody(&stage);
@@ -209,7 +196,7 @@ fn dies_unmarked(stage: &Stage) {
             std::thread::park();
         }
     });
-    stage.ready.wait();
+    stage.meet(&holder);
     kill(&holder);
 }
 

@@ -1,11 +1,17 @@
-//! What the tests of files have in common: signals between processes that share nothing else, and new namespaces.
+//! Steps of the tests: signals between processes that share nothing else, interruptions, numbers in no order, namespaces.
 
 use crate::harness::skip;
-use crate::kit::child;
+use crate::kit::{child, sleeps, until};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{getegid, geteuid};
+use nix::sys::signal::{
+    SIGUSR1, SaFlags, SigAction, SigHandler, SigSet, kill as signal, sigaction,
+};
+use nix::unistd::{Pid, getegid, geteuid};
+use pshared::fork::Child;
+use pshared::{Shared, SharedCounter};
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
+use std::sync::OnceLock;
 
 /// A signal from one process to another, both of which have it by a fork: given once, it lets one wait through.
 pub struct Signal {
@@ -31,7 +37,9 @@ impl Signal {
 /// Whether the process's first thread is asleep in this system call.
 pub fn sleeps_in(process: u32, call: libc::c_long) -> bool {
     let line = fs::read_to_string(format!("/proc/{process}/syscall")).unwrap_or_default();
-    line.split(' ').next().is_some_and(|number| number == call.to_string())
+    line.split(' ')
+        .next()
+        .is_some_and(|number| number == call.to_string())
 }
 
 /// Numbers in no order, the same in each run: xorshift64.
@@ -66,6 +74,56 @@ pub fn enter_new(namespaces: CloneFlags) -> io::Result<()> {
 pub fn need_new(namespaces: CloneFlags) {
     let probe = child(|| enter_new(namespaces).unwrap());
     if !probe.wait().unwrap().success() {
-        skip(&format!("new namespaces ({namespaces:?}) are not permitted here"));
+        skip(&format!(
+            "new namespaces ({namespaces:?}) are not permitted here"
+        ));
+    }
+}
+
+/// Waits until something holds, and leaves the CPU to others between two looks.
+pub fn until_idly(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(1u8));
+    }
+}
+
+static INTERRUPTIONS: OnceLock<&'static SharedCounter> = OnceLock::new();
+
+/// Signals that interrupt a child's system calls.
+pub struct Interruptions(());
+
+impl Interruptions {
+    /// Before the child is forked.
+    pub fn new() -> Self {
+        INTERRUPTIONS.get_or_init(|| Shared::anonymous(SharedCounter::new(0)).unwrap().leak());
+        Interruptions(())
+    }
+
+    /// In the child: SIGUSR1 ends system calls by EINTR from here on.
+    pub fn allow(&self) {
+        extern "C" fn count(_: libc::c_int) {
+            if let Some(interruptions) = INTERRUPTIONS.get() {
+                interruptions.add(1);
+            }
+        }
+        // Without SA_RESTART.
+        let action = SigAction::new(
+            SigHandler::Handler(count),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
+        // SAFETY: the handler adds to an atomic and does nothing else.
+        unsafe { sigaction(SIGUSR1, &action) }.unwrap();
+    }
+
+    /// In the parent: interrupts the child in the futex it sleeps on, some times.
+    pub fn send(&self, child: &Child) {
+        for _ in 0..20 {
+            until(|| sleeps(child.id()));
+            let before = INTERRUPTIONS.get().unwrap().get();
+            signal(Pid::from_raw(child.id().cast_signed()), SIGUSR1).unwrap();
+            until(|| INTERRUPTIONS.get().unwrap().get() > before);
+        }
+        until(|| sleeps(child.id()));
     }
 }

@@ -15,7 +15,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 pub fn tests() -> Vec<crate::harness::Test> {
-    [alone::tests(), elsewhere::tests(), half_way::tests(), memfd::tests()].concat()
+    [
+        alone::tests(),
+        elsewhere::tests(),
+        half_way::tests(),
+        memfd::tests(),
+    ]
+    .concat()
 }
 
 /// Where in a file's header stand...
@@ -26,7 +32,10 @@ const NAMESPACE: u64 = 80;
 
 fn bytes_at<const N: usize>(path: &Path, offset: u64) -> [u8; N] {
     let mut bytes = [0; N];
-    File::open(path).unwrap().read_exact_at(&mut bytes, offset).unwrap();
+    File::open(path)
+        .unwrap()
+        .read_exact_at(&mut bytes, offset)
+        .unwrap();
     bytes
 }
 

@@ -1,6 +1,6 @@
 //! Counters, gauges and sharded counters of one process.
 
-use pshared::{Shared, ShardedCounter, SharedCounter, SharedGauge};
+use pshared::{ShardedCounter, Shared, SharedCounter, SharedGauge};
 use std::thread;
 
 #[test]
@@ -43,8 +43,11 @@ fn a_gauge_is_raised_and_never_lowered_to_a_mark() {
 
 #[test]
 fn threads_of_one_process_count_exactly() {
-    let (counter, sharded, gauge) =
-        (SharedCounter::new(0), Box::new(ShardedCounter::new()), SharedGauge::new(0));
+    let (counter, sharded, gauge) = (
+        SharedCounter::new(0),
+        Box::new(ShardedCounter::new()),
+        SharedGauge::new(0),
+    );
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -57,7 +60,10 @@ fn threads_of_one_process_count_exactly() {
             });
         }
     });
-    assert_eq!((counter.get(), sharded.get(), gauge.get()), (80_000, 160_000, 80_000));
+    assert_eq!(
+        (counter.get(), sharded.get(), gauge.get()),
+        (80_000, 160_000, 80_000)
+    );
 }
 
 #[test]
@@ -81,15 +87,19 @@ fn no_addition_is_lost_or_counted_twice_by_resets_meanwhile() {
         }
         taken
     });
-    assert_eq!((taken.0 + counter.reset(), taken.1 + sharded.reset()), (80_000, 80_000));
+    assert_eq!(
+        (taken.0 + counter.reset(), taken.1 + sharded.reset()),
+        (80_000, 80_000)
+    );
 }
 
 #[test]
 fn a_sum_of_shards_does_not_go_back_while_others_add() {
     let sharded = Box::new(ShardedCounter::default());
     thread::scope(|scope| {
-        let adders: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| (0..20_000).for_each(|_| sharded.add(1)))).collect();
+        let adders: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..20_000).for_each(|_| sharded.add(1))))
+            .collect();
         let mut last = 0;
         while !adders.iter().all(|adder| adder.is_finished()) {
             let now = sharded.get();

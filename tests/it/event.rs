@@ -42,7 +42,12 @@ fn the_sequence_wraps_around_and_goes_on() {
     // An event is one word: 30 bits of sequence over two of flags.
     let placed = Shared::anonymous(SharedEvent::new()).unwrap();
     // SAFETY: the word is atomic, and nobody else uses the event now.
-    unsafe { (&raw const *placed).cast_mut().cast::<u32>().write(u32::MAX << 2) };
+    unsafe {
+        (&raw const *placed)
+            .cast_mut()
+            .cast::<u32>()
+            .write(u32::MAX << 2)
+    };
     let last = placed.sequence();
     assert_eq!(last, (1 << 30) - 1);
     placed.set();
@@ -96,7 +101,11 @@ fn every_reader_sees_the_last_piece_of_news() {
         text: SharedCounter,
     }
     const LAST: u64 = 20_000;
-    let board = Shared::anonymous(Board { news: SharedEvent::new(), text: SharedCounter::new(0) }).unwrap();
+    let board = Shared::anonymous(Board {
+        news: SharedEvent::new(),
+        text: SharedCounter::new(0),
+    })
+    .unwrap();
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {

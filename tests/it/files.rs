@@ -159,19 +159,38 @@ fn creating_over_something_keeps_it() {
     let (directory, path) = file_of_seven();
     let before = State::of(&path);
     let refusal = create(&path, SharedCounter::new(8)).unwrap_err();
-    assert!(matches!(refusal, Error::AlreadyExists { .. }), "{refusal:?}");
-    assert_says(&refusal, &[&path.display().to_string(), "Shared::open", "open_or_create"]);
+    assert!(
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
+    );
+    assert_says(
+        &refusal,
+        &[
+            &path.display().to_string(),
+            "Shared::open",
+            "open_or_create",
+        ],
+    );
     assert_eq!(State::of(&path), before);
     assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 7);
 
     let refusal = create_slice(&path, 3, |_| SharedCounter::new(8)).unwrap_err();
-    assert!(matches!(refusal, Error::AlreadyExists { .. }), "{refusal:?}");
+    assert!(
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
+    );
     let refusal = create(directory.path(), SharedCounter::new(8)).unwrap_err();
-    assert!(matches!(refusal, Error::AlreadyExists { .. }), "{refusal:?}");
+    assert!(
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
+    );
     let link = directory.path().join("link");
     symlink("nowhere", &link).unwrap();
     let refusal = create(&link, SharedCounter::new(8)).unwrap_err();
-    assert!(matches!(refusal, Error::AlreadyExists { .. }), "{refusal:?}");
+    assert!(
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
+    );
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
 }
 
@@ -191,9 +210,14 @@ fn a_creation_that_fails_leaves_nothing() {
         assert!(matches!(refusal, Error::NoFileName { .. }), "{refusal:?}");
     }
     // A file has 2^63 - 1 bytes at most, and no disk holds that.
-    let refusal = create_slice(&path, 1 << 60, |_| -> SharedCounter { unreachable!() }).unwrap_err();
-    assert!(matches!(refusal, Error::TooLarge | Error::NoRoom { .. }), "{refusal:?}");
-    let refusal = create_slice(&path, 1 << 50, |_| -> SharedCounter { unreachable!() }).unwrap_err();
+    let refusal =
+        create_slice(&path, 1 << 60, |_| -> SharedCounter { unreachable!() }).unwrap_err();
+    assert!(
+        matches!(refusal, Error::TooLarge | Error::NoRoom { .. }),
+        "{refusal:?}"
+    );
+    let refusal =
+        create_slice(&path, 1 << 50, |_| -> SharedCounter { unreachable!() }).unwrap_err();
     assert!(matches!(refusal, Error::NoRoom { .. }), "{refusal:?}");
     assert_says(&refusal, &["board", "bytes could not be reserved"]);
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
@@ -203,7 +227,11 @@ fn a_creation_that_fails_leaves_nothing() {
 fn any_name_that_a_file_can_have_will_do() {
     let directory = tempfile::tempdir().unwrap();
     let longest = "n".repeat(255);
-    for name in [OsStr::new(&longest), OsStr::from_bytes(b"\xff\xfe \n"), OsStr::new("-rf")] {
+    for name in [
+        OsStr::new(&longest),
+        OsStr::from_bytes(b"\xff\xfe \n"),
+        OsStr::new("-rf"),
+    ] {
         let path = directory.path().join(name);
         drop(create(&path, SharedCounter::new(1)).unwrap());
         assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 1);
@@ -216,7 +244,14 @@ fn a_missing_file_is_not_found() {
     for missing in [path, directory.path().join("no/board")] {
         let refusal = open::<SharedCounter>(&missing).unwrap_err();
         assert!(matches!(refusal, Error::NotFound { .. }), "{refusal:?}");
-        assert_says(&refusal, &[&missing.display().to_string(), "Shared::create", "open_or_create"]);
+        assert_says(
+            &refusal,
+            &[
+                &missing.display().to_string(),
+                "Shared::create",
+                "open_or_create",
+            ],
+        );
     }
 }
 
@@ -235,7 +270,12 @@ fn a_file_of_something_else_is_refused() {
     for content in ["", "short", &text] {
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        refused!(path, SharedCounter, Error::NotAPlacedValue { .. }, "left as it is");
+        refused!(
+            path,
+            SharedCounter,
+            Error::NotAPlacedValue { .. },
+            "left as it is"
+        );
     }
     fs::write(&path, [0; 10_000]).unwrap();
     refused!(path, SharedCounter, Error::NotAPlacedValue { .. }, "magic");
@@ -258,7 +298,12 @@ fn a_file_that_was_cut_short_or_added_to_is_refused() {
     }
     for other in [95, 8, 1] {
         file.set_len(other).unwrap();
-        refused!(path, SharedCounter, Error::NotAPlacedValue { .. }, format!("{other} bytes are fewer"));
+        refused!(
+            path,
+            SharedCounter,
+            Error::NotAPlacedValue { .. },
+            format!("{other} bytes are fewer")
+        );
     }
 }
 
@@ -279,14 +324,34 @@ fn another_version_of_the_format_is_refused() {
 fn what_is_no_regular_file_is_refused_without_being_opened() {
     let (directory, path) = place();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    refused!(path, SharedCounter, Error::NotARegularFile { .. }, "is a FIFO");
+    refused!(
+        path,
+        SharedCounter,
+        Error::NotARegularFile { .. },
+        "is a FIFO"
+    );
     let socket = directory.path().join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
-    refused!(socket, SharedCounter, Error::NotARegularFile { .. }, "is a socket");
-    refused!(directory.path(), SharedCounter, Error::NotARegularFile { .. }, "is a directory");
+    refused!(
+        socket,
+        SharedCounter,
+        Error::NotARegularFile { .. },
+        "is a socket"
+    );
+    refused!(
+        directory.path(),
+        SharedCounter,
+        Error::NotARegularFile { .. },
+        "is a directory"
+    );
     for device in ["/dev/null", "/dev/zero", "/dev/tty"] {
         if Path::new(device).exists() {
-            refused!(Path::new(device), SharedCounter, Error::NotARegularFile { .. }, "is a character device");
+            refused!(
+                Path::new(device),
+                SharedCounter,
+                Error::NotARegularFile { .. },
+                "is a character device"
+            );
         }
     }
 }
@@ -297,7 +362,12 @@ fn a_symbolic_link_is_refused_and_not_followed() {
     let link = directory.path().join("link");
     for target in [path.as_path(), Path::new("nowhere"), Path::new("link")] {
         symlink(target, &link).unwrap();
-        refused!(link, SharedCounter, Error::SymbolicLink { .. }, "give the path it points at");
+        refused!(
+            link,
+            SharedCounter,
+            Error::SymbolicLink { .. },
+            "give the path it points at"
+        );
         fs::remove_file(&link).unwrap();
     }
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
@@ -329,8 +399,18 @@ fn a_file_of_several_names_is_refused_under_each() {
     let (directory, path) = file_of_seven();
     let second = directory.path().join("second");
     fs::hard_link(&path, &second).unwrap();
-    refused!(path, SharedCounter, Error::ManyNames { names: 2, .. }, "2 names");
-    refused!(second, SharedCounter, Error::ManyNames { names: 2, .. }, "Remove the others");
+    refused!(
+        path,
+        SharedCounter,
+        Error::ManyNames { names: 2, .. },
+        "2 names"
+    );
+    refused!(
+        second,
+        SharedCounter,
+        Error::ManyNames { names: 2, .. },
+        "Remove the others"
+    );
     fs::remove_file(&path).unwrap();
     assert_eq!(open::<SharedCounter>(&second).unwrap().get(), 7);
 }
@@ -339,7 +419,12 @@ fn a_file_of_several_names_is_refused_under_each() {
 fn another_users_file_is_refused() {
     let own = nix::unistd::geteuid();
     if !own.is_root() {
-        refused!(Path::new("/etc/passwd"), SharedCounter, Error::OtherOwner { found: 0, .. }, "Run as user 0");
+        refused!(
+            Path::new("/etc/passwd"),
+            SharedCounter,
+            Error::OtherOwner { found: 0, .. },
+            "Run as user 0"
+        );
         return;
     }
     let (_directory, path) = file_of_seven();
@@ -347,7 +432,11 @@ fn another_users_file_is_refused() {
     refused!(
         path,
         SharedCounter,
-        Error::OtherOwner { found: 65534, expected: 0, .. },
+        Error::OtherOwner {
+            found: 65534,
+            expected: 0,
+            ..
+        },
         "belongs to user 65534",
         "this process is user 0",
     );
@@ -394,7 +483,9 @@ fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_i
                 assert_eq!(*board.count.lock().unwrap(), 1);
                 assert_eq!(board.hits[2].get(), 2);
             } else {
-                let refusal = opened.err().unwrap_or_else(|| panic!("bit {bit} of byte {at} was missed"));
+                let refusal = opened
+                    .err()
+                    .unwrap_or_else(|| panic!("bit {bit} of byte {at} was missed"));
                 assert_says(&refusal, &["board"]);
             }
             let file = File::options().write(true).open(&path).unwrap();

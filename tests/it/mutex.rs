@@ -1,7 +1,8 @@
 //! Mutexes of one process, placed and not: the names and the manners of `std::sync::Mutex`, and what is beyond them.
 
 use pshared::{
-    Cause, Error, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard, ShmData, ShmSafe,
+    Cause, Error, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard,
+    ShmData, ShmSafe,
 };
 use std::error::Error as StdError;
 use std::ops::Deref;
@@ -14,7 +15,10 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Both kinds: one that was never placed, and one in a map.
 fn both<T: ShmData + Copy + Sync>(value: T) -> [Box<dyn Deref<Target = SharedMutex<T>> + Sync>; 2] {
     let placed = Shared::anonymous(SharedMutex::new(value)).unwrap();
-    [Box::new(Box::new(SharedMutex::new(value))), Box::new(placed)]
+    [
+        Box::new(Box::new(SharedMutex::new(value))),
+        Box::new(placed),
+    ]
 }
 
 /// Panics with the lock in its hands.
@@ -52,7 +56,10 @@ fn relocking_is_a_deadlock_and_no_hang() {
         let guard = lock.lock().unwrap();
         assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
         assert!(matches!(lock.lock_timeout(LONG), Err(LockError::Deadlock)));
-        assert!(matches!(lock.lock_until(Instant::now() + LONG), Err(LockError::Deadlock)));
+        assert!(matches!(
+            lock.lock_until(Instant::now() + LONG),
+            Err(LockError::Deadlock)
+        ));
         assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
         drop(guard);
         drop(lock.lock().unwrap());
@@ -69,9 +76,15 @@ fn a_lock_that_somebody_else_holds_is_waited_for_until_the_time_is_over() {
                     assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
                     for timeout in [0, 1, 999, 1_000_000] {
                         let timeout = Duration::from_nanos(timeout);
-                        assert!(matches!(lock.lock_timeout(timeout), Err(LockError::TimedOut)));
+                        assert!(matches!(
+                            lock.lock_timeout(timeout),
+                            Err(LockError::TimedOut)
+                        ));
                         let deadline = Instant::now() + timeout;
-                        assert!(matches!(lock.lock_until(deadline), Err(LockError::TimedOut)));
+                        assert!(matches!(
+                            lock.lock_until(deadline),
+                            Err(LockError::TimedOut)
+                        ));
                         // Not before: of the nanoseconds none is lost.
                         assert!(Instant::now() >= deadline);
                     }
@@ -97,7 +110,7 @@ fn a_waiter_gets_the_lock_when_it_is_released_however_long_it_would_wait() {
                     scope.spawn(|| *lock.lock_until(Instant::now() + LONG).unwrap() += 1),
                 ];
                 drop(guard);
-                waiters.map(|waiter| waiter.join().unwrap());
+                waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
             });
         }
         assert_eq!(*lock.lock().unwrap(), 600);
@@ -147,7 +160,10 @@ fn try_lock_excludes_too() {
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         });
         assert_eq!(*lock.lock().unwrap(), counts);
     }
@@ -170,7 +186,10 @@ fn the_holder_is_told_while_there_is_one() {
         assert_eq!(lock.holder(), None);
         let guard = lock.lock().unwrap();
         let holder = lock.holder().unwrap();
-        assert_eq!((holder.process, holder.thread), (std::process::id(), gettid()));
+        assert_eq!(
+            (holder.process, holder.thread),
+            (std::process::id(), gettid())
+        );
         drop(guard);
         assert_eq!(lock.holder(), None);
         thread::scope(|scope| {
@@ -189,12 +208,23 @@ fn a_panic_poisons_and_the_data_is_handed_out_all_the_same() {
         poison(&lock);
         assert!(lock.is_poisoned());
         for _ in 0..2 {
-            let Err(LockError::Poisoned(poisoned)) = lock.lock() else { panic!("not poisoned") };
-            assert_eq!((poisoned.cause(), poisoned.is_fresh()), (Cause::Panicked, false));
+            let Err(LockError::Poisoned(poisoned)) = lock.lock() else {
+                panic!("not poisoned")
+            };
+            assert_eq!(
+                (poisoned.cause(), poisoned.is_fresh()),
+                (Cause::Panicked, false)
+            );
             assert_eq!(*poisoned.into_whole().unwrap(), 1);
         }
-        for refused in [lock.try_lock(), lock.lock_timeout(LONG), lock.lock_until(Instant::now())] {
-            let Err(LockError::Poisoned(poisoned)) = refused else { continue };
+        for refused in [
+            lock.try_lock(),
+            lock.lock_timeout(LONG),
+            lock.lock_until(Instant::now()),
+        ] {
+            let Err(LockError::Poisoned(poisoned)) = refused else {
+                continue;
+            };
             drop(poisoned);
         }
         lock.clear_poison();
@@ -207,12 +237,16 @@ fn a_panic_poisons_and_the_data_is_handed_out_all_the_same() {
 fn each_way_of_repairing_gives_the_guard() {
     for lock in both(1) {
         poison(&lock);
-        let Err(LockError::Poisoned(poisoned)) = lock.lock() else { panic!("not poisoned") };
+        let Err(LockError::Poisoned(poisoned)) = lock.lock() else {
+            panic!("not poisoned")
+        };
         assert_eq!(*poisoned.replace(2), 2);
         assert!(!lock.is_poisoned());
 
         poison(&lock);
-        let Err(LockError::Poisoned(poisoned)) = lock.try_lock() else { panic!("not poisoned") };
+        let Err(LockError::Poisoned(poisoned)) = lock.try_lock() else {
+            panic!("not poisoned")
+        };
         let mut guard = poisoned.into_guard();
         *guard += 1;
         assert!(lock.is_poisoned());
@@ -221,7 +255,9 @@ fn each_way_of_repairing_gives_the_guard() {
         assert!(!lock.is_poisoned());
 
         poison(&lock);
-        let Err(LockError::Poisoned(poisoned)) = lock.lock_timeout(LONG) else { panic!("not poisoned") };
+        let Err(LockError::Poisoned(poisoned)) = lock.lock_timeout(LONG) else {
+            panic!("not poisoned")
+        };
         // SAFETY: nobody died, so it is whole.
         assert_eq!(*unsafe { poisoned.assume_valid() }, 3);
         assert!(lock.is_poisoned());
@@ -233,13 +269,18 @@ fn each_way_of_repairing_gives_the_guard() {
 fn the_news_of_a_poison_holds_the_lock_and_a_panic_with_it_does_not_poison_again() {
     for lock in both(1) {
         poison(&lock);
-        let Err(error) = lock.lock() else { panic!("not poisoned") };
+        let Err(error) = lock.lock() else {
+            panic!("not poisoned")
+        };
         assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
         lock.clear_poison();
-        assert!(catch_unwind(AssertUnwindSafe(|| {
-            let _error = error;
-            std::panic::resume_unwind(Box::new("without the data"));
-        })).is_err());
+        assert!(
+            catch_unwind(AssertUnwindSafe(|| {
+                let _error = error;
+                std::panic::resume_unwind(Box::new("without the data"));
+            }))
+            .is_err()
+        );
         assert!(!lock.is_poisoned());
         drop(lock.lock().unwrap());
     }
@@ -254,10 +295,13 @@ fn a_lock_taken_and_released_while_the_thread_panics_is_not_poisoned() {
         }
     }
     for lock in both(1) {
-        assert!(catch_unwind(AssertUnwindSafe(|| {
-            let _counts = OnDrop(&lock);
-            std::panic::resume_unwind(Box::new("elsewhere"));
-        })).is_err());
+        assert!(
+            catch_unwind(AssertUnwindSafe(|| {
+                let _counts = OnDrop(&lock);
+                std::panic::resume_unwind(Box::new("elsewhere"));
+            }))
+            .is_err()
+        );
         assert!(!lock.is_poisoned());
         assert_eq!(*lock.lock().unwrap(), 2);
     }
@@ -291,15 +335,22 @@ fn a_mapped_guard_gives_a_part_and_keeps_the_whole_lock() {
 #[test]
 fn a_panic_poisons_through_a_mapped_guard_and_in_the_mapping_too() {
     for lock in both([1, 2]) {
-        assert!(catch_unwind(AssertUnwindSafe(|| {
-            let _part = SharedMutexGuard::map(lock.lock().unwrap(), |data| &mut data[0]);
-            std::panic::resume_unwind(Box::new("with the part"));
-        })).is_err());
+        assert!(
+            catch_unwind(AssertUnwindSafe(|| {
+                let _part = SharedMutexGuard::map(lock.lock().unwrap(), |data| &mut data[0]);
+                std::panic::resume_unwind(Box::new("with the part"));
+            }))
+            .is_err()
+        );
         assert!(lock.is_poisoned());
         lock.clear_poison();
-        assert!(catch_unwind(AssertUnwindSafe(|| {
-            let _part = SharedMutexGuard::map(lock.lock().unwrap(), |data| &mut data[2 + data.len()]);
-        })).is_err());
+        assert!(
+            catch_unwind(AssertUnwindSafe(|| {
+                let _part =
+                    SharedMutexGuard::map(lock.lock().unwrap(), |data| &mut data[2 + data.len()]);
+            }))
+            .is_err()
+        );
         assert!(lock.is_poisoned());
         lock.clear_poison();
         assert_eq!(*lock.lock().unwrap(), [1, 2]);
@@ -319,14 +370,26 @@ fn locks_and_guards_are_shown_without_a_wait() {
     let lock = SharedMutex::new(7);
     assert_eq!(format!("{lock:?}"), "SharedMutex { data: 7, .. }");
     let guard = lock.lock().unwrap();
-    assert_eq!((format!("{guard:?}"), format!("{guard}")), ("7".into(), "7".into()));
+    assert_eq!(
+        (format!("{guard:?}"), format!("{guard}")),
+        ("7".into(), "7".into())
+    );
     let shown = format!("{lock:?}");
-    assert!(shown.contains(&format!("process: {}", std::process::id())), "{shown}");
+    assert!(
+        shown.contains(&format!("process: {}", std::process::id())),
+        "{shown}"
+    );
     drop(guard);
     poison(&lock);
-    assert_eq!(format!("{lock:?}"), "SharedMutex { poisoned: Panicked, .. }");
+    assert_eq!(
+        format!("{lock:?}"),
+        "SharedMutex { poisoned: Panicked, .. }"
+    );
     assert!(lock.is_poisoned());
-    assert_eq!(format!("{:?}", lock.lock().unwrap_err()), "Poisoned(Poisoned { cause: Panicked, fresh: false, .. })");
+    assert_eq!(
+        format!("{:?}", lock.lock().unwrap_err()),
+        "Poisoned(Poisoned { cause: Panicked, fresh: false, .. })"
+    );
 }
 
 #[test]
@@ -341,16 +404,43 @@ fn a_question_mark_turns_a_refusal_into_an_error_that_borrows_nothing() {
         Ok(*lock.lock()?)
     }
     let lock = SharedMutex::new(5);
-    assert_eq!((ours(&lock).unwrap(), boxed(&lock).unwrap(), sent(&lock).unwrap()), (5, 5, 5));
+    assert_eq!(
+        (
+            ours(&lock).unwrap(),
+            boxed(&lock).unwrap(),
+            sent(&lock).unwrap()
+        ),
+        (5, 5, 5)
+    );
     let guard = lock.lock().unwrap();
     assert!(matches!(ours(&lock), Err(Error::WouldBlock)));
-    assert!(boxed(&lock).unwrap_err().to_string().starts_with("deadlock: the calling thread"));
+    assert!(
+        boxed(&lock)
+            .unwrap_err()
+            .to_string()
+            .starts_with("deadlock: the calling thread")
+    );
     drop(guard);
     poison(&lock);
-    assert!(matches!(ours(&lock), Err(Error::Poisoned { cause: Cause::Panicked })));
+    assert!(matches!(
+        ours(&lock),
+        Err(Error::Poisoned {
+            cause: Cause::Panicked
+        })
+    ));
     let error = sent(&lock).unwrap_err();
-    assert!(matches!(error.downcast_ref(), Some(Error::Poisoned { cause: Cause::Panicked })));
-    assert!(error.to_string().contains("a holder panicked inside its section"), "{error}");
+    assert!(matches!(
+        error.downcast_ref(),
+        Some(Error::Poisoned {
+            cause: Cause::Panicked
+        })
+    ));
+    assert!(
+        error
+            .to_string()
+            .contains("a holder panicked inside its section"),
+        "{error}"
+    );
     // The lock was released by each of them.
     lock.clear_poison();
     assert_eq!(ours(&lock).unwrap(), 5);
@@ -358,8 +448,12 @@ fn a_question_mark_turns_a_refusal_into_an_error_that_borrows_nothing() {
 
 #[test]
 fn every_refusal_says_the_same_itself_and_as_an_error() {
-    let errors: [LockError<'_, u32>; 4] =
-        [LockError::Deadlock, LockError::HolderThreadEnded, LockError::WouldBlock, LockError::TimedOut];
+    let errors: [LockError<'_, u32>; 4] = [
+        LockError::Deadlock,
+        LockError::HolderThreadEnded,
+        LockError::WouldBlock,
+        LockError::TimedOut,
+    ];
     for error in errors {
         let message = error.to_string();
         assert!(message.len() > 20, "{message}");
@@ -371,20 +465,30 @@ fn every_refusal_says_the_same_itself_and_as_an_error() {
 fn a_thread_that_ends_with_its_guard_forgotten_keeps_the_lock_for_its_process() {
     let lock = Shared::anonymous(SharedMutex::new(1)).unwrap();
     thread::scope(|scope| {
-        scope.spawn(|| std::mem::forget(lock.lock().unwrap())).join().unwrap();
+        scope
+            .spawn(|| std::mem::forget(lock.lock().unwrap()))
+            .join()
+            .unwrap();
     });
     for _ in 0..2 {
         assert!(matches!(lock.lock(), Err(LockError::HolderThreadEnded)));
         assert!(matches!(lock.try_lock(), Err(LockError::HolderThreadEnded)));
-        assert!(matches!(lock.lock_timeout(LONG), Err(LockError::HolderThreadEnded)));
+        assert!(matches!(
+            lock.lock_timeout(LONG),
+            Err(LockError::HolderThreadEnded)
+        ));
     }
 }
 
 #[test]
 fn many_locks_are_held_at_once_and_released_in_any_order() {
-    let locks = Shared::<[SharedMutex<u32>]>::anonymous_from_fn(64, |_| SharedMutex::new(0)).unwrap();
+    let locks =
+        Shared::<[SharedMutex<u32>]>::anonymous_from_fn(64, |_| SharedMutex::new(0)).unwrap();
     for step in [1, 3, 5, 63] {
-        let mut guards: Vec<_> = locks.iter().map(|lock| Some(lock.lock().unwrap())).collect();
+        let mut guards: Vec<_> = locks
+            .iter()
+            .map(|lock| Some(lock.lock().unwrap()))
+            .collect();
         for index in 0..64 {
             let mut guard = guards[index * step % 64].take().unwrap();
             *guard += 1;
@@ -401,7 +505,11 @@ fn locks_are_held_across_each_other_without_an_order() {
         one: SharedMutex<u32>,
         two: SharedMutex<u32>,
     }
-    let pair = Shared::anonymous(Pair { one: SharedMutex::new(0), two: SharedMutex::new(0) }).unwrap();
+    let pair = Shared::anonymous(Pair {
+        one: SharedMutex::new(0),
+        two: SharedMutex::new(0),
+    })
+    .unwrap();
     let mut one = pair.one.lock().unwrap();
     for turn in 1..100 {
         let mut two = pair.two.lock().unwrap();

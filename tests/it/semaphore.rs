@@ -9,7 +9,10 @@ use std::time::Duration;
 /// Both kinds: one that was never placed, and one in a map.
 fn both(permits: u32) -> [Box<dyn Deref<Target = SharedSemaphore> + Sync>; 2] {
     let placed = Shared::anonymous(SharedSemaphore::new(permits)).unwrap();
-    [Box::new(Box::new(SharedSemaphore::new(permits))), Box::new(placed)]
+    [
+        Box::new(Box::new(SharedSemaphore::new(permits))),
+        Box::new(placed),
+    ]
 }
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -21,8 +24,14 @@ fn permits_are_taken_until_there_are_none_and_given_back() {
         semaphore.try_wait().unwrap();
         assert_eq!(semaphore.value(), 0);
         assert!(matches!(semaphore.try_wait(), Err(Error::WouldBlock)));
-        assert!(matches!(semaphore.wait_timeout(Duration::from_nanos(1)), Err(Error::TimedOut)));
-        assert!(matches!(semaphore.wait_timeout(Duration::ZERO), Err(Error::TimedOut)));
+        assert!(matches!(
+            semaphore.wait_timeout(Duration::from_nanos(1)),
+            Err(Error::TimedOut)
+        ));
+        assert!(matches!(
+            semaphore.wait_timeout(Duration::ZERO),
+            Err(Error::TimedOut)
+        ));
         semaphore.post().unwrap();
         semaphore.post().unwrap();
         semaphore.post().unwrap();
@@ -39,7 +48,10 @@ fn a_permit_comes_back_when_it_is_dropped_and_stays_away_when_it_is_forgotten() 
         let two = semaphore.try_acquire().unwrap();
         let three = semaphore.acquire_timeout(LONG).unwrap();
         assert!(matches!(semaphore.try_acquire(), Err(Error::WouldBlock)));
-        assert!(matches!(semaphore.acquire_timeout(Duration::from_nanos(1)), Err(Error::TimedOut)));
+        assert!(matches!(
+            semaphore.acquire_timeout(Duration::from_nanos(1)),
+            Err(Error::TimedOut)
+        ));
         drop((one, two));
         assert_eq!(semaphore.value(), 2);
         std::mem::forget(three);
@@ -62,8 +74,14 @@ fn a_permit_may_be_dropped_by_another_thread() {
 fn a_semaphore_that_can_count_no_further_says_so() {
     for semaphore in both(SharedSemaphore::MAX) {
         let refusal = semaphore.post().unwrap_err();
-        assert!(matches!(refusal, Error::SemaphoreFull { max: 2_147_483_647 }), "{refusal:?}");
-        assert!(refusal.to_string().contains("2147483647 permits"), "{refusal}");
+        assert!(
+            matches!(refusal, Error::SemaphoreFull { max: 2_147_483_647 }),
+            "{refusal:?}"
+        );
+        assert!(
+            refusal.to_string().contains("2147483647 permits"),
+            "{refusal}"
+        );
         assert_eq!(semaphore.value(), SharedSemaphore::MAX);
         semaphore.wait().unwrap();
         semaphore.post().unwrap();
@@ -177,9 +195,7 @@ fn no_more_are_inside_than_there_are_permits() {
 
 #[test]
 fn a_ping_pong_of_two_semaphores_loses_nothing() {
-    let pairs = [
-        (both(0), both(1)),
-    ];
+    let pairs = [(both(0), both(1))];
     for (pings, pongs) in pairs {
         for (ping, pong) in pings.iter().zip(&pongs) {
             thread::scope(|scope| {

@@ -2,7 +2,8 @@
 
 use pshared::memory::{Kind, Layout, Primitive, Walk};
 use pshared::{
-    Error, LockError, Shared, SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedSemaphore, ShmSafe,
+    Error, LockError, Shared, SharedCounter, SharedEvent, SharedGauge, SharedMutex,
+    SharedSemaphore, ShmSafe,
 };
 use std::fs::File;
 use std::num::NonZeroU8;
@@ -32,7 +33,10 @@ fn board() -> Board {
 /// A copy of the descriptor of a memfd.
 fn descriptor<T: ShmSafe>(shared: &Shared<T>) -> OwnedFd {
     // SAFETY: these tests use it by this crate alone.
-    unsafe { shared.as_fd() }.unwrap().try_clone_to_owned().unwrap()
+    unsafe { shared.as_fd() }
+        .unwrap()
+        .try_clone_to_owned()
+        .unwrap()
 }
 
 fn from_fd<T: ShmSafe>(descriptor: OwnedFd) -> Result<Shared<T>, Error> {
@@ -84,7 +88,11 @@ fn what_is_written_through_one_map_of_a_memfd_is_seen_through_another_and_outliv
 #[test]
 fn two_maps_of_one_lock_exclude_each_other() {
     let memfd = Shared::memfd("lock", SharedMutex::new(0_u64)).unwrap();
-    let maps = [from_fd(descriptor(&memfd)).unwrap(), from_fd(descriptor(&memfd)).unwrap(), memfd];
+    let maps = [
+        from_fd(descriptor(&memfd)).unwrap(),
+        from_fd(descriptor(&memfd)).unwrap(),
+        memfd,
+    ];
     let guard = maps[0].lock().unwrap();
     // The same lock at another address, for the thread that holds it too.
     assert!(matches!(maps[1].lock(), Err(LockError::Deadlock)));
@@ -103,8 +111,16 @@ fn a_descriptor_of_something_else_is_refused() {
     let sealed = Shared::memfd("board", board()).unwrap();
     let refusal = from_fd::<SharedCounter>(descriptor(&sealed)).unwrap_err();
     assert!(matches!(refusal, Error::OtherLayout { .. }), "{refusal:?}");
-    assert!(refusal.to_string().contains("the memfd holds a value of another layout"), "{refusal}");
-    assert!(refusal.to_string().contains("a pshared counter"), "{refusal}");
+    assert!(
+        refusal
+            .to_string()
+            .contains("the memfd holds a value of another layout"),
+        "{refusal}"
+    );
+    assert!(
+        refusal.to_string().contains("a pshared counter"),
+        "{refusal}"
+    );
 
     let (reader, _writer) = std::io::pipe().unwrap();
     let refusal = from_fd::<SharedCounter>(reader.into()).unwrap_err();
@@ -115,7 +131,10 @@ fn a_descriptor_of_something_else_is_refused() {
     // SAFETY: it is used by this crate alone.
     let bare = unsafe { bare.fd() }.unwrap().try_clone_to_owned().unwrap();
     let refusal = from_fd::<SharedCounter>(bare).unwrap_err();
-    assert!(matches!(refusal, Error::NotAPlacedValue { .. }), "{refusal:?}");
+    assert!(
+        matches!(refusal, Error::NotAPlacedValue { .. }),
+        "{refusal:?}"
+    );
 }
 
 #[test]
@@ -127,14 +146,21 @@ fn a_memfd_without_seals_is_refused() {
     let sealed = Shared::memfd("number", SharedCounter::new(6)).unwrap();
     let length = File::from(descriptor(&sealed)).metadata().unwrap().len();
     let mut bytes = vec![0; length as usize];
-    File::from(descriptor(&sealed)).read_exact_at(&mut bytes, 0).unwrap();
+    File::from(descriptor(&sealed))
+        .read_exact_at(&mut bytes, 0)
+        .unwrap();
 
-    let copy = File::from(memfd_create("copy", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap());
+    let copy = File::from(
+        memfd_create("copy", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap(),
+    );
     copy.write_all_at(&bytes, 0).unwrap();
     let received = || copy.as_fd().try_clone_to_owned().unwrap();
     let refusal = from_fd::<SharedCounter>(received()).unwrap_err();
     assert!(matches!(refusal, Error::MissingSeals { .. }), "{refusal:?}");
-    assert!(refusal.to_string().contains("F_SEAL_SHRINK | F_SEAL_GROW"), "{refusal}");
+    assert!(
+        refusal.to_string().contains("F_SEAL_SHRINK | F_SEAL_GROW"),
+        "{refusal}"
+    );
     let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(size)).unwrap();
     assert_eq!(from_fd::<SharedCounter>(received()).unwrap().get(), 6);
@@ -175,14 +201,19 @@ fn zeroed_primitives_are_in_their_start_state_and_armed() {
     assert!(zero.gate.try_wait().is_err());
     zero.gate.post().unwrap();
     assert_eq!(zero.gate.value(), 1);
-    assert_eq!((zero.level.get(), zero.news.sequence(), zero.none), (0, 0, None));
+    assert_eq!(
+        (zero.level.get(), zero.news.sequence(), zero.none),
+        (0, 0, None)
+    );
     assert_eq!(zero.bare.fetch_add(1, Relaxed), 0);
 }
 
 #[test]
 fn a_leaked_value_lives_on() {
     let leaked: &'static SharedMutex<u32> = Shared::anonymous(SharedMutex::new(4)).unwrap().leak();
-    thread::spawn(move || *leaked.lock().unwrap() += 1).join().unwrap();
+    thread::spawn(move || *leaked.lock().unwrap() += 1)
+        .join()
+        .unwrap();
     assert_eq!(*leaked.lock().unwrap(), 5);
 }
 
@@ -196,7 +227,10 @@ fn strict_alignment_is_kept_behind_a_files_header_too() {
     let is_aligned = |page: &Page| (&raw const *page).addr().is_multiple_of(4096);
     let anonymous = Shared::anonymous(Page { number: 1 }).unwrap();
     let memfd = Shared::memfd("page", Page { number: 2 }).unwrap();
-    let slice = Shared::<[Page]>::anonymous_from_fn(3, |index| Page { number: index as u64 }).unwrap();
+    let slice = Shared::<[Page]>::anonymous_from_fn(3, |index| Page {
+        number: index as u64,
+    })
+    .unwrap();
     assert!(is_aligned(&anonymous) && is_aligned(&memfd) && is_aligned(&slice[2]));
     assert_eq!((anonymous.number, memfd.number, slice[2].number), (1, 2, 2));
 }
@@ -211,17 +245,31 @@ fn an_alignment_beyond_a_page_is_refused() {
     let refusals = [
         Shared::anonymous(Pages { number: 1 }).err().unwrap(),
         Shared::memfd("pages", Pages { number: 1 }).err().unwrap(),
-        Shared::<[Pages]>::anonymous_from_fn(0, |_| Pages { number: 1 }).err().unwrap(),
+        Shared::<[Pages]>::anonymous_from_fn(0, |_| Pages { number: 1 })
+            .err()
+            .unwrap(),
     ];
     for refusal in refusals {
-        assert!(matches!(refusal, Error::AlignedTooStrictly { asked: 8192, page: 4096 }), "{refusal:?}");
+        assert!(
+            matches!(
+                refusal,
+                Error::AlignedTooStrictly {
+                    asked: 8192,
+                    page: 4096
+                }
+            ),
+            "{refusal:?}"
+        );
         assert!(refusal.to_string().contains("repr(align)"), "{refusal}");
     }
 }
 
 #[test]
 fn a_value_of_no_bytes_has_a_place() {
-    let (empty, none) = (Shared::anonymous(()).unwrap(), Shared::anonymous([0_u64; 0]).unwrap());
+    let (empty, none) = (
+        Shared::anonymous(()).unwrap(),
+        Shared::anonymous([0_u64; 0]).unwrap(),
+    );
     assert_eq!((*empty, none.len()), ((), 0));
     let lock = Shared::anonymous(SharedMutex::new(())).unwrap();
     drop(lock.lock().unwrap());
@@ -308,13 +356,18 @@ fn a_placed_value_goes_to_other_threads() {
     is_send_and_sync::<Shared<Board>>();
     is_send_and_sync::<Shared<[SharedMutex<std::cell::Cell<u8>>]>>();
     let moved = Shared::anonymous(board()).unwrap();
-    thread::spawn(move || assert_is_the_board(&moved)).join().unwrap();
+    thread::spawn(move || assert_is_the_board(&moved))
+        .join()
+        .unwrap();
 }
 
 #[test]
 fn a_placed_value_is_shown_as_itself() {
     let shown = format!("{:?}", Shared::anonymous(SharedCounter::new(5)).unwrap());
-    assert!(shown.starts_with("Shared(SharedCounter") && shown.contains('5'), "{shown}");
+    assert!(
+        shown.starts_with("Shared(SharedCounter") && shown.contains('5'),
+        "{shown}"
+    );
     let slice = Shared::<[u8]>::anonymous_from_fn(3, |index| index as u8).unwrap();
     assert_eq!(format!("{slice:?}"), "Shared([0, 1, 2])");
 }
@@ -347,7 +400,13 @@ impl Primitive for Fuse {
 
     unsafe fn arm(&self) -> Result<(), Error> {
         self.armed.fetch_add(1, Relaxed);
-        if self.refuses == 0 { Ok(()) } else { Err(Error::RobustListUnusable { found: "a fuse".into() }) }
+        if self.refuses == 0 {
+            Ok(())
+        } else {
+            Err(Error::RobustListUnusable {
+                found: "a fuse".into(),
+            })
+        }
     }
 
     fn is_held_here(&self) -> bool {
@@ -360,29 +419,53 @@ impl Primitive for Fuse {
 }
 
 fn fuse(refuses: u32) -> Fuse {
-    Fuse { armed: AtomicU32::new(0), refuses }
+    Fuse {
+        armed: AtomicU32::new(0),
+        refuses,
+    }
 }
 
 #[test]
 fn every_primitive_is_armed_once_and_not_again_by_whoever_opens() {
     let fuses = Shared::<[[Fuse; 2]]>::anonymous_from_fn(3, |_| [fuse(0), fuse(0)]).unwrap();
-    assert!(fuses.iter().flatten().all(|fuse| fuse.armed.load(Relaxed) == 1));
+    assert!(
+        fuses
+            .iter()
+            .flatten()
+            .all(|fuse| fuse.armed.load(Relaxed) == 1)
+    );
     let memfd = Shared::memfd("fuse", fuse(0)).unwrap();
-    assert_eq!(from_fd::<Fuse>(descriptor(&memfd)).unwrap().armed.load(Relaxed), 1);
+    assert_eq!(
+        from_fd::<Fuse>(descriptor(&memfd))
+            .unwrap()
+            .armed
+            .load(Relaxed),
+        1
+    );
 }
 
 #[test]
 fn where_a_primitive_cannot_be_armed_nothing_is_placed() {
     let refusals = [
-        Shared::anonymous([fuse(0), fuse(1), fuse(0)]).err().unwrap(),
+        Shared::anonymous([fuse(0), fuse(1), fuse(0)])
+            .err()
+            .unwrap(),
         Shared::memfd("fuse", fuse(1)).err().unwrap(),
     ];
     for refusal in refusals {
-        assert!(matches!(refusal, Error::RobustListUnusable { .. }), "{refusal:?}");
+        assert!(
+            matches!(refusal, Error::RobustListUnusable { .. }),
+            "{refusal:?}"
+        );
     }
     let directory = tempfile::tempdir().unwrap();
     // SAFETY: nobody else knows the directory.
-    let refusal = unsafe { Shared::create(directory.path().join("fuse"), fuse(1)) }.err().unwrap();
-    assert!(matches!(refusal, Error::RobustListUnusable { .. }), "{refusal:?}");
+    let refusal = unsafe { Shared::create(directory.path().join("fuse"), fuse(1)) }
+        .err()
+        .unwrap();
+    assert!(
+        matches!(refusal, Error::RobustListUnusable { .. }),
+        "{refusal:?}"
+    );
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
 }

@@ -1,1 +1,75 @@
-//! TODO
+//! A thread ends with the lock in its hands, and its process lives: what it held may be in use still.
+
+use crate::lock::Lock;
+use crate::model::Model;
+use crate::raw::robust::{Refused, Robust};
+use crate::sys::World;
+use std::rc::Rc;
+
+/// The process of the thread that forgets the lock, and of another one that uses the data on: as a guard that was leaked
+/// lets it.
+const PROCESS: u32 = 9;
+
+/// Thread 2 locks and ends. Another thread of its process uses the data, and ends too. Threads 3 and up lock meanwhile,
+/// each with a process of its own.
+pub fn a_guard_is_leaked(world: &Rc<World>, lockers: &[u32]) {
+    let lock = Lock::<Robust>::place(world);
+    let (here, held) = (world.clone(), lock.clone());
+    world.keep_alive(PROCESS);
+    let forgets = world.spawn_in(PROCESS, 2, move || held.lock(&here));
+    let lockers = lockers.iter().map(|&tid| lock.in_thread(world, tid, section_or_refusal));
+    let lockers: Vec<_> = lockers.collect();
+    forgets.join();
+    lock.use_data();
+    world.let_end(PROCESS);
+    lockers.into_iter().for_each(|locker| {
+        locker.join();
+    });
+    lock.is_at_rest(world);
+}
+
+fn section_or_refusal(world: &World, lock: &Lock) {
+    match lock.wait(world) {
+        Ok(()) => lock.unlock(),
+        Err(refused) => assert_eq!(refused, Refused::HolderThreadEnded),
+    }
+}
+
+/// Four threads, two of which lock; two preemptions. Who locks while the process lives is refused, whoever sleeps gets an
+/// answer, and who locks afterwards is told of the death.
+#[test]
+fn nobody_gets_the_lock_while_the_holders_process_lives() {
+    let seen = Model::PLAIN.holds(|world| a_guard_is_leaked(world, &[3, 4]));
+    assert!(seen.refusals.get() > 0);
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+}
+
+/// Four threads, one preemption; one that locks is killed at each of its steps, so also as it gives the lock back.
+#[test]
+fn the_mark_survives_whoever_gives_the_lock_back() {
+    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let seen = model.holds_if_killed(3, |world| a_guard_is_leaked(world, &[3, 4]));
+    assert!(seen.refusals.get() > 0 && seen.deaths_told.get() > 0);
+}
+
+/// Three threads, three preemptions. One waits and one tries while the process lives: the lock is refused to both, if not
+/// just then the other one gives it back.
+#[test]
+fn a_refusal_is_repeated_until_the_process_is_gone() {
+    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let seen = model.holds(|world| {
+        let lock = Lock::<Robust>::place(world);
+        let (here, held) = (world.clone(), lock.clone());
+        world.keep_alive(PROCESS);
+        world.spawn_in(PROCESS, 2, move || held.lock(&here)).join();
+        let tries = lock.in_thread(world, 3, |world, lock| lock.try_lock(world));
+        assert_eq!(lock.wait(world), Err(Refused::HolderThreadEnded));
+        let refused = tries.join().expect("nobody is killed").expect_err("the process lives");
+        assert!(matches!(refused, Refused::HolderThreadEnded | Refused::WouldBlock));
+        lock.use_data();
+        world.let_end(PROCESS);
+        lock.is_at_rest(world);
+    });
+    assert!(seen.refusals.get() > seen.runs.get());
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+}

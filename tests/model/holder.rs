@@ -1,1 +1,90 @@
-//! TODO
+//! What the lock knows of its holder, and what becomes of that knowledge.
+
+use crate::lock::Lock;
+use crate::model::Model;
+use crate::raw::robust::{Refused, Robust};
+use crate::sys::me;
+
+/// Two threads, one of which locks twice while the other one locks; two preemptions.
+#[test]
+fn the_holder_is_refused_a_second_time_and_keeps_the_lock() {
+    let seen = Model::PLAIN.holds(|world| {
+        let lock = Lock::<Robust>::place(world);
+        let other = lock.in_thread(world, 2, |world, lock| lock.section(world));
+        lock.lock(world);
+        assert_eq!(lock.wait(world), Err(Refused::Deadlock));
+        assert_eq!(lock.lock_until(world), Err(Refused::Deadlock));
+        assert_eq!(lock.try_lock(world), Err(Refused::WouldBlock));
+        assert_eq!(lock.raw.holder(), Some(me().who()));
+        assert!(lock.raw.is_held_here());
+        lock.use_data();
+        lock.unlock();
+        other.join();
+        assert_eq!(lock.raw.holder(), None);
+        lock.is_at_rest(world);
+        assert_eq!(lock.uses(), 4);
+    });
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Three threads, two of which lock while the third asks who holds the lock; two preemptions.
+#[test]
+fn the_holder_that_is_reported_is_one_who_locked() {
+    Model::PLAIN.holds(|world| {
+        let lock = Lock::<Robust>::place(world);
+        let lockers = [2, 3].map(|tid| {
+            lock.in_thread(world, tid, |world, lock| {
+                lock.section(world);
+                me().who()
+            })
+        });
+        let holder = lock.raw.holder();
+        assert!(!lock.raw.is_held_here());
+        let lockers = lockers.map(|locker| locker.join().expect("nobody is killed"));
+        assert!(holder.is_none_or(|holder| lockers.contains(&holder)));
+    });
+}
+
+/// Two threads: one dies unmarked with the lock, or has released it, and the other one resets it. Two preemptions.
+#[test]
+fn a_reset_lock_is_free_and_a_death_is_told() {
+    for held in [false, true] {
+        let model = Model { kernel_marks: false, ..Model::PLAIN };
+        let seen = model.holds(move |world| {
+            let lock = Lock::<Robust>::place(world);
+            let ends = lock.in_thread(world, 2, move |world, lock| {
+                lock.lock(world);
+                if !held {
+                    lock.unlock();
+                }
+            });
+            ends.join();
+            // SAFETY: the only other thread has ended.
+            unsafe { lock.raw.reset() };
+            lock.is_at_rest(world);
+        });
+        assert_eq!(seen.deaths_told.get(), if held { seen.runs.get() } else { 0 });
+    }
+}
+
+/// Two threads. One goes on in another program with the lock in its hands, marked by the kernel or not, and locks again: it
+/// is told of a death, and does not take its former self's lock for its own.
+#[test]
+fn a_program_does_not_own_what_the_one_before_it_locked() {
+    for kernel_marks in [true, false] {
+        let model = Model { kernel_marks, ..Model::PLAIN };
+        let seen = model.holds(|world| {
+            let lock = Lock::<Robust>::place(world);
+            let changes = lock.in_thread(world, 2, |world, lock| {
+                lock.lock(world);
+                world.exec();
+                world.naps_end();
+                lock.section(world);
+            });
+            changes.join();
+            lock.is_at_rest(world);
+            assert_eq!(lock.uses(), 3);
+        });
+        assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    }
+}

@@ -91,12 +91,17 @@ impl<R: Raw> Lock<R> {
 
     /// Locks, waiting as long as it takes, and uses the data.
     pub fn lock(&self, world: &World) {
-        self.enter(world, self.raw.acquire(me(), Patience::Endless)).expect("a lock that nobody keeps is acquired");
+        self.wait(world).expect("a lock that nobody keeps is acquired");
+    }
+
+    /// The same, where the lock may be refused.
+    pub fn wait(&self, world: &World) -> Result<(), Refused> {
+        self.enter(world, self.raw.acquire(me(), Patience::Endless))
     }
 
     /// Locks, waiting until the deadline, and uses the data.
     pub fn lock_until(&self, world: &World) -> Result<(), Refused> {
-        let outcome = self.enter(world, self.raw.acquire(me(), Patience::Until(Deadline::AHEAD)));
+        let outcome = self.enter(world, self.raw.acquire(me(), Patience::Until(Deadline::Ahead)));
         if outcome == Err(Refused::TimedOut) {
             world.seen.timeouts.add();
         }
@@ -114,7 +119,7 @@ impl<R: Raw> Lock<R> {
     }
 
     /// What every new holder does: a death is told to it exactly when its predecessor died, and the data are its own.
-    pub fn enter(&self, world: &World, outcome: Result<Acquired, Refused>) -> Result<(), Refused> {
+    fn enter(&self, world: &World, outcome: Result<Acquired, Refused>) -> Result<(), Refused> {
         let acquired = outcome.inspect_err(|&refused| {
             if refused == Refused::HolderThreadEnded {
                 world.seen.refusals.add();

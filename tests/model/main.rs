@@ -28,6 +28,7 @@ mod expiry;
 mod holder;
 mod lock;
 mod model;
+mod nested;
 mod raw;
 mod rejected;
 mod search;

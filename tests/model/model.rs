@@ -18,6 +18,8 @@ pub struct Model {
     pub kill: Option<Kill>,
     /// Whether the kernel walks the list of a thread that ends.
     pub kernel_marks: bool,
+    /// Whether something else uses the threads' slots for pending locks, so that a held lock may be missing there.
+    pub slot_is_shared: bool,
     /// Whether waiters spin before they sleep.
     pub spins: bool,
     /// What is broken.
@@ -70,6 +72,7 @@ impl Model {
         preemptions: 2,
         kill: None,
         kernel_marks: true,
+        slot_is_shared: false,
         spins: false,
         fault: None,
     };

@@ -1,1 +1,229 @@
-//! TODO
+//! What must fail: the models of the other files with a fault in the seam, or with a broken twin.
+
+use crate::broken::{self, GivesUpBlindly, PlainZero, Sound};
+use crate::count::{one_at_a_time, two_wait_for_permits};
+use crate::ended_thread::a_guard_is_leaked;
+use crate::event::{a_setter_is_killed, two_wait_for_news};
+use crate::exclusion::lockers;
+use crate::expiry::one_of_three_has_a_deadline;
+use crate::lock::Lock;
+use crate::model::Model;
+use crate::raw::count::Count;
+use crate::raw::event::Event;
+use crate::raw::robust::Robust;
+use crate::sys::{AtomicU64, Fault};
+use crate::unmarked::one_tries_while_two_lock;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The plain model with a fault.
+fn with(fault: Fault) -> Model {
+    Model { fault: Some(fault), ..Model::PLAIN }
+}
+
+/// Loom found that nobody can go on and somebody sleeps.
+#[track_caller]
+fn strands_a_sleeper(message: String) {
+    assert!(message.starts_with("deadlock; threads"), "{message}");
+}
+
+/// Loom found two accesses to the data without an order between them.
+#[track_caller]
+fn is_a_data_race(message: String) {
+    assert!(message.contains("Causality violation"), "{message}");
+}
+
+mod locks {
+    use super::*;
+
+    /// Two threads that lock without acquiring.
+    #[test]
+    fn a_lock_that_does_not_acquire_publishes_nothing() {
+        is_a_data_race(with(Fault::NoAcquire).fails(|world| lockers::<Robust>(world, &[1, 1])));
+    }
+
+    /// Two threads, and the unlock in the common case does not release.
+    #[test]
+    fn an_unlock_that_does_not_release_publishes_nothing() {
+        let model = with(Fault::NoReleaseByChanges);
+        is_a_data_race(model.fails(|world| lockers::<Robust>(world, &[1, 1])));
+    }
+
+    /// Two threads, and the unlock that leaves `WAITERS` does not release. It shows where a third thread takes the word:
+    /// who was woken is ordered by the wake.
+    #[test]
+    fn a_contended_unlock_that_does_not_release_publishes_nothing() {
+        let model = with(Fault::NoReleaseByStores);
+        is_a_data_race(model.fails(|world| lockers::<Robust>(world, &[1, 1, 1])));
+    }
+
+    /// The word changes between the compare and the sleep, and whoever changed it has woken already.
+    #[test]
+    fn a_futex_that_compares_before_it_sleeps_strands_a_sleeper() {
+        let model = with(Fault::CompareApartFromSleep);
+        strands_a_sleeper(model.fails(|world| lockers::<Robust>(world, &[1, 1])));
+    }
+
+    /// `WAITERS` is taken from the word of a third thread, on which somebody sleeps.
+    #[test]
+    fn a_wake_op_that_clears_and_does_not_wake_strands_a_sleeper() {
+        let model = Model { preemptions: 3, ..with(Fault::ClearingWakesNobody) };
+        strands_a_sleeper(model.fails(|world| lockers::<Robust>(world, &[1, 1, 1])));
+    }
+
+    /// A thread is killed between its release and its wake, or after it was woken.
+    #[test]
+    fn a_kernel_that_does_not_wake_for_a_pending_lock_strands_a_sleeper() {
+        let model = with(Fault::KernelBefore6_2);
+        strands_a_sleeper(model.fails_if_killed(2, |world| lockers::<Robust>(world, &[1, 1])));
+    }
+
+    /// The kernel does not know that the dead thread owed a wake.
+    #[test]
+    fn an_unlock_that_ends_its_announcement_before_its_wake_strands_a_sleeper() {
+        let model = with(Fault::PendingEndsEarly);
+        strands_a_sleeper(model.fails_if_killed(2, |world| lockers::<Robust>(world, &[1, 1])));
+    }
+
+    /// Nobody marks a dead thread's lock, and no nap ends.
+    #[test]
+    fn a_kernel_that_does_not_walk_the_list_strands_a_sleeper() {
+        let model = Model { kernel_marks: false, ..Model::PLAIN };
+        strands_a_sleeper(model.fails_if_killed(2, |world| {
+            let lock = Lock::<Robust>::place(world);
+            let lockers = [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
+            lockers.map(|locker| locker.join());
+        }));
+    }
+
+    /// The next locker uses the data together with whoever has the leaked guard.
+    #[test]
+    fn a_lock_that_takes_a_living_process_for_gone_lets_two_in() {
+        let model = with(Fault::ProcessesLookGone);
+        is_a_data_race(model.fails(|world| a_guard_is_leaked(world, &[3])));
+    }
+
+    /// Between the two reads of the holder's id the lock goes to another one, whose image is read, and comes back.
+    #[test]
+    fn a_record_put_together_from_two_holders_makes_a_living_one_look_gone() {
+        let model = Model { preemptions: 3, ..with(Fault::ImagesNameNobody) };
+        let message = model.fails(one_tries_while_two_lock);
+        assert!(message.contains("a death was told that did not happen"), "{message}");
+    }
+}
+
+mod twins {
+    use super::*;
+
+    /// What makes the following two fail is their flaw.
+    #[test]
+    fn the_twin_without_a_flaw_holds() {
+        let model = Model { preemptions: 1, ..Model::PLAIN };
+        model.holds_if_killed(2, |world| lockers::<Sound>(world, &[1, 1, 1]));
+        model.holds(one_of_three_has_a_deadline::<Sound>);
+    }
+
+    /// The woken waiter dies after a third thread took the word without `WAITERS`. It takes a death.
+    #[test]
+    fn a_plain_zero_unlock_strands_a_sleeper() {
+        let model = Model { preemptions: 1, ..Model::PLAIN };
+        model.holds(|world| lockers::<PlainZero>(world, &[1, 1, 1]));
+        strands_a_sleeper(
+            Model::PLAIN.fails_if_killed(2, |world| lockers::<PlainZero>(world, &[1, 1, 1])),
+        );
+    }
+
+    /// The wake was meant for whoever sleeps on, and goes home with the one that gave up.
+    #[test]
+    fn a_waiter_that_gives_up_without_a_try_strands_a_sleeper() {
+        let model = Model { preemptions: 3, ..Model::PLAIN };
+        strands_a_sleeper(model.fails(one_of_three_has_a_deadline::<GivesUpBlindly>));
+    }
+}
+
+mod events {
+    use super::*;
+
+    /// Whoever waits sees the event set, and not what was written before.
+    #[test]
+    fn a_set_that_does_not_release_publishes_nothing() {
+        let model = with(Fault::NoReleaseByChanges);
+        is_a_data_race(model.fails(|world| two_wait_for_news(world, Event::set)));
+    }
+
+    /// The same, from the other side.
+    #[test]
+    fn a_wait_that_does_not_acquire_publishes_nothing() {
+        let model = with(Fault::NoAcquire);
+        is_a_data_race(model.fails(|world| two_wait_for_news(world, Event::set)));
+    }
+
+    /// A waiter announces itself between the look and the change.
+    #[test]
+    fn a_set_that_looks_for_waiters_before_its_change_strands_a_sleeper() {
+        strands_a_sleeper(
+            Model::PLAIN.fails(|world| two_wait_for_news(world, broken::set_after_a_look)),
+        );
+    }
+
+    /// The set comes between the compare and the sleep.
+    #[test]
+    fn a_futex_that_compares_before_it_sleeps_strands_a_sleeper() {
+        let model = with(Fault::CompareApartFromSleep);
+        strands_a_sleeper(model.fails(|world| two_wait_for_news(world, Event::set)));
+    }
+
+    /// It is the nap, and nothing else, that ends the sleep of whom a dead setter did not wake.
+    #[test]
+    fn a_setter_that_is_killed_before_its_wake_strands_whoever_does_not_nap() {
+        let model = Model::PLAIN;
+        strands_a_sleeper(model.fails_if_killed(2, |world| a_setter_is_killed(world, false)));
+    }
+}
+
+mod counts {
+    use super::*;
+
+    /// One permit is used by two threads in turn, unordered.
+    #[test]
+    fn a_wait_that_does_not_acquire_publishes_nothing() {
+        is_a_data_race(with(Fault::NoAcquire).fails(one_at_a_time));
+    }
+
+    /// The same, from the other side.
+    #[test]
+    fn a_post_that_does_not_release_publishes_nothing() {
+        is_a_data_race(with(Fault::NoReleaseByChanges).fails(one_at_a_time));
+    }
+
+    /// Two posts, of which the second wakes nobody.
+    #[test]
+    fn a_post_that_wakes_only_from_zero_strands_a_sleeper() {
+        strands_a_sleeper(
+            Model::PLAIN.fails(|world| two_wait_for_permits(world, broken::post_and_wake_from_zero)),
+        );
+    }
+
+    /// The post comes between the compare and the sleep.
+    #[test]
+    fn a_futex_that_compares_before_it_sleeps_strands_a_sleeper() {
+        let model = with(Fault::CompareApartFromSleep);
+        let post = |count: &Count| assert!(count.post(2));
+        strands_a_sleeper(model.fails(move |world| two_wait_for_permits(world, post)));
+    }
+
+    /// A counter that adds by a load and a store.
+    #[test]
+    fn an_addition_in_two_steps_is_lost() {
+        let message = Model::PLAIN.fails(|world| {
+            let counter = Rc::new(AtomicU64::new(0));
+            let adders = [2, 3].map(|tid| {
+                let counter = counter.clone();
+                world.spawn(tid, move || counter.store(counter.load(Relaxed) + 1, Relaxed))
+            });
+            adders.map(|adder| adder.join());
+            assert_eq!(counter.load(Relaxed), 2, "an addition is lost");
+        });
+        assert!(message.contains("an addition is lost"), "{message}");
+    }
+}

@@ -1,1 +1,81 @@
-//! TODO
+//! The kernel did not mark a dead thread's lock: the safety net finds it.
+
+use crate::lock::Lock;
+use crate::model::Model;
+use crate::raw::robust::{Refused, Robust};
+use crate::sys::World;
+use std::rc::Rc;
+
+const LIST_IS_LOST: Model = Model { kernel_marks: false, ..Model::PLAIN };
+
+/// Thread 2 dies with the lock, unmarked, while 3 and 4 want it.
+fn a_holder_dies_unmarked(world: &Rc<World>) -> Rc<Lock> {
+    let lock = Lock::<Robust>::place(world);
+    let dies = lock.in_thread(world, 2, |world, lock| lock.lock(world));
+    let waiters = [3, 4].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
+    dies.join();
+    world.naps_end();
+    waiters.map(|waiter| waiter.join());
+    lock
+}
+
+/// Four threads: one dies with the lock, two lock. After the death the naps end. One preemption.
+#[test]
+fn a_sleeper_finds_an_unmarked_death_when_its_nap_ends() {
+    let model = Model { preemptions: 1, ..LIST_IS_LOST };
+    let seen = model.holds(|world| {
+        let lock = a_holder_dies_unmarked(world);
+        lock.is_at_rest(world);
+        assert_eq!(lock.uses(), 4);
+    });
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Three threads: one dies with the lock, two try to lock it after its end. Three preemptions.
+#[test]
+fn a_try_finds_an_unmarked_death() {
+    let model = Model { preemptions: 3, ..LIST_IS_LOST };
+    let seen = model.holds(|world| {
+        let lock = Lock::<Robust>::place(world);
+        lock.in_thread(world, 2, |world, lock| lock.lock(world)).join();
+        let tries = [3, 4].map(|tid| {
+            lock.in_thread(world, tid, |world, lock| match lock.try_lock(world) {
+                Ok(()) => {
+                    lock.unlock();
+                    true
+                }
+                Err(refused) => {
+                    assert_eq!(refused, Refused::WouldBlock);
+                    false
+                }
+            })
+        });
+        let acquired = tries.map(|tries| tries.join().expect("nobody is killed"));
+        assert!(acquired.contains(&true));
+        lock.is_at_rest(world);
+    });
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+}
+
+/// Thread 2 locks twice and 3 once, and 4 tries. All live.
+pub fn one_tries_while_two_lock(world: &Rc<World>) {
+    let lock = Lock::<Robust>::place(world);
+    let lockers = [(2, 2), (3, 1)].map(|(tid, rounds)| {
+        lock.in_thread(world, tid, move |world, lock| (0..rounds).for_each(|_| lock.section(world)))
+    });
+    let tries = lock.in_thread(world, 4, |world, lock| {
+        if lock.try_lock(world).is_ok() {
+            lock.unlock();
+        }
+    });
+    lockers.map(|locker| locker.join());
+    tries.join();
+    lock.is_at_rest(world);
+}
+
+/// Four threads, two preemptions.
+#[test]
+fn a_living_holder_is_not_taken_for_gone() {
+    Model::PLAIN.holds(one_tries_while_two_lock);
+}

@@ -27,7 +27,11 @@ fn a_new_file_is_its_owners_alone_under_every_umask() {
         umask(Mode::from_bits_truncate(mask));
         drop(create(&path, SharedCounter::new(1)).unwrap());
         umask(Mode::from_bits_truncate(0o022));
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600, "under {mask:04o}");
+        assert_eq!(
+            fs::metadata(&path).unwrap().mode() & 0o7777,
+            0o600,
+            "under {mask:04o}"
+        );
         assert_eq!(count(&path), 1);
     }
 }
@@ -42,7 +46,17 @@ fn a_file_of_another_effective_user_is_refused() {
     seteuid(Uid::from_raw(65534)).unwrap();
     let before = fs::metadata(&path).unwrap();
     let refusal = open::<SharedCounter>(&path).unwrap_err();
-    assert!(matches!(refusal, Error::OtherOwner { found: 0, expected: 65534, .. }), "{refusal:?}");
+    assert!(
+        matches!(
+            refusal,
+            Error::OtherOwner {
+                found: 0,
+                expected: 65534,
+                ..
+            }
+        ),
+        "{refusal:?}"
+    );
     let after = fs::metadata(&path).unwrap();
     assert_eq!(
         (before.mode(), before.mtime_nsec(), before.ctime_nsec()),
@@ -54,7 +68,17 @@ fn a_file_of_another_effective_user_is_refused() {
     assert_eq!(*open::<SharedMutex<i32>>(&own).unwrap().lock().unwrap(), 5);
     seteuid(Uid::from_raw(0)).unwrap();
     let refusal = open::<SharedMutex<i32>>(&own).unwrap_err();
-    assert!(matches!(refusal, Error::OtherOwner { found: 65534, expected: 0, .. }), "{refusal:?}");
+    assert!(
+        matches!(
+            refusal,
+            Error::OtherOwner {
+                found: 65534,
+                expected: 0,
+                ..
+            }
+        ),
+        "{refusal:?}"
+    );
     assert_eq!(*value.lock().unwrap(), 5);
 }
 
@@ -143,13 +167,20 @@ fn a_leased_file_blocks_nobody() {
     drop(create(&path, SharedCounter::new(1)).unwrap());
     let (leased, over) = (Signal::new(), Signal::new());
     let lessee = child(|| {
-        let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
         // SAFETY: a signal's disposition, and calls that take numbers.
         unsafe {
             // The kernel asks for the lease back by SIGIO.
             libc::signal(libc::SIGIO, libc::SIG_IGN);
             use std::os::fd::AsRawFd;
-            assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK), 0);
+            assert_eq!(
+                libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK),
+                0
+            );
         }
         leased.give();
         over.wait();
@@ -158,7 +189,12 @@ fn a_leased_file_blocks_nobody() {
     // The kernel would give the lessee 45 seconds.
     let refusal = open::<SharedCounter>(&path).unwrap_err();
     assert!(matches!(refusal, Error::Os { .. }), "{refusal:?}");
-    assert!(refusal.to_string().contains("Resource temporarily unavailable"), "{refusal}");
+    assert!(
+        refusal
+            .to_string()
+            .contains("Resource temporarily unavailable"),
+        "{refusal}"
+    );
     over.give();
     passes(&lessee);
     assert_eq!(count(&path), 1);

@@ -20,8 +20,20 @@ crate::tests!(
 
 /// Gives the process a file system of its own, which goes with it.
 fn mount_here(source: &str, directory: &Path, kind: &str, options: &str) -> nix::Result<()> {
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    mount(Some(source), directory, Some(kind), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options))
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )?;
+    mount(
+        Some(source),
+        directory,
+        Some(kind),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some(options),
+    )
 }
 
 /// A directory whose file system has room for 256 KiB.
@@ -45,15 +57,30 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
     let directory = small_disk();
     let path = directory.path().join("board");
     let refusal = create_slice(&path, 64 << 10).unwrap_err();
-    assert!(matches!(refusal, Error::NoRoom { length: 528_384, .. }), "{refusal:?}");
+    assert!(
+        matches!(
+            refusal,
+            Error::NoRoom {
+                length: 528_384,
+                ..
+            }
+        ),
+        "{refusal:?}"
+    );
     let message = refusal.to_string();
-    assert!(message.contains("board") && message.contains("528384 bytes"), "{message}");
+    assert!(
+        message.contains("board") && message.contains("528384 bytes"),
+        "{message}"
+    );
     assert!(message.contains("No space left on device"), "{message}");
     assert!(names(directory.path()).is_empty());
 
     std::fs::write(directory.path().join("ballast"), vec![1; 250 << 10]).unwrap();
     let refusal = open_or_create(&path, || SharedCounter::new(1)).unwrap_err();
-    assert!(matches!(refusal, Error::NoRoom { length: 4104, .. }), "{refusal:?}");
+    assert!(
+        matches!(refusal, Error::NoRoom { length: 4104, .. }),
+        "{refusal:?}"
+    );
     std::fs::remove_file(directory.path().join("ballast")).unwrap();
     // Nothing of the failures takes up room.
     drop(create_slice(&path, 25 << 10).unwrap());
@@ -66,9 +93,16 @@ fn a_value_that_fills_the_disk_is_written_without_a_bus_error() {
     let len = (256 - 4) << 10 >> 3;
     let value = create_slice(&path, len).unwrap();
     assert!(create(&directory.path().join("other"), SharedCounter::new(1)).is_err());
-    value.iter().for_each(|counter| assert_eq!(counter.add(1), 1));
+    value
+        .iter()
+        .for_each(|counter| assert_eq!(counter.add(1), 1));
     drop(value);
-    assert!(open::<[SharedCounter]>(&path).unwrap().iter().all(|counter| counter.get() == 2));
+    assert!(
+        open::<[SharedCounter]>(&path)
+            .unwrap()
+            .iter()
+            .all(|counter| counter.get() == 2)
+    );
 }
 
 fn a_file_system_of_a_server_in_user_space_is_refused() {
@@ -79,7 +113,10 @@ fn a_file_system_of_a_server_in_user_space_is_refused() {
         skip("/dev/fuse cannot be opened")
     };
     let directory = tempfile::tempdir().unwrap();
-    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        device.as_raw_fd()
+    );
     if let Err(errno) = mount_here("none", directory.path(), "fuse", &options) {
         skip(&format!("FUSE cannot be mounted: {errno}"));
     }
@@ -90,13 +127,25 @@ fn a_file_system_of_a_server_in_user_space_is_refused() {
         for name in ["missing", "there"] {
             let path = directory.path().join(name);
             let created = create(&path, SharedCounter::new(1)).unwrap_err();
-            assert!(matches!(created, Error::DistantFileSystem { kind: "FUSE", .. }), "{created:?}");
+            assert!(
+                matches!(created, Error::DistantFileSystem { kind: "FUSE", .. }),
+                "{created:?}"
+            );
             let message = created.to_string();
-            assert!(message.contains(name) && message.contains("lies on FUSE"), "{message}");
-            assert!(message.contains("use a local disk, or /dev/shm"), "{message}");
+            assert!(
+                message.contains(name) && message.contains("lies on FUSE"),
+                "{message}"
+            );
+            assert!(
+                message.contains("use a local disk, or /dev/shm"),
+                "{message}"
+            );
         }
         let opened = open::<SharedCounter>(&directory.path().join("there")).unwrap_err();
-        assert!(matches!(opened, Error::DistantFileSystem { kind: "FUSE", .. }), "{opened:?}");
+        assert!(
+            matches!(opened, Error::DistantFileSystem { kind: "FUSE", .. }),
+            "{opened:?}"
+        );
         let opened = open::<SharedCounter>(&directory.path().join("missing")).unwrap_err();
         assert!(matches!(opened, Error::NotFound { .. }), "{opened:?}");
     });
@@ -153,7 +202,11 @@ fn serve(device: &File) {
 
 /// The kernel's `struct fuse_attr`, of the directory or the file.
 fn attributes(is_root: bool) -> Vec<u8> {
-    let mode = if is_root { libc::S_IFDIR | 0o755 } else { libc::S_IFREG | 0o600 };
+    let mode = if is_root {
+        libc::S_IFDIR | 0o755
+    } else {
+        libc::S_IFREG | 0o600
+    };
     let mut words = [0; 22];
     words[0] = if is_root { 1 } else { 2 }; // inode
     words[2] = if is_root { 0 } else { 4104 }; // size

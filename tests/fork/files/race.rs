@@ -66,7 +66,9 @@ fn race(path: &Path, racers: usize, random: &mut Random) {
     until(|| track.ready.get() == racers as u64);
     track.go.set();
     for _ in 0..racers / 8 {
-        children[random.below(racers as u64) as usize].kill().unwrap();
+        children[random.below(racers as u64) as usize]
+            .kill()
+            .unwrap();
         // Some time, and not much, for the others to get on.
         for _ in 0..random.below(20) {
             std::thread::yield_now();
@@ -87,14 +89,19 @@ fn race(path: &Path, racers: usize, random: &mut Random) {
         .filter(|found| found[0] != 0)
         .collect();
     assert!(found.len() >= racers - killed);
-    assert!(found.iter().all(|each| *each == found[0]), "several were created: {found:?}");
+    assert!(
+        found.iter().all(|each| *each == found[0]),
+        "several were created: {found:?}"
+    );
     let prize = open_or_create(path, || -> Prize { unreachable!("there is one") }).unwrap();
     assert_eq!(prize.creator, found[0][0]);
 }
 
 fn rounds(usual: usize) -> usize {
     let asked = std::env::var("PSHARED_ROUNDS").ok();
-    asked.map_or(usual, |rounds| rounds.parse().expect("PSHARED_ROUNDS is a number"))
+    asked.map_or(usual, |rounds| {
+        rounds.parse().expect("PSHARED_ROUNDS is a number")
+    })
 }
 
 fn of_two_hundred_racers_one_creates_and_all_see_the_same() {
@@ -126,7 +133,9 @@ fn a_file_that_is_removed_meanwhile_is_created_again() {
         .map(|_| {
             child(|| {
                 for _ in 0..200 {
-                    open_or_create(&path, || SharedCounter::new(7)).unwrap().add(1);
+                    open_or_create(&path, || SharedCounter::new(7))
+                        .unwrap()
+                        .add(1);
                 }
                 over.add(1);
             })

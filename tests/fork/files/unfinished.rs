@@ -29,7 +29,12 @@ pub fn without_nameless_files() {
     let (number, flags) = (0, 16 + 2 * 8);
     let mut program = [
         load(number),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_openat as u32, 0, 2),
+        instruction(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            libc::SYS_openat as u32,
+            0,
+            2,
+        ),
         load(flags),
         instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, TMPFILE, 1, 0),
         answer(libc::SECCOMP_RET_ALLOW),
@@ -42,10 +47,17 @@ pub fn without_nameless_files() {
     // SAFETY: the program is valid for the call.
     let answer = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
     };
     if answer != 0 {
-        skip(&format!("no seccomp filters here: {}", std::io::Error::last_os_error()));
+        skip(&format!(
+            "no seccomp filters here: {}",
+            std::io::Error::last_os_error()
+        ));
     }
     let directory = tempfile::tempdir().unwrap();
     let nameless = nix::fcntl::open(
@@ -57,12 +69,19 @@ pub fn without_nameless_files() {
 }
 
 fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt, jf, k }
+    libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    }
 }
 
 fn is_unfinished(name: &str) -> bool {
     let random = name.strip_prefix(".board.pshared-unfinished-");
-    random.is_some_and(|random| random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    random.is_some_and(|random| {
+        random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// A creator that has begun, and goes on when it is told to.
@@ -84,7 +103,9 @@ fn a_file_is_built_under_another_name_and_keeps_none_but_its_own() {
     let (begun, go_on) = (Signal::new(), Signal::new());
     let creator = creator(&path, &begun, &go_on);
     begun.wait();
-    let [name] = &names(directory.path())[..] else { panic!("not one name") };
+    let [name] = &names(directory.path())[..] else {
+        panic!("not one name")
+    };
     assert!(is_unfinished(name), "{name}");
     go_on.give();
     passes(&creator);
@@ -93,9 +114,19 @@ fn a_file_is_built_under_another_name_and_keeps_none_but_its_own() {
     assert_eq!((metadata.mode() & 0o7777, metadata.nlink()), (0o600, 1));
     assert_eq!(count(&path), 11);
     let refusal = create(&path, SharedCounter::new(8)).unwrap_err();
-    assert!(matches!(refusal, Error::AlreadyExists { .. }), "{refusal:?}");
-    let refusal = create(&directory.path().join("n".repeat(300)), SharedCounter::new(8)).unwrap_err();
-    assert!(refusal.to_string().contains("File name too long"), "{refusal}");
+    assert!(
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
+    );
+    let refusal = create(
+        &directory.path().join("n".repeat(300)),
+        SharedCounter::new(8),
+    )
+    .unwrap_err();
+    assert!(
+        refusal.to_string().contains("File name too long"),
+        "{refusal}"
+    );
     assert_eq!(names(directory.path()), ["board"]);
     assert_eq!(count(&path), 11);
 }
@@ -110,7 +141,11 @@ fn what_a_dead_creator_left_is_removed_by_the_next() {
         // The one before was removed by this one.
         assert_eq!(names(directory.path()).len(), 1, "creator {left}");
         kill(&dead);
-        assert!(names(directory.path()).iter().all(|name| is_unfinished(name)));
+        assert!(
+            names(directory.path())
+                .iter()
+                .all(|name| is_unfinished(name))
+        );
     }
     drop(create(&path, SharedMutex::new(5)).unwrap());
     assert_eq!(names(directory.path()), ["board"]);

@@ -1,9 +1,13 @@
 //! Whoever is alone with a file resets what looks held there, and nobody else does.
 
-use super::{Lock, bytes_at, create, is_alone, leave, open, open_lock, open_or_create, place, pretend_held};
+use super::{
+    Lock, bytes_at, create, is_alone, leave, open, open_lock, open_or_create, place, pretend_held,
+};
 use crate::kit::{Told, child, kill, passes, sleeps, told, until};
 use crate::steps::Signal;
-use pshared::{LockError, Shared, SharedCounter, SharedEvent, SharedMutex, SharedSemaphore, ShmSafe};
+use pshared::{
+    LockError, Shared, SharedCounter, SharedEvent, SharedMutex, SharedSemaphore, ShmSafe,
+};
 
 crate::tests!(
     a_lock_of_the_dead_of_another_time_is_told_as_died_to_the_first_opener,
@@ -28,7 +32,9 @@ fn a_lock_of_the_dead_of_another_time_is_told_as_died_to_the_first_opener() {
     assert_eq!(lock.holder(), None);
     assert_eq!(told(lock.lock()), Told::FreshDeath);
     assert_eq!(told(lock.lock()), Told::OldDeath);
-    let Err(LockError::Poisoned(poisoned)) = lock.lock() else { panic!("not poisoned") };
+    let Err(LockError::Poisoned(poisoned)) = lock.lock() else {
+        panic!("not poisoned")
+    };
     assert_eq!(*poisoned.into_guard(), 5);
 }
 
@@ -39,7 +45,10 @@ fn what_many_dead_held_when_all_were_killed_is_told_lock_by_lock() {
     let (_directory, path) = place();
     let held = Signal::new();
     let hold = |from: usize| {
-        let locks = open_or_create(&path, || -> Locks { [const { SharedMutex::new(0) }; LOCKS] }).unwrap();
+        let locks = open_or_create(&path, || -> Locks {
+            [const { SharedMutex::new(0) }; LOCKS]
+        })
+        .unwrap();
         for lock in locks.iter().skip(from).step_by(4) {
             let mut guard = lock.lock().unwrap();
             *guard = 1;
@@ -130,7 +139,12 @@ fn a_process_leaves_the_file_by_an_exec() {
         held.give();
         // Another program, that waits for the end of its input.
         use std::os::unix::process::CommandExt;
-        panic!("{}", std::process::Command::new("cat").stdin(input.try_clone().unwrap()).exec());
+        panic!(
+            "{}",
+            std::process::Command::new("cat")
+                .stdin(input.try_clone().unwrap())
+                .exec()
+        );
     });
     held.wait();
     let name = || std::fs::read_to_string(format!("/proc/{}/comm", holder.id())).unwrap();
@@ -171,7 +185,9 @@ fn a_death_that_was_told_is_not_told_again_by_a_reset() {
     // Not repaired: the poison is in the file.
     assert_eq!(told(open_lock(&path).lock()), Told::OldDeath);
     let lock = open_lock(&path);
-    let Err(LockError::Poisoned(poisoned)) = lock.lock() else { panic!("not poisoned") };
+    let Err(LockError::Poisoned(poisoned)) = lock.lock() else {
+        panic!("not poisoned")
+    };
     drop(poisoned.replace(3));
     drop(lock);
     assert_eq!(told(open_lock(&path).lock()), Told::Whole);
@@ -213,7 +229,10 @@ fn a_reset_keeps_data_counts_news_and_free_permits() {
     for _ in 0..3 {
         let board = open::<Board>(&path).unwrap();
         assert_eq!(*board.lock.lock().unwrap(), 2);
-        assert_eq!((board.gate.value(), board.count.get(), board.number), (2, 10, 5));
+        assert_eq!(
+            (board.gate.value(), board.count.get(), board.number),
+            (2, 10, 5)
+        );
         assert!(board.news.is_set());
         assert_eq!(board.news.sequence(), 1);
         board.gate.wait().unwrap();
@@ -259,7 +278,8 @@ fn a_slice_is_reset_to_its_last_element() {
     let (_directory, path) = place();
     // SAFETY: nobody else knows the directory.
     let slice: Shared<[Lock]> =
-        unsafe { Shared::create_from_fn(&path, 100, |index| SharedMutex::new(index as u64)) }.unwrap();
+        unsafe { Shared::create_from_fn(&path, 100, |index| SharedMutex::new(index as u64)) }
+            .unwrap();
     drop(slice);
     pretend_held(&path, 99 * size_of::<Lock>() as u64);
     let slice = open::<[Lock]>(&path).unwrap();

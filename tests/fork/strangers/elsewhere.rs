@@ -1,6 +1,8 @@
 //! Other PID namespaces and other boots: refused while somebody there uses the file, and taken over when nobody does.
 
-use super::{BOOT, NAMESPACE, bytes_at, create, is_alone, leave, open, open_lock, patch, place, pretend_held};
+use super::{
+    BOOT, NAMESPACE, bytes_at, create, is_alone, leave, open, open_lock, patch, place, pretend_held,
+};
 use crate::kit::{Told, child, passes, told};
 use crate::steps::{Signal, enter_new, need_new};
 use nix::sched::CloneFlags;
@@ -27,14 +29,24 @@ fn in_a_container(body: impl FnOnce()) {
             unsafe { libc::_exit(if passed { 0 } else { 101 }) }
         }
         ForkResult::Parent { child } => {
-            assert!(matches!(waitpid(child, None).unwrap(), WaitStatus::Exited(_, 0)));
+            assert!(matches!(
+                waitpid(child, None).unwrap(),
+                WaitStatus::Exited(_, 0)
+            ));
         }
     }
 }
 
 fn namespace(link: &str) -> u64 {
-    let link = std::fs::read_link(link).unwrap().into_os_string().into_string().unwrap();
-    link.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap()
+    let link = std::fs::read_link(link)
+        .unwrap()
+        .into_os_string()
+        .into_string()
+        .unwrap();
+    link.trim_start_matches("pid:[")
+        .trim_end_matches(']')
+        .parse()
+        .unwrap()
 }
 
 fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
@@ -47,14 +59,18 @@ fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
         in_a_container(|| {
             created.wait();
             for _ in 0..2 {
-                let Err(refusal) = open::<SharedMutex<u64>>(&path) else { panic!("opened") };
+                let Err(refusal) = open::<SharedMutex<u64>>(&path) else {
+                    panic!("opened")
+                };
                 let there = namespace("/proc/self/ns/pid");
                 assert!(
                     matches!(refusal, Error::OtherPidNamespace { found, own, .. } if (found, own) == (here, there)),
                     "{refusal:?}"
                 );
                 let message = refusal.to_string();
-                assert!(message.contains(&here.to_string()) && message.contains(&there.to_string()));
+                assert!(
+                    message.contains(&here.to_string()) && message.contains(&there.to_string())
+                );
             }
             refused.give();
             dropped.wait();
@@ -77,7 +93,9 @@ fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
     pretend_held(&path, 0);
     dropped.give();
     taken.wait();
-    let Err(refusal) = open::<SharedMutex<u64>>(&path) else { panic!("opened") };
+    let Err(refusal) = open::<SharedMutex<u64>>(&path) else {
+        panic!("opened")
+    };
     let there = u64::from_ne_bytes(bytes_at(&path, NAMESPACE));
     assert_ne!(there, here);
     assert!(
@@ -97,10 +115,16 @@ fn memory_in_use_here_is_refused_there() {
     let container = child(|| {
         in_a_container(|| {
             // SAFETY: it is used by this crate alone.
-            let descriptor = unsafe { memfd.as_fd() }.unwrap().try_clone_to_owned().unwrap();
+            let descriptor = unsafe { memfd.as_fd() }
+                .unwrap()
+                .try_clone_to_owned()
+                .unwrap();
             // SAFETY: as above.
             let refusal = unsafe { Shared::<SharedMutex<u64>>::from_fd(descriptor) }.unwrap_err();
-            assert!(matches!(refusal, Error::OtherPidNamespace { .. }), "{refusal:?}");
+            assert!(
+                matches!(refusal, Error::OtherPidNamespace { .. }),
+                "{refusal:?}"
+            );
         });
     });
     passes(&container);

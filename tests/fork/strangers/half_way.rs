@@ -85,7 +85,11 @@ fn die() {
 fn left_by_the_dead(path: &Path) {
     leave(
         path,
-        Row { before: SharedMutex::new(1), between: Trap(0), after: SharedMutex::new(2) },
+        Row {
+            before: SharedMutex::new(1),
+            between: Trap(0),
+            after: SharedMutex::new(2),
+        },
     );
     pretend_held(path, BEFORE);
     pretend_held(path, AFTER);
@@ -134,7 +138,10 @@ fn newcomers_wait_until_a_reset_is_over() {
     let (_directory, path) = place();
     left_by_the_dead(&path);
     let opened = Shared::anonymous(SharedCounter::new(0)).unwrap();
-    let (begun, go_on) = (Box::leak(Box::new(Signal::new())), Box::leak(Box::new(Signal::new())));
+    let (begun, go_on) = (
+        Box::leak(Box::new(Signal::new())),
+        Box::leak(Box::new(Signal::new())),
+    );
     let (begun, go_on): (&'static Signal, &'static Signal) = (begun, go_on);
     let resetter = child(|| {
         in_a_reset(|| {
@@ -152,14 +159,21 @@ fn newcomers_wait_until_a_reset_is_over() {
             child(|| {
                 in_a_reset(|| unreachable!("the first has done it"));
                 let row = open::<Row>(&path).unwrap();
-                assert!(matches!(told(row.after.lock()), Told::FreshDeath | Told::OldDeath));
+                assert!(matches!(
+                    told(row.after.lock()),
+                    Told::FreshDeath | Told::OldDeath
+                ));
                 opened.add(1);
                 until(|| opened.get() == 6);
             })
         })
         .collect();
     // They pause between two tries.
-    until(|| newcomers.iter().all(|newcomer| sleeps_in(newcomer.id(), libc::SYS_clock_nanosleep)));
+    until(|| {
+        newcomers
+            .iter()
+            .all(|newcomer| sleeps_in(newcomer.id(), libc::SYS_clock_nanosleep))
+    });
     assert_eq!(opened.get(), 0);
     assert_eq!(dirty(&path), 1);
     go_on.give();
@@ -227,10 +241,19 @@ fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
             })
             .collect();
         track.go.set();
-        let statuses: Vec<_> = newcomers.iter().map(|newcomer| newcomer.wait().unwrap()).collect();
-        let killed = statuses.iter().filter(|status| status.signal() == Some(libc::SIGKILL)).count();
+        let statuses: Vec<_> = newcomers
+            .iter()
+            .map(|newcomer| newcomer.wait().unwrap())
+            .collect();
+        let killed = statuses
+            .iter()
+            .filter(|status| status.signal() == Some(libc::SIGKILL))
+            .count();
         assert_eq!(killed as u64, deaths);
-        assert_eq!(statuses.iter().filter(|status| status.success()).count() as u64, NEWCOMERS - deaths);
+        assert_eq!(
+            statuses.iter().filter(|status| status.success()).count() as u64,
+            NEWCOMERS - deaths
+        );
         assert_eq!(track.fresh.get(), 2, "each death is told once");
         assert_eq!(dirty(&path), 0);
         // Somebody may have been alone twice before the others came, but only then.

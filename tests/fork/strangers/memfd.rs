@@ -2,9 +2,7 @@
 
 use crate::kit::{Told, told, until};
 use nix::cmsg_space;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use pshared::{Error, Shared, SharedCounter, SharedEvent, SharedMutex, SharedSemaphore, ShmSafe};
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -53,7 +51,9 @@ pub fn as_stranger(socket: &str) -> ExitCode {
     let board = match (task, opened) {
         (b'?', Ok(_)) => panic!("opened"),
         (b'?', Err(refusal)) => {
-            socket.write_all(format!("{refusal:?}: {refusal}").as_bytes()).unwrap();
+            socket
+                .write_all(format!("{refusal:?}: {refusal}").as_bytes())
+                .unwrap();
             return ExitCode::SUCCESS;
         }
         (_, opened) => opened.unwrap(),
@@ -87,7 +87,10 @@ fn stranger(task: u8, descriptor: BorrowedFd<'_>) -> (Child, UnixStream) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
-    let stranger = Command::new(std::env::current_exe().unwrap()).env(ROLE, &path).spawn().unwrap();
+    let stranger = Command::new(std::env::current_exe().unwrap())
+        .env(ROLE, &path)
+        .spawn()
+        .unwrap();
     let (socket, _) = listener.accept().unwrap();
     sendmsg::<UnixAddr>(
         socket.as_raw_fd(),
@@ -105,7 +108,8 @@ fn receive(socket: &UnixStream) -> (u8, OwnedFd) {
     let mut data = [IoSliceMut::new(&mut task)];
     let mut space = cmsg_space!([i32; 1]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut data, Some(&mut space), flags).unwrap();
+    let message =
+        recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut data, Some(&mut space), flags).unwrap();
     let Some(ControlMessageOwned::ScmRights(descriptors)) = message.cmsgs().unwrap().next() else {
         panic!("no descriptor came")
     };
@@ -159,18 +163,28 @@ fn a_stranger_is_told_what_is_wrong_with_a_descriptor() {
         }
     };
     let counter = Shared::memfd("counter", SharedCounter::new(0)).unwrap();
-    asked(descriptor(&counter), &["OtherLayout", "a pshared counter, 8 bytes"]);
+    asked(
+        descriptor(&counter),
+        &["OtherLayout", "a pshared counter, 8 bytes"],
+    );
     let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     file.set_len(10_000).unwrap();
     use std::os::fd::AsFd;
     // On tmpfs a file has seals, of which it lacks the right ones.
     asked(file.as_fd(), &["Map::memfd"]);
-    let bare = nix::sys::memfd::memfd_create("bare", nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    let bare = nix::sys::memfd::memfd_create("bare", nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING)
+        .unwrap();
     nix::unistd::ftruncate(&bare, 10_000).unwrap();
-    asked(bare.as_fd(), &["MissingSeals", "F_SEAL_SHRINK | F_SEAL_GROW"]);
+    asked(
+        bare.as_fd(),
+        &["MissingSeals", "F_SEAL_SHRINK | F_SEAL_GROW"],
+    );
     let bytes = pshared::Map::memfd("bytes", 10_000).unwrap();
     // SAFETY: the stranger looks at it by this crate.
-    asked(unsafe { bytes.fd() }.unwrap(), &["NotAPlacedValue", "magic"]);
+    asked(
+        unsafe { bytes.fd() }.unwrap(),
+        &["NotAPlacedValue", "magic"],
+    );
     let refused = matches!(
         // SAFETY: nobody uses it.
         unsafe { Shared::<Board>::from_fd(bare) },
@@ -184,9 +198,12 @@ fn the_memory_lives_on_with_the_stranger() {
     let (stranger, socket) = stranger(b'l', descriptor(&board));
     // It has asked for the seals, and then mapped.
     let maps = format!("/proc/{}/maps", stranger.id());
-    until(|| std::fs::read_to_string(&maps).unwrap().contains("memfd:board"));
+    until(|| {
+        std::fs::read_to_string(&maps)
+            .unwrap()
+            .contains("memfd:board")
+    });
     drop(board);
     drop(socket);
     assert_success(stranger);
 }
-

@@ -38,7 +38,10 @@ fn a_field_of_another_type_is_named() {
     }
     let b = NonZeroU32::new(1).unwrap();
     assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board { a: SharedCounter::new(0), b }),
+        &refusal_of::<ours::Board, _>(theirs::Board {
+            a: SharedCounter::new(0),
+            b,
+        }),
         "field `b`: u32, 4 bytes at offset 8",
         "field `b`: NonZeroU32, 4 bytes at offset 8",
     );
@@ -77,12 +80,17 @@ fn a_field_that_was_added_is_named_and_not_the_struct_that_grew() {
         mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: SharedCounter, pub new: SharedEvent } }
     }
     assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board { a: SharedCounter::new(0), new: SharedEvent::new() }),
+        &refusal_of::<ours::Board, _>(theirs::Board {
+            a: SharedCounter::new(0),
+            new: SharedEvent::new(),
+        }),
         "nothing more",
         "field `new`: a pshared event, 4 bytes at offset 8",
     );
     assert_told(
-        &refusal_of::<theirs::Board, _>(ours::Board { a: SharedCounter::new(0) }),
+        &refusal_of::<theirs::Board, _>(ours::Board {
+            a: SharedCounter::new(0),
+        }),
         "field `new`: a pshared event, 4 bytes at offset 8",
         "nothing more",
     );
@@ -104,14 +112,23 @@ fn another_discriminant_or_variant_is_named() {
             #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub color: Color }
         }
     }
-    let _ = (ours::Color::Red, ours::Color::Green, theirs::Color::Red, renamed::Color::Red);
+    let _ = (
+        ours::Color::Red,
+        ours::Color::Green,
+        theirs::Color::Red,
+        renamed::Color::Red,
+    );
     assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board { color: theirs::Color::Green }),
+        &refusal_of::<ours::Board, _>(theirs::Board {
+            color: theirs::Color::Green,
+        }),
         "field `color`: variant `Green` with discriminant 2",
         "field `color`: variant `Green` with discriminant 3",
     );
     assert_told(
-        &refusal_of::<ours::Board, _>(renamed::Board { color: renamed::Color::Blue }),
+        &refusal_of::<ours::Board, _>(renamed::Board {
+            color: renamed::Color::Blue,
+        }),
         "field `color`: variant `Green` with discriminant 2",
         "field `color`: variant `Blue` with discriminant 2",
     );
@@ -186,8 +203,18 @@ fn a_struct_of_another_name_and_the_same_fields_is_the_same() {
 fn a_slice_is_no_single_value_and_a_value_no_slice() {
     let (directory, path) = place();
     drop(create_slice(&path, 1, |_| SharedCounter::new(0)).unwrap());
-    refused!(path, SharedCounter, Error::OtherLayout { .. }, "expected one value; found a slice of 1.");
-    refused!(path, [SharedCounter; 1], Error::OtherLayout { .. }, "expected one value; found a slice of 1.");
+    refused!(
+        path,
+        SharedCounter,
+        Error::OtherLayout { .. },
+        "expected one value; found a slice of 1."
+    );
+    refused!(
+        path,
+        [SharedCounter; 1],
+        Error::OtherLayout { .. },
+        "expected one value; found a slice of 1."
+    );
     let single = directory.path().join("single");
     drop(create(&single, [const { SharedCounter::new(0) }; 3]).unwrap());
     let refusal = open::<[SharedCounter]>(&single).unwrap_err();

@@ -2,20 +2,29 @@
 
 use super::task;
 
-/// A moment in the future. There is one, which comes with [`World::deadline_passes`](super::World::deadline_passes).
+/// A moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Deadline {
-    /// Whether the sleeper asked for it, or it is only the end of a nap.
-    pub(super) is_the_callers: bool,
+pub(crate) enum Deadline {
+    /// Now: for whoever does not wait.
+    Passed,
+    /// The one that comes with [`World::deadline_passes`](super::World::deadline_passes).
+    Ahead,
+    /// The end of a nap.
+    EndOfNap,
 }
 
 impl Deadline {
-    pub(crate) const AHEAD: Deadline = Deadline { is_the_callers: true };
+    pub(crate) fn now() -> Self {
+        Deadline::Passed
+    }
 
     /// A sleep that timed out knows so: both rest on the [queue's lock](super::futex).
     pub(crate) fn has_passed(self) -> bool {
-        assert!(self.is_the_callers, "a nap has no deadline to compare with the clock");
-        task::current().world.futexes.deadline_has_passed()
+        match self {
+            Deadline::Passed => true,
+            Deadline::Ahead => task::current().world.futexes.deadline_has_passed(),
+            Deadline::EndOfNap => panic!("nobody but a sleeper waits for the end of a nap"),
+        }
     }
 }
 
@@ -30,6 +39,6 @@ impl Nap {
     }
 
     pub(crate) fn end(&mut self, deadline: Option<Deadline>) -> Deadline {
-        deadline.unwrap_or(Deadline { is_the_callers: false })
+        deadline.unwrap_or(Deadline::EndOfNap)
     }
 }

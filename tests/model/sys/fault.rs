@@ -20,6 +20,8 @@ pub enum Fault {
     KernelBefore6_2,
     /// `list_op_pending` ends before the wake of an unlock, and not after it.
     PendingEndsEarly,
+    /// An image does not tell whose it is.
+    ImagesNameNobody,
     /// A process that lives is taken for gone.
     ProcessesLookGone,
 }

@@ -5,7 +5,8 @@
 //! nothing. What the algorithms' own orderings are worth shows in the interleavings in which nobody sleeps.
 
 use super::fault::Fault;
-use super::{AtomicU32, Deadline, World, task};
+use super::task::{self, Task};
+use super::{AtomicU32, Deadline, World};
 use crate::trace::{self, Event};
 use loom::sync::Mutex;
 use loom::thread::{self, Thread};
@@ -25,14 +26,13 @@ pub(crate) enum Wait {
 }
 
 /// The kernel's futex queues, and its clock.
-#[derive(Debug)]
 pub(super) struct Futexes {
     queue: Mutex<Queue>,
     /// Not 0 once the deadline has passed: for those who ask without sleeping.
     passed: loom::sync::atomic::AtomicU32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Queue {
     sleepers: VecDeque<Rc<Sleeper>>,
     deadline_has_passed: bool,
@@ -40,8 +40,8 @@ struct Queue {
     naps: u32,
 }
 
-#[derive(Debug)]
 struct Sleeper {
+    task: Rc<Task>,
     word: *const AtomicU32,
     thread: Thread,
     is_timed: bool,
@@ -120,25 +120,24 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
         // "If the futex value does not match val, then the call fails immediately with the error EAGAIN."
         return Wait::Changed;
     }
-    if until.is_the_callers && queue.deadline_has_passed {
+    let is_timed = until == Deadline::Ahead;
+    if is_timed && queue.deadline_has_passed {
         return Wait::TimedOut;
     }
-    // A thread looks once for each time that the naps end. That is enough where nobody dies after it, and lets every
-    // run end.
     if task.naps.get() < queue.naps {
-        task.naps.set(queue.naps);
+        task.naps.set(task.naps.get() + 1);
         return Wait::TimedOut;
     }
     let is_killed = task.dies_now();
     let sleeper = Rc::new(Sleeper {
+        task: task.clone(),
         word,
         thread: thread::current(),
-        is_timed: until.is_the_callers,
+        is_timed,
         is_killed,
         answer: Cell::new(None),
     });
     queue.sleepers.push_back(sleeper.clone());
-    let naps = queue.naps;
     drop(queue);
     trace::note(task.tid, Event::Sleeps(expected), Location::caller());
     world.seen.sleeps.add();
@@ -149,9 +148,6 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
     }
     loop {
         if let Some(answer) = sleeper.answer.get() {
-            if answer == Wait::TimedOut {
-                task.naps.set(naps + 1);
-            }
             return answer;
         }
         thread::park();
@@ -203,10 +199,14 @@ impl World {
         queue.time_out(|sleeper| sleeper.is_timed);
     }
 
-    /// Every thread's nap ends once: of those who sleep now, and of the others when they sleep next.
+    /// Every thread's nap ends twice: the one that it sleeps now or next, and the one after. In the first look it may see
+    /// an owner who has gone meanwhile; the second is enough where nobody dies any more. So every run ends.
     pub fn naps_end(&self) {
         let mut queue = self.futexes.queue.lock().unwrap();
-        queue.naps += 1;
+        queue.naps += 2;
+        for sleeper in &queue.sleepers {
+            sleeper.task.naps.set(sleeper.task.naps.get() + 1);
+        }
         queue.time_out(|_| true);
     }
 }

@@ -6,6 +6,7 @@
 use super::fault::Fault;
 use super::task::{self, Task};
 use super::world::{Mapping, World};
+use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -19,104 +20,80 @@ const FUTEX_WAITERS: u32 = 0x8000_0000;
 /// up which of the [mapped](World::map) locks the links lie in.
 #[derive(Debug)]
 pub(crate) struct Links {
-    /// What tells the holder that the lock is in its list: in the library, a pointer to the next one.
-    are_linked: loom::sync::atomic::AtomicBool,
+    /// Whether they point into a list: for assertions.
+    are_linked: Cell<bool>,
 }
 
 impl Links {
     pub(crate) fn new() -> Self {
         Links {
-            are_linked: loom::sync::atomic::AtomicBool::new(false),
+            are_linked: Cell::new(false),
         }
     }
 
-    pub(crate) fn are_linked(&self) -> bool {
-        self.are_linked.load(Relaxed)
-    }
-
     pub(crate) fn forget(&self) {
-        task::step();
-        self.are_linked.store(false, Relaxed);
+        self.are_linked.set(false);
     }
 }
 
 /// The calling thread's list.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RobustList {
-    /// Whether it only stands for a list with an occupied slot.
-    is_occupied: bool,
-}
+pub(crate) struct RobustList;
 
 impl RobustList {
-    pub(super) const OWN: Self = RobustList { is_occupied: false };
-    pub(super) const OCCUPIED: Self = RobustList { is_occupied: true };
-
-    pub(crate) fn has_pending(self) -> bool {
-        self.is_occupied || !task::current().pending.get().is_null()
-    }
-
     pub(crate) fn is_pending(self, links: &Links) -> bool {
-        !self.is_occupied && ptr::eq(task::current().pending.get(), links)
+        ptr::eq(task::current().pending.get(), links)
     }
 
     pub(crate) fn set_pending(self, links: &Links) {
-        self.set(links);
+        task::step().pending.set(links);
     }
 
     pub(crate) fn clear_pending(self) {
-        self.set(ptr::null());
+        task::step().pending.set(ptr::null());
     }
 
     /// # Safety
     ///
     /// None is needed here. In the library the list is one of pointers.
-    pub(crate) unsafe fn link_pending(self) {
+    pub(crate) unsafe fn link(self, links: &Links) {
         let task = task::step();
-        let links = task.pending.get();
-        if links.is_null() {
-            return;
-        }
-        // The node is whole before the list has it.
-        task.world.links_at(links).are_linked.store(true, Relaxed);
-        task::step();
-        assert!(!self.is_occupied && !task.list.borrow().contains(&links));
+        assert!(!links.are_linked.replace(true), "a lock is linked that is in a list already");
         task.list.borrow_mut().push(links);
     }
 
     /// # Safety
     ///
-    /// As for [`link_pending`](Self::link_pending).
+    /// As for [`link`](Self::link).
     pub(crate) unsafe fn unlink(self, links: &Links) {
         let task = task::step();
         let place = task.list.borrow().iter().position(|&linked| ptr::eq(linked, links));
         task.list.borrow_mut().remove(place.expect("a lock is unlinked that is in no list"));
         links.forget();
     }
-
-    fn set(self, links: *const Links) {
-        assert!(!self.is_occupied, "a slot is written that only stands for an occupied one");
-        task::step().pending.set(links);
-    }
 }
 
-/// The end of a thread, be it by its own will or by a kill: `exit_robust_list` in Linux' `kernel/futex/core.c`, and what
-/// others can ask about the thread afterwards.
-pub fn exit(task: &Task) {
-    let world = &task.world;
+/// The end of a thread, be it by its own will or by a kill.
+pub(super) fn exit(task: &Task) {
     // A thread that exits runs no more of its program, so its process no longer lives by it.
-    world.process(task.pid).threads.fetch_sub(1, AcqRel);
-    for mapping in world.mappings().iter() {
-        if mapping.owner() == task.tid {
-            mapping.tidings.set(true);
-        }
+    task.world.process(task.pid).threads.fetch_sub(1, AcqRel);
+    release_list(task);
+    task.world.thread(task.tid).end();
+}
+
+/// What becomes of the locks of a thread that ends, or goes on in another program: `futex_exit_release` and
+/// `futex_exec_release` in Linux' `kernel/futex/core.c`.
+pub(super) fn release_list(task: &Task) {
+    let world = &task.world;
+    for mapping in world.mappings().iter().filter(|mapping| mapping.owner() == task.tid) {
+        mapping.tidings.set(true);
     }
     if world.model.kernel_marks {
         walk(task, world);
     }
-    world.thread(task.tid).end();
 }
 
-/// The walk of a thread's list: each entry, and last "any possibly pending lock-add". "A pending lock might already be on
+/// `exit_robust_list`: each entry, and last "any possibly pending lock-add". "A pending lock might already be on
 /// the list, so don't process it twice".
 fn walk(task: &Task, world: &World) {
     let pending = task.pending.get();
@@ -128,7 +105,7 @@ fn walk(task: &Task, world: &World) {
     if !pending.is_null() {
         handle_futex_death(task, world, &world.mapping_of(pending.addr()), true);
     }
-    for mapping in world.mappings().iter() {
+    for mapping in world.mappings().iter().filter(|_| !world.model.slot_is_shared) {
         assert_ne!(mapping.owner(), task.tid, "thread {} ended with a lock that was not listed", task.tid);
     }
 }

@@ -26,7 +26,6 @@ pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
 // What the models need beyond it.
 pub use fault::Fault;
 pub use identity::me;
-pub use kernel::exit;
 pub use world::{Joins, World};
 
 /// A step that changes nothing: somewhere to be killed.

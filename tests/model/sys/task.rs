@@ -1,6 +1,7 @@
 //! A model's thread, as the kernel knows it, and its steps.
 
-use super::{Links, World};
+use super::identity::Resident;
+use super::{Links, World, kernel};
 use crate::trace::{self, Event};
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -9,7 +10,6 @@ use std::ptr;
 use std::rc::Rc;
 
 /// A thread. Loom's threads are coroutines of one, so an `Rc` is shared among them.
-#[derive(Debug)]
 pub struct Task {
     pub(super) world: Rc<World>,
     pub(super) pid: u32,
@@ -21,8 +21,8 @@ pub struct Task {
     pub(super) list: RefCell<Vec<*const Links>>,
     /// `list_op_pending`.
     pub(super) pending: Cell<*const Links>,
-    pub(super) gave_up_the_slot: Cell<bool>,
-    /// How many ends of naps it has noticed.
+    pub(super) resident: Cell<Resident>,
+    /// How many of its naps have ended.
     pub(super) naps: Cell<u32>,
 }
 
@@ -62,14 +62,15 @@ impl Task {
             steps_left: Cell::new(doomed.map(|kill| kill.before_step)),
             list: RefCell::default(),
             pending: Cell::new(ptr::null()),
-            gave_up_the_slot: Cell::new(false),
+            resident: Cell::new(Resident::None),
             naps: Cell::new(0),
         })
     }
 
     /// Runs the thread to its end, and gives what it gives, unless it is killed.
     pub(super) fn run<T>(self: Rc<Self>, body: impl FnOnce() -> T) -> Option<T> {
-        CURRENT.with(|task| task.set(self.clone()).expect("a thread starts once"));
+        let is_first = CURRENT.with(|task| task.set(self.clone()).is_ok());
+        assert!(is_first, "a thread starts once");
         let outcome = panic::catch_unwind(AssertUnwindSafe(body));
         self.steps_left.set(None);
         let value = match outcome {
@@ -81,7 +82,7 @@ impl Task {
             // A model that failed, which is no thread's end.
             Err(panic) => panic::resume_unwind(panic),
         };
-        super::exit(&self);
+        kernel::exit(&self);
         value
     }
 

@@ -1,9 +1,9 @@
 //! What the threads of one run share.
 
 use super::kernel::FUTEX_TID_MASK;
-use super::{AtomicU32, Links};
+use super::{AtomicU32, kernel};
 use super::futex::Futexes;
-use super::task::Task;
+use super::task::{self, Task};
 use crate::model::{Model, Seen};
 use loom::thread::{self, JoinHandle};
 use std::any::Any;
@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 /// One run of a model: its threads and processes, the memory that the kernel can reach, and the futexes.
-#[derive(Debug)]
 pub struct World {
     pub model: Model,
     pub seen: Arc<Seen>,
@@ -27,7 +26,7 @@ pub struct World {
 }
 
 /// A lock in memory that the kernel can reach.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Mapping {
     /// Keeps it in its place, also where its threads are dead.
     lock: Rc<dyn Any>,
@@ -52,7 +51,6 @@ impl Mapping {
 }
 
 /// Whether a thread has ended.
-#[derive(Debug)]
 pub(super) struct Life(loom::sync::atomic::AtomicU32);
 
 impl Life {
@@ -62,11 +60,15 @@ impl Life {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.0.load(Acquire) != 0
+        newest(&self.0) != 0
     }
 }
 
-#[derive(Debug)]
+/// What the kernel answers is true when it answers: a look here is a read-modify-write, which cannot find an old value.
+fn newest(fact: &loom::sync::atomic::AtomicU32) -> u32 {
+    fact.fetch_add(0, Acquire)
+}
+
 pub(super) struct Process {
     pid: u32,
     /// Its threads that have not begun to exit.
@@ -77,12 +79,12 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn lives(&self) -> bool {
-        self.threads.load(Acquire) != 0
+        newest(&self.threads) != 0
     }
 
     /// What tells the program that it runs now from the ones before, and from every other process.
     pub(super) fn image(&self) -> u64 {
-        u64::from(self.pid) << 8 | u64::from(self.execs.load(Acquire))
+        u64::from(self.pid) << 8 | u64::from(newest(&self.execs))
     }
 
     pub(super) fn ever_ran(&self, image: u64) -> bool {
@@ -158,6 +160,22 @@ impl World {
         assert!(before.is_none(), "two threads have the id {tid}");
     }
 
+    /// The calling thread, alone in its process, goes on in another program. The kernel treats it as a thread that ends.
+    pub fn exec(&self) {
+        let task = task::current();
+        kernel::release_list(&task);
+        task.pending.set(ptr::null());
+        task.list.borrow_mut().clear();
+        let process = self.process(task.pid);
+        process.execs.fetch_add(1, AcqRel);
+        task.image.set(process.image());
+    }
+
+    /// Something else in the calling thread, such as a robust mutex of glibc, uses `list_op_pending` and empties it.
+    pub fn empty_the_slot(&self) {
+        task::step().pending.set(ptr::null());
+    }
+
     /// Puts a lock, whose first field is its word, where the kernel can reach it.
     pub fn map<L: 'static, R>(&self, lock: &Rc<L>, raw: &R) {
         let start = ptr::from_ref(raw);
@@ -177,13 +195,6 @@ impl World {
         let mappings = self.mappings();
         let found = mappings.iter().find(|mapping| mapping.addresses.contains(&address));
         found.expect("the kernel was given an address that is not mapped").clone()
-    }
-
-    /// A lock's place in a list, by the address that a thread has given.
-    pub(super) fn links_at(&self, links: *const Links) -> &Links {
-        self.mapping_of(links.addr());
-        // SAFETY: it was given as a reference, and lies in a lock that is kept in its place.
-        unsafe { &*links }
     }
 
     /// Takes the news that the last owner of the word died, if it did. Only its owner asks.

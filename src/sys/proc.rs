@@ -1,0 +1,176 @@
+//! What `/proc` tells of threads and processes. Whatever cannot be read is an error and no answer: no descriptor left, a
+//! `/proc` that hides other users' processes, none at all after a `chroot`.
+
+use std::fs;
+use std::io;
+
+/// The boot-time offset of the caller's time namespace in clock ticks of 10 ms, or nothing where it is not known: start
+/// times in `/proc` are shown in the reader's.
+pub(super) fn boot_offset() -> Option<i64> {
+    let Ok(own) = fs::read_link("/proc/self/ns/time") else {
+        // A kernel without time namespaces (before 5.6), or no /proc: then there are no start times either.
+        return Some(0);
+    };
+    // The file tells the offsets of the namespace that children get.
+    if own != fs::read_link("/proc/self/ns/time_for_children").ok()? {
+        return None;
+    }
+    let text = fs::read_to_string("/proc/self/timens_offsets").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("boottime"))?;
+    let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+    match (numbers.next()?.ok()?, numbers.next()?.ok()?) {
+        (seconds, 0) => Some(seconds * 100),
+        _ => None,
+    }
+}
+
+/// The number of the process's own PID namespace, or 0 where `/proc` does not tell.
+pub(crate) fn own_namespace() -> u32 {
+    namespace("/proc/self/ns/pid").unwrap_or(0)
+}
+
+/// The number of the PID namespace that the process's next child would get, or 0 where `/proc` does not tell.
+pub(super) fn childrens_namespace() -> u32 {
+    namespace("/proc/self/ns/pid_for_children").unwrap_or(0)
+}
+
+/// The number of the PID namespace that a link names.
+pub(super) fn namespace(link: &str) -> io::Result<u32> {
+    // It reads `pid:[4026531836]`.
+    let target = fs::read_link(link)?;
+    let number = || target.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok();
+    number().ok_or_else(malformed)
+}
+
+/// Whether `/proc` was mounted in the process's own PID namespace, so that it knows every process by the id that this one
+/// knows it by. The kernel lists a process's ids from the mount's namespace inwards.
+pub(super) fn shows_own_namespace() -> bool {
+    pids("/proc/self/status").is_ok_and(|ids| ids == [std::process::id()])
+}
+
+/// The ids of a process, from the namespace of `/proc`'s mount to its own.
+pub(super) fn pids(status: &str) -> io::Result<Vec<u32>> {
+    let text = fs::read_to_string(status)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:")).ok_or_else(malformed)?;
+    line.split_whitespace().map(|id| id.parse().map_err(|_| malformed())).collect()
+}
+
+/// Whether a thread has been sent SIGKILL and has not begun to die of it.
+pub(super) fn kill_is_pending(status: &str) -> bool {
+    const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
+    fs::read_to_string(status).is_ok_and(|text| {
+        text.lines()
+            .find_map(|line| u64::from_str_radix(line.strip_prefix("SigPnd:")?.trim(), 16).ok())
+            .is_some_and(|pending| pending & SIGKILL != 0)
+    })
+}
+
+/// What is used of a `stat` file, by proc_pid_stat(5).
+#[derive(Debug)]
+pub(super) struct Stat {
+    state: u8,
+    flags: u64,
+    started: i64,
+    stack: u64,
+    exit_code: i64,
+}
+
+impl Stat {
+    pub(super) fn of(path: &str) -> io::Result<Self> {
+        Self::parse(&fs::read_to_string(path)?).ok_or_else(malformed)
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        // The second field is the program's name in parentheses and may hold anything.
+        let (_, rest) = line.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Stat {
+            state: *field(3)?.as_bytes().first()?,
+            flags: field(9)?.parse().ok()?,
+            started: field(22)?.parse().ok()?,
+            stack: field(28)?.parse().ok()?,
+            exit_code: field(52)?.parse().ok()?,
+        })
+    }
+
+    /// A zombie, or about to be none any more: it runs no instruction, and its robust list has been walked.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    /// The kernel's PF_EXITING: the thread runs no instruction of its program any more.
+    pub(super) fn is_exiting(&self) -> bool {
+        self.flags & 0x4 != 0
+    }
+
+    /// The whole process has been told to die. (A stopped one shows the signal that stopped it, and an ended thread its own
+    /// exit code.)
+    pub(super) fn group_is_exiting(&self) -> bool {
+        self.exit_code != 0 && !matches!(self.state, b'T' | b't' | b'Z' | b'X' | b'x')
+    }
+
+    /// The image of a process that starts at this time with this stack: see [`Image`].
+    pub(super) fn image(&self, boot_offset: i64) -> Image {
+        let started = (self.started - boot_offset) as u64;
+        // Multiplicative hashing by the golden ratio; the upper bits are the well mixed ones. 0 stays 0.
+        let stack = self.stack.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        Image(started << 24 | stack)
+    }
+}
+
+/// A process's start time, which tells it from a later one with the same id, and a hash of where its stack starts, which an
+/// `exec` places at random and which so tells its program from the one before. 0 where it is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Image(pub(super) u64);
+
+impl Image {
+    pub(super) const UNKNOWN: Self = Image(0);
+    const STACK: u64 = 0xff_ffff;
+
+    /// Whether the two may be of one process in one program. The stack is not shown of another user's process, nor of one
+    /// whose memory is gone.
+    pub(super) fn may_be(self, other: Self) -> bool {
+        if self == Self::UNKNOWN || other == Self::UNKNOWN {
+            return true;
+        }
+        let (ours, theirs) = (self.0 & Self::STACK, other.0 & Self::STACK);
+        self.0 >> 24 == other.0 >> 24 && (ours == theirs || ours == 0 || theirs == 0)
+    }
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not as proc(5) describes it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_programs_name_may_hold_anything() {
+        let tail = "0 ".repeat(60);
+        let line = format!("1 (a) Z b) R 1 1 1 0 -1 4 {tail}");
+        let stat = Stat::parse(&line).unwrap();
+        assert!(!stat.has_ended());
+        assert!(stat.is_exiting());
+    }
+
+    #[test]
+    fn a_threads_start_is_not_its_processs() {
+        // What the owner's look must not confuse: a thread that was started later than its process.
+        let leader = Stat::of("/proc/self/stat").unwrap().image(0);
+        assert!(leader.may_be(leader));
+        let later = Image(leader.0 + (1 << 24));
+        assert!(!leader.may_be(later));
+    }
+
+    #[test]
+    fn what_is_unknown_may_be_anything() {
+        let known = Image(7 << 24 | 5);
+        assert!(known.may_be(Image::UNKNOWN) && Image::UNKNOWN.may_be(known));
+        assert!(known.may_be(Image(7 << 24)), "a stack that is not shown");
+        assert!(!known.may_be(Image(7 << 24 | 6)), "another program");
+        assert!(!known.may_be(Image(8 << 24 | 5)), "another process");
+    }
+}

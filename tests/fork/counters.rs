@@ -1,0 +1,98 @@
+//! Counters of many processes: no addition is lost, and what the dead have counted stays counted.
+
+use crate::kit::{child, gettid, kill, passes};
+use crate::steps::{Random, until_idly};
+use pshared::{ShardedCounter, Shared, SharedCounter, SharedGauge, ShmSafe};
+use std::thread;
+
+crate::tests!(
+    processes_and_their_threads_count_exactly,
+    what_the_killed_have_counted_stays_counted,
+    each_child_adds_to_its_own_shard,
+);
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Counters {
+    plain: SharedCounter,
+    gauge: SharedGauge,
+    sharded: ShardedCounter,
+    own: [SharedCounter; 64],
+}
+
+fn counters() -> Shared<Counters> {
+    Shared::zeroed().unwrap()
+}
+
+fn processes_and_their_threads_count_exactly() {
+    let counters = counters();
+    let add = || {
+        for _ in 0..20_000 {
+            counters.plain.add(1);
+            counters.gauge.add(5);
+            counters.gauge.sub(4);
+            counters.sharded.add(2);
+        }
+    };
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            child(|| {
+                thread::scope(|scope| {
+                    scope.spawn(add);
+                    scope.spawn(add);
+                    add();
+                });
+            })
+        })
+        .collect();
+    children.iter().for_each(passes);
+    assert_eq!(counters.plain.get(), 240_000);
+    assert_eq!(counters.gauge.get(), 240_000);
+    assert_eq!(counters.sharded.get(), 480_000);
+}
+
+fn what_the_killed_have_counted_stays_counted() {
+    let counters = counters();
+    let mut random = Random::new(17);
+    for own in &counters.own {
+        let counters = &counters;
+        let victim = child(move || {
+            loop {
+                counters.plain.add(1);
+                counters.sharded.add(1);
+                own.add(1);
+            }
+        });
+        let until = 1 + random.below(2_000);
+        until_idly(|| own.get() >= until);
+        kill(&victim);
+    }
+    // Each was killed at most one step before it told of its last one.
+    let told: u64 = counters.own.iter().map(SharedCounter::get).sum();
+    for counted in [counters.plain.get(), counters.sharded.get()] {
+        assert!((told..=told + 64).contains(&counted), "{counted} of {told}");
+    }
+}
+
+fn each_child_adds_to_its_own_shard() {
+    const SHARDS: usize = 32;
+    let counters = counters();
+    // As the parent, whose shard is not theirs.
+    counters.sharded.add(1000);
+    let mut expected = [0; SHARDS];
+    expected[gettid() as usize % SHARDS] += 1000;
+    for amount in 1..=40 {
+        let child = child(|| counters.sharded.add(amount));
+        expected[child.id() as usize % SHARDS] += amount;
+        passes(&child);
+    }
+    // SAFETY: shards of 128 bytes, each of which starts with its count; nobody changes them now.
+    let shards: [[u64; 16]; SHARDS] = unsafe {
+        (&raw const counters.sharded)
+            .cast::<[[u64; 16]; SHARDS]>()
+            .read()
+    };
+    assert_eq!(shards.map(|shard| shard[0]), expected);
+    assert!(expected.iter().filter(|amount| **amount > 0).count() > SHARDS / 2);
+    assert_eq!(counters.sharded.get(), expected.iter().sum());
+}

@@ -1,0 +1,227 @@
+//! Events between processes: news for everybody, whoever dies meanwhile.
+
+use crate::files::{create, open, place};
+use crate::kit::{child, kill, passes, sleeps, sleeps_on, until};
+use crate::steps::{Interruptions, Random};
+use pshared::{Shared, SharedCounter, SharedEvent, ShmSafe};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+crate::tests!(
+    each_piece_of_news_wakes_every_reader,
+    a_reader_that_starts_before_the_writer_is_woken_by_it,
+    a_reader_that_starts_after_the_writer_sees_what_it_left,
+    readers_see_the_last_news_of_a_writer_that_is_killed,
+    a_setter_that_is_killed_between_its_change_and_its_wake_leaves_nobody_asleep,
+    readers_that_are_killed_disturb_nobody,
+    signals_end_no_wait,
+    a_set_and_a_reset_at_once_wake_who_waited,
+);
+
+const LONG: Duration = Duration::from_secs(3600);
+
+fn event() -> Shared<SharedEvent> {
+    Shared::anonymous(SharedEvent::new()).unwrap()
+}
+
+fn each_piece_of_news_wakes_every_reader() {
+    const READERS: u64 = 12;
+    const NEWS: u32 = 300;
+    let (news, read) = (event(), Shared::anonymous(SharedCounter::new(0)).unwrap());
+    let readers: Vec<_> = (0..READERS)
+        .map(|index| {
+            let (news, read) = (&news, &read);
+            child(move || {
+                for seen in 0..NEWS {
+                    let now = if index % 2 == 0 {
+                        news.wait_past(seen)
+                    } else {
+                        news.wait_past_timeout(seen, LONG).unwrap()
+                    };
+                    // There is no later news before all have read this.
+                    assert_eq!(now, seen + 1);
+                    read.add(1);
+                }
+            })
+        })
+        .collect();
+    for piece in 1..=NEWS {
+        news.set();
+        until(|| read.get() == u64::from(piece) * READERS);
+    }
+    readers.iter().for_each(passes);
+}
+
+/// A board that lies in a file: one program writes a number and says so, others read it.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Board {
+    number: SharedCounter,
+    written: SharedEvent,
+}
+
+fn board() -> Board {
+    Board {
+        number: SharedCounter::new(0),
+        written: SharedEvent::new(),
+    }
+}
+
+fn a_reader_that_starts_before_the_writer_is_woken_by_it() {
+    let (_directory, path) = place();
+    let reader = child(|| {
+        let board = crate::files::open_or_create(&path, board).unwrap();
+        board.written.wait();
+        assert_eq!(board.number.get(), 42);
+    });
+    until(|| sleeps(reader.id()));
+    let board = open::<Board>(&path).unwrap();
+    board.number.add(42);
+    board.written.set();
+    passes(&reader);
+}
+
+fn a_reader_that_starts_after_the_writer_sees_what_it_left() {
+    let (_directory, path) = place();
+    passes(&child(|| {
+        let board = create(&path, board()).unwrap();
+        board.number.add(42);
+        board.written.set();
+    }));
+    let reader = child(|| {
+        let board = open::<Board>(&path).unwrap();
+        board.written.wait();
+        assert_eq!((board.number.get(), board.written.wait_past(0)), (42, 1));
+    });
+    passes(&reader);
+}
+
+fn readers_see_the_last_news_of_a_writer_that_is_killed() {
+    let mut random = Random::new(11);
+    for _ in 0..30 {
+        let (_directory, path) = place();
+        let board = create(&path, board()).unwrap();
+        let (last, over) = (Shared::anonymous(AtomicU32::new(0)).unwrap(), event());
+        let read = || {
+            let board = open::<Board>(&path).unwrap();
+            let mut seen = 0;
+            // Until the parent knows what the last one was.
+            while !over.is_set() || seen != last.load(Relaxed) {
+                if let Some(now) = board
+                    .written
+                    .wait_past_timeout(seen, Duration::from_millis(1))
+                {
+                    assert!(now > seen && board.number.get() >= now.into());
+                    seen = now;
+                }
+            }
+        };
+        let readers = [child(read), child(read)];
+        let writer = child(|| {
+            let board = open::<Board>(&path).unwrap();
+            loop {
+                board.number.add(1);
+                board.written.set();
+            }
+        });
+        let until_written = 1 + random.below(5_000);
+        until(|| board.number.get() >= until_written);
+        kill(&writer);
+        last.store(board.written.sequence(), Relaxed);
+        over.set();
+        readers.iter().for_each(passes);
+        assert!(board.number.get() - u64::from(board.written.sequence()) <= 1);
+    }
+}
+
+fn a_setter_that_is_killed_between_its_change_and_its_wake_leaves_nobody_asleep() {
+    const READERS: usize = 3;
+    const KILLS: usize = 150;
+    let mut random = Random::new(13);
+    let (news, over) = (event(), event());
+    let seen = Shared::anonymous([const { AtomicU32::new(0) }; READERS]).unwrap();
+    let readers: Vec<_> = seen
+        .iter()
+        .map(|seen| {
+            let (news, over) = (&news, &over);
+            child(move || {
+                let mut last = 0;
+                while !over.is_set() {
+                    // No deadline: a wake that was lost is found by the safety net, or never.
+                    last = news.wait_past(last);
+                    seen.store(last, Relaxed);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..KILLS {
+        // The readers sleep when it starts, so that its first sets have somebody to wake.
+        until(|| readers.iter().all(|reader| sleeps_on(reader.id(), &*news)));
+        let before = news.sequence();
+        let setter = child(|| {
+            loop {
+                news.set();
+            }
+        });
+        until(|| news.sequence() != before);
+        for _ in 0..random.below(30) {
+            std::hint::spin_loop();
+        }
+        kill(&setter);
+        let last = news.sequence();
+        until(|| seen.iter().all(|seen| seen.load(Relaxed) == last));
+    }
+    over.set();
+    news.set();
+    readers.iter().for_each(passes);
+}
+
+fn readers_that_are_killed_disturb_nobody() {
+    let news = event();
+    for round in 0..20 {
+        let victims: Vec<_> = (0..3)
+            .map(|_| child(|| _ = news.wait_past(round)))
+            .collect();
+        let reader = child(|| assert_eq!(news.wait_past(round), round + 1));
+        until(|| {
+            victims
+                .iter()
+                .chain([&reader])
+                .all(|reader| sleeps_on(reader.id(), &*news))
+        });
+        victims.iter().for_each(kill);
+        news.set();
+        passes(&reader);
+    }
+}
+
+fn signals_end_no_wait() {
+    let waits: [fn(&SharedEvent); 4] = [
+        SharedEvent::wait,
+        |event| assert!(event.wait_timeout(LONG)),
+        |event| assert_eq!(event.wait_past(0), 1),
+        |event| assert_eq!(event.wait_past_timeout(0, LONG), Some(1)),
+    ];
+    for wait in waits {
+        let (event, interruptions) = (event(), Interruptions::new());
+        let waiter = child(|| {
+            interruptions.allow();
+            wait(&event);
+        });
+        interruptions.send(&waiter);
+        event.set();
+        passes(&waiter);
+    }
+}
+
+fn a_set_and_a_reset_at_once_wake_who_waited() {
+    for _ in 0..50 {
+        let event = event();
+        let waiters: Vec<_> = (0..3).map(|_| child(|| event.wait())).collect();
+        until(|| waiters.iter().all(|waiter| sleeps_on(waiter.id(), &*event)));
+        event.set();
+        assert!(event.reset());
+        waiters.iter().for_each(passes);
+    }
+}

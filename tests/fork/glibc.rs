@@ -1,0 +1,281 @@
+//! Beside glibc's own robust mutexes, which use the same list and the same slot of it.
+
+use crate::kit::{Stage, Told, child, kill, passes, repaired, told};
+use crate::pthread::{Protocol, PthreadMutex};
+use pshared::fork::Child;
+use pshared::{Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmSafe};
+use std::time::Duration;
+
+crate::tests!(
+    killed_after_each_step_of_every_order_all_that_was_held_is_told,
+    the_same_with_priority_inheritance,
+    a_wait_for_glibcs_mutex_that_timed_out_leaves_the_list_of_its_holder_whole,
+    a_wait_for_glibcs_mutex_that_timed_out_leaves_the_own_list_whole,
+    a_mutex_of_glibc_in_the_place_of_a_lock_that_is_gone_is_not_taken_for_it,
+    a_wait_for_a_mutex_of_glibc_that_is_gone_touches_nothing,
+    a_lock_of_a_holder_that_went_on_to_use_glibcs_mutexes_is_not_robbed,
+);
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Table {
+    ours: [SharedMutex<u64>; 2],
+    theirs: PthreadMutex,
+    ready: SharedEvent,
+}
+
+impl Table {
+    fn new(protocol: Protocol) -> Shared<Self> {
+        let table = Shared::anonymous(Table {
+            ours: [const { SharedMutex::new(0) }; 2],
+            theirs: PthreadMutex::new(),
+            ready: SharedEvent::new(),
+        })
+        .unwrap();
+        table.theirs.init(protocol);
+        table
+    }
+
+    /// Whether a death is told of each lock: ours at 0 and 1, glibc's at 2. All are free and whole afterwards.
+    fn deaths(&self) -> [bool; 3] {
+        let ours = self.ours.each_ref().map(|lock| {
+            let outcome = lock.lock_timeout(Duration::from_secs(60));
+            let death = outcome.is_err();
+            drop(repaired(outcome, 0));
+            assert_eq!(told(lock.lock()), Told::Whole);
+            death
+        });
+        let theirs = match self.theirs.try_lock() {
+            Ok(()) => false,
+            Err(libc::EOWNERDEAD) => {
+                self.theirs.consistent();
+                true
+            }
+            Err(number) => panic!("{}", std::io::Error::from_raw_os_error(number)),
+        };
+        self.theirs.unlock();
+        [ours[0], ours[1], theirs]
+    }
+}
+
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+const STEPS: usize = 6;
+
+/// Takes three locks in one order and gives them back in another, and ends after so many of the six steps.
+fn steps(table: &Table, taken: [usize; 3], given: [usize; 3], steps: usize) -> [bool; 3] {
+    let mut guards: [Option<SharedMutexGuard<'_, u64>>; 2] = [None, None];
+    let mut held = [false; 3];
+    let order = taken.iter().map(|lock| (lock, true)).chain(given.iter().map(|lock| (lock, false)));
+    for (&lock, takes) in order.take(steps) {
+        held[lock] = takes;
+        match (lock, takes) {
+            (2, true) => table.theirs.lock().unwrap(),
+            (2, false) => table.theirs.unlock(),
+            (_, true) => guards[lock] = Some(table.ours[lock].lock().unwrap()),
+            (_, false) => guards[lock] = None,
+        }
+    }
+    std::mem::forget(guards);
+    held
+}
+
+fn every_order(protocol: Protocol) {
+    let table = Table::new(protocol);
+    for taken in ORDERS {
+        for given in ORDERS {
+            for count in 1..=STEPS {
+                // A leader, and every other time a thread that is not.
+                let dies = child(|| {
+                    let run = || {
+                        steps(&table, taken, given, count);
+                        // SAFETY: leaves at once, with what is held.
+                        unsafe { libc::_exit(0) };
+                    };
+                    if count % 2 == 0 {
+                        run();
+                    }
+                    std::thread::scope(|scope| {
+                        scope.spawn(run);
+                    });
+                });
+                passes(&dies);
+                let mut held = [false; 3];
+                let order = taken.iter().map(|lock| (*lock, true)).chain(given.iter().map(|lock| (*lock, false)));
+                order.take(count).for_each(|(lock, takes)| held[lock] = takes);
+                assert_eq!(table.deaths(), held, "taken {taken:?}, given {given:?}, {count} steps");
+            }
+        }
+    }
+}
+
+fn killed_after_each_step_of_every_order_all_that_was_held_is_told() {
+    every_order(Protocol::None);
+}
+
+fn the_same_with_priority_inheritance() {
+    every_order(Protocol::Inherit);
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct TwoOfTheirs {
+    theirs: [PthreadMutex; 2],
+    stage: Stage,
+}
+
+impl TwoOfTheirs {
+    /// Two mutexes of glibc, and a child that holds both.
+    fn held(protocol: Protocol) -> (Shared<Self>, Child) {
+        let theirs = [const { PthreadMutex::new() }; 2];
+        let two = Shared::anonymous(TwoOfTheirs { theirs, stage: Stage::new() }).unwrap();
+        two.theirs.iter().for_each(|mutex| mutex.init(protocol));
+        let holder = child(|| {
+            two.theirs.iter().for_each(|mutex| mutex.lock().unwrap());
+            two.stage.ready.set();
+            two.stage.over.wait();
+            two.theirs.iter().for_each(PthreadMutex::unlock);
+        });
+        two.stage.meet(&holder);
+        (two, holder)
+    }
+
+    /// A wait for either that ends without the mutex. glibc leaves the slot as it is then: it names the mutex.
+    fn wait_in_vain(&self) {
+        for mutex in &self.theirs {
+            assert_eq!(mutex.lock_timeout(Duration::from_millis(1)), Err(libc::ETIMEDOUT));
+        }
+    }
+}
+
+fn a_wait_for_glibcs_mutex_that_timed_out_leaves_the_list_of_its_holder_whole() {
+    for protocol in [Protocol::None, Protocol::Inherit] {
+        let (two, holder) = TwoOfTheirs::held(protocol);
+        two.wait_in_vain();
+        assert_eq!(told(two.stage.lock.lock()), Told::Whole);
+        kill(&holder);
+        for (number, mutex) in two.theirs.iter().enumerate() {
+            assert_eq!(mutex.try_lock(), Err(libc::EOWNERDEAD), "{protocol:?} {number}");
+            mutex.consistent();
+            mutex.unlock();
+        }
+    }
+}
+
+fn a_wait_for_glibcs_mutex_that_timed_out_leaves_the_own_list_whole() {
+    for protocol in [Protocol::None, Protocol::Inherit] {
+        for waits_first in [true, false] {
+            let (two, holder) = TwoOfTheirs::held(protocol);
+            let ours = Shared::anonymous([const { SharedMutex::new(0_u64) }; 3]).unwrap();
+            let ready = Shared::anonymous(SharedEvent::new()).unwrap();
+            let dies = child(|| {
+                let first = (!waits_first).then(|| ours[0].lock().unwrap());
+                two.wait_in_vain();
+                let second = ours[1].lock().unwrap();
+                let first = first.unwrap_or_else(|| ours[0].lock().unwrap());
+                two.wait_in_vain();
+                drop(ours[2].lock().unwrap());
+                two.wait_in_vain();
+                std::mem::forget((first, second));
+                ready.set();
+                loop {
+                    std::thread::park();
+                }
+            });
+            ready.wait();
+            kill(&dies);
+            assert_eq!(told(ours[0].lock()), Told::FreshDeath, "{protocol:?}, {waits_first}");
+            assert_eq!(told(ours[1].lock()), Told::FreshDeath, "{protocol:?}, {waits_first}");
+            assert_eq!(told(ours[2].lock()), Told::Whole, "{protocol:?}, {waits_first}");
+            two.stage.over.set();
+            passes(&holder);
+            for mutex in &two.theirs {
+                mutex.try_lock().unwrap();
+                mutex.unlock();
+            }
+        }
+    }
+}
+
+fn a_mutex_of_glibc_in_the_place_of_a_lock_that_is_gone_is_not_taken_for_it() {
+    let stage = Stage::anonymous();
+    for holds_another in [false, true] {
+        stage.ready.reset();
+        stage.over.reset();
+        // The kernel gives the addresses that became free to the next map; both have the same layout.
+        let gone = Shared::anonymous([const { SharedMutex::new(0_u64) }; 2]).unwrap();
+        drop(gone[0].lock().unwrap());
+        drop(gone[1].lock().unwrap());
+        drop(gone[0].lock().unwrap());
+        let place = std::ptr::from_ref(&gone[0]).addr();
+        drop(gone);
+        let theirs = Shared::anonymous([const { PthreadMutex::new() }; 2]).unwrap();
+        assert_eq!(std::ptr::from_ref(&theirs[0]).addr(), place);
+        theirs.iter().for_each(|mutex| mutex.init(Protocol::None));
+        let holder = child(|| {
+            // The second one is before the first in the list.
+            theirs[1].lock().unwrap();
+            theirs[0].lock().unwrap();
+            stage.ready.set();
+            stage.over.wait();
+        });
+        stage.meet(&holder);
+        let other = Shared::anonymous([const { SharedMutex::new(0_u64) }; 2]).unwrap();
+        let held = holds_another.then(|| other[0].lock().unwrap());
+        assert_eq!(theirs[0].lock_timeout(Duration::from_millis(1)), Err(libc::ETIMEDOUT));
+        drop(other[1].lock().unwrap());
+        drop(held);
+        kill(&holder);
+        for mutex in theirs.iter() {
+            assert_eq!(mutex.try_lock(), Err(libc::EOWNERDEAD));
+            mutex.consistent();
+            mutex.unlock();
+        }
+        passes(&child(|| ()));
+    }
+}
+
+fn a_wait_for_a_mutex_of_glibc_that_is_gone_touches_nothing() {
+    let stage = Stage::anonymous();
+    let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
+    theirs.init(Protocol::None);
+    let holder = child(|| {
+        theirs.lock().unwrap();
+        stage.ready.set();
+        stage.over.wait();
+    });
+    stage.meet(&holder);
+    passes(&{
+        let (stage, theirs) = (&stage, Some(theirs));
+        child(move || {
+            let theirs = theirs.unwrap();
+            assert_eq!(theirs.lock_timeout(Duration::from_millis(1)), Err(libc::ETIMEDOUT));
+            drop(theirs);
+            // The slot names what is not mapped any more.
+            let first = stage.lock.lock().unwrap();
+            let other = Shared::anonymous(SharedMutex::new(0_u64)).unwrap();
+            drop(other.lock().unwrap());
+            drop(first);
+        })
+    });
+    kill(&holder);
+}
+
+fn a_lock_of_a_holder_that_went_on_to_use_glibcs_mutexes_is_not_robbed() {
+    let stage = Stage::anonymous();
+    let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
+    theirs.init(Protocol::None);
+    let holder = child(|| {
+        let guard = stage.lock.lock().unwrap();
+        theirs.lock().unwrap();
+        theirs.unlock();
+        stage.ready.set();
+        stage.over.wait();
+        drop(guard);
+    });
+    stage.meet(&holder);
+    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    assert_eq!(told(stage.lock.lock_timeout(Duration::from_secs(1))), Told::TimedOut);
+    stage.over.set();
+    passes(&holder);
+    assert_eq!(told(stage.lock.lock()), Told::Whole);
+}

@@ -1,0 +1,98 @@
+//! A thread holds two locks: the first moves from the slot for pending locks into the list.
+
+use crate::lock::Lock;
+use crate::model::Model;
+use crate::raw::robust::Robust;
+use crate::sys::World;
+use std::rc::Rc;
+
+/// Thread 2 holds both locks for a while. Threads 3 and 4 lock one each.
+fn two_locks(world: &Rc<World>, unlock: fn(outer: &Lock, inner: &Lock)) {
+    let [outer, inner] = [(); 2].map(|()| Lock::<Robust>::place(world));
+    let inner_too = inner.clone();
+    let both = outer.in_thread(world, 2, move |world, outer| {
+        outer.lock(world);
+        inner_too.lock(world);
+        unlock(outer, &inner_too);
+    });
+    let one = outer.in_thread(world, 3, |world, outer| outer.section(world));
+    let other = inner.in_thread(world, 4, |world, inner| inner.section(world));
+    both.join();
+    one.join().expect("only thread 2 may be killed");
+    other.join().expect("only thread 2 may be killed");
+    outer.is_at_rest(world);
+    inner.is_at_rest(world);
+}
+
+/// Four threads, the one with both locks killed at each of its steps; one preemption.
+#[test]
+fn a_thread_is_killed_that_releases_the_inner_lock_first() {
+    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let seen = model.holds_if_killed(2, |world| {
+        two_locks(world, |outer, inner| {
+            inner.unlock();
+            outer.unlock();
+        });
+    });
+    assert!(seen.deaths_told.get() > 0);
+}
+
+/// The same, for one that releases the outer lock first: the slot is the inner one's then.
+#[test]
+fn a_thread_is_killed_that_releases_the_outer_lock_first() {
+    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let seen = model.holds_if_killed(2, |world| {
+        two_locks(world, |outer, inner| {
+            outer.unlock();
+            inner.unlock();
+        });
+    });
+    assert!(seen.deaths_told.get() > 0);
+}
+
+/// Three threads. The first holds a lock and tries for another one that is held, then waits for it; killed at each of
+/// its steps; one preemption.
+#[test]
+fn a_thread_is_killed_that_holds_one_lock_and_waits_for_another() {
+    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let seen = model.holds_if_killed(2, |world| {
+        let [held, wanted] = [(); 2].map(|()| Lock::<Robust>::place(world));
+        let wanted_too = wanted.clone();
+        let waits = held.in_thread(world, 2, move |world, held| {
+            held.lock(world);
+            if wanted_too.try_lock(world).is_err() {
+                wanted_too.lock(world);
+            }
+            wanted_too.unlock();
+            held.unlock();
+        });
+        let holds = wanted.in_thread(world, 3, |world, wanted| wanted.section(world));
+        waits.join();
+        holds.join().expect("only thread 2 may be killed");
+        held.is_at_rest(world);
+        wanted.is_at_rest(world);
+    });
+    assert!(seen.deaths_told.get() > 0);
+}
+
+/// Three threads. Something else empties the slot while the first thread holds a lock, which then locks again; killed at
+/// each of its steps. What the kernel cannot find then, a nap does. Two preemptions.
+#[test]
+fn a_thread_is_killed_whose_slot_was_emptied_by_something_else() {
+    let model = Model { slot_is_shared: true, ..Model::PLAIN };
+    let seen = model.holds_if_killed(2, |world| {
+        let lock = Lock::<Robust>::place(world);
+        let shares = lock.in_thread(world, 2, |world, lock| {
+            lock.lock(world);
+            world.empty_the_slot();
+            lock.unlock();
+            lock.section(world);
+        });
+        let waits = lock.in_thread(world, 3, |world, lock| lock.section(world));
+        shares.join();
+        world.naps_end();
+        waits.join().expect("only thread 2 may be killed");
+        lock.is_at_rest(world);
+    });
+    assert!(seen.deaths_told.get() > 0);
+}
