@@ -120,10 +120,6 @@ impl<T: ?Sized + Placed> Shared<T> {
             }));
         })?;
         users::refuse_strangers(header, path)?;
-        if checked_metadata(&file, path)?.nlink() == 0 {
-            // Its name was removed meanwhile, and may be another file's by now.
-            return Ok(None);
-        }
         // SAFETY: as in the reset; and as a user of the file the caller is told of by its lock.
         Ok(Some(unsafe {
             Self::adopt(map, plan.value_offset(), plan.count())

@@ -42,27 +42,36 @@ pub(super) fn join(
     patience: Duration,
     mut reset: impl FnMut(Boot),
 ) -> Result<(), Error> {
-    let lock = |lock| files::try_flock(file, lock).map_err(|source| lock_failed(path, source));
     let mut pauses = Pauses::new(patience);
     loop {
-        let alone = lock(FileLock::Exclusive)?;
-        if alone {
+        if lock(file, FileLock::Exclusive, path)? {
             reset_alone(header, &mut reset);
         }
-        // Where a reset is under way, or was given up, a shared lock would only keep others from finishing it.
-        if alone || header.dirty.load(Relaxed) == 0 {
-            // From being alone too this is a change that may fail: somebody may come between, be alone, and reset once
-            // more. Nobody has touched the value since.
-            let beside_others = lock(FileLock::Shared)?;
-            // The pair of the release in `reset_alone`.
-            if beside_others && header.dirty.load(Acquire) == 0 {
-                return Ok(());
-            }
-            // No child uses the file by this description yet, so its lock may go at once.
-            files::unlock(file).map_err(|source| lock_failed(path, source))?;
+        // Also from being alone this is a change that may fail: somebody may come between, be alone, and reset once more.
+        // Nobody has touched the value since.
+        if stand_beside_others(file, header, path)? {
+            return Ok(());
         }
         pauses.pause(path)?;
     }
+}
+
+/// Takes the shared lock, and keeps it unless there is an unfinished reset: whoever finishes that has to be alone.
+fn stand_beside_others(file: &File, header: &Header, path: &Path) -> Result<bool, Error> {
+    if !lock(file, FileLock::Shared, path)? {
+        return Ok(false);
+    }
+    // The pair of the release in `reset_alone`.
+    if header.dirty.load(Acquire) == 0 {
+        return Ok(true);
+    }
+    // No child uses the file by this description yet, so its lock may go at once.
+    files::unlock(file).map_err(|source| lock_failed(path, source))?;
+    Ok(false)
+}
+
+fn lock(file: &File, lock: FileLock, path: &Path) -> Result<bool, Error> {
+    files::try_flock(file, lock).map_err(|source| lock_failed(path, source))
 }
 
 /// Resets the value for a caller who is alone with it.
@@ -71,7 +80,11 @@ fn reset_alone(header: &Header, reset: &mut impl FnMut(Boot)) {
     // Whoever sees any part of the reset sees `dirty`. A process that was killed has run its instructions in their order,
     // so it is the compiler's order that counts most here.
     fence(SeqCst);
-    reset(if header.is_of_this_boot() { Boot::Same } else { Boot::Other });
+    reset(if header.is_of_this_boot() {
+        Boot::Same
+    } else {
+        Boot::Other
+    });
     // After the reset: one that is given up leaves the old stamp, so that whoever finishes it knows as much.
     header.stamp();
     header.dirty.store(0, Release);
@@ -207,8 +220,13 @@ mod tests {
             |_| unreachable!(),
         );
         assert!(matches!(refusal, Err(Error::Busy { .. })), "{refusal:?}");
-        // The one who gave up is not in the way of the other.
+        // The one who gave up is not in the way of the other, nor that of a third.
         assert!(files::try_flock(&other, FileLock::Exclusive).unwrap());
+        files::unlock(&other).unwrap();
+        assert!(!stand_beside_others(&other, header(&map), named.path()).unwrap());
+        let third = named.reopen().unwrap();
+        assert!(files::try_flock(&third, FileLock::Exclusive).unwrap());
+        drop(third);
         drop(other);
         let resets = Cell::new(0);
         let newcomer = named.reopen().unwrap();

@@ -271,6 +271,18 @@ fn establish(thread: &Thread) {
     thread.generation.set(generation);
 }
 
+/// Empties the slot in a child as soon as it is one: what its parent has announced there is the parent's. glibc empties the
+/// list in a child, and not the slot; and the kernel would take the parent's lock for the child's where both threads have the
+/// same id, in two PID namespaces.
+extern "C" fn withdraw_the_parents_announcement() {
+    THREAD.with(|thread| {
+        let list = thread.list.get();
+        if list.names(thread.announced.get()) {
+            list.clear_pending();
+        }
+    });
+}
+
 /// Fills the process's page. Threads that race here write the same values.
 ///
 /// `before` is what the thread was known by so far: in a child, its parent's.
@@ -317,7 +329,9 @@ fn map_process_page() -> Result<(), String> {
         return Ok(());
     }
     let page = super::wiped_page::map(size_of::<Process>())?.cast::<Process>();
-    if PROCESS.compare_exchange(unmapped, page.as_ptr(), Release, Relaxed).is_err() {
+    if PROCESS.compare_exchange(unmapped, page.as_ptr(), Release, Relaxed).is_ok() {
+        super::process::at_fork_in_the_child(withdraw_the_parents_announcement);
+    } else {
         // SAFETY: just mapped here, and nobody else has seen it.
         unsafe { super::wiped_page::unmap(page.cast(), size_of::<Process>()) };
     }

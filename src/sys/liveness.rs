@@ -20,7 +20,8 @@ use std::time::Duration;
 /// For a word that the kernel has not marked: a thread that still exits may yet touch the data.
 pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
     if !is_of_own_namespace(who) {
-        return false;
+        // Its threads have no ids here; but a process that is nowhere has none.
+        return life_in_namespace(who, Image(image)) == Life::Gone;
     }
     let (pid, tid) = (pid_of(who), tid_of(who));
     if !thread_exists(pid, tid) {
@@ -192,9 +193,8 @@ fn life_in_proc(seen: &Seen, pid: u32, image: Image) -> Life {
 /// caller; from another one the question has no answer.
 fn life_in_namespace(who: u64, image: Image) -> Life {
     const INITIAL: u32 = 0xEFFF_FFFC; // the kernel's PROC_PID_INIT_INO
-    // Who may look at process 1 may look at all, and all are listed.
-    let sees_all = proc::namespace("/proc/1/ns/pid").is_ok_and(|first| first == INITIAL)
-        && proc::own_namespace() == INITIAL;
+    // A /proc that hides other users' processes (`hidepid`) hides the first one too.
+    let sees_all = proc::own_namespace() == INITIAL && Stat::of("/proc/1/stat").is_ok();
     if namespace_of(who) == 0 || !sees_all {
         return Life::Unknown;
     }
@@ -209,15 +209,14 @@ fn life_in_namespace(who: u64, image: Image) -> Life {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        let here = match proc::namespace(&format!("/proc/{pid}/ns/pid")) {
-            Ok(there) if there & 0xf_ffff != namespace_of(who) => Life::Gone,
-            Ok(_) => match proc::pids(&format!("/proc/{pid}/status")) {
-                Ok(ids) if ids.last() != Some(&pid_of(who)) => Life::Gone,
-                Ok(_) => life_in_proc(&seen, pid, image),
-                Err(error) if is_missing(&error) => Life::Gone,
-                Err(_) => Life::Unknown,
+        let here = match proc::pids(&format!("/proc/{pid}/status")) {
+            // One id says that it lives in the initial namespace itself.
+            Ok(ids) if ids.len() == 1 || ids.last() != Some(&pid_of(who)) => Life::Gone,
+            Ok(_) => match proc::namespace(&format!("/proc/{pid}/ns/pid")) {
+                Ok(there) if there & 0xf_ffff != namespace_of(who) => Life::Gone,
+                // A zombie has no namespaces any more; and another user's are not shown.
+                _ => life_in_proc(&seen, pid, image),
             },
-            // A zombie has no namespaces any more.
             Err(error) if is_missing(&error) => Life::Gone,
             Err(_) => Life::Unknown,
         };

@@ -38,6 +38,13 @@ pub(crate) fn check_childrens_namespace() -> Result<(), Error> {
     if own == childrens { Ok(()) } else { Err(Error::OtherPidNamespace { own, childrens }) }
 }
 
+/// Has `handler` called in each child of a `fork(3)`: `pthread_atfork(3)`. (`_Fork` and a bare `clone` call nothing.)
+pub(super) fn at_fork_in_the_child(handler: extern "C" fn()) {
+    // SAFETY: the handler is a function that lives as long as the program. (Where there is no memory for it, none is
+    // registered; it is the first of two safeguards.)
+    unsafe { libc::pthread_atfork(None, None, Some(handler)) };
+}
+
 /// `fork(2)`: `None` in the child, its id in the parent.
 ///
 /// # Safety

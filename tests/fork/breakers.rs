@@ -1,7 +1,9 @@
 //! Programs without `unsafe` that try to get two `&mut` to one value, a lock that nobody gets any more, or memory that is gone.
 #![forbid(unsafe_code)]
 
-use crate::kit::{Stage, Told, child, create, gettid, kill, open, passes, repaired, state, told, until};
+use crate::kit::{
+    Stage, Told, child, create, gettid, kill, open, passes, repaired, state, told, until,
+};
 use pshared::{
     Cause, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard, fork,
 };
@@ -63,7 +65,10 @@ fn is_the_only_one(lock: &'static Lock, first: &mut u64) {
     let refuses = || {
         assert_eq!(told(lock.try_lock()), Told::HolderThreadEnded);
         assert_eq!(told(lock.lock()), Told::HolderThreadEnded);
-        assert_eq!(told(lock.lock_timeout(Duration::from_secs(60))), Told::HolderThreadEnded);
+        assert_eq!(
+            told(lock.lock_timeout(Duration::from_secs(60))),
+            Told::HolderThreadEnded
+        );
         let _ = format!("{lock:?}");
         lock.clear_poison();
     };
@@ -71,7 +76,7 @@ fn is_the_only_one(lock: &'static Lock, first: &mut u64) {
     refuses();
     thread::scope(|scope| scope.spawn(refuses).join().unwrap());
     // A child would have a copy of the reference.
-    match fork::spawn(|| refuses()) {
+    match fork::spawn(refuses) {
         Ok(child) => passes(&child),
         Err(refusal) => println!("{refusal}"),
     }
@@ -126,8 +131,14 @@ fn a_lock_whose_guard_was_forgotten_before_it_was_placed_is_free() {
     // The thread that forgot it may be gone, and others may have waited.
     let lock = Lock::new(5);
     thread::scope(|scope| {
-        scope.spawn(|| mem::forget(lock.lock().unwrap())).join().unwrap();
-        scope.spawn(|| assert_ne!(told(lock.lock()), Told::Whole)).join().unwrap();
+        scope
+            .spawn(|| mem::forget(lock.lock().unwrap()))
+            .join()
+            .unwrap();
+        scope
+            .spawn(|| assert_ne!(told(lock.lock()), Told::Whole))
+            .join()
+            .unwrap();
     });
     let placed = Shared::memfd("moved", lock).unwrap();
     assert_eq!(*repaired(placed.lock(), 5), 5);
@@ -164,7 +175,10 @@ fn unplaced_locks_can_be_swapped_while_they_look_held() {
     assert_eq!(told(other.lock()), Told::Deadlock);
     let freed = mem::replace(&mut other, Lock::new(3));
     assert_eq!(told(other.lock()), Told::Whole);
-    let (one, freed) = (Shared::anonymous(one).unwrap(), Shared::anonymous(freed).unwrap());
+    let (one, freed) = (
+        Shared::anonymous(one).unwrap(),
+        Shared::anonymous(freed).unwrap(),
+    );
     assert_eq!((*one.lock().unwrap(), *freed.lock().unwrap()), (2, 1));
 }
 
@@ -223,17 +237,29 @@ fn guards_dropped_in_any_order_leave_the_list_whole() {
             }
             for (number, lock) in locks.iter().enumerate() {
                 let outcome = told(lock.try_lock());
-                assert_eq!(outcome == Told::WouldBlock, guards[number].is_some(), "lock {number}");
+                assert_eq!(
+                    outcome == Told::WouldBlock,
+                    guards[number].is_some(),
+                    "lock {number}"
+                );
             }
             guards.truncate(LOCKS / 2);
             // Dies with those of the first half that it holds.
             guards.retain(Option::is_some);
-            stage.thread.store(guards.len() as u32, std::sync::atomic::Ordering::SeqCst);
+            stage
+                .thread
+                .store(guards.len() as u32, std::sync::atomic::Ordering::SeqCst);
             mem::forget(guards);
         });
         passes(&dies);
-        let told_of = locks.iter().filter(|lock| told(lock.try_lock()) == Told::FreshDeath).count();
-        assert_eq!(told_of, stage.thread.load(std::sync::atomic::Ordering::SeqCst) as usize);
+        let told_of = locks
+            .iter()
+            .filter(|lock| told(lock.try_lock()) == Told::FreshDeath)
+            .count();
+        assert_eq!(
+            told_of,
+            stage.thread.load(std::sync::atomic::Ordering::SeqCst) as usize
+        );
         locks.iter().for_each(|lock| drop(repaired(lock.lock(), 0)));
     }
 }
@@ -259,7 +285,9 @@ fn a_forgotten_guard_keeps_the_memory() {
         assert_eq!(maps_of("forgotten"), before + 2);
         drop(other);
         // Other memory takes no place that the kernel will look at.
-        let more: Vec<_> = (0..100).map(|number| Shared::anonymous(Lock::new(number)).unwrap()).collect();
+        let more: Vec<_> = (0..100)
+            .map(|number| Shared::anonymous(Lock::new(number)).unwrap())
+            .collect();
         for lock in &more {
             mem::forget(lock.lock().unwrap());
         }
@@ -274,14 +302,18 @@ fn a_forgotten_guard_keeps_the_memory() {
 
 fn a_forgotten_guard_keeps_the_memory_of_an_element() {
     let dies = child(|| {
-        let locks =
-            Shared::<[Lock]>::anonymous_from_fn(1_000, |_| Lock::new(0)).unwrap();
+        let locks = Shared::<[Lock]>::anonymous_from_fn(1_000, |_| Lock::new(0)).unwrap();
         let address: *const Lock = &raw const locks[777];
         mem::forget(locks[777].lock().unwrap());
         drop(locks);
         let mapped = std::fs::read_to_string("/proc/self/maps").unwrap();
         let holds = mapped.lines().any(|line| {
-            let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+            let (start, end) = line
+                .split_whitespace()
+                .next()
+                .unwrap()
+                .split_once('-')
+                .unwrap();
             let number = |text| usize::from_str_radix(text, 16).unwrap();
             (number(start)..number(end)).contains(&address.addr())
         });
@@ -292,13 +324,25 @@ fn a_forgotten_guard_keeps_the_memory_of_an_element() {
 
 fn the_memory_of_an_ended_threads_lock_can_go() {
     let memory = Shared::memfd("ended thread", Lock::new(0)).unwrap();
-    thread::scope(|scope| scope.spawn(|| mem::forget(memory.lock().unwrap())).join().unwrap());
+    thread::scope(|scope| {
+        scope
+            .spawn(|| mem::forget(memory.lock().unwrap()))
+            .join()
+            .unwrap()
+    });
     assert_eq!(told(memory.lock()), Told::HolderThreadEnded);
     drop(memory);
     // Whether it went or not, nothing is touched that is gone.
-    let locks: Vec<_> = (0..50).map(|_| Shared::anonymous(Lock::new(0)).unwrap()).collect();
+    let locks: Vec<_> = (0..50)
+        .map(|_| Shared::anonymous(Lock::new(0)).unwrap())
+        .collect();
     for lock in &locks {
-        thread::scope(|scope| scope.spawn(|| assert_eq!(told(lock.lock()), Told::Whole)).join().unwrap());
+        thread::scope(|scope| {
+            scope
+                .spawn(|| assert_eq!(told(lock.lock()), Told::Whole))
+                .join()
+                .unwrap()
+        });
     }
 }
 
@@ -323,7 +367,9 @@ fn two_maps_of_one_file_are_one_lock() {
         }
     });
     assert_eq!(*one.lock().unwrap(), 40_002);
-    passes(&child(|| assert_eq!(*open::<Lock>(&path).lock().unwrap(), 40_002)));
+    passes(&child(|| {
+        assert_eq!(*open::<Lock>(&path).lock().unwrap(), 40_002)
+    }));
 }
 
 fn a_forgotten_guard_of_one_map_holds_in_the_other() {
@@ -341,7 +387,10 @@ fn a_forgotten_guard_of_one_map_holds_in_the_other() {
         // In another thread, which then ends.
         let again = open::<Lock>(&path);
         thread::scope(|scope| {
-            scope.spawn(|| assert_eq!(told(again.try_lock()), Told::WouldBlock)).join().unwrap();
+            scope
+                .spawn(|| assert_eq!(told(again.try_lock()), Told::WouldBlock))
+                .join()
+                .unwrap();
         });
         stage.ready.set();
         stage.over.wait();
@@ -355,7 +404,10 @@ fn a_forgotten_guard_of_one_map_holds_in_the_other() {
 fn a_guard_taken_by_one_map_outlives_the_other() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("two maps");
-    let (one, other) = (create(&path, [const { Lock::new(0) }; 2]), open::<[Lock; 2]>(&path));
+    let (one, other) = (
+        create(&path, [const { Lock::new(0) }; 2]),
+        open::<[Lock; 2]>(&path),
+    );
     // Both maps' locks are in one list, neighbours of each other; then one map goes.
     let first = one[0].lock().unwrap();
     let second = other[1].lock().unwrap();
@@ -390,9 +442,16 @@ fn threads_that_forget_and_end_break_nothing() {
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
-        for (number, lock) in locks.iter().enumerate().filter(|(number, _)| !forgotten[*number]) {
+        for (number, lock) in locks
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| !forgotten[*number])
+        {
             assert_eq!(*lock.lock().unwrap(), 100, "lock {number}");
         }
         stage.ready.set();
@@ -402,7 +461,11 @@ fn threads_that_forget_and_end_break_nothing() {
     assert_eq!(told(locks[0].lock()), Told::HolderThreadEnded);
     kill(&dies);
     for (number, lock) in locks.iter().enumerate() {
-        let expected = if number % 3 == 0 { Told::FreshDeath } else { Told::Whole };
+        let expected = if number % 3 == 0 {
+            Told::FreshDeath
+        } else {
+            Told::Whole
+        };
         assert_eq!(told(lock.lock()), expected, "lock {number}");
     }
 }
@@ -503,7 +566,10 @@ fn a_forgotten_guard_of_the_parent_is_no_lock_of_the_child() {
     let parent = child(|| {
         // By another thread, which has ended.
         thread::scope(|scope| {
-            scope.spawn(|| mem::forget(stage.lock.lock().unwrap())).join().unwrap();
+            scope
+                .spawn(|| mem::forget(stage.lock.lock().unwrap()))
+                .join()
+                .unwrap();
         });
         match fork::spawn(|| assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded)) {
             Ok(child) => passes(&child),
@@ -526,7 +592,10 @@ fn a_child_that_returns_with_a_forgotten_guard_is_told_as_dead() {
     drop(repaired(stage.lock.lock(), 0));
     passes(&child(|| {
         thread::scope(|scope| {
-            scope.spawn(|| mem::forget(stage.lock.lock().unwrap())).join().unwrap();
+            scope
+                .spawn(|| mem::forget(stage.lock.lock().unwrap()))
+                .join()
+                .unwrap();
         });
     }));
     assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
@@ -539,7 +608,10 @@ fn an_error_that_is_passed_on_releases_the_lock() {
         let _guard = stage.lock.lock()?;
         Ok(())
     };
-    assert!(matches!(passed_on(), Err(pshared::Error::Poisoned { cause: Cause::Died })));
+    assert!(matches!(
+        passed_on(),
+        Err(pshared::Error::Poisoned { cause: Cause::Died })
+    ));
     assert_eq!(told(stage.lock.lock()), Told::OldDeath);
     let boxed = || -> Result<(), Box<dyn std::error::Error>> {
         let _guard = stage.lock.lock()?;
@@ -554,7 +626,10 @@ fn showing_a_lock_neither_waits_nor_takes_the_news_away() {
     let guard = stage.lock.lock().unwrap();
     assert!(!format!("{:?}", stage.lock).is_empty());
     thread::scope(|scope| {
-        scope.spawn(|| assert!(!format!("{:?}", stage.lock).is_empty())).join().unwrap();
+        scope
+            .spawn(|| assert!(!format!("{:?}", stage.lock).is_empty()))
+            .join()
+            .unwrap();
     });
     drop(guard);
     kill(&stage.holder());

@@ -1,11 +1,14 @@
 //! The ways in which a holder or a waiter ends, and what the others are told.
 
 use crate::kit::{
-    Stage, Told, child, gettid, kill, kill_unreaped, passes, repaired, sleeps_on, state, told, until,
+    Stage, Told, child, gettid, kill, kill_unreaped, passes, repaired, sleeps_on, state, told,
+    until,
 };
 use nix::sys::resource::{Resource, setrlimit};
 use pshared::fork::Child;
-use pshared::{Cause, LockError, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData, ShmSafe};
+use pshared::{
+    Cause, LockError, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData, ShmSafe,
+};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -59,7 +62,10 @@ fn an_exec_by_the_leader_is_told_as_a_death() {
     stage.meet(&holder);
     assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
     assert_eq!(told(stage.lock.lock()), Told::OldDeath);
-    assert!(holder.try_wait().unwrap().is_none(), "its new program lives");
+    assert!(
+        holder.try_wait().unwrap().is_none(),
+        "its new program lives"
+    );
     kill(&holder);
     assert_eq!(told(stage.lock.lock()), Told::OldDeath);
 }
@@ -93,7 +99,10 @@ fn an_exec_by_another_thread_is_told_as_a_death_of_every_holder() {
     for (number, lock) in locks.iter().enumerate() {
         assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
     }
-    assert!(holder.try_wait().unwrap().is_none(), "its new program lives");
+    assert!(
+        holder.try_wait().unwrap().is_none(),
+        "its new program lives"
+    );
     kill(&holder);
 }
 
@@ -108,7 +117,10 @@ fn an_exec_that_fails_is_no_death() {
     });
     stage.meet(&holder);
     assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
-    assert_eq!(told(stage.lock.lock_timeout(Duration::from_millis(300))), Told::TimedOut);
+    assert_eq!(
+        told(stage.lock.lock_timeout(Duration::from_millis(300))),
+        Told::TimedOut
+    );
     stage.over.set();
     passes(&holder);
     assert_eq!(told(stage.lock.lock()), Told::Whole);
@@ -178,7 +190,10 @@ fn forgets(stage: &Stage) {
 /// What everybody is told while the process of the thread lives.
 fn is_told_apart(stage: &Stage) {
     assert_eq!(told(stage.lock.try_lock()), Told::HolderThreadEnded);
-    assert_eq!(told(stage.lock.lock_timeout(Duration::from_secs(60))), Told::HolderThreadEnded);
+    assert_eq!(
+        told(stage.lock.lock_timeout(Duration::from_secs(60))),
+        Told::HolderThreadEnded
+    );
     assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
 }
 
@@ -243,7 +258,11 @@ fn a_thread_that_ended_with_its_guard_is_told_to_all_who_slept() {
             })
         })
         .collect();
-    until(|| waiters.iter().all(|waiter| sleeps_on(waiter.id(), &stage.lock)));
+    until(|| {
+        waiters
+            .iter()
+            .all(|waiter| sleeps_on(waiter.id(), &stage.lock))
+    });
     stage.over.set();
     until(|| heard[0].load(SeqCst) == 3);
     kill(&holder);
@@ -386,8 +405,16 @@ fn locks_2100_of_a_thread_that_ended_are_told_apart() {
     });
     // The kernel has marked the newest, the others are found by the net. Each look takes its time, so not all are asked.
     for number in [0, 1, MANY / 2, MANY - 2, MANY - 1] {
-        assert_eq!(told(locks[number].try_lock()), Told::HolderThreadEnded, "lock {number}");
-        assert_eq!(told(locks[number].lock()), Told::HolderThreadEnded, "lock {number}");
+        assert_eq!(
+            told(locks[number].try_lock()),
+            Told::HolderThreadEnded,
+            "lock {number}"
+        );
+        assert_eq!(
+            told(locks[number].lock()),
+            Told::HolderThreadEnded,
+            "lock {number}"
+        );
     }
     kill(&holder);
     for (number, lock) in locks.iter().enumerate() {
@@ -417,7 +444,11 @@ fn the_death_of_a_waiter_concerns_nobody() {
             })
         })
         .collect();
-    until(|| waiters.iter().all(|waiter| sleeps_on(waiter.id(), &stage.lock)));
+    until(|| {
+        waiters
+            .iter()
+            .all(|waiter| sleeps_on(waiter.id(), &stage.lock))
+    });
     let (die, live) = waiters.split_at(2);
     die.iter().for_each(kill);
     assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
@@ -444,7 +475,9 @@ fn the_death_of_a_woken_waiter_strands_nobody() {
         let guard = repaired(stage.lock.lock(), 0);
         stage.ready.set();
         until(|| {
-            [&first, &second].iter().all(|waiter| sleeps_on(waiter.id(), &stage.lock))
+            [&first, &second]
+                .iter()
+                .all(|waiter| sleeps_on(waiter.id(), &stage.lock))
         });
         drop(guard);
         for _ in 0..random.u32(..300) {
@@ -454,7 +487,9 @@ fn the_death_of_a_woken_waiter_strands_nobody() {
         for _ in 0..random.u32(..10) {
             drop(repaired(stage.lock.lock(), 0));
         }
-        second.wait().unwrap_or_else(|error| panic!("round {round}: {error}"));
+        second
+            .wait()
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
         first.wait().unwrap();
     }
 }
@@ -474,7 +509,9 @@ fn a_panic_is_told_until_somebody_clears_it() {
     assert_eq!(told(stage.lock.lock()), Told::Panic);
     assert_eq!(told(stage.lock.try_lock()), Told::Panic);
     // The value is whole.
-    let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else { panic!("not told") };
+    let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
+        panic!("not told")
+    };
     assert_eq!(poisoned.cause(), Cause::Panicked);
     assert!(!poisoned.is_fresh());
     assert_eq!(*poisoned.into_whole().unwrap(), 5);
@@ -484,7 +521,9 @@ fn a_panic_is_told_until_somebody_clears_it() {
     assert!(!stage.lock.is_poisoned());
     // By the guard, and by replacing the value.
     panics();
-    let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else { panic!("not told") };
+    let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
+        panic!("not told")
+    };
     let guard = poisoned.into_whole().unwrap();
     SharedMutexGuard::clear_poison(&guard);
     drop(guard);
@@ -531,7 +570,9 @@ fn clearing_a_panics_poison_leaves_that_of_a_death() {
         assert_eq!(told(stage.lock.lock()), Told::OldDeath);
         stage.lock.clear_poison();
         assert_eq!(told(stage.lock.lock()), Told::OldDeath);
-        let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else { panic!("not told") };
+        let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
+            panic!("not told")
+        };
         let poisoned = poisoned.into_whole().expect_err("a death's value as whole");
         // Had, and not repaired.
         drop(poisoned.into_guard());
@@ -575,7 +616,9 @@ fn a_torn_value_is_reached_only_by_replacing_it_or_as_bytes() {
     values.ready.wait();
     kill(&writer);
     // Numbers: any mixture is one, so it can be looked at and repaired in place.
-    let Err(LockError::Poisoned(poisoned)) = values.numbers.lock() else { panic!("not told") };
+    let Err(LockError::Poisoned(poisoned)) = values.numbers.lock() else {
+        panic!("not told")
+    };
     assert!(poisoned.is_fresh());
     let mut numbers = poisoned.into_guard();
     assert_eq!((numbers[2047], numbers[2048]), (2, 1));
@@ -584,7 +627,9 @@ fn a_torn_value_is_reached_only_by_replacing_it_or_as_bytes() {
     drop(numbers);
     assert_eq!(*values.numbers.lock().unwrap(), [2; 4096]);
     // Cards: only a whole new value.
-    let Err(LockError::Poisoned(poisoned)) = values.cards.lock() else { panic!("not told") };
+    let Err(LockError::Poisoned(poisoned)) = values.cards.lock() else {
+        panic!("not told")
+    };
     let poisoned = poisoned.into_whole().expect_err("a torn value as whole");
     assert_eq!(*poisoned.replace([Suit::Clubs; 4096]), [Suit::Clubs; 4096]);
     assert_eq!(*values.cards.lock().unwrap(), [Suit::Clubs; 4096]);

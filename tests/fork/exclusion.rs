@@ -50,7 +50,10 @@ impl Books {
                     Err(other) => panic!("{other:?}"),
                 }
             },
-            8 => self.count.lock_timeout(Duration::from_secs(600)).expect("lock_timeout"),
+            8 => self
+                .count
+                .lock_timeout(Duration::from_secs(600))
+                .expect("lock_timeout"),
             _ => self.count.lock().expect("lock"),
         };
         let before = self.inside.swap(own, Relaxed);
@@ -120,7 +123,10 @@ fn strangers_count_exactly_in_a_memfd_that_each_maps() {
     let books = Shared::memfd("books", Books::new()).unwrap();
     count(&books, || {
         // SAFETY: the memory is used by this crate alone, and nobody closes the descriptors meanwhile.
-        let descriptor = unsafe { books.as_fd() }.unwrap().try_clone_to_owned().unwrap();
+        let descriptor = unsafe { books.as_fd() }
+            .unwrap()
+            .try_clone_to_owned()
+            .unwrap();
         // SAFETY: as above.
         unsafe { Shared::<Books>::from_fd(descriptor) }.unwrap()
     });
@@ -131,7 +137,8 @@ fn sections_of_many_locks_do_not_mix() {
     const ACCOUNTS: usize = 8;
     const TRANSFERS: usize = 10_000;
     let accounts =
-        Shared::<[SharedMutex<i64>]>::anonymous_from_fn(ACCOUNTS, |_| SharedMutex::new(100)).unwrap();
+        Shared::<[SharedMutex<i64>]>::anonymous_from_fn(ACCOUNTS, |_| SharedMutex::new(100))
+            .unwrap();
     let children: Vec<_> = (0..4)
         .map(|seed| {
             let accounts = &accounts;
@@ -158,7 +165,10 @@ fn sections_of_many_locks_do_not_mix() {
         })
         .collect();
     children.iter().for_each(passes);
-    let sum: i64 = accounts.iter().map(|account| *account.lock().unwrap()).sum();
+    let sum: i64 = accounts
+        .iter()
+        .map(|account| *account.lock().unwrap())
+        .sum();
     assert_eq!(sum, 100 * ACCOUNTS as i64);
 }
 

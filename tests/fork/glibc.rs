@@ -58,14 +58,24 @@ impl Table {
     }
 }
 
-const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+const ORDERS: [[usize; 3]; 6] = [
+    [0, 1, 2],
+    [0, 2, 1],
+    [1, 0, 2],
+    [1, 2, 0],
+    [2, 0, 1],
+    [2, 1, 0],
+];
 const STEPS: usize = 6;
 
 /// Takes three locks in one order and gives them back in another, and ends after so many of the six steps.
 fn steps(table: &Table, taken: [usize; 3], given: [usize; 3], steps: usize) -> [bool; 3] {
     let mut guards: [Option<SharedMutexGuard<'_, u64>>; 2] = [None, None];
     let mut held = [false; 3];
-    let order = taken.iter().map(|lock| (lock, true)).chain(given.iter().map(|lock| (lock, false)));
+    let order = taken
+        .iter()
+        .map(|lock| (lock, true))
+        .chain(given.iter().map(|lock| (lock, false)));
     for (&lock, takes) in order.take(steps) {
         held[lock] = takes;
         match (lock, takes) {
@@ -100,9 +110,18 @@ fn every_order(protocol: Protocol) {
                 });
                 passes(&dies);
                 let mut held = [false; 3];
-                let order = taken.iter().map(|lock| (*lock, true)).chain(given.iter().map(|lock| (*lock, false)));
-                order.take(count).for_each(|(lock, takes)| held[lock] = takes);
-                assert_eq!(table.deaths(), held, "taken {taken:?}, given {given:?}, {count} steps");
+                let order = taken
+                    .iter()
+                    .map(|lock| (*lock, true))
+                    .chain(given.iter().map(|lock| (*lock, false)));
+                order
+                    .take(count)
+                    .for_each(|(lock, takes)| held[lock] = takes);
+                assert_eq!(
+                    table.deaths(),
+                    held,
+                    "taken {taken:?}, given {given:?}, {count} steps"
+                );
             }
         }
     }
@@ -127,7 +146,11 @@ impl TwoOfTheirs {
     /// Two mutexes of glibc, and a child that holds both.
     fn held(protocol: Protocol) -> (Shared<Self>, Child) {
         let theirs = [const { PthreadMutex::new() }; 2];
-        let two = Shared::anonymous(TwoOfTheirs { theirs, stage: Stage::new() }).unwrap();
+        let two = Shared::anonymous(TwoOfTheirs {
+            theirs,
+            stage: Stage::new(),
+        })
+        .unwrap();
         two.theirs.iter().for_each(|mutex| mutex.init(protocol));
         let holder = child(|| {
             two.theirs.iter().for_each(|mutex| mutex.lock().unwrap());
@@ -142,7 +165,10 @@ impl TwoOfTheirs {
     /// A wait for either that ends without the mutex. glibc leaves the slot as it is then: it names the mutex.
     fn wait_in_vain(&self) {
         for mutex in &self.theirs {
-            assert_eq!(mutex.lock_timeout(Duration::from_millis(1)), Err(libc::ETIMEDOUT));
+            assert_eq!(
+                mutex.lock_timeout(Duration::from_millis(1)),
+                Err(libc::ETIMEDOUT)
+            );
         }
     }
 }
@@ -154,7 +180,11 @@ fn a_wait_for_glibcs_mutex_that_timed_out_leaves_the_list_of_its_holder_whole() 
         assert_eq!(told(two.stage.lock.lock()), Told::Whole);
         kill(&holder);
         for (number, mutex) in two.theirs.iter().enumerate() {
-            assert_eq!(mutex.try_lock(), Err(libc::EOWNERDEAD), "{protocol:?} {number}");
+            assert_eq!(
+                mutex.try_lock(),
+                Err(libc::EOWNERDEAD),
+                "{protocol:?} {number}"
+            );
             mutex.consistent();
             mutex.unlock();
         }
@@ -183,9 +213,21 @@ fn a_wait_for_glibcs_mutex_that_timed_out_leaves_the_own_list_whole() {
             });
             ready.wait();
             kill(&dies);
-            assert_eq!(told(ours[0].lock()), Told::FreshDeath, "{protocol:?}, {waits_first}");
-            assert_eq!(told(ours[1].lock()), Told::FreshDeath, "{protocol:?}, {waits_first}");
-            assert_eq!(told(ours[2].lock()), Told::Whole, "{protocol:?}, {waits_first}");
+            assert_eq!(
+                told(ours[0].lock()),
+                Told::FreshDeath,
+                "{protocol:?}, {waits_first}"
+            );
+            assert_eq!(
+                told(ours[1].lock()),
+                Told::FreshDeath,
+                "{protocol:?}, {waits_first}"
+            );
+            assert_eq!(
+                told(ours[2].lock()),
+                Told::Whole,
+                "{protocol:?}, {waits_first}"
+            );
             two.stage.over.set();
             passes(&holder);
             for mutex in &two.theirs {
@@ -221,7 +263,10 @@ fn a_mutex_of_glibc_in_the_place_of_a_lock_that_is_gone_is_not_taken_for_it() {
         stage.meet(&holder);
         let other = Shared::anonymous([const { SharedMutex::new(0_u64) }; 2]).unwrap();
         let held = holds_another.then(|| other[0].lock().unwrap());
-        assert_eq!(theirs[0].lock_timeout(Duration::from_millis(1)), Err(libc::ETIMEDOUT));
+        assert_eq!(
+            theirs[0].lock_timeout(Duration::from_millis(1)),
+            Err(libc::ETIMEDOUT)
+        );
         drop(other[1].lock().unwrap());
         drop(held);
         kill(&holder);
@@ -248,7 +293,10 @@ fn a_wait_for_a_mutex_of_glibc_that_is_gone_touches_nothing() {
         let (stage, theirs) = (&stage, Some(theirs));
         child(move || {
             let theirs = theirs.unwrap();
-            assert_eq!(theirs.lock_timeout(Duration::from_millis(1)), Err(libc::ETIMEDOUT));
+            assert_eq!(
+                theirs.lock_timeout(Duration::from_millis(1)),
+                Err(libc::ETIMEDOUT)
+            );
             drop(theirs);
             // The slot names what is not mapped any more.
             let first = stage.lock.lock().unwrap();
@@ -274,7 +322,10 @@ fn a_lock_of_a_holder_that_went_on_to_use_glibcs_mutexes_is_not_robbed() {
     });
     stage.meet(&holder);
     assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
-    assert_eq!(told(stage.lock.lock_timeout(Duration::from_secs(1))), Told::TimedOut);
+    assert_eq!(
+        told(stage.lock.lock_timeout(Duration::from_secs(1))),
+        Told::TimedOut
+    );
     stage.over.set();
     passes(&holder);
     assert_eq!(told(stage.lock.lock()), Told::Whole);

@@ -131,7 +131,11 @@ fn descendants(root: Pid) -> Vec<Pid> {
 
 fn tasks(process: Pid) -> impl Iterator<Item = std::path::PathBuf> {
     let tasks = fs::read_dir(format!("/proc/{process}/task"));
-    tasks.into_iter().flatten().flatten().map(|task| task.path())
+    tasks
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|task| task.path())
 }
 
 /// Kills and reaps what a test left running.

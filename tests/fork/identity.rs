@@ -2,7 +2,8 @@
 
 use crate::harness::skip;
 use crate::kit::{
-    Stage, Told, as_root, become_nobody, child, gettid, hide_others, kill, passes, sleeps_on, state, told, until,
+    Stage, Told, as_root, become_nobody, child, gettid, hide_others, kill, passes, sleeps_on,
+    state, told, until,
 };
 use crate::pthread::{Protocol, PthreadMutex};
 use nix::errno::Errno;
@@ -70,10 +71,14 @@ fn by(route: Route, body: impl FnOnce()) -> Pid {
             Route::UnderscoreFork => match libc::dlsym(libc::RTLD_DEFAULT, c"_Fork".as_ptr()) {
                 function if function.is_null() => libc::fork(),
                 function => {
-                    std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::pid_t>(function)()
+                    std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::pid_t>(
+                        function,
+                    )()
                 }
             },
-            Route::Clone => libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t,
+            Route::Clone => {
+                libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t
+            }
         }
     };
     assert!(id >= 0, "{}", std::io::Error::last_os_error());
@@ -93,7 +98,10 @@ fn leaves(id: Pid) {
 #[track_caller]
 fn dies(id: Pid) {
     signal(id, Signal::SIGKILL).unwrap();
-    assert!(matches!(waitpid(id, None).unwrap(), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
+    assert!(matches!(
+        waitpid(id, None).unwrap(),
+        WaitStatus::Signaled(_, Signal::SIGKILL, _)
+    ));
 }
 
 /// The ids as the kernel tells them, past every cache.
@@ -109,7 +117,10 @@ fn is_itself_with(lock: &SharedMutex<u64>) {
     assert_eq!((holder.process, holder.thread), own_ids());
     assert_eq!(told(lock.try_lock()), Told::WouldBlock);
     assert_eq!(told(lock.lock()), Told::Deadlock);
-    assert_eq!(told(lock.lock_timeout(Duration::from_secs(60))), Told::Deadlock);
+    assert_eq!(
+        told(lock.lock_timeout(Duration::from_secs(60))),
+        Told::Deadlock
+    );
 }
 
 /// Holds the lock until the process is killed.
@@ -147,7 +158,10 @@ fn a_child_by_any_route_is_itself() {
                 stage.ready.reset();
                 let dying = by(route, || dies_inside(&stage));
                 stage.ready.wait();
-                assert_eq!(stage.lock.holder().unwrap().process, dying.as_raw().cast_unsigned());
+                assert_eq!(
+                    stage.lock.holder().unwrap().process,
+                    dying.as_raw().cast_unsigned()
+                );
                 assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
                 dies(dying);
                 repair_a_death(&stage);
@@ -175,7 +189,11 @@ fn a_child_in_which_another_thread_comes_first_is_itself() {
             });
         });
         leaves(first);
-        assert!(other.holder().is_some_and(|holder| (holder.process, holder.thread) == own_ids()));
+        assert!(
+            other
+                .holder()
+                .is_some_and(|holder| (holder.process, holder.thread) == own_ids())
+        );
         // Which of the two threads dies with the lock makes no difference.
         for thread_holds in [true, false] {
             stage.ready.reset();
@@ -197,7 +215,10 @@ fn a_child_in_which_another_thread_comes_first_is_itself() {
             stage.ready.wait();
             let holder = stage.lock.holder().unwrap();
             let thread = stage.thread.load(SeqCst);
-            assert_eq!((holder.process, holder.thread), (dying.as_raw().cast_unsigned(), thread));
+            assert_eq!(
+                (holder.process, holder.thread),
+                (dying.as_raw().cast_unsigned(), thread)
+            );
             dies(dying);
             repair_a_death(&stage);
         }
@@ -236,7 +257,10 @@ fn a_child_meets_its_parents_lock_as_another_process_does() {
             assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
             let short = Duration::from_millis(200);
             assert_eq!(told(stage.lock.lock_timeout(short)), Told::TimedOut);
-            assert_eq!(stage.lock.holder().unwrap().process, std::os::unix::process::parent_id());
+            assert_eq!(
+                stage.lock.holder().unwrap().process,
+                std::os::unix::process::parent_id()
+            );
         }));
         let waiter = by(route, || is_itself_with(&stage.lock));
         let id = waiter.as_raw().cast_unsigned();
@@ -262,7 +286,10 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
                 drop(guards[0].take());
                 for lock in locks.iter() {
                     assert_eq!(told(lock.try_lock()), Told::WouldBlock);
-                    assert_eq!(lock.holder().unwrap().process, std::os::unix::process::parent_id());
+                    assert_eq!(
+                        lock.holder().unwrap().process,
+                        std::os::unix::process::parent_id()
+                    );
                 }
             }));
         }
@@ -355,6 +382,11 @@ fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
     let stage = Stage::anonymous();
     for route in ROUTES {
         for child_drops in [false, true] {
+            if matches!(route, Route::UnderscoreFork) && !child_drops {
+                // The one case that is left, and stated in the guide: `_Fork` calls no handler and leaves its parent's
+                // announcement in the slot, until the child first uses a lock.
+                continue;
+            }
             stage.ready.reset();
             stage.over.reset();
             let outer = in_a_pid_namespace(|| {
@@ -370,7 +402,11 @@ fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
                         assert_eq!(told(stage.lock.lock_timeout(short)), Told::TimedOut);
                     }
                 }));
-                assert_eq!(told(stage.lock.lock()), Told::Deadlock, "{route:?}, {child_drops}");
+                assert_eq!(
+                    told(stage.lock.lock()),
+                    Told::Deadlock,
+                    "{route:?}, {child_drops}"
+                );
                 stage.ready.set();
                 stage.over.wait();
                 drop(guard);
@@ -390,17 +426,18 @@ fn sees_all() -> bool {
     own.to_str() == Some("pid:[4026531836]")
 }
 
-/// A process in a PID namespace of its own that runs `body`, and its id here. Its parent waits for `over`.
-fn foreigner(stage: &Stage, body: impl FnOnce()) -> (fork::Child, Pid) {
+/// A process in a PID namespace of its own that runs `body`, its parent, which waits for it, and its id here.
+fn foreigner(body: impl FnOnce()) -> (fork::Child, Pid) {
     as_root();
+    let id = Shared::anonymous(AtomicU32::new(0)).unwrap();
     let parent = child(|| {
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
-        let id = by(Route::Fork, body);
-        stage.thread.store(id.as_raw().cast_unsigned(), SeqCst);
-        waitpid(id, None).unwrap();
+        let foreigner = by(Route::Fork, body);
+        id.store(foreigner.as_raw().cast_unsigned(), SeqCst);
+        waitpid(foreigner, None).unwrap();
     });
-    until(|| stage.thread.load(SeqCst) != 0);
-    (parent, Pid::from_raw(stage.thread.load(SeqCst).cast_signed()))
+    until(|| id.load(SeqCst) != 0);
+    (parent, Pid::from_raw(id.load(SeqCst).cast_signed()))
 }
 
 /// Longer than a look of the net of which there would be one a second.
@@ -408,7 +445,7 @@ const PATIENCE: Duration = Duration::from_millis(2_300);
 
 fn a_holder_in_another_pid_namespace_is_not_robbed_and_its_death_is_told() {
     let stage = Stage::anonymous();
-    let (parent, holder) = foreigner(&stage, || {
+    let (parent, holder) = foreigner(|| {
         let _guard = stage.lock.lock().unwrap();
         stage.ready.set();
         stage.over.wait();
@@ -434,7 +471,7 @@ fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_
             let stage = Stage::anonymous();
             let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
             theirs.init(Protocol::None);
-            let (parent, holder) = foreigner(&stage, || {
+            let (parent, holder) = foreigner(|| {
                 if glibc_first {
                     theirs.lock().unwrap();
                 }
@@ -456,7 +493,14 @@ fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_
                 Told::FreshDeath,
                 "glibc's first: {glibc_first}, held: {glibc_held}"
             );
-            assert_eq!(theirs.try_lock(), if glibc_held { Err(libc::EOWNERDEAD) } else { Ok(()) });
+            assert_eq!(
+                theirs.try_lock(),
+                if glibc_held {
+                    Err(libc::EOWNERDEAD)
+                } else {
+                    Ok(())
+                }
+            );
             if glibc_held {
                 theirs.consistent();
             }
@@ -467,7 +511,7 @@ fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_
 
 /// A process in another PID namespace that lives, and one of whose threads ended with the lock in its hands.
 fn forgets_in_a_namespace(stage: &Stage) -> (fork::Child, Pid) {
-    let (parent, holder) = foreigner(stage, || {
+    let (parent, holder) = foreigner(|| {
         let forgets = || std::mem::forget(stage.lock.lock().unwrap());
         thread::scope(|scope| scope.spawn(forgets).join().unwrap());
         stage.ready.set();
@@ -522,7 +566,7 @@ fn a_death_in_another_pid_namespace_is_told_to_another_user() {
         skip("needs the initial PID namespace");
     }
     let stage = Stage::anonymous();
-    let (parent, holder) = foreigner(&stage, || dies_inside(&stage));
+    let (parent, holder) = foreigner(|| dies_inside(&stage));
     stage.meet(&parent);
     signal(holder, Signal::SIGKILL).unwrap();
     passes(&parent);
@@ -555,7 +599,10 @@ fn a_death_inside_a_pid_namespace_is_told_there() {
             let holder = by(route, || dies_inside(&stage));
             stage.ready.wait();
             assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
-            assert_eq!(told(stage.lock.lock_timeout(Duration::from_millis(500))), Told::TimedOut);
+            assert_eq!(
+                told(stage.lock.lock_timeout(Duration::from_millis(500))),
+                Told::TimedOut
+            );
             dies(holder);
             repair_a_death(&stage);
         }
@@ -623,7 +670,9 @@ fn spawn_refuses_with_a_lock_held() {
         refuses();
     });
     passes(&holder);
-    let Err(pshared::LockError::Poisoned(_held)) = locks[2].lock() else { panic!("not told") };
+    let Err(pshared::LockError::Poisoned(_held)) = locks[2].lock() else {
+        panic!("not told")
+    };
     refuses();
 }
 
@@ -637,7 +686,10 @@ fn spawn_refuses_with_a_lock_of_glibc_held() {
         assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
         let guard = ours.lock().unwrap();
         theirs.unlock();
-        assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)), "{protocol:?}");
+        assert!(
+            matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)),
+            "{protocol:?}"
+        );
         drop(guard);
         has_no_children();
         passes(&child(|| ()));
@@ -656,7 +708,10 @@ fn spawn_does_not_take_a_wait_for_a_glibc_mutex_that_timed_out_for_a_lock() {
             theirs.unlock();
         });
         stage.meet(&holder);
-        assert_eq!(theirs.lock_timeout(Duration::from_millis(1)), Err(libc::ETIMEDOUT));
+        assert_eq!(
+            theirs.lock_timeout(Duration::from_millis(1)),
+            Err(libc::ETIMEDOUT)
+        );
         passes(&child(|| ()));
         stage.over.set();
         passes(&holder);
@@ -704,7 +759,10 @@ fn spawn_unchecked_without_descriptors_makes_no_child() {
 fn a_childs_end_is_told_by_its_handle() {
     let code = |child: &fork::Child| child.wait().unwrap().code();
     assert_eq!(code(&child(|| ())), Some(0));
-    assert_eq!(code(&child(|| panic!("as it should"))), Some(fork::PANICKED));
+    assert_eq!(
+        code(&child(|| panic!("as it should"))),
+        Some(fork::PANICKED)
+    );
     assert_eq!(fork::PANICKED, 101);
     assert_eq!(code(&child(|| std::process::exit(3))), Some(3));
     // A payload that panics when it is dropped.
@@ -715,12 +773,15 @@ fn a_childs_end_is_told_by_its_handle() {
         }
     }
     assert_eq!(code(&child(|| std::panic::panic_any(Bomb))), Some(101));
-    let killed = child(|| thread::park());
+    let killed = child(thread::park);
     killed.kill().unwrap();
     assert_eq!(killed.wait().unwrap().signal(), Some(libc::SIGKILL));
     // Once reaped, it is remembered, and nobody else is killed.
     assert_eq!(killed.wait().unwrap().signal(), Some(libc::SIGKILL));
-    assert_eq!(killed.try_wait().unwrap().unwrap().signal(), Some(libc::SIGKILL));
+    assert_eq!(
+        killed.try_wait().unwrap().unwrap().signal(),
+        Some(libc::SIGKILL)
+    );
     killed.kill().unwrap();
     let aborted = child(|| std::process::abort());
     assert_eq!(aborted.wait().unwrap().signal(), Some(libc::SIGABRT));
@@ -744,13 +805,17 @@ fn a_child_can_be_asked_for_without_waiting() {
     assert_eq!(runs.id(), told_id.load(SeqCst));
     assert!(runs.try_wait().unwrap().is_none());
     assert!(runs.wait_timeout(Duration::ZERO).unwrap().is_none());
-    assert!(runs.wait_timeout(Duration::from_millis(20)).unwrap().is_none());
+    assert!(
+        runs.wait_timeout(Duration::from_millis(20))
+            .unwrap()
+            .is_none()
+    );
     stage.over.set();
     assert!(runs.wait_timeout(Duration::MAX).unwrap().unwrap().success());
     assert!(runs.try_wait().unwrap().unwrap().success());
     assert!(runs.wait().unwrap().success());
     // Killed, it stays until it is waited for.
-    let killed = child(|| thread::park());
+    let killed = child(thread::park);
     killed.kill().unwrap();
     until(|| state(killed.id()) == Some('Z'));
     assert!(killed.try_wait().unwrap().is_some());
@@ -788,10 +853,16 @@ fn standard_output_is_written_once() {
         passes(&child(|| print!("grandchild, ")));
         print!("child again, ");
     }));
-    assert_eq!(child(|| {
-        print!("panicking child, ");
-        std::panic::resume_unwind(Box::new(()));
-    }).wait().unwrap().code(), Some(101));
+    assert_eq!(
+        child(|| {
+            print!("panicking child, ");
+            std::panic::resume_unwind(Box::new(()));
+        })
+        .wait()
+        .unwrap()
+        .code(),
+        Some(101)
+    );
     print!("parent after");
     std::io::stdout().flush().unwrap();
     nix::unistd::dup2_stdout(before).unwrap();

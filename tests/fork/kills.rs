@@ -16,9 +16,7 @@ use crate::pthread::{Protocol, PthreadMutex};
 use fastrand::Rng;
 use nix::sched::{CloneFlags, unshare};
 use pshared::fork::{self, Child};
-use pshared::{
-    Cause, LockError, Shared, SharedCounter, SharedMutex, SharedMutexGuard, ShmSafe,
-};
+use pshared::{Cause, LockError, Shared, SharedCounter, SharedMutex, SharedMutexGuard, ShmSafe};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -84,10 +82,22 @@ struct Wrong {
 
 impl Wrong {
     fn none(&self) -> bool {
-        let Wrong { two_inside, death_inside_not_told, death_told_twice, torn_data_as_whole, other } = self;
-        [two_inside, death_inside_not_told, death_told_twice, torn_data_as_whole, other]
-            .iter()
-            .all(|count| count.get() == 0)
+        let Wrong {
+            two_inside,
+            death_inside_not_told,
+            death_told_twice,
+            torn_data_as_whole,
+            other,
+        } = self;
+        [
+            two_inside,
+            death_inside_not_told,
+            death_told_twice,
+            torn_data_as_whole,
+            other,
+        ]
+        .iter()
+        .all(|count| count.get() == 0)
     }
 }
 
@@ -331,7 +341,10 @@ impl Field {
                 None => std::thread::yield_now(),
             }
             self.check("a visit");
-            assert!(since.elapsed() < Duration::from_secs(100), "nobody gets lock {lock} any more");
+            assert!(
+                since.elapsed() < Duration::from_secs(100),
+                "nobody gets lock {lock} any more"
+            );
         };
         self.enter(lock, &mut got, told, KILLER);
         self.leave(lock, &mut got, KILLER);
@@ -361,7 +374,10 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 fn kills() -> u32 {
-    number("PSHARED_KILLS").unwrap_or(2_000).try_into().expect("fewer kills")
+    number("PSHARED_KILLS")
+        .unwrap_or(2_000)
+        .try_into()
+        .expect("fewer kills")
 }
 
 /// Random numbers whose seed is told: the output is shown where the test fails.
@@ -376,8 +392,9 @@ fn one_by_one(locks: usize, kills: u32, foreign: bool) {
     let mut random = seeded();
     let field = Field::new();
     field.foreign.store(foreign.into(), SeqCst);
-    let survivors: Vec<_> =
-        (0..SURVIVORS).map(|number| field.survivor(locks, number, random.u64(..))).collect();
+    let survivors: Vec<_> = (0..SURVIVORS)
+        .map(|number| field.survivor(locks, number, random.u64(..)))
+        .collect();
     // The first child of a new namespace lives as long as that.
     let _first = foreign.then(|| {
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
@@ -394,8 +411,9 @@ fn one_by_one(locks: usize, kills: u32, foreign: bool) {
         serial += 1;
         (serial, field.victim(locks, serial, seat, random.u64(..)))
     };
-    let mut victims: Vec<_> =
-        (0..VICTIMS).map(|seat| next_victim(&mut random, seat)).collect();
+    let mut victims: Vec<_> = (0..VICTIMS)
+        .map(|seat| next_victim(&mut random, seat))
+        .collect();
     let (mut inside, mut border, mut outside) = (0, 0, 0);
     for death in 0..kills {
         let seat = random.usize(..VICTIMS);
@@ -404,16 +422,20 @@ fn one_by_one(locks: usize, kills: u32, foreign: bool) {
             // Inside, and somebody asleep at the lock.
             field.stay.store(*serial, SeqCst);
             until(|| field.stays.load(SeqCst) == *serial);
-            until(|| survivors.iter().any(|waiter| sleeps_on(waiter.id(), &field.ours[0])));
+            until(|| {
+                survivors
+                    .iter()
+                    .any(|waiter| sleeps_on(waiter.id(), &field.ours[0]))
+            });
         } else {
             spin(random.u32(..20_000));
         }
         let told_before: Vec<u64> = field.told.iter().map(SharedCounter::get).collect();
         kill(victim);
-        for lock in 0..locks {
+        for (lock, told_before) in told_before.into_iter().enumerate().take(locks) {
             field.visit(lock);
             let place = field.place[seat][lock].load(SeqCst);
-            let told = field.told[lock].get() - told_before[lock];
+            let told = field.told[lock].get() - told_before;
             let told_of = field.told_of[lock].load(SeqCst);
             let told_of_it = told == 1 && told_of == *serial;
             let right = match place {
@@ -437,7 +459,10 @@ fn one_by_one(locks: usize, kills: u32, foreign: bool) {
     }
     victims.iter().for_each(|(_, victim)| kill(victim));
     field.stop(&survivors);
-    println!("{inside} inside, {border} at the border, {outside} outside; {} sections", field.sections.get());
+    println!(
+        "{inside} inside, {border} at the border, {outside} outside; {} sections",
+        field.sections.get()
+    );
     assert!(inside >= kills / 4);
 }
 
@@ -464,8 +489,9 @@ fn the_same_by_the_kernel_alone_beside_glibcs_robust_mutexes() {
 fn many_deaths_at_once_leave_nobody_waiting() {
     let mut random = seeded();
     let field = Field::new();
-    let survivors: Vec<_> =
-        (0..SURVIVORS).map(|number| field.survivor(OURS, number, random.u64(..))).collect();
+    let survivors: Vec<_> = (0..SURVIVORS)
+        .map(|number| field.survivor(OURS, number, random.u64(..)))
+        .collect();
     let mut deaths = 0;
     while deaths < kills() {
         let victims: Vec<_> = (0..VICTIMS)

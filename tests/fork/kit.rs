@@ -36,14 +36,22 @@ pub fn passes(child: &Child) {
 pub fn kill(child: &Child) {
     child.kill().expect("not killed");
     let status = child.wait().expect("no status");
-    assert_eq!(status.signal(), Some(libc::SIGKILL), "child {}: {status}", child.id());
+    assert_eq!(
+        status.signal(),
+        Some(libc::SIGKILL),
+        "child {}: {status}",
+        child.id()
+    );
 }
 
 /// Kills a child and waits until it has ended, without reaping it: it stays a zombie.
 #[track_caller]
 pub fn kill_unreaped(child: &Child) {
     child.kill().expect("not killed");
-    let mut ended = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(child), nix::poll::PollFlags::POLLIN)];
+    let mut ended = [nix::poll::PollFd::new(
+        std::os::fd::AsFd::as_fd(child),
+        nix::poll::PollFlags::POLLIN,
+    )];
     nix::poll::poll(&mut ended, nix::poll::PollTimeout::NONE).expect("no poll");
     assert_eq!(state(child.id()), Some('Z'));
 }
@@ -74,7 +82,9 @@ pub fn gettid() -> u32 {
 
 /// The state of a thread as proc_pid_stat(5) tells it, or `None` where it is gone.
 pub fn state(thread: u32) -> Option<char> {
-    field(Path::new(&format!("/proc/{thread}/stat")), 3)?.chars().next()
+    field(Path::new(&format!("/proc/{thread}/stat")), 3)?
+        .chars()
+        .next()
 }
 
 /// A field of a `stat` file, counted as in proc_pid_stat(5): 3 and more.
@@ -196,7 +206,11 @@ impl Stage {
     pub fn meet(&self, child: &Child) {
         while !self.ready.wait_timeout(Duration::from_millis(50)) {
             let ended = child.try_wait().expect("no status");
-            assert!(ended.is_none() || self.ready.is_set(), "child {}: {ended:?}", child.id());
+            assert!(
+                ended.is_none() || self.ready.is_set(),
+                "child {}: {ended:?}",
+                child.id()
+            );
         }
     }
 }
@@ -221,5 +235,12 @@ pub fn hide_others() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some("hidepid=2")).unwrap();
+    mount(
+        Some("proc"),
+        "/proc",
+        Some("proc"),
+        MsFlags::empty(),
+        Some("hidepid=2"),
+    )
+    .unwrap();
 }

@@ -13,9 +13,11 @@ mod identity;
 mod kills;
 mod kit;
 mod net;
+mod owners;
 mod pthread;
 mod scenarios;
 mod semaphore;
+mod slot;
 mod steps;
 mod strangers;
 
@@ -23,5 +25,25 @@ fn main() -> std::process::ExitCode {
     if let Ok(socket) = std::env::var(strangers::ROLE) {
         return strangers::as_stranger(&socket);
     }
-    harness::run([scenarios::tests(), identity::tests(), glibc::tests(), ends::tests(), breakers::tests(), examples::tests(), exclusion::tests(), kills::tests(), net::tests(), files::tests(), strangers::tests(), semaphore::tests(), event::tests(), counters::tests()].concat())
+    harness::run(
+        [
+            breakers::tests(),
+            counters::tests(),
+            ends::tests(),
+            event::tests(),
+            examples::tests(),
+            exclusion::tests(),
+            files::tests(),
+            glibc::tests(),
+            identity::tests(),
+            kills::tests(),
+            net::tests(),
+            owners::tests(),
+            scenarios::tests(),
+            semaphore::tests(),
+            slot::tests(),
+            strangers::tests(),
+        ]
+        .concat(),
+    )
 }

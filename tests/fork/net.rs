@@ -1,6 +1,9 @@
 //! The safety net looks at owners that the kernel has not marked: it finds every one that is gone and robs nobody who lives.
 
-use crate::kit::{Stage, Told, as_root, become_nobody, child, hide_others, field, gettid, kill, passes, state, told, until};
+use crate::kit::{
+    Stage, Told, as_root, become_nobody, child, field, gettid, hide_others, kill, passes, state,
+    told, until,
+};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
@@ -119,7 +122,11 @@ fn a_holder_in_another_time_namespace_is_not_robbed() {
         // SAFETY: takes a number.
         let answer = unsafe { libc::unshare(libc::CLONE_NEWTIME) };
         assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
-        fs::write("/proc/self/timens_offsets", "boottime 86400 0\nmonotonic 86400 0").unwrap();
+        fs::write(
+            "/proc/self/timens_offsets",
+            "boottime 86400 0\nmonotonic 86400 0",
+        )
+        .unwrap();
         passes(&child(|| stage.hold()));
     });
     stage.meet(&between);
@@ -208,7 +215,10 @@ fn a_death_that_the_kernel_did_not_mark_is_found_by_lock_and_by_try_lock() {
     dies_unmarked(&stage);
     assert_eq!(told(stage.lock.try_lock()), Told::FreshDeath);
     dies_unmarked(&stage);
-    assert_eq!(told(stage.lock.lock_timeout(Duration::from_secs(60))), Told::FreshDeath);
+    assert_eq!(
+        told(stage.lock.lock_timeout(Duration::from_secs(60))),
+        Told::FreshDeath
+    );
 }
 
 fn a_waiter_without_descriptors_is_told_of_a_death() {
@@ -224,7 +234,9 @@ fn a_waiter_without_descriptors_is_told_of_a_death() {
         }
         assert_eq!(outcome, Told::FreshDeath);
     });
-    until(|| stage.thread.load(Relaxed) == waiter.id() && crate::kit::sleeps_on(waiter.id(), &stage.lock));
+    until(|| {
+        stage.thread.load(Relaxed) == waiter.id() && crate::kit::sleeps_on(waiter.id(), &stage.lock)
+    });
     kill(&holder);
     passes(&waiter);
 }

@@ -77,7 +77,9 @@ impl PthreadMutex {
 
     /// `pthread_mutex_timedlock`.
     pub fn lock_timeout(&self, timeout: Duration) -> Result<(), i32> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
         let until = now + timeout;
         let until = libc::timespec {
             tv_sec: until.as_secs().cast_signed(),

@@ -45,7 +45,11 @@ struct Two {
 fn robust(lock: fn(&Lock) -> Outcome<'_>, repairs: bool) {
     let new = || {
         let locks = [const { SharedMutex::new(0) }; 2];
-        Shared::anonymous(Two { locks, ready: SharedEvent::new() }).unwrap()
+        Shared::anonymous(Two {
+            locks,
+            ready: SharedEvent::new(),
+        })
+        .unwrap()
     };
     let mut two = new();
     for round in 1..5 {
@@ -54,7 +58,10 @@ fn robust(lock: fn(&Lock) -> Outcome<'_>, repairs: bool) {
         }
         two.ready.reset();
         let holder = child(|| {
-            let _guards = two.locks.each_ref().map(|one| lock(one).expect("free and whole"));
+            let _guards = two
+                .locks
+                .each_ref()
+                .map(|one| lock(one).expect("free and whole"));
             two.ready.set();
             loop {
                 std::thread::park();
@@ -153,8 +160,11 @@ fn robust8_a_hundred_locks_in_a_file_outlive_a_killed_process_of_nine_threads() 
         // The time to die comes when enough has been done.
         crate::kit::until(|| hundred.operations.get() >= 5_000);
         kill(&process);
-        let guards: Vec<_> =
-            hundred.locks.iter().map(|lock| repaired(lock.lock(), 0)).collect();
+        let guards: Vec<_> = hundred
+            .locks
+            .iter()
+            .map(|lock| repaired(lock.lock(), 0))
+            .collect();
         drop(guards);
         for lock in &hundred.locks {
             assert_eq!(told(lock.try_lock()), Told::Whole);
@@ -211,11 +221,17 @@ struct PingPong {
 fn sem3_a_semaphore_is_passed_between_parent_and_child() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sem3");
-    let table = PingPong { turn: SharedSemaphore::new(1), value: AtomicU32::new(0) };
+    let table = PingPong {
+        turn: SharedSemaphore::new(1),
+        value: AtomicU32::new(0),
+    };
     // SAFETY: nobody but this test knows the file.
     let table = unsafe { Shared::create(&path, table) }.unwrap();
     table.turn.wait().unwrap();
-    assert!(matches!(table.turn.try_wait(), Err(pshared::Error::WouldBlock)));
+    assert!(matches!(
+        table.turn.try_wait(),
+        Err(pshared::Error::WouldBlock)
+    ));
     let child = child(|| {
         assert_eq!(table.value.fetch_add(1, Relaxed), 0);
         table.turn.post().unwrap();

@@ -1,7 +1,7 @@
 //! Values in files: what is created, what is opened, and everything that is refused and left as it was.
 
 use pshared::memory::Placed;
-use pshared::{Error, Shared, SharedCounter, SharedMutex, ShmSafe};
+use pshared::{Cause, Error, LockError, Shared, SharedCounter, SharedMutex, ShmSafe};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsRawFd;
@@ -472,15 +472,22 @@ fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_i
     let whole = fs::read(&path).unwrap();
     // Past the fixed part and the directory there are zeroes.
     let header = 96 + whole[96..4096].iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    // `dirty`, boot, namespace and creation time say nothing of what lies there.
+    // `dirty`, boot, namespace and creation time say nothing of what lies there; but after a boot nothing is trusted.
     let of_no_account = [12..16, 64..96];
+    let boot = 64..80;
     for at in 0..header {
         for bit in 0..8 {
             patch(&path, at as u64, &[whole[at] ^ 1 << bit]);
             let opened = open::<Board>(&path);
             if of_no_account.iter().any(|range| range.contains(&at)) {
                 let board = opened.unwrap_or_else(|error| panic!("byte {at}: {error}"));
-                assert_eq!(*board.count.lock().unwrap(), 1);
+                match board.count.lock() {
+                    Ok(count) => assert_eq!((*count, boot.contains(&at)), (1, false)),
+                    Err(LockError::Poisoned(news)) => {
+                        assert_eq!((news.cause(), boot.contains(&at)), (Cause::Died, true));
+                    }
+                    Err(other) => panic!("byte {at}: {other}"),
+                }
                 assert_eq!(board.hits[2].get(), 2);
             } else {
                 let refusal = opened

@@ -10,14 +10,15 @@ use crate::raw::robust::Robust;
 /// Four threads, three of which lock; one killed; two preemptions.
 #[test]
 fn one_of_three_lockers_is_killed() {
-    let seen = Model::PLAIN.holds_if_killed(2, |world| lockers::<Robust>(world, &[1, 1, 1]));
+    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[1, 1, 1]));
     assert!(seen.deaths_told.get() > 0 && seen.resent_wakes.get() > 0);
 }
 
 /// Three threads, two of which lock twice; one killed; three preemptions.
 #[test]
 fn one_of_two_lockers_is_killed_in_either_round() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model { preemptions: 2, ..Model::PLAIN };
     let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[2, 2]));
     assert!(seen.deaths_told.get() > 0 && seen.resent_wakes.get() > 0);
 }
@@ -25,7 +26,8 @@ fn one_of_two_lockers_is_killed_in_either_round() {
 /// Four threads: one dies with the lock, another is killed, a third comes to its end; two preemptions.
 #[test]
 fn a_second_thread_is_killed_when_a_first_one_has_died() {
-    let seen = Model::PLAIN.holds_if_killed(2, |world| {
+    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let seen = model.holds_if_killed(2, |world| {
         let lock = Lock::<Robust>::place(world);
         let lockers = [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
         let dies = lock.in_thread(world, 4, |world, lock| lock.lock(world));

@@ -3,12 +3,12 @@
 use super::{
     BOOT, NAMESPACE, bytes_at, create, is_alone, leave, open, open_lock, patch, place, pretend_held,
 };
-use crate::kit::{Told, child, passes, told};
+use crate::kit::{Told, child, passes, repaired, told};
 use crate::steps::{Signal, enter_new, need_new};
 use nix::sched::CloneFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use pshared::{Error, Shared, SharedMutex};
+use pshared::{Error, Shared, SharedCounter, SharedMutex, SharedSemaphore, ShmSafe};
 
 crate::tests!(
     a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone,
@@ -130,17 +130,46 @@ fn memory_in_use_here_is_refused_there() {
     passes(&container);
 }
 
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Board {
+    held: SharedMutex<u64>,
+    free: SharedMutex<u64>,
+    gate: SharedSemaphore,
+    hits: SharedCounter,
+}
+
 fn a_file_of_another_boot_is_reset_and_becomes_this_boots() {
     let (_directory, path) = place();
-    leave(&path, SharedMutex::new(5_u64));
+    leave(
+        &path,
+        Board {
+            held: SharedMutex::new(1),
+            free: SharedMutex::new(2),
+            gate: SharedSemaphore::new(3),
+            hits: SharedCounter::new(4),
+        },
+    );
     let this_boot: [u8; 16] = bytes_at(&path, BOOT);
     assert_ne!(this_boot, [0; 16]);
     patch(&path, BOOT, &[7; 16]);
     pretend_held(&path, 0);
-    let lock = open_lock(&path);
-    assert_eq!(told(lock.lock()), Told::FreshDeath);
+    let board = open::<Board>(&path).unwrap();
     assert_eq!(bytes_at(&path, BOOT), this_boot);
-    open_lock(&path);
+    // Not all of what was written need have reached the disk, whoever held what.
+    for lock in [&board.held, &board.free] {
+        assert_eq!(told(lock.lock()), Told::FreshDeath);
+        drop(repaired(lock.lock(), 5));
+    }
+    assert_eq!((board.gate.value(), board.hits.get()), (3, 4));
+    // Others come in, and of this boot nothing is distrusted.
+    drop(open::<Board>(&path).unwrap());
+    drop(board);
+    let board = open::<Board>(&path).unwrap();
+    assert_eq!(
+        *board.held.lock().unwrap() + *board.free.lock().unwrap(),
+        10
+    );
 }
 
 fn a_file_in_use_under_another_boot_id_is_refused() {

@@ -1,6 +1,6 @@
 //! A reset that is killed half way: the next one finishes it, and nobody uses the value before.
 
-use super::{DIRTY, Lock, bytes_at, is_alone, leave, open, patch, place, pretend_held};
+use super::{BOOT, DIRTY, Lock, bytes_at, is_alone, leave, open, patch, place, pretend_held};
 use crate::kit::{Told, child, kill, passes, told, until};
 use crate::steps::{Signal, sleeps_in};
 use pshared::memory::{Kind, Layout, Primitive, Walk};
@@ -15,6 +15,7 @@ crate::tests!(
     a_reset_that_is_killed_again_and_again_is_finished_at_last,
     newcomers_wait_until_a_reset_is_over,
     a_file_whose_power_failed_in_a_reset_is_reset,
+    a_reset_after_a_boot_that_was_killed_still_trusts_nothing,
     any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes,
 );
 
@@ -191,6 +192,22 @@ fn a_file_whose_power_failed_in_a_reset_is_reset() {
     drop(open::<Row>(&path).unwrap());
     pretend_held(&path, AFTER);
     patch(&path, DIRTY, &1_u32.to_ne_bytes());
+    assert_finished(&path);
+}
+
+fn a_reset_after_a_boot_that_was_killed_still_trusts_nothing() {
+    let (_directory, path) = place();
+    leave(
+        &path,
+        Row {
+            before: SharedMutex::new(1),
+            between: Trap(0),
+            after: SharedMutex::new(2),
+        },
+    );
+    patch(&path, BOOT, &[7; 16]);
+    dies_in_its_reset(&path);
+    // Nobody held a lock; but only some of the pages may have reached the disk.
     assert_finished(&path);
 }
 

@@ -3,14 +3,6 @@
 use super::kernel::{Links, RobustList};
 use super::task;
 
-/// What stays in the slot for pending locks between two operations, as far as the thread knows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resident {
-    None,
-    Lock(*const Links),
-    Never,
-}
-
 /// The calling thread.
 #[derive(Debug, Clone, Copy)]
 pub struct Me {
@@ -45,36 +37,31 @@ impl Me {
     }
 
     pub(crate) fn list(&self) -> RobustList {
-        RobustList
+        RobustList::Own
     }
 
-    // What the thread itself remembers of the slot, where the kernel does not look: no steps.
-
-    pub(crate) fn slot_is_free(&self) -> bool {
-        task::current().resident.get() == Resident::None
+    pub(crate) fn slot(&self) -> RobustList {
+        match task::current().gave_up_the_slot.get() {
+            false => RobustList::Own,
+            true => RobustList::Nobodys,
+        }
     }
 
-    pub(crate) fn stay_in_the_slot(&self, links: &Links) {
-        task::current().resident.set(Resident::Lock(links));
+    pub(crate) fn announce(&self, list: RobustList, links: &Links) {
+        task::current().announced.set(links);
+        list.set_pending(links);
     }
 
-    pub(crate) fn leave_the_slot(&self) {
+    pub(crate) fn announced(&self) -> Option<&Links> {
         let task = task::current();
-        if task.resident.get() != Resident::Never {
-            task.resident.set(Resident::None);
-        }
-    }
-
-    pub(crate) fn resident(&self) -> Option<&Links> {
-        match task::current().resident.get() {
-            Resident::None | Resident::Never => None,
-            // SAFETY: the lock is held, and every lock of a run is kept in its place until the run ends.
-            Resident::Lock(links) => Some(unsafe { &*links }),
-        }
+        let links = task.announced.get();
+        let is_there = !links.is_null() && links == task.pending.get();
+        // SAFETY: every lock of a run is kept in its place until the run ends.
+        is_there.then(|| unsafe { &*links })
     }
 
     pub(crate) fn give_up_the_slot(&self) {
-        task::current().resident.set(Resident::Never);
+        task::current().gave_up_the_slot.set(true);
     }
 }
 

@@ -6,7 +6,6 @@
 use super::fault::Fault;
 use super::task::{self, Task};
 use super::world::{Mapping, World};
-use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -20,45 +19,61 @@ const FUTEX_WAITERS: u32 = 0x8000_0000;
 /// up which of the [mapped](World::map) locks the links lie in.
 #[derive(Debug)]
 pub(crate) struct Links {
-    /// Whether they point into a list: for assertions.
-    are_linked: Cell<bool>,
+    /// What tells the holder that the lock is in its list: in the library, the pointer to the next one.
+    are_linked: loom::sync::atomic::AtomicBool,
 }
 
 impl Links {
     pub(crate) fn new() -> Self {
         Links {
-            are_linked: Cell::new(false),
+            are_linked: loom::sync::atomic::AtomicBool::new(false),
         }
     }
 
+    pub(crate) fn are_linked(&self) -> bool {
+        self.are_linked.load(Relaxed)
+    }
+
     pub(crate) fn forget(&self) {
-        self.are_linked.set(false);
+        task::step();
+        self.are_linked.store(false, Relaxed);
     }
 }
 
 /// The calling thread's list.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RobustList;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RobustList {
+    Own,
+    /// Stands for a list whose slot is never empty, and names no lock.
+    Nobodys,
+}
 
 impl RobustList {
+    pub(crate) fn has_free_slot(self) -> bool {
+        self == RobustList::Own && task::current().pending.get().is_null()
+    }
+
     pub(crate) fn is_pending(self, links: &Links) -> bool {
-        ptr::eq(task::current().pending.get(), links)
+        self == RobustList::Own && ptr::eq(task::current().pending.get(), links)
     }
 
     pub(crate) fn set_pending(self, links: &Links) {
-        task::step().pending.set(links);
+        self.set(links);
     }
 
     pub(crate) fn clear_pending(self) {
-        task::step().pending.set(ptr::null());
+        self.set(ptr::null());
     }
 
     /// # Safety
     ///
     /// None is needed here. In the library the list is one of pointers.
     pub(crate) unsafe fn link(self, links: &Links) {
+        // The node is whole before it is in the list.
         let task = task::step();
-        assert!(!links.are_linked.replace(true), "a lock is linked that is in a list already");
+        links.are_linked.store(true, Relaxed);
+        task::step();
+        assert!(!task.list.borrow().contains(&ptr::from_ref(links)), "a lock is linked twice");
         task.list.borrow_mut().push(links);
     }
 
@@ -70,6 +85,11 @@ impl RobustList {
         let place = task.list.borrow().iter().position(|&linked| ptr::eq(linked, links));
         task.list.borrow_mut().remove(place.expect("a lock is unlinked that is in no list"));
         links.forget();
+    }
+
+    fn set(self, links: *const Links) {
+        assert!(self == RobustList::Own, "a slot is written that only stands for an occupied one");
+        task::step().pending.set(links);
     }
 }
 

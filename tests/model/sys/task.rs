@@ -1,6 +1,5 @@
 //! A model's thread, as the kernel knows it, and its steps.
 
-use super::identity::Resident;
 use super::{Links, World, kernel};
 use crate::trace::{self, Event};
 use std::any::Any;
@@ -21,7 +20,9 @@ pub struct Task {
     pub(super) list: RefCell<Vec<*const Links>>,
     /// `list_op_pending`.
     pub(super) pending: Cell<*const Links>,
-    pub(super) resident: Cell<Resident>,
+    /// What the thread itself knows of that slot: the lock that was announced last, and whether locks may stay there.
+    pub(super) announced: Cell<*const Links>,
+    pub(super) gave_up_the_slot: Cell<bool>,
     /// How many of its naps have ended.
     pub(super) naps: Cell<u32>,
 }
@@ -62,7 +63,8 @@ impl Task {
             steps_left: Cell::new(doomed.map(|kill| kill.before_step)),
             list: RefCell::default(),
             pending: Cell::new(ptr::null()),
-            resident: Cell::new(Resident::None),
+            announced: Cell::new(ptr::null()),
+            gave_up_the_slot: Cell::new(false),
             naps: Cell::new(0),
         })
     }

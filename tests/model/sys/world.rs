@@ -60,13 +60,8 @@ impl Life {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        newest(&self.0) != 0
+        self.0.load(Acquire) != 0
     }
-}
-
-/// What the kernel answers is true when it answers: a look here is a read-modify-write, which cannot find an old value.
-fn newest(fact: &loom::sync::atomic::AtomicU32) -> u32 {
-    fact.fetch_add(0, Acquire)
 }
 
 pub(super) struct Process {
@@ -79,12 +74,12 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn lives(&self) -> bool {
-        newest(&self.threads) != 0
+        self.threads.load(Acquire) != 0
     }
 
     /// What tells the program that it runs now from the ones before, and from every other process.
     pub(super) fn image(&self) -> u64 {
-        u64::from(self.pid) << 8 | u64::from(newest(&self.execs))
+        u64::from(self.pid) << 8 | u64::from(self.execs.load(Acquire))
     }
 
     pub(super) fn ever_ran(&self, image: u64) -> bool {
@@ -166,6 +161,7 @@ impl World {
         kernel::release_list(&task);
         task.pending.set(ptr::null());
         task.list.borrow_mut().clear();
+        task.announced.set(ptr::null());
         let process = self.process(task.pid);
         process.execs.fetch_add(1, AcqRel);
         task.image.set(process.image());
