@@ -55,7 +55,9 @@ impl<T: ?Sized + Placed> Shared<T> {
     /// ```
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        Self::open_if_there(path)?.ok_or_else(|| Error::NotFound { path: path.into() })
+        // SAFETY: the caller's promise.
+        let opened = unsafe { Self::open_if_there(path) }?;
+        opened.ok_or_else(|| Error::NotFound { path: path.into() })
     }
 
     /// Opens a value in sealed memory by a descriptor that another process made with [`Shared::memfd`].
@@ -91,8 +93,12 @@ impl<T: ?Sized + Placed> Shared<T> {
         self.map().descriptor()
     }
 
-    /// Opens the file, or tells that there is none. The caller makes the promises of [`open`](Self::open).
-    pub(super) fn open_if_there(path: &Path) -> Result<Option<Self>, Error> {
+    /// Opens the file, or tells that there is none.
+    ///
+    /// # Safety
+    ///
+    /// As for [`open`](Self::open).
+    pub(super) unsafe fn open_if_there(path: &Path) -> Result<Option<Self>, Error> {
         let found = match files::find(path) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -133,7 +139,7 @@ fn open_checked(found: &File, path: &Path) -> Result<File, Error> {
     files::open_found(found).map_err(|source| {
         // The file is there; what can be missing is /proc.
         Error::os(
-            format!("open of {} by way of /proc/self/fd", path.display()),
+            format!("open of {} by way of /proc/thread-self/fd", path.display()),
             source,
         )
     })

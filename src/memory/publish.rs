@@ -72,7 +72,8 @@ impl<T: ShmSafe> Shared<T> {
         value: impl FnOnce() -> T,
     ) -> Result<Self, Error> {
         let path = path.as_ref();
-        if let Some(shared) = Self::open_if_there(path)? {
+        // SAFETY: the caller's promise.
+        if let Some(shared) = unsafe { Self::open_if_there(path) }? {
             return Ok(shared);
         }
         let mut value = Some(value);
@@ -88,7 +89,8 @@ impl<T: ShmSafe> Shared<T> {
                 Err(unpublished) => built = unpublished,
             }
             // Somebody was faster; unless the file has been removed since, it is theirs that we use.
-            if let Some(shared) = Self::open_if_there(path)? {
+            // SAFETY: the caller's promise.
+            if let Some(shared) = unsafe { Self::open_if_there(path) }? {
                 return Ok(shared);
             }
         }

@@ -68,7 +68,7 @@ pub(crate) fn named(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Gives a nameless file a name that nothing has yet: `linkat(2)` by way of `/proc/self/fd`, which needs no privilege.
+/// Gives a nameless file a name that nothing has yet: `linkat(2)` by way of `/proc`, which needs no privilege.
 pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
     let file = descriptor_path(file);
     linkat(
@@ -185,8 +185,9 @@ pub(crate) fn random() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
+/// The thread's own descriptor, which need not be the process's (`unshare(CLONE_FILES)`).
 fn descriptor_path(file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    PathBuf::from(format!("/proc/thread-self/fd/{}", file.as_raw_fd()))
 }
 
 #[cfg(test)]

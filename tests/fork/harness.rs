@@ -162,7 +162,8 @@ fn end_tree(root: Pid) {
     let _ = kill(root, Signal::SIGKILL);
 }
 
-fn who_waits_for_what(root: Pid) -> String {
+/// The threads of a process and of all below it, and what each does.
+pub fn who_waits_for_what(root: Pid) -> String {
     let mut report = String::new();
     for process in std::iter::once(root).chain(descendants(root)) {
         for task in tasks(process) {

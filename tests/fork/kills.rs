@@ -11,10 +11,14 @@
 //!
 //! `PSHARED_KILLS` sets the number of kills of each run (2,000), `PSHARED_SEED` repeats one.
 
+use crate::harness::who_waits_for_what;
 use crate::kit::{as_root, child, kill, passes, sleeps_on, until};
 use crate::pthread::{Protocol, PthreadMutex};
 use fastrand::Rng;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use pshared::fork::{self, Child};
 use pshared::{Cause, LockError, Shared, SharedCounter, SharedMutex, SharedMutexGuard, ShmSafe};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -309,6 +313,7 @@ impl Field {
             place.store(OUTSIDE, SeqCst);
         }
         let body = || {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
             let mut random = Rng::with_seed(seed);
             loop {
                 self.round(&mut random, locks, serial, Some(seat));
@@ -342,8 +347,11 @@ impl Field {
             }
             self.check("a visit");
             assert!(
-                since.elapsed() < Duration::from_secs(100),
-                "nobody gets lock {lock} any more"
+                since.elapsed() < Duration::from_secs(60),
+                "nobody gets lock {lock} any more, which {:?} or {:?} holds; {}",
+                self.ours.get(lock).map(SharedMutex::holder),
+                lock.checked_sub(OURS).map(|lock| self.theirs[lock].holder()),
+                who_waits_for_what(Pid::this()),
             );
         };
         self.enter(lock, &mut got, told, KILLER);
@@ -399,6 +407,7 @@ fn one_by_one(locks: usize, kills: u32, foreign: bool) {
     let _first = foreign.then(|| {
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
         let stays = || {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
             loop {
                 std::thread::park();
             }

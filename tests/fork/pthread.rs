@@ -4,6 +4,7 @@ use pshared::ShmSafe;
 use pshared::memory::{Layout, Walk};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A `pthread_mutex_t`, robust and shared between processes. Free once it is initialized.
@@ -87,6 +88,13 @@ impl PthreadMutex {
         };
         // SAFETY: an initialized mutex, and a timespec.
         answer(unsafe { libc::pthread_mutex_timedlock(self.as_ptr(), &until) })
+    }
+
+    /// The thread whose id the lock word names, or 0; for reports.
+    pub fn holder(&self) -> u32 {
+        // SAFETY: glibc's mutex starts with its lock word, which every user changes by atomic instructions.
+        let word = unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) };
+        word.load(Relaxed) & 0x3fff_ffff
     }
 
     /// `pthread_mutex_consistent`. By the holder, who was told of a death.

@@ -8,7 +8,7 @@ use crate::pthread::{Protocol, PthreadMutex};
 use fastrand::Rng;
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use pshared::fork::{self as forks, Child};
 use pshared::{Error, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
@@ -287,7 +287,8 @@ fn meet(event: &SharedEvent, child: &Child) {
 
 #[track_caller]
 fn has_no_children() {
-    assert_eq!(waitpid(None, None), Err(Errno::ECHILD));
+    let any = waitpid(None, Some(WaitPidFlag::WNOHANG));
+    assert_eq!(any, Err(Errno::ECHILD));
 }
 
 #[track_caller]
@@ -565,13 +566,6 @@ fn nothing_is_placed_where_the_kernel_never_told_of_the_list() {
 }
 
 fn spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child() {
-    unsafe extern "C" {
-        fn pthread_atfork(
-            prepare: Option<extern "C" fn()>,
-            parent: Option<extern "C" fn()>,
-            child: Option<extern "C" fn()>,
-        ) -> libc::c_int;
-    }
     /// What another library may do when the process forks.
     extern "C" fn open_one() {
         forget(File::open("/dev/null"));
@@ -586,7 +580,7 @@ fn spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child() {
         })
     };
     // SAFETY: the function is there for as long as the process is.
-    let answer = unsafe { pthread_atfork(None, Some(open_one), None) };
+    let answer = unsafe { libc::pthread_atfork(None, Some(open_one), None) };
     assert_eq!(answer, 0);
     let mut files = Vec::new();
     while let Ok(file) = File::open("/dev/null") {

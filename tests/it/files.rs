@@ -1,13 +1,12 @@
 //! Values in files: what is created, what is opened, and everything that is refused and left as it was.
 
 use pshared::memory::Placed;
-use pshared::{Cause, Error, LockError, Shared, SharedCounter, SharedMutex, ShmSafe};
+use pshared::{Error, Shared, SharedCounter, ShmSafe};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -107,6 +106,7 @@ macro_rules! refused {
 }
 
 mod layouts;
+mod refused;
 
 /// A file in which 7 lies, of nobody's use.
 fn file_of_seven() -> (TempDir, PathBuf) {
@@ -264,188 +264,6 @@ fn a_file_in_the_place_of_a_directory_is_told() {
 }
 
 #[test]
-fn a_file_of_something_else_is_refused() {
-    let (_directory, path) = place();
-    let text = "A text file that is long enough for a header. ".repeat(100);
-    for content in ["", "short", &text] {
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        refused!(
-            path,
-            SharedCounter,
-            Error::NotAPlacedValue { .. },
-            "left as it is"
-        );
-    }
-    fs::write(&path, [0; 10_000]).unwrap();
-    refused!(path, SharedCounter, Error::NotAPlacedValue { .. }, "magic");
-}
-
-#[test]
-fn a_file_that_was_cut_short_or_added_to_is_refused() {
-    let (_directory, path) = file_of_seven();
-    let length = fs::metadata(&path).unwrap().len();
-    let file = File::options().write(true).open(&path).unwrap();
-    for other in [length - 1, length + 1, 4096, 200, 96, length * 1000] {
-        file.set_len(other).unwrap();
-        refused!(
-            path,
-            SharedCounter,
-            Error::WrongLength { .. },
-            format!("is {other} bytes long"),
-            format!("must be {length}"),
-        );
-    }
-    for other in [95, 8, 1] {
-        file.set_len(other).unwrap();
-        refused!(
-            path,
-            SharedCounter,
-            Error::NotAPlacedValue { .. },
-            format!("{other} bytes are fewer")
-        );
-    }
-}
-
-#[test]
-fn another_version_of_the_format_is_refused() {
-    let (_directory, path) = file_of_seven();
-    patch(&path, 8, &77_u32.to_ne_bytes());
-    refused!(
-        path,
-        SharedCounter,
-        Error::OtherVersion { found: 77, .. },
-        "version 77",
-        "reads version 1",
-    );
-}
-
-#[test]
-fn what_is_no_regular_file_is_refused_without_being_opened() {
-    let (directory, path) = place();
-    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    refused!(
-        path,
-        SharedCounter,
-        Error::NotARegularFile { .. },
-        "is a FIFO"
-    );
-    let socket = directory.path().join("socket");
-    let _listener = UnixListener::bind(&socket).unwrap();
-    refused!(
-        socket,
-        SharedCounter,
-        Error::NotARegularFile { .. },
-        "is a socket"
-    );
-    refused!(
-        directory.path(),
-        SharedCounter,
-        Error::NotARegularFile { .. },
-        "is a directory"
-    );
-    for device in ["/dev/null", "/dev/zero", "/dev/tty"] {
-        if Path::new(device).exists() {
-            refused!(
-                Path::new(device),
-                SharedCounter,
-                Error::NotARegularFile { .. },
-                "is a character device"
-            );
-        }
-    }
-}
-
-#[test]
-fn a_symbolic_link_is_refused_and_not_followed() {
-    let (directory, path) = file_of_seven();
-    let link = directory.path().join("link");
-    for target in [path.as_path(), Path::new("nowhere"), Path::new("link")] {
-        symlink(target, &link).unwrap();
-        refused!(
-            link,
-            SharedCounter,
-            Error::SymbolicLink { .. },
-            "give the path it points at"
-        );
-        fs::remove_file(&link).unwrap();
-    }
-    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
-    // On the way there are links everywhere.
-    symlink(directory.path(), &link).unwrap();
-    assert_eq!(open::<SharedCounter>(&link.join("board")).unwrap().get(), 7);
-    drop(create(&link.join("other"), SharedCounter::new(8)).unwrap());
-}
-
-#[test]
-fn a_file_that_others_may_use_is_refused() {
-    let (_directory, path) = file_of_seven();
-    for mode in [0o666, 0o644, 0o620, 0o601, 0o777] {
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        refused!(
-            path,
-            SharedCounter,
-            Error::OpenToOthers { .. },
-            format!("has mode {mode:04o}"),
-            "chmod it to 0600",
-        );
-    }
-    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 7);
-}
-
-#[test]
-fn a_file_of_several_names_is_refused_under_each() {
-    let (directory, path) = file_of_seven();
-    let second = directory.path().join("second");
-    fs::hard_link(&path, &second).unwrap();
-    refused!(
-        path,
-        SharedCounter,
-        Error::ManyNames { names: 2, .. },
-        "2 names"
-    );
-    refused!(
-        second,
-        SharedCounter,
-        Error::ManyNames { names: 2, .. },
-        "Remove the others"
-    );
-    fs::remove_file(&path).unwrap();
-    assert_eq!(open::<SharedCounter>(&second).unwrap().get(), 7);
-}
-
-#[test]
-fn another_users_file_is_refused() {
-    let own = nix::unistd::geteuid();
-    if !own.is_root() {
-        refused!(
-            Path::new("/etc/passwd"),
-            SharedCounter,
-            Error::OtherOwner { found: 0, .. },
-            "Run as user 0"
-        );
-        return;
-    }
-    let (_directory, path) = file_of_seven();
-    std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
-    refused!(
-        path,
-        SharedCounter,
-        Error::OtherOwner {
-            found: 65534,
-            expected: 0,
-            ..
-        },
-        "belongs to user 65534",
-        "this process is user 0",
-    );
-    // Even where root could read and write it.
-    std::os::unix::fs::chown(&path, Some(0), Some(65534)).unwrap();
-    assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 7);
-}
-
-#[test]
 fn a_removed_file_stays_its_users_and_its_name_is_free() {
     let (_directory, path) = place();
     let old = create(&path, SharedCounter::new(1)).unwrap();
@@ -453,51 +271,4 @@ fn a_removed_file_stays_its_users_and_its_name_is_free() {
     let new = open_or_create(&path, || SharedCounter::new(2)).unwrap();
     old.add(10);
     assert_eq!((old.get(), new.get()), (11, 2));
-}
-
-#[test]
-fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_it() {
-    #[derive(ShmSafe)]
-    #[repr(C)]
-    struct Board {
-        count: SharedMutex<u32>,
-        hits: [SharedCounter; 3],
-    }
-    let (_directory, path) = place();
-    let board = Board {
-        count: SharedMutex::new(1),
-        hits: [const { SharedCounter::new(2) }; 3],
-    };
-    drop(create(&path, board).unwrap());
-    let whole = fs::read(&path).unwrap();
-    // Past the fixed part and the directory there are zeroes.
-    let header = 96 + whole[96..4096].iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    // `dirty`, boot, namespace and creation time say nothing of what lies there; but after a boot nothing is trusted.
-    let of_no_account = [12..16, 64..96];
-    let boot = 64..80;
-    for at in 0..header {
-        for bit in 0..8 {
-            patch(&path, at as u64, &[whole[at] ^ 1 << bit]);
-            let opened = open::<Board>(&path);
-            if of_no_account.iter().any(|range| range.contains(&at)) {
-                let board = opened.unwrap_or_else(|error| panic!("byte {at}: {error}"));
-                match board.count.lock() {
-                    Ok(count) => assert_eq!((*count, boot.contains(&at)), (1, false)),
-                    Err(LockError::Poisoned(news)) => {
-                        assert_eq!((news.cause(), boot.contains(&at)), (Cause::Died, true));
-                    }
-                    Err(other) => panic!("byte {at}: {other}"),
-                }
-                assert_eq!(board.hits[2].get(), 2);
-            } else {
-                let refusal = opened
-                    .err()
-                    .unwrap_or_else(|| panic!("bit {bit} of byte {at} was missed"));
-                assert_says(&refusal, &["board"]);
-            }
-            let file = File::options().write(true).open(&path).unwrap();
-            file.write_all_at(&whole, 0).unwrap();
-        }
-    }
-    drop(open::<Board>(&path).unwrap());
 }

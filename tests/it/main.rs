@@ -1,8 +1,8 @@
 //! Everything that neither forks nor kills, in one binary.
 
-mod files;
 mod counters;
 mod event;
+mod files;
 mod guides;
 mod mutex;
 mod semaphore;

@@ -1,16 +1,13 @@
 //! `Shared`: one value, or a slice, in a map of its own.
 
-use pshared::memory::{Kind, Layout, Primitive, Walk};
 use pshared::{
-    Error, LockError, Shared, SharedCounter, SharedEvent, SharedGauge, SharedMutex,
-    SharedSemaphore, ShmSafe,
+    Error, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, SharedSemaphore, ShmSafe,
 };
 use std::fs::File;
-use std::num::NonZeroU8;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
+
+mod arming;
 
 #[derive(ShmSafe)]
 #[repr(C)]
@@ -178,37 +175,6 @@ fn sixty_four_mebibytes_are_placed_without_the_stack() {
 }
 
 #[test]
-fn zeroed_primitives_are_in_their_start_state_and_armed() {
-    #[derive(ShmSafe)]
-    #[repr(C)]
-    struct Zero {
-        locks: [SharedMutex<[u64; 3]>; 4],
-        gate: SharedSemaphore,
-        level: SharedGauge,
-        news: SharedEvent,
-        none: Option<NonZeroU8>,
-        bare: AtomicU64,
-    }
-    let zero = Shared::<Zero>::zeroed().unwrap();
-    for lock in &zero.locks {
-        assert!(!lock.is_poisoned() && lock.holder().is_none());
-        let mut guard = lock.lock().unwrap();
-        assert!(guard.iter().all(|number| *number == 0));
-        guard[2] = 5;
-        drop(guard);
-        assert_eq!(lock.lock().unwrap()[2], 5);
-    }
-    assert!(zero.gate.try_wait().is_err());
-    zero.gate.post().unwrap();
-    assert_eq!(zero.gate.value(), 1);
-    assert_eq!(
-        (zero.level.get(), zero.news.sequence(), zero.none),
-        (0, 0, None)
-    );
-    assert_eq!(zero.bare.fetch_add(1, Relaxed), 0);
-}
-
-#[test]
 fn a_leaked_value_lives_on() {
     let leaked: &'static SharedMutex<u32> = Shared::anonymous(SharedMutex::new(4)).unwrap().leak();
     thread::spawn(move || *leaked.lock().unwrap() += 1)
@@ -315,17 +281,6 @@ fn a_panic_while_a_slice_is_filled_passes_through() {
 }
 
 #[test]
-fn placing_frees_a_lock_whose_guard_was_forgotten_before() {
-    let lock = SharedMutex::new(1);
-    std::mem::forget(lock.lock().unwrap());
-    assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
-    let placed = Shared::anonymous(lock).unwrap();
-    assert_eq!(placed.holder(), None);
-    *placed.lock().unwrap() += 1;
-    assert_eq!(*placed.lock().unwrap(), 2);
-}
-
-#[test]
 fn dropping_unmaps_and_a_forgotten_guard_keeps_the_memory() {
     fn is_mapped<T>(value: *const T) -> bool {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -370,102 +325,4 @@ fn a_placed_value_is_shown_as_itself() {
     );
     let slice = Shared::<[u8]>::anonymous_from_fn(3, |index| index as u8).unwrap();
     assert_eq!(format!("{slice:?}"), "Shared([0, 1, 2])");
-}
-
-/// A primitive that counts how often it was armed, or refuses to be.
-#[repr(C)]
-struct Fuse {
-    armed: AtomicU32,
-    refuses: u32,
-}
-
-// SAFETY: two words that are told and a walk that reaches itself.
-unsafe impl ShmSafe for Fuse {
-    const ZERO_IS_VALID: bool = true;
-    const HAS_PRIMITIVES: bool = true;
-
-    fn describe(layout: &mut Layout) {
-        layout.primitive::<Self>(Kind("fuse"));
-    }
-
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
-    }
-}
-
-impl Primitive for Fuse {
-    fn kind(&self) -> Kind {
-        Kind("fuse")
-    }
-
-    unsafe fn arm(&self) -> Result<(), Error> {
-        self.armed.fetch_add(1, Relaxed);
-        if self.refuses == 0 {
-            Ok(())
-        } else {
-            Err(Error::RobustListUnusable {
-                found: "a fuse".into(),
-            })
-        }
-    }
-
-    fn is_held_here(&self) -> bool {
-        false
-    }
-
-    unsafe fn reset(&self) {
-        unreachable!("there is always a user");
-    }
-}
-
-fn fuse(refuses: u32) -> Fuse {
-    Fuse {
-        armed: AtomicU32::new(0),
-        refuses,
-    }
-}
-
-#[test]
-fn every_primitive_is_armed_once_and_not_again_by_whoever_opens() {
-    let fuses = Shared::<[[Fuse; 2]]>::anonymous_from_fn(3, |_| [fuse(0), fuse(0)]).unwrap();
-    assert!(
-        fuses
-            .iter()
-            .flatten()
-            .all(|fuse| fuse.armed.load(Relaxed) == 1)
-    );
-    let memfd = Shared::memfd("fuse", fuse(0)).unwrap();
-    assert_eq!(
-        from_fd::<Fuse>(descriptor(&memfd))
-            .unwrap()
-            .armed
-            .load(Relaxed),
-        1
-    );
-}
-
-#[test]
-fn where_a_primitive_cannot_be_armed_nothing_is_placed() {
-    let refusals = [
-        Shared::anonymous([fuse(0), fuse(1), fuse(0)])
-            .err()
-            .unwrap(),
-        Shared::memfd("fuse", fuse(1)).err().unwrap(),
-    ];
-    for refusal in refusals {
-        assert!(
-            matches!(refusal, Error::RobustListUnusable { .. }),
-            "{refusal:?}"
-        );
-    }
-    let directory = tempfile::tempdir().unwrap();
-    // SAFETY: nobody else knows the directory.
-    let refusal = unsafe { Shared::create(directory.path().join("fuse"), fuse(1)) }
-        .err()
-        .unwrap();
-    assert!(
-        matches!(refusal, Error::RobustListUnusable { .. }),
-        "{refusal:?}"
-    );
-    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
 }

@@ -67,10 +67,11 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVE
             Patience::Until(deadline) => Some(deadline),
             Patience::None | Patience::Endless => None,
         };
+        let gives_up_blindly = GIVES_UP_BLINDLY && deadline.is_some();
         let mut expired = patience_is_over(patience);
         loop {
             let word = self.word.load(Relaxed);
-            if expired && (GIVES_UP_BLINDLY || word & TID != 0) {
+            if expired && (gives_up_blindly || word & TID != 0) {
                 return Err(Refused::TimedOut);
             }
             if word & TID == 0 {

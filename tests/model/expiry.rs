@@ -6,9 +6,11 @@ use crate::raw::robust::{Refused, Robust};
 use crate::sys::World;
 use std::rc::Rc;
 
-/// Thread 2 locks with a deadline and 3 and 4 without, and the deadline passes at any moment.
-pub fn one_of_three_has_a_deadline<R: Raw>(world: &Rc<World>) {
+/// The first thread holds the lock, which 2 wants with a deadline and 3 without. The deadline passes before the first one
+/// unlocks, or after.
+pub fn one_waiter_has_a_deadline<R: Raw>(world: &Rc<World>, passes_first: bool) {
     let lock = Lock::<R>::place(world);
+    lock.lock(world);
     let timed = lock.in_thread(world, 2, |world, lock| {
         let outcome = lock.lock_until(world);
         match outcome {
@@ -17,9 +19,15 @@ pub fn one_of_three_has_a_deadline<R: Raw>(world: &Rc<World>) {
         }
         outcome.is_ok()
     });
-    let others = [3, 4].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
-    world.deadline_passes();
-    others.map(|other| other.join().expect("only thread 2 may be killed"));
+    let other = lock.in_thread(world, 3, |world, lock| lock.section(world));
+    if passes_first {
+        world.deadline_passes();
+        lock.unlock();
+    } else {
+        lock.unlock();
+        world.deadline_passes();
+    }
+    other.join().expect("only thread 2 may be killed");
     let timed = timed.join();
     lock.is_at_rest(world);
     if let Some(acquired) = timed {
@@ -27,19 +35,25 @@ pub fn one_of_three_has_a_deadline<R: Raw>(world: &Rc<World>) {
     }
 }
 
-/// Four threads, two preemptions.
+/// Three threads, three preemptions.
 #[test]
 fn a_waiter_that_gives_up_strands_nobody() {
-    let seen = Model::PLAIN.holds(one_of_three_has_a_deadline::<Robust>);
-    assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
+    for passes_first in [true, false] {
+        let model = Model { preemptions: 3, ..Model::PLAIN };
+        let seen = model.holds(move |world| one_waiter_has_a_deadline::<Robust>(world, passes_first));
+        assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
+    }
 }
 
-/// Four threads, one preemption; the waiter with the deadline is killed at each of its steps.
+/// Three threads, two preemptions; the waiter with the deadline is killed at each of its steps.
 #[test]
 fn a_waiter_that_is_killed_as_it_gives_up_strands_nobody() {
-    let model = Model { preemptions: 1, ..Model::PLAIN };
-    let seen = model.holds_if_killed(2, one_of_three_has_a_deadline::<Robust>);
-    assert!(seen.timeouts.get() > 0 && seen.resent_wakes.get() > 0);
+    for passes_first in [true, false] {
+        let seen = Model::PLAIN.holds_if_killed(2, move |world| {
+            one_waiter_has_a_deadline::<Robust>(world, passes_first);
+        });
+        assert!(seen.timeouts.get() > 0 && seen.resent_wakes.get() > 0);
+    }
 }
 
 /// Three threads, two of which lock with the deadline; the holder is killed at each of its steps; two preemptions.

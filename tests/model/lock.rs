@@ -134,6 +134,8 @@ impl<R: Raw> Lock<R> {
             }
         }
         step();
+        // Long enough for others to come: this switch costs no preemption.
+        loom::thread::yield_now();
         self.use_data();
         Ok(())
     }

@@ -22,6 +22,8 @@ pub struct Model {
     pub slot_is_shared: bool,
     /// Whether waiters spin before they sleep.
     pub spins: bool,
+    /// Whether a thread that has read an old value goes on from there in every interleaving, or in one.
+    pub follows_old_values: bool,
     /// What is broken.
     pub fault: Option<Fault>,
 }
@@ -74,6 +76,7 @@ impl Model {
         kernel_marks: true,
         slot_is_shared: false,
         spins: false,
+        follows_old_values: false,
         fault: None,
     };
 

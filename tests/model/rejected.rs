@@ -5,14 +5,13 @@ use crate::count::{one_at_a_time, two_wait_for_permits};
 use crate::ended_thread::a_guard_is_leaked;
 use crate::event::{a_setter_is_killed, two_wait_for_news};
 use crate::exclusion::lockers;
-use crate::expiry::one_of_three_has_a_deadline;
+use crate::expiry::one_waiter_has_a_deadline;
 use crate::lock::Lock;
 use crate::model::Model;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
 use crate::raw::robust::Robust;
 use crate::sys::{AtomicU64, Fault};
-use crate::unmarked::one_tries_while_two_lock;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -45,7 +44,7 @@ mod locks {
     /// Two threads, and the unlock in the common case does not release.
     #[test]
     fn an_unlock_that_does_not_release_publishes_nothing() {
-        let model = with(Fault::NoReleaseByChanges);
+        let model = with(Fault::NoRelease);
         is_a_data_race(model.fails(|world| lockers::<Robust>(world, &[1, 1])));
     }
 
@@ -53,7 +52,7 @@ mod locks {
     /// who was woken is ordered by the wake.
     #[test]
     fn a_contended_unlock_that_does_not_release_publishes_nothing() {
-        let model = with(Fault::NoReleaseByStores);
+        let model = with(Fault::NoReleaseWithWaiters);
         is_a_data_race(model.fails(|world| lockers::<Robust>(world, &[1, 1, 1])));
     }
 
@@ -67,7 +66,7 @@ mod locks {
     /// `WAITERS` is taken from the word of a third thread, on which somebody sleeps.
     #[test]
     fn a_wake_op_that_clears_and_does_not_wake_strands_a_sleeper() {
-        let model = Model { preemptions: 3, ..with(Fault::ClearingWakesNobody) };
+        let model = with(Fault::ClearingWakesNobody);
         strands_a_sleeper(model.fails(|world| lockers::<Robust>(world, &[1, 1, 1])));
     }
 
@@ -102,14 +101,6 @@ mod locks {
         let model = with(Fault::ProcessesLookGone);
         is_a_data_race(model.fails(|world| a_guard_is_leaked(world, &[3])));
     }
-
-    /// Between the two reads of the holder's id the lock goes to another one, whose image is read, and comes back.
-    #[test]
-    fn a_record_put_together_from_two_holders_makes_a_living_one_look_gone() {
-        let model = Model { preemptions: 3, ..with(Fault::ImagesNameNobody) };
-        let message = model.fails(one_tries_while_two_lock);
-        assert!(message.contains("a death was told that did not happen"), "{message}");
-    }
 }
 
 mod twins {
@@ -120,7 +111,7 @@ mod twins {
     fn the_twin_without_a_flaw_holds() {
         let model = Model { preemptions: 1, ..Model::PLAIN };
         model.holds_if_killed(2, |world| lockers::<Sound>(world, &[1, 1, 1]));
-        model.holds(one_of_three_has_a_deadline::<Sound>);
+        model.holds(|world| one_waiter_has_a_deadline::<Sound>(world, false));
     }
 
     /// The woken waiter dies after a third thread took the word without `WAITERS`. It takes a death.
@@ -136,8 +127,9 @@ mod twins {
     /// The wake was meant for whoever sleeps on, and goes home with the one that gave up.
     #[test]
     fn a_waiter_that_gives_up_without_a_try_strands_a_sleeper() {
-        let model = Model { preemptions: 3, ..Model::PLAIN };
-        strands_a_sleeper(model.fails(one_of_three_has_a_deadline::<GivesUpBlindly>));
+        strands_a_sleeper(
+            Model::PLAIN.fails(|world| one_waiter_has_a_deadline::<GivesUpBlindly>(world, false)),
+        );
     }
 }
 
@@ -147,7 +139,7 @@ mod events {
     /// Whoever waits sees the event set, and not what was written before.
     #[test]
     fn a_set_that_does_not_release_publishes_nothing() {
-        let model = with(Fault::NoReleaseByChanges);
+        let model = with(Fault::NoRelease);
         is_a_data_race(model.fails(|world| two_wait_for_news(world, Event::set)));
     }
 
@@ -193,7 +185,7 @@ mod counts {
     /// The same, from the other side.
     #[test]
     fn a_post_that_does_not_release_publishes_nothing() {
-        is_a_data_race(with(Fault::NoReleaseByChanges).fails(one_at_a_time));
+        is_a_data_race(with(Fault::NoRelease).fails(one_at_a_time));
     }
 
     /// Two posts, of which the second wakes nobody.

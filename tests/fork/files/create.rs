@@ -4,6 +4,7 @@ use super::{count, create, names, open, open_or_create, place};
 use crate::harness::skip;
 use crate::kit::{child, kill, passes};
 use crate::steps::{Random, Signal};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chdir, geteuid, seteuid};
 use pshared::{Error, Shared, SharedCounter, SharedMutex};
@@ -18,6 +19,7 @@ crate::tests!(
     a_creator_that_is_killed_while_it_makes_the_value_leaves_nothing,
     nobody_ever_opens_half_a_file,
     a_leased_file_blocks_nobody,
+    a_thread_with_descriptors_of_its_own_creates_and_opens_files,
     every_child_counts_in_a_file,
 );
 
@@ -198,6 +200,18 @@ fn a_leased_file_blocks_nobody() {
     over.give();
     passes(&lessee);
     assert_eq!(count(&path), 1);
+}
+
+fn a_thread_with_descriptors_of_its_own_creates_and_opens_files() {
+    let (_directory, path) = place();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_FILES).unwrap();
+            drop(create(&path, SharedCounter::new(7)).unwrap());
+            assert_eq!(count(&path), 7);
+        });
+        thread.join().unwrap();
+    });
 }
 
 fn every_child_counts_in_a_file() {

@@ -4,13 +4,14 @@ use super::{create, names, open, open_or_create};
 use crate::harness::skip;
 use crate::kit::{child, passes};
 use crate::steps::{enter_new, need_new};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
 use pshared::{Error, Shared, SharedCounter};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use tempfile::TempDir;
 
 crate::tests!(
     a_full_disk_is_an_error_and_leaves_nothing,
@@ -18,34 +19,46 @@ crate::tests!(
     a_file_system_of_a_server_in_user_space_is_refused,
 );
 
-/// Gives the process a file system of its own, which goes with it.
-fn mount_here(source: &str, directory: &Path, kind: &str, options: &str) -> nix::Result<()> {
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )?;
-    mount(
-        Some(source),
-        directory,
-        Some(kind),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        Some(options),
-    )
+/// A directory with a file system of its own, which nobody but this process and its children sees.
+struct Disk(TempDir);
+
+impl Disk {
+    fn new(kind: &str, options: &str) -> Self {
+        let namespaces = CloneFlags::CLONE_NEWNS;
+        need_new(namespaces);
+        enter_new(namespaces).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        if let Err(errno) = mount(
+            Some("none"),
+            directory.path(),
+            Some(kind),
+            flags,
+            Some(options),
+        ) {
+            drop(directory);
+            skip(&format!("{kind} cannot be mounted: {errno}"));
+        }
+        Disk(directory)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
 }
 
-/// A directory whose file system has room for 256 KiB.
-fn small_disk() -> tempfile::TempDir {
-    let namespaces = CloneFlags::CLONE_NEWNS;
-    need_new(namespaces);
-    enter_new(namespaces).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    if let Err(errno) = mount_here("none", directory.path(), "tmpfs", "size=256k") {
-        skip(&format!("tmpfs cannot be mounted: {errno}"));
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Before the directory is removed.
+        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
     }
-    directory
+}
+
+/// A disk that has room for 256 KiB.
+fn small_disk() -> Disk {
+    Disk::new("tmpfs", "size=256k")
 }
 
 fn create_slice(path: &Path, len: usize) -> Result<Shared<[SharedCounter]>, Error> {
@@ -106,20 +119,16 @@ fn a_value_that_fills_the_disk_is_written_without_a_bus_error() {
 }
 
 fn a_file_system_of_a_server_in_user_space_is_refused() {
-    let namespaces = CloneFlags::CLONE_NEWNS;
-    need_new(namespaces);
-    enter_new(namespaces).unwrap();
     let Ok(device) = File::options().read(true).write(true).open("/dev/fuse") else {
         skip("/dev/fuse cannot be opened")
     };
-    let directory = tempfile::tempdir().unwrap();
-    let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0",
-        device.as_raw_fd()
+    let directory = Disk::new(
+        "fuse",
+        &format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0",
+            device.as_raw_fd()
+        ),
     );
-    if let Err(errno) = mount_here("none", directory.path(), "fuse", &options) {
-        skip(&format!("FUSE cannot be mounted: {errno}"));
-    }
     // It ends with the mount.
     let _server = child(|| serve(&device));
     drop(device);

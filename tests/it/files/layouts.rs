@@ -1,7 +1,7 @@
 //! Files of another layout: the error names the first field that differs.
 
 use super::*;
-use pshared::{SharedEvent, SharedSemaphore, ShmData};
+use pshared::{SharedEvent, SharedMutex, SharedSemaphore, ShmData};
 use std::num::NonZeroU32;
 
 /// Creates a file with a value of one type, and opens it as another.

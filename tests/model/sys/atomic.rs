@@ -1,6 +1,5 @@
 //! Loom's atomics. Each store and each read-modify-write is a step.
 
-use super::fault::Access;
 use super::task;
 use crate::trace::{self, Event};
 use std::cell::Cell;
@@ -32,7 +31,10 @@ macro_rules! atomic {
             #[track_caller]
             pub(crate) fn load(&self, order: Ordering) -> $int {
                 let task = task::current();
-                let value = self.word.load(task.weaken(Access::Load, order));
+                let value = self.word.load(task.order_of_read(order));
+                if value != self.newest.get() && !task.world.model.follows_old_values {
+                    loom::skip_branch();
+                }
                 trace::note(task.tid, Event::Load(value.into()), Location::caller());
                 value
             }
@@ -46,7 +48,7 @@ macro_rules! atomic {
                 loom::stop_exploring();
                 let looked = self.word.compare_exchange(<$int>::MAX, 0, Relaxed, Relaxed);
                 debug_assert!(looked.is_err());
-                self.word.store(value, task.weaken(Access::Store, order));
+                self.word.store(value, task.order_of_write(value.into(), order));
                 loom::explore();
                 self.newest.set(value);
                 trace::note(task.tid, Event::Store(value.into()), Location::caller());
@@ -61,8 +63,8 @@ macro_rules! atomic {
                 failure: Ordering,
             ) -> Result<$int, $int> {
                 let task = task::step();
-                let success = task.weaken(Access::Change, success);
-                let failure = task.weaken(Access::Load, failure);
+                let success = task.order_of_write(to.into(), success);
+                let failure = task.order_of_read(failure);
                 let outcome = self.word.compare_exchange(from, to, success, failure);
                 let event = match outcome {
                     Ok(_) => {
@@ -91,7 +93,8 @@ macro_rules! atomic {
                 #[track_caller]
                 pub(crate) fn $change(&self, value: $int, order: Ordering) -> $int {
                     let task = task::step();
-                    let old = self.word.$change(value, task.weaken(Access::Change, order));
+                    // What it leaves is not known before; a fault that asks spares it.
+                    let old = self.word.$change(value, task.order_of_write(0, order));
                     let new: fn($int, $int) -> $int = $new;
                     self.newest.set(new(old, value));
                     let event = Event::Change(stringify!($change), value.into(), old.into());

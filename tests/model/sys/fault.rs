@@ -1,5 +1,6 @@
 //! What can be broken in the seam, so that a model can be seen to notice.
 
+use super::kernel::FUTEX_WAITERS;
 use super::task::Task;
 use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 
@@ -8,10 +9,10 @@ use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 pub enum Fault {
     /// Nothing acquires: every `Acquire` acts as `Relaxed`.
     NoAcquire,
-    /// No store releases.
-    NoReleaseByStores,
-    /// No read-modify-write releases.
-    NoReleaseByChanges,
+    /// Nothing releases: every `Release` acts as `Relaxed`.
+    NoRelease,
+    /// What leaves nothing but `WAITERS` in a word does not release.
+    NoReleaseWithWaiters,
     /// `FUTEX_WAIT` compares, and goes to sleep a step later.
     CompareApartFromSleep,
     /// The bit of `FUTEX_WAKE_OP` is cleared, and its wake is lost.
@@ -20,18 +21,8 @@ pub enum Fault {
     KernelBefore6_2,
     /// `list_op_pending` ends before the wake of an unlock, and not after it.
     PendingEndsEarly,
-    /// An image does not tell whose it is.
-    ImagesNameNobody,
     /// A process that lives is taken for gone.
     ProcessesLookGone,
-}
-
-/// The kinds of access that a [`Fault`] tells apart.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    Load,
-    Store,
-    Change,
 }
 
 impl Task {
@@ -40,13 +31,19 @@ impl Task {
         self.world.model.fault == Some(fault)
     }
 
-    /// The order of an access in the running model.
-    pub(super) fn weaken(&self, access: Access, order: Ordering) -> Ordering {
-        match self.world.model.fault {
-            Some(Fault::NoAcquire) => without_acquire(order),
-            Some(Fault::NoReleaseByStores) if access == Access::Store => without_release(order),
-            Some(Fault::NoReleaseByChanges) if access == Access::Change => without_release(order),
-            _ => order,
+    /// The order of a read in the running model.
+    pub(super) fn order_of_read(&self, order: Ordering) -> Ordering {
+        if self.has(Fault::NoAcquire) { without_acquire(order) } else { order }
+    }
+
+    /// The order of a write, or of a change that also reads.
+    pub(super) fn order_of_write(&self, value: u64, order: Ordering) -> Ordering {
+        let order = self.order_of_read(order);
+        let only_waiters = value == u64::from(FUTEX_WAITERS);
+        if self.has(Fault::NoRelease) || self.has(Fault::NoReleaseWithWaiters) && only_waiters {
+            without_release(order)
+        } else {
+            order
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 pub(super) const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
-const FUTEX_WAITERS: u32 = 0x8000_0000;
+pub(super) const FUTEX_WAITERS: u32 = 0x8000_0000;
 
 /// A lock's place in the list of the thread that holds it.
 ///

@@ -6,13 +6,10 @@ use super::{AtomicU32, Deadline, task};
 
 /// Whether the thread has ended, or its process runs another program since.
 ///
-/// Who looks without the lock may have put a record together from two holders'. An image tells whose it is, so such a
-/// record says nothing.
+/// As the library does, it believes its arguments: a record put together from two holders' is the caller's mistake.
 pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
-    let task = task::current();
-    let process = task.world.process(pid_of(who));
-    let is_of_one = process.ever_ran(image) || task.has(Fault::ImagesNameNobody);
-    is_of_one && (task.world.thread(tid_of(who)).has_ended() || process.image() != image)
+    let world = &task::current().world;
+    world.thread(tid_of(who)).has_ended() || world.process(pid_of(who)).image() != image
 }
 
 /// Whether a thread of the process still runs the program. A process here is known to live or known to be gone; the

@@ -81,10 +81,6 @@ impl Process {
     pub(super) fn image(&self) -> u64 {
         u64::from(self.pid) << 8 | u64::from(self.execs.load(Acquire))
     }
-
-    pub(super) fn ever_ran(&self, image: u64) -> bool {
-        image >> 8 == u64::from(self.pid)
-    }
 }
 
 /// A thread to wait for. `None` comes from one that was killed.
