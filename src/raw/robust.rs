@@ -290,7 +290,8 @@ impl Robust {
 
     fn acquire_at_once(&self, me: Me) -> Result<Acquired, Refused> {
         loop {
-            let word = self.word.load(Relaxed);
+            // Whoever sees a mark sees what the record became before: that of a past holder is cleared.
+            let word = self.word.load(Acquire);
             if word & TID == 0 {
                 if let Some(outcome) = self.take(me, word, Some(Deadline::now())) {
                     return outcome.map_err(|refused| match refused {
@@ -312,7 +313,8 @@ impl Robust {
         let mut expired = false;
         self.spin();
         loop {
-            let word = self.word.load(Relaxed);
+            // Whoever sees a mark sees what the record became before: that of a past holder is cleared.
+            let word = self.word.load(Acquire);
             if word & TID == 0 {
                 if let Some(outcome) = self.take(me, word, deadline) {
                     return outcome;
@@ -388,7 +390,14 @@ impl Robust {
     ///
     /// `None` where the record has changed; `Some(None)` where the word may be taken, whose record is then cleared.
     fn examine(&self, word: u32, deadline: Option<Deadline>) -> Option<Option<Refused>> {
-        let (who, image) = self.recorded()?;
+        let (who, image) = (self.who.load(Acquire), self.image.load(Acquire));
+        // The pair of the mark. The same record before and after it is the dead owner's: not that of an owner before it,
+        // nor of one that has taken the word since.
+        if self.word.load(Acquire) & (OWNER_DIED | TID) != OWNER_DIED
+            || self.who.load(Relaxed) != who
+        {
+            return None;
+        }
         if who == 0 {
             // It had not handed the data out yet, or had them back.
             return Some(None);
@@ -396,7 +405,7 @@ impl Robust {
         let refused = match sys::process_lives(who, image, deadline) {
             // From here on the record tells nothing. Were it left, the next owner could be taken for this one.
             Some(false) => {
-                let cleared = self.who.compare_exchange(who, 0, Relaxed, Relaxed).is_ok();
+                let cleared = self.who.compare_exchange(who, 0, Release, Relaxed).is_ok();
                 return cleared.then_some(None);
             }
             // What the dead thread held may have been handed on.
@@ -435,10 +444,11 @@ impl Robust {
         // been seen to be gone, so that no later holder is meant.
         sys::tid_of(record.0) == word & TID
             && sys::owner_is_gone(record.0, record.1)
+            && self.word.fetch_or(0, Acquire) == word
             && self.recorded() == Some(record)
             && self
                 .word
-                .compare_exchange(word, word & WAITERS | OWNER_DIED, Relaxed, Relaxed)
+                .compare_exchange(word, word & WAITERS | OWNER_DIED, Release, Relaxed)
                 .is_ok()
     }
 

@@ -7,7 +7,7 @@
 //! end and then for each lock before it kills again, so the reports of one death are counted exactly.
 //!
 //! The safety net would hide what the kernel fails to mark. It does not act across PID namespaces; so where the victims
-//! live in another one than the rest, the kernel's marks are all there is.
+//! live in another one than the rest, one at a time, the kernel's marks are all there is.
 //!
 //! `PSHARED_KILLS` sets the number of kills of each run (2,000), `PSHARED_SEED` repeats one.
 
@@ -20,7 +20,10 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use pshared::fork::{self, Child};
-use pshared::{Cause, LockError, Shared, SharedCounter, SharedMutex, SharedMutexGuard, ShmSafe};
+use pshared::{
+    Cause, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard, ShmSafe,
+};
+use std::fs;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -350,7 +353,8 @@ impl Field {
                 since.elapsed() < Duration::from_secs(60),
                 "nobody gets lock {lock} any more, which {:?} or {:?} holds; {}",
                 self.ours.get(lock).map(SharedMutex::holder),
-                lock.checked_sub(OURS).map(|lock| self.theirs[lock].holder()),
+                lock.checked_sub(OURS)
+                    .map(|lock| self.theirs[lock].holder()),
                 who_waits_for_what(Pid::this()),
             );
         };
@@ -395,6 +399,37 @@ fn seeded() -> Rng {
     Rng::with_seed(seed)
 }
 
+/// Has the next children born into a PID namespace of their own, and gives the one that keeps it alive. Their ids differ
+/// from those of the processes outside: a lock word names its holder by the id that it has inside.
+fn a_namespace_for_children(outside: u32) -> Child {
+    unshare(CloneFlags::CLONE_NEWPID).unwrap();
+    let ready = Shared::anonymous(SharedEvent::new()).unwrap();
+    let largest = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    let largest: u32 = largest.trim().parse().unwrap();
+    let room = kills() + 1_000;
+    let last = if outside + 2 * room < largest {
+        outside + room
+    } else {
+        300
+    };
+    assert!(
+        last > outside || last + room < outside,
+        "no room for {room} ids beside {outside}"
+    );
+    let body = || {
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        fs::write("/proc/sys/kernel/ns_last_pid", last.to_string()).unwrap();
+        ready.set();
+        loop {
+            std::thread::park();
+        }
+    };
+    // SAFETY: as for the victims.
+    let first = unsafe { fork::spawn_unchecked(body) }.unwrap();
+    ready.wait();
+    first
+}
+
 /// Kills victims one after the other, and counts what is told of each.
 fn one_by_one(locks: usize, kills: u32, foreign: bool) {
     let mut random = seeded();
@@ -403,29 +438,19 @@ fn one_by_one(locks: usize, kills: u32, foreign: bool) {
     let survivors: Vec<_> = (0..SURVIVORS)
         .map(|number| field.survivor(locks, number, random.u64(..)))
         .collect();
-    // The first child of a new namespace lives as long as that.
-    let _first = foreign.then(|| {
-        unshare(CloneFlags::CLONE_NEWPID).unwrap();
-        let stays = || {
-            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-            loop {
-                std::thread::park();
-            }
-        };
-        // SAFETY: as for the victims.
-        unsafe { fork::spawn_unchecked(stays) }.unwrap()
-    });
+    let seats = if foreign { 1 } else { VICTIMS };
+    let _first = foreign.then(|| a_namespace_for_children(survivors[0].id()));
     let mut serial = 0;
     let mut next_victim = |random: &mut Rng, seat| {
         serial += 1;
         (serial, field.victim(locks, serial, seat, random.u64(..)))
     };
-    let mut victims: Vec<_> = (0..VICTIMS)
+    let mut victims: Vec<_> = (0..seats)
         .map(|seat| next_victim(&mut random, seat))
         .collect();
     let (mut inside, mut border, mut outside) = (0, 0, 0);
     for death in 0..kills {
-        let seat = random.usize(..VICTIMS);
+        let seat = random.usize(..seats);
         let (serial, victim) = &victims[seat];
         if death % 4 == 0 {
             // Inside, and somebody asleep at the lock.

@@ -12,7 +12,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::{Signal, kill as signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{ForkResult, Pid};
 use pshared::fork::Child;
 use pshared::{Cause, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
 use std::fs::{self, File};
@@ -35,10 +35,12 @@ crate::tests!(
     a_looker_whose_root_has_no_proc_robs_nobody_and_is_told_of_deaths,
     a_holder_whose_root_has_no_proc_is_not_robbed_and_its_death_is_told,
     a_process_whose_root_has_no_proc_and_whose_first_thread_locks_later_tells_and_is_told_of_deaths,
+    a_grandchild_whose_root_has_no_proc_and_whose_parent_used_no_lock_tells_and_is_told_of_deaths,
     a_looker_in_another_time_namespace_robs_nobody_and_is_told_of_deaths,
     a_holder_in_another_time_namespace_is_not_robbed_and_its_death_is_told,
     a_taker_with_the_dead_holders_thread_id_is_not_robbed_while_it_looks,
     a_process_with_the_dead_holders_ids_is_not_taken_for_it,
+    a_process_with_the_dead_holders_ids_may_fork,
     try_lock_does_not_sleep_where_the_holders_thread_ended,
     lock_calls_return_while_a_process_whose_leader_left_with_an_exit_code_lives,
     a_holder_whose_leader_left_with_an_exit_code_is_not_robbed,
@@ -448,6 +450,36 @@ fn a_process_whose_root_has_no_proc_and_whose_first_thread_locks_later_tells_and
     look_from(&[(&as_it_is, &without), (&without, &as_it_is)]);
 }
 
+/// In a child of this process, which this process waits for and otherwise does nothing for.
+fn in_a_child_of_one_that_knows_nothing(body: &dyn Fn()) {
+    // SAFETY: the process has one thread.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        ForkResult::Child => {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+            let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
+            // SAFETY: leaves at once.
+            unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+        }
+        ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
+            WaitStatus::Exited(_, 0) | WaitStatus::Signaled(_, Signal::SIGKILL, _) => {}
+            status => panic!("{status:?}"),
+        },
+    }
+}
+
+fn a_grandchild_whose_root_has_no_proc_and_whose_parent_used_no_lock_tells_and_is_told_of_deaths() {
+    as_root();
+    let empty = tempfile::tempdir().unwrap();
+    let without = |_: &Scene, body: &dyn Fn()| {
+        in_a_child_of_one_that_knows_nothing(&|| {
+            leave_proc_behind(empty.path());
+            lock_something();
+            body();
+        });
+    };
+    look_from(&[(&as_it_is, &without), (&without, &as_it_is)]);
+}
+
 /// Gives the process's children a time namespace of their own, in which processes seem to have started at other times.
 fn unshare_time() -> io::Result<()> {
     // SAFETY: takes a number.
@@ -629,25 +661,55 @@ fn a_taker_with_the_dead_holders_thread_id_is_not_robbed_while_it_looks() {
                 }
             }
         };
-        let looks = |id: Pid| {
-            until(|| sleeps_in(id.as_raw().cast_unsigned(), libc::SYS_clock_nanosleep));
-        };
-        let waits = |id: Pid| until(|| state(id.as_raw().cast_unsigned()) == Some('S'));
+        let looks = |id: Pid| sleeps_in(id.as_raw().cast_unsigned(), libc::SYS_clock_nanosleep);
         let second = || Pid::from_raw(child(|| contest.contend(1)).id().cast_signed());
-        let all = if taker_is_first {
-            let taker = taker();
-            looks(taker);
-            [taker, second()]
-        } else {
-            let second = second();
-            looks(second);
-            [second, taker()]
-        };
-        waits(all[1]);
+        let first = if taker_is_first { taker() } else { second() };
+        until(|| looks(first));
+        let other = if taker_is_first { second() } else { taker() };
+        // Both wait for what becomes of the process, and neither has the lock.
+        until(|| looks(first) && looks(other));
         contest.over.set();
         passes(&holder);
-        all.into_iter().for_each(leaves);
+        [first, other].into_iter().for_each(leaves);
         assert_eq!(contest.fresh.get(), 1, "the death is told once");
+    }
+}
+
+/// A process that has the ids of one that died with the lock in its hands, and runs `body`.
+fn namesake(contest: &Contest, marked: bool, body: impl Fn()) -> Pid {
+    let holder = child(|| {
+        let _guard = contest.lock.lock().unwrap();
+        contest.started.store(started("/proc/self/stat"), SeqCst);
+        if !marked {
+            forget_the_robust_list();
+        }
+        contest.held.set();
+        contest.over.wait();
+    });
+    meet(&contest.held, &holder);
+    kill(&holder);
+    contest.held.reset();
+    loop {
+        let namesake = child_with_id(holder.id(), || {
+            // The kernel counts in hundredths of a second: only one that starts at another time can be told apart.
+            if started("/proc/self/stat") != contest.started.load(SeqCst) {
+                body();
+                contest.held.set();
+                contest.over.wait();
+            }
+        });
+        let namesake = namesake.expect("the id of a process that was reaped");
+        let mut status = WaitStatus::StillAlive;
+        until(|| {
+            status = waitpid(namesake, Some(WaitPidFlag::WNOHANG)).unwrap();
+            status != WaitStatus::StillAlive || contest.held.is_set()
+        });
+        match status {
+            WaitStatus::StillAlive => return namesake,
+            // It started too early.
+            WaitStatus::Exited(_, 0) => {}
+            status => panic!("{status:?}"),
+        }
     }
 }
 
@@ -656,55 +718,29 @@ fn a_process_with_the_dead_holders_ids_is_not_taken_for_it() {
     for marked in [true, false] {
         for asks_itself in [true, false] {
             let contest = Contest::new();
-            let holder = child(|| {
-                let _guard = contest.lock.lock().unwrap();
-                contest.started.store(started("/proc/self/stat"), SeqCst);
-                if !marked {
-                    forget_the_robust_list();
-                }
-                contest.held.set();
-                contest.over.wait();
-            });
-            meet(&contest.held, &holder);
-            kill(&holder);
             let is_told = || assert_eq!(told(contest.lock.lock()), Told::FreshDeath);
-            // Its namesake starts at another time than it did. The kernel counts in hundredths of a second.
-            let unlike = || started("/proc/self/stat") != contest.started.load(SeqCst);
-            contest.held.reset();
-            let body = || {
-                if unlike() {
-                    if asks_itself {
-                        is_told();
-                    }
-                    contest.held.set();
-                    contest.over.wait();
+            let namesake = namesake(&contest, marked, || {
+                if asks_itself {
+                    is_told();
                 }
-            };
-            let namesake = loop {
-                match child_with_id(holder.id(), body) {
-                    Some(id) => {
-                        let ended = || {
-                            let flags = WaitPidFlag::WNOHANG;
-                            waitpid(id, Some(flags)).unwrap() != WaitStatus::StillAlive
-                        };
-                        let mut gone = false;
-                        until(|| {
-                            gone = ended();
-                            gone || contest.held.is_set()
-                        });
-                        if !gone {
-                            break id;
-                        }
-                    }
-                    None => panic!("the id of a process that was reaped is in use"),
-                }
-            };
+            });
             if !asks_itself {
                 is_told();
             }
             contest.over.set();
             leaves(namesake);
         }
+    }
+}
+
+fn a_process_with_the_dead_holders_ids_may_fork() {
+    as_root();
+    for marked in [true, false] {
+        let contest = Contest::new();
+        let namesake = namesake(&contest, marked, || passes(&child(|| ())));
+        contest.over.set();
+        leaves(namesake);
+        assert_eq!(told(contest.lock.lock()), Told::FreshDeath);
     }
 }
 

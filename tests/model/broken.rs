@@ -4,8 +4,8 @@ use crate::lock::Raw;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
 use crate::raw::robust::{Acquired, Patience, Refused};
-use crate::sys::{AtomicU32, Deadline, Links, Me, futex_wait, futex_wake, futex_wake_clearing};
 use crate::sys::Nap;
+use crate::sys::{AtomicU32, Deadline, Links, Me, futex_wait, futex_wake, futex_wake_clearing};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -40,7 +40,11 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Raw
 
     fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
         me.list().set_pending(&self.links);
-        if self.word.compare_exchange(0, me.tid(), Acquire, Relaxed).is_ok() {
+        if self
+            .word
+            .compare_exchange(0, me.tid(), Acquire, Relaxed)
+            .is_ok()
+        {
             return Ok(Acquired::Released);
         }
         let outcome = self.wait_and_acquire(me, patience);
@@ -51,8 +55,13 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Raw
     }
 
     unsafe fn unlock(&self, me: Me) {
-        if self.word.compare_exchange(me.tid(), 0, Release, Relaxed).is_err() {
-            self.word.store(if PLAIN_ZERO { 0 } else { WAITERS }, Release);
+        if self
+            .word
+            .compare_exchange(me.tid(), 0, Release, Relaxed)
+            .is_err()
+        {
+            self.word
+                .store(if PLAIN_ZERO { 0 } else { WAITERS }, Release);
             if futex_wake(&self.word, 1) == 0 && !PLAIN_ZERO {
                 futex_wake_clearing(&self.word, WAITERS.trailing_zeros());
             }
@@ -76,7 +85,11 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVE
             }
             if word & TID == 0 {
                 let kept = if PLAIN_ZERO { WAITERS } else { word & WAITERS };
-                if self.word.compare_exchange(word, me.tid() | kept, Acquire, Relaxed).is_err() {
+                if self
+                    .word
+                    .compare_exchange(word, me.tid() | kept, Acquire, Relaxed)
+                    .is_err()
+                {
                     continue;
                 }
                 return Ok(match word & OWNER_DIED {
@@ -86,7 +99,10 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVE
             }
             let announced = word | WAITERS;
             let is_announced = word == announced
-                || self.word.compare_exchange(word, announced, Relaxed, Relaxed).is_ok();
+                || self
+                    .word
+                    .compare_exchange(word, announced, Relaxed, Relaxed)
+                    .is_ok();
             if is_announced {
                 futex_wait(&self.word, announced, Nap::first().end(deadline));
                 expired = patience_is_over(patience);

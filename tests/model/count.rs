@@ -2,7 +2,7 @@
 
 use crate::model::Model;
 use crate::raw::count::Count;
-use crate::sys::{Deadline, Joins, World};
+use crate::sys::{Deadline, Joins, World, join_all};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
@@ -50,7 +50,7 @@ pub fn one_at_a_time(world: &Rc<World>) {
             assert!(gate.count.post(MAX));
         })
     });
-    users.map(|user| user.join());
+    join_all(users);
     assert_eq!(gate.count.value(), 1);
 }
 
@@ -64,27 +64,29 @@ fn one_permit_excludes_and_publishes() {
 /// Two threads take a permit each, and the first one posts two as `post` does.
 pub fn two_wait_for_permits(world: &Rc<World>, post: fn(&Count)) {
     let gate = Gate::new(0);
-    let waiters = [2, 3].map(|tid| {
-        gate.in_thread(world, tid, |gate| assert!(gate.count.wait_until(None)))
-    });
+    let waiters =
+        [2, 3].map(|tid| gate.in_thread(world, tid, |gate| assert!(gate.count.wait_until(None))));
     post(&gate.count);
     post(&gate.count);
-    waiters.map(|waiter| waiter.join());
+    join_all(waiters);
     assert_eq!(gate.count.value(), 0);
 }
 
-/// Three threads, three preemptions.
+/// Three threads, two preemptions.
 #[test]
 fn each_permit_ends_one_wait() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
-    let seen = model.holds(|world| two_wait_for_permits(world, |count| assert!(count.post(MAX))));
+    let seen =
+        Model::PLAIN.holds(|world| two_wait_for_permits(world, |count| assert!(count.post(MAX))));
     assert!(seen.sleeps.get() > 0);
 }
 
 /// Three threads, three preemptions: two post where there is room for one.
 #[test]
 fn there_are_never_more_permits_than_the_maximum() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
     model.holds(|world| {
         let gate = Gate::new(1);
         let posts = [2, 3].map(|tid| gate.in_thread(world, tid, |gate| gate.count.post(2)));
@@ -94,13 +96,14 @@ fn there_are_never_more_permits_than_the_maximum() {
     });
 }
 
-/// Three threads, three preemptions: two wait, one of them with a deadline that passes as a permit is posted.
+/// Three threads, two preemptions: two wait, one of them with a deadline that passes as a permit is posted.
 #[test]
 fn a_waiter_that_gives_up_takes_no_wake_with_it() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
-    let seen = model.holds(|world| {
+    let seen = Model::PLAIN.holds(|world| {
         let gate = Gate::new(0);
-        let timed = gate.in_thread(world, 2, |gate| gate.count.wait_until(Some(Deadline::Ahead)));
+        let timed = gate.in_thread(world, 2, |gate| {
+            gate.count.wait_until(Some(Deadline::Ahead))
+        });
         let waits = gate.in_thread(world, 3, |gate| assert!(gate.count.wait_until(None)));
         gate.count.post(MAX);
         world.deadline_passes();
@@ -114,15 +117,18 @@ fn a_waiter_that_gives_up_takes_no_wake_with_it() {
     assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
 }
 
-/// Three threads, two preemptions: two wait for one permit; one killed at each of its steps. Its wake goes to waste, or
+/// Three threads, one preemption: two wait for permits; one killed at each of its steps. Its wake goes to waste, or
 /// its permit does: then a nap ends the other one's sleep, or the next post.
 #[test]
 fn a_waiter_that_is_killed_strands_nobody() {
-    let seen = Model::PLAIN.holds_if_killed(2, |world| {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| {
         let gate = Gate::new(0);
-        let waiters = [2, 3].map(|tid| {
-            gate.in_thread(world, tid, |gate| assert!(gate.count.wait_until(None)))
-        });
+        let waiters = [2, 3]
+            .map(|tid| gate.in_thread(world, tid, |gate| assert!(gate.count.wait_until(None))));
         let [killed, waits] = waiters;
         gate.count.post(MAX);
         gate.count.post(MAX);

@@ -4,7 +4,7 @@
 //! line, on loom's atomics. What is claimed of it there is claimed for `Relaxed` accesses.
 
 use crate::model::Model;
-use crate::sys::AtomicU64;
+use crate::sys::{AtomicU64, join_all};
 use std::array;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,18 +23,26 @@ impl Sharded {
     }
 
     fn get(&self) -> u64 {
-        self.0.iter().fold(0, |sum, shard| sum.wrapping_add(shard.load(Relaxed)))
+        self.0
+            .iter()
+            .fold(0, |sum, shard| sum.wrapping_add(shard.load(Relaxed)))
     }
 
     fn reset(&self) -> u64 {
-        self.0.iter().fold(0, |sum, shard| sum.wrapping_add(shard.swap(0, Relaxed)))
+        self.0
+            .iter()
+            .fold(0, |sum, shard| sum.wrapping_add(shard.swap(0, Relaxed)))
     }
 }
 
 /// Four threads, of which three add, two of them to the same shard; three preemptions.
 #[test]
 fn no_addition_is_lost_and_sums_do_not_shrink() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        follows_old_values: true,
+        ..Model::PLAIN
+    };
     model.holds(|world| {
         let counter = Sharded::new();
         let adders = [2, 3, 4].map(|tid| {
@@ -43,7 +51,7 @@ fn no_addition_is_lost_and_sums_do_not_shrink() {
         });
         let (earlier, later) = (counter.get(), counter.get());
         assert!(earlier <= later && later <= 9);
-        adders.map(|adder| adder.join());
+        join_all(adders);
         assert_eq!(counter.get(), 9);
     });
 }
@@ -51,7 +59,11 @@ fn no_addition_is_lost_and_sums_do_not_shrink() {
 /// Four threads, of which two add and one starts anew; three preemptions.
 #[test]
 fn a_reset_neither_loses_an_addition_nor_counts_it_twice() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        follows_old_values: true,
+        ..Model::PLAIN
+    };
     model.holds(|world| {
         let counter = Sharded::new();
         let adders = [2, 3].map(|tid| {
@@ -59,8 +71,11 @@ fn a_reset_neither_loses_an_addition_nor_counts_it_twice() {
             world.spawn(tid, move || (0..2).for_each(|_| counter.add(tid, 1)))
         });
         let resets = counter.clone();
-        let before = world.spawn(4, move || resets.reset()).join().expect("nobody is killed");
-        adders.map(|adder| adder.join());
+        let before = world
+            .spawn(4, move || resets.reset())
+            .join()
+            .expect("nobody is killed");
+        join_all(adders);
         assert_eq!(before + counter.get(), 4);
     });
 }

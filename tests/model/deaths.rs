@@ -6,33 +6,44 @@ use crate::exclusion::lockers;
 use crate::lock::Lock;
 use crate::model::Model;
 use crate::raw::robust::Robust;
+use crate::sys::join_all;
 
-/// Four threads, three of which lock; one killed; two preemptions.
+/// Four threads, three of which lock; one killed; one preemption.
 #[test]
 fn one_of_three_lockers_is_killed() {
-    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
     let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[1, 1, 1]));
     assert!(seen.deaths_told.get() > 0 && seen.resent_wakes.get() > 0);
 }
 
-/// Three threads, two of which lock twice; one killed; three preemptions.
+/// Three threads, two of which lock twice; one killed; two preemptions.
 #[test]
 fn one_of_two_lockers_is_killed_in_either_round() {
-    let model = Model { preemptions: 2, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 2,
+        ..Model::PLAIN
+    };
     let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[2, 2]));
     assert!(seen.deaths_told.get() > 0 && seen.resent_wakes.get() > 0);
 }
 
-/// Four threads: one dies with the lock, another is killed, a third comes to its end; two preemptions.
+/// Four threads: one dies with the lock, another is killed, a third comes to its end; one preemption.
 #[test]
 fn a_second_thread_is_killed_when_a_first_one_has_died() {
-    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
     let seen = model.holds_if_killed(2, |world| {
         let lock = Lock::<Robust>::place(world);
-        let lockers = [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
+        let lockers =
+            [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
         let dies = lock.in_thread(world, 4, |world, lock| lock.lock(world));
         dies.join();
-        lockers.map(|locker| locker.join());
+        join_all(lockers);
         lock.is_at_rest(world);
     });
     assert!(seen.deaths_told.get() > seen.runs.get());

@@ -17,7 +17,9 @@ pub fn a_guard_is_leaked(world: &Rc<World>, lockers: &[u32]) {
     let (here, held) = (world.clone(), lock.clone());
     world.keep_alive(PROCESS);
     let forgets = world.spawn_in(PROCESS, 2, move || held.lock(&here));
-    let lockers = lockers.iter().map(|&tid| lock.in_thread(world, tid, section_or_refusal));
+    let lockers = lockers
+        .iter()
+        .map(|&tid| lock.in_thread(world, tid, section_or_refusal));
     let lockers: Vec<_> = lockers.collect();
     forgets.join();
     lock.use_data();
@@ -35,19 +37,26 @@ fn section_or_refusal(world: &World, lock: &Lock) {
     }
 }
 
-/// Four threads, two of which lock; two preemptions. Who locks while the process lives is refused, whoever sleeps gets an
+/// Four threads, two of which lock; one preemption. Who locks while the process lives is refused, whoever sleeps gets an
 /// answer, and who locks afterwards is told of the death.
 #[test]
 fn nobody_gets_the_lock_while_the_holders_process_lives() {
-    let seen = Model::PLAIN.holds(|world| a_guard_is_leaked(world, &[3, 4]));
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| a_guard_is_leaked(world, &[3, 4]));
     assert!(seen.refusals.get() > 0);
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
 
-/// Four threads, one preemption; one that locks is killed at each of its steps, so also as it gives the lock back.
+/// Four threads, one preemption; one that locks is killed at each of its steps, so also as it finds out whether it may.
 #[test]
-fn the_mark_survives_whoever_gives_the_lock_back() {
-    let model = Model { preemptions: 1, ..Model::PLAIN };
+fn the_mark_survives_whoever_examines_it() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
     let seen = model.holds_if_killed(3, |world| a_guard_is_leaked(world, &[3, 4]));
     assert!(seen.refusals.get() > 0 && seen.deaths_told.get() > 0);
 }
@@ -56,7 +65,10 @@ fn the_mark_survives_whoever_gives_the_lock_back() {
 /// just then the other one gives it back.
 #[test]
 fn a_refusal_is_repeated_until_the_process_is_gone() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
     let seen = model.holds(|world| {
         let lock = Lock::<Robust>::place(world);
         let (here, held) = (world.clone(), lock.clone());
@@ -64,12 +76,49 @@ fn a_refusal_is_repeated_until_the_process_is_gone() {
         world.spawn_in(PROCESS, 2, move || held.lock(&here)).join();
         let tries = lock.in_thread(world, 3, |world, lock| lock.try_lock(world));
         assert_eq!(lock.wait(world), Err(Refused::HolderThreadEnded));
-        let refused = tries.join().expect("nobody is killed").expect_err("the process lives");
-        assert!(matches!(refused, Refused::HolderThreadEnded | Refused::WouldBlock));
+        let refused = tries
+            .join()
+            .expect("nobody is killed")
+            .expect_err("the process lives");
+        assert!(matches!(
+            refused,
+            Refused::HolderThreadEnded | Refused::WouldBlock
+        ));
         lock.use_data();
         world.let_end(PROCESS);
         lock.is_at_rest(world);
     });
     assert!(seen.refusals.get() > seen.runs.get());
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+}
+
+/// Four threads, one preemption. The process is dying: who does not wait is told that the lock is held, whose deadline comes
+/// first that it has passed, and who waits gets the lock when the process is gone.
+#[test]
+fn nobody_is_refused_for_a_process_that_is_dying() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
+        let lock = Lock::<Robust>::place(world);
+        let (here, held) = (world.clone(), lock.clone());
+        world.keep_alive(PROCESS);
+        world.spawn_in(PROCESS, 2, move || held.lock(&here)).join();
+        world.kill(PROCESS);
+        assert_eq!(lock.try_lock(world), Err(Refused::WouldBlock));
+        let timed = lock.in_thread(world, 3, |world, lock| match lock.lock_until(world) {
+            Ok(()) => lock.unlock(),
+            Err(refused) => assert_eq!(refused, Refused::TimedOut),
+        });
+        let waits = lock.in_thread(world, 4, |world, lock| lock.section(world));
+        world.deadline_passes();
+        lock.use_data();
+        world.let_end(PROCESS);
+        timed.join();
+        waits.join();
+        lock.is_at_rest(world);
+    });
+    assert!(seen.timeouts.get() > 0);
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }

@@ -2,7 +2,7 @@
 
 use crate::model::Model;
 use crate::raw::event::Event;
-use crate::sys::{Deadline, Joins, World};
+use crate::sys::{Deadline, Joins, World, join_all};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
@@ -54,14 +54,17 @@ pub fn two_wait_for_news(world: &Rc<World>, set: fn(&Event)) {
     });
     bell.publish();
     set(&bell.event);
-    waiters.map(|waiter| waiter.join());
+    join_all(waiters);
     assert!(bell.event.is_set());
 }
 
 /// Three threads, three preemptions.
 #[test]
 fn a_set_wakes_everybody_and_publishes_what_came_before() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
     let seen = model.holds(|world| two_wait_for_news(world, Event::set));
     assert!(seen.sleeps.get() > 0);
 }
@@ -69,7 +72,10 @@ fn a_set_wakes_everybody_and_publishes_what_came_before() {
 /// Three threads, three preemptions. The event is reset as soon as it is set.
 #[test]
 fn a_set_that_is_reset_at_once_is_news_all_the_same() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
     let seen = model.holds(|world| {
         let bell = Bell::new();
         let waiters = [2, 3].map(|tid| {
@@ -81,7 +87,7 @@ fn a_set_that_is_reset_at_once_is_news_all_the_same() {
         bell.publish();
         bell.event.set();
         assert!(bell.event.reset());
-        waiters.map(|waiter| waiter.join());
+        join_all(waiters);
         assert!(!bell.event.is_set());
     });
     assert!(seen.sleeps.get() > 0);
@@ -90,7 +96,10 @@ fn a_set_that_is_reset_at_once_is_news_all_the_same() {
 /// Three threads, three preemptions. Two set the event, and a third waits for one set after the other.
 #[test]
 fn every_set_is_counted() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
     let seen = model.holds(|world| {
         let bell = Bell::new();
         let setters = [2, 3].map(|tid| bell.in_thread(world, tid, |bell| bell.event.set()));
@@ -100,7 +109,7 @@ fn every_set_is_counted() {
                 break;
             }
         }
-        setters.map(|setter| setter.join());
+        join_all(setters);
         assert_eq!(bell.event.sequence(), 2);
     });
     assert!(seen.sleeps.get() > 0);
@@ -109,7 +118,10 @@ fn every_set_is_counted() {
 /// Three threads, three preemptions. Two take the flag away: one of them is told that it was set.
 #[test]
 fn a_set_is_taken_away_once() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
     model.holds(|world| {
         let bell = Bell::new();
         bell.event.set();
@@ -167,7 +179,10 @@ pub fn a_setter_is_killed(world: &Rc<World>, naps_end: bool) {
 /// wake, a nap ends the sleep.
 #[test]
 fn a_setter_that_is_killed_before_its_wake_strands_nobody() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
     let seen = model.holds_if_killed(2, |world| a_setter_is_killed(world, true));
     assert!(seen.sleeps.get() > 0);
 }
@@ -175,6 +190,9 @@ fn a_setter_that_is_killed_before_its_wake_strands_nobody() {
 /// Three threads, three preemptions; one waiter killed at each of its steps.
 #[test]
 fn a_waiter_that_is_killed_strands_nobody() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
     model.holds_if_killed(2, |world| two_wait_for_news(world, Event::set));
 }

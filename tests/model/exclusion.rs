@@ -3,7 +3,7 @@
 use crate::lock::{Lock, Raw};
 use crate::model::Model;
 use crate::raw::robust::{Refused, Robust};
-use crate::sys::World;
+use crate::sys::{World, join_all};
 use std::rc::Rc;
 
 /// Threads 2 and up, each of which locks and unlocks so many times. Whoever is not killed comes to its end.
@@ -13,7 +13,9 @@ pub fn lockers<R: Raw>(world: &Rc<World>, rounds: &[u32]) {
 
 fn take_turns<R: Raw>(world: &Rc<World>, lock: &Rc<Lock<R>>, rounds: &[u32]) {
     let lockers = (2..).zip(rounds).map(|(tid, &rounds)| {
-        lock.in_thread(world, tid, move |world, lock| (0..rounds).for_each(|_| lock.section(world)))
+        lock.in_thread(world, tid, move |world, lock| {
+            (0..rounds).for_each(|_| lock.section(world))
+        })
     });
     let lockers: Vec<_> = lockers.collect();
     let ends = lockers.into_iter().map(|locker| locker.join());
@@ -24,45 +26,60 @@ fn take_turns<R: Raw>(world: &Rc<World>, lock: &Rc<Lock<R>>, rounds: &[u32]) {
     }
 }
 
-/// Four threads, three of which lock; three preemptions.
+/// Four threads, three of which lock; two preemptions.
 #[test]
 fn three_threads_exclude_each_other() {
-    let model = Model { preemptions: 3, ..Model::PLAIN };
-    let seen = model.holds(|world| lockers::<Robust>(world, &[1, 1, 1]));
+    let seen = Model::PLAIN.holds(|world| lockers::<Robust>(world, &[1, 1, 1]));
     assert!(seen.wakes.get() > 0 && seen.idle_wakes.get() > 0);
 }
 
-/// Three threads, two of which lock twice; four preemptions.
+/// Three threads, two of which lock twice; two preemptions, and every interleaving also from where an old value was read.
 #[test]
 fn two_threads_exclude_each_other_twice() {
-    let model = Model { preemptions: 4, ..Model::PLAIN };
+    let model = Model {
+        follows_old_values: true,
+        ..Model::PLAIN
+    };
     let seen = model.holds(|world| lockers::<Robust>(world, &[2, 2]));
     assert!(seen.wakes.get() > 0 && seen.idle_wakes.get() > 0);
 }
 
-/// Four threads, three of which lock and look eight times before they sleep; two preemptions.
+/// Three threads, two of which lock and look eight times before they sleep; three preemptions.
 #[test]
 fn threads_that_spin_before_they_sleep_exclude_each_other() {
-    let model = Model { spins: true, ..Model::PLAIN };
-    let seen = model.holds(|world| lockers::<Robust>(world, &[1, 1, 1]));
+    let model = Model {
+        preemptions: 3,
+        spins: true,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| lockers::<Robust>(world, &[1, 1]));
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Four threads, three of which lock; two preemptions.
+/// Four threads, three of which lock; one preemption.
 #[test]
 fn a_lock_that_is_not_placed_excludes_too() {
-    let seen = Model::PLAIN.holds(|world| {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
         take_turns(world, &Lock::<Robust>::unplaced(world), &[1, 1, 1]);
     });
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Four threads, two of which lock and one of which tries to; two preemptions.
+/// Four threads, two of which lock and one of which tries to; one preemption.
 #[test]
 fn a_try_acquires_a_free_lock_or_is_refused_at_once() {
-    let seen = Model::PLAIN.holds(|world| {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
         let lock = Lock::<Robust>::place(world);
-        let lockers = [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
+        let lockers =
+            [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
         let tries = lock.in_thread(world, 4, |world, lock| {
             let outcome = lock.try_lock(world);
             match outcome {
@@ -71,7 +88,7 @@ fn a_try_acquires_a_free_lock_or_is_refused_at_once() {
             }
             outcome.is_ok()
         });
-        lockers.map(|locker| locker.join().expect("nobody is killed"));
+        join_all(lockers);
         let uses = 2 + u32::from(tries.join().expect("nobody is killed"));
         lock.is_at_rest(world);
         assert_eq!(lock.uses(), uses + 1);

@@ -3,7 +3,7 @@
 use crate::lock::{Lock, Raw};
 use crate::model::Model;
 use crate::raw::robust::{Refused, Robust};
-use crate::sys::World;
+use crate::sys::{World, join_all};
 use std::rc::Rc;
 
 /// The first thread holds the lock, which 2 wants with a deadline and 3 without. The deadline passes before the first one
@@ -35,31 +35,40 @@ pub fn one_waiter_has_a_deadline<R: Raw>(world: &Rc<World>, passes_first: bool) 
     }
 }
 
-/// Three threads, three preemptions.
+/// Three threads, two preemptions.
 #[test]
 fn a_waiter_that_gives_up_strands_nobody() {
     for passes_first in [true, false] {
-        let model = Model { preemptions: 3, ..Model::PLAIN };
-        let seen = model.holds(move |world| one_waiter_has_a_deadline::<Robust>(world, passes_first));
+        let seen = Model::PLAIN.holds(move |world| {
+            one_waiter_has_a_deadline::<Robust>(world, passes_first);
+        });
         assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
     }
 }
 
-/// Three threads, two preemptions; the waiter with the deadline is killed at each of its steps.
+/// Three threads, one preemption; the waiter with the deadline is killed at each of its steps.
 #[test]
 fn a_waiter_that_is_killed_as_it_gives_up_strands_nobody() {
     for passes_first in [true, false] {
-        let seen = Model::PLAIN.holds_if_killed(2, move |world| {
+        let model = Model {
+            preemptions: 1,
+            ..Model::PLAIN
+        };
+        let seen = model.holds_if_killed(2, move |world| {
             one_waiter_has_a_deadline::<Robust>(world, passes_first);
         });
         assert!(seen.timeouts.get() > 0 && seen.resent_wakes.get() > 0);
     }
 }
 
-/// Three threads, two of which lock with the deadline; the holder is killed at each of its steps; two preemptions.
+/// Three threads, two of which lock with the deadline; the holder is killed at each of its steps; one preemption.
 #[test]
 fn a_death_is_told_also_where_every_waiter_has_a_deadline() {
-    let seen = Model::PLAIN.holds_if_killed(2, |world| {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| {
         let lock = Lock::<Robust>::place(world);
         let lockers = [2, 3].map(|tid| {
             lock.in_thread(world, tid, |world, lock| {
@@ -69,7 +78,7 @@ fn a_death_is_told_also_where_every_waiter_has_a_deadline() {
             })
         });
         world.deadline_passes();
-        lockers.map(|locker| locker.join());
+        join_all(lockers);
         lock.is_at_rest(world);
     });
     assert!(seen.timeouts.get() > 0 && seen.deaths_told.get() > 0);

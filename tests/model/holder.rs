@@ -45,11 +45,14 @@ fn the_holder_that_is_reported_is_one_who_locked() {
     });
 }
 
-/// Two threads: one dies unmarked with the lock, or has released it, and the other one resets it. Two preemptions.
+/// Two threads: one dies unmarked with the lock, or has released it. The other one resets it when nobody is left.
 #[test]
 fn a_reset_lock_is_free_and_a_death_is_told() {
     for held in [false, true] {
-        let model = Model { kernel_marks: false, ..Model::PLAIN };
+        let model = Model {
+            kernel_marks: false,
+            ..Model::PLAIN
+        };
         let seen = model.holds(move |world| {
             let lock = Lock::<Robust>::place(world);
             let ends = lock.in_thread(world, 2, move |world, lock| {
@@ -63,7 +66,10 @@ fn a_reset_lock_is_free_and_a_death_is_told() {
             unsafe { lock.raw.reset() };
             lock.is_at_rest(world);
         });
-        assert_eq!(seen.deaths_told.get(), if held { seen.runs.get() } else { 0 });
+        assert_eq!(
+            seen.deaths_told.get(),
+            if held { seen.runs.get() } else { 0 }
+        );
     }
 }
 
@@ -72,7 +78,10 @@ fn a_reset_lock_is_free_and_a_death_is_told() {
 #[test]
 fn a_program_does_not_own_what_the_one_before_it_locked() {
     for kernel_marks in [true, false] {
-        let model = Model { kernel_marks, ..Model::PLAIN };
+        let model = Model {
+            kernel_marks,
+            ..Model::PLAIN
+        };
         let seen = model.holds(|world| {
             let lock = Lock::<Robust>::place(world);
             let changes = lock.in_thread(world, 2, |world, lock| {

@@ -91,7 +91,8 @@ impl<R: Raw> Lock<R> {
 
     /// Locks, waiting as long as it takes, and uses the data.
     pub fn lock(&self, world: &World) {
-        self.wait(world).expect("a lock that nobody keeps is acquired");
+        self.wait(world)
+            .expect("a lock that nobody keeps is acquired");
     }
 
     /// The same, where the lock may be refused.
@@ -101,7 +102,10 @@ impl<R: Raw> Lock<R> {
 
     /// Locks, waiting until the deadline, and uses the data.
     pub fn lock_until(&self, world: &World) -> Result<(), Refused> {
-        let outcome = self.enter(world, self.raw.acquire(me(), Patience::Until(Deadline::Ahead)));
+        let outcome = self.enter(
+            world,
+            self.raw.acquire(me(), Patience::Until(Deadline::Ahead)),
+        );
         if outcome == Err(Refused::TimedOut) {
             world.seen.timeouts.add();
         }
@@ -129,7 +133,10 @@ impl<R: Raw> Lock<R> {
         match acquired {
             Acquired::Released => assert!(!died, "a holder's death was not told"),
             Acquired::OwnerDied => {
-                assert!(died, "a death was told that did not happen, or a second time");
+                assert!(
+                    died,
+                    "a death was told that did not happen, or a second time"
+                );
                 world.seen.deaths_told.add();
             }
         }

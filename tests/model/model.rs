@@ -4,6 +4,7 @@ use crate::sys::{Fault, World};
 use crate::trace;
 use std::any::Any;
 use std::cell::Cell;
+use std::env;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -26,6 +27,11 @@ pub struct Model {
     pub follows_old_values: bool,
     /// What is broken.
     pub fault: Option<Fault>,
+}
+
+/// Whether the environment asks for more than a test of every day has time for.
+pub fn is_thorough() -> bool {
+    env::var_os("PSHARED_MODEL_THOROUGH").is_some()
 }
 
 /// A thread's death.
@@ -83,7 +89,8 @@ impl Model {
     /// Runs the threads in every interleaving. Panics where one fails.
     pub fn holds(self, body: impl Fn(&Rc<World>) + Send + Sync + 'static) -> Arc<Seen> {
         let seen = Arc::default();
-        self.run_or_panic(&(Arc::new(body) as Arc<Body>), &seen);
+        self.thoroughly()
+            .run_or_panic(&(Arc::new(body) as Arc<Body>), &seen);
         println!("{self:?}: {seen:?}");
         seen
     }
@@ -96,7 +103,7 @@ impl Model {
         body: impl Fn(&Rc<World>) + Send + Sync + 'static,
     ) -> Arc<Seen> {
         let (seen, body) = (Arc::<Seen>::default(), Arc::new(body) as Arc<Body>);
-        let deaths = self.deaths(tid).take_while(|model| {
+        let deaths = self.thoroughly().deaths(tid).take_while(|model| {
             let kills = seen.kills.get();
             model.run_or_panic(&body, &seen);
             seen.kills.get() > kills
@@ -126,13 +133,27 @@ impl Model {
                 println!("{model:?}: {seen:?}");
                 return message(&*panic);
             }
-            assert!(seen.kills.get() > kills, "no interleaving fails, whenever {tid} is killed");
+            assert!(
+                seen.kills.get() > kills,
+                "no interleaving fails, whenever {tid} is killed"
+            );
         }
         unreachable!("the deaths have no end of their own");
     }
 
+    /// With one preemption more, where the environment asks for it.
+    fn thoroughly(self) -> Model {
+        Model {
+            preemptions: self.preemptions + usize::from(is_thorough()),
+            ..self
+        }
+    }
+
     fn deaths(self, tid: u32) -> impl Iterator<Item = Model> {
-        (0..).map(move |before_step| Model { kill: Some(Kill { tid, before_step }), ..self })
+        (0..).map(move |before_step| Model {
+            kill: Some(Kill { tid, before_step }),
+            ..self
+        })
     }
 
     fn run_or_panic(self, body: &Arc<Body>, seen: &Arc<Seen>) {

@@ -27,7 +27,10 @@ fn two_locks(world: &Rc<World>, unlock: fn(outer: &Lock, inner: &Lock)) {
 /// Four threads, the one with both locks killed at each of its steps; one preemption.
 #[test]
 fn a_thread_is_killed_that_releases_the_inner_lock_first() {
-    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
     let seen = model.holds_if_killed(2, |world| {
         two_locks(world, |outer, inner| {
             inner.unlock();
@@ -40,7 +43,10 @@ fn a_thread_is_killed_that_releases_the_inner_lock_first() {
 /// The same, for one that releases the outer lock first: the slot is the inner one's then.
 #[test]
 fn a_thread_is_killed_that_releases_the_outer_lock_first() {
-    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
     let seen = model.holds_if_killed(2, |world| {
         two_locks(world, |outer, inner| {
             outer.unlock();
@@ -54,7 +60,10 @@ fn a_thread_is_killed_that_releases_the_outer_lock_first() {
 /// its steps; one preemption.
 #[test]
 fn a_thread_is_killed_that_holds_one_lock_and_waits_for_another() {
-    let model = Model { preemptions: 1, ..Model::PLAIN };
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
     let seen = model.holds_if_killed(2, |world| {
         let [held, wanted] = [(); 2].map(|()| Lock::<Robust>::place(world));
         let wanted_too = wanted.clone();
@@ -79,7 +88,10 @@ fn a_thread_is_killed_that_holds_one_lock_and_waits_for_another() {
 /// each of its steps. What the kernel cannot find then, a nap does. Two preemptions.
 #[test]
 fn a_thread_is_killed_whose_slot_was_emptied_by_something_else() {
-    let model = Model { slot_is_shared: true, ..Model::PLAIN };
+    let model = Model {
+        slot_is_shared: true,
+        ..Model::PLAIN
+    };
     let seen = model.holds_if_killed(2, |world| {
         let lock = Lock::<Robust>::place(world);
         let shares = lock.in_thread(world, 2, |world, lock| {

@@ -11,13 +11,16 @@ use crate::model::Model;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
 use crate::raw::robust::Robust;
-use crate::sys::{AtomicU64, Fault};
+use crate::sys::{AtomicU64, Fault, join_all};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The plain model with a fault.
 fn with(fault: Fault) -> Model {
-    Model { fault: Some(fault), ..Model::PLAIN }
+    Model {
+        fault: Some(fault),
+        ..Model::PLAIN
+    }
 }
 
 /// Loom found that nobody can go on and somebody sleeps.
@@ -87,11 +90,15 @@ mod locks {
     /// Nobody marks a dead thread's lock, and no nap ends.
     #[test]
     fn a_kernel_that_does_not_walk_the_list_strands_a_sleeper() {
-        let model = Model { kernel_marks: false, ..Model::PLAIN };
+        let model = Model {
+            kernel_marks: false,
+            ..Model::PLAIN
+        };
         strands_a_sleeper(model.fails_if_killed(2, |world| {
             let lock = Lock::<Robust>::place(world);
-            let lockers = [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
-            lockers.map(|locker| locker.join());
+            let lockers =
+                [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
+            join_all(lockers);
         }));
     }
 
@@ -109,7 +116,10 @@ mod twins {
     /// What makes the following two fail is their flaw.
     #[test]
     fn the_twin_without_a_flaw_holds() {
-        let model = Model { preemptions: 1, ..Model::PLAIN };
+        let model = Model {
+            preemptions: 1,
+            ..Model::PLAIN
+        };
         model.holds_if_killed(2, |world| lockers::<Sound>(world, &[1, 1, 1]));
         model.holds(|world| one_waiter_has_a_deadline::<Sound>(world, false));
     }
@@ -117,10 +127,13 @@ mod twins {
     /// The woken waiter dies after a third thread took the word without `WAITERS`. It takes a death.
     #[test]
     fn a_plain_zero_unlock_strands_a_sleeper() {
-        let model = Model { preemptions: 1, ..Model::PLAIN };
+        let model = Model {
+            preemptions: 1,
+            ..Model::PLAIN
+        };
         model.holds(|world| lockers::<PlainZero>(world, &[1, 1, 1]));
         strands_a_sleeper(
-            Model::PLAIN.fails_if_killed(2, |world| lockers::<PlainZero>(world, &[1, 1, 1])),
+            model.fails_if_killed(2, |world| lockers::<PlainZero>(world, &[1, 1, 1])),
         );
     }
 
@@ -192,7 +205,8 @@ mod counts {
     #[test]
     fn a_post_that_wakes_only_from_zero_strands_a_sleeper() {
         strands_a_sleeper(
-            Model::PLAIN.fails(|world| two_wait_for_permits(world, broken::post_and_wake_from_zero)),
+            Model::PLAIN
+                .fails(|world| two_wait_for_permits(world, broken::post_and_wake_from_zero)),
         );
     }
 
@@ -211,9 +225,11 @@ mod counts {
             let counter = Rc::new(AtomicU64::new(0));
             let adders = [2, 3].map(|tid| {
                 let counter = counter.clone();
-                world.spawn(tid, move || counter.store(counter.load(Relaxed) + 1, Relaxed))
+                world.spawn(tid, move || {
+                    counter.store(counter.load(Relaxed) + 1, Relaxed)
+                })
             });
-            adders.map(|adder| adder.join());
+            join_all(adders);
             assert_eq!(counter.load(Relaxed), 2, "an addition is lost");
         });
         assert!(message.contains("an addition is lost"), "{message}");

@@ -64,7 +64,9 @@ impl fmt::Display for Event {
             Event::Sleeps(value) => write!(f, "sleeps on {value:#x}"),
             Event::Waited(answer) => write!(f, "futex_wait: {answer:?}"),
             Event::Woke(count) => write!(f, "futex_wake: {count}"),
-            Event::Cleared(old, count) => write!(f, "futex_wake_clearing: was {old:#x}, wakes {count}"),
+            Event::Cleared(old, count) => {
+                write!(f, "futex_wake_clearing: was {old:#x}, wakes {count}")
+            }
             Event::Killed => write!(f, "is killed"),
         }
     }

@@ -3,10 +3,13 @@
 use crate::lock::Lock;
 use crate::model::Model;
 use crate::raw::robust::{Refused, Robust};
-use crate::sys::World;
+use crate::sys::{World, join_all};
 use std::rc::Rc;
 
-const LIST_IS_LOST: Model = Model { kernel_marks: false, ..Model::PLAIN };
+const LIST_IS_LOST: Model = Model {
+    kernel_marks: false,
+    ..Model::PLAIN
+};
 
 /// Thread 2 dies with the lock, unmarked, while 3 and 4 want it.
 fn a_holder_dies_unmarked(world: &Rc<World>) -> Rc<Lock> {
@@ -15,14 +18,17 @@ fn a_holder_dies_unmarked(world: &Rc<World>) -> Rc<Lock> {
     let waiters = [3, 4].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
     dies.join();
     world.naps_end();
-    waiters.map(|waiter| waiter.join());
+    join_all(waiters);
     lock
 }
 
 /// Four threads: one dies with the lock, two lock. After the death the naps end. One preemption.
 #[test]
 fn a_sleeper_finds_an_unmarked_death_when_its_nap_ends() {
-    let model = Model { preemptions: 1, ..LIST_IS_LOST };
+    let model = Model {
+        preemptions: 1,
+        ..LIST_IS_LOST
+    };
     let seen = model.holds(|world| {
         let lock = a_holder_dies_unmarked(world);
         lock.is_at_rest(world);
@@ -35,10 +41,14 @@ fn a_sleeper_finds_an_unmarked_death_when_its_nap_ends() {
 /// Three threads: one dies with the lock, two try to lock it after its end. Three preemptions.
 #[test]
 fn a_try_finds_an_unmarked_death() {
-    let model = Model { preemptions: 3, ..LIST_IS_LOST };
+    let model = Model {
+        preemptions: 3,
+        ..LIST_IS_LOST
+    };
     let seen = model.holds(|world| {
         let lock = Lock::<Robust>::place(world);
-        lock.in_thread(world, 2, |world, lock| lock.lock(world)).join();
+        lock.in_thread(world, 2, |world, lock| lock.lock(world))
+            .join();
         let tries = [3, 4].map(|tid| {
             lock.in_thread(world, tid, |world, lock| match lock.try_lock(world) {
                 Ok(()) => {

@@ -4,6 +4,7 @@ use stateright::{Checker, CheckerBuilder, Expectation, HasDiscoveries, Model};
 
 use super::lock::{Lock, WakeOrder};
 use super::report;
+use crate::model::is_thorough;
 
 /// Searches every state of `lock`, of which there must be at least so many. Threads are alike.
 fn holds(lock: Lock, at_least: usize) {
@@ -95,26 +96,19 @@ fn four_threads_of_whom_three_may_die() {
     holds(lock, 300_000);
 }
 
+/// Once each. A thorough run has the minute that twice takes in a debug build.
 #[test]
-fn four_threads_with_deadlines_lock_once() {
+fn four_threads_with_deadlines() {
+    let (rounds, at_least) = match is_thorough() {
+        true => (2, 3_500_000),
+        false => (1, 200_000),
+    };
     let lock = Lock {
         threads: 4,
         timed: 2,
+        rounds,
         deaths: 3,
         ..Lock::PLAIN
     };
-    holds(lock, 200_000);
-}
-
-#[test]
-#[ignore = "a minute in a debug build"]
-fn four_threads_with_deadlines_lock_twice() {
-    let lock = Lock {
-        threads: 4,
-        timed: 2,
-        rounds: 2,
-        deaths: 3,
-        ..Lock::PLAIN
-    };
-    holds(lock, 3_500_000);
+    holds(lock, at_least);
 }

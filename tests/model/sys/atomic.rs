@@ -114,7 +114,10 @@ impl AtomicU32 {
 
     /// The kernel's cmpxchg: a full barrier where it succeeds.
     pub(super) fn exchanged_by_kernel(&self, from: u32, to: u32) -> bool {
-        let exchanged = self.word.compare_exchange(from, to, AcqRel, Relaxed).is_ok();
+        let exchanged = self
+            .word
+            .compare_exchange(from, to, AcqRel, Relaxed)
+            .is_ok();
         if exchanged {
             self.newest.set(to);
         }

@@ -33,7 +33,11 @@ impl Task {
 
     /// The order of a read in the running model.
     pub(super) fn order_of_read(&self, order: Ordering) -> Ordering {
-        if self.has(Fault::NoAcquire) { without_acquire(order) } else { order }
+        if self.has(Fault::NoAcquire) {
+            without_acquire(order)
+        } else {
+            order
+        }
     }
 
     /// The order of a write, or of a change that also reads.

@@ -74,7 +74,10 @@ impl Queue {
     fn wake(&mut self, word: &AtomicU32, count: u32) -> u32 {
         let mut woken = 0;
         while woken < count
-            && let Some(place) = self.sleepers.iter().position(|sleeper| ptr::eq(sleeper.word, word))
+            && let Some(place) = self
+                .sleepers
+                .iter()
+                .position(|sleeper| ptr::eq(sleeper.word, word))
         {
             self.end_sleep(place, Wait::Woken);
             woken += 1;
@@ -89,7 +92,10 @@ impl Queue {
     }
 
     fn end_sleep(&mut self, place: usize, answer: Wait) {
-        let sleeper = self.sleepers.remove(place).expect("the place was just found");
+        let sleeper = self
+            .sleepers
+            .remove(place)
+            .expect("the place was just found");
         sleeper.answer.set(Some(answer));
         if !sleeper.is_killed {
             sleeper.thread.unpark();
@@ -101,7 +107,11 @@ impl Queue {
 #[track_caller]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
     let answer = wait(word, expected, until);
-    trace::note(task::current().tid, Event::Waited(answer), Location::caller());
+    trace::note(
+        task::current().tid,
+        Event::Waited(answer),
+        Location::caller(),
+    );
     answer
 }
 
@@ -143,7 +153,13 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
     world.seen.sleeps.add();
     if is_killed {
         // At any later moment, as the others leave it time. A wake that came before goes to waste.
-        world.futexes.queue.lock().unwrap().sleepers.retain(|other| !Rc::ptr_eq(other, &sleeper));
+        world
+            .futexes
+            .queue
+            .lock()
+            .unwrap()
+            .sleepers
+            .retain(|other| !Rc::ptr_eq(other, &sleeper));
         task.die();
     }
     loop {
@@ -185,7 +201,11 @@ pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
     let task = task::step();
     let mut queue = task.world.futexes.queue.lock().unwrap();
     let old = word.masked_by_kernel(!(1 << bit));
-    let woken = if task.has(Fault::ClearingWakesNobody) { 0 } else { queue.wake(word, u32::MAX) };
+    let woken = if task.has(Fault::ClearingWakesNobody) {
+        0
+    } else {
+        queue.wake(word, u32::MAX)
+    };
     drop(queue);
     trace::note(task.tid, Event::Cleared(old, woken), Location::caller());
 }

@@ -73,7 +73,10 @@ impl RobustList {
         let task = task::step();
         links.are_linked.store(true, Relaxed);
         task::step();
-        assert!(!task.list.borrow().contains(&ptr::from_ref(links)), "a lock is linked twice");
+        assert!(
+            !task.list.borrow().contains(&ptr::from_ref(links)),
+            "a lock is linked twice"
+        );
         task.list.borrow_mut().push(links);
     }
 
@@ -82,13 +85,22 @@ impl RobustList {
     /// As for [`link`](Self::link).
     pub(crate) unsafe fn unlink(self, links: &Links) {
         let task = task::step();
-        let place = task.list.borrow().iter().position(|&linked| ptr::eq(linked, links));
-        task.list.borrow_mut().remove(place.expect("a lock is unlinked that is in no list"));
+        let place = task
+            .list
+            .borrow()
+            .iter()
+            .position(|&linked| ptr::eq(linked, links));
+        task.list
+            .borrow_mut()
+            .remove(place.expect("a lock is unlinked that is in no list"));
         links.forget();
     }
 
     fn set(self, links: *const Links) {
-        assert!(self == RobustList::Own, "a slot is written that only stands for an occupied one");
+        assert!(
+            self == RobustList::Own,
+            "a slot is written that only stands for an occupied one"
+        );
         task::step().pending.set(links);
     }
 }
@@ -105,7 +117,11 @@ pub(super) fn exit(task: &Task) {
 /// `futex_exec_release` in Linux' `kernel/futex/core.c`.
 pub(super) fn release_list(task: &Task) {
     let world = &task.world;
-    for mapping in world.mappings().iter().filter(|mapping| mapping.owner() == task.tid) {
+    for mapping in world
+        .mappings()
+        .iter()
+        .filter(|mapping| mapping.owner() == task.tid)
+    {
         mapping.tidings.set(true);
     }
     if world.model.kernel_marks {
@@ -117,16 +133,35 @@ pub(super) fn release_list(task: &Task) {
 /// the list, so don't process it twice".
 fn walk(task: &Task, world: &World) {
     let pending = task.pending.get();
-    for &links in task.list.borrow().iter().rev().filter(|&&links| links != pending) {
+    for &links in task
+        .list
+        .borrow()
+        .iter()
+        .rev()
+        .filter(|&&links| links != pending)
+    {
         let mapping = world.mapping_of(links.addr());
         let is_marked = handle_futex_death(task, world, &mapping, false);
-        assert!(is_marked, "thread {} has linked a lock that is not its own", task.tid);
+        assert!(
+            is_marked,
+            "thread {} has linked a lock that is not its own",
+            task.tid
+        );
     }
     if !pending.is_null() {
         handle_futex_death(task, world, &world.mapping_of(pending.addr()), true);
     }
-    for mapping in world.mappings().iter().filter(|_| !world.model.slot_is_shared) {
-        assert_ne!(mapping.owner(), task.tid, "thread {} ended with a lock that was not listed", task.tid);
+    for mapping in world
+        .mappings()
+        .iter()
+        .filter(|_| !world.model.slot_is_shared)
+    {
+        assert_ne!(
+            mapping.owner(),
+            task.tid,
+            "thread {} ended with a lock that was not listed",
+            task.tid
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::identity::{pid_of, tid_of};
 use super::{AtomicU32, Deadline, task};
+use loom::thread;
 
 /// Whether the thread has ended, or its process runs another program since.
 ///
@@ -12,13 +13,24 @@ pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
     world.thread(tid_of(who)).has_ended() || world.process(pid_of(who)).image() != image
 }
 
-/// Whether a thread of the process still runs the program. A process here is known to live or known to be gone; the
-/// library looks at one that may be dying for a while, up to the deadline.
-pub(crate) fn process_lives(who: u64, image: u64, _deadline: Option<Deadline>) -> Option<bool> {
+/// Whether a thread of the process still runs the program. One that is dying is waited for, up to the deadline: `None`
+/// where that came first.
+pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) -> Option<bool> {
     let task = task::current();
     let process = task.world.process(pid_of(who));
-    let lives = process.lives() && process.image() == image;
-    Some(lives && !task.has(Fault::ProcessesLookGone))
+    loop {
+        let lives = process.lives() && process.image() == image;
+        if !lives || task.has(Fault::ProcessesLookGone) {
+            return Some(false);
+        }
+        if !process.is_dying() {
+            return Some(true);
+        }
+        if deadline.is_some_and(Deadline::has_passed) {
+            return None;
+        }
+        thread::yield_now();
+    }
 }
 
 /// Every try looks.

@@ -26,7 +26,7 @@ pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
 // What the models need beyond it.
 pub use fault::Fault;
 pub use identity::me;
-pub use world::{Joins, World};
+pub use world::{Joins, World, join_all};
 
 /// A step that changes nothing: somewhere to be killed.
 pub fn step() {

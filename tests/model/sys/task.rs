@@ -36,7 +36,11 @@ loom::thread_local! {
 
 /// The calling thread.
 pub(super) fn current() -> Rc<Task> {
-    CURRENT.with(|task| task.get().expect("a thread of a model starts in `Task::run`").clone())
+    CURRENT.with(|task| {
+        task.get()
+            .expect("a thread of a model starts in `Task::run`")
+            .clone()
+    })
 }
 
 /// A step of the calling thread, which may be killed before it.
@@ -100,7 +104,8 @@ impl Task {
     /// Whether the coming step is the one before which the thread is killed.
     pub(super) fn dies_now(&self) -> bool {
         let left = self.steps_left.get();
-        self.steps_left.set(left.map(|steps| steps.saturating_sub(1)));
+        self.steps_left
+            .set(left.map(|steps| steps.saturating_sub(1)));
         left == Some(0)
     }
 

@@ -1,9 +1,9 @@
 //! What the threads of one run share.
 
-use super::kernel::FUTEX_TID_MASK;
-use super::{AtomicU32, kernel};
 use super::futex::Futexes;
+use super::kernel::FUTEX_TID_MASK;
 use super::task::{self, Task};
+use super::{AtomicU32, kernel};
 use crate::model::{Model, Seen};
 use loom::thread::{self, JoinHandle};
 use std::any::Any;
@@ -68,6 +68,8 @@ pub(super) struct Process {
     pid: u32,
     /// Its threads that have not begun to exit.
     pub(super) threads: loom::sync::atomic::AtomicU32,
+    /// Not 0 once it has been killed.
+    is_dying: loom::sync::atomic::AtomicU32,
     /// How often it has called `exec`.
     execs: loom::sync::atomic::AtomicU32,
 }
@@ -75,6 +77,10 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn lives(&self) -> bool {
         self.threads.load(Acquire) != 0
+    }
+
+    pub(super) fn is_dying(&self) -> bool {
+        self.is_dying.load(Acquire) != 0
     }
 
     /// What tells the program that it runs now from the ones before, and from every other process.
@@ -90,6 +96,11 @@ impl<T> Joins<T> {
     pub fn join(self) -> Option<T> {
         self.0.join().expect("a model's thread does not panic")
     }
+}
+
+/// Waits for all of them.
+pub fn join_all<T>(threads: impl IntoIterator<Item = Joins<T>>) -> Vec<Option<T>> {
+    threads.into_iter().map(Joins::join).collect()
 }
 
 impl World {
@@ -131,12 +142,20 @@ impl World {
 
     /// Gives a process a thread that does nothing, until [`let_end`](Self::let_end).
     pub fn keep_alive(&self, pid: u32) {
-        self.processes.borrow_mut().entry(pid).or_insert_with(|| Rc::new(Process {
-            pid,
-            threads: loom::sync::atomic::AtomicU32::new(0),
-            execs: loom::sync::atomic::AtomicU32::new(0),
-        }));
+        self.processes.borrow_mut().entry(pid).or_insert_with(|| {
+            Rc::new(Process {
+                pid,
+                threads: loom::sync::atomic::AtomicU32::new(0),
+                is_dying: loom::sync::atomic::AtomicU32::new(0),
+                execs: loom::sync::atomic::AtomicU32::new(0),
+            })
+        });
         self.process(pid).threads.fetch_add(1, AcqRel);
+    }
+
+    /// That thread is told to die, and still runs.
+    pub fn kill(&self, pid: u32) {
+        self.process(pid).is_dying.store(1, Release);
     }
 
     /// Takes that thread away.
@@ -185,8 +204,12 @@ impl World {
 
     pub(super) fn mapping_of(&self, address: usize) -> Mapping {
         let mappings = self.mappings();
-        let found = mappings.iter().find(|mapping| mapping.addresses.contains(&address));
-        found.expect("the kernel was given an address that is not mapped").clone()
+        let found = mappings
+            .iter()
+            .find(|mapping| mapping.addresses.contains(&address));
+        found
+            .expect("the kernel was given an address that is not mapped")
+            .clone()
     }
 
     /// Takes the news that the last owner of the word died, if it did. Only its owner asks.
@@ -195,10 +218,18 @@ impl World {
     }
 
     pub(super) fn thread(&self, tid: u32) -> Rc<Life> {
-        self.threads.borrow().get(&tid).expect("a record names a thread that never was").clone()
+        self.threads
+            .borrow()
+            .get(&tid)
+            .expect("a record names a thread that never was")
+            .clone()
     }
 
     pub(super) fn process(&self, pid: u32) -> Rc<Process> {
-        self.processes.borrow().get(&pid).expect("a record names a process that never was").clone()
+        self.processes
+            .borrow()
+            .get(&pid)
+            .expect("a record names a process that never was")
+            .clone()
     }
 }
