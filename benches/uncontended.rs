@@ -4,7 +4,7 @@
 //! ratios of one run; the machine's own speed cancels out.
 
 use criterion::{BenchmarkId, Criterion};
-use pshared::{Shared, SharedCounter, SharedMutex, SharedSemaphore, ShardedCounter};
+use pshared::{ShardedCounter, Shared, SharedCounter, SharedMutex, SharedSemaphore};
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
@@ -101,15 +101,22 @@ fn counters(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
 
 /// Prints the ratios of the medians that criterion has just written.
 fn print_ratios() {
-    println!("\n{:44} {:>8} {:>8} {:>7} {:>6}", "one thread, nobody else", "ns", "beside", "ratio", "limit");
+    println!(
+        "\n{:44} {:>8} {:>8} {:>7} {:>6}",
+        "one thread, nobody else", "ns", "beside", "ratio", "limit"
+    );
     for (group, ours, theirs, limit) in RATIOS {
-        let (Some(our_time), Some(their_time)) = (median(group, ours), median(group, theirs)) else {
+        let (Some(our_time), Some(their_time)) = (median(group, ours), median(group, theirs))
+        else {
             continue;
         };
         let ratio = our_time / their_time;
         let limit = match limit {
             limit if limit.is_infinite() => String::new(),
-            limit => format!("{limit:.2} {}", if ratio <= limit { "ok" } else { "MISSED" }),
+            limit => format!(
+                "{limit:.2} {}",
+                if ratio <= limit { "ok" } else { "MISSED" }
+            ),
         };
         let what = format!("{ours} / {theirs}");
         println!("{what:44} {our_time:8.2} {their_time:8.2} {ratio:7.3} {limit:>6}");
@@ -123,7 +130,12 @@ fn median(group: &str, name: &str) -> Option<f64> {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
         Into::into,
     );
-    let path = root.join("criterion").join(group).join(name).join("new/estimates.json");
-    let estimates: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
+    let path = root
+        .join("criterion")
+        .join(group)
+        .join(name)
+        .join("new/estimates.json");
+    let estimates: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
     estimates["median"]["point_estimate"].as_f64()
 }

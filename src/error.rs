@@ -382,11 +382,15 @@ pub enum Error {
     },
 
     /// A map without a descriptor.
-    #[error("the map has no descriptor: it is anonymous. Use Shared::memfd for memory that is handed to strangers")]
+    #[error(
+        "the map has no descriptor: it is anonymous. Use Shared::memfd for memory that is handed to strangers"
+    )]
     NoDescriptor,
 
     /// A type that needs more than a page's alignment.
-    #[error("the type is to be aligned to {asked} bytes, and a map can promise {page}: reduce its repr(align)")]
+    #[error(
+        "the type is to be aligned to {asked} bytes, and a map can promise {page}: reduce its repr(align)"
+    )]
     AlignedTooStrictly {
         /// The type's alignment.
         asked: usize,

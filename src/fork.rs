@@ -56,7 +56,9 @@ pub enum Error {
     },
 
     /// What makes a fork sound could not be checked.
-    #[error("fork refused: {what} cannot be read, so nothing is known of the process's threads: {source}. Mount /proc")]
+    #[error(
+        "fork refused: {what} cannot be read, so nothing is known of the process's threads: {source}. Mount /proc"
+    )]
     Unchecked {
         /// What was to be read.
         what: &'static str,
@@ -122,7 +124,10 @@ pub fn spawn<F: FnOnce()>(body: F) -> Result<Child, Error> {
 pub unsafe fn spawn_unchecked<F: FnOnce()>(body: F) -> Result<Child, Error> {
     let _ = io::stdout().flush();
     // SAFETY: the caller's promise; the child below does nothing but run the body and leave.
-    match unsafe { process::fork() }.map_err(|source| Error::Os { call: "fork", source })? {
+    match unsafe { process::fork() }.map_err(|source| Error::Os {
+        call: "fork",
+        source,
+    })? {
         None => {
             let code = match catch_unwind(AssertUnwindSafe(body)) {
                 Ok(()) => 0,

@@ -136,11 +136,12 @@ mod sys;
 
 pub use error::Error;
 pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
-pub use sync::{
-    Cause, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned, ShardedCounter, SharedCounter,
-    SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedSemaphore, TryLockError,
-};
 pub use pshared_derive::{ShmData, ShmSafe};
+pub use sync::{
+    Cause, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned, ShardedCounter,
+    SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedSemaphore,
+    TryLockError,
+};
 pub use zerocopy::{self, FromBytes};
 
 #[cfg(doctest)]

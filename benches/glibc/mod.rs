@@ -25,7 +25,11 @@ fn shared<T>() -> io::Result<NonNull<T>> {
 }
 
 fn check(errno: i32) -> io::Result<()> {
-    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+    if errno == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(errno))
+    }
 }
 
 /// The kinds of `pthread_mutex_t`.
@@ -60,11 +64,20 @@ impl Mutex {
         unsafe {
             check(libc::pthread_mutexattr_init(attributes.as_mut_ptr()))?;
             let attributes = attributes.as_mut_ptr();
-            check(libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED))?;
+            check(libc::pthread_mutexattr_setpshared(
+                attributes,
+                libc::PTHREAD_PROCESS_SHARED,
+            ))?;
             if kind == Kind::SharedRobust {
-                check(libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST))?;
+                check(libc::pthread_mutexattr_setrobust(
+                    attributes,
+                    libc::PTHREAD_MUTEX_ROBUST,
+                ))?;
             }
-            check(libc::pthread_mutex_init(placed.as_ref().mutex.get().cast(), attributes))?;
+            check(libc::pthread_mutex_init(
+                placed.as_ref().mutex.get().cast(),
+                attributes,
+            ))?;
         }
         Ok(Mutex(placed))
     }

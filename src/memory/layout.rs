@@ -27,7 +27,12 @@ pub(crate) struct Entry {
 impl fmt::Display for Entry {
     /// `offset size type path`: the path comes last, since it alone may be empty.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { path, offset, size, what } = self;
+        let Entry {
+            path,
+            offset,
+            size,
+            what,
+        } = self;
         write!(f, "{offset} {size} {what} {path}")
     }
 }
@@ -53,7 +58,10 @@ impl Layout {
     /// The start of a struct or an enum, before its fields or variants. Its name is told for people and is no part of
     /// what must agree: only its size and alignment are.
     pub fn aggregate<T>(&mut self) {
-        self.push(size_of::<T>(), format!("aggregate:align={}", align_of::<T>()));
+        self.push(
+            size_of::<T>(),
+            format!("aggregate:align={}", align_of::<T>()),
+        );
     }
 
     /// A variant of an enum, before its fields.
@@ -79,7 +87,12 @@ impl Layout {
     /// `repr(C)` struct of its tag and its fields (RFC 2195). Called by the derive, since `offset_of!` knows no variants
     /// yet.
     #[doc(hidden)]
-    pub fn variant_field<T>(&mut self, end: &mut usize, name: &str, describe: impl FnOnce(&mut Layout)) {
+    pub fn variant_field<T>(
+        &mut self,
+        end: &mut usize,
+        name: &str,
+        describe: impl FnOnce(&mut Layout),
+    ) {
         let offset = end.next_multiple_of(align_of::<T>());
         *end = offset + size_of::<T>();
         self.field(name, offset, describe);
@@ -106,6 +119,8 @@ impl Layout {
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.entries.iter().try_for_each(|entry| writeln!(f, "{entry}"))
+        self.entries
+            .iter()
+            .try_for_each(|entry| writeln!(f, "{entry}"))
     }
 }

@@ -30,7 +30,7 @@ impl<T: ?Sized + Placed> Shared<T> {
     /// [`Error::OpenToOthers`], [`Error::ManyNames`]; [`Error::NotAPlacedValue`], [`Error::WrongLength`],
     /// [`Error::OtherVersion`], [`Error::OtherLayout`] (which names the first field that differs);
     /// [`Error::OtherPidNamespace`] and [`Error::OtherMachine`] while others use the file; [`Error::DistantFileSystem`];
-    /// [`Error::Busy`]; [`Error::Os`].
+    /// [`Error::Busy`]; [`Error::RobustListUnusable`]; [`Error::Os`].
     ///
     /// # Safety
     ///
@@ -73,6 +73,7 @@ impl<T: ?Sized + Placed> Shared<T> {
     /// map. Whoever has the descriptor is trusted.
     pub unsafe fn from_fd(descriptor: OwnedFd) -> Result<Self, Error> {
         let path = Path::new("the memfd");
+        crate::sys::check_robust_list()?;
         let file = File::from(second(&descriptor)?);
         // SAFETY: the caller's promise.
         let map = unsafe { Map::from_memfd(descriptor) }?;
@@ -99,6 +100,8 @@ impl<T: ?Sized + Placed> Shared<T> {
     ///
     /// As for [`open`](Self::open).
     pub(super) unsafe fn open_if_there(path: &Path) -> Result<Option<Self>, Error> {
+        // What lies there may have to be locked by this thread.
+        crate::sys::check_robust_list()?;
         let found = match files::find(path) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -263,5 +263,6 @@ impl<T: ?Sized + Placed + fmt::Debug> fmt::Debug for Shared<T> {
 
 /// The bytes that `count` elements need in a map of their own; at least one, so that a `T` of none has an address.
 fn room<T: ?Sized + Placed>(count: usize) -> Result<usize, Error> {
-    super::header::fits(T::memory_layout(count)).map(|layout| layout.size().max(usize::from(T::IS_SIZED)))
+    super::header::fits(T::memory_layout(count))
+        .map(|layout| layout.size().max(usize::from(T::IS_SIZED)))
 }

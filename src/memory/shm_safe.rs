@@ -190,7 +190,9 @@ pub struct Walk<'v> {
 
 impl fmt::Debug for Walk<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Walk").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Walk")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 

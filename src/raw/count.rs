@@ -33,7 +33,10 @@ impl Count {
     pub(crate) fn try_wait(&self) -> bool {
         let mut permits = self.0.load(Relaxed);
         while permits > 0 {
-            match self.0.compare_exchange_weak(permits, permits - 1, Acquire, Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(permits, permits - 1, Acquire, Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => permits = now,
             }
@@ -65,7 +68,10 @@ impl Count {
             if permits >= max {
                 return false;
             }
-            match self.0.compare_exchange_weak(permits, permits + 1, Release, Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(permits, permits + 1, Release, Relaxed)
+            {
                 Ok(_) => break,
                 Err(now) => permits = now,
             }

@@ -89,7 +89,10 @@ impl Event {
             }
             let announced = word | WAITERS;
             if word != announced
-                && self.0.compare_exchange(word, announced, Relaxed, Relaxed).is_err()
+                && self
+                    .0
+                    .compare_exchange(word, announced, Relaxed, Relaxed)
+                    .is_err()
             {
                 continue;
             }

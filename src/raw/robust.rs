@@ -126,7 +126,11 @@ impl Robust {
             return false;
         }
         me.announce(list, &self.links);
-        if self.word.compare_exchange(FREE, me.tid(), Acquire, Relaxed).is_err() {
+        if self
+            .word
+            .compare_exchange(FREE, me.tid(), Acquire, Relaxed)
+            .is_err()
+        {
             list.clear_pending();
             return false;
         }
@@ -163,7 +167,11 @@ impl Robust {
             return self.release(me);
         }
         self.who.store(0, Relaxed);
-        if self.word.compare_exchange(me.tid(), FREE, Release, Relaxed).is_err() {
+        if self
+            .word
+            .compare_exchange(me.tid(), FREE, Release, Relaxed)
+            .is_err()
+        {
             self.release_and_wake(me, WAITERS);
         }
         list.clear_pending();
@@ -178,7 +186,11 @@ impl Robust {
         }
         // Only now: a lock that the kernel did not find would not be found by its record either.
         self.who.store(0, Relaxed);
-        if self.word.compare_exchange(me.tid(), FREE, Release, Relaxed).is_err() {
+        if self
+            .word
+            .compare_exchange(me.tid(), FREE, Release, Relaxed)
+            .is_err()
+        {
             self.release_and_wake(me, WAITERS);
         }
         if armed {
@@ -217,7 +229,8 @@ impl Robust {
         let held = self.word.load(Relaxed) & (TID | OWNER_DIED) != 0;
         self.who.store(0, Relaxed);
         self.links.forget();
-        self.word.store(if held { OWNER_DIED } else { FREE }, Relaxed);
+        self.word
+            .store(if held { OWNER_DIED } else { FREE }, Relaxed);
     }
 
     /// Marks a lock that was reset as one whose owner died, though it was free.
@@ -278,7 +291,11 @@ impl Robust {
     }
 
     fn take_word(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        if self.word.compare_exchange(FREE, me.tid(), Acquire, Relaxed).is_ok() {
+        if self
+            .word
+            .compare_exchange(FREE, me.tid(), Acquire, Relaxed)
+            .is_ok()
+        {
             return Ok(Acquired::Released);
         }
         match patience {
@@ -330,7 +347,10 @@ impl Robust {
             }
             let announced = word | WAITERS;
             if word != announced
-                && self.word.compare_exchange(word, announced, Relaxed, Relaxed).is_err()
+                && self
+                    .word
+                    .compare_exchange(word, announced, Relaxed, Relaxed)
+                    .is_err()
             {
                 continue;
             }
@@ -370,7 +390,11 @@ impl Robust {
             return Some(Err(refused));
         }
         let taken = me.tid() | word & WAITERS;
-        if self.word.compare_exchange(word, taken, Acquire, Relaxed).is_err() {
+        if self
+            .word
+            .compare_exchange(word, taken, Acquire, Relaxed)
+            .is_err()
+        {
             return None;
         }
         if !died {
@@ -462,7 +486,11 @@ impl Robust {
                 // Not this thread's any more. It cannot happen to one that lives; but were it so, the word is another's.
                 return;
             }
-            if self.word.compare_exchange(word, released, Release, Relaxed).is_ok() {
+            if self
+                .word
+                .compare_exchange(word, released, Release, Relaxed)
+                .is_ok()
+            {
                 break;
             }
         }

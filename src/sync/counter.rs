@@ -160,7 +160,11 @@ impl ShardedCounter {
     /// A counter that starts at 0.
     pub const fn new() -> Self {
         ShardedCounter {
-            shards: [const { Shard { count: AtomicU64::new(0) } }; SHARDS],
+            shards: [const {
+                Shard {
+                    count: AtomicU64::new(0),
+                }
+            }; SHARDS],
         }
     }
 
@@ -168,7 +172,9 @@ impl ShardedCounter {
     #[inline]
     pub fn add(&self, amount: u64) {
         // Thread ids are given out in sequence, so that neighbours are the best spread there is.
-        self.shards[sys::me().tid() as usize % SHARDS].count.fetch_add(amount, Relaxed);
+        self.shards[sys::me().tid() as usize % SHARDS]
+            .count
+            .fetch_add(amount, Relaxed);
     }
 
     /// The sum of the shards. Additions that happen meanwhile may be in it or not; of two sums by one thread the later is
@@ -181,9 +187,9 @@ impl ShardedCounter {
 
     /// Starts again at 0, and gives the sum before: no addition is lost, nor counted twice.
     pub fn reset(&self) -> u64 {
-        self.shards
-            .iter()
-            .fold(0, |sum, shard| sum.wrapping_add(shard.count.swap(0, Relaxed)))
+        self.shards.iter().fold(0, |sum, shard| {
+            sum.wrapping_add(shard.count.swap(0, Relaxed))
+        })
     }
 }
 

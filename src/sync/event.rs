@@ -105,7 +105,9 @@ impl SharedEvent {
     /// As [`wait_past`](Self::wait_past), but no longer than `timeout` of the monotonic clock: `None` says that there was no
     /// news.
     pub fn wait_past_timeout(&self, seen: u32, timeout: Duration) -> Option<u32> {
-        self.raw.wait_past(seen, Some(Deadline::after(timeout))).then(|| self.raw.sequence())
+        self.raw
+            .wait_past(seen, Some(Deadline::after(timeout)))
+            .then(|| self.raw.sequence())
     }
 }
 

@@ -21,7 +21,11 @@ impl<'a, T> Poisoned<'a, T> {
     pub(super) fn new(mut guard: SharedMutexGuard<'a, T>, cause: Cause, fresh: bool) -> Self {
         // Until it is handed out, a panic does not concern the data.
         guard.keep_back();
-        Poisoned { guard, cause, fresh }
+        Poisoned {
+            guard,
+            cause,
+            fresh,
+        }
     }
 
     /// What happened: the worst of it, where both did.
@@ -155,7 +159,9 @@ impl<T> From<LockError<'_, T>> for Box<dyn StdError + Send + Sync> {
 impl Error {
     fn from_lock<T>(error: &LockError<'_, T>) -> Self {
         match error {
-            LockError::Poisoned(poisoned) => Error::Poisoned { cause: poisoned.cause },
+            LockError::Poisoned(poisoned) => Error::Poisoned {
+                cause: poisoned.cause,
+            },
             LockError::Deadlock => Error::Deadlock,
             LockError::HolderThreadEnded => Error::HolderThreadEnded,
             LockError::WouldBlock => Error::WouldBlock,

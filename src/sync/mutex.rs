@@ -3,10 +3,10 @@
 use super::guard::SharedMutexGuard;
 use super::lock_error::{LockError, Poisoned};
 use super::poison::{Cause, Poison};
+use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
 use crate::raw::robust::{Acquired, Patience, Refused, Robust};
 use crate::sys::{self, Deadline, Me};
-use crate::Error;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::offset_of;
@@ -158,7 +158,11 @@ impl<T: ShmData> SharedMutex<T> {
     pub fn get_mut(&mut self) -> LockResult<&mut T> {
         let poisoned = self.is_poisoned();
         let data = self.data.get_mut();
-        if poisoned { Err(PoisonError::new(data)) } else { Ok(data) }
+        if poisoned {
+            Err(PoisonError::new(data))
+        } else {
+            Ok(data)
+        }
     }
 
     /// The data of a mutex that is not placed.
@@ -169,7 +173,11 @@ impl<T: ShmData> SharedMutex<T> {
     pub fn into_inner(self) -> LockResult<T> {
         let poisoned = self.is_poisoned();
         let data = self.data.into_inner();
-        if poisoned { Err(PoisonError::new(data)) } else { Ok(data) }
+        if poisoned {
+            Err(PoisonError::new(data))
+        } else {
+            Ok(data)
+        }
     }
 
     #[inline]

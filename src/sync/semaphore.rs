@@ -62,7 +62,10 @@ impl SharedSemaphore {
     ///
     /// Where `permits` is more than [`MAX`](Self::MAX).
     pub const fn new(permits: u32) -> Self {
-        assert!(permits <= Self::MAX, "a semaphore holds at most 2^31 - 1 permits");
+        assert!(
+            permits <= Self::MAX,
+            "a semaphore holds at most 2^31 - 1 permits"
+        );
         SharedSemaphore {
             semaphore: Semaphore::new(),
             unarmed: Count::new(permits),
@@ -117,7 +120,11 @@ impl SharedSemaphore {
     /// [`Error::WouldBlock`] where there is none.
     #[inline]
     pub fn try_wait(&self) -> Result<(), Error> {
-        if self.take() { Ok(()) } else { Err(Error::WouldBlock) }
+        if self.take() {
+            Ok(())
+        } else {
+            Err(Error::WouldBlock)
+        }
     }
 
     /// Takes a permit for good, waiting no longer than `timeout` of the monotonic clock: `sem_clockwait`.
@@ -146,7 +153,11 @@ impl SharedSemaphore {
         } else {
             self.unarmed.post(Self::MAX)
         };
-        if posted { Ok(()) } else { Err(Error::SemaphoreFull { max: Self::MAX }) }
+        if posted {
+            Ok(())
+        } else {
+            Err(Error::SemaphoreFull { max: Self::MAX })
+        }
     }
 
     /// The permits that are free: `sem_getvalue`. The answer may be out of date when it is read.
@@ -223,13 +234,17 @@ impl Drop for Permit<'_> {
 
 impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("semaphore", self.semaphore).finish_non_exhaustive()
+        f.debug_struct("Permit")
+            .field("semaphore", self.semaphore)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for SharedSemaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedSemaphore").field("value", &self.value()).finish_non_exhaustive()
+        f.debug_struct("SharedSemaphore")
+            .field("value", &self.value())
+            .finish_non_exhaustive()
     }
 }
 

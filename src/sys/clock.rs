@@ -69,10 +69,18 @@ pub(crate) fn coarse_milliseconds() -> u64 {
 }
 
 fn now(clock: libc::clockid_t) -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is a timespec that may be written, as clock_gettime(2) asks.
     let answer = unsafe { libc::clock_gettime(clock, &mut time) };
-    assert_eq!(answer, 0, "clock_gettime({clock}): {}", std::io::Error::last_os_error());
+    assert_eq!(
+        answer,
+        0,
+        "clock_gettime({clock}): {}",
+        std::io::Error::last_os_error()
+    );
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 

@@ -84,7 +84,10 @@ fn errno() -> i32 {
 /// caller is between two steps of a lock.
 #[cold]
 fn impossible(operation: &str, errno: i32) -> ! {
-    eprintln!("pshared: futex {operation}: {}", io::Error::from_raw_os_error(errno));
+    eprintln!(
+        "pshared: futex {operation}: {}",
+        io::Error::from_raw_os_error(errno)
+    );
     std::process::abort();
 }
 
@@ -106,7 +109,10 @@ mod tests {
     #[test]
     fn a_wait_whose_moment_has_passed_times_out() {
         let word = AtomicU32::new(1);
-        assert_eq!(futex_wait(&word, 1, Deadline::after(Duration::ZERO)), Wait::TimedOut);
+        assert_eq!(
+            futex_wait(&word, 1, Deadline::after(Duration::ZERO)),
+            Wait::TimedOut
+        );
     }
 
     #[test]
@@ -127,7 +133,9 @@ mod tests {
         let word = AtomicU32::new(1 << 31 | 5);
         std::thread::scope(|scope| {
             let sleepers: Vec<_> = (0..3)
-                .map(|_| scope.spawn(|| while futex_wait(&word, 1 << 31 | 5, far()) != Wait::Changed {}))
+                .map(|_| {
+                    scope.spawn(|| while futex_wait(&word, 1 << 31 | 5, far()) != Wait::Changed {})
+                })
                 .collect();
             futex_wake_clearing(&word, 31);
             for sleeper in sleepers {

@@ -194,7 +194,11 @@ impl Me {
 /// Whether the calling thread has a list that the kernel knows; else what was found instead.
 pub(super) fn has_robust_list() -> Result<(), String> {
     map_process_page()?;
-    if me().thread().has_list.get() { Ok(()) } else { find_list().map(|_| ()) }
+    if me().thread().has_list.get() {
+        Ok(())
+    } else {
+        find_list().map(|_| ())
+    }
 }
 
 /// Whether the calling thread holds a robust lock that its list knows of, of this crate or of glibc.
@@ -224,7 +228,9 @@ pub(super) fn boot_offset() -> Option<i64> {
 // The kernel numbers namespaces upwards from one start, so their low bits differ.
 
 fn pack_who(pid: u32, tid: u32, namespace: u32) -> u64 {
-    u64::from(pid & 0x3f_ffff) << 42 | u64::from(tid & 0x3f_ffff) << 20 | u64::from(namespace & 0xf_ffff)
+    u64::from(pid & 0x3f_ffff) << 42
+        | u64::from(tid & 0x3f_ffff) << 20
+        | u64::from(namespace & 0xf_ffff)
 }
 
 /// The process id in a holder's record.
@@ -256,7 +262,11 @@ fn establish(thread: &Thread) {
     // SAFETY: has no preconditions.
     let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
     thread.tid.set(tid);
-    thread.who.set(pack_who(process.pid.load(Relaxed), tid, process.namespace.load(Relaxed)));
+    thread.who.set(pack_who(
+        process.pid.load(Relaxed),
+        tid,
+        process.namespace.load(Relaxed),
+    ));
     thread.image.set(process.image.load(Relaxed));
     let list = find_list();
     thread.has_list.set(list.is_ok());
@@ -296,11 +306,18 @@ fn establish_process(process: &Process, before: u64) -> u64 {
     }
     process.namespace.store(namespace, Relaxed);
     let offset = proc::boot_offset();
-    process.boot_offset.store(offset.unwrap_or(NO_OFFSET), Relaxed);
+    process
+        .boot_offset
+        .store(offset.unwrap_or(NO_OFFSET), Relaxed);
     let image = offset.and_then(|offset| Some(Stat::of("/proc/self/stat").ok()?.image(offset)));
-    process.image.store(image.unwrap_or(Image::UNKNOWN).0, Relaxed);
+    process
+        .image
+        .store(image.unwrap_or(Image::UNKNOWN).0, Relaxed);
     let fresh = GENERATIONS.fetch_add(1, Relaxed) + 1;
-    match process.generation.compare_exchange(0, fresh, AcqRel, Acquire) {
+    match process
+        .generation
+        .compare_exchange(0, fresh, AcqRel, Acquire)
+    {
         Ok(_) => fresh,
         Err(other_thread) => other_thread,
     }
@@ -329,7 +346,10 @@ fn map_process_page() -> Result<(), String> {
         return Ok(());
     }
     let page = super::wiped_page::map(size_of::<Process>())?.cast::<Process>();
-    if PROCESS.compare_exchange(unmapped, page.as_ptr(), Release, Relaxed).is_ok() {
+    if PROCESS
+        .compare_exchange(unmapped, page.as_ptr(), Release, Relaxed)
+        .is_ok()
+    {
         super::process::at_fork_in_the_child(withdraw_the_parents_announcement);
     } else {
         // SAFETY: just mapped here, and nobody else has seen it.
@@ -345,15 +365,23 @@ mod tests {
     #[test]
     fn a_record_of_the_holder_gives_back_what_was_packed() {
         let who = pack_who((1 << 22) - 1, 1, 0xf_fffe);
-        assert_eq!((pid_of(who), tid_of(who), namespace_of(who)), ((1 << 22) - 1, 1, 0xf_fffe));
+        assert_eq!(
+            (pid_of(who), tid_of(who), namespace_of(who)),
+            ((1 << 22) - 1, 1, 0xf_fffe)
+        );
         let who = pack_who(1, (1 << 22) - 1, 1);
-        assert_eq!((pid_of(who), tid_of(who), namespace_of(who)), (1, (1 << 22) - 1, 1));
+        assert_eq!(
+            (pid_of(who), tid_of(who), namespace_of(who)),
+            (1, (1 << 22) - 1, 1)
+        );
     }
 
     #[test]
     fn threads_of_a_process_share_the_generation_and_differ_in_id() {
         let here = (me().generation(), me().tid(), pid_of(me().who()));
-        let there = std::thread::spawn(|| (me().generation(), me().tid(), pid_of(me().who()))).join().unwrap();
+        let there = std::thread::spawn(|| (me().generation(), me().tid(), pid_of(me().who())))
+            .join()
+            .unwrap();
         assert_eq!(here.0, there.0);
         assert_ne!(here.1, there.1);
         assert_eq!(here.2, there.2);
@@ -367,7 +395,15 @@ mod tests {
         let who = me().who();
         assert!(is_this_process(who));
         assert!(!is_this_process(0));
-        assert!(!is_this_process(pack_who(pid_of(who) + 1, tid_of(who), namespace_of(who))));
-        assert!(!is_this_process(pack_who(pid_of(who), tid_of(who), namespace_of(who) ^ 1)));
+        assert!(!is_this_process(pack_who(
+            pid_of(who) + 1,
+            tid_of(who),
+            namespace_of(who)
+        )));
+        assert!(!is_this_process(pack_who(
+            pid_of(who),
+            tid_of(who),
+            namespace_of(who) ^ 1
+        )));
     }
 }

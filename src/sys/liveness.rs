@@ -159,7 +159,13 @@ fn life_of(pid: u32, image: Image) -> Life {
 
 /// The life of the process that `/proc` shows as `pid`, while it runs `image`.
 fn life_in_proc(seen: &Seen, pid: u32, image: Image) -> Life {
-    let unseen = || if process_exists(pid) { Life::Unknown } else { Life::Gone };
+    let unseen = || {
+        if process_exists(pid) {
+            Life::Unknown
+        } else {
+            Life::Gone
+        }
+    };
     let Ok(leader) = Stat::of(&format!("/proc/{pid}/stat")) else {
         return unseen();
     };
@@ -206,7 +212,11 @@ fn life_in_namespace(who: u64, image: Image) -> Life {
         let Ok(entry) = entry else {
             return Life::Unknown;
         };
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
             continue;
         };
         let here = match proc::pids(&format!("/proc/{pid}/status")) {

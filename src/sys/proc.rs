@@ -16,7 +16,9 @@ pub(super) fn boot_offset() -> Option<i64> {
         return None;
     }
     let text = fs::read_to_string("/proc/self/timens_offsets").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("boottime"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("boottime"))?;
     let mut numbers = line.split_whitespace().map(str::parse::<i64>);
     match (numbers.next()?.ok()?, numbers.next()?.ok()?) {
         (seconds, 0) => Some(seconds * 100),
@@ -38,7 +40,14 @@ pub(super) fn childrens_namespace() -> u32 {
 pub(super) fn namespace(link: &str) -> io::Result<u32> {
     // It reads `pid:[4026531836]`.
     let target = fs::read_link(link)?;
-    let number = || target.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok();
+    let number = || {
+        target
+            .to_str()?
+            .strip_prefix("pid:[")?
+            .strip_suffix(']')?
+            .parse()
+            .ok()
+    };
     number().ok_or_else(malformed)
 }
 
@@ -51,8 +60,13 @@ pub(super) fn shows_own_namespace() -> bool {
 /// The ids of a process, from the namespace of `/proc`'s mount to its own.
 pub(super) fn pids(status: &str) -> io::Result<Vec<u32>> {
     let text = fs::read_to_string(status)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:")).ok_or_else(malformed)?;
-    line.split_whitespace().map(|id| id.parse().map_err(|_| malformed())).collect()
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .ok_or_else(malformed)?;
+    line.split_whitespace()
+        .map(|id| id.parse().map_err(|_| malformed()))
+        .collect()
 }
 
 /// Whether a thread has been sent SIGKILL and has not begun to die of it.

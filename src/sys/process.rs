@@ -19,7 +19,10 @@ pub(crate) fn check_single_thread() -> Result<(), Error> {
     let until = Deadline::after(PATIENCE);
     loop {
         let threads = fs::read_dir(LISTING)
-            .map_err(|source| Error::Unchecked { what: LISTING, source })?
+            .map_err(|source| Error::Unchecked {
+                what: LISTING,
+                source,
+            })?
             .count();
         if threads == 1 {
             return Ok(());
@@ -35,7 +38,11 @@ pub(crate) fn check_single_thread() -> Result<(), Error> {
 pub(crate) fn check_childrens_namespace() -> Result<(), Error> {
     let own = super::proc::own_namespace();
     let childrens = super::proc::childrens_namespace();
-    if own == childrens { Ok(()) } else { Err(Error::OtherPidNamespace { own, childrens }) }
+    if own == childrens {
+        Ok(())
+    } else {
+        Err(Error::OtherPidNamespace { own, childrens })
+    }
 }
 
 /// Has `handler` called in each child of a `fork(3)`: `pthread_atfork(3)`. (`_Fork` and a bare `clone` call nothing.)
@@ -92,7 +99,13 @@ pub(crate) fn pidfd_kill(pidfd: &OwnedFd) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null info asks for what kill(2) would send.
     let answer = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            libc::SIGKILL,
+            no_info,
+            0,
+        )
     };
     match io::Error::last_os_error() {
         error if answer != 0 && error.raw_os_error() != Some(libc::ESRCH) => Err(error),
@@ -130,7 +143,12 @@ pub(crate) fn pidfd_reap(pidfd: &OwnedFd) -> io::Result<ExitStatus> {
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         // SAFETY: `info` may be written.
         let answer = unsafe {
-            libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, libc::WEXITED)
+            libc::waitid(
+                libc::P_PIDFD,
+                pidfd.as_raw_fd() as libc::id_t,
+                &mut info,
+                libc::WEXITED,
+            )
         };
         if answer == 0 {
             // SAFETY: waitid filled the fields of a SIGCHLD.

@@ -60,7 +60,10 @@ impl Links {
 
     /// What list pointers to this node hold: the address of `next`, by a pointer that may also reach `prev`.
     fn as_entry(&self) -> *mut () {
-        ptr::from_ref(self).cast_mut().cast::<()>().wrapping_byte_add(size_of::<usize>())
+        ptr::from_ref(self)
+            .cast_mut()
+            .cast::<()>()
+            .wrapping_byte_add(size_of::<usize>())
     }
 }
 
@@ -72,7 +75,11 @@ impl Links {
 unsafe fn next_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
     // SAFETY: the caller's promise; the lowest bit is glibc's mark and no part of the address. Only this thread writes
     // the list, and the reference does not outlive the operation on it.
-    unsafe { &*entry.map_addr(|address| address & !1).cast::<AtomicPtr<()>>() }
+    unsafe {
+        &*entry
+            .map_addr(|address| address & !1)
+            .cast::<AtomicPtr<()>>()
+    }
 }
 
 /// The `prev` field of the node that a list pointer points at.
@@ -83,7 +90,11 @@ unsafe fn next_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
 unsafe fn prev_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
     // SAFETY: as above; `prev` lies directly before `next` in a node of ours, in glibc's, and in front of the head
     // (`robust_prev` in glibc's `struct pthread`).
-    unsafe { &*entry.map_addr(|address| (address & !1) - size_of::<usize>()).cast::<AtomicPtr<()>>() }
+    unsafe {
+        &*entry
+            .map_addr(|address| (address & !1) - size_of::<usize>())
+            .cast::<AtomicPtr<()>>()
+    }
 }
 
 /// A thread's list. Only that thread may use it: it is neither `Send` nor `Sync`.
@@ -203,7 +214,10 @@ impl RobustList {
         let answer =
             unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
         if answer != 0 {
-            return Err(format!("get_robust_list(2): {}", std::io::Error::last_os_error()));
+            return Err(format!(
+                "get_robust_list(2): {}",
+                std::io::Error::last_os_error()
+            ));
         }
         let Some(head) = NonNull::new(head) else {
             return Ok(None);
@@ -211,7 +225,9 @@ impl RobustList {
         let list = RobustList(head);
         match list.head().futex_offset.load(Relaxed) {
             FUTEX_OFFSET => Ok(Some(list)),
-            other => Err(format!("its words lie at offset {other} and not at {FUTEX_OFFSET}")),
+            other => Err(format!(
+                "its words lie at offset {other} and not at {FUTEX_OFFSET}"
+            )),
         }
     }
 
@@ -242,7 +258,12 @@ impl RobustList {
             (*head).futex_offset.store(FUTEX_OFFSET, Relaxed);
             prev_field(head.cast()).store(head.cast(), Relaxed);
             let answer = libc::syscall(libc::SYS_set_robust_list, head, size_of::<Head>());
-            assert_eq!(answer, 0, "set_robust_list(2): {}", std::io::Error::last_os_error());
+            assert_eq!(
+                answer,
+                0,
+                "set_robust_list(2): {}",
+                std::io::Error::last_os_error()
+            );
         }
         list
     }

@@ -43,7 +43,12 @@ impl Semaphore {
     pub(crate) unsafe fn init(&self, value: u32) {
         // SAFETY: the caller's promise; the memory is that of a sem_t.
         let answer = unsafe { libc::sem_init(self.as_ptr(), 1, value) };
-        assert_eq!(answer, 0, "sem_init({value}): {}", io::Error::last_os_error());
+        assert_eq!(
+            answer,
+            0,
+            "sem_init({value}): {}",
+            io::Error::last_os_error()
+        );
     }
 
     /// `sem_trywait`: whether there was a permit.

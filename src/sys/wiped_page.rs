@@ -17,7 +17,10 @@ pub(super) fn map(length: usize) -> Result<NonNull<()>, String> {
         )
     };
     if page == libc::MAP_FAILED {
-        return Err(format!("mmap of {length} bytes: {}", io::Error::last_os_error()));
+        return Err(format!(
+            "mmap of {length} bytes: {}",
+            io::Error::last_os_error()
+        ));
     }
     let page = NonNull::new(page.cast::<()>()).ok_or("mmap gave address 0")?;
     // SAFETY: the map was made just now and is whole.

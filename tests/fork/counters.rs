@@ -94,5 +94,5 @@ fn each_child_adds_to_its_own_shard() {
     };
     assert_eq!(shards.map(|shard| shard[0]), expected);
     assert!(expected.iter().filter(|amount| **amount > 0).count() > SHARDS / 2);
-    assert_eq!(counters.sharded.get(), expected.iter().sum());
+    assert_eq!(counters.sharded.get(), expected.iter().sum::<u64>());
 }

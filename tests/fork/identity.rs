@@ -2,8 +2,8 @@
 
 use crate::harness::skip;
 use crate::kit::{
-    Stage, Told, as_root, become_nobody, child, gettid, hide_others, kill, passes, sleeps_on,
-    state, told, until,
+    Stage, Told, as_root, become_nobody, child, gettid, hide_others, in_a_pid_namespace, kill,
+    passes, sleeps_on, state, told, until,
 };
 use crate::pthread::{Protocol, PthreadMutex};
 use nix::errno::Errno;
@@ -364,18 +364,6 @@ fn a_permit_dropped_in_the_child_keeps_the_parents_permit() {
         drop(copy);
         assert_eq!(gate.value(), 2);
     }
-}
-
-/// Runs `body` in a process that is the first of a PID namespace of its own, and waits for it.
-fn in_a_pid_namespace(body: impl FnOnce()) -> fork::Child {
-    as_root();
-    child(|| {
-        unshare(CloneFlags::CLONE_NEWPID).unwrap();
-        leaves(by(Route::Fork, || {
-            assert_eq!(std::process::id(), 1);
-            body();
-        }));
-    })
 }
 
 fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {

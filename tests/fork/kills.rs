@@ -6,32 +6,28 @@
 //! the border, where the kernel marks from the acquisition to the release, one or none. The killer waits for its victim's
 //! end and then for each lock before it kills again, so the reports of one death are counted exactly.
 //!
-//! The safety net would hide what the kernel fails to mark. It does not act across PID namespaces; so where the victims
-//! live in another one than the rest, one at a time, the kernel's marks are all there is.
+//! The safety net would hide what the kernel fails to mark. So one test looks from where it cannot act: from another PID
+//! namespace, which is not the initial one.
 //!
 //! `PSHARED_KILLS` sets the number of kills of each run (2,000), `PSHARED_SEED` repeats one.
 
 use crate::harness::who_waits_for_what;
-use crate::kit::{as_root, child, kill, passes, sleeps_on, until};
+use crate::kit::{
+    Told, child, child_elsewhere, in_a_pid_namespace, kill, passes, sleeps_on, told, until,
+};
 use crate::pthread::{Protocol, PthreadMutex};
 use fastrand::Rng;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use pshared::fork::{self, Child};
-use pshared::{
-    Cause, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard, ShmSafe,
-};
-use std::fs;
+use pshared::fork::Child;
+use pshared::{Cause, LockError, Shared, SharedCounter, SharedMutex, SharedMutexGuard, ShmSafe};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 crate::tests!(
     each_death_is_told_as_it_was_and_the_data_is_repaired,
     the_same_beside_glibcs_robust_mutexes_in_every_order,
-    the_same_by_the_kernel_alone,
-    the_same_by_the_kernel_alone_beside_glibcs_robust_mutexes,
+    the_kernel_alone_marks_every_lock_at_whichever_instant,
     many_deaths_at_once_leave_nobody_waiting,
 );
 
@@ -70,8 +66,6 @@ struct Field {
     stay: AtomicU32,
     stays: AtomicU32,
     stop: AtomicU32,
-    /// 1 where the victims live in another PID namespace.
-    foreign: AtomicU32,
     sections: SharedCounter,
     wrong: Wrong,
 }
@@ -134,7 +128,6 @@ impl Field {
             stay: AtomicU32::new(0),
             stays: AtomicU32::new(0),
             stop: AtomicU32::new(0),
-            foreign: AtomicU32::new(0),
             sections: SharedCounter::new(0),
             wrong: Wrong {
                 two_inside: SharedCounter::new(0),
@@ -187,8 +180,6 @@ impl Field {
                 Some((Got::Ours(poisoned.into_guard()), true))
             }
             Err(LockError::WouldBlock | LockError::TimedOut) => None,
-            // A zombie of another namespace is not told from a process that lives.
-            Err(LockError::HolderThreadEnded) if self.foreign.load(SeqCst) == 1 => None,
             Err(other) => {
                 eprintln!("lock {lock}: {other:?}");
                 self.wrong.other.add(1);
@@ -315,19 +306,12 @@ impl Field {
         for place in &self.place[seat] {
             place.store(OUTSIDE, SeqCst);
         }
-        let body = || {
-            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        child(|| {
             let mut random = Rng::with_seed(seed);
             loop {
                 self.round(&mut random, locks, serial, Some(seat));
             }
-        };
-        if self.foreign.load(SeqCst) == 0 {
-            return child(body);
-        }
-        // SAFETY: the process has one thread, which holds no lock; that the child is born into another PID namespace is
-        // meant.
-        unsafe { fork::spawn_unchecked(body) }.unwrap()
+        })
     }
 
     fn survivor(&self, locks: usize, number: usize, seed: u64) -> Child {
@@ -399,58 +383,24 @@ fn seeded() -> Rng {
     Rng::with_seed(seed)
 }
 
-/// Has the next children born into a PID namespace of their own, and gives the one that keeps it alive. Their ids differ
-/// from those of the processes outside: a lock word names its holder by the id that it has inside.
-fn a_namespace_for_children(outside: u32) -> Child {
-    unshare(CloneFlags::CLONE_NEWPID).unwrap();
-    let ready = Shared::anonymous(SharedEvent::new()).unwrap();
-    let largest = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
-    let largest: u32 = largest.trim().parse().unwrap();
-    let room = kills() + 1_000;
-    let last = if outside + 2 * room < largest {
-        outside + room
-    } else {
-        300
-    };
-    assert!(
-        last > outside || last + room < outside,
-        "no room for {room} ids beside {outside}"
-    );
-    let body = || {
-        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-        fs::write("/proc/sys/kernel/ns_last_pid", last.to_string()).unwrap();
-        ready.set();
-        loop {
-            std::thread::park();
-        }
-    };
-    // SAFETY: as for the victims.
-    let first = unsafe { fork::spawn_unchecked(body) }.unwrap();
-    ready.wait();
-    first
-}
-
 /// Kills victims one after the other, and counts what is told of each.
-fn one_by_one(locks: usize, kills: u32, foreign: bool) {
+fn one_by_one(locks: usize) {
     let mut random = seeded();
     let field = Field::new();
-    field.foreign.store(foreign.into(), SeqCst);
     let survivors: Vec<_> = (0..SURVIVORS)
         .map(|number| field.survivor(locks, number, random.u64(..)))
         .collect();
-    let seats = if foreign { 1 } else { VICTIMS };
-    let _first = foreign.then(|| a_namespace_for_children(survivors[0].id()));
     let mut serial = 0;
     let mut next_victim = |random: &mut Rng, seat| {
         serial += 1;
         (serial, field.victim(locks, serial, seat, random.u64(..)))
     };
-    let mut victims: Vec<_> = (0..seats)
+    let mut victims: Vec<_> = (0..VICTIMS)
         .map(|seat| next_victim(&mut random, seat))
         .collect();
     let (mut inside, mut border, mut outside) = (0, 0, 0);
-    for death in 0..kills {
-        let seat = random.usize(..seats);
+    for death in 0..kills() {
+        let seat = random.usize(..VICTIMS);
         let (serial, victim) = &victims[seat];
         if death % 4 == 0 {
             // Inside, and somebody asleep at the lock.
@@ -497,26 +447,87 @@ fn one_by_one(locks: usize, kills: u32, foreign: bool) {
         "{inside} inside, {border} at the border, {outside} outside; {} sections",
         field.sections.get()
     );
-    assert!(inside >= kills / 4);
+    assert!(inside >= kills() / 4);
 }
 
 fn each_death_is_told_as_it_was_and_the_data_is_repaired() {
-    one_by_one(1, kills(), false);
+    one_by_one(1);
 }
 
 fn the_same_beside_glibcs_robust_mutexes_in_every_order() {
-    one_by_one(LOCKS, kills(), false);
+    one_by_one(LOCKS);
 }
 
-fn the_same_by_the_kernel_alone() {
-    as_root();
-    one_by_one(OURS, kills(), true);
+/// The locks of one victim, and where it is.
+#[derive(ShmSafe, Default)]
+#[repr(C)]
+struct Own {
+    locks: [SharedMutex<u64>; 3],
+    place: [AtomicU32; 3],
 }
 
-fn the_same_by_the_kernel_alone_beside_glibcs_robust_mutexes() {
-    as_root();
-    // Without the last: a priority-inheriting mutex works in one PID namespace alone.
-    one_by_one(LOCKS - 1, kills(), true);
+/// Takes and gives back its locks in random orders, until it is killed.
+fn nest(own: &Own, random: &mut Rng) {
+    let mut order = [0, 1, 2];
+    loop {
+        let mut guards = [None, None, None];
+        random.shuffle(&mut order);
+        for &lock in &order[..random.usize(1..=3)] {
+            own.place[lock].store(LOCKING, SeqCst);
+            guards[lock] = Some(own.locks[lock].lock().expect("nobody else's"));
+            own.place[lock].store(INSIDE, SeqCst);
+        }
+        random.shuffle(&mut order);
+        for &lock in &order {
+            if guards[lock].is_some() {
+                own.place[lock].store(LEAVING, SeqCst);
+                guards[lock] = None;
+                own.place[lock].store(OUTSIDE, SeqCst);
+            }
+        }
+    }
+}
+
+fn the_kernel_alone_marks_every_lock_at_whichever_instant() {
+    let mut random = seeded();
+    let owns = Shared::<[Own]>::anonymous_from_fn(kills() as usize, |_| Own::default()).unwrap();
+    // The killer is the first process of a namespace, its victims live in a further one. Seen from there, a process of
+    // another namespace may always live: what the kernel has marked is a thread that ended, and what it has not is held.
+    passes(&in_a_pid_namespace(|| {
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        let _first = child_elsewhere(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+        let mut seen = [0; 4];
+        for (death, own) in owns.iter().enumerate() {
+            let seed = random.u64(..);
+            let victim = child_elsewhere(|| nest(own, &mut Rng::with_seed(seed)));
+            // Most are killed when they have begun.
+            until(|| own.place.iter().any(|place| place.load(SeqCst) != OUTSIDE));
+            spin(random.u32(..2_000));
+            kill(&victim);
+            for lock in 0..3 {
+                let place = own.place[lock].load(SeqCst);
+                seen[place as usize] += 1;
+                let outcome = told(own.locks[lock].try_lock());
+                let right = match place {
+                    OUTSIDE => outcome == Told::Whole,
+                    INSIDE => outcome == Told::HolderThreadEnded,
+                    // Killed before it had recorded itself, or after, it is a death like any other.
+                    _ => {
+                        [Told::Whole, Told::FreshDeath, Told::HolderThreadEnded].contains(&outcome)
+                    }
+                };
+                assert!(
+                    right,
+                    "death {death}, lock {lock}, place {place}: {outcome:?}"
+                );
+            }
+        }
+        println!("{seen:?}");
+    }));
 }
 
 /// Here nobody waits until a death was told: those who are told are killed too.

@@ -244,3 +244,25 @@ pub fn hide_others() {
     )
     .unwrap();
 }
+
+/// A child that is born where this process's children are, also into another PID namespace.
+pub fn child_elsewhere(body: impl FnOnce()) -> Child {
+    let body = || {
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        body();
+    };
+    // SAFETY: the process has one thread, which holds no lock; that the child may be born into another namespace is meant.
+    unsafe { fork::spawn_unchecked(body) }.expect("no child")
+}
+
+/// Runs `body` in a process that is the first one of a PID namespace of its own.
+pub fn in_a_pid_namespace(body: impl FnOnce()) -> Child {
+    as_root();
+    child(|| {
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        passes(&child_elsewhere(|| {
+            assert_eq!(std::process::id(), 1);
+            body();
+        }));
+    })
+}

@@ -1,9 +1,13 @@
 //! Everything that neither forks nor kills, in one binary.
 
 mod counters;
+mod derive;
 mod event;
 mod files;
 mod guides;
+mod layout;
+mod map;
 mod mutex;
 mod semaphore;
 mod shared;
+mod ui;
