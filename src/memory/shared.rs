@@ -3,7 +3,7 @@
 use super::placed::Placed;
 use super::registry::{self, Entry};
 use super::{Map, Primitive, ShmSafe, Walk};
-use crate::Error;
+use crate::{Error, sys};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -248,6 +248,7 @@ impl<T: ?Sized + Placed> Drop for Shared<T> {
         }));
         if !held {
             self.entry.vacate();
+            sys::forget_announced(self.map.as_ptr(), self.map.len());
             // SAFETY: dropped once, here, and the value is not used again. No thread of this process holds a primitive
             // inside: no guard is left, since each borrows `self`, and the walk found no forgotten one.
             unsafe { ManuallyDrop::drop(&mut self.map) };

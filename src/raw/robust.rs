@@ -207,12 +207,13 @@ impl Robust {
 
     /// Whether a thread of the calling process holds the lock.
     pub(crate) fn is_held_here(&self) -> bool {
-        self.holder().is_some_and(sys::is_this_process)
+        self.holder()
+            .is_some_and(|who| sys::is_this_process(who, self.image.load(Relaxed)))
     }
 
     /// Whether a thread of the calling process ended with the lock in its hands, and nobody has taken it since.
     pub(crate) fn was_forgotten_here(&self) -> bool {
-        self.owner_died() && sys::is_this_process(self.who.load(Relaxed))
+        self.owner_died() && sys::is_this_process(self.who.load(Relaxed), self.image.load(Relaxed))
     }
 
     /// Whether the last owner died, and nobody has taken the lock since.

@@ -260,15 +260,19 @@ impl<T: ShmData> From<T> for SharedMutex<T> {
 impl<T: ShmData + fmt::Debug> fmt::Debug for SharedMutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SharedMutex");
+        // The news of a death is for whoever locks; so nothing is taken that is held or marked.
         if self.raw.owner_died() {
-            // The news is for whoever locks.
             out.field("holder", &"died");
+            return out.finish_non_exhaustive();
+        }
+        if let Some(holder) = self.holder() {
+            out.field("holder", &holder);
             return out.finish_non_exhaustive();
         }
         match self.try_lock() {
             Ok(guard) => out.field("data", &&*guard),
             Err(LockError::Poisoned(poisoned)) => out.field("poisoned", &poisoned.cause()),
-            Err(_) => out.field("holder", &self.holder()),
+            Err(_) => out.field("holder", &"somebody"),
         };
         out.finish_non_exhaustive()
     }

@@ -207,10 +207,25 @@ pub(crate) fn holds_robust_lock() -> bool {
     me.announced().is_some() || !me.list().is_empty()
 }
 
-/// Whether `who`, recorded by a holder, is a thread of the calling process.
-pub(crate) fn is_this_process(who: u64) -> bool {
+/// Whether the holder that recorded itself so is a thread of the calling process, and not of a dead one whose ids have come
+/// round again.
+pub(crate) fn is_this_process(who: u64, image: u64) -> bool {
     let me = me();
-    who != 0 && pid_of(who) == pid_of(me.who()) && namespace_of(who) == namespace_of(me.who())
+    who != 0
+        && pid_of(who) == pid_of(me.who())
+        && namespace_of(who) == namespace_of(me.who())
+        && Image(image).may_be(Image(me.image()))
+}
+
+/// Forgets what the calling thread has announced in memory that is about to be unmapped: something else may lie at the same
+/// address later.
+pub(crate) fn forget_announced(start: *const u8, length: usize) {
+    THREAD.with(|thread| {
+        let offset = thread.announced.get().addr().wrapping_sub(start.addr());
+        if offset < length {
+            thread.announced.set(std::ptr::null());
+        }
+    });
 }
 
 /// What the calling process is known by; see [`Image`].
@@ -392,18 +407,21 @@ mod tests {
 
     #[test]
     fn only_this_processes_records_are_its_own() {
-        let who = me().who();
-        assert!(is_this_process(who));
-        assert!(!is_this_process(0));
-        assert!(!is_this_process(pack_who(
-            pid_of(who) + 1,
-            tid_of(who),
-            namespace_of(who)
-        )));
-        assert!(!is_this_process(pack_who(
-            pid_of(who),
-            tid_of(who),
-            namespace_of(who) ^ 1
-        )));
+        let (who, image) = (me().who(), me().image());
+        assert!(is_this_process(who, image));
+        assert!(is_this_process(who, 0), "where the image is not known");
+        assert!(
+            !is_this_process(who, image + (1 << 24)),
+            "ids that came round again"
+        );
+        assert!(!is_this_process(0, image));
+        assert!(!is_this_process(
+            pack_who(pid_of(who) + 1, tid_of(who), namespace_of(who)),
+            image
+        ));
+        assert!(!is_this_process(
+            pack_who(pid_of(who), tid_of(who), namespace_of(who) ^ 1),
+            image
+        ));
     }
 }

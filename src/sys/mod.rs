@@ -21,7 +21,9 @@ pub(crate) use clock::{Deadline, Nap};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use cpu::{pause, spinning_pays};
 pub(crate) use futex::{Wait, futex_wait, futex_wake, futex_wake_clearing};
-pub(crate) use identity::{Me, holds_robust_lock, is_this_process, me, pid_of, tid_of};
+pub(crate) use identity::{
+    Me, forget_announced, holds_robust_lock, is_this_process, me, pid_of, tid_of,
+};
 pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
 pub(crate) use proc::own_namespace;
 pub(crate) use robust_list::{Links, check_robust_list};

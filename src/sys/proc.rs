@@ -26,9 +26,11 @@ pub(super) fn boot_offset() -> Option<i64> {
     }
 }
 
-/// The number of the process's own PID namespace, or 0 where `/proc` does not tell.
+/// The number of the process's own PID namespace, or 0 where neither `/proc` nor the kernel tells.
 pub(crate) fn own_namespace() -> u32 {
-    namespace("/proc/self/ns/pid").unwrap_or(0)
+    namespace("/proc/self/ns/pid")
+        .or_else(|_| super::process::own_pid_namespace())
+        .unwrap_or(0)
 }
 
 /// The number of the PID namespace that the process's next child would get, or 0 where `/proc` does not tell.

@@ -83,6 +83,20 @@ pub(crate) fn pidfd_open(id: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// The number of the process's own PID namespace, without `/proc`: `ioctl(PIDFD_GET_PID_NAMESPACE)`, Linux 6.11.
+pub(super) fn own_pid_namespace() -> io::Result<u32> {
+    const PIDFD_GET_PID_NAMESPACE: libc::c_ulong = 0xff05; // _IO(0xff, 5) of linux/pidfd.h
+    let pidfd = pidfd_open(std::process::id())?;
+    // SAFETY: takes numbers.
+    let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_PID_NAMESPACE, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel made the descriptor just now, and nobody else knows it.
+    let namespace = fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(std::os::unix::fs::MetadataExt::ino(&namespace.metadata()?) as u32)
+}
+
 /// Kills and reaps a child that no pidfd could be had for. It was not reaped, so its id is still its own.
 pub(crate) fn end(id: u32) {
     // SAFETY: takes numbers; the status is not asked for.

@@ -29,6 +29,7 @@ crate::tests!(
     locks_2100_of_a_zombie_come_back_by_try_lock,
     locks_2100_of_a_thread_come_back_when_its_process_is_gone,
     locks_2100_of_a_thread_that_ended_are_told_apart,
+    locks_2100_of_a_program_that_was_left_by_exec_come_back,
     the_death_of_a_waiter_concerns_nobody,
     the_death_of_a_woken_waiter_strands_nobody,
     a_panic_is_told_until_somebody_clears_it,
@@ -420,6 +421,30 @@ fn locks_2100_of_a_thread_that_ended_are_told_apart() {
     for (number, lock) in locks.iter().enumerate() {
         assert_eq!(told(lock.try_lock()), Told::FreshDeath, "lock {number}");
     }
+}
+
+fn locks_2100_of_a_program_that_was_left_by_exec_come_back() {
+    let locks = Shared::<[_]>::anonymous_from_fn(MANY, |_| SharedMutex::new(0_u64)).unwrap();
+    let stage = Stage::anonymous();
+    let holder = child(|| {
+        for lock in locks.iter() {
+            std::mem::forget(lock.lock().unwrap());
+        }
+        let _last = stage.lock.lock().unwrap();
+        stage.ready.set();
+        exec_away();
+    });
+    stage.meet(&holder);
+    // The kernel has marked the newest at the exec; the process and its thread live on.
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    for (number, lock) in locks.iter().enumerate() {
+        assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
+    }
+    assert!(
+        holder.try_wait().unwrap().is_none(),
+        "its new program lives"
+    );
+    kill(&holder);
 }
 
 /// The closure, for a thread that ends before the caller goes on.

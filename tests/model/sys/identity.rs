@@ -65,7 +65,7 @@ impl Me {
     }
 }
 
-pub(crate) fn is_this_process(who: u64) -> bool {
+pub(crate) fn is_this_process(who: u64, _image: u64) -> bool {
     pid_of(who) == task::current().pid
 }
 
