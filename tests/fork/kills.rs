@@ -21,6 +21,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
 use pshared::fork::Child;
 use pshared::{Cause, LockError, Shared, SharedCounter, SharedMutex, SharedMutexGuard, ShmSafe};
+use std::cell::Cell;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -107,7 +109,7 @@ enum Got<'a> {
     Theirs(&'a PthreadMutex),
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum How {
     Wait,
     Try,
@@ -180,8 +182,9 @@ impl Field {
                 Some((Got::Ours(poisoned.into_guard()), true))
             }
             Err(LockError::WouldBlock | LockError::TimedOut) => None,
+            Err(LockError::HolderThreadEnded) if IN_A_CROWD.get() => None,
             Err(other) => {
-                eprintln!("lock {lock}: {other:?}");
+                eprintln!("lock {lock} by {how:?}: {other:?}");
                 self.wrong.other.add(1);
                 None
             }
@@ -530,7 +533,57 @@ fn the_kernel_alone_marks_every_lock_at_whichever_instant() {
     }));
 }
 
-/// Here nobody waits until a death was told: those who are told are killed too.
+/// How a process of several threads ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Killed,
+    /// One thread calls `_exit`.
+    Exit,
+    /// One thread calls `abort`.
+    Abort,
+}
+
+const THREADS: u32 = 3;
+
+std::thread_local! {
+    /// Whether the thread's process may be dying thread by thread, and this one be told so of another of them.
+    static IN_A_CROWD: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Field {
+    /// A process whose threads all use the locks. The last one ends the process after some rounds, unless it is killed.
+    fn crowd(&self, stamp: u32, end: End, random: &mut Rng) -> Child {
+        let seed = random.u64(..);
+        let rounds = random.u32(1..100);
+        child(|| {
+            let work = |thread| {
+                IN_A_CROWD.set(true);
+                let mut random = Rng::with_seed(seed + u64::from(thread));
+                for round in 0.. {
+                    self.round(&mut random, OURS, stamp + thread + 1, None);
+                    if end != End::Killed && thread + 1 == THREADS && round == rounds {
+                        break;
+                    }
+                }
+                // Others of its threads are inside, and often this one.
+                let _guard = (rounds % 2 == 0).then(|| self.acquire(0, How::Try));
+                if end == End::Abort {
+                    std::process::abort();
+                }
+                // SAFETY: leaves at once.
+                unsafe { libc::_exit(3) };
+            };
+            std::thread::scope(|scope| {
+                for thread in 1..THREADS {
+                    scope.spawn(move || work(thread));
+                }
+                work(0);
+            });
+        })
+    }
+}
+
+/// Here nobody waits until a death was told: those who are told die too. And each process dies with all of its threads.
 fn many_deaths_at_once_leave_nobody_waiting() {
     let mut random = seeded();
     let field = Field::new();
@@ -540,20 +593,33 @@ fn many_deaths_at_once_leave_nobody_waiting() {
     let mut deaths = 0;
     while deaths < kills() {
         let victims: Vec<_> = (0..VICTIMS)
-            .map(|seat| field.victim(OURS, deaths + seat as u32 + 1, seat, random.u64(..)))
+            .map(|_| {
+                let end = random
+                    .choice([End::Killed, End::Killed, End::Exit, End::Abort])
+                    .unwrap();
+                (end, field.crowd(deaths * THREADS, end, &mut random))
+            })
             .collect();
         spin(random.u32(..20_000));
-        for victim in &victims {
+        for (_, victim) in victims.iter().filter(|(end, _)| *end == End::Killed) {
             victim.kill().unwrap();
             spin(random.u32(..400));
         }
-        victims.iter().for_each(kill);
-        deaths += VICTIMS as u32;
+        for (end, victim) in &victims {
+            let status = victim.wait().unwrap();
+            let expected = match end {
+                End::Killed => (None, Some(libc::SIGKILL)),
+                End::Exit => (Some(3), None),
+                End::Abort => (None, Some(libc::SIGABRT)),
+            };
+            assert_eq!((status.code(), status.signal()), expected);
+            deaths += 1;
+        }
         field.check("after some deaths");
     }
     (0..OURS).for_each(|lock| field.visit(lock));
     let told: u64 = field.told.iter().map(SharedCounter::get).sum();
-    // Each dies with two locks at most.
+    // A process dies with each lock once at most.
     assert!(told <= u64::from(deaths) * OURS as u64);
     field.stop(&survivors);
 }

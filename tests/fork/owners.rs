@@ -628,7 +628,7 @@ impl Contest {
         };
         let met = self.inside.swap(1 + own as u32, SeqCst) != 0;
         let short = Duration::from_millis(20);
-        while !self.looked[other].wait_timeout(short) && !self.done[other].is_set() {}
+        while !met && !self.looked[other].wait_timeout(short) && !self.done[other].is_set() {}
         if self.inside.swap(0, SeqCst) != 1 + own as u32 || met {
             self.together.add(1);
         }

@@ -25,6 +25,7 @@ use std::time::Duration;
 crate::tests!(
     a_failed_wait_for_glibcs_mutex_leaves_the_list_of_the_thread_that_holds_it_whole,
     a_failed_wait_for_glibcs_mutex_whose_memory_is_gone_since_does_no_harm,
+    a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_is_not_taken_for_it,
     spawn_refuses_with_a_lock_held_that_glibc_took_out_of_the_slot,
     spawn_refuses_with_a_lock_that_an_ended_thread_forgot,
     spawn_refuses_with_a_lock_that_an_ended_thread_forgot_and_the_kernel_did_not_mark,
@@ -192,26 +193,41 @@ fn waits_beside_a_holder(protocol: Protocol, failure: Failure, ends_with_all: bo
     }
 }
 
-/// A page of the process's own, with a mutex of glibc in it.
+/// A page of the process's own, with two mutexes of glibc in it.
 struct Page(*mut libc::c_void);
 
 const PAGE: usize = 4096;
 
 impl Page {
+    /// Wherever there is room.
     fn new() -> Self {
+        Self::at(ptr::null_mut(), 0)
+    }
+
+    /// Where something else was unmapped.
+    fn in_the_place_of(place: usize) -> Self {
+        Self::at(
+            ptr::with_exposed_provenance_mut(place),
+            libc::MAP_FIXED_NOREPLACE,
+        )
+    }
+
+    fn at(place: *mut libc::c_void, flags: i32) -> Self {
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: asks for new memory.
-        let page = unsafe { libc::mmap(ptr::null_mut(), PAGE, access, flags, -1, 0) };
-        assert_ne!(page, libc::MAP_FAILED);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+        // SAFETY: asks for new memory, and for none that is in use.
+        let page = unsafe { libc::mmap(place, PAGE, access, flags, -1, 0) };
+        assert_ne!(page, libc::MAP_FAILED, "{}", io::Error::last_os_error());
         let page = Page(page);
-        page.mutex().init(Protocol::None);
+        page.mutexes()
+            .iter()
+            .for_each(|mutex| mutex.init(Protocol::None));
         page
     }
 
-    fn mutex(&self) -> &PthreadMutex {
-        // SAFETY: the page is large enough, aligned and mapped; zeroes are a mutex that is yet to be initialized.
-        unsafe { &*self.0.cast::<PthreadMutex>() }
+    fn mutexes(&self) -> &[PthreadMutex; 2] {
+        // SAFETY: the page is large enough, aligned and mapped; zeroes are mutexes that are yet to be initialized.
+        unsafe { &*self.0.cast::<[PthreadMutex; 2]>() }
     }
 
     /// Takes the memory away, or the right to touch it.
@@ -236,7 +252,7 @@ fn a_failed_wait_for_glibcs_mutex_whose_memory_is_gone_since_does_no_harm() {
             let dies = child(|| {
                 let first = holds_one.then(|| ours[0].lock().unwrap());
                 let page = Page::new();
-                let mutex = page.mutex();
+                let [mutex, _] = page.mutexes();
                 let step = Barrier::new(2);
                 thread::scope(|scope| {
                     scope.spawn(|| {
@@ -269,6 +285,52 @@ fn a_failed_wait_for_glibcs_mutex_whose_memory_is_gone_since_does_no_harm() {
                 "unmapped: {unmap}, held before: {holds_one}"
             );
         }
+    }
+}
+
+fn a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_is_not_taken_for_it() {
+    for nested in [false, true] {
+        passes(&child(|| waits_in_the_place_of_a_lock(nested)));
+    }
+}
+
+fn waits_in_the_place_of_a_lock(nested: bool) {
+    let other = locks::<2>();
+    let gone = locks::<2>();
+    let place = ptr::from_ref(&gone[0]).addr();
+    drop((gone[1].lock().unwrap(), gone[0].lock().unwrap()));
+    // The last that this thread has announced.
+    drop(gone[0].lock().unwrap());
+    in_a_thread(|| drop(gone));
+    let page = Page::in_the_place_of(place);
+    let mutexes = page.mutexes();
+    let step = Barrier::new(2);
+    thread::scope(|scope| {
+        let holder = scope.spawn(|| {
+            mutexes[1].lock().unwrap();
+            mutexes[0].lock().unwrap();
+            let list = own_list();
+            step.wait();
+            step.wait();
+            assert_eq!(own_list(), list, "nested: {nested}");
+            mutexes.iter().for_each(PthreadMutex::unlock);
+            assert!(own_list().is_empty());
+        });
+        step.wait();
+        fails_to_get(&mutexes[0], Failure::TimedOut);
+        let guards = (
+            other[0].lock().unwrap(),
+            nested.then(|| other[1].lock().unwrap()),
+        );
+        fails_to_get(&mutexes[0], Failure::TimedOut);
+        drop(guards);
+        step.wait();
+        holder.join().unwrap();
+    });
+    assert!(own_list().is_empty());
+    for mutex in mutexes {
+        mutex.try_lock().unwrap();
+        mutex.unlock();
     }
 }
 

@@ -4,8 +4,8 @@ use crate::lock::Raw;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
 use crate::raw::robust::{Acquired, Patience, Refused};
-use crate::sys::Nap;
-use crate::sys::{AtomicU32, Deadline, Links, Me, futex_wait, futex_wake, futex_wake_clearing};
+use crate::sys::{AtomicU32, Deadline, Links, Me, Nap};
+use crate::sys::{futex_wait, futex_wake, futex_wake_clearing};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 

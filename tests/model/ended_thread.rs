@@ -61,8 +61,8 @@ fn the_mark_survives_whoever_examines_it() {
     assert!(seen.refusals.get() > 0 && seen.deaths_told.get() > 0);
 }
 
-/// Three threads, three preemptions. One waits and one tries while the process lives: the lock is refused to both, if not
-/// just then the other one gives it back.
+/// Three threads, three preemptions. One waits and one tries while the process lives: the lock is refused to both, or held
+/// just then by the other one, which looks.
 #[test]
 fn a_refusal_is_repeated_until_the_process_is_gone() {
     let model = Model {

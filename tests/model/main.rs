@@ -15,6 +15,8 @@
 //!
 //! Beside them [`search`] walks the states of the lock word's protocol without a bound on preemptions.
 //!
+//! `PSHARED_MODEL_THOROUGH=1` gives the models that hold one preemption more, and the search a second round: minutes.
+//!
 //! A model that fails prints its last interleaving, step by step. `-- --nocapture` prints it for the rejected ones too.
 
 mod broken;
