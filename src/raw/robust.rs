@@ -90,6 +90,15 @@ pub(crate) struct Robust {
 }
 
 impl Robust {
+    /// Where the record and the links lie: the kernel and `sys` count on it.
+    #[allow(
+        dead_code,
+        reason = "asserted in `sync`; the models' atomics have other sizes"
+    )]
+    pub(crate) const WHO: usize = core::mem::offset_of!(Robust, who);
+    #[allow(dead_code, reason = "as above")]
+    pub(crate) const LINKS: usize = core::mem::offset_of!(Robust, links);
+
     sys::const_fn! {
         /// A free lock that is not placed yet.
         pub(crate) fn new() -> Self {

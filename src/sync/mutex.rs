@@ -329,5 +329,7 @@ impl<T: ShmData> Primitive for SharedMutex<T> {
 }
 
 static_assertions::assert_eq_size!(SharedMutex<()>, [u8; 48]);
+static_assertions::const_assert_eq!(Robust::LINKS - Robust::WHO, sys::RECORD_BEFORE_LINKS);
+static_assertions::const_assert_eq!(Robust::LINKS, 24);
 static_assertions::assert_impl_all!(SharedMutex<std::cell::Cell<u64>>: Sync, Send, ShmSafe);
 static_assertions::assert_not_impl_any!(SharedMutex<u64>: ShmData);

@@ -41,6 +41,8 @@ struct Thread {
     /// The lock that this crate announced last, held or not. The slot alone is not believed: glibc leaves there what it no
     /// longer holds.
     announced: Cell<*const Links>,
+    /// [`UNMAPPED_VALUES`] when what is announced was last looked at.
+    unmapped_values: Cell<u64>,
     /// Stands in for the list of a thread that has none: its locks are then found by the safety net alone.
     orphan: OwnList,
 }
@@ -66,6 +68,7 @@ thread_local! {
             has_list: Cell::new(false),
             slot: Cell::new(RobustList::NOBODYS),
             announced: Cell::new(std::ptr::null()),
+            unmapped_values: Cell::new(0),
             orphan: OwnList::new(),
         }
     };
@@ -82,6 +85,10 @@ static UNMAPPED: Process = Process {
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const UNMAPPED).cast_mut());
 /// The newest generation given out in this process or an ancestor; fork copies it.
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+/// How often a placed value was unmapped in this process.
+static UNMAPPED_VALUES: AtomicU64 = AtomicU64::new(0);
+/// How far before its links a lock records its holder ([`Me::who`]).
+pub(crate) const RECORD_BEFORE_LINKS: usize = 16;
 /// Where the robust list's head lies in glibc's thread descriptor; 0 while unknown.
 static HEAD_OFFSET: AtomicIsize = AtomicIsize::new(0);
 
@@ -179,10 +186,33 @@ impl Me {
 
     /// The links of the lock that this crate has announced, if the slot still names it.
     pub(crate) fn announced(&self) -> Option<&Links> {
-        let links = self.thread().announced.get();
+        let thread = self.thread();
+        let links = thread.announced.get();
+        if !self.list().names(links) {
+            return None;
+        }
+        let unmapped = UNMAPPED_VALUES.load(Acquire);
+        if thread.unmapped_values.get() != unmapped {
+            // Where memory has been unmapped since, another lock may lie there, which glibc has left in the slot.
+            if !super::wiped_page::is_mapped(links.cast()) || !self.is_recorded_before(links) {
+                thread.announced.set(std::ptr::null());
+                return None;
+            }
+            thread.unmapped_values.set(unmapped);
+        }
         // SAFETY: what is announced stays mapped: it is held, or an operation on it is under way, by the contract of
         // `Robust::arm`. A lock whose memory is gone was taken out of the slot when it was released.
-        self.list().names(links).then(|| unsafe { &*links })
+        Some(unsafe { &*links })
+    }
+
+    /// Whether the lock with these links, which lie in mapped memory, has this thread in its record.
+    fn is_recorded_before(&self, links: *const Links) -> bool {
+        let record = links
+            .cast::<AtomicU64>()
+            .wrapping_byte_sub(RECORD_BEFORE_LINKS);
+        // SAFETY: a lock's record lies on the page of its links or, aligned as they are, directly before it in the same value;
+        // whatever lies there may be read as a number.
+        unsafe { &*record }.load(Relaxed) == self.who()
     }
 
     /// From here on, this thread's locks do not stay in the slot: something else empties it.
@@ -220,6 +250,7 @@ pub(crate) fn is_this_process(who: u64, image: u64) -> bool {
 /// Forgets what the calling thread has announced in memory that is about to be unmapped: something else may lie at the same
 /// address later.
 pub(crate) fn forget_announced(start: *const u8, length: usize) {
+    UNMAPPED_VALUES.fetch_add(1, AcqRel);
     THREAD.with(|thread| {
         let offset = thread.announced.get().addr().wrapping_sub(start.addr());
         if offset < length {

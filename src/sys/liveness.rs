@@ -184,7 +184,7 @@ fn life_in_proc(seen: &Seen, pid: u32, image: Image) -> Life {
         let thread = thread.path();
         let here = match Stat::of(&thread.join("stat").to_string_lossy()) {
             Ok(stat) if stat.has_ended() || stat.is_exiting() => Life::Gone,
-            Ok(_) if leader.group_is_exiting() => Life::Dying,
+            Ok(stat) if stat.group_is_exiting() => Life::Dying,
             Ok(_) if proc::kill_is_pending(&thread.join("status").to_string_lossy()) => Life::Dying,
             Ok(_) => Life::Lives,
             Err(error) if is_missing(&error) => Life::Gone,

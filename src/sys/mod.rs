@@ -22,7 +22,8 @@ pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use cpu::{pause, spinning_pays};
 pub(crate) use futex::{Wait, futex_wait, futex_wake, futex_wake_clearing};
 pub(crate) use identity::{
-    Me, forget_announced, holds_robust_lock, is_this_process, me, pid_of, tid_of,
+    Me, RECORD_BEFORE_LINKS, forget_announced, holds_robust_lock, is_this_process, me, pid_of,
+    tid_of,
 };
 pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
 pub(crate) use proc::own_namespace;

@@ -566,7 +566,7 @@ impl Field {
                     }
                 }
                 // Others of its threads are inside, and often this one.
-                let _guard = (rounds % 2 == 0).then(|| self.acquire(0, How::Try));
+                let _guard = rounds.is_multiple_of(2).then(|| self.acquire(0, How::Try));
                 if end == End::Abort {
                     std::process::abort();
                 }
