@@ -108,6 +108,9 @@ pub enum LockError<'a, T> {
     Deadlock,
     /// The thread that held the lock ended without releasing it, so its guard was forgotten, and its process lives: the
     /// data may have been handed on there. Once that process is gone, the next locker is told of a death.
+    ///
+    /// A call that does not wait, or not for long, may also get this while a process with several threads is being killed: ask
+    /// again.
     HolderThreadEnded,
     /// Somebody holds the lock, and the call was one that does not wait.
     WouldBlock,

@@ -182,7 +182,13 @@ impl Field {
                 Some((Got::Ours(poisoned.into_guard()), true))
             }
             Err(LockError::WouldBlock | LockError::TimedOut) => None,
-            Err(LockError::HolderThreadEnded) if IN_A_CROWD.get() => None,
+            // A process with several threads dies one by one. Whoever cannot wait may look while one of them, already told,
+            // has not begun to.
+            Err(LockError::HolderThreadEnded)
+                if IN_A_CROWD.get() || matches!(how, How::Try | How::Timed) =>
+            {
+                None
+            }
             Err(other) => {
                 eprintln!("lock {lock} by {how:?}: {other:?}");
                 self.wrong.other.add(1);
