@@ -130,7 +130,7 @@ mod error;
 pub mod fork;
 pub mod guide;
 pub mod memory;
-mod raw;
+pub mod raw;
 mod sync;
 mod sys;
 

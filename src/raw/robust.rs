@@ -27,7 +27,9 @@
 //! from it, directly or through the read-modify-writes that set and clear bits between the two. A death is a release too:
 //! the kernel's marking is a full barrier. Nothing else is published through the word.
 
-use crate::sys::{self, AtomicU32, AtomicU64, Deadline, Links, Me, Nap, Wait};
+use super::outcome::{Acquired, Patience, Refused};
+use super::record::Record;
+use crate::sys::{self, AtomicU32, Deadline, Links, Me, Nap, Wait};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const TID: u32 = 0x3fff_ffff;
@@ -41,51 +43,14 @@ const FREE: u32 = 0;
 const LOOKS: u32 = 8;
 const PAUSES: u32 = 16;
 
-/// How a lock was acquired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Acquired {
-    /// From a holder that released it.
-    Released,
-    /// From a holder that died with it. Exactly one acquirer is told of each death.
-    OwnerDied,
-}
-
-/// Why a lock was not acquired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// Somebody else holds it.
-    WouldBlock,
-    /// Somebody else held it until the deadline.
-    TimedOut,
-    /// The calling thread holds it.
-    Deadlock,
-    /// The thread that held it ended, and its process, which may have kept access to the data, lives.
-    HolderThreadEnded,
-}
-
-/// How long a caller waits for the lock.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Patience {
-    /// Not at all.
-    None,
-    /// Until then.
-    Until(Deadline),
-    /// As long as it takes.
-    Endless,
-}
-
 /// A robust lock without data. Laid out as the kernel and glibc need it: the word 32 bytes before `links.next`.
 #[repr(C)]
 #[derive(Debug)]
-pub(crate) struct Robust {
+pub struct Robust {
     word: AtomicU32,
     /// Not 0 once the lock is placed: its holder then announces it to the kernel.
     armed: AtomicU32,
-    /// Who holds it ([`Me::who`]), written after acquiring and cleared before releasing; 0 between the two. It names
-    /// the thread too, so that the record of a past holder is not taken for the present one's.
-    who: AtomicU64,
-    /// The program that the holder's process runs ([`Me::image`]). Valid while `who` is.
-    image: AtomicU64,
+    record: Record,
     links: Links,
 }
 
@@ -95,7 +60,7 @@ impl Robust {
         dead_code,
         reason = "asserted in `sync`; the models' atomics have other sizes"
     )]
-    pub(crate) const WHO: usize = core::mem::offset_of!(Robust, who);
+    pub(crate) const RECORD: usize = core::mem::offset_of!(Robust, record);
     #[allow(dead_code, reason = "as above")]
     pub(crate) const LINKS: usize = core::mem::offset_of!(Robust, links);
 
@@ -105,8 +70,7 @@ impl Robust {
             Robust {
                 word: AtomicU32::new(FREE),
                 armed: AtomicU32::new(0),
-                who: AtomicU64::new(0),
-                image: AtomicU64::new(0),
+                record: Record::new(),
                 links: Links::new(),
             }
         }
@@ -121,7 +85,7 @@ impl Robust {
     /// holds it.
     pub(crate) unsafe fn arm(&self) {
         self.word.store(FREE, Relaxed);
-        self.who.store(0, Relaxed);
+        self.record.clear();
         self.links.forget();
         self.armed.store(1, Relaxed);
     }
@@ -143,7 +107,7 @@ impl Robust {
             list.clear_pending();
             return false;
         }
-        self.record(me);
+        self.record.write(me);
         true
     }
 
@@ -156,7 +120,7 @@ impl Robust {
         }
         let outcome = self.take_word(me, patience);
         if outcome.is_ok() {
-            self.record(me);
+            self.record.write(me);
         }
         if armed {
             self.settle(me, outcome.is_ok());
@@ -175,7 +139,7 @@ impl Robust {
         if !list.is_pending(&self.links) {
             return self.release(me);
         }
-        self.who.store(0, Relaxed);
+        self.record.clear();
         if self
             .word
             .compare_exchange(me.tid(), FREE, Release, Relaxed)
@@ -194,7 +158,7 @@ impl Robust {
             self.move_to_the_slot(me);
         }
         // Only now: a lock that the kernel did not find would not be found by its record either.
-        self.who.store(0, Relaxed);
+        self.record.clear();
         if self
             .word
             .compare_exchange(me.tid(), FREE, Release, Relaxed)
@@ -210,19 +174,23 @@ impl Robust {
     /// The record of who holds the lock, if somebody does. It is out of date as soon as it is read.
     pub(crate) fn holder(&self) -> Option<u64> {
         let word = self.word.load(Relaxed);
-        let who = self.who.load(Relaxed);
+        let who = self.record.who();
         (word & TID != 0 && sys::tid_of(who) == word & TID).then_some(who)
+    }
+
+    /// What [`holder`](Self::holder) reads.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
     }
 
     /// Whether a thread of the calling process holds the lock.
     pub(crate) fn is_held_here(&self) -> bool {
-        self.holder()
-            .is_some_and(|who| sys::is_this_process(who, self.image.load(Relaxed)))
+        self.holder().is_some() && self.record.is_of_this_process()
     }
 
     /// Whether a thread of the calling process ended with the lock in its hands, and nobody has taken it since.
     pub(crate) fn was_forgotten_here(&self) -> bool {
-        self.owner_died() && sys::is_this_process(self.who.load(Relaxed), self.image.load(Relaxed))
+        self.owner_died() && self.record.is_of_this_process()
     }
 
     /// Whether the last owner died, and nobody has taken the lock since.
@@ -237,7 +205,7 @@ impl Robust {
     /// Nobody uses the lock any more: whoever held it is gone.
     pub(crate) unsafe fn reset(&self) {
         let held = self.word.load(Relaxed) & (TID | OWNER_DIED) != 0;
-        self.who.store(0, Relaxed);
+        self.record.clear();
         self.links.forget();
         self.word
             .store(if held { OWNER_DIED } else { FREE }, Relaxed);
@@ -255,14 +223,6 @@ impl Robust {
     #[inline]
     fn is_armed(&self) -> bool {
         self.armed.load(Relaxed) != 0
-    }
-
-    /// Records the holder, which has just acquired the word.
-    #[inline]
-    fn record(&self, me: Me) {
-        self.image.store(me.image(), Relaxed);
-        // Whoever sees this record sees its image.
-        self.who.store(me.who(), Release);
     }
 
     /// Puts the lock into the slot, before its word is touched. A held lock that stays there moves to the list.
@@ -410,7 +370,7 @@ impl Robust {
         if !died {
             return Some(Ok(Acquired::Released));
         }
-        if self.who.load(Acquire) != 0 {
+        if self.record.who_acquire() != 0 {
             // Somebody else took the word meanwhile, and its thread has ended too: that one was not examined.
             self.release_and_wake(me, OWNER_DIED | WAITERS);
             return None;
@@ -424,11 +384,10 @@ impl Robust {
     ///
     /// `None` where the record has changed; `Some(None)` where the word may be taken, whose record is then cleared.
     fn examine(&self, word: u32, deadline: Option<Deadline>) -> Option<Option<Refused>> {
-        let (who, image) = (self.who.load(Acquire), self.image.load(Acquire));
+        let (who, image) = self.record.read();
         // The pair of the mark. The same record before and after it is the dead owner's: not that of an owner before it,
         // nor of one that has taken the word since.
-        if self.word.load(Acquire) & (OWNER_DIED | TID) != OWNER_DIED
-            || self.who.load(Relaxed) != who
+        if self.word.load(Acquire) & (OWNER_DIED | TID) != OWNER_DIED || !self.record.is_still(who)
         {
             return None;
         }
@@ -439,8 +398,7 @@ impl Robust {
         let refused = match sys::process_lives(who, image, deadline) {
             // From here on the record tells nothing. Were it left, the next owner could be taken for this one.
             Some(false) => {
-                let cleared = self.who.compare_exchange(who, 0, Release, Relaxed).is_ok();
-                return cleared.then_some(None);
+                return self.record.clear_of(who).then_some(None);
             }
             // What the dead thread held may have been handed on.
             Some(true) => Refused::HolderThreadEnded,
@@ -453,25 +411,15 @@ impl Robust {
         Some(Some(refused))
     }
 
-    /// The holder's record, if it was read whole.
-    fn recorded(&self) -> Option<(u64, u64)> {
-        // The pair of the release in `record`.
-        let who = self.who.load(Acquire);
-        let image = self.image.load(Acquire);
-        (self.who.load(Relaxed) == who).then_some((who, image))
-    }
-
     /// Whether the word's owner is the calling thread, and not one of another process that has the same id there, or had
     /// it before.
     fn is_mine(&self, me: Me, word: u32) -> bool {
-        word & TID == me.tid()
-            && self.who.load(Acquire) == me.who()
-            && self.image.load(Relaxed) == me.image()
+        word & TID == me.tid() && self.record.is_mine(me)
     }
 
     /// The safety net's look: marks the word as the kernel does when it died without being marked.
     fn mark_if_owner_is_gone(&self, word: u32) -> bool {
-        let Some(record) = self.recorded() else {
+        let Some(record) = self.record.read_whole() else {
             return false;
         };
         // The record is this owner's, who has not released since: it clears it first. And it still is when the owner has
@@ -479,7 +427,7 @@ impl Robust {
         sys::tid_of(record.0) == word & TID
             && sys::owner_is_gone(record.0, record.1)
             && self.word.fetch_or(0, Acquire) == word
-            && self.recorded() == Some(record)
+            && self.record.read_whole() == Some(record)
             && self
                 .word
                 .compare_exchange(word, word & WAITERS | OWNER_DIED, Release, Relaxed)

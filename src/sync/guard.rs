@@ -1,7 +1,7 @@
 //! The guards of a [`SharedMutex`](super::SharedMutex): its data, for as long as the lock is held.
 
 use super::poison::{Cause, Poison};
-use crate::raw::robust::Robust;
+use crate::raw::{RawLock, Robust};
 use crate::sys::Me;
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -10,8 +10,8 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 /// A lock that the calling thread holds, without its data. Releases it when dropped.
-struct Held<'a> {
-    raw: &'a Robust,
+struct Held<'a, R: RawLock> {
+    raw: &'a R,
     poison: &'a Poison,
     /// The process that acquired it. In a child of that process the guard is a copy: the lock is the parent's.
     generation: u64,
@@ -20,7 +20,7 @@ struct Held<'a> {
     stays_here: PhantomData<*mut ()>,
 }
 
-impl Drop for Held<'_> {
+impl<R: RawLock> Drop for Held<'_, R> {
     #[inline]
     fn drop(&mut self) {
         let Some(me) = Me::of_generation(self.generation) else {
@@ -30,7 +30,7 @@ impl Drop for Held<'_> {
             self.poison.set(Cause::Panicked);
         }
         // SAFETY: this thread acquired the lock in this process, and nothing but this drop releases it.
-        unsafe { self.raw.unlock(me) };
+        unsafe { self.raw.release(me) };
     }
 }
 
@@ -42,12 +42,12 @@ impl Drop for Held<'_> {
 /// Forgetting a guard ([`std::mem::forget`], [`Box::leak`]) leaves the lock held, for as long as the thread lives, and
 /// after that, since the data may have been handed on, for as long as its process lives.
 #[must_use = "if unused the SharedMutex will immediately unlock"]
-pub struct SharedMutexGuard<'a, T> {
-    held: Held<'a>,
+pub struct SharedMutexGuard<'a, T, R: RawLock = Robust> {
+    held: Held<'a, R>,
     data: &'a UnsafeCell<T>,
 }
 
-impl<'a, T> SharedMutexGuard<'a, T> {
+impl<'a, T, R: RawLock> SharedMutexGuard<'a, T, R> {
     /// The guard of a lock that the calling thread, `me`, has just acquired.
     ///
     /// # Safety
@@ -55,7 +55,7 @@ impl<'a, T> SharedMutexGuard<'a, T> {
     /// The thread holds `raw`, this guard is the only one that says so, and `raw` guards `data`.
     #[inline]
     pub(super) unsafe fn new(
-        raw: &'a Robust,
+        raw: &'a R,
         poison: &'a Poison,
         data: &'a UnsafeCell<T>,
         me: Me,
@@ -100,7 +100,7 @@ impl<'a, T> SharedMutexGuard<'a, T> {
     pub fn map<U: ?Sized>(
         guard: Self,
         part: impl FnOnce(&mut T) -> &mut U,
-    ) -> MappedSharedMutexGuard<'a, U> {
+    ) -> MappedSharedMutexGuard<'a, U, R> {
         // SAFETY: the lock is held, and `guard` is consumed, so this is the only borrow of the data.
         let data = NonNull::from(part(unsafe { &mut *guard.data.get() }));
         MappedSharedMutexGuard {
@@ -111,7 +111,7 @@ impl<'a, T> SharedMutexGuard<'a, T> {
     }
 }
 
-impl<T> Deref for SharedMutexGuard<'_, T> {
+impl<T, R: RawLock> Deref for SharedMutexGuard<'_, T, R> {
     type Target = T;
 
     #[inline]
@@ -121,7 +121,7 @@ impl<T> Deref for SharedMutexGuard<'_, T> {
     }
 }
 
-impl<T> DerefMut for SharedMutexGuard<'_, T> {
+impl<T, R: RawLock> DerefMut for SharedMutexGuard<'_, T, R> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the lock is held by this guard, which is borrowed exclusively.
@@ -129,13 +129,13 @@ impl<T> DerefMut for SharedMutexGuard<'_, T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for SharedMutexGuard<'_, T> {
+impl<T: fmt::Debug, R: RawLock> fmt::Debug for SharedMutexGuard<'_, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, f)
     }
 }
 
-impl<T: fmt::Display> fmt::Display for SharedMutexGuard<'_, T> {
+impl<T: fmt::Display, R: RawLock> fmt::Display for SharedMutexGuard<'_, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, f)
     }
@@ -143,13 +143,13 @@ impl<T: fmt::Display> fmt::Display for SharedMutexGuard<'_, T> {
 
 /// A part of the data of a [`SharedMutex`](crate::SharedMutex); see [`SharedMutexGuard::map`]. Dropping it releases the whole lock.
 #[must_use = "if unused the SharedMutex will immediately unlock"]
-pub struct MappedSharedMutexGuard<'a, U: ?Sized> {
-    _held: Held<'a>,
+pub struct MappedSharedMutexGuard<'a, U: ?Sized, R: RawLock = Robust> {
+    _held: Held<'a, R>,
     data: NonNull<U>,
     borrow: PhantomData<&'a mut U>,
 }
 
-impl<U: ?Sized> Deref for MappedSharedMutexGuard<'_, U> {
+impl<U: ?Sized, R: RawLock> Deref for MappedSharedMutexGuard<'_, U, R> {
     type Target = U;
 
     fn deref(&self) -> &U {
@@ -158,14 +158,14 @@ impl<U: ?Sized> Deref for MappedSharedMutexGuard<'_, U> {
     }
 }
 
-impl<U: ?Sized> DerefMut for MappedSharedMutexGuard<'_, U> {
+impl<U: ?Sized, R: RawLock> DerefMut for MappedSharedMutexGuard<'_, U, R> {
     fn deref_mut(&mut self) -> &mut U {
         // SAFETY: as in `deref`, and the guard is borrowed exclusively.
         unsafe { self.data.as_mut() }
     }
 }
 
-impl<U: ?Sized + fmt::Debug> fmt::Debug for MappedSharedMutexGuard<'_, U> {
+impl<U: ?Sized + fmt::Debug, R: RawLock> fmt::Debug for MappedSharedMutexGuard<'_, U, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         U::fmt(self, f)
     }

@@ -4,6 +4,7 @@ use super::guard::SharedMutexGuard;
 use super::poison::Cause;
 use crate::Error;
 use crate::memory::ShmData;
+use crate::raw::{RawLock, Robust};
 use std::error::Error as StdError;
 use std::fmt;
 use zerocopy::FromBytes;
@@ -11,14 +12,14 @@ use zerocopy::FromBytes;
 /// A lock that was acquired, with the news that its data may be broken.
 ///
 /// Dropped as it is, it releases the lock and leaves the poison for the next locker.
-pub struct Poisoned<'a, T> {
-    guard: SharedMutexGuard<'a, T>,
+pub struct Poisoned<'a, T, R: RawLock = Robust> {
+    guard: SharedMutexGuard<'a, T, R>,
     cause: Cause,
     fresh: bool,
 }
 
-impl<'a, T> Poisoned<'a, T> {
-    pub(super) fn new(mut guard: SharedMutexGuard<'a, T>, cause: Cause, fresh: bool) -> Self {
+impl<'a, T, R: RawLock> Poisoned<'a, T, R> {
+    pub(super) fn new(mut guard: SharedMutexGuard<'a, T, R>, cause: Cause, fresh: bool) -> Self {
         // Until it is handed out, a panic does not concern the data.
         guard.keep_back();
         Poisoned {
@@ -39,7 +40,7 @@ impl<'a, T> Poisoned<'a, T> {
     }
 
     /// Replaces the data whole, clears the poison, and gives the guard.
-    pub fn replace(self, value: T) -> SharedMutexGuard<'a, T>
+    pub fn replace(self, value: T) -> SharedMutexGuard<'a, T, R>
     where
         T: ShmData,
     {
@@ -52,7 +53,7 @@ impl<'a, T> Poisoned<'a, T> {
 
     /// The guard, for data of which any mixture of bytes is a valid value. Repair it in place, then
     /// [`SharedMutexGuard::clear_poison`]; until then the lock stays poisoned.
-    pub fn into_guard(self) -> SharedMutexGuard<'a, T>
+    pub fn into_guard(self) -> SharedMutexGuard<'a, T, R>
     where
         T: FromBytes,
     {
@@ -64,7 +65,7 @@ impl<'a, T> Poisoned<'a, T> {
     /// # Errors
     ///
     /// Itself, where a holder died.
-    pub fn into_whole(self) -> Result<SharedMutexGuard<'a, T>, Self> {
+    pub fn into_whole(self) -> Result<SharedMutexGuard<'a, T, R>, Self> {
         match self.cause {
             Cause::Panicked => Ok(self.hand_out()),
             Cause::Died => Err(self),
@@ -76,18 +77,18 @@ impl<'a, T> Poisoned<'a, T> {
     /// # Safety
     ///
     /// The bytes are a valid `T`. A holder that died in the middle of an assignment leaves a mixture of two values.
-    pub unsafe fn assume_valid(self) -> SharedMutexGuard<'a, T> {
+    pub unsafe fn assume_valid(self) -> SharedMutexGuard<'a, T, R> {
         self.hand_out()
     }
 
-    fn hand_out(self) -> SharedMutexGuard<'a, T> {
+    fn hand_out(self) -> SharedMutexGuard<'a, T, R> {
         let mut guard = self.guard;
         guard.hand_out();
         guard
     }
 }
 
-impl<T> fmt::Debug for Poisoned<'_, T> {
+impl<T, R: RawLock> fmt::Debug for Poisoned<'_, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poisoned")
             .field("cause", &self.cause)
@@ -101,9 +102,9 @@ impl<T> fmt::Debug for Poisoned<'_, T> {
 /// It borrows the mutex, since [`Poisoned`](LockError::Poisoned) holds the lock; `?` turns it into [`Error`] or into a
 /// `Box<dyn Error>`, which do not, and releases it.
 #[non_exhaustive]
-pub enum LockError<'a, T> {
+pub enum LockError<'a, T, R: RawLock = Robust> {
     /// The lock was acquired; a holder died or panicked in its section.
-    Poisoned(Poisoned<'a, T>),
+    Poisoned(Poisoned<'a, T, R>),
     /// The calling thread holds the lock; waiting for it would never end.
     Deadlock,
     /// The thread that held the lock ended without releasing it, so its guard was forgotten, and its process lives: the
@@ -119,9 +120,9 @@ pub enum LockError<'a, T> {
 }
 
 /// The error of [`SharedMutex::try_lock`](crate::SharedMutex::try_lock), under the name that it has in `std`.
-pub type TryLockError<'a, T> = LockError<'a, T>;
+pub type TryLockError<'a, T, R = Robust> = LockError<'a, T, R>;
 
-impl<T> fmt::Debug for LockError<'_, T> {
+impl<T, R: RawLock> fmt::Debug for LockError<'_, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LockError::Poisoned(poisoned) => f.debug_tuple("Poisoned").field(poisoned).finish(),
@@ -133,34 +134,34 @@ impl<T> fmt::Debug for LockError<'_, T> {
     }
 }
 
-impl<T> fmt::Display for LockError<'_, T> {
+impl<T, R: RawLock> fmt::Display for LockError<'_, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Error::from_lock(self).fmt(f)
     }
 }
 
-impl<T> From<LockError<'_, T>> for Error {
-    fn from(error: LockError<'_, T>) -> Self {
+impl<T, R: RawLock> From<LockError<'_, T, R>> for Error {
+    fn from(error: LockError<'_, T, R>) -> Self {
         Error::from_lock(&error)
     }
 }
 
 // `LockError` is no `std::error::Error` itself, as `anyhow::Error` is none: it holds a borrow of the mutex, which a
 // `Box<dyn Error>` could not, and so `?` would not compile where it is wanted most.
-impl<T> From<LockError<'_, T>> for Box<dyn StdError> {
-    fn from(error: LockError<'_, T>) -> Self {
+impl<T, R: RawLock> From<LockError<'_, T, R>> for Box<dyn StdError> {
+    fn from(error: LockError<'_, T, R>) -> Self {
         Box::new(Error::from_lock(&error))
     }
 }
 
-impl<T> From<LockError<'_, T>> for Box<dyn StdError + Send + Sync> {
-    fn from(error: LockError<'_, T>) -> Self {
+impl<T, R: RawLock> From<LockError<'_, T, R>> for Box<dyn StdError + Send + Sync> {
+    fn from(error: LockError<'_, T, R>) -> Self {
         Box::new(Error::from_lock(&error))
     }
 }
 
 impl Error {
-    fn from_lock<T>(error: &LockError<'_, T>) -> Self {
+    fn from_lock<T, R: RawLock>(error: &LockError<'_, T, R>) -> Self {
         match error {
             LockError::Poisoned(poisoned) => Error::Poisoned {
                 cause: poisoned.cause,

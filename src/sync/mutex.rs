@@ -5,7 +5,8 @@ use super::lock_error::{LockError, Poisoned};
 use super::poison::{Cause, Poison};
 use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
-use crate::raw::robust::{Acquired, Patience, Refused, Robust};
+use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::raw::{RawLock, Robust};
 use crate::sys::{self, Deadline, Me};
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -24,6 +25,11 @@ use std::time::{Duration, Instant};
 /// gets it inside [`LockError::Poisoned`], with [`Cause::Died`], and exactly one locker is told of each death as it
 /// happens ([`Poisoned::is_fresh`]). The poison stays for the others until somebody repairs the data. Waiters do not hang:
 /// one is woken at once, and where the kernel could not mark the lock, they find out within a second.
+///
+/// # Strategies
+///
+/// `R` is how it locks. [`raw::Robust`](crate::raw::Robust), which it is without being asked, is the one to use; the others in
+/// [`raw`](crate::raw) are for comparison, and [do other things](crate::guide::choosing) when a holder dies.
 ///
 /// # Signal handlers
 ///
@@ -59,20 +65,35 @@ use std::time::{Duration, Instant};
 /// The lock word is described in the guide on what a crash does; the order of its steps is that of glibc's robust mutexes,
 /// on the kernel's [robust futexes](https://docs.kernel.org/locking/robust-futex-ABI.html).
 #[repr(C)]
-pub struct SharedMutex<T> {
-    raw: Robust,
+pub struct SharedMutex<T, R: RawLock = Robust> {
+    raw: R,
     poison: Poison,
     data: UnsafeCell<T>,
 }
 
 // SAFETY: the lock gives `&mut T` to one thread at a time, so sharing the mutex only ever sends the `T`; `ShmData` is `Send`.
-unsafe impl<T: ShmData> Sync for SharedMutex<T> {}
+unsafe impl<T: ShmData, R: RawLock> Sync for SharedMutex<T, R> {}
 
 impl<T: ShmData> SharedMutex<T> {
-    /// A free mutex around `value`.
+    /// A free, robust mutex around `value`.
     pub const fn new(value: T) -> Self {
+        Self::with_strategy(value)
+    }
+}
+
+impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
+    /// A free mutex around `value`, of the strategy that its type names.
+    ///
+    /// ```
+    /// use pshared::{raw, SharedMutex};
+    ///
+    /// let lock = SharedMutex::<u64, raw::Ticket>::with_strategy(7);
+    /// assert_eq!(*lock.lock()?, 7);
+    /// # Ok::<(), pshared::Error>(())
+    /// ```
+    pub const fn with_strategy(value: T) -> Self {
         SharedMutex {
-            raw: Robust::new(),
+            raw: R::NEW,
             poison: Poison::new(),
             data: UnsafeCell::new(value),
         }
@@ -87,7 +108,7 @@ impl<T: ShmData> SharedMutex<T> {
     /// - [`LockError::Deadlock`]: the calling thread holds the lock already.
     /// - [`LockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its process lives.
     #[inline]
-    pub fn lock(&self) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
+    pub fn lock(&self) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
         self.lock_with(Patience::Endless)
     }
 
@@ -97,7 +118,7 @@ impl<T: ShmData> SharedMutex<T> {
     ///
     /// As [`lock`](Self::lock), and [`LockError::WouldBlock`] where somebody holds the lock, the calling thread included.
     #[inline]
-    pub fn try_lock(&self) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
+    pub fn try_lock(&self) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
         self.lock_with(Patience::None)
     }
 
@@ -109,7 +130,7 @@ impl<T: ShmData> SharedMutex<T> {
     pub fn lock_timeout(
         &self,
         timeout: Duration,
-    ) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
+    ) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
         self.lock_with(Patience::Until(Deadline::after(timeout)))
     }
 
@@ -121,7 +142,7 @@ impl<T: ShmData> SharedMutex<T> {
     pub fn lock_until(
         &self,
         deadline: Instant,
-    ) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
+    ) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
         self.lock_timeout(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -181,9 +202,12 @@ impl<T: ShmData> SharedMutex<T> {
     }
 
     #[inline]
-    fn lock_with(&self, patience: Patience) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
+    fn lock_with(
+        &self,
+        patience: Patience,
+    ) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
         let me = sys::me();
-        let acquired = self.raw.acquire_by_the_slot(me);
+        let acquired = self.raw.acquire_fast(me);
         if acquired && self.poison.is_clear() {
             // SAFETY: acquired just now.
             return Ok(unsafe { self.guard(me) });
@@ -204,7 +228,7 @@ impl<T: ShmData> SharedMutex<T> {
         &self,
         me: Me,
         outcome: Result<Acquired, Refused>,
-    ) -> Result<SharedMutexGuard<'_, T>, LockError<'_, T>> {
+    ) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
         let fresh = match outcome {
             Ok(Acquired::Released) => false,
             Ok(Acquired::OwnerDied) => {
@@ -230,7 +254,7 @@ impl<T: ShmData> SharedMutex<T> {
     ///
     /// It has, and no other guard was made for it.
     #[inline]
-    unsafe fn guard(&self, me: Me) -> SharedMutexGuard<'_, T> {
+    unsafe fn guard(&self, me: Me) -> SharedMutexGuard<'_, T, R> {
         // SAFETY: the caller's promise; nobody else makes guards of this mutex.
         unsafe { SharedMutexGuard::new(&self.raw, &self.poison, &self.data, me) }
     }
@@ -245,9 +269,9 @@ pub struct Holder {
     pub thread: u32,
 }
 
-impl<T: ShmData + Default> Default for SharedMutex<T> {
+impl<T: ShmData + Default, R: RawLock> Default for SharedMutex<T, R> {
     fn default() -> Self {
-        SharedMutex::new(T::default())
+        SharedMutex::with_strategy(T::default())
     }
 }
 
@@ -257,7 +281,7 @@ impl<T: ShmData> From<T> for SharedMutex<T> {
     }
 }
 
-impl<T: ShmData + fmt::Debug> fmt::Debug for SharedMutex<T> {
+impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SharedMutex");
         // The news of a death is for whoever locks; so nothing is taken that is held or marked.
@@ -278,17 +302,15 @@ impl<T: ShmData + fmt::Debug> fmt::Debug for SharedMutex<T> {
     }
 }
 
-const KIND: Kind = Kind("mutex");
-
 // SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds the lock. The
 // whole state is told, and the one primitive visited. Zero bytes are a free, unarmed lock around zero bytes of `T`.
 #[diagnostic::do_not_recommend]
-unsafe impl<T: ShmData> ShmSafe for SharedMutex<T> {
+unsafe impl<T: ShmData, R: RawLock> ShmSafe for SharedMutex<T, R> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
     const HAS_PRIMITIVES: bool = true;
 
     fn describe(layout: &mut Layout) {
-        layout.primitive::<Self>(KIND);
+        layout.primitive::<Self>(Kind(R::KIND));
         layout.field("data", offset_of!(Self, data), T::describe);
     }
 
@@ -297,13 +319,13 @@ unsafe impl<T: ShmData> ShmSafe for SharedMutex<T> {
     }
 }
 
-impl<T: ShmData> Primitive for SharedMutex<T> {
+impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
     fn kind(&self) -> Kind {
-        KIND
+        Kind(R::KIND)
     }
 
     unsafe fn arm(&self) -> Result<(), Error> {
-        sys::check_robust_list()?;
+        R::check()?;
         // SAFETY: the caller's promise.
         unsafe { self.raw.arm() };
         Ok(())
@@ -319,17 +341,21 @@ impl<T: ShmData> Primitive for SharedMutex<T> {
 
     unsafe fn reset(&self) {
         // SAFETY: the caller's promise.
-        unsafe { self.raw.reset() };
+        if unsafe { self.raw.reset() } {
+            self.poison.set(Cause::Died);
+        }
     }
 
     unsafe fn distrust(&self) {
         // SAFETY: the caller's promise.
-        unsafe { self.raw.mark() };
+        if unsafe { self.raw.mark() } {
+            self.poison.set(Cause::Died);
+        }
     }
 }
 
 static_assertions::assert_eq_size!(SharedMutex<()>, [u8; 48]);
-static_assertions::const_assert_eq!(Robust::LINKS - Robust::WHO, sys::RECORD_BEFORE_LINKS);
+static_assertions::const_assert_eq!(Robust::LINKS - Robust::RECORD, sys::RECORD_BEFORE_LINKS);
 static_assertions::const_assert_eq!(Robust::LINKS, 24);
 static_assertions::assert_impl_all!(SharedMutex<std::cell::Cell<u64>>: Sync, Send, ShmSafe);
 static_assertions::assert_not_impl_any!(SharedMutex<u64>: ShmData);

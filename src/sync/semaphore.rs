@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
 use crate::raw::count::Count;
-use crate::sys::{AtomicU32, Deadline, Nap, SEMAPHORE_MAX, Semaphore, me};
+use crate::sys::{AtomicU32, Deadline, SEMAPHORE_MAX, Semaphore, me};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
@@ -190,16 +190,8 @@ impl SharedSemaphore {
         if !self.is_armed() {
             return self.unarmed.wait_until(deadline);
         }
-        let mut nap = Nap::first();
-        loop {
-            // SAFETY: an armed semaphore was initialized.
-            if unsafe { self.semaphore.wait_until(nap.end(deadline)) } {
-                return true;
-            }
-            if deadline.is_some_and(Deadline::has_passed) {
-                return self.take();
-            }
-        }
+        // SAFETY: an armed semaphore was initialized.
+        unsafe { self.semaphore.wait_with_looks(deadline) }
     }
 
     fn permit(&self) -> Permit<'_> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A moment of `CLOCK_MONOTONIC`, as time since the clock's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Deadline(Duration);
+pub struct Deadline(Duration);
 
 impl Deadline {
     /// The moment `timeout` from now. One that the clock cannot express is the far future.
@@ -66,6 +66,12 @@ impl Nap {
 /// Milliseconds of a clock that costs next to nothing to read and moves every few milliseconds.
 pub(crate) fn coarse_milliseconds() -> u64 {
     now(libc::CLOCK_MONOTONIC_COARSE).as_millis() as u64
+}
+
+/// `deadline` on the clock that people set, or a second from now where that is earlier.
+pub(super) fn realtime_of_at_most_a_second(deadline: Deadline) -> libc::timespec {
+    let wait = deadline.left().0.min(Duration::from_secs(1));
+    Deadline(now(libc::CLOCK_REALTIME) + wait).timespec()
 }
 
 fn now(clock: libc::clockid_t) -> Duration {

@@ -8,6 +8,11 @@ pub(crate) fn pause() {
     core::hint::spin_loop();
 }
 
+/// Lets another thread run on this CPU: `sched_yield(2)`.
+pub(crate) fn give_cpu_away() {
+    std::thread::yield_now();
+}
+
 /// Whether whoever holds a lock can run while this thread spins: not on one CPU.
 ///
 /// Asked once a process: the CPUs that the thread which asks first may run on.

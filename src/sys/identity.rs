@@ -102,7 +102,7 @@ fn process() -> &'static Process {
 ///
 /// Neither `Send` nor `Sync`: it is the thread's own.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Me(NonNull<Thread>);
+pub struct Me(NonNull<Thread>);
 
 /// The calling thread.
 ///

@@ -9,6 +9,7 @@ mod futex;
 mod identity;
 mod liveness;
 mod proc;
+mod pthread;
 mod robust_list;
 mod semaphore;
 mod wiped_page;
@@ -19,7 +20,7 @@ pub(crate) mod process;
 
 pub(crate) use clock::{Deadline, Nap};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
-pub(crate) use cpu::{pause, spinning_pays};
+pub(crate) use cpu::{give_cpu_away, pause, spinning_pays};
 pub(crate) use futex::{Wait, futex_wait, futex_wake, futex_wake_clearing};
 pub(crate) use identity::{
     Me, RECORD_BEFORE_LINKS, forget_announced, holds_robust_lock, is_this_process, me, pid_of,
@@ -27,6 +28,7 @@ pub(crate) use identity::{
 };
 pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
 pub(crate) use proc::own_namespace;
+pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};
 pub(crate) use robust_list::{Links, check_robust_list};
 pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
 

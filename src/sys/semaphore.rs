@@ -1,6 +1,6 @@
 //! `sem_t`, initialized where it stays by `sem_init(pshared = 1)`.
 
-use super::Deadline;
+use super::{Deadline, Nap};
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
@@ -19,6 +19,7 @@ pub(crate) const SEMAPHORE_MAX: u32 = i32::MAX as u32;
 
 /// A POSIX semaphore. Used only after [`init`](Self::init).
 #[repr(transparent)]
+#[derive(Debug)]
 pub(crate) struct Semaphore(UnsafeCell<MaybeUninit<libc::sem_t>>);
 
 // SAFETY: once initialized with pshared = 1, sem_wait(3) and its kin may be called by any thread of any process.
@@ -71,12 +72,32 @@ impl Semaphore {
         }
     }
 
-    /// `sem_clockwait` on the monotonic clock: false where `until` came first, or a signal (`EINTR`).
+    /// `sem_clockwait` on the monotonic clock, again and again, no longer than a second each: a waiter that dies just when it
+    /// was woken takes the wake with it. False where `deadline` came first.
     ///
     /// # Safety
     ///
     /// The semaphore was initialized.
-    pub(crate) unsafe fn wait_until(&self, until: Deadline) -> bool {
+    pub(crate) unsafe fn wait_with_looks(&self, deadline: Option<Deadline>) -> bool {
+        let mut nap = Nap::first();
+        loop {
+            // SAFETY: the caller's promise.
+            if unsafe { self.wait_until(nap.end(deadline)) } {
+                return true;
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                // SAFETY: as above.
+                return unsafe { self.try_wait() };
+            }
+        }
+    }
+
+    /// `sem_clockwait`: false where `until` came first, or a signal (`EINTR`).
+    ///
+    /// # Safety
+    ///
+    /// The semaphore was initialized.
+    unsafe fn wait_until(&self, until: Deadline) -> bool {
         let until = until.timespec();
         // SAFETY: the caller's promise, and a timespec.
         if unsafe { sem_clockwait(self.as_ptr(), libc::CLOCK_MONOTONIC, &until) } == 0 {

@@ -20,6 +20,7 @@ mod semaphore;
 mod slot;
 mod steps;
 mod strangers;
+mod strategies;
 
 fn main() -> std::process::ExitCode {
     if let Ok(socket) = std::env::var(strangers::ROLE) {
@@ -42,6 +43,7 @@ fn main() -> std::process::ExitCode {
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),
+            strategies::tests(),
             strangers::tests(),
         ]
         .concat(),

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 7] = [
     "README.md",
     "CONTRIBUTING.md",
     "src/guide.rs",
+    "src/guide/choosing.md",
     "src/guide/tour.md",
     "src/guide/crash.md",
     "src/guide/checking.md",

@@ -1,9 +1,10 @@
 //! Small twins of the algorithms, to be broken where the seam cannot break the originals.
 
 use crate::lock::Raw;
+use crate::plain::Plain;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
-use crate::raw::robust::{Acquired, Patience, Refused};
+use crate::raw::outcome::{Acquired, Patience, Refused};
 use crate::sys::{AtomicU32, Deadline, Links, Me, Nap};
 use crate::sys::{futex_wait, futex_wake, futex_wake_clearing};
 use std::ptr;
@@ -116,6 +117,53 @@ fn patience_is_over(patience: Patience) -> bool {
         Patience::None => true,
         Patience::Until(deadline) => Deadline::has_passed(deadline),
         Patience::Endless => false,
+    }
+}
+
+/// A lock of one word that is acquired by a look and a store.
+pub struct TwoSteps(AtomicU32);
+
+impl Plain for TwoSteps {
+    fn new() -> Self {
+        TwoSteps(AtomicU32::new(0))
+    }
+
+    fn lock(&self, _: Patience) -> bool {
+        while self.0.load(Acquire) != 0 {
+            loom::thread::yield_now();
+        }
+        self.0.store(1, Relaxed);
+        true
+    }
+
+    fn unlock(&self) {
+        self.0.store(0, Release);
+    }
+}
+
+/// A futex mutex whose waiters acquire as if nobody else slept.
+pub struct ForgetsTheOthers(AtomicU32);
+
+impl Plain for ForgetsTheOthers {
+    fn new() -> Self {
+        ForgetsTheOthers(AtomicU32::new(0))
+    }
+
+    fn lock(&self, _: Patience) -> bool {
+        while self.0.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+            if self.0.swap(2, Acquire) == 0 {
+                self.0.store(1, Relaxed);
+                return true;
+            }
+            futex_wait(&self.0, 2, Nap::first().end(None));
+        }
+        true
+    }
+
+    fn unlock(&self) {
+        if self.0.swap(0, Release) == 2 {
+            futex_wake(&self.0, 1);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::lock::Lock;
 use crate::model::Model;
-use crate::raw::robust::{Refused, Robust};
+use crate::raw::outcome::Refused;
+use crate::raw::robust::Robust;
 use crate::sys::World;
 use std::rc::Rc;
 

@@ -2,7 +2,8 @@
 
 use crate::lock::{Lock, Raw};
 use crate::model::Model;
-use crate::raw::robust::{Refused, Robust};
+use crate::raw::outcome::Refused;
+use crate::raw::robust::Robust;
 use crate::sys::{World, join_all};
 use std::rc::Rc;
 

@@ -1,6 +1,7 @@
 //! A lock, its data, and what every holder checks.
 
-use crate::raw::robust::{Acquired, Patience, Refused, Robust};
+use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::raw::robust::Robust;
 use crate::sys::{Deadline, Joins, Me, World, me, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;

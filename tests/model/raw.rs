@@ -6,6 +6,20 @@ pub mod count;
 #[path = "../../src/raw/event.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod event;
+#[path = "../../src/raw/futex.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod futex;
+#[path = "../../src/raw/outcome.rs"]
+pub mod outcome;
+#[path = "../../src/raw/record.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod record;
 #[path = "../../src/raw/robust.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod robust;
+#[path = "../../src/raw/spin.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod spin;
+#[path = "../../src/raw/ticket.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod ticket;

@@ -1,6 +1,6 @@
 //! What must fail: the models of the other files with a fault in the seam, or with a broken twin.
 
-use crate::broken::{self, GivesUpBlindly, PlainZero, Sound};
+use crate::broken::{self, ForgetsTheOthers, GivesUpBlindly, PlainZero, Sound, TwoSteps};
 use crate::count::{one_at_a_time, two_wait_for_permits};
 use crate::ended_thread::a_guard_is_leaked;
 use crate::event::{a_setter_is_killed, two_wait_for_news};
@@ -10,7 +10,10 @@ use crate::lock::Lock;
 use crate::model::Model;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
+use crate::raw::futex::FutexWord;
 use crate::raw::robust::Robust;
+use crate::raw::spin::SpinWord;
+use crate::raw::ticket::TicketWords;
 use crate::sys::{AtomicU64, Fault, join_all};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -143,6 +146,52 @@ mod twins {
         strands_a_sleeper(
             Model::PLAIN.fails(|world| one_waiter_has_a_deadline::<GivesUpBlindly>(world, false)),
         );
+    }
+}
+
+/// The strategies that know no owner.
+mod plain {
+    use super::*;
+    use crate::plain::{Plain, lockers};
+
+    fn publish_nothing_with(fault: Fault) {
+        fn check<P: Plain>(fault: Fault) {
+            is_a_data_race(with(fault).fails(|world| lockers::<P>(world, &[1, 1])));
+        }
+        check::<FutexWord>(fault);
+        check::<SpinWord>(fault);
+        check::<TicketWords>(fault);
+    }
+
+    #[test]
+    fn locks_that_do_not_acquire_publish_nothing() {
+        publish_nothing_with(Fault::NoAcquire);
+    }
+
+    #[test]
+    fn unlocks_that_do_not_release_publish_nothing() {
+        publish_nothing_with(Fault::NoRelease);
+    }
+
+    /// Two see the word free, and both take it.
+    #[test]
+    fn a_lock_that_looks_and_then_takes_lets_two_in() {
+        is_a_data_race(Model::PLAIN.fails(|world| lockers::<TwoSteps>(world, &[1, 1])));
+    }
+
+    /// Whoever was woken takes the word as if nobody else slept.
+    #[test]
+    fn a_futex_lock_that_forgets_the_other_sleepers_strands_one() {
+        strands_a_sleeper(
+            Model::PLAIN.fails(|world| lockers::<ForgetsTheOthers>(world, &[1, 1, 1])),
+        );
+    }
+
+    /// The release comes between the compare and the sleep.
+    #[test]
+    fn a_futex_that_compares_before_it_sleeps_strands_a_sleeper() {
+        let model = with(Fault::CompareApartFromSleep);
+        strands_a_sleeper(model.fails(|world| lockers::<FutexWord>(world, &[1, 1])));
     }
 }
 

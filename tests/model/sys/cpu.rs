@@ -6,6 +6,11 @@ use super::task;
 /// look.
 pub(crate) fn pause() {}
 
+/// Loom runs another thread first.
+pub(crate) fn give_cpu_away() {
+    loom::thread::yield_now();
+}
+
 pub(crate) fn spinning_pays() -> bool {
     task::current().world.model.spins
 }

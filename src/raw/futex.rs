@@ -1,0 +1,112 @@
+//! The plain futex mutex: `std`'s, in a word that processes share.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | 0 | free |
+//! | 1 | held, nobody sleeps |
+//! | 2 | held, somebody may sleep |
+//!
+//! Who has to wait spins for a while, then sets 2 and sleeps, and sets 2 again when it acquires, since others may sleep. The
+//! release wakes one where it finds 2. The word does not say whose it is: a holder that dies holds it for ever.
+//!
+//! A waiter that dies just when it was woken takes the wake with it. The others look once in a while ([`Nap`]).
+//!
+//! **Orderings.** The release exchange of an unlock synchronizes with the acquire operation of whoever takes the word from it.
+//!
+//! Source: Ulrich Drepper, *Futexes Are Tricky*, mutex 2 and 3, as `library/std/src/sys/sync/mutex/futex.rs` has it.
+
+use super::outcome::Patience;
+use crate::sys::{self, AtomicU32, Deadline, Nap};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+const CONTENDED: u32 = 2;
+
+/// Looks at the word before a contender sleeps: `std`'s number.
+const LOOKS: u32 = 100;
+
+/// A mutex that knows no owner.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct FutexWord(AtomicU32);
+
+impl FutexWord {
+    sys::const_fn! {
+        /// A free mutex.
+        pub(crate) fn new() -> Self {
+            FutexWord(AtomicU32::new(FREE))
+        }
+    }
+
+    /// Frees the mutex.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses it.
+    pub(crate) unsafe fn arm(&self) {
+        self.0.store(FREE, Relaxed);
+    }
+
+    /// Acquires it if nobody holds it.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> bool {
+        self.0
+            .compare_exchange(FREE, HELD, Acquire, Relaxed)
+            .is_ok()
+    }
+
+    /// Acquires it, waiting as long as `patience` says. False where that was not long enough.
+    #[cold]
+    pub(crate) fn lock(&self, patience: Patience) -> bool {
+        match patience {
+            Patience::None => self.try_lock(),
+            Patience::Until(deadline) => self.wait_and_lock(Some(deadline)),
+            Patience::Endless => self.wait_and_lock(None),
+        }
+    }
+
+    /// Releases it and wakes a sleeper if there may be one.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread holds it.
+    #[inline]
+    pub(crate) unsafe fn unlock(&self) {
+        if self.0.swap(FREE, Release) == CONTENDED {
+            sys::futex_wake(&self.0, 1);
+        }
+    }
+
+    fn wait_and_lock(&self, deadline: Option<Deadline>) -> bool {
+        let mut word = self.spin();
+        if word == FREE && self.try_lock() {
+            return true;
+        }
+        let mut nap = Nap::first();
+        loop {
+            // A sleeper that was woken has its try here, also after its deadline: otherwise its wake would be lost.
+            if word != CONTENDED && self.0.swap(CONTENDED, Acquire) == FREE {
+                return true;
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                return false;
+            }
+            sys::futex_wait(&self.0, CONTENDED, nap.end(deadline));
+            word = self.spin();
+        }
+    }
+
+    /// Waits for a short section to end. Not while somebody sleeps: they come first.
+    fn spin(&self) -> u32 {
+        let mut looks = if sys::spinning_pays() { LOOKS } else { 1 };
+        loop {
+            let word = self.0.load(Relaxed);
+            looks -= 1;
+            if word != HELD || looks == 0 {
+                return word;
+            }
+            sys::pause();
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What every lock answers, and how long its callers wait.
+
+use crate::sys::Deadline;
+
+/// How a lock was acquired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acquired {
+    /// From a holder that released it.
+    Released,
+    /// From a holder that died with it. Exactly one acquirer is told of each death.
+    OwnerDied,
+}
+
+/// Why a lock was not acquired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Somebody else holds it.
+    WouldBlock,
+    /// Somebody else held it until the deadline.
+    TimedOut,
+    /// The calling thread holds it.
+    Deadlock,
+    /// The thread that held it ended, and its process, which may have kept access to the data, lives.
+    HolderThreadEnded,
+}
+
+/// How long a caller waits for the lock.
+#[derive(Debug, Clone, Copy)]
+pub enum Patience {
+    /// Not at all.
+    None,
+    /// Until then.
+    Until(Deadline),
+    /// As long as it takes.
+    Endless,
+}

@@ -1,0 +1,202 @@
+//! The strategies that are glibc's robust mutexes.
+//!
+//! glibc tells the next locker that a thread ended with the lock (`EOWNERDEAD`). That is not yet a death of the process: a
+//! thread may end while its guard is forgotten and the data handed on. So the holder is [recorded](super::record), and an
+//! acquirer that finds somebody's record examines it with the lock in its hands. While that process lives, the lock is given
+//! back as it was; everybody who comes finds the record again.
+
+use super::futex::FutexWord;
+use super::outcome::{Acquired, Patience, Refused};
+use super::record::Record;
+use super::strategy::Strategy;
+use crate::sys::{self, AtomicU32, Deadline, Me, PthreadKind, PthreadLocked, PthreadMutex};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// A robust `pthread_mutex_t`, and a futex in its stead while it may still be moved and forgotten.
+#[repr(C)]
+#[derive(Debug)]
+struct RobustPthread {
+    placed: PthreadMutex,
+    unplaced: FutexWord,
+    armed: AtomicU32,
+    record: Record,
+}
+
+impl RobustPthread {
+    const fn new() -> Self {
+        RobustPthread {
+            placed: PthreadMutex::new(),
+            unplaced: FutexWord::new(),
+            armed: AtomicU32::new(0),
+            record: Record::new(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Strategy::arm`].
+    unsafe fn arm(&self, kind: PthreadKind) {
+        self.record.clear();
+        // SAFETY: the caller's promise.
+        unsafe { self.placed.init(kind) };
+        self.armed.store(1, Relaxed);
+    }
+
+    #[inline]
+    fn is_armed(&self) -> bool {
+        self.armed.load(Relaxed) != 0
+    }
+
+    fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
+        let late = match patience {
+            Patience::None => Refused::WouldBlock,
+            _ => Refused::TimedOut,
+        };
+        if self.record.is_mine(me) {
+            return Err(match patience {
+                Patience::None => Refused::WouldBlock,
+                _ => Refused::Deadlock,
+            });
+        }
+        if !self.is_armed() {
+            if !self.unplaced.lock(patience) {
+                return Err(late);
+            }
+            self.record.write(me);
+            return Ok(Acquired::Released);
+        }
+        // SAFETY: an armed lock was initialized.
+        let locked = unsafe {
+            match patience {
+                Patience::None => self.placed.try_lock(),
+                Patience::Until(deadline) => self.placed.lock_until(deadline),
+                Patience::Endless => self.placed.lock(),
+            }
+        };
+        if locked == PthreadLocked::Refused {
+            return Err(late);
+        }
+        match self.examine(locked, patience) {
+            Ok(acquired) => {
+                self.record.write(me);
+                Ok(acquired)
+            }
+            Err(refused) => {
+                // SAFETY: acquired above. The record stays as it is, for the next one.
+                unsafe { self.placed.unlock() };
+                Err(match refused {
+                    Refused::TimedOut => late,
+                    other => other,
+                })
+            }
+        }
+    }
+
+    /// What it means that the lock was acquired so.
+    fn examine(&self, locked: PthreadLocked, patience: Patience) -> Result<Acquired, Refused> {
+        let deadline = match patience {
+            Patience::None => Some(Deadline::now()),
+            Patience::Until(deadline) => Some(deadline),
+            Patience::Endless => None,
+        };
+        let (who, image) = self.record.read();
+        if who == 0 {
+            // A holder that died had not handed the data out yet, or had them back.
+            return Ok(match locked {
+                PthreadLocked::OwnerDied => Acquired::OwnerDied,
+                _ => Acquired::Released,
+            });
+        }
+        match sys::process_lives(who, image, deadline) {
+            Some(false) => Ok(Acquired::OwnerDied),
+            Some(true) => Err(Refused::HolderThreadEnded),
+            None => Err(Refused::TimedOut),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The calling thread holds the lock.
+    #[inline]
+    unsafe fn release(&self) {
+        self.record.clear();
+        // SAFETY: the caller's promise; a lock that is held is not armed meanwhile, so it is the one that was acquired.
+        unsafe {
+            if self.is_armed() {
+                self.placed.unlock();
+            } else {
+                self.unplaced.unlock();
+            }
+        }
+    }
+}
+
+macro_rules! strategy {
+    ($(#[$meta:meta])* $name:ident by $pthread:expr, $kind:literal) => {
+        $(#[$meta])*
+        #[repr(transparent)]
+        #[derive(Debug)]
+        pub struct $name(RobustPthread);
+
+        impl Strategy for $name {
+            const NEW: Self = $name(RobustPthread::new());
+            const KIND: &'static str = $kind;
+
+            unsafe fn arm(&self) {
+                // SAFETY: the caller's promise.
+                unsafe { self.0.arm($pthread) };
+            }
+
+            /// What a death left can only be told by the slow path, and glibc's own call has a fast one.
+            #[inline]
+            fn acquire_fast(&self, _: Me) -> bool {
+                false
+            }
+
+            fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
+                self.0.acquire(me, patience)
+            }
+
+            #[inline]
+            unsafe fn release(&self, _: Me) {
+                // SAFETY: the caller's promise.
+                unsafe { self.0.release() };
+            }
+
+            unsafe fn reset(&self) -> bool {
+                let held = self.0.record.who() != 0;
+                // SAFETY: the caller's promise.
+                unsafe { self.arm() };
+                held
+            }
+
+            fn record(&self) -> &Record {
+                &self.0.record
+            }
+        }
+    };
+}
+
+strategy! {
+    /// glibc's `pthread_mutex_t` with `PTHREAD_PROCESS_SHARED` and `PTHREAD_MUTEX_ROBUST`.
+    ///
+    /// # What a death does
+    ///
+    /// The next locker is told, as with [`Robust`](super::Robust). A process that examines whether a holder still lives has the
+    /// lock meanwhile, for a quarter of a second at most. glibc's known holes stay: a waiter that dies just when it was woken
+    /// may leave the others asleep.
+    PthreadRobust by PthreadKind::Robust, "mutex-pthread-robust"
+}
+
+strategy! {
+    /// The same with priority inheritance (`PTHREAD_PRIO_INHERIT`): a waiter lends the holder its priority, and the kernel
+    /// hands the lock over in the order of priority.
+    ///
+    /// It is robust too: of glibc's mutexes with priority inheritance, those that are not fail an assertion in a waiter whose
+    /// holder dies.
+    ///
+    /// # What a death does
+    ///
+    /// As for [`PthreadRobust`].
+    PthreadPi by PthreadKind::RobustPi, "mutex-pthread-pi"
+}

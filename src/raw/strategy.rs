@@ -1,0 +1,150 @@
+//! [`RawLock`]: the seam between a mutex and its lock strategy.
+
+use super::outcome::{Acquired, Patience, Refused};
+use super::record::Record;
+use super::robust::Robust;
+use crate::Error;
+use crate::sys::{self, Me};
+
+/// A lock without data, whose state lies in the map: what a [`SharedMutex`](crate::SharedMutex) locks by.
+///
+/// It is sealed: a strategy that lets two in at once would be undefined behaviour in every safe program that uses it.
+pub trait RawLock: Strategy {}
+
+impl<S: Strategy> RawLock for S {}
+
+/// What a strategy does.
+///
+/// Before it is [armed](Self::arm) a lock excludes the threads of one process, and may be moved and forgotten.
+pub trait Strategy: Send + Sync + Sized + 'static {
+    /// A free lock that is not placed. Its bytes are all zero.
+    const NEW: Self;
+    /// The name under which a file's directory has it: one word.
+    const KIND: &'static str;
+
+    /// Whether the calling thread can use such a lock where it is placed.
+    fn check() -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Readies the lock, free, at the address where it will stay.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses the lock yet, it never moves again, and its memory stays mapped while any thread of the process
+    /// holds it.
+    unsafe fn arm(&self);
+
+    /// Acquires the lock in the common case. False says nothing; call [`acquire`](Self::acquire).
+    fn acquire_fast(&self, me: Me) -> bool;
+
+    /// Acquires the lock, whatever the case, waiting for it as long as `patience` says.
+    fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused>;
+
+    /// Releases the lock.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread holds it.
+    unsafe fn release(&self, me: Me);
+
+    /// [`Me::who`] of the holder, if there is one. It is out of date as soon as it is read.
+    fn holder(&self) -> Option<u64> {
+        Some(self.record().who()).filter(|who| *who != 0)
+    }
+
+    /// Whether the last holder died, and nobody has acquired the lock since, as far as the lock can tell.
+    fn owner_died(&self) -> bool {
+        false
+    }
+
+    /// Whether a thread of the calling process holds the lock.
+    fn is_held_here(&self) -> bool {
+        self.record().is_of_this_process()
+    }
+
+    /// Whether a thread of the calling process ended with the lock in its hands, and nobody has taken it since.
+    fn was_forgotten_here(&self) -> bool {
+        false
+    }
+
+    /// Frees a lock that may look held. True where it did, and the next acquirer will not be told of a death.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the lock any more: whoever held it is gone.
+    unsafe fn reset(&self) -> bool;
+
+    /// Marks a lock that was reset as one whose owner died. True where the next acquirer will not be told.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the lock.
+    unsafe fn mark(&self) -> bool {
+        true
+    }
+
+    /// Who holds it.
+    fn record(&self) -> &Record;
+}
+
+impl Strategy for Robust {
+    const NEW: Self = Robust::new();
+    const KIND: &'static str = "mutex";
+
+    fn check() -> Result<(), Error> {
+        sys::check_robust_list()
+    }
+
+    unsafe fn arm(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.arm() };
+    }
+
+    #[inline]
+    fn acquire_fast(&self, me: Me) -> bool {
+        self.acquire_by_the_slot(me)
+    }
+
+    fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
+        self.acquire(me, patience)
+    }
+
+    #[inline]
+    unsafe fn release(&self, me: Me) {
+        // SAFETY: the caller's promise.
+        unsafe { self.unlock(me) };
+    }
+
+    fn holder(&self) -> Option<u64> {
+        self.holder()
+    }
+
+    fn owner_died(&self) -> bool {
+        self.owner_died()
+    }
+
+    fn is_held_here(&self) -> bool {
+        self.is_held_here()
+    }
+
+    fn was_forgotten_here(&self) -> bool {
+        self.was_forgotten_here()
+    }
+
+    unsafe fn reset(&self) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.reset() };
+        false
+    }
+
+    unsafe fn mark(&self) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.mark() };
+        false
+    }
+
+    fn record(&self) -> &Record {
+        self.record()
+    }
+}
