@@ -1,4 +1,4 @@
-//! `futex(2)`, always the shared kind: `FUTEX_PRIVATE_FLAG` would wake nobody in another process.
+//! `futex(2)`. Whoever waits or wakes uses the shared kind: `FUTEX_PRIVATE_FLAG` would wake nobody in another process.
 
 use super::{AtomicU32, Deadline};
 use std::io;
@@ -76,6 +76,26 @@ pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
     }
 }
 
+/// Whether the memory at `address` can be read and holds `expected`: `FUTEX_CMP_REQUEUE`, asked to wake and to move nobody.
+///
+/// The kernel reads it, so it is an answer also where the memory is gone, or another thread takes it away just now. Nothing
+/// else is needed for it: no descriptor, and no call that a sandbox denies.
+pub(super) fn can_be_read_as(address: *const u32, expected: u32) -> bool {
+    // SAFETY: the kernel compares the word, and neither writes it nor expects it to be there.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            address,
+            libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG,
+            0,
+            0usize,
+            address,
+            expected,
+        )
+    };
+    answer == 0
+}
+
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
@@ -113,6 +133,25 @@ mod tests {
             futex_wait(&word, 1, Deadline::after(Duration::ZERO)),
             Wait::TimedOut
         );
+    }
+
+    #[test]
+    fn memory_is_compared_where_it_can_be_read() {
+        const PAGE: usize = 4096;
+        let word = AtomicU32::new(7);
+        assert!(can_be_read_as(word.as_ptr(), 7));
+        assert!(!can_be_read_as(word.as_ptr(), 8));
+        let own = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new map touches no memory that exists.
+        let page = unsafe { libc::mmap(core::ptr::null_mut(), PAGE, libc::PROT_READ, own, -1, 0) };
+        assert_ne!(page, libc::MAP_FAILED);
+        assert!(can_be_read_as(page.cast(), 0));
+        // SAFETY: the page was mapped just now, and nobody borrows it.
+        assert_eq!(unsafe { libc::mprotect(page, PAGE, libc::PROT_NONE) }, 0);
+        assert!(!can_be_read_as(page.cast(), 0));
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::munmap(page, PAGE) }, 0);
+        assert!(!can_be_read_as(page.cast(), 0));
     }
 
     #[test]

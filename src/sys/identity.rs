@@ -6,6 +6,7 @@
 //! next generation comes from a counter outside that page: no value of any ancestor returns, whichever thread of the
 //! child comes first; 0, the wiped page's, is never valid.
 
+use super::futex::can_be_read_as;
 use super::proc::{self, Image, Stat};
 use super::robust_list::{Links, OwnList, RobustList};
 use std::cell::Cell;
@@ -194,7 +195,7 @@ impl Me {
         let unmapped = UNMAPPED_VALUES.load(Acquire);
         if thread.unmapped_values.get() != unmapped {
             // Where memory has been unmapped since, another lock may lie there, which glibc has left in the slot.
-            if !super::wiped_page::is_mapped(links.cast()) || !self.is_recorded_before(links) {
+            if !self.is_recorded_before(links) {
                 thread.announced.set(std::ptr::null());
                 return None;
             }
@@ -205,14 +206,17 @@ impl Me {
         Some(unsafe { &*links })
     }
 
-    /// Whether the lock with these links, which lie in mapped memory, has this thread in its record.
+    /// Whether the lock with these links has this thread in its record. Where there is no lock any more, or no memory that may
+    /// be read, it has not.
     fn is_recorded_before(&self, links: *const Links) -> bool {
-        let record = links
-            .cast::<AtomicU64>()
-            .wrapping_byte_sub(RECORD_BEFORE_LINKS);
-        // SAFETY: a lock's record lies on the page of its links or, aligned as they are, directly before it in the same value;
-        // whatever lies there may be read as a number.
-        unsafe { &*record }.load(Relaxed) == self.who()
+        let record = links.cast::<u32>().wrapping_byte_sub(RECORD_BEFORE_LINKS);
+        // In the order in which the two halves lie in memory.
+        let mut halves = [self.who() as u32, (self.who() >> u32::BITS) as u32];
+        if cfg!(target_endian = "big") {
+            halves.reverse();
+        }
+        // Nobody but this thread writes itself into a record, so they may be compared one after the other.
+        can_be_read_as(record, halves[0]) && can_be_read_as(record.wrapping_add(1), halves[1])
     }
 
     /// From here on, this thread's locks do not stay in the slot: something else empties it.

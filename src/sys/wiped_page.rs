@@ -33,14 +33,6 @@ pub(super) fn map(length: usize) -> Result<NonNull<()>, String> {
     Ok(page)
 }
 
-/// Whether the page of an address is mapped: `msync(MS_ASYNC)`, which does nothing else, fails where it is not.
-pub(super) fn is_mapped(address: *const ()) -> bool {
-    let page = super::mmap::page_size();
-    let start = address.map_addr(|address| address & !(page - 1));
-    // SAFETY: the kernel only looks whether the page is there.
-    unsafe { libc::msync(start.cast_mut().cast(), page, libc::MS_ASYNC) == 0 }
-}
-
 /// Unmaps what [`map`] mapped.
 ///
 /// # Safety

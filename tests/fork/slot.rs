@@ -26,6 +26,7 @@ crate::tests!(
     a_failed_wait_for_glibcs_mutex_leaves_the_list_of_the_thread_that_holds_it_whole,
     a_failed_wait_for_glibcs_mutex_whose_memory_is_gone_since_does_no_harm,
     a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_is_not_taken_for_it,
+    a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_may_go_too,
     spawn_refuses_with_a_lock_held_that_glibc_took_out_of_the_slot,
     spawn_refuses_with_a_lock_that_an_ended_thread_forgot,
     spawn_refuses_with_a_lock_that_an_ended_thread_forgot_and_the_kernel_did_not_mark,
@@ -332,6 +333,47 @@ fn waits_in_the_place_of_a_lock(nested: bool) {
         mutex.try_lock().unwrap();
         mutex.unlock();
     }
+}
+
+fn a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_may_go_too() {
+    for unmap in [true, false] {
+        for spawns in [true, false] {
+            passes(&child(|| waits_in_a_place_that_goes_too(unmap, spawns)));
+        }
+    }
+}
+
+/// The slot names memory that is there and may not be read, or is not there; the thread locks, or asks whether it holds a lock.
+fn waits_in_a_place_that_goes_too(unmap: bool, spawns: bool) {
+    let other = locks::<2>();
+    let gone = locks::<2>();
+    let place = ptr::from_ref(&gone[0]).addr();
+    // The last that this thread has announced.
+    drop(gone[0].lock().unwrap());
+    in_a_thread(|| drop(gone));
+    let page = Page::in_the_place_of(place);
+    let [mutex, _] = page.mutexes();
+    let step = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            mutex.lock().unwrap();
+            step.wait();
+            step.wait();
+            mutex.unlock();
+        });
+        step.wait();
+        fails_to_get(mutex, Failure::TimedOut);
+        step.wait();
+    });
+    page.take_away(unmap);
+    if spawns {
+        spawn_works();
+    }
+    let guards = other.each_ref().map(|lock| lock.lock().unwrap());
+    spawn_refuses();
+    drop(guards);
+    assert!(own_list().is_empty());
+    spawn_works();
 }
 
 /// Waits for an event that the child sets, unless a check in it fails.
