@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::panic::Location;
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::AcqRel;
 
 /// Why a sleep on a word ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,8 @@ impl Futexes {
     }
 
     pub(super) fn deadline_has_passed(&self) -> bool {
-        self.passed.load(Acquire) != 0
+        // The newest value, which loom gives where all writes read too: who looks at the clock is told the time.
+        self.passed.fetch_add(0, AcqRel) != 0
     }
 
     /// "This operation wakes at most val of the waiters that are waiting [...] on the futex word at the address uaddr. [...]
@@ -215,7 +216,8 @@ impl World {
     pub fn deadline_passes(&self) {
         let mut queue = self.futexes.queue.lock().unwrap();
         queue.deadline_has_passed = true;
-        self.futexes.passed.store(1, Release);
+        self.futexes.passed.swap(1, AcqRel);
+        self.show();
         queue.time_out(|sleeper| sleeper.is_timed);
     }
 

@@ -109,6 +109,7 @@ impl RobustList {
 pub(super) fn exit(task: &Task) {
     // A thread that exits runs no more of its program, so its process no longer lives by it.
     task.world.process(task.pid).threads.fetch_sub(1, AcqRel);
+    task.world.show();
     release_list(task);
     task.world.thread(task.tid).end();
 }

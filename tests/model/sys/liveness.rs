@@ -3,7 +3,6 @@
 use super::fault::Fault;
 use super::identity::{pid_of, tid_of};
 use super::{AtomicU32, Deadline, task};
-use loom::thread;
 
 /// Whether the thread has ended, or its process runs another program since.
 ///
@@ -15,22 +14,22 @@ pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
 
 /// Whether a thread of the process still runs the program. One that is dying is waited for, up to the deadline: `None`
 /// where that came first.
+///
+/// The library looks again and again. Here the looker sleeps until there is something new to see: loom has no use for a loop
+/// that goes on until others have moved.
 pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) -> Option<bool> {
     let task = task::current();
     let process = task.world.process(pid_of(who));
-    loop {
+    task.world.look_until(|| {
         let lives = process.lives() && process.image() == image;
         if !lives || task.has(Fault::ProcessesLookGone) {
-            return Some(false);
+            return Some(Some(false));
         }
         if !process.is_dying() {
-            return Some(true);
+            return Some(Some(true));
         }
-        if deadline.is_some_and(Deadline::has_passed) {
-            return None;
-        }
-        thread::yield_now();
-    }
+        deadline.is_some_and(Deadline::has_passed).then_some(None)
+    })
 }
 
 /// Every try looks.

@@ -5,7 +5,7 @@ use super::kernel::FUTEX_TID_MASK;
 use super::task::{self, Task};
 use super::{AtomicU32, kernel};
 use crate::model::{Model, Seen};
-use loom::thread::{self, JoinHandle};
+use loom::thread::{self, JoinHandle, Thread};
 use std::any::Any;
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ pub struct World {
     mappings: RefCell<Vec<Mapping>>,
     threads: RefCell<BTreeMap<u32, Rc<Life>>>,
     processes: RefCell<BTreeMap<u32, Rc<Process>>>,
+    /// Who waits for a change of a process, or for the deadline.
+    lookers: RefCell<Vec<Thread>>,
 }
 
 /// A lock in memory that the kernel can reach.
@@ -74,18 +76,19 @@ pub(super) struct Process {
     execs: loom::sync::atomic::AtomicU32,
 }
 
+// Who asks the kernel is told how it is now: loom gives the newest value to a read-modify-write, where all writes are such.
 impl Process {
     pub(super) fn lives(&self) -> bool {
-        self.threads.load(Acquire) != 0
+        self.threads.fetch_add(0, AcqRel) != 0
     }
 
     pub(super) fn is_dying(&self) -> bool {
-        self.is_dying.load(Acquire) != 0
+        self.is_dying.fetch_add(0, AcqRel) != 0
     }
 
     /// What tells the program that it runs now from the ones before, and from every other process.
     pub(super) fn image(&self) -> u64 {
-        u64::from(self.pid) << 8 | u64::from(self.execs.load(Acquire))
+        u64::from(self.pid) << 8 | u64::from(self.execs.fetch_add(0, AcqRel))
     }
 }
 
@@ -114,6 +117,7 @@ impl World {
             mappings: RefCell::default(),
             threads: RefCell::default(),
             processes: RefCell::default(),
+            lookers: RefCell::default(),
         });
         world.add_thread(FIRST, FIRST);
         Task::new(&world, FIRST, FIRST).run(|| body(&world));
@@ -155,12 +159,37 @@ impl World {
 
     /// That thread is told to die, and still runs.
     pub fn kill(&self, pid: u32) {
-        self.process(pid).is_dying.store(1, Release);
+        self.process(pid).is_dying.swap(1, AcqRel);
+        self.show();
     }
 
     /// Takes that thread away.
     pub fn let_end(&self, pid: u32) {
         self.process(pid).threads.fetch_sub(1, AcqRel);
+        self.show();
+    }
+
+    /// Looks until that gives something: now, and after each change of a process or of the time.
+    pub(super) fn look_until<T>(&self, look: impl Fn() -> Option<T>) -> T {
+        loop {
+            // From here on every change is told, and what came before is seen.
+            self.lookers.borrow_mut().push(thread::current());
+            let seen = look();
+            if let Some(seen) = seen {
+                // Loom's unpark would also end other waits than this one.
+                let own = thread::current().id();
+                self.lookers
+                    .borrow_mut()
+                    .retain(|thread| thread.id() != own);
+                return seen;
+            }
+            thread::park();
+        }
+    }
+
+    /// Tells the lookers that there is something new.
+    pub(super) fn show(&self) {
+        self.lookers.take().iter().for_each(Thread::unpark);
     }
 
     fn add_thread(&self, pid: u32, tid: u32) {
@@ -179,6 +208,7 @@ impl World {
         task.announced.set(ptr::null());
         let process = self.process(task.pid);
         process.execs.fetch_add(1, AcqRel);
+        self.show();
         task.image.set(process.image());
     }
 
