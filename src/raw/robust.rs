@@ -288,7 +288,7 @@ impl Robust {
                 }
             } else if self.is_mine(me, word)
                 || sys::looked_lately(&self.word, word)
-                || !self.mark_if_owner_is_gone(word)
+                || !self.mark_if_owner_is_gone()
             {
                 return Err(Refused::WouldBlock);
             }
@@ -325,7 +325,8 @@ impl Robust {
                 continue;
             }
             if sys::futex_wait(&self.word, announced, nap.end(deadline)) == Wait::TimedOut {
-                self.mark_if_owner_is_gone(announced);
+                // Whoever owns it by now: the owner may have changed, and only others been woken.
+                self.mark_if_owner_is_gone();
             }
             expired = deadline.is_some_and(Deadline::has_passed);
         }
@@ -417,21 +418,31 @@ impl Robust {
         word & TID == me.tid() && self.record.is_mine(me)
     }
 
-    /// The safety net's look: marks the word as the kernel does when it died without being marked.
-    fn mark_if_owner_is_gone(&self, word: u32) -> bool {
-        let Some(record) = self.record.read_whole() else {
+    /// The safety net's look: marks the word as the kernel does when its owner died without being marked.
+    fn mark_if_owner_is_gone(&self) -> bool {
+        let (word, record) = (self.word.load(Acquire), self.record.read_whole());
+        let Some((who, image)) = record else {
             return false;
         };
-        // The record is this owner's, who has not released since: it clears it first. And it still is when the owner has
-        // been seen to be gone, so that no later holder is meant.
-        sys::tid_of(record.0) == word & TID
-            && sys::owner_is_gone(record.0, record.1)
-            && self.word.fetch_or(0, Acquire) == word
-            && self.record.read_whole() == Some(record)
-            && self
+        // The record is this owner's, who has not released since: it clears it first.
+        if word & TID == 0 || sys::tid_of(who) != word & TID || !sys::owner_is_gone(who, image) {
+            return false;
+        }
+        loop {
+            let now = self.word.fetch_or(0, Acquire);
+            // And it still is when the owner has been seen to be gone, so that no later holder is meant.
+            if now & TID != word & TID || self.record.read_whole() != record {
+                return false;
+            }
+            // It fails where others have set or cleared `WAITERS`, which takes no sleep to find out.
+            if self
                 .word
-                .compare_exchange(word, word & WAITERS | OWNER_DIED, Release, Relaxed)
+                .compare_exchange(now, now & WAITERS | OWNER_DIED, Release, Relaxed)
                 .is_ok()
+            {
+                return true;
+            }
+        }
     }
 
     /// Releases a word that has, or may have, sleepers: leaves `WAITERS` in it for them and wakes one. Where nobody slept,

@@ -221,11 +221,11 @@ impl World {
         queue.time_out(|sleeper| sleeper.is_timed);
     }
 
-    /// Every thread's nap ends twice: the one that it sleeps now or next, and the one after. In the first look it may see
-    /// an owner who has gone meanwhile; the second is enough where nobody dies any more. So every run ends.
+    /// Every thread's nap ends, once: the one that it sleeps now or next. One look is enough where nobody dies any more, and
+    /// every run ends.
     pub fn naps_end(&self) {
         let mut queue = self.futexes.queue.lock().unwrap();
-        queue.naps += 2;
+        queue.naps += 1;
         for sleeper in &queue.sleepers {
             sleeper.task.naps.set(sleeper.task.naps.get() + 1);
         }
