@@ -60,7 +60,7 @@ impl FutexWord {
     #[cold]
     pub(crate) fn lock(&self, patience: Patience) -> bool {
         match patience {
-            Patience::None => self.try_lock(),
+            Patience::None | Patience::IfReleased => self.try_lock(),
             Patience::Until(deadline) => self.wait_and_lock(Some(deadline)),
             Patience::Endless => self.wait_and_lock(None),
         }

@@ -29,8 +29,28 @@ pub enum Refused {
 pub enum Patience {
     /// Not at all.
     None,
+    /// Not at all, and only for a lock that its last holder released: the news of a death is left to others.
+    IfReleased,
     /// Until then.
     Until(Deadline),
     /// As long as it takes.
     Endless,
+}
+
+impl Patience {
+    /// What a caller is told who met another holder to the end of its patience.
+    pub(crate) fn refusal(self) -> Refused {
+        match self {
+            Patience::None | Patience::IfReleased => Refused::WouldBlock,
+            Patience::Until(_) | Patience::Endless => Refused::TimedOut,
+        }
+    }
+
+    /// What a caller is told who holds the lock itself.
+    pub(crate) fn refusal_of_the_holder(self) -> Refused {
+        match self {
+            Patience::None | Patience::IfReleased => Refused::WouldBlock,
+            Patience::Until(_) | Patience::Endless => Refused::Deadlock,
+        }
+    }
 }

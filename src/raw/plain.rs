@@ -80,15 +80,11 @@ fn attempt(
     lock: impl FnOnce() -> bool,
 ) -> Result<Acquired, Refused> {
     if record.is_mine(me) {
-        return Err(match patience {
-            Patience::None => Refused::WouldBlock,
-            _ => Refused::Deadlock,
-        });
+        return Err(patience.refusal_of_the_holder());
     }
-    match (lock(), patience) {
-        (true, _) => Ok(Acquired::Released),
-        (false, Patience::None) => Err(Refused::WouldBlock),
-        (false, _) => Err(Refused::TimedOut),
+    match lock() {
+        true => Ok(Acquired::Released),
+        false => Err(patience.refusal()),
     }
 }
 
@@ -159,7 +155,7 @@ impl ExternalLock for PthreadMutex {
         // SAFETY: the caller's promise.
         let locked = unsafe {
             match patience {
-                Patience::None => self.try_lock(),
+                Patience::None | Patience::IfReleased => self.try_lock(),
                 Patience::Until(deadline) => self.lock_until(deadline),
                 Patience::Endless => self.lock(),
             }
@@ -192,7 +188,7 @@ impl ExternalLock for Semaphore {
         // SAFETY: the caller's promise.
         unsafe {
             match patience {
-                Patience::None => self.try_wait(),
+                Patience::None | Patience::IfReleased => self.try_wait(),
                 Patience::Until(deadline) => self.wait_with_looks(Some(deadline)),
                 Patience::Endless => self.wait_with_looks(None),
             }

@@ -48,33 +48,30 @@ impl RobustPthread {
     }
 
     fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        let late = match patience {
-            Patience::None => Refused::WouldBlock,
-            _ => Refused::TimedOut,
-        };
         if self.record.is_mine(me) {
-            return Err(match patience {
-                Patience::None => Refused::WouldBlock,
-                _ => Refused::Deadlock,
-            });
+            return Err(patience.refusal_of_the_holder());
         }
         if !self.is_armed() {
             if !self.unplaced.lock(patience) {
-                return Err(late);
+                return Err(patience.refusal());
             }
             self.record.write(me);
             return Ok(Acquired::Released);
         }
+        if matches!(patience, Patience::IfReleased) && self.record.who() != 0 {
+            // Held, or its holder died.
+            return Err(patience.refusal());
+        }
         // SAFETY: an armed lock was initialized.
         let locked = unsafe {
             match patience {
-                Patience::None => self.placed.try_lock(),
+                Patience::None | Patience::IfReleased => self.placed.try_lock(),
                 Patience::Until(deadline) => self.placed.lock_until(deadline),
                 Patience::Endless => self.placed.lock(),
             }
         };
         if locked == PthreadLocked::Refused {
-            return Err(late);
+            return Err(patience.refusal());
         }
         match self.examine(locked, patience) {
             Ok(acquired) => {
@@ -84,10 +81,7 @@ impl RobustPthread {
             Err(refused) => {
                 // SAFETY: acquired above. The record stays as it is, for the next one.
                 unsafe { self.placed.unlock() };
-                Err(match refused {
-                    Refused::TimedOut => late,
-                    other => other,
-                })
+                Err(refused)
             }
         }
     }
@@ -95,7 +89,7 @@ impl RobustPthread {
     /// What it means that the lock was acquired so.
     fn examine(&self, locked: PthreadLocked, patience: Patience) -> Result<Acquired, Refused> {
         let deadline = match patience {
-            Patience::None => Some(Deadline::now()),
+            Patience::None | Patience::IfReleased => Some(Deadline::now()),
             Patience::Until(deadline) => Some(deadline),
             Patience::Endless => None,
         };
@@ -110,7 +104,7 @@ impl RobustPthread {
         match sys::process_lives(who, image, deadline) {
             Some(false) => Ok(Acquired::OwnerDied),
             Some(true) => Err(Refused::HolderThreadEnded),
-            None => Err(Refused::TimedOut),
+            None => Err(patience.refusal()),
         }
     }
 

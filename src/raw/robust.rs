@@ -270,6 +270,7 @@ impl Robust {
         }
         match patience {
             Patience::None => self.acquire_at_once(me),
+            Patience::IfReleased => self.acquire_if_released(me),
             Patience::Until(deadline) => self.wait_and_acquire(me, Some(deadline)),
             Patience::Endless => self.wait_and_acquire(me, None),
         }
@@ -291,6 +292,20 @@ impl Robust {
                 || !self.mark_if_owner_is_gone()
             {
                 return Err(Refused::WouldBlock);
+            }
+        }
+    }
+
+    /// Takes no word that is marked, and marks none: the news of a death stays for the next one who waits or tries.
+    fn acquire_if_released(&self, me: Me) -> Result<Acquired, Refused> {
+        loop {
+            let word = self.word.load(Relaxed);
+            if word & (TID | OWNER_DIED) != 0 {
+                return Err(Refused::WouldBlock);
+            }
+            // From this very word, so that a mark that comes meanwhile is not taken either.
+            if let Some(outcome) = self.take(me, word, None) {
+                return outcome;
             }
         }
     }

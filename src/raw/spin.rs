@@ -100,7 +100,7 @@ impl Backoff {
             sys::give_cpu_away();
         }
         match patience {
-            Patience::None => false,
+            Patience::None | Patience::IfReleased => false,
             Patience::Until(deadline) => !Deadline::has_passed(deadline),
             Patience::Endless => true,
         }

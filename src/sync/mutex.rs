@@ -284,7 +284,7 @@ impl<T: ShmData> From<T> for SharedMutex<T> {
 impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SharedMutex");
-        // The news of a death is for whoever locks; so nothing is taken that is held or marked.
+        // The news of a death is for whoever locks; so nothing is taken that is held or marked, by now or by then.
         if self.raw.owner_died() {
             out.field("holder", &"died");
             return out.finish_non_exhaustive();
@@ -293,7 +293,7 @@ impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
             out.field("holder", &holder);
             return out.finish_non_exhaustive();
         }
-        match self.try_lock() {
+        match self.lock_with(Patience::IfReleased) {
             Ok(guard) => out.field("data", &&*guard),
             Err(LockError::Poisoned(poisoned)) => out.field("poisoned", &poisoned.cause()),
             Err(_) => out.field("holder", &"somebody"),

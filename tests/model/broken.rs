@@ -75,7 +75,7 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVE
     fn wait_and_acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
         let deadline = match patience {
             Patience::Until(deadline) => Some(deadline),
-            Patience::None | Patience::Endless => None,
+            Patience::None | Patience::IfReleased | Patience::Endless => None,
         };
         let gives_up_blindly = GIVES_UP_BLINDLY && deadline.is_some();
         let mut expired = patience_is_over(patience);
@@ -114,7 +114,7 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVE
 
 fn patience_is_over(patience: Patience) -> bool {
     match patience {
-        Patience::None => true,
+        Patience::None | Patience::IfReleased => true,
         Patience::Until(deadline) => Deadline::has_passed(deadline),
         Patience::Endless => false,
     }

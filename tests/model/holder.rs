@@ -4,7 +4,7 @@ use crate::lock::Lock;
 use crate::model::Model;
 use crate::raw::outcome::Refused;
 use crate::raw::robust::Robust;
-use crate::sys::me;
+use crate::sys::{World, join_all, me};
 
 /// Two threads, one of which locks twice while the other one locks; two preemptions.
 #[test]
@@ -97,4 +97,54 @@ fn a_program_does_not_own_what_the_one_before_it_locked() {
         });
         assert_eq!(seen.deaths_told.get(), seen.runs.get());
     }
+}
+
+/// Looks at the data as `Debug` does.
+fn look(world: &World, lock: &Lock) {
+    if lock.raw.owner_died() || lock.raw.holder().is_some() {
+        return;
+    }
+    match lock.lock_released(world) {
+        Ok(()) => lock.unlock(),
+        Err(refused) => assert_eq!(refused, Refused::WouldBlock),
+    }
+}
+
+/// Three threads: two lock, one of which is killed at each of its steps, and the first one looks at the data meanwhile. It
+/// leaves the news of the death to the other. One preemption.
+#[test]
+fn who_only_looks_takes_no_news_of_a_death() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| {
+        let lock = Lock::<Robust>::place(world);
+        let lockers =
+            [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
+        look(world, &lock);
+        join_all(lockers);
+        lock.is_at_rest(world);
+    });
+    assert!(seen.deaths_told.get() > 0 && seen.sleeps.get() > 0);
+}
+
+/// Two threads: one ends with the lock, unmarked, and the first one looks at the data before, meanwhile and after. The death is
+/// told to who locks. Three preemptions.
+#[test]
+fn who_only_looks_takes_no_news_of_an_unmarked_death() {
+    let model = Model {
+        preemptions: 3,
+        kernel_marks: false,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
+        let lock = Lock::<Robust>::place(world);
+        let dies = lock.in_thread(world, 2, |world, lock| lock.lock(world));
+        look(world, &lock);
+        dies.join();
+        look(world, &lock);
+        lock.is_at_rest(world);
+    });
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }

@@ -118,6 +118,17 @@ impl<R: Raw> Lock<R> {
         self.enter(world, self.raw.acquire(me(), Patience::None))
     }
 
+    /// Locks if the lock is free and nobody died with it, and uses the data.
+    pub fn lock_released(&self, world: &World) -> Result<(), Refused> {
+        let outcome = self.raw.acquire(me(), Patience::IfReleased);
+        assert_ne!(
+            outcome,
+            Ok(Acquired::OwnerDied),
+            "the news was for somebody else"
+        );
+        self.enter(world, outcome)
+    }
+
     pub fn unlock(&self) {
         // SAFETY: called by who holds the lock.
         unsafe { self.raw.unlock(me()) }

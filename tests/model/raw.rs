@@ -10,6 +10,7 @@ pub mod event;
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod futex;
 #[path = "../../src/raw/outcome.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod outcome;
 #[path = "../../src/raw/record.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
