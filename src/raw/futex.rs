@@ -19,24 +19,31 @@ use super::outcome::Patience;
 use crate::sys::{self, AtomicU32, Deadline, Nap};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-const CONTENDED: u32 = 2;
-
 /// Looks at the word before a contender sleeps: `std`'s number.
 const LOOKS: u32 = 100;
 
-/// A mutex that knows no owner.
+/// A mutex that knows no owner. `FREE` is what its word starts from; 0 but for a word that has other uses too.
 #[repr(transparent)]
 #[derive(Debug)]
-pub(crate) struct FutexWord(AtomicU32);
+pub(crate) struct FutexWord<const FREE: u32 = 0>(AtomicU32);
 
 impl FutexWord {
     sys::const_fn! {
         /// A free mutex.
         pub(crate) fn new() -> Self {
-            FutexWord(AtomicU32::new(FREE))
+            FutexWord(AtomicU32::new(0))
         }
+    }
+}
+
+impl<const FREE: u32> FutexWord<FREE> {
+    const HELD: u32 = FREE + 1;
+    const CONTENDED: u32 = FREE + 2;
+
+    /// The mutex that is made of a word.
+    pub(crate) fn of(word: &AtomicU32) -> &Self {
+        // SAFETY: a mutex is its word, and nothing else.
+        unsafe { &*core::ptr::from_ref(word).cast() }
     }
 
     /// Frees the mutex.
@@ -52,7 +59,7 @@ impl FutexWord {
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
         self.0
-            .compare_exchange(FREE, HELD, Acquire, Relaxed)
+            .compare_exchange(FREE, Self::HELD, Acquire, Relaxed)
             .is_ok()
     }
 
@@ -73,7 +80,7 @@ impl FutexWord {
     /// The calling thread holds it.
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
-        if self.0.swap(FREE, Release) == CONTENDED {
+        if self.0.swap(FREE, Release) == Self::CONTENDED {
             sys::futex_wake(&self.0, 1);
         }
     }
@@ -86,24 +93,24 @@ impl FutexWord {
         let mut nap = Nap::first();
         loop {
             // A sleeper that was woken has its try here, also after its deadline: otherwise its wake would be lost.
-            if word != CONTENDED && self.0.swap(CONTENDED, Acquire) == FREE {
+            if word != Self::CONTENDED && self.0.swap(Self::CONTENDED, Acquire) == FREE {
                 return true;
             }
             if deadline.is_some_and(Deadline::has_passed) {
                 return false;
             }
-            sys::futex_wait(&self.0, CONTENDED, nap.end(deadline));
+            sys::futex_wait(&self.0, Self::CONTENDED, nap.end(deadline));
             word = self.spin();
         }
     }
 
     /// Waits for a short section to end. Not while somebody sleeps: they come first.
     fn spin(&self) -> u32 {
-        let mut looks = if sys::spinning_pays() { LOOKS } else { 1 };
+        let mut looks = sys::affordable_looks(LOOKS).max(1);
         loop {
             let word = self.0.load(Relaxed);
             looks -= 1;
-            if word != HELD || looks == 0 {
+            if word != Self::HELD || looks == 0 {
                 return word;
             }
             sys::pause();

@@ -22,6 +22,7 @@ pub(crate) mod event;
 mod external;
 mod futex;
 pub(crate) mod outcome;
+mod pace;
 mod plain;
 mod pthread;
 mod record;

@@ -38,6 +38,15 @@ pub enum Patience {
 }
 
 impl Patience {
+    /// When it ends, if it does.
+    pub(crate) fn deadline(self) -> Option<Deadline> {
+        match self {
+            Patience::None | Patience::IfReleased => Some(Deadline::now()),
+            Patience::Until(deadline) => Some(deadline),
+            Patience::Endless => None,
+        }
+    }
+
     /// What a caller is told who met another holder to the end of its patience.
     pub(crate) fn refusal(self) -> Refused {
         match self {

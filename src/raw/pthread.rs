@@ -9,7 +9,7 @@ use super::futex::FutexWord;
 use super::outcome::{Acquired, Patience, Refused};
 use super::record::Record;
 use super::strategy::Strategy;
-use crate::sys::{self, AtomicU32, Deadline, Me, PthreadKind, PthreadLocked, PthreadMutex};
+use crate::sys::{self, AtomicU32, Me, PthreadKind, PthreadLocked, PthreadMutex};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// A robust `pthread_mutex_t`, and a futex in its stead while it may still be moved and forgotten.
@@ -88,11 +88,7 @@ impl RobustPthread {
 
     /// What it means that the lock was acquired so.
     fn examine(&self, locked: PthreadLocked, patience: Patience) -> Result<Acquired, Refused> {
-        let deadline = match patience {
-            Patience::None | Patience::IfReleased => Some(Deadline::now()),
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Endless => None,
-        };
+        let deadline = patience.deadline();
         let (who, image) = self.record.read();
         if who == 0 {
             // A holder that died had not handed the data out yet, or had them back.

@@ -7,6 +7,7 @@
 //! | tid + `WAITERS` | held, somebody may sleep |
 //! | `WAITERS` | free, and somebody was woken or is about to be; whoever acquires keeps the bit |
 //! | `OWNER_DIED` (+ `WAITERS`) | free, and the last owner ended with the lock in its hands |
+//! | `UNPLACED` to `UNPLACED` + 2 | not placed yet: a [plain futex mutex](super::futex), which may be moved and forgotten |
 //!
 //! The bits are the kernel's robust-futex ABI (`Documentation/locking/robust-futex-ABI.rst`). A thread has a list of the
 //! locks that it holds, and a slot for one more, `list_op_pending`, meant for the lock that is being acquired or released
@@ -27,7 +28,9 @@
 //! from it, directly or through the read-modify-writes that set and clear bits between the two. A death is a release too:
 //! the kernel's marking is a full barrier. Nothing else is published through the word.
 
+use super::futex::FutexWord;
 use super::outcome::{Acquired, Patience, Refused};
+use super::pace::Spin;
 use super::record::Record;
 use crate::sys::{self, AtomicU32, Deadline, Links, Me, Nap, Wait};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -37,19 +40,17 @@ const OWNER_DIED: u32 = 1 << 30;
 const WAITERS_BIT: u32 = 31;
 const WAITERS: u32 = 1 << WAITERS_BIT;
 const FREE: u32 = 0;
-
-/// Looks at the word before a contender sleeps, and pauses between two looks. Each look takes the cache line from the
-/// owner, so it is the seldom look that wins: it lets sections run back to back and still catches a short one's end.
-const LOOKS: u32 = 8;
-const PAUSES: u32 = 16;
+/// No thread has such an id: they end at 2^22. That a lock is placed is then seen by the compare-exchange which acquires it,
+/// and by no load before, which would fetch the cache line once more than it takes.
+const UNPLACED: u32 = TID - 15;
 
 /// A robust lock without data. Laid out as the kernel and glibc need it: the word 32 bytes before `links.next`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Robust {
     word: AtomicU32,
-    /// Not 0 once the lock is placed: its holder then announces it to the kernel.
-    armed: AtomicU32,
+    /// How many sections there have been, counted by their holders, since the lock was placed.
+    sections: AtomicU32,
     record: Record,
     links: Links,
 }
@@ -68,8 +69,8 @@ impl Robust {
         /// A free lock that is not placed yet.
         pub(crate) fn new() -> Self {
             Robust {
-                word: AtomicU32::new(FREE),
-                armed: AtomicU32::new(0),
+                word: AtomicU32::new(UNPLACED),
+                sections: AtomicU32::new(0),
                 record: Record::new(),
                 links: Links::new(),
             }
@@ -87,7 +88,6 @@ impl Robust {
         self.word.store(FREE, Relaxed);
         self.record.clear();
         self.links.forget();
-        self.armed.store(1, Relaxed);
     }
 
     /// Acquires the lock in the common case: it is placed and free, and so is the slot, where it stays while it is held.
@@ -95,7 +95,7 @@ impl Robust {
     #[inline]
     pub(crate) fn acquire_by_the_slot(&self, me: Me) -> bool {
         let list = me.slot();
-        if !self.is_armed() || !list.has_free_slot() {
+        if !list.has_free_slot() {
             return false;
         }
         me.announce(list, &self.links);
@@ -107,24 +107,23 @@ impl Robust {
             list.clear_pending();
             return false;
         }
-        self.record.write(me);
+        self.enter(me);
         true
     }
 
     /// Acquires the lock, whatever the case, waiting for it as long as `patience` says.
     #[cold]
     pub(crate) fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        let armed = self.is_armed();
-        if armed {
-            self.announce(me);
+        if self.is_unplaced() {
+            me.withdraw(&self.links);
+            return self.acquire_unplaced(me, patience);
         }
+        self.announce(me);
         let outcome = self.take_word(me, patience);
         if outcome.is_ok() {
-            self.record.write(me);
+            self.enter(me);
         }
-        if armed {
-            self.settle(me, outcome.is_ok());
-        }
+        self.settle(me, outcome.is_ok());
         outcome
     }
 
@@ -137,7 +136,8 @@ impl Robust {
     pub(crate) unsafe fn unlock(&self, me: Me) {
         let list = me.slot();
         if !list.is_pending(&self.links) {
-            return self.release(me);
+            // SAFETY: the caller's promise.
+            return unsafe { self.release(me) };
         }
         self.record.clear();
         if self
@@ -151,12 +151,18 @@ impl Robust {
     }
 
     /// Releases a lock that is not in the slot.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread holds the lock.
     #[cold]
-    fn release(&self, me: Me) {
-        let armed = self.is_armed();
-        if armed {
-            self.move_to_the_slot(me);
+    unsafe fn release(&self, me: Me) {
+        if self.is_unplaced() {
+            self.record.clear();
+            // SAFETY: the caller's promise.
+            return unsafe { self.in_process().unlock() };
         }
+        self.move_to_the_slot(me);
         // Only now: a lock that the kernel did not find would not be found by its record either.
         self.record.clear();
         if self
@@ -166,16 +172,15 @@ impl Robust {
         {
             self.release_and_wake(me, WAITERS);
         }
-        if armed {
-            me.list().clear_pending();
-        }
+        me.list().clear_pending();
     }
 
     /// The record of who holds the lock, if somebody does. It is out of date as soon as it is read.
     pub(crate) fn holder(&self) -> Option<u64> {
         let word = self.word.load(Relaxed);
         let who = self.record.who();
-        (word & TID != 0 && sys::tid_of(who) == word & TID).then_some(who)
+        let is_its = sys::tid_of(who) == word & TID || word & TID >= UNPLACED;
+        (word & TID != 0 && who != 0 && is_its).then_some(who)
     }
 
     /// What [`holder`](Self::holder) reads.
@@ -220,9 +225,40 @@ impl Robust {
         self.word.store(OWNER_DIED, Relaxed);
     }
 
+    fn is_unplaced(&self) -> bool {
+        self.word.load(Relaxed) & TID >= UNPLACED
+    }
+
+    fn in_process(&self) -> &FutexWord<UNPLACED> {
+        FutexWord::of(&self.word)
+    }
+
+    fn acquire_unplaced(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
+        if self.record.is_mine(me) {
+            return Err(patience.refusal_of_the_holder());
+        }
+        let deadline = patience.deadline();
+        let mut nap = Nap::first();
+        // A nap at a time: its holder may be a thread that has ended, whose guard was forgotten.
+        while !self.in_process().lock(Patience::Until(nap.end(deadline))) {
+            let holder = self.record.read_whole();
+            if holder.is_some_and(|(who, image)| who != 0 && sys::owner_is_gone(who, image)) {
+                return Err(Refused::HolderThreadEnded);
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                return Err(patience.refusal());
+            }
+        }
+        self.record.write(me);
+        Ok(Acquired::Released)
+    }
+
+    /// What a new holder of a placed lock does first.
     #[inline]
-    fn is_armed(&self) -> bool {
-        self.armed.load(Relaxed) != 0
+    fn enter(&self, me: Me) {
+        self.record.write(me);
+        let sections = self.sections.load(Relaxed);
+        self.sections.store(sections.wrapping_add(1), Relaxed);
     }
 
     /// Puts the lock into the slot, before its word is touched. A held lock that stays there moves to the list.
@@ -313,10 +349,16 @@ impl Robust {
     fn wait_and_acquire(&self, me: Me, deadline: Option<Deadline>) -> Result<Acquired, Refused> {
         let mut nap = Nap::first();
         let mut expired = false;
-        self.spin();
+        let mut spin = self.spin();
         loop {
             // Whoever sees a mark sees what the record became before: that of a past holder is cleared.
-            let word = self.word.load(Acquire);
+            let word = match spin.is_a_grab() {
+                true => match self.word.compare_exchange(FREE, me.tid(), Acquire, Acquire) {
+                    Ok(_) => return Ok(Acquired::Released),
+                    Err(word) => word,
+                },
+                false => self.word.load(Acquire),
+            };
             if word & TID == 0 {
                 if let Some(outcome) = self.take(me, word, deadline) {
                     return outcome;
@@ -329,6 +371,9 @@ impl Robust {
             // A sleeper that was woken has had its try above, so its wake is not lost: the owner it met keeps `WAITERS`.
             if expired {
                 return Err(Refused::TimedOut);
+            }
+            if spin.passes_time() {
+                continue;
             }
             let announced = word | WAITERS;
             if word != announced
@@ -343,25 +388,14 @@ impl Robust {
                 // Whoever owns it by now: the owner may have changed, and only others been woken.
                 self.mark_if_owner_is_gone();
             }
+            spin = self.spin();
             expired = deadline.is_some_and(Deadline::has_passed);
         }
     }
 
-    /// Waits for a short section to end, without sleeping. Not while others sleep already: the lock is contended beyond
-    /// what a spin can win, and they come first.
-    fn spin(&self) {
-        if !sys::spinning_pays() {
-            return;
-        }
-        for _ in 0..LOOKS {
-            let word = self.word.load(Relaxed);
-            if word & TID == 0 || word & WAITERS != 0 {
-                return;
-            }
-            for _ in 0..PAUSES {
-                sys::pause();
-            }
-        }
+    fn spin(&self) -> Spin {
+        let sections = self.sections.load(Relaxed);
+        Spin::new(sys::follow_rapidly(&self.word, sections))
     }
 
     /// Takes the word from `word`, which has no owner. `None` where it has changed.

@@ -87,7 +87,7 @@ impl Backoff {
     const SPINS: u32 = 7;
 
     pub(super) fn new() -> Self {
-        let step = if sys::spinning_pays() { 0 } else { Self::SPINS };
+        let step = Self::SPINS - sys::affordable_looks(Self::SPINS);
         Backoff { step }
     }
 

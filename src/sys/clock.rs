@@ -68,6 +68,12 @@ pub(crate) fn coarse_milliseconds() -> u64 {
     now(libc::CLOCK_MONOTONIC_COARSE).as_millis() as u64
 }
 
+/// The monotonic clock.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn nanoseconds() -> u64 {
+    now(libc::CLOCK_MONOTONIC).as_nanos() as u64
+}
+
 /// `deadline` on the clock that people set, or a second from now where that is earlier.
 pub(super) fn realtime_of_at_most_a_second(deadline: Deadline) -> libc::timespec {
     let wait = deadline.left().0.min(Duration::from_secs(1));

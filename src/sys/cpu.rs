@@ -13,11 +13,16 @@ pub(crate) fn give_cpu_away() {
     std::thread::yield_now();
 }
 
-/// Whether whoever holds a lock can run while this thread spins: not on one CPU.
-///
+/// How many looks pay, of so many that a spinning waiter would have: none on one CPU, where whoever holds the lock cannot run
+/// meanwhile.
+#[inline]
+pub(crate) fn affordable_looks(looks: u32) -> u32 {
+    if spinning_pays() { looks } else { 0 }
+}
+
 /// Asked once a process: the CPUs that the thread which asks first may run on.
 #[inline]
-pub(crate) fn spinning_pays() -> bool {
+fn spinning_pays() -> bool {
     static CPUS: AtomicU32 = AtomicU32::new(0);
     let mut cpus = CPUS.load(Relaxed);
     if cpus == 0 {

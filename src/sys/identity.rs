@@ -185,6 +185,14 @@ impl Me {
         list.set_pending(links);
     }
 
+    /// Takes the announcement of a lock back that turns out not to be placed: it may be moved, and something else lie there.
+    pub(crate) fn withdraw(&self, links: &Links) {
+        let announced = &self.thread().announced;
+        if std::ptr::eq(announced.get(), links) {
+            announced.set(std::ptr::null());
+        }
+    }
+
     /// The links of the lock that this crate has announced, if the slot still names it.
     pub(crate) fn announced(&self) -> Option<&Links> {
         let thread = self.thread();

@@ -8,6 +8,7 @@ mod cpu;
 mod futex;
 mod identity;
 mod liveness;
+mod pace;
 mod proc;
 mod pthread;
 mod robust_list;
@@ -20,13 +21,14 @@ pub(crate) mod process;
 
 pub(crate) use clock::{Deadline, Nap};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
-pub(crate) use cpu::{give_cpu_away, pause, spinning_pays};
+pub(crate) use cpu::{affordable_looks, give_cpu_away, pause};
 pub(crate) use futex::{Wait, futex_wait, futex_wake, futex_wake_clearing};
 pub(crate) use identity::{
     Me, RECORD_BEFORE_LINKS, forget_announced, holds_robust_lock, is_this_process, me, pid_of,
     tid_of,
 };
 pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
+pub(crate) use pace::follow_rapidly;
 pub(crate) use proc::own_namespace;
 pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};
 pub(crate) use robust_list::{Links, check_robust_list};

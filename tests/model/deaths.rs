@@ -26,6 +26,19 @@ fn one_of_two_lockers_is_killed_in_either_of_its_rounds() {
     assert!(seen.deaths_told.get() > 0 && seen.resent_wakes.get() > 0);
 }
 
+/// The same, of waiters who grab for the lock without a look before.
+#[test]
+fn one_of_two_lockers_that_grab_is_killed() {
+    let model = Model {
+        preemptions: 1,
+        spins: true,
+        rapid: true,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[2, 1]));
+    assert!(seen.deaths_told.get() > 0);
+}
+
 /// Four threads: one dies with the lock, another is killed, a third comes to its end; one preemption.
 #[test]
 fn a_second_thread_is_killed_when_a_first_one_has_died() {

@@ -48,13 +48,16 @@ fn two_threads_exclude_each_other_twice() {
 /// Three threads, two of which lock and look eight times before they sleep; three preemptions.
 #[test]
 fn threads_that_spin_before_they_sleep_exclude_each_other() {
-    let model = Model {
-        preemptions: 3,
-        spins: true,
-        ..Model::PLAIN
-    };
-    let seen = model.holds(|world| lockers::<Robust>(world, &[1, 1]));
-    assert!(seen.sleeps.get() > 0);
+    for rapid in [false, true] {
+        let model = Model {
+            preemptions: 3,
+            spins: true,
+            rapid,
+            ..Model::PLAIN
+        };
+        let seen = model.holds(|world| lockers::<Robust>(world, &[1, 1]));
+        assert!(seen.sleeps.get() > 0);
+    }
 }
 
 /// Four threads, three of which lock; one preemption.

@@ -23,6 +23,8 @@ pub struct Model {
     pub slot_is_shared: bool,
     /// Whether waiters spin before they sleep.
     pub spins: bool,
+    /// Whether they take the sections to follow each other rapidly.
+    pub rapid: bool,
     /// Whether a thread that has read an old value goes on from there in every interleaving, or in one.
     pub follows_old_values: bool,
     /// What is broken.
@@ -82,6 +84,7 @@ impl Model {
         kernel_marks: true,
         slot_is_shared: false,
         spins: false,
+        rapid: false,
         follows_old_values: false,
         fault: None,
     };

@@ -12,6 +12,8 @@ pub mod futex;
 #[path = "../../src/raw/outcome.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod outcome;
+#[path = "../../src/raw/pace.rs"]
+pub mod pace;
 #[path = "../../src/raw/record.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod record;

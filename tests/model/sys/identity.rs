@@ -52,6 +52,10 @@ impl Me {
         list.set_pending(links);
     }
 
+    pub(crate) fn withdraw(&self, _: &Links) {
+        task::current().announced.set(std::ptr::null());
+    }
+
     pub(crate) fn announced(&self) -> Option<&Links> {
         let task = task::current();
         let links = task.announced.get();
