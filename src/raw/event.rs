@@ -76,6 +76,20 @@ impl Event {
     }
 
     fn sleep_until(&self, deadline: Option<Deadline>, done: impl Fn(u32) -> bool) -> bool {
+        if done(self.0.load(Acquire)) {
+            return true;
+        }
+        if deadline.is_none_or(|deadline| !deadline.has_passed()) {
+            let mut spin = sys::NewsSpin::start(&self.0);
+            let mut news = false;
+            while !news && spin.passes_time() {
+                news = done(self.0.load(Acquire));
+            }
+            spin.end(news);
+            if news {
+                return true;
+            }
+        }
         let mut nap = Nap::first();
         let mut expired = false;
         loop {

@@ -34,7 +34,10 @@ impl Record {
     /// Records the calling thread, which has just acquired the lock.
     #[inline]
     pub(crate) fn write(&self, me: Me) {
-        self.image.store(me.image(), Relaxed);
+        // A store that changes nothing would cost more than the look: an atomic instruction waits for it.
+        if self.image.load(Relaxed) != me.image() {
+            self.image.store(me.image(), Relaxed);
+        }
         self.who.store(me.who(), Release);
     }
 

@@ -1,6 +1,6 @@
 //! What a spinning waiter asks of the processor.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Tells the processor that this is a spin loop.
 #[inline]
@@ -23,11 +23,15 @@ pub(crate) fn affordable_looks(looks: u32) -> u32 {
 /// Asked once a process: the CPUs that the thread which asks first may run on.
 #[inline]
 fn spinning_pays() -> bool {
-    static CPUS: AtomicU32 = AtomicU32::new(0);
-    let mut cpus = CPUS.load(Relaxed);
-    if cpus == 0 {
-        cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        CPUS.store(cpus, Relaxed);
+    /// The generation of the process that asked, and how many there are.
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    const MOST: u64 = 1 << 10;
+    let generation = super::me().generation();
+    let mut asked = ASKED.load(Relaxed);
+    if asked / MOST != generation {
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        asked = generation * MOST + cpus.min(MOST - 1);
+        ASKED.store(asked, Relaxed);
     }
-    cpus > 1
+    asked % MOST > 1
 }

@@ -28,7 +28,7 @@ pub(crate) use identity::{
     tid_of,
 };
 pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
-pub(crate) use pace::follow_rapidly;
+pub(crate) use pace::{NewsSpin, follow_rapidly};
 pub(crate) use proc::own_namespace;
 pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};
 pub(crate) use robust_list::{Links, check_robust_list};

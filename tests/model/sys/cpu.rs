@@ -24,3 +24,20 @@ pub(crate) fn affordable_looks(looks: u32) -> u32 {
         0
     }
 }
+
+/// A spin before a sleep on a word's news, as long as the model has it.
+pub(crate) struct NewsSpin(u32);
+
+impl NewsSpin {
+    pub(crate) fn start(_: &AtomicU32) -> Self {
+        NewsSpin(affordable_looks(2))
+    }
+
+    pub(crate) fn passes_time(&mut self) -> bool {
+        let goes_on = self.0 > 0;
+        self.0 -= u32::from(goes_on);
+        goes_on
+    }
+
+    pub(crate) fn end(self, _: bool) {}
+}
