@@ -110,8 +110,8 @@ pub enum LockError<'a, T, R: RawLock = Robust> {
     /// The thread that held the lock ended without releasing it, so its guard was forgotten, and its process lives: the
     /// data may have been handed on there. Once that process is gone, the next locker is told of a death.
     ///
-    /// A call that does not wait, or not for long, may also get this while a process with several threads is being killed: ask
-    /// again.
+    /// A call that does not wait, or not for long, is told so once that is certain; before, that the lock is held. Only where the
+    /// process cannot be looked at (no `/proc`, another PID namespace) it may be told so while that process is being killed.
     HolderThreadEnded,
     /// Somebody holds the lock, and the call was one that does not wait.
     WouldBlock,

@@ -43,7 +43,8 @@ pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
 ///
 /// A process that dies is marked thread by thread, and one that calls `exec` before its new program starts; so one that
 /// looks alive may be on its way. It is looked at again, for a quarter of a second, before it counts as living, and for
-/// as long as it takes where it is known to be dying: while one of its threads runs, it may touch the data.
+/// as long as it takes where it is known to be dying: while one of its threads runs, it may touch the data. Who has no time
+/// for that is told that it lives only where a thread of it was seen that nobody has told to die.
 pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) -> Option<bool> {
     let look: &dyn Fn() -> Life = match () {
         () if is_of_own_namespace(who) && pid_of(who) == std::process::id() => {
@@ -53,21 +54,44 @@ pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) ->
         () => &|| life_in_namespace(who, Image(image)),
     };
     let mut nap = Duration::from_millis(1);
-    let mut patience = Duration::from_millis(255);
+    let mut patience = PATIENCE;
     loop {
         let life = look();
         let is_late = deadline.is_some_and(Deadline::has_passed);
         match life {
             Life::Gone => return Some(false),
-            Life::Lives | Life::Unknown if patience.is_zero() || is_late => return Some(true),
+            Life::Running | Life::Lives | Life::Unknown if patience.is_zero() => return Some(true),
+            Life::Lives | Life::Unknown if is_late => return Some(true),
+            Life::Running if is_late => return runs_for_long(who, image).then_some(true),
             Life::Dying if is_late => return None,
-            Life::Lives | Life::Unknown => patience = patience.saturating_sub(nap),
+            Life::Running | Life::Lives | Life::Unknown => patience = patience.saturating_sub(nap),
             Life::Dying => {}
         }
         let end = Deadline::after(nap);
         deadline.map_or(end, |deadline| deadline.min(end)).sleep();
         nap = (nap * 2).min(Duration::from_millis(128));
     }
+}
+
+/// How long a process is looked at before it counts as living: 1, 2, 4 and so on up to 128 milliseconds.
+const PATIENCE: Duration = Duration::from_millis(255);
+
+/// Whether this thread asked for the same process before, and that long ago: whoever asks again and again without waiting
+/// has waited too.
+fn runs_for_long(who: u64, image: u64) -> bool {
+    thread_local! {
+        static SINCE: Cell<(u64, u64, u64)> = const { Cell::new((0, 0, 0)) };
+    }
+    let now = super::clock::coarse_milliseconds();
+    SINCE.with(|since| match since.get() {
+        (same_who, same_image, then) if (same_who, same_image) == (who, image) => {
+            u128::from(now.wrapping_sub(then)) > PATIENCE.as_millis()
+        }
+        _ => {
+            since.set((who, image, now));
+            false
+        }
+    })
 }
 
 /// Whether this thread has looked at the same word with the same value in the last 10 ms, so that a caller who polls
@@ -132,6 +156,8 @@ enum Life {
     Gone,
     /// It has been told to die, and a thread of it may still run.
     Dying,
+    /// Its threads run, and one that runs may be the one that ends the process, or changes its program, just now.
+    Running,
     Lives,
     /// It may live.
     Unknown,
@@ -177,22 +203,39 @@ fn life_in_proc(seen: &Seen, pid: u32, image: Image) -> Life {
         return unseen();
     };
     let mut life = Life::Gone;
+    let mut is_killed = leader.group_is_exiting(None);
     for thread in threads {
         let Ok(thread) = thread else {
             return Life::Unknown;
         };
+        let is_first = thread.file_name().to_str() == Some(&pid.to_string());
         let thread = thread.path();
-        let here = match Stat::of(&thread.join("stat").to_string_lossy()) {
-            Ok(stat) if stat.has_ended() || stat.is_exiting() => Life::Gone,
-            Ok(stat) if stat.group_is_exiting() => Life::Dying,
-            Ok(_) if proc::kill_is_pending(&thread.join("status").to_string_lossy()) => Life::Dying,
-            Ok(_) => Life::Lives,
+        // The order matters: a thread takes the signal first, and then shows what it does. Whoever sees one asleep after it
+        // was not told knows that nobody was told before.
+        let told = proc::kill_is_pending(&thread.join("status").to_string_lossy());
+        let stat = Stat::of(&thread.join("stat").to_string_lossy());
+        let here = match told.and_then(|told| Ok((told, stat?))) {
+            Ok((told, stat)) => {
+                // What one thread is told, all are.
+                is_killed |= told || stat.was_killed();
+                is_killed |= is_first && leader.group_is_exiting(Some(&stat));
+                match () {
+                    () if stat.has_ended() || stat.is_exiting() => Life::Gone,
+                    () if stat.is_about_to_exit() => Life::Dying,
+                    () if stat.sleeps() => Life::Lives,
+                    () => Life::Running,
+                }
+            }
             Err(error) if is_missing(&error) => Life::Gone,
             Err(_) => Life::Unknown,
         };
         life = life.max(here);
     }
-    life
+    if is_killed {
+        life.min(Life::Dying)
+    } else {
+        life
+    }
 }
 
 /// The life of a process of another PID namespace. The initial namespace sees them all, where nothing is hidden from the

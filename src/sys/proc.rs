@@ -71,14 +71,15 @@ pub(super) fn pids(status: &str) -> io::Result<Vec<u32>> {
         .collect()
 }
 
-/// Whether a thread has been sent SIGKILL and has not begun to die of it.
-pub(super) fn kill_is_pending(status: &str) -> bool {
+/// Whether a thread has been told to die and has not begun to. The kernel tells every thread of a process at once, when the
+/// process is killed, or one of its threads leaves for all of them or calls `exec`.
+pub(super) fn kill_is_pending(status: &str) -> io::Result<bool> {
     const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
-    fs::read_to_string(status).is_ok_and(|text| {
-        text.lines()
-            .find_map(|line| u64::from_str_radix(line.strip_prefix("SigPnd:")?.trim(), 16).ok())
-            .is_some_and(|pending| pending & SIGKILL != 0)
-    })
+    let text = fs::read_to_string(status)?;
+    text.lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("SigPnd:")?.trim(), 16).ok())
+        .map(|pending| pending & SIGKILL != 0)
+        .ok_or_else(malformed)
 }
 
 /// What is used of a `stat` file, by proc_pid_stat(5).
@@ -120,10 +121,38 @@ impl Stat {
         self.flags & 0x4 != 0
     }
 
-    /// The whole process has been told to die. (A stopped one shows the signal that stopped it, and an ended thread its own
-    /// exit code.)
-    pub(super) fn group_is_exiting(&self) -> bool {
-        self.exit_code != 0 && !matches!(self.state, b'T' | b't' | b'Z' | b'X' | b'x')
+    /// The kernel's PF_POSTCOREDUMP (Linux 5.16): the thread is about to be [exiting](Self::is_exiting).
+    pub(super) fn is_about_to_exit(&self) -> bool {
+        self.flags & 0x8 != 0
+    }
+
+    /// The kernel's PF_SIGNALED and PF_DUMPCORE: the thread died, or dies, of what [all were told](kill_is_pending).
+    pub(super) fn was_killed(&self) -> bool {
+        self.flags & (0x400 | 0x200) != 0
+    }
+
+    /// The thread sleeps by its own will, or was stopped. One that has begun to die does so only where it shows it: it
+    /// [is about to exit](Self::is_about_to_exit) by then.
+    pub(super) fn sleeps(&self) -> bool {
+        matches!(self.state, b'S' | b'T')
+    }
+
+    /// Whether the process has been told to die, by its own file and its first thread's: it is the process's file alone that
+    /// shows how a process ends, and where that is not known yet, how its first thread did.
+    pub(super) fn group_is_exiting(&self, first_thread: Option<&Stat>) -> bool {
+        // A stopped process shows the signal that stopped it, and a traced thread any.
+        let stopped = matches!(
+            self.exit_code as i32,
+            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
+        ) || matches!(self.state, b'T' | b't');
+        if self.exit_code == 0 || stopped {
+            false
+        } else if self.has_ended() || self.is_exiting() {
+            // The first thread may have left alone, with a code of its own.
+            first_thread.is_some_and(|own| own.exit_code != self.exit_code)
+        } else {
+            true
+        }
     }
 
     /// The image of a process that starts at this time with this stack: see [`Image`].
@@ -179,6 +208,33 @@ mod tests {
         assert!(leader.may_be(leader));
         let later = Image(leader.0 + (1 << 24));
         assert!(!leader.may_be(later));
+    }
+
+    #[test]
+    fn how_a_process_ends_is_told_from_how_its_first_thread_did_and_from_a_stop() {
+        let stat = |state: u8, flags, exit_code| Stat {
+            state,
+            flags,
+            started: 0,
+            stack: 0,
+            exit_code,
+        };
+        let ends = |whole: Stat, own: i64| whole.group_is_exiting(Some(&stat(b'Z', 4, own)));
+        assert!(ends(stat(b'R', 0, 9), 0) && ends(stat(b'S', 0, 3 << 8), 0));
+        assert!(ends(stat(b'Z', 4, 9), 0) && ends(stat(b'Z', 4, 3 << 8), 0));
+        assert!(!ends(stat(b'S', 0, 0), 0), "lives");
+        assert!(
+            !ends(stat(b'Z', 4, 3 << 8), 3 << 8),
+            "its first thread left"
+        );
+        assert!(!ends(stat(b'R', 4, 3 << 8), 3 << 8), "it is leaving");
+        assert!(!ends(stat(b'T', 0, 19), 0), "stopped");
+        assert!(
+            !ends(stat(b'Z', 4, 19), 0),
+            "stopped, but for its first thread"
+        );
+        assert!(!ends(stat(b't', 0, 5), 0), "traced");
+        assert!(!stat(b'Z', 4, 9).group_is_exiting(None), "not known");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::kit::{
-    Stage, Told, child, create, gettid, kill, open, passes, repaired, state, told, until,
+    Stage, Told, child, create, gettid, kill, open, passes, repaired, state, told, told_by_trying,
+    until,
 };
 use pshared::{
     Cause, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard, fork,
@@ -63,7 +64,7 @@ fn leaked_by_a_thread(
 /// Nobody gets the data while `first` may be used, in any process, by any call.
 fn is_the_only_one(lock: &'static Lock, first: &mut u64) {
     let refuses = || {
-        assert_eq!(told(lock.try_lock()), Told::HolderThreadEnded);
+        assert_eq!(told_by_trying(lock), Told::HolderThreadEnded);
         assert_eq!(told(lock.lock()), Told::HolderThreadEnded);
         assert_eq!(
             told(lock.lock_timeout(Duration::from_secs(60))),

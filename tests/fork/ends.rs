@@ -2,7 +2,7 @@
 
 use crate::kit::{
     Stage, Told, child, gettid, kill, kill_unreaped, passes, repaired, sleeps_on, state, told,
-    until,
+    told_by_trying, until,
 };
 use nix::sys::resource::{Resource, setrlimit};
 use pshared::fork::Child;
@@ -21,6 +21,7 @@ crate::tests!(
     an_exec_that_fails_is_no_death,
     an_exit_inside_a_section_is_told_as_a_death,
     a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_lives,
+    a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_runs_without_a_pause,
     a_thread_that_ended_with_its_guard_is_told_to_all_who_slept,
     a_thread_that_ended_with_its_guard_is_told_apart_by_a_waiter_without_descriptors,
     a_thread_that_ended_with_its_guard_is_told_apart_when_the_leader_has_ended_too,
@@ -190,7 +191,7 @@ fn forgets(stage: &Stage) {
 
 /// What everybody is told while the process of the thread lives.
 fn is_told_apart(stage: &Stage) {
-    assert_eq!(told(stage.lock.try_lock()), Told::HolderThreadEnded);
+    assert_eq!(told_by_trying(&stage.lock), Told::HolderThreadEnded);
     assert_eq!(
         told(stage.lock.lock_timeout(Duration::from_secs(60))),
         Told::HolderThreadEnded
@@ -223,6 +224,31 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_lives() {
         *repaired(stage.lock.lock(), 1) += 1;
         assert_eq!(*stage.lock.lock().unwrap(), 2);
     }
+}
+
+/// Its last thread could be leaving at any moment. Who does not wait is not told so before it is certain, and who waits is.
+fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_runs_without_a_pause() {
+    let stage = Stage::anonymous();
+    let holder = child(|| {
+        forgets(&stage);
+        stage.ready.set();
+        while !stage.over.is_set() {
+            std::hint::spin_loop();
+        }
+    });
+    stage.meet(&holder);
+    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    // Another thread, which has not asked before.
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let at_once = told(stage.lock.lock_timeout(Duration::ZERO));
+            assert_eq!(at_once, Told::TimedOut);
+        });
+    });
+    is_told_apart(&stage);
+    stage.over.set();
+    passes(&holder);
+    assert_eq!(told(stage.lock.try_lock()), Told::FreshDeath);
 }
 
 fn a_thread_that_ended_with_its_guard_is_told_to_all_who_slept() {
@@ -407,7 +433,7 @@ fn locks_2100_of_a_thread_that_ended_are_told_apart() {
     // The kernel has marked the newest, the others are found by the net. Each look takes its time, so not all are asked.
     for number in [0, 1, MANY / 2, MANY - 2, MANY - 1] {
         assert_eq!(
-            told(locks[number].try_lock()),
+            told_by_trying(&locks[number]),
             Told::HolderThreadEnded,
             "lock {number}"
         );

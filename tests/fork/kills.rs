@@ -182,13 +182,7 @@ impl Field {
                 Some((Got::Ours(poisoned.into_guard()), true))
             }
             Err(LockError::WouldBlock | LockError::TimedOut) => None,
-            // A process with several threads dies one by one. Whoever cannot wait may look while one of them, already told,
-            // has not begun to.
-            Err(LockError::HolderThreadEnded)
-                if IN_A_CROWD.get() || matches!(how, How::Try | How::Timed) =>
-            {
-                None
-            }
+            Err(LockError::HolderThreadEnded) if IN_A_CROWD.get() => None,
             Err(other) => {
                 eprintln!("lock {lock} by {how:?}: {other:?}");
                 self.wrong.other.add(1);
@@ -543,8 +537,8 @@ fn the_kernel_alone_marks_every_lock_at_whichever_instant() {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Killed,
-    /// One thread calls `_exit`.
-    Exit,
+    /// One thread calls `_exit` with this code. 0 looks like that of a process that lives.
+    Exit(i32),
     /// One thread calls `abort`.
     Abort,
 }
@@ -561,6 +555,7 @@ impl Field {
     fn crowd(&self, stamp: u32, end: End, random: &mut Rng) -> Child {
         let seed = random.u64(..);
         let rounds = random.u32(1..100);
+        let code = if let End::Exit(code) = end { code } else { 3 };
         child(|| {
             let work = |thread| {
                 IN_A_CROWD.set(true);
@@ -577,7 +572,7 @@ impl Field {
                     std::process::abort();
                 }
                 // SAFETY: leaves at once.
-                unsafe { libc::_exit(3) };
+                unsafe { libc::_exit(code) };
             };
             std::thread::scope(|scope| {
                 for thread in 1..THREADS {
@@ -601,7 +596,13 @@ fn many_deaths_at_once_leave_nobody_waiting() {
         let victims: Vec<_> = (0..VICTIMS)
             .map(|_| {
                 let end = random
-                    .choice([End::Killed, End::Killed, End::Exit, End::Abort])
+                    .choice([
+                        End::Killed,
+                        End::Killed,
+                        End::Exit(0),
+                        End::Exit(3),
+                        End::Abort,
+                    ])
                     .unwrap();
                 (end, field.crowd(deaths * THREADS, end, &mut random))
             })
@@ -615,7 +616,7 @@ fn many_deaths_at_once_leave_nobody_waiting() {
             let status = victim.wait().unwrap();
             let expected = match end {
                 End::Killed => (None, Some(libc::SIGKILL)),
-                End::Exit => (Some(3), None),
+                End::Exit(code) => (Some(*code), None),
                 End::Abort => (None, Some(libc::SIGABRT)),
             };
             assert_eq!((status.code(), status.signal()), expected);

@@ -149,6 +149,17 @@ pub fn told<T: ShmData>(outcome: Result<SharedMutexGuard<'_, T>, LockError<'_, T
     }
 }
 
+/// What who tries again and again is told of a lock that nobody holds for long. While the process of a thread that ended runs,
+/// it may be ending, and the lock counts as held.
+pub fn told_by_trying<T: ShmData>(lock: &SharedMutex<T>) -> Told {
+    loop {
+        match told(lock.try_lock()) {
+            Told::WouldBlock => std::thread::yield_now(),
+            outcome => return outcome,
+        }
+    }
+}
+
 /// The guard of a lock that was acquired, its data replaced where it was poisoned.
 #[track_caller]
 pub fn repaired<'a, T: ShmData>(
