@@ -56,6 +56,25 @@ fn a_thread_is_killed_that_releases_the_outer_lock_first() {
     assert!(seen.deaths_told.get() > 0);
 }
 
+/// Two threads. The first one has released a lock that was in its list, and one that was in its slot, and lives. The other one is
+/// killed at each of its steps with either: it is the one whose death is told, also where it died before it had recorded itself.
+#[test]
+fn a_lock_that_was_released_from_the_list_knows_no_holder() {
+    for number in [0, 1] {
+        let seen = Model::PLAIN.holds_if_killed(2, move |world| {
+            let locks = [(); 2].map(|()| Lock::<Robust>::place(world));
+            locks.each_ref().map(|lock| lock.lock(world));
+            locks.each_ref().map(|lock| lock.unlock());
+            assert_eq!(locks.each_ref().map(|lock| lock.raw.holder()), [None; 2]);
+            let lock = &locks[number];
+            lock.in_thread(world, 2, |world, lock| lock.section(world))
+                .join();
+            lock.is_at_rest(world);
+        });
+        assert!(seen.deaths_told.get() > 0);
+    }
+}
+
 /// Three threads. The first holds a lock and tries for another one that is held, then waits for it; killed at each of
 /// its steps; one preemption.
 #[test]
