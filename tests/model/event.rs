@@ -1,10 +1,11 @@
 //! The event: a set wakes everybody, and no news is missed.
 
-use crate::model::Model;
+use crate::model::{Count, Model};
 use crate::raw::event::Event;
 use crate::sys::{Deadline, Joins, World, join_all};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// An event, and the news it tells of.
 pub struct Bell {
@@ -122,13 +123,50 @@ fn a_set_is_taken_away_once() {
         preemptions: 3,
         ..Model::PLAIN
     };
-    model.holds(|world| {
+    let seen = model.holds(|world| {
         let bell = Bell::new();
         bell.event.set();
         let resets = [2, 3].map(|tid| bell.in_thread(world, tid, |bell| bell.event.reset()));
         let taken = resets.map(|reset| reset.join().expect("nobody is killed"));
         assert!(taken[0] != taken[1]);
     });
+    assert_eq!(seen.idle_wakes.get(), 0, "a wake with nobody asleep");
+}
+
+/// Three threads, three preemptions. Two look once, without waiting: whoever sees the event set, or counted, sees what was
+/// published before.
+#[test]
+fn who_looks_without_waiting_sees_what_came_before() {
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
+    let told: Arc<[Count; 2]> = Arc::default();
+    let counts = told.clone();
+    model.holds(move |world| {
+        let bell = Bell::new();
+        let looks: [fn(&Event) -> bool; 2] = [Event::is_set, |event| event.sequence() == 1];
+        let lookers: Vec<_> = (2..)
+            .zip(looks)
+            .map(|(tid, look)| {
+                bell.in_thread(world, tid, move |bell| {
+                    let told = look(&bell.event);
+                    if told {
+                        bell.read();
+                    }
+                    told
+                })
+            })
+            .collect();
+        bell.publish();
+        bell.event.set();
+        for (told, count) in join_all(lookers).into_iter().zip(&*counts) {
+            if told == Some(true) {
+                count.add();
+            }
+        }
+    });
+    assert!(told.iter().all(|count| count.get() > 0));
 }
 
 /// Four threads, two preemptions: two wait, one of them with a deadline, which passes as the third sets the event.

@@ -63,8 +63,8 @@ fn a_lock_that_was_released_from_the_list_knows_no_holder() {
     for number in [0, 1] {
         let seen = Model::PLAIN.holds_if_killed(2, move |world| {
             let locks = [(); 2].map(|()| Lock::<Robust>::place(world));
-            locks.each_ref().map(|lock| lock.lock(world));
-            locks.each_ref().map(|lock| lock.unlock());
+            locks.iter().for_each(|lock| lock.lock(world));
+            locks.iter().for_each(|lock| lock.unlock());
             assert_eq!(locks.each_ref().map(|lock| lock.raw.holder()), [None; 2]);
             let lock = &locks[number];
             lock.in_thread(world, 2, |world, lock| lock.section(world))
