@@ -9,7 +9,7 @@ use crate::sys::files;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 impl<T: ?Sized + Placed> Shared<T> {
@@ -138,7 +138,7 @@ impl<T: ?Sized + Placed> Shared<T> {
 
 fn open_checked(found: &File, path: &Path) -> Result<File, Error> {
     checked_metadata(found, path)?;
-    refuse_distant(found, path)?;
+    files::refuse_distant(found, path)?;
     files::open_found(found).map_err(|source| {
         // The file is there; what can be missing is /proc.
         Error::os(
@@ -153,21 +153,8 @@ fn checked_metadata(file: &File, path: &Path) -> Result<Metadata, Error> {
     let metadata = file
         .metadata()
         .map_err(|source| Error::os(format!("stat of {}", path.display()), source))?;
+    files::refuse_irregular(metadata.file_type(), path)?;
     let path = path.to_path_buf();
-    let kind = metadata.file_type();
-    if kind.is_symlink() {
-        return Err(Error::SymbolicLink { path });
-    }
-    if !kind.is_file() {
-        let found = match () {
-            () if kind.is_dir() => "a directory",
-            () if kind.is_fifo() => "a FIFO",
-            () if kind.is_socket() => "a socket",
-            () if kind.is_char_device() => "a character device",
-            () => "a block device",
-        };
-        return Err(Error::NotARegularFile { path, found });
-    }
     let user = files::effective_user();
     if metadata.uid() != user {
         return Err(Error::OtherOwner {
@@ -187,18 +174,6 @@ fn checked_metadata(file: &File, path: &Path) -> Result<Metadata, Error> {
         });
     }
     Ok(metadata)
-}
-
-/// Refuses a file, or a directory for new ones, where no futex reaches all its users.
-pub(super) fn refuse_distant(file: &File, path: &Path) -> Result<(), Error> {
-    match files::distant_file_system(file) {
-        Ok(None) => Ok(()),
-        Ok(Some(kind)) => Err(Error::DistantFileSystem {
-            path: path.into(),
-            kind,
-        }),
-        Err(source) => Err(Error::os(format!("statfs of {}", path.display()), source)),
-    }
 }
 
 /// A second descriptor of the same open file description.

@@ -4,7 +4,7 @@
 //! gets its real name in one step that fails if something has that name already. Nobody opens half a file.
 
 use super::header::Plan;
-use super::open::{refuse_distant, second};
+use super::open::second;
 use super::placed::Placed;
 use super::{Map, Shared, ShmSafe};
 use crate::Error;
@@ -166,12 +166,9 @@ impl<T: ?Sized + Placed> Built<T> {
         let name = path
             .file_name()
             .ok_or_else(|| Error::NoFileName { path: path.into() })?;
-        let directory = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
+        let directory = files::directory_of(path);
         let failed = |source| creation_failed(path, source);
-        refuse_distant(&files::find_directory(directory).map_err(failed)?, path)?;
+        files::refuse_distant(&files::find_directory(directory).map_err(failed)?, path)?;
         match files::nameless(directory) {
             Ok(file) => Self::fill(file, None, path, plan, write),
             Err(error) if has_no_nameless_files(&error) => {

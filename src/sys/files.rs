@@ -1,9 +1,10 @@
 //! Files that hold a placed value: found without side effects, locked, and published whole.
 
-use std::fs::{File, OpenOptions};
+use crate::Error;
+use std::fs::{File, FileType, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -21,6 +22,33 @@ pub(crate) fn find(path: &Path) -> io::Result<File> {
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(path)
+}
+
+/// The directory in which the path's last name lies.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Refuses what is no regular file.
+pub(crate) fn refuse_irregular(kind: FileType, path: &Path) -> Result<(), Error> {
+    let path = path.to_path_buf();
+    if kind.is_symlink() {
+        return Err(Error::SymbolicLink { path });
+    }
+    if kind.is_file() {
+        return Ok(());
+    }
+    let found = match () {
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_char_device() => "a character device",
+        () => "a block device",
+    };
+    Err(Error::NotARegularFile { path, found })
 }
 
 /// Finds a directory without opening it: links to it are followed.
@@ -115,7 +143,8 @@ pub(crate) fn unlock(file: impl AsFd) -> io::Result<()> {
     flock(file.as_fd(), libc::LOCK_UN)
 }
 
-fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> io::Result<()> {
+/// `flock(2)`, called again where a signal interrupts it.
+pub(super) fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> io::Result<()> {
     loop {
         // SAFETY: takes numbers.
         if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
@@ -128,10 +157,18 @@ fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// The name of the file's file system where it is one whose files other machines, or a server in user space, may change:
-/// a futex reaches nobody there. A directory's, and that of a file that was only found, can be asked for too.
-pub(crate) fn distant_file_system(file: &File) -> io::Result<Option<&'static str>> {
-    Ok(name_if_distant(fstatfs(file.as_fd())?.filesystem_type().0))
+/// Refuses a file, or a directory for new ones, on a file system whose files other machines, or a server in user space, may
+/// change: no futex reaches them, and perhaps no file lock. A file that was only found can be asked for too.
+pub(crate) fn refuse_distant(file: &File, path: &Path) -> Result<(), Error> {
+    let status = fstatfs(file.as_fd())
+        .map_err(|source| Error::os(format!("statfs of {}", path.display()), source))?;
+    match name_if_distant(status.filesystem_type().0) {
+        None => Ok(()),
+        Some(kind) => Err(Error::DistantFileSystem {
+            path: path.into(),
+            kind,
+        }),
+    }
 }
 
 /// The name of a file system by its magic number in `statfs(2)`, where it is a distant one.
