@@ -222,6 +222,54 @@ pub enum Error {
         max: u32,
     },
 
+    /// There is no such System V semaphore set, or there is none any more.
+    #[error(
+        "there is no System V semaphore set {id}: it was removed (by its maker, by `ipcrm -s {id}`, by systemd's RemoveIPC), or it lies in another IPC namespace. Make another one, and tell its id"
+    )]
+    SemaphoreRemoved {
+        /// The id of the set.
+        id: i32,
+    },
+
+    /// A System V semaphore set that another program made.
+    #[error(
+        "the System V semaphore set {id} has {found} semaphores, and one that this crate makes has 1: it is another program's. Check the id"
+    )]
+    OtherSemaphoreSet {
+        /// The id of the set.
+        id: i32,
+        /// How many semaphores it has.
+        found: u64,
+    },
+
+    /// A System V semaphore was to have more permits than it can count.
+    #[error(
+        "{asked} permits were asked for, and a System V semaphore counts to {max} (SEMVMX, which no sysctl changes): ask for less, or use SharedSemaphore"
+    )]
+    TooManyPermits {
+        /// How many permits were asked for.
+        asked: u32,
+        /// The largest number of permits.
+        max: u32,
+    },
+
+    /// A process was to hold more permits of a System V semaphore than the kernel can give back for it.
+    #[error(
+        "this process holds {max} permits of the System V semaphore set {id}, and the kernel notes no more of them for the moment that the process ends (SEMAEM): somebody adds permits that nobody gave back"
+    )]
+    TooManyPermitsHeld {
+        /// The id of the set.
+        id: i32,
+        /// The largest number of permits that a process can hold.
+        max: u32,
+    },
+
+    /// The kernel has no room for another System V semaphore set.
+    #[error(
+        "no room for another System V semaphore set: the second number of the sysctl kernel.sem limits all semaphores, the fourth all sets. Remove sets whose programs are gone (`ipcs -s`, `ipcrm -s ID`), or raise the limit"
+    )]
+    NoRoomForSemaphores,
+
     /// A value is too large for the address space.
     #[error("the value is too large for the address space: ask for fewer elements")]
     TooLarge,
@@ -255,7 +303,7 @@ pub enum Error {
     },
 
     /// Something that is no regular file.
-    #[error("{} is {found}, and a value lies in a regular file: give another path", path.display())]
+    #[error("{} is {found}, and a value or a lock is given a regular file: give another path", path.display())]
     NotARegularFile {
         /// What was to be opened.
         path: PathBuf,
@@ -292,8 +340,8 @@ pub enum Error {
         names: u64,
     },
 
-    /// A file on a file system where futexes reach nobody.
-    #[error("{} lies on {kind}, whose files other machines or a server may change, and no futex reaches them: use a local disk, or /dev/shm", path.display())]
+    /// A file on a file system where futexes and file locks do not reach all who use it.
+    #[error("{} lies on {kind}, whose files other machines or a server may change, and no futex or file lock is sure to reach them: use a local disk, or /dev/shm", path.display())]
     DistantFileSystem {
         /// The file.
         path: PathBuf,

@@ -91,6 +91,7 @@
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
 //! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
 //! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
+//! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel gives its permits back, and nobody is told |
 //!
 //! Everything that waits has a form that does not, and one with a timeout on the monotonic clock.
 //!
@@ -140,7 +141,7 @@ pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
     Cause, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned, ShardedCounter,
     SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedSemaphore,
-    TryLockError,
+    SysvPermit, SysvSemaphore, TryLockError,
 };
 pub use zerocopy::{self, FromBytes};
 

@@ -7,6 +7,7 @@ mod lock_error;
 mod mutex;
 mod poison;
 mod semaphore;
+mod sysv;
 
 pub use counter::{ShardedCounter, SharedCounter, SharedGauge};
 pub use event::SharedEvent;
@@ -15,3 +16,4 @@ pub use lock_error::{LockError, Poisoned, TryLockError};
 pub use mutex::{Holder, SharedMutex};
 pub use poison::Cause;
 pub use semaphore::{Permit, SharedSemaphore};
+pub use sysv::{SysvPermit, SysvSemaphore};

@@ -13,6 +13,7 @@ mod proc;
 mod pthread;
 mod robust_list;
 mod semaphore;
+mod sysv;
 mod wiped_page;
 
 pub(crate) mod files;
@@ -33,6 +34,7 @@ pub(crate) use proc::own_namespace;
 pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};
 pub(crate) use robust_list::{Links, check_robust_list};
 pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
+pub(crate) use sysv::{SEMAPHORE_SET_MAX, SemaphoreSet};
 
 /// Declares a constructor that is `const` here. Loom's atomics have no `const` constructor, so the models' `sys` has a
 /// macro of the same name that leaves the `const` out.

@@ -21,6 +21,7 @@ mod slot;
 mod steps;
 mod strangers;
 mod strategies;
+mod sysv;
 
 fn main() -> std::process::ExitCode {
     if let Ok(socket) = std::env::var(strangers::ROLE) {
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
             slot::tests(),
             strategies::tests(),
             strangers::tests(),
+            sysv::tests(),
         ]
         .concat(),
     )

@@ -118,6 +118,11 @@ impl Interruptions {
 
     /// In the parent: interrupts the child in the futex it sleeps on, some times.
     pub fn send(&self, child: &Child) {
+        self.send_where(child, sleeps);
+    }
+
+    /// In the parent: interrupts the child where it sleeps, some times.
+    pub fn send_where(&self, child: &Child, sleeps: impl Fn(u32) -> bool) {
         for _ in 0..20 {
             until(|| sleeps(child.id()));
             let before = INTERRUPTIONS.get().unwrap().get();

@@ -10,4 +10,5 @@ mod map;
 mod mutex;
 mod semaphore;
 mod shared;
+mod sysv;
 mod ui;

@@ -1,0 +1,180 @@
+//! System V semaphores: sets of one, and every operation on them with `SEM_UNDO`.
+
+use super::Deadline;
+use crate::Error;
+use std::io;
+
+unsafe extern "C" {
+    // Not in the libc crate.
+    fn semtimedop(
+        set: libc::c_int,
+        operations: *mut libc::sembuf,
+        count: libc::size_t,
+        timeout: *const libc::timespec,
+    ) -> libc::c_int;
+}
+
+/// The largest value of a semaphore, and the largest number of permits that the kernel gives back for one process: `SEMVMX`
+/// and `SEMAEM`.
+pub(crate) const SEMAPHORE_SET_MAX: u32 = 32_767;
+
+/// `union semun`, which semctl(2) has its callers define.
+#[repr(C)]
+union Argument {
+    value: libc::c_int,
+    status: *mut libc::semid_ds,
+}
+
+/// The id of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SemaphoreSet(pub(crate) i32);
+
+impl SemaphoreSet {
+    /// `semget(IPC_PRIVATE)`: a set of one semaphore with `value` permits, at most [`SEMAPHORE_SET_MAX`], for its user alone.
+    pub(crate) fn create(value: u32) -> Result<Self, Error> {
+        // SAFETY: takes numbers.
+        let id = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
+        if id < 0 {
+            let error = io::Error::last_os_error();
+            return Err(match error.raw_os_error() {
+                Some(libc::ENOSPC) => Error::NoRoomForSemaphores,
+                Some(libc::EEXIST | libc::ENOENT | libc::EINVAL) => panic!("semget: {error}"),
+                _ => Error::os("semget", error),
+            });
+        }
+        let set = SemaphoreSet(id);
+        // Nobody has been told the id, so nobody meets the semaphore before it has its permits.
+        let value = Argument {
+            value: value as libc::c_int,
+        };
+        // SAFETY: SETVAL takes a number.
+        match unsafe { set.control(libc::SETVAL, value) } {
+            Ok(_) => Ok(set),
+            Err(errno) => {
+                let error = set.error("semctl(SETVAL)", errno);
+                let _ = set.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a permit: `semtimedop(2)`. False says that there was none until `until`, at once where that has passed; `None`
+    /// waits for ever.
+    pub(crate) fn take(self, until: Option<Deadline>) -> Result<bool, Error> {
+        loop {
+            // The timeout is relative: after a signal it is what is left.
+            let left = until.map(|until| until.left().timespec());
+            match self.operate(-1, 0, left.as_ref()) {
+                Err(libc::EINTR) => {}
+                Err(libc::EAGAIN) if until.is_some() => return Ok(false),
+                Err(errno) => return Err(self.error("semtimedop", errno)),
+                Ok(()) => return Ok(true),
+            }
+        }
+    }
+
+    /// Takes a permit, or tells by false that there is none.
+    pub(crate) fn try_take(self) -> Result<bool, Error> {
+        match self.operate(-1, libc::IPC_NOWAIT, None) {
+            Ok(()) => Ok(true),
+            Err(libc::EAGAIN) => Ok(false),
+            Err(errno) => Err(self.error("semtimedop", errno)),
+        }
+    }
+
+    /// Gives a permit back, unless there is nobody to give it to: the set was removed, its owner has taken this user's rights
+    /// away, or somebody has raised the value to its maximum.
+    pub(crate) fn give(self) {
+        match self.operate(1, 0, None) {
+            Ok(()) | Err(libc::EIDRM | libc::EINVAL | libc::EACCES | libc::ERANGE) => {}
+            Err(errno) => panic!("semtimedop: {}", io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// The permits that are free: `semctl(GETVAL)`.
+    pub(crate) fn value(self) -> Result<u32, Error> {
+        // SAFETY: GETVAL takes nothing.
+        match unsafe { self.control(libc::GETVAL, Argument { value: 0 }) } {
+            Ok(value) => Ok(value as u32),
+            Err(errno) => Err(self.error("semctl(GETVAL)", errno)),
+        }
+    }
+
+    /// How many semaphores the set has: `semctl(IPC_STAT)`.
+    pub(crate) fn size(self) -> Result<u64, Error> {
+        // SAFETY: zero bytes are a semid_ds.
+        let mut status: libc::semid_ds = unsafe { std::mem::zeroed() };
+        let argument = Argument {
+            status: &raw mut status,
+        };
+        // SAFETY: IPC_STAT takes a semid_ds that may be written.
+        match unsafe { self.control(libc::IPC_STAT, argument) } {
+            Ok(_) => Ok(status.sem_nsems),
+            Err(errno) => Err(self.error("semctl(IPC_STAT)", errno)),
+        }
+    }
+
+    /// Removes the set, and wakes whoever waits: `semctl(IPC_RMID)`.
+    pub(crate) fn remove(self) -> Result<(), Error> {
+        // SAFETY: IPC_RMID takes nothing.
+        match unsafe { self.control(libc::IPC_RMID, Argument { value: 0 }) } {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(self.error("semctl(IPC_RMID)", errno)),
+        }
+    }
+
+    /// Changes the semaphore's value, and lets the kernel undo that when the process ends.
+    fn operate(
+        self,
+        change: libc::c_short,
+        flags: libc::c_int,
+        timeout: Option<&libc::timespec>,
+    ) -> Result<(), i32> {
+        let mut operation = libc::sembuf {
+            sem_num: 0,
+            sem_op: change,
+            sem_flg: (libc::SEM_UNDO | flags) as libc::c_short,
+        };
+        let timeout = timeout.map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: one operation, and a timespec or null, which is semop(2).
+        if unsafe { semtimedop(self.0, &mut operation, 1, timeout) } == 0 {
+            Ok(())
+        } else {
+            Err(errno())
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The argument is what semctl(2) says of the command.
+    unsafe fn control(self, command: libc::c_int, argument: Argument) -> Result<libc::c_int, i32> {
+        // SAFETY: the caller's promise.
+        let answer = unsafe { libc::semctl(self.0, 0, command, argument) };
+        if answer < 0 { Err(errno()) } else { Ok(answer) }
+    }
+
+    fn error(self, call: &str, errno: i32) -> Error {
+        let id = self.0;
+        match errno {
+            libc::EIDRM | libc::EINVAL => Error::SemaphoreRemoved { id },
+            // The value a semaphore is made with has been checked, so it is the number that one process holds.
+            libc::ERANGE => Error::TooManyPermitsHeld {
+                id,
+                max: SEMAPHORE_SET_MAX,
+            },
+            // One operation, at an address that is ours, on a semaphore that every set has, and that is done or waits.
+            libc::E2BIG | libc::EFAULT | libc::EFBIG | libc::EAGAIN | libc::EINTR => {
+                panic!("{call}: {}", io::Error::from_raw_os_error(errno))
+            }
+            // EACCES and EPERM (another user's), ENOMEM, ENOSYS.
+            _ => Error::os(
+                format!("{call} of the semaphore set {id}"),
+                io::Error::from_raw_os_error(errno),
+            ),
+        }
+    }
+}
+
+fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}

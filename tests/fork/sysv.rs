@@ -1,0 +1,423 @@
+//! System V semaphores between processes: forked, attached, interrupted, removed, killed.
+
+use crate::kit::{child, kill, kill_unreaped, passes};
+use crate::steps::{Interruptions, Random, Signal, enter_new, need_new, sleeps_in, until_idly};
+use nix::sched::CloneFlags;
+use pshared::fork::Child;
+use pshared::{Error, Shared, SharedCounter, SysvPermit, SysvSemaphore};
+use std::cell::Cell;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+crate::tests!(
+    a_semaphore_of_one_permit_excludes_processes_forked_and_attached,
+    no_more_processes_are_inside_than_there_are_permits,
+    a_waiter_that_sleeps_gets_the_permit_of_a_holder_that_is_killed,
+    a_zombie_holds_no_permit,
+    all_permits_of_the_dead_come_back,
+    a_waiter_that_is_killed_takes_no_permit_with_it,
+    kills_at_any_moment_lose_no_permit,
+    a_permit_that_crossed_a_fork_is_the_parents,
+    a_permit_of_the_parent_comes_back_with_the_parent_and_not_with_the_child,
+    an_exec_is_no_death,
+    a_removal_is_an_error_to_whoever_waits,
+    a_copy_in_a_child_and_an_attached_handle_remove_nothing,
+    a_set_whose_maker_was_killed_is_left_behind_and_can_be_removed,
+    signals_end_no_wait,
+    a_wait_that_signals_interrupt_all_the_time_still_times_out,
+    a_limit_of_the_system_is_an_error_that_names_it,
+    another_users_semaphore_is_an_error,
+);
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Whether the kernel has a set with this id.
+fn is_there(id: i32) -> bool {
+    let sets = fs::read_to_string("/proc/sysvipc/sem").unwrap();
+    let id = id.to_string();
+    sets.lines()
+        .any(|line| line.split_whitespace().nth(1) == Some(&id))
+}
+
+fn sleeps(process: u32) -> bool {
+    // glibc's semop(2) is one without a timeout.
+    sleeps_in(process, libc::SYS_semtimedop)
+}
+
+fn pause() -> ! {
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// A child that holds a permit until it is killed.
+fn holder(semaphore: &SysvSemaphore) -> Child {
+    let ready = Signal::new();
+    let holder = child(|| {
+        let _permit = semaphore.acquire().unwrap();
+        ready.give();
+        pause();
+    });
+    ready.wait();
+    holder
+}
+
+/// A child that waits for a permit, asleep.
+fn waiter(semaphore: &SysvSemaphore) -> Child {
+    let waiter = child(|| drop(semaphore.acquire().unwrap()));
+    until_idly(|| sleeps(waiter.id()));
+    waiter
+}
+
+fn a_semaphore_of_one_permit_excludes_processes_forked_and_attached() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    let id = semaphore.id();
+    // Read and written as two steps.
+    let count = Shared::anonymous(AtomicU64::new(0)).unwrap();
+    let children: Vec<_> = (0..6)
+        .map(|process| {
+            let (semaphore, count) = (&semaphore, &count);
+            child(move || {
+                let attached = SysvSemaphore::attach(id).unwrap();
+                let semaphore = if process % 2 == 0 {
+                    semaphore
+                } else {
+                    &attached
+                };
+                for turn in 0..2_000 {
+                    let permit = match (process + turn) % 3 {
+                        0 => semaphore.acquire().unwrap(),
+                        1 => semaphore.acquire_timeout(LONG).unwrap(),
+                        _ => loop {
+                            match semaphore.try_acquire() {
+                                Ok(permit) => break permit,
+                                Err(Error::WouldBlock) => std::thread::yield_now(),
+                                Err(other) => panic!("{other:?}"),
+                            }
+                        },
+                    };
+                    let before = count.load(Relaxed);
+                    if turn % 64 == 0 {
+                        std::thread::yield_now();
+                    }
+                    count.store(before + 1, Relaxed);
+                    drop(permit);
+                }
+            })
+        })
+        .collect();
+    children.iter().for_each(passes);
+    assert_eq!(count.load(Relaxed), 12_000);
+    assert_eq!(semaphore.value().unwrap(), 1);
+    drop(semaphore);
+    assert!(!is_there(id));
+}
+
+fn no_more_processes_are_inside_than_there_are_permits() {
+    let semaphore = SysvSemaphore::private(3).unwrap();
+    let room = || Shared::anonymous(AtomicU64::new(0)).unwrap();
+    let (inside, most) = (room(), room());
+    let stay = || {
+        for _ in 0..1_000 {
+            let permit = semaphore.acquire().unwrap();
+            most.fetch_max(inside.fetch_add(1, Relaxed) + 1, Relaxed);
+            std::thread::yield_now();
+            inside.fetch_sub(1, Relaxed);
+            drop(permit);
+        }
+    };
+    let children: Vec<_> = (0..8).map(|_| child(stay)).collect();
+    children.iter().for_each(passes);
+    assert!((2..=3).contains(&most.load(Relaxed)), "{most:?}");
+    assert_eq!(semaphore.value().unwrap(), 3);
+}
+
+fn a_waiter_that_sleeps_gets_the_permit_of_a_holder_that_is_killed() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    for _ in 0..10 {
+        let holder = holder(&semaphore);
+        let waiters = [waiter(&semaphore), waiter(&semaphore)];
+        kill(&holder);
+        waiters.iter().for_each(passes);
+        assert_eq!(semaphore.value().unwrap(), 1);
+    }
+}
+
+fn a_zombie_holds_no_permit() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    let holder = holder(&semaphore);
+    assert_eq!(semaphore.value().unwrap(), 0);
+    kill_unreaped(&holder);
+    assert_eq!(semaphore.value().unwrap(), 1);
+}
+
+fn all_permits_of_the_dead_come_back() {
+    let semaphore = SysvSemaphore::private(9).unwrap();
+    let ready = Signal::new();
+    let holder = child(|| {
+        let _permits: Vec<_> = (0..4).map(|_| semaphore.acquire().unwrap()).collect();
+        let _timed = semaphore.acquire_timeout(LONG).unwrap();
+        let _tried = semaphore.try_acquire().unwrap();
+        // By another thread, too: the account is the process's.
+        std::thread::scope(|scope| {
+            scope.spawn(|| std::mem::forget(semaphore.acquire().unwrap()));
+        });
+        // What was given back does not come back again.
+        drop(semaphore.acquire().unwrap());
+        ready.give();
+        pause();
+    });
+    ready.wait();
+    assert_eq!(semaphore.value().unwrap(), 2);
+    kill(&holder);
+    assert_eq!(semaphore.value().unwrap(), 9);
+}
+
+fn a_waiter_that_is_killed_takes_no_permit_with_it() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    let permit = semaphore.acquire().unwrap();
+    let waiters: Vec<_> = (0..4).map(|_| waiter(&semaphore)).collect();
+    waiters[..3].iter().for_each(kill);
+    drop(permit);
+    passes(&waiters[3]);
+    assert_eq!(semaphore.value().unwrap(), 1);
+}
+
+fn kills_at_any_moment_lose_no_permit() {
+    const PERMITS: u32 = 2;
+    let semaphore = SysvSemaphore::private(PERMITS).unwrap();
+    let turns = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    let mut random = Random::new(7);
+    let work = || {
+        loop {
+            let permit = semaphore.acquire().unwrap();
+            turns.add(1);
+            drop(permit);
+        }
+    };
+    for _ in 0..60 {
+        let workers: Vec<_> = (0..5).map(|_| child(work)).collect();
+        let until = turns.get() + 1 + random.below(300);
+        until_idly(|| turns.get() >= until);
+        workers.iter().for_each(kill);
+        assert_eq!(semaphore.value().unwrap(), PERMITS);
+    }
+}
+
+fn a_permit_that_crossed_a_fork_is_the_parents() {
+    let semaphore = SysvSemaphore::private(2).unwrap();
+    let permit: Cell<Option<SysvPermit<'_>>> = Cell::new(Some(semaphore.acquire().unwrap()));
+    passes(&child(|| {
+        drop(permit.take());
+        assert_eq!(semaphore.value().unwrap(), 1);
+    }));
+    assert_eq!(semaphore.value().unwrap(), 1);
+    // Also where the child has permits of its own, before and after.
+    passes(&child(|| {
+        let own = semaphore.acquire().unwrap();
+        drop(permit.take());
+        assert_eq!(semaphore.value().unwrap(), 0);
+        drop(own);
+        assert_eq!(semaphore.value().unwrap(), 1);
+    }));
+    drop(permit.take());
+    assert_eq!(semaphore.value().unwrap(), 2);
+}
+
+fn a_permit_of_the_parent_comes_back_with_the_parent_and_not_with_the_child() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    let holder = child(|| {
+        let permit = semaphore.acquire().unwrap();
+        // Its child has no account to settle when it ends.
+        passes(&child(|| {}));
+        kill(&child(|| pause()));
+        assert_eq!(semaphore.value().unwrap(), 0);
+        std::mem::forget(permit);
+    });
+    passes(&holder);
+    assert_eq!(semaphore.value().unwrap(), 1);
+}
+
+fn an_exec_is_no_death() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    let holder = child(|| {
+        let _permit = semaphore.acquire().unwrap();
+        let error = Command::new("sleep").arg("600").exec();
+        panic!("{error}");
+    });
+    until_idly(|| sleeps_in(holder.id(), libc::SYS_clock_nanosleep));
+    assert_eq!(
+        fs::read_to_string(format!("/proc/{}/comm", holder.id())).unwrap(),
+        "sleep\n"
+    );
+    assert!(matches!(semaphore.try_acquire(), Err(Error::WouldBlock)));
+    let waiter = waiter(&semaphore);
+    kill(&holder);
+    passes(&waiter);
+    assert_eq!(semaphore.value().unwrap(), 1);
+}
+
+#[track_caller]
+fn is_removed(outcome: Result<SysvPermit<'_>, Error>, id: i32) {
+    let error = outcome.unwrap_err();
+    assert!(
+        matches!(error, Error::SemaphoreRemoved { id: of } if of == id),
+        "{error:?}"
+    );
+}
+
+fn a_removal_is_an_error_to_whoever_waits() {
+    type Removal = fn(SysvSemaphore);
+    let removals: [Removal; 3] = [
+        |semaphore| semaphore.remove().unwrap(),
+        |semaphore| drop(semaphore),
+        // As `ipcrm` does it.
+        |semaphore| {
+            // SAFETY: takes numbers.
+            let answer = unsafe { libc::semctl(semaphore.id(), 0, libc::IPC_RMID) };
+            assert_eq!(answer, 0);
+        },
+    ];
+    for removal in removals {
+        let semaphore = SysvSemaphore::private(0).unwrap();
+        let id = semaphore.id();
+        let waiters = [
+            child(|| is_removed(semaphore.acquire(), id)),
+            child(|| is_removed(semaphore.acquire_timeout(LONG), id)),
+            child(|| is_removed(SysvSemaphore::attach(id).unwrap().acquire(), id)),
+        ];
+        until_idly(|| waiters.iter().all(|waiter| sleeps(waiter.id())));
+        removal(semaphore);
+        waiters.iter().for_each(passes);
+        assert!(!is_there(id));
+    }
+}
+
+fn a_copy_in_a_child_and_an_attached_handle_remove_nothing() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    let id = semaphore.id();
+    let semaphore = Cell::new(Some(semaphore));
+    passes(&child(|| {
+        drop(semaphore.take());
+        assert!(is_there(id));
+        // Also where a thread drops it that this crate has not met, and in a child's child.
+        let attached = Cell::new(Some(SysvSemaphore::attach(id).unwrap()));
+        passes(&child(|| drop(attached.take())));
+        drop(attached.take());
+    }));
+    passes(&child(|| {
+        let semaphore = semaphore.take();
+        std::thread::scope(|scope| scope.spawn(move || drop(semaphore)).join().unwrap());
+    }));
+    assert!(is_there(id));
+    drop(semaphore.take());
+    assert!(!is_there(id));
+}
+
+fn a_set_whose_maker_was_killed_is_left_behind_and_can_be_removed() {
+    let told = Shared::anonymous(AtomicI32::new(-1)).unwrap();
+    let ready = Signal::new();
+    let maker = child(|| {
+        let semaphore = SysvSemaphore::private(2).unwrap();
+        std::mem::forget(semaphore.acquire().unwrap());
+        told.store(semaphore.id(), Relaxed);
+        ready.give();
+        pause();
+    });
+    ready.wait();
+    kill(&maker);
+    let id = told.load(Relaxed);
+    assert!(is_there(id));
+    let semaphore = SysvSemaphore::attach(id).unwrap();
+    assert_eq!(semaphore.value().unwrap(), 2);
+    semaphore.remove().unwrap();
+    assert!(!is_there(id));
+}
+
+fn signals_end_no_wait() {
+    type Wait = fn(&SysvSemaphore) -> Result<SysvPermit<'_>, Error>;
+    let waits: [Wait; 3] = [
+        |semaphore| semaphore.acquire(),
+        |semaphore| semaphore.acquire_timeout(LONG),
+        |semaphore| semaphore.acquire_timeout(Duration::MAX),
+    ];
+    for wait in waits {
+        let (semaphore, interruptions) = (SysvSemaphore::private(1).unwrap(), Interruptions::new());
+        let permit = semaphore.acquire().unwrap();
+        let waiter = child(|| {
+            interruptions.allow();
+            drop(wait(&semaphore).unwrap());
+        });
+        interruptions.send_where(&waiter, sleeps);
+        drop(permit);
+        passes(&waiter);
+        assert_eq!(semaphore.value().unwrap(), 1);
+    }
+}
+
+fn a_wait_that_signals_interrupt_all_the_time_still_times_out() {
+    let semaphore = SysvSemaphore::private(0).unwrap();
+    let interruptions = Interruptions::new();
+    let ready = Signal::new();
+    let waiter = child(|| {
+        interruptions.allow();
+        ready.give();
+        let outcome = semaphore.acquire_timeout(Duration::from_millis(300));
+        assert!(matches!(outcome, Err(Error::TimedOut)), "{outcome:?}");
+    });
+    ready.wait();
+    // A wait that starts again with its whole timeout would last as long as the signals do.
+    let id = nix::unistd::Pid::from_raw(waiter.id().cast_signed());
+    until_idly(|| {
+        let _ = nix::sys::signal::kill(id, nix::sys::signal::SIGUSR1);
+        waiter.try_wait().unwrap().is_some()
+    });
+    passes(&waiter);
+}
+
+fn a_limit_of_the_system_is_an_error_that_names_it() {
+    need_new(CloneFlags::CLONE_NEWIPC);
+    // The limits are the namespace's, and what it has left goes with it.
+    enter_new(CloneFlags::CLONE_NEWIPC).unwrap();
+    if let Err(error) = fs::write("/proc/sys/kernel/sem", "250 32000 32 2") {
+        crate::harness::skip(&format!("kernel.sem cannot be set: {error}"));
+    }
+    let made = [(); 2].map(|()| SysvSemaphore::private(1).unwrap());
+    let error = SysvSemaphore::private(1).unwrap_err();
+    assert!(matches!(error, Error::NoRoomForSemaphores), "{error:?}");
+    assert!(error.to_string().contains("kernel.sem"), "{error}");
+    drop(made);
+    drop(SysvSemaphore::private(1).unwrap());
+    // A set whose making was refused is not left behind.
+    assert!(SysvSemaphore::private(SysvSemaphore::MAX + 1).is_err());
+    assert_eq!(
+        fs::read_to_string("/proc/sysvipc/sem")
+            .unwrap()
+            .lines()
+            .count(),
+        1
+    );
+}
+
+fn another_users_semaphore_is_an_error() {
+    crate::kit::as_root();
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    let id = semaphore.id();
+    passes(&child(|| {
+        crate::kit::become_nobody();
+        let denied = |error: Error, call: &str| {
+            let message = error.to_string();
+            assert!(
+                matches!(error, Error::Os { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)
+            );
+            assert!(message.contains(call), "{message}");
+        };
+        denied(SysvSemaphore::attach(id).unwrap_err(), "semctl(IPC_STAT)");
+        denied(semaphore.acquire().unwrap_err(), "semtimedop");
+        denied(semaphore.value().unwrap_err(), "semctl(GETVAL)");
+    }));
+    assert_eq!(semaphore.value().unwrap(), 1);
+}

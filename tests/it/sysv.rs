@@ -1,0 +1,239 @@
+//! System V semaphores of one process.
+
+use pshared::{Error, SysvPermit, SysvSemaphore};
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// The mode of the set with this id, where there is one: sysvipc(7).
+fn mode(id: i32) -> Option<String> {
+    let sets = fs::read_to_string("/proc/sysvipc/sem").unwrap();
+    sets.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        (fields.next()? == id.to_string()).then(|| fields.next().unwrap().to_string())
+    })
+}
+
+#[test]
+fn permits_are_taken_until_there_are_none_and_come_back_when_they_are_dropped() {
+    let semaphore = SysvSemaphore::private(3).unwrap();
+    let one = semaphore.acquire().unwrap();
+    let two = semaphore.try_acquire().unwrap();
+    let three = semaphore.acquire_timeout(LONG).unwrap();
+    assert_eq!(semaphore.value().unwrap(), 0);
+    assert!(matches!(semaphore.try_acquire(), Err(Error::WouldBlock)));
+    drop((one, two));
+    assert_eq!(semaphore.value().unwrap(), 2);
+    let one = semaphore.acquire_timeout(Duration::ZERO).unwrap();
+    assert_eq!(semaphore.value().unwrap(), 1);
+    std::mem::forget(three);
+    drop(one);
+    assert_eq!(semaphore.value().unwrap(), 2);
+}
+
+#[test]
+fn a_wait_without_a_permit_times_out_and_takes_nothing() {
+    let semaphore = SysvSemaphore::private(0).unwrap();
+    for timeout in [
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::from_millis(20),
+    ] {
+        assert!(matches!(
+            semaphore.acquire_timeout(timeout),
+            Err(Error::TimedOut)
+        ));
+    }
+    assert_eq!(semaphore.value().unwrap(), 0);
+}
+
+#[test]
+fn a_timeout_beyond_every_clock_is_valid() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    let permit = semaphore.acquire_timeout(Duration::MAX).unwrap();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| drop(semaphore.acquire_timeout(Duration::MAX).unwrap()));
+        thread::yield_now();
+        drop(permit);
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
+fn threads_count_exactly() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    let count = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let (semaphore, count) = (&semaphore, &count);
+            scope.spawn(move || {
+                for turn in 0..1_000 {
+                    let permit = match (thread + turn) % 2 {
+                        0 => semaphore.acquire(),
+                        _ => semaphore.acquire_timeout(LONG),
+                    };
+                    let before = count.load(Relaxed);
+                    if turn % 16 == 0 {
+                        thread::yield_now();
+                    }
+                    count.store(before + 1, Relaxed);
+                    drop(permit.unwrap());
+                }
+            });
+        }
+    });
+    assert_eq!(count.load(Relaxed), 4_000);
+    assert_eq!(semaphore.value().unwrap(), 1);
+}
+
+#[test]
+fn a_thread_that_this_crate_has_not_met_may_drop_a_permit_and_the_semaphore() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    thread::scope(|scope| {
+        let permit = semaphore.acquire().unwrap();
+        scope.spawn(move || drop(permit)).join().unwrap();
+    });
+    assert_eq!(semaphore.value().unwrap(), 1);
+    let id = semaphore.id();
+    thread::spawn(move || drop(semaphore)).join().unwrap();
+    assert_eq!(mode(id), None);
+}
+
+#[test]
+fn a_permit_that_a_thread_forgot_stays_taken_after_its_end() {
+    let semaphore = SysvSemaphore::private(1).unwrap();
+    thread::scope(|scope| {
+        scope
+            .spawn(|| std::mem::forget(semaphore.acquire().unwrap()))
+            .join()
+            .unwrap();
+    });
+    assert!(matches!(semaphore.try_acquire(), Err(Error::WouldBlock)));
+}
+
+#[test]
+fn a_new_set_is_its_owners_alone_and_goes_with_the_handle_that_made_it() {
+    let made = SysvSemaphore::private(1).unwrap();
+    let id = made.id();
+    assert_eq!(mode(id).as_deref(), Some("600"));
+    drop(SysvSemaphore::attach(id).unwrap());
+    assert!(mode(id).is_some(), "an attached handle has removed it");
+    drop(made);
+    assert_eq!(mode(id), None);
+}
+
+#[test]
+fn whoever_attaches_takes_of_the_same_permits_and_may_remove_them() {
+    let made = SysvSemaphore::private(2).unwrap();
+    let attached = SysvSemaphore::attach(made.id()).unwrap();
+    assert_eq!(attached.id(), made.id());
+    let permits = (made.acquire().unwrap(), attached.acquire().unwrap());
+    assert!(matches!(made.try_acquire(), Err(Error::WouldBlock)));
+    drop(permits);
+    attached.remove().unwrap();
+    assert_eq!(mode(made.id()), None);
+}
+
+#[test]
+fn what_was_removed_is_an_error_that_says_so_whatever_is_asked() {
+    let made = SysvSemaphore::private(1).unwrap();
+    let id = made.id();
+    let attached = SysvSemaphore::attach(id).unwrap();
+    let permit = attached.acquire().unwrap();
+    made.remove().unwrap();
+    assert_eq!(mode(id), None);
+    type Attempt = fn(&SysvSemaphore) -> Result<SysvPermit<'_>, Error>;
+    let attempts: [Attempt; 4] = [
+        |semaphore| semaphore.acquire(),
+        |semaphore| semaphore.try_acquire(),
+        |semaphore| semaphore.acquire_timeout(LONG),
+        |semaphore| semaphore.acquire_timeout(Duration::ZERO),
+    ];
+    let removed = |error: &Error| matches!(error, Error::SemaphoreRemoved { id: of } if *of == id);
+    for attempt in attempts {
+        let error = attempt(&attached).unwrap_err();
+        assert!(removed(&error), "{error:?}");
+        assert!(error.to_string().contains("it was removed"), "{error}");
+    }
+    assert!(removed(&attached.value().unwrap_err()));
+    assert!(removed(&SysvSemaphore::attach(id).unwrap_err()));
+    // There is nothing to give the permit back to.
+    drop(permit);
+    assert!(removed(&attached.remove().unwrap_err()));
+    assert!(matches!(
+        SysvSemaphore::attach(-1),
+        Err(Error::SemaphoreRemoved { id: -1 })
+    ));
+}
+
+#[test]
+fn a_set_of_another_program_is_refused_and_left_as_it_is() {
+    // SAFETY: takes numbers.
+    let id = unsafe { libc::semget(libc::IPC_PRIVATE, 3, 0o600) };
+    let outcome = SysvSemaphore::attach(id);
+    let was_left = mode(id).is_some();
+    // SAFETY: takes numbers, and nobody else knows the id.
+    unsafe { libc::semctl(id, 0, libc::IPC_RMID) };
+    let error = outcome.unwrap_err();
+    assert!(
+        matches!(error, Error::OtherSemaphoreSet { id: of, found: 3 } if of == id),
+        "{error:?}"
+    );
+    assert!(was_left);
+}
+
+#[test]
+fn a_semaphore_counts_to_its_maximum_and_no_further() {
+    const MAX: u32 = SysvSemaphore::MAX;
+    let semaphore = SysvSemaphore::private(MAX).unwrap();
+    assert_eq!(semaphore.value().unwrap(), MAX);
+    for asked in [MAX + 1, u32::MAX] {
+        let error = SysvSemaphore::private(asked).unwrap_err();
+        assert!(
+            matches!(error, Error::TooManyPermits { asked: of, max: MAX } if of == asked),
+            "{error:?}"
+        );
+    }
+}
+
+/// Adds a permit that nobody took, as another program may.
+fn add(semaphore: &SysvSemaphore) {
+    let mut operation = libc::sembuf {
+        sem_num: 0,
+        sem_op: 1,
+        sem_flg: 0,
+    };
+    // SAFETY: one operation.
+    let answer = unsafe { libc::semop(semaphore.id(), &mut operation, 1) };
+    assert_eq!(answer, 0);
+}
+
+#[test]
+fn a_process_that_holds_the_most_permits_is_told_so() {
+    const MAX: u32 = SysvSemaphore::MAX;
+    let semaphore = SysvSemaphore::private(MAX).unwrap();
+    for _ in 0..MAX {
+        std::mem::forget(semaphore.acquire().unwrap());
+    }
+    assert!(matches!(semaphore.try_acquire(), Err(Error::WouldBlock)));
+    add(&semaphore);
+    let error = semaphore.acquire().unwrap_err();
+    assert!(
+        matches!(error, Error::TooManyPermitsHeld { id, max: MAX } if id == semaphore.id()),
+        "{error:?}"
+    );
+    assert_eq!(semaphore.value().unwrap(), 1);
+}
+
+#[test]
+fn a_permit_that_has_no_room_any_more_is_dropped_quietly() {
+    const MAX: u32 = SysvSemaphore::MAX;
+    let semaphore = SysvSemaphore::private(MAX).unwrap();
+    let permit = semaphore.acquire().unwrap();
+    add(&semaphore);
+    drop(permit);
+    assert_eq!(semaphore.value().unwrap(), MAX);
+}
