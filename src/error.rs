@@ -222,6 +222,13 @@ pub enum Error {
         max: u32,
     },
 
+    /// A file lock was to be locked by another process than the one that opened it.
+    #[error("{} was opened for locking before a fork, by another process: the two share one open file description, so the lock would exclude neither. Open it in each process, after the fork", path.display())]
+    InheritedFileLock {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// There is no such System V semaphore set, or there is none any more.
     #[error(
         "there is no System V semaphore set {id}: it was removed (by its maker, by `ipcrm -s {id}`, by systemd's RemoveIPC), or it lies in another IPC namespace. Make another one, and tell its id"

@@ -91,9 +91,11 @@
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
 //! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
 //! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
+//! | [`FileLock`], a handle | `flock(2)` or `F_OFD_SETLK` on a file | the kernel releases it, and nobody is told |
 //! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel gives its permits back, and nobody is told |
 //!
-//! Everything that waits has a form that does not, and one with a timeout on the monotonic clock.
+//! Everything that waits has a form that does not, and one with a timeout on the monotonic clock
+//! ([but for `FileLock`](FileLock#no-timeout)).
 //!
 //! **Processes.** [`fork::spawn`] runs a closure in a child, where that is sound; its [`Child`](fork::Child) can be waited
 //! for and killed. Programs that fork by other means, or not at all, use the types as well.
@@ -139,9 +141,9 @@ pub use error::Error;
 pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
-    Cause, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned, ShardedCounter,
-    SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedSemaphore,
-    SysvPermit, SysvSemaphore, TryLockError,
+    Cause, FileLock, FileLockGuard, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned,
+    ShardedCounter, SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard,
+    SharedSemaphore, SysvPermit, SysvSemaphore, TryLockError,
 };
 pub use zerocopy::{self, FromBytes};
 

@@ -2,6 +2,7 @@
 
 mod counter;
 mod event;
+mod file_lock;
 mod guard;
 mod lock_error;
 mod mutex;
@@ -11,6 +12,7 @@ mod sysv;
 
 pub use counter::{ShardedCounter, SharedCounter, SharedGauge};
 pub use event::SharedEvent;
+pub use file_lock::{FileLock, FileLockGuard};
 pub use guard::{MappedSharedMutexGuard, SharedMutexGuard};
 pub use lock_error::{LockError, Poisoned, TryLockError};
 pub use mutex::{Holder, SharedMutex};

@@ -6,6 +6,7 @@ mod ends;
 mod event;
 mod examples;
 mod exclusion;
+mod file_lock;
 mod files;
 mod glibc;
 mod harness;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
             event::tests(),
             examples::tests(),
             exclusion::tests(),
+            file_lock::tests(),
             files::tests(),
             glibc::tests(),
             identity::tests(),

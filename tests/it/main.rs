@@ -3,6 +3,7 @@
 mod counters;
 mod derive;
 mod event;
+mod file_lock;
 mod files;
 mod guides;
 mod layout;

@@ -6,7 +6,7 @@ use crate::kit::{child, passes};
 use crate::steps::{enter_new, need_new};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
-use pshared::{Error, Shared, SharedCounter};
+use pshared::{Error, FileLock, Shared, SharedCounter};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -148,6 +148,13 @@ fn a_file_system_of_a_server_in_user_space_is_refused() {
             assert!(
                 message.contains("use a local disk, or /dev/shm"),
                 "{message}"
+            );
+        }
+        for name in ["missing", "there"] {
+            let locked = FileLock::flock(directory.path().join(name)).unwrap_err();
+            assert!(
+                matches!(locked, Error::DistantFileSystem { kind: "FUSE", .. }),
+                "{locked:?}"
             );
         }
         let opened = open::<SharedCounter>(&directory.path().join("there")).unwrap_err();
