@@ -128,8 +128,8 @@ impl SysvSemaphore {
         self.set.remove()
     }
 
-    /// Takes a permit that comes back when it is dropped, or when the process dies, waiting for one as long as it takes. Who
-    /// came first is served first.
+    /// Takes a permit that comes back when it is dropped, or when the process dies, waiting for one as long as it takes. The
+    /// order of waiters is the kernel's.
     ///
     /// # Errors
     ///

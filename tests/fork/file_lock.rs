@@ -1,12 +1,12 @@
 //! File locks between processes: opened by each, inherited, interrupted, killed.
 
-use crate::kit::{child, kill, kill_unreaped, passes};
+use crate::kit::{child, kill, kill_unreaped, passes, sleeps};
 use crate::steps::{Interruptions, Signal, sleeps_in, until_idly};
 use nix::sys::signal::{SIGKILL, kill as signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use pshared::fork::{self, Child};
-use pshared::{Error, FileLock, FileLockGuard, Shared};
+use pshared::{Error, FileLock, FileLockGuard, Shared, SharedEvent};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -311,7 +311,9 @@ fn processes_that_race_open_one_file() {
         for _ in 0..20 {
             let (_directory, path) = place();
             let inside = Shared::anonymous(AtomicU32::new(0)).unwrap();
+            let start = Shared::anonymous(SharedEvent::new()).unwrap();
             let race = || {
+                start.wait();
                 let mut lock = (kind.0)(&path).unwrap();
                 let _guard = lock.lock().unwrap();
                 assert_eq!(inside.load(Relaxed), 0, "two files");
@@ -320,6 +322,8 @@ fn processes_that_race_open_one_file() {
                 inside.store(0, Relaxed);
             };
             let children: Vec<_> = (0..6).map(|_| child(race)).collect();
+            until_idly(|| children.iter().all(|child| sleeps(child.id())));
+            start.set();
             children.iter().for_each(passes);
         }
     }

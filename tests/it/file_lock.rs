@@ -117,11 +117,32 @@ fn locks_of_the_two_calls_do_not_exclude_each_other() {
 }
 
 #[test]
-fn an_ofd_lock_reaches_beyond_the_end_of_the_file_and_from_its_start() {
+fn a_lock_by_flock_excludes_other_programs_locks_of_that_call() {
+    use nix::fcntl::{Flock, FlockArg};
+    let (_directory, path) = place();
+    let mut lock = FileLock::flock(&path).unwrap();
+    for argument in [
+        FlockArg::LockExclusiveNonblock,
+        FlockArg::LockSharedNonblock,
+    ] {
+        let guard = lock.lock().unwrap();
+        let file = fs::File::open(&path).unwrap();
+        let (file, errno) = Flock::lock(file, argument).unwrap_err();
+        assert_eq!(errno, nix::errno::Errno::EWOULDBLOCK);
+        drop(guard);
+        let _theirs = Flock::lock(file, argument).unwrap();
+        assert!(matches!(lock.try_lock(), Err(Error::WouldBlock)));
+    }
+}
+
+#[test]
+fn an_ofd_lock_excludes_other_programs_record_locks_of_every_byte() {
+    use nix::fcntl::{FcntlArg, fcntl};
     let (_directory, path) = place();
     let mut lock = FileLock::ofd(&path).unwrap();
     let _guard = lock.lock().unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
+    // The file is empty: these lie beyond its end.
     for byte in [0, 1_i64 << 40] {
         let range = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
@@ -130,8 +151,9 @@ fn an_ofd_lock_reaches_beyond_the_end_of_the_file_and_from_its_start() {
             l_len: 1,
             l_pid: 0,
         };
-        let other = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&range));
-        assert_eq!(other, Err(nix::errno::Errno::EAGAIN));
+        for theirs in [FcntlArg::F_OFD_SETLK(&range), FcntlArg::F_SETLK(&range)] {
+            assert_eq!(fcntl(&file, theirs), Err(nix::errno::Errno::EAGAIN));
+        }
     }
 }
 
