@@ -1,0 +1,204 @@
+//! Workers: forked, waited for with patience, and each killed by its id and reaped, whatever happens.
+
+use crate::arena::Arena;
+use crate::contender::Failed;
+use crate::signal;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use pshared::fork::{self, Child};
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+/// How long the parent sleeps between two looks at Ctrl-C.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// A worker that failed, and said why in its slot.
+const FAILED: i32 = 1;
+
+/// Why a run gave no figure.
+#[derive(Debug)]
+pub enum Trouble {
+    /// A worker did not come to its end.
+    Hangs,
+    /// The lock lost an update.
+    Broken(String),
+    /// Something else.
+    Failed(String),
+    /// Ctrl-C.
+    Interrupted,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Hangs => f.write_str("hangs"),
+            Trouble::Broken(how) => write!(f, "BROKEN: {how}"),
+            Trouble::Failed(how) => write!(f, "failed: {how}"),
+            Trouble::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl From<Failed> for Trouble {
+    fn from(failed: Failed) -> Self {
+        Trouble::Failed(failed.to_string())
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Trouble::Failed(error.to_string())
+    }
+}
+
+/// The workers of one run. Those that are left when it is dropped are killed and reaped.
+#[derive(Debug)]
+pub struct Crew<'a> {
+    arena: &'a Arena,
+    children: Vec<Child>,
+}
+
+impl<'a> Crew<'a> {
+    pub fn new(arena: &'a Arena) -> Self {
+        Crew {
+            arena,
+            children: Vec::new(),
+        }
+    }
+
+    /// Starts a worker, which has a slot. What its body says of a failure is left there.
+    pub fn start(
+        &mut self,
+        slot: usize,
+        body: impl FnOnce() -> Result<(), Failed>,
+    ) -> Result<(), Trouble> {
+        let child = self.fork(slot, body)?;
+        self.children.push(child);
+        Ok(())
+    }
+
+    /// Kills a worker and puts another in its place.
+    pub fn replace(
+        &mut self,
+        index: usize,
+        slot: usize,
+        body: impl FnOnce() -> Result<(), Failed>,
+    ) -> Result<(), Trouble> {
+        self.kill(index)?;
+        self.children[index] = self.fork(slot, body)?;
+        Ok(())
+    }
+
+    /// Kills a worker and reaps it. One that had ended before it was killed has failed: no worker does so of itself.
+    pub fn kill(&self, index: usize) -> Result<(), Trouble> {
+        let child = &self.children[index];
+        child.kill()?;
+        let status = child.wait()?;
+        match status.signal() {
+            Some(libc::SIGKILL) => Ok(()),
+            _ => Err(self.explain(status.to_string())),
+        }
+    }
+
+    pub fn id(&self, index: usize) -> u32 {
+        self.children[index].id()
+    }
+
+    /// Waits until `count` workers are at the gate.
+    pub fn gather(&self, count: usize) -> Result<(), Trouble> {
+        let until = Instant::now() + Duration::from_secs(20);
+        while (self.arena.ready() as usize) < count {
+            self.look(until)?;
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// Sleeps while the workers work. Returns early where one has failed.
+    pub fn watch(&self, time: Duration) -> Result<(), Trouble> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(SLICE));
+            signal::check()?;
+            for child in &self.children {
+                if let Some(status) = child.try_wait()?.filter(|status| !status.success()) {
+                    return Err(self.explain(status.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Waits until all workers have come to their end.
+    pub fn finish(&self, patience: Duration) -> Result<(), Trouble> {
+        (0..self.children.len()).try_for_each(|index| self.join(index, patience))
+    }
+
+    /// Waits until a worker has come to its end.
+    pub fn join(&self, index: usize, patience: Duration) -> Result<(), Trouble> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.children[index].wait_timeout(SLICE)? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(self.explain(status.to_string())),
+                None => self.look(until)?,
+            }
+        }
+    }
+
+    fn look(&self, until: Instant) -> Result<(), Trouble> {
+        signal::check()?;
+        if Instant::now() > until {
+            // One that failed has left the others in the lurch.
+            return Err(match self.arena.first_note() {
+                Some(text) => Trouble::Failed(text),
+                None => Trouble::Hangs,
+            });
+        }
+        Ok(())
+    }
+
+    fn explain(&self, status: String) -> Trouble {
+        Trouble::Failed(self.arena.first_note().unwrap_or(status))
+    }
+
+    fn fork(
+        &self,
+        slot: usize,
+        body: impl FnOnce() -> Result<(), Failed>,
+    ) -> Result<Child, Trouble> {
+        let parent = std::process::id();
+        fork::spawn(|| {
+            signal::leave_to_the_parent();
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+            if std::os::unix::process::parent_id() != parent {
+                return;
+            }
+            if let Err(failed) = body() {
+                self.arena.slots[slot].note(&failed.to_string());
+                // SAFETY: has no preconditions.
+                unsafe { libc::_exit(FAILED) };
+            }
+        })
+        .map_err(|error| Trouble::Failed(error.to_string()))
+    }
+}
+
+impl Drop for Crew<'_> {
+    fn drop(&mut self) {
+        // All are killed before one is waited for: some spin, and leave little CPU to the others' ends.
+        for child in &self.children {
+            if matches!(child.try_wait(), Ok(None)) {
+                let _ = child.kill();
+            }
+        }
+        for child in &self.children {
+            let _ = child.wait();
+        }
+    }
+}

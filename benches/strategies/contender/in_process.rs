@@ -1,0 +1,54 @@
+//! Mutexes that exclude the threads of one process only. Measured uncontended: the price that a user knows.
+
+use super::{Contender, Failed, Handle, News};
+use crate::arena::Line;
+
+/// Such a mutex.
+pub trait Mutex: Default {
+    fn with(&self, body: impl FnOnce()) -> Result<(), Failed>;
+}
+
+impl Mutex for std::sync::Mutex<()> {
+    #[inline]
+    fn with(&self, body: impl FnOnce()) -> Result<(), Failed> {
+        let _guard = self.lock().map_err(|_| Failed::at("lock"))?;
+        body();
+        Ok(())
+    }
+}
+
+impl Mutex for parking_lot::Mutex<()> {
+    #[inline]
+    fn with(&self, body: impl FnOnce()) -> Result<(), Failed> {
+        let _guard = self.lock();
+        body();
+        Ok(())
+    }
+}
+
+/// A row of them.
+pub struct InProcess<M>(Vec<Line<M>>);
+
+impl<M: Mutex> Contender for InProcess<M> {
+    type Handle<'a>
+        = Attached<'a, M>
+    where
+        M: 'a;
+
+    fn prepare(locks: usize) -> Result<Self, Failed> {
+        Ok(InProcess((0..locks).map(|_| Line(M::default())).collect()))
+    }
+
+    fn attach(&self, lock: usize) -> Result<Attached<'_, M>, Failed> {
+        Ok(Attached(&self.0[lock]))
+    }
+}
+
+pub struct Attached<'a, M>(&'a M);
+
+impl<M: Mutex> Handle for Attached<'_, M> {
+    #[inline]
+    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+        self.0.with(|| body(News::None))
+    }
+}

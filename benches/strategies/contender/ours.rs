@@ -1,0 +1,68 @@
+//! The crate's own locks whose state lies in the map.
+
+use super::{Contender, Failed, Handle, News};
+use pshared::{Cause, LockError, Shared, SharedMutex, SharedMutexGuard, ShmSafe};
+
+/// A lock of the crate.
+pub trait Lock: ShmSafe {
+    fn new() -> Self;
+    fn with(&self, body: impl FnOnce(News)) -> Result<(), Failed>;
+}
+
+impl Lock for SharedMutex<()> {
+    fn new() -> Self {
+        SharedMutex::new(())
+    }
+
+    #[inline]
+    fn with(&self, body: impl FnOnce(News)) -> Result<(), Failed> {
+        match self.lock() {
+            Ok(_guard) => {
+                body(News::None);
+                Ok(())
+            }
+            Err(LockError::Poisoned(poisoned)) if poisoned.cause() == Cause::Died => {
+                let guard = poisoned.into_guard();
+                body(News::Died);
+                // Last: whoever dies before it leaves the repair to the next.
+                SharedMutexGuard::clear_poison(&guard);
+                Ok(())
+            }
+            Err(LockError::Deadlock) => Err(Failed::by("lock", libc::EDEADLK)),
+            Err(_) => Err(Failed::at("lock")),
+        }
+    }
+}
+
+#[derive(ShmSafe)]
+#[repr(C, align(128))]
+struct Place<L: ShmSafe> {
+    lock: L,
+}
+
+/// Locks in a map of the crate's own.
+pub struct Ours<L: ShmSafe>(Shared<[Place<L>]>);
+
+impl<L: Lock> Contender for Ours<L> {
+    type Handle<'a> = Attached<'a, L>;
+
+    fn prepare(locks: usize) -> Result<Self, Failed> {
+        Shared::<[Place<L>]>::anonymous_from_fn(locks, |_| Place { lock: L::new() })
+            .map(Ours)
+            .map_err(|_| Failed::last("Shared::anonymous_from_fn"))
+    }
+
+    fn attach(&self, lock: usize) -> Result<Attached<'_, L>, Failed> {
+        Ok(Attached(&self.0[lock].lock))
+    }
+}
+
+/// A lock in the map needs no more than its address.
+pub struct Attached<'a, L>(&'a L);
+
+impl<L: Lock> Handle for Attached<'_, L> {
+    #[inline]
+    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+        self.0.with(body)
+    }
+}

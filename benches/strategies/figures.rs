@@ -1,0 +1,139 @@
+//! The record's rows, grouped by cell and contender, and what rounds say together.
+
+use crate::plan;
+use crate::record::{Record, Row};
+use std::collections::BTreeMap;
+
+/// A cell as the record names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellName {
+    pub workload: String,
+    pub processes: u32,
+    pub work: (u32, u32),
+    pub placement: String,
+}
+
+/// The figures of a record.
+pub struct Figures<'a>(&'a Record);
+
+/// A figure's values by round.
+pub type ByRound = BTreeMap<u32, f64>;
+
+impl<'a> Figures<'a> {
+    pub fn new(record: &'a Record) -> Self {
+        Figures(record)
+    }
+
+    /// The cells, in the order in which they were measured first.
+    pub fn cells(&self) -> Vec<CellName> {
+        let mut cells = Vec::new();
+        for row in &self.0.rows {
+            let cell = CellName::of(row);
+            if !cells.contains(&cell) {
+                cells.push(cell);
+            }
+        }
+        cells
+    }
+
+    /// Who was measured in a cell, with the family, in the order of the list.
+    pub fn contenders(&self, cell: &CellName) -> Vec<(&'a str, &'a str)> {
+        let mut names: Vec<(&str, &str)> = Vec::new();
+        for row in self.rows(cell) {
+            let name = (row.contender.as_str(), row.family.as_str());
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.sort_by_key(|(name, _)| plan::rank(name));
+        names
+    }
+
+    /// A figure of each round.
+    pub fn by_round(&self, cell: &CellName, contender: &str, figure: &str) -> ByRound {
+        self.rows(cell)
+            .filter(|row| row.contender == contender && row.figure == figure)
+            .filter_map(|row| Some((row.round, row.number()?)))
+            .collect()
+    }
+
+    /// The verdict: the first that is not `ok`, since one bad round is enough.
+    pub fn verdict(&self, cell: &CellName, contender: &str) -> Option<&'a str> {
+        let mut verdicts = self
+            .rows(cell)
+            .filter(|row| row.contender == contender && row.figure == "verdict")
+            .map(|row| row.value.as_str());
+        let first = verdicts.next()?;
+        let worst = std::iter::once(first)
+            .chain(verdicts)
+            .find(|verdict| *verdict != first || !is_fine(verdict));
+        Some(worst.unwrap_or(first))
+    }
+
+    fn rows(&self, cell: &CellName) -> impl Iterator<Item = &'a Row> {
+        self.0
+            .rows
+            .iter()
+            .filter(move |row| CellName::of(row) == *cell)
+    }
+}
+
+/// Whether a verdict is one of a cell that gave figures.
+pub fn is_fine(verdict: &str) -> bool {
+    matches!(verdict, "ok" | "told" | "silent")
+}
+
+impl CellName {
+    fn of(row: &Row) -> Self {
+        CellName {
+            workload: row.workload.clone(),
+            processes: row.processes,
+            work: (row.inside_ns, row.outside_ns),
+            placement: row.placement.clone(),
+        }
+    }
+
+    /// As a heading.
+    pub fn title(&self) -> String {
+        let processes = match self.processes {
+            1 => String::from("1 process"),
+            many => format!("{many} processes"),
+        };
+        let work = match self.work {
+            (0, 0) => String::new(),
+            (inside, outside) => format!(", {inside} ns inside, {outside} ns outside"),
+        };
+        let work = match self.workload.as_str() {
+            "contended" if work.is_empty() => String::from(", back to back"),
+            _ => work,
+        };
+        let placement = match self.workload.as_str() {
+            "handoff" => format!(", {}", self.placement),
+            _ => String::new(),
+        };
+        format!("{}: {processes}{work}{placement}", self.workload)
+    }
+}
+
+/// The ratios of the rounds that both have.
+pub fn ratios(above: &ByRound, below: &ByRound) -> Vec<f64> {
+    above
+        .iter()
+        .filter_map(|(round, above)| Some(above / below.get(round)?))
+        .collect()
+}
+
+pub fn values(by_round: &ByRound) -> Vec<f64> {
+    by_round.values().copied().collect()
+}
+
+/// The middle one, or the mean of the two in the middle.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        len if len % 2 == 1 => Some(values[middle]),
+        _ => Some((values[middle - 1] + values[middle]) / 2.0),
+    }
+}

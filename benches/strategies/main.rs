@@ -1,0 +1,123 @@
+//! Locks between processes, measured: `cargo bench --bench strategies -- --help`.
+//!
+//! The method, and why:
+//!
+//! - The parent makes a contender's lock and the arena, forks the workers, opens the gate, sets the stop flag when the time is
+//!   over, and checks the count. It is asleep meanwhile.
+//! - Workers time themselves, and write into slots of their own in the arena. Their loops are compiled for each contender: no
+//!   dynamic call lies in a measured operation.
+//! - Nothing waits for ever. Whoever does not come to an end is killed by its id, and reaped, and the contender gets the verdict
+//!   `hangs`; workers die with the parent.
+
+use crate::cli::Options;
+use crate::figures::Figures;
+use crate::plan::Plan;
+use crate::record::{Record, Row};
+use crate::workload::Workload;
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter};
+use std::path::Path;
+use std::process::ExitCode;
+
+mod arena;
+mod children;
+mod cli;
+mod clock;
+mod contender;
+mod figures;
+mod futex;
+mod machine;
+mod mapped;
+mod plan;
+mod progress;
+mod record;
+mod report;
+mod run;
+mod signal;
+mod table;
+mod targets;
+mod workload;
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let options = Options::from_command_line();
+    if options.list {
+        list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let record = match &options.from_csv {
+        Some(path) => read(path)?,
+        None => run::all(&Plan::new(&options))?,
+    };
+    let figures = Figures::new(&record);
+    print!("{}{}", table::text(&figures), targets::text(&figures));
+    if options.measures_for_figures() {
+        write(&options, &record)?;
+    }
+    Ok(verdict(&record))
+}
+
+fn list() {
+    for entry in contender::list::ALL {
+        let workloads: Vec<_> = <Workload as clap::ValueEnum>::value_variants()
+            .iter()
+            .filter(|workload| entry.takes_part(**workload))
+            .map(|workload| workload.name())
+            .collect();
+        let unless = if entry.by_default() {
+            ""
+        } else {
+            " (only where it is named)"
+        };
+        println!(
+            "{:26} {:10} {}{unless}",
+            entry.name,
+            entry.family.name(),
+            workloads.join(", ")
+        );
+    }
+}
+
+fn read(path: &Path) -> Result<Record, String> {
+    File::open(path)
+        .and_then(|file| Record::read(BufReader::new(file)))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write(options: &Options, record: &Record) -> Result<(), String> {
+    let (csv, html) = options.outputs();
+    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    for path in [&csv, &html] {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+        }
+    }
+    // A record that was read is not written again.
+    println!();
+    if options.from_csv.is_none() {
+        File::create(&csv)
+            .and_then(|file| record.write(BufWriter::new(file)))
+            .map_err(|error| failed(&csv, error))?;
+        println!("record: {}", csv.display());
+    }
+    fs::write(&html, report::html(record)).map_err(|error| failed(&html, error))?;
+    println!("page:   {}", html.display());
+    Ok(())
+}
+
+/// A lock of the crate's that is broken, or hangs where nobody was killed, is an error.
+fn verdict(record: &Record) -> ExitCode {
+    let bad = |row: &&Row| {
+        row.family == "pshared"
+            && row.figure == "verdict"
+            && !figures::is_fine(&row.value)
+            && !(row.value == "hangs" && matches!(row.workload.as_str(), "crash" | "deaths"))
+    };
+    match record.rows.iter().find(bad) {
+        None => ExitCode::SUCCESS,
+        Some(row) => {
+            eprintln!("{}, {}: {}", row.workload, row.contender, row.value);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! How far the run is: a bar on a terminal, else a line now and then.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::time::{Duration, Instant};
+
+/// Between two lines.
+const INTERVAL: Duration = Duration::from_secs(15);
+
+pub struct Progress {
+    bar: ProgressBar,
+    began: Instant,
+    last_line: Instant,
+    total: Duration,
+    done: Duration,
+}
+
+impl Progress {
+    /// `total` is what the jobs' costs add up to.
+    pub fn new(total: Duration) -> Self {
+        let style = ProgressStyle::with_template("{bar:30} {eta} left  {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        // The bar draws when it is told something: a thread that ticks would forbid the parent to fork.
+        let bar = ProgressBar::new(total.as_millis() as u64).with_style(style);
+        let now = Instant::now();
+        Progress {
+            bar,
+            began: now,
+            last_line: now,
+            total,
+            done: Duration::ZERO,
+        }
+    }
+
+    pub fn start(&mut self, what: String) {
+        if self.bar.is_hidden() && self.last_line.elapsed() >= INTERVAL {
+            self.last_line = Instant::now();
+            eprintln!("{what}; about {} left", self.left());
+        }
+        self.bar.set_message(what);
+    }
+
+    pub fn done(&mut self, cost: Duration) {
+        self.done += cost;
+        self.bar.set_position(self.done.as_millis() as u64);
+    }
+
+    /// A line above the bar.
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn left(&self) -> String {
+        let done = self.done.as_secs_f64().max(0.001);
+        let left = (self.total.saturating_sub(self.done)).as_secs_f64();
+        in_words(Duration::from_secs_f64(
+            left * self.began.elapsed().as_secs_f64() / done,
+        ))
+    }
+}
+
+/// Minutes and seconds.
+pub fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds < 100 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
+}
