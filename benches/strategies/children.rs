@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 /// How long the parent sleeps between two looks at Ctrl-C.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// A slice of more than this says that the machine stood still, as a virtual one does now and then. What was measured
+/// meanwhile says nothing of the lock.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
 /// A worker that failed, and said why in its slot.
 const FAILED: i32 = 1;
 
@@ -26,6 +30,8 @@ pub enum Trouble {
     Broken(String),
     /// Something else.
     Failed(String),
+    /// The machine stood still: to be measured again.
+    Standstill,
     /// Ctrl-C.
     Interrupted,
 }
@@ -36,6 +42,7 @@ impl fmt::Display for Trouble {
             Trouble::Hangs => f.write_str("hangs"),
             Trouble::Broken(how) => write!(f, "BROKEN: {how}"),
             Trouble::Failed(how) => write!(f, "failed: {how}"),
+            Trouble::Standstill => f.write_str("failed: the machine stands still again and again"),
             Trouble::Interrupted => f.write_str("interrupted"),
         }
     }
@@ -124,8 +131,9 @@ impl<'a> Crew<'a> {
             if left.is_zero() {
                 return Ok(());
             }
+            let slice = Instant::now();
             std::thread::sleep(left.min(SLICE));
-            signal::check()?;
+            goes_on(slice)?;
             for child in &self.children {
                 if let Some(status) = child.try_wait()?.filter(|status| !status.success()) {
                     return Err(self.explain(status.to_string()));
@@ -143,7 +151,10 @@ impl<'a> Crew<'a> {
     pub fn join(&self, index: usize, patience: Duration) -> Result<(), Trouble> {
         let until = Instant::now() + patience;
         loop {
-            match self.children[index].wait_timeout(SLICE)? {
+            let slice = Instant::now();
+            let status = self.children[index].wait_timeout(SLICE)?;
+            goes_on(slice)?;
+            match status {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => return Err(self.explain(status.to_string())),
                 None => self.look(until)?,
@@ -186,6 +197,14 @@ impl<'a> Crew<'a> {
             }
         })
         .map_err(|error| Trouble::Failed(error.to_string()))
+    }
+}
+
+/// After a slice that began then: whether the user or the machine want an end.
+fn goes_on(slice: Instant) -> Result<(), Trouble> {
+    match slice.elapsed() > STANDSTILL {
+        true => Err(Trouble::Standstill),
+        false => signal::check(),
     }
 }
 

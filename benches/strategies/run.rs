@@ -11,6 +11,9 @@ use crate::workload::{Cell, Figure, Outcome, Workload};
 use std::error::Error;
 use std::time::Duration;
 
+/// How often a cell is measured where the machine stands still meanwhile.
+const TRIES: u32 = 3;
+
 /// Does all jobs, or those until Ctrl-C.
 pub fn all(plan: &Plan) -> Result<Record, Box<dyn Error>> {
     signal::catch()?;
@@ -81,7 +84,14 @@ fn outcome(plan: &Plan, job: Job, given_up: &[GivenUp]) -> Outcome {
     if cell.workload == Workload::Deaths && mine.any(|given_up| given_up.after_a_death) {
         return Err(Trouble::Hangs);
     }
-    job.entry.subject.run(cell, &plan.terms)
+    let run = || job.entry.subject.run(cell, &plan.terms);
+    match (0..TRIES - 1)
+        .map(|_| run())
+        .find(|outcome| !matches!(outcome, Err(Trouble::Standstill)))
+    {
+        Some(outcome) => outcome,
+        None => run(),
+    }
 }
 
 fn rows(cell: &Cell, job: Job, figures: Vec<Figure>) -> impl Iterator<Item = Row> {

@@ -32,7 +32,7 @@ pub fn text(figures: &Figures<'_>) -> String {
     match targets.lines.is_empty() {
         true => String::new(),
         false => format!(
-            "\n{:66} {:>9} {:>9}\n{}",
+            "\n{:90} {:>9} {:>9}\n{}",
             "targets", "found", "limit", targets.lines
         ),
     }
@@ -117,7 +117,7 @@ impl Targets<'_> {
         if let Some(verdict) = self.figures.verdict(&cell, OURS) {
             let mark = if verdict == "ok" { "ok" } else { "MISSED" };
             let what = format!("{}: exact count, no hang", cell.title());
-            let _ = writeln!(self.lines, "{what:66} {verdict:>9} {:>9} {mark}", "");
+            let _ = writeln!(self.lines, "{what:90} {verdict:>9} {:>9} {mark}", "");
         }
     }
 
@@ -166,7 +166,7 @@ impl Targets<'_> {
         let what = format!("{}: {what}", cell.title());
         let limit = format!("{sign} {limit:.2}");
         let mark = if holds { "ok" } else { "MISSED" };
-        let _ = writeln!(self.lines, "{what:66} {found:9.3} {limit:>9} {mark}");
+        let _ = writeln!(self.lines, "{what:90} {found:9.3} {limit:>9} {mark}");
     }
 
     /// The best throughput of each round among the contenders of some families.
