@@ -40,7 +40,15 @@ pub struct Count(AtomicU64);
 impl Count {
     #[inline]
     pub fn bump(&self) {
-        self.set(self.get() + 1);
+        self.bump_around(|| ());
+    }
+
+    /// Adds one, in a section that lasts as long as `work`: whoever else is in it meanwhile loses an update.
+    #[inline]
+    pub fn bump_around(&self, work: impl FnOnce()) {
+        let before = self.get();
+        work();
+        self.set(before + 1);
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 /// How long the parent sleeps between two looks at Ctrl-C.
-const SLICE: Duration = Duration::from_millis(20);
+const SLICE: Duration = Duration::from_millis(50);
 
 /// A slice of more than this says that the machine stood still, as a virtual one does now and then. What was measured
 /// meanwhile says nothing of the lock.

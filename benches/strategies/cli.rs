@@ -38,9 +38,9 @@ pub struct Options {
     #[arg(long, value_parser = seconds)]
     seconds: Option<Duration>,
 
-    /// How often each cell is measured [default: 5, with --quick 1]
+    /// How often each cell is measured [default: 5, and 3 where no target is about the cell; with --quick 1]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
-    rounds: Option<u32>,
+    pub rounds: Option<u32>,
 
     /// Contenders by name, or by a part of it that may fit several
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
@@ -115,7 +115,9 @@ impl Options {
 
     fn become_a_check(&mut self) {
         self.processes.get_or_insert(vec![2]);
-        self.seconds.get_or_insert(Duration::from_millis(10));
+        // Long sections: without a lock, whoever is interrupted in one loses an update, on one CPU as well.
+        self.inside.get_or_insert(1000);
+        self.seconds.get_or_insert(Duration::from_millis(50));
         self.rounds.get_or_insert(1);
         self.workloads
             .get_or_insert(vec![Workload::Contended, Workload::Handoff]);
@@ -124,10 +126,6 @@ impl Options {
     pub fn time(&self) -> Duration {
         let default = if self.quick { 0.1 } else { 1.0 };
         self.seconds.unwrap_or(Duration::from_secs_f64(default))
-    }
-
-    pub fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
     }
 
     pub fn wants(&self, workload: Workload) -> bool {
@@ -144,7 +142,12 @@ impl Options {
     /// Who takes part. A name that fits nobody ends the process with all names.
     pub fn chosen(&self) -> Vec<&'static Entry> {
         let Some(patterns) = &self.contenders else {
-            return ALL.iter().filter(|entry| entry.by_default()).collect();
+            // A check is also one of the check: see `main`.
+            let all = !self.measures_for_figures();
+            return ALL
+                .iter()
+                .filter(|entry| all || entry.by_default())
+                .collect();
         };
         let fitting: Vec<_> = patterns.iter().map(|pattern| fits(pattern)).collect();
         if let Some(unknown) = fitting.iter().position(Vec::is_empty) {

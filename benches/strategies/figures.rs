@@ -1,6 +1,5 @@
 //! The record's rows, grouped by cell and contender, and what rounds say together.
 
-use crate::plan;
 use crate::record::{Record, Row};
 use std::collections::BTreeMap;
 
@@ -36,7 +35,7 @@ impl<'a> Figures<'a> {
         cells
     }
 
-    /// Who was measured in a cell, with the family, in the order of the list.
+    /// Who was measured in a cell, with the family, in the order of the first round, which is that of the list.
     pub fn contenders(&self, cell: &CellName) -> Vec<(&'a str, &'a str)> {
         let mut names: Vec<(&str, &str)> = Vec::new();
         for row in self.rows(cell) {
@@ -45,7 +44,6 @@ impl<'a> Figures<'a> {
                 names.push(name);
             }
         }
-        names.sort_by_key(|(name, _)| plan::rank(name));
         names
     }
 
@@ -57,17 +55,14 @@ impl<'a> Figures<'a> {
             .collect()
     }
 
-    /// The verdict: the first that is not `ok`, since one bad round is enough.
+    /// The verdict; where it was another one in a later round, that one. (After a bad one there is no later round.)
     pub fn verdict(&self, cell: &CellName, contender: &str) -> Option<&'a str> {
         let mut verdicts = self
             .rows(cell)
             .filter(|row| row.contender == contender && row.figure == "verdict")
             .map(|row| row.value.as_str());
         let first = verdicts.next()?;
-        let worst = std::iter::once(first)
-            .chain(verdicts)
-            .find(|verdict| *verdict != first || !is_fine(verdict));
-        Some(worst.unwrap_or(first))
+        Some(verdicts.find(|later| *later != first).unwrap_or(first))
     }
 
     fn rows(&self, cell: &CellName) -> impl Iterator<Item = &'a Row> {

@@ -2,7 +2,8 @@
 
 use crate::cli::Options;
 use crate::clock::Pace;
-use crate::contender::list::{ALL, Entry, OURS};
+use crate::contender::list::{Entry, OURS};
+use crate::targets;
 use crate::workload::{Cell, Placement, Terms, Workload};
 use std::time::Duration;
 
@@ -19,10 +20,16 @@ const WORK: [(u32, u32); 2] = [(0, 0), (50, 200)];
 /// Processes of the workload with deaths.
 const UNDER_FIRE: u32 = 4;
 
+/// Rounds of all cells, and of those that no promise is about, where no number is asked for.
+const ROUNDS: u32 = 5;
+const FEW_ROUNDS: u32 = 3;
+
 pub struct Plan {
     pub cells: Vec<Cell>,
     pub rounds: u32,
     pub terms: Terms,
+    /// The number of rounds was asked for: all cells have as many.
+    all_rounds: bool,
     contenders: Vec<&'static Entry>,
     named: bool,
 }
@@ -41,7 +48,10 @@ impl Plan {
         let time = options.time();
         Plan {
             cells: cells(options),
-            rounds: options.rounds(),
+            rounds: options
+                .rounds
+                .unwrap_or(if options.quick { 1 } else { ROUNDS }),
+            all_rounds: options.rounds.is_some(),
             terms: Terms {
                 time,
                 // The crate's safety net takes a second.
@@ -61,6 +71,9 @@ impl Plan {
         let mut jobs = Vec::new();
         for round in 0..self.rounds {
             for (index, cell) in self.cells.iter().enumerate() {
+                if round >= FEW_ROUNDS && !self.all_rounds && !targets::is_promised(cell) {
+                    continue;
+                }
                 let mut entries: Vec<_> = self
                     .contenders
                     .iter()
@@ -92,10 +105,7 @@ impl Plan {
         match cell.workload {
             Workload::Contended => self.terms.time * 5 / 4 + forks * 2,
             Workload::Crash => Duration::from_millis(10) * self.terms.trials,
-            Workload::Deaths => self.terms.time + forks,
-            Workload::Uncontended | Workload::Handoff | Workload::ManyLocks => {
-                self.terms.time + forks
-            }
+            _ => self.terms.time + forks,
         }
     }
 }
@@ -143,11 +153,4 @@ fn cells(options: &Options) -> Vec<Cell> {
     add(Workload::Crash, 2, (0, 0), all);
     add(Workload::Deaths, UNDER_FIRE, WORK[1], all);
     cells
-}
-
-/// The contenders' places in the list, for tables.
-pub fn rank(name: &str) -> usize {
-    ALL.iter()
-        .position(|entry| entry.name == name)
-        .unwrap_or(ALL.len())
 }

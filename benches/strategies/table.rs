@@ -1,6 +1,6 @@
 //! The tables on the terminal: one a cell, a line a contender.
 
-use crate::contender::list::MEASURE;
+use crate::contender::list::{BARE, MEASURE};
 use crate::figures::{ByRound, CellName, Figures, is_fine, median, ratios, values};
 use std::fmt::Write as _;
 
@@ -48,9 +48,14 @@ fn table(out: &mut String, figures: &Figures<'_>, cell: &CellName) {
     };
     let uncontended = cell.workload == "uncontended";
     let heading = if uncontended { "ns" } else { main.heading };
+    let measure = if cell.workload == "handoff" {
+        BARE
+    } else {
+        MEASURE
+    };
     let _ = write!(
         out,
-        "\n{}\n{:26} {heading:>13} {:>19} {:>8}",
+        "\n{}; ratios to {measure}\n{:26} {heading:>13} {:>19} {:>8}",
         cell.title(),
         "",
         "least .. most",
@@ -60,23 +65,25 @@ fn table(out: &mut String, figures: &Figures<'_>, cell: &CellName) {
         let _ = write!(out, " {:>10}", column.heading);
     }
     out.push_str("  verdict\n");
-    let measured = figures.by_round(cell, MEASURE, main.figure);
+    // Uncontended, a price instead of a speed: it is what a user compares.
+    let shown = |contender: &str| {
+        let mut by_round = figures.by_round(cell, contender, main.figure);
+        if uncontended {
+            by_round
+                .values_mut()
+                .for_each(|value| *value = 1000.0 / *value);
+        }
+        by_round
+    };
+    let measured = shown(measure);
     for (contender, _) in figures.contenders(cell) {
-        let by_round = figures.by_round(cell, contender, main.figure);
-        // A price instead of a speed: what a user compares.
-        let shown = match uncontended {
-            true => by_round
-                .iter()
-                .map(|(&round, mops)| (round, 1000.0 / mops))
-                .collect(),
-            false => by_round.clone(),
-        };
+        let by_round = shown(contender);
         let ratio = median(ratios(&by_round, &measured));
         let _ = write!(
             out,
             "{contender:26} {:>13} {:>19} {:>8}",
-            number(median(values(&shown))),
-            spread(&shown),
+            number(median(values(&by_round))),
+            spread(&by_round),
             ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
         );
         for column in &more {

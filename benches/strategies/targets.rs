@@ -3,6 +3,7 @@
 use crate::contender::list::{BARE, MEASURE, OUR_EVENT, OURS};
 use crate::figures::{ByRound, CellName, Figures, median, ratios, values};
 use crate::plan::CROWD;
+use crate::workload::{Cell, Workload};
 use std::fmt::Write as _;
 
 /// Numbers of processes of the contended promises, and of those about latency.
@@ -35,6 +36,18 @@ pub fn text(figures: &Figures<'_>) -> String {
             "\n{:90} {:>9} {:>9}\n{}",
             "targets", "found", "limit", targets.lines
         ),
+    }
+}
+
+/// Whether a promise is about a cell.
+pub fn is_promised(cell: &Cell) -> bool {
+    match cell.workload {
+        Workload::Contended => {
+            PROCESSES.contains(&cell.processes)
+                && [BACK_TO_BACK, WITH_WORK].contains(&(cell.inside_ns, cell.outside_ns))
+        }
+        Workload::Handoff | Workload::Crash => true,
+        Workload::Uncontended | Workload::ManyLocks | Workload::Deaths => false,
     }
 }
 

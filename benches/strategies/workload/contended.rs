@@ -33,8 +33,7 @@ struct Section {
 impl Section {
     #[inline]
     fn turn(self, arena: &Arena) {
-        arena.count.bump();
-        self.inside.run();
+        arena.count.bump_around(|| self.inside.run());
     }
 }
 
@@ -94,7 +93,7 @@ fn latency<C: Contender>(
                 section.turn(&arena);
             })?;
             operations += 1;
-            latencies.saturating_record(got - asked);
+            latencies.saturating_record(got.saturating_sub(asked));
             section.outside.run();
         }
         arena.slots[slot].hand_over(&latencies);

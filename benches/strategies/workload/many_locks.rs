@@ -29,10 +29,7 @@ pub fn run<C: Contender>(cell: &Cell, terms: &Terms) -> Outcome {
                 let mut operations = 0;
                 while !arena.stopped() {
                     let chosen = random.usize(..LOCKS);
-                    handles[chosen].with(|_| {
-                        counts[chosen].bump();
-                        inside.run();
-                    })?;
+                    handles[chosen].with(|_| counts[chosen].bump_around(|| inside.run()))?;
                     operations += 1;
                     outside.run();
                 }

@@ -38,7 +38,8 @@ pub fn run<C: Contender>(terms: &Terms) -> Outcome {
             "the count is {count} after {operations} operations"
         )));
     }
-    let throughput = operations as f64 / arena.seconds(1) / 1e6;
+    // By the CPU's time: the process never sleeps, and what else the machine does is not the lock's price.
+    let throughput = operations as f64 / arena.cpu_seconds(1) / 1e6;
     Ok(vec![
         Figure::number("throughput", "Mops/s", throughput),
         Figure::verdict("ok"),
