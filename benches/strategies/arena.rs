@@ -197,9 +197,9 @@ impl Arena {
         Ok(())
     }
 
-    /// What went wrong in a worker.
-    pub fn first_note(&self) -> Option<String> {
-        self.slots.iter().find_map(Slot::noted)
+    /// What went wrong in one of the workers.
+    pub fn first_note(&self, workers: usize) -> Option<String> {
+        self.slots[..workers].iter().find_map(Slot::noted)
     }
 
     pub fn operations(&self, workers: usize) -> Vec<u64> {

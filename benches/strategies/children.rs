@@ -164,18 +164,22 @@ impl<'a> Crew<'a> {
 
     fn look(&self, until: Instant) -> Result<(), Trouble> {
         signal::check()?;
-        if Instant::now() > until {
-            // One that failed has left the others in the lurch.
-            return Err(match self.arena.first_note() {
-                Some(text) => Trouble::Failed(text),
-                None => Trouble::Hangs,
-            });
+        // One that failed has left the others in the lurch.
+        if let Some(text) = self.first_note() {
+            return Err(Trouble::Failed(text));
         }
-        Ok(())
+        match Instant::now() > until {
+            true => Err(Trouble::Hangs),
+            false => Ok(()),
+        }
+    }
+
+    fn first_note(&self) -> Option<String> {
+        self.arena.first_note(self.children.len())
     }
 
     fn explain(&self, status: String) -> Trouble {
-        Trouble::Failed(self.arena.first_note().unwrap_or(status))
+        Trouble::Failed(self.first_note().unwrap_or(status))
     }
 
     fn fork(
@@ -200,7 +204,7 @@ impl<'a> Crew<'a> {
     }
 }
 
-/// After a slice that began then: whether the user or the machine want an end.
+/// After a slice that began then: an error where the machine stood still in it, or the user wants an end.
 fn goes_on(slice: Instant) -> Result<(), Trouble> {
     match slice.elapsed() > STANDSTILL {
         true => Err(Trouble::Standstill),

@@ -66,10 +66,7 @@ impl<'a> Figures<'a> {
     }
 
     fn rows(&self, cell: &CellName) -> impl Iterator<Item = &'a Row> {
-        self.0
-            .rows
-            .iter()
-            .filter(move |row| CellName::of(row) == *cell)
+        self.0.rows.iter().filter(move |row| cell.is_of(row))
     }
 }
 
@@ -86,6 +83,13 @@ impl CellName {
             work: (row.inside_ns, row.outside_ns),
             placement: row.placement.clone(),
         }
+    }
+
+    fn is_of(&self, row: &Row) -> bool {
+        self.workload == row.workload
+            && self.processes == row.processes
+            && self.work == (row.inside_ns, row.outside_ns)
+            && self.placement == row.placement
     }
 
     /// As a heading.

@@ -11,7 +11,8 @@ use std::time::Duration;
 const PROCESSES: [u32; 6] = [1, 2, 4, 8, 16, 64];
 const FEW_PROCESSES: [u32; 2] = [2, 8];
 
-/// A crowd on one lock: a promise of the crate, and a matter of patience with others. So nobody else takes part unnamed.
+/// A crowd on one lock: a promise of the crate, and a matter of patience with others, who take part where they are named, or
+/// where this number is asked for.
 pub const CROWD: u32 = 200;
 
 /// Work inside and outside the section, ns.
@@ -31,14 +32,14 @@ pub struct Plan {
     /// The number of rounds was asked for: all cells have as many.
     all_rounds: bool,
     contenders: Vec<&'static Entry>,
-    named: bool,
+    crowds_for_all: bool,
 }
 
 /// What one contender does in a cell, in one round.
 #[derive(Clone, Copy)]
 pub struct Job {
     pub round: u32,
-    /// Which cell, and which contender of the list.
+    /// Its place in the plan.
     pub cell: usize,
     pub entry: &'static Entry,
 }
@@ -61,7 +62,7 @@ impl Plan {
                 trials: if options.quick { 3 } else { 15 },
             },
             contenders: options.chosen(),
-            named: options.names_contenders(),
+            crowds_for_all: options.names_contenders() || options.processes.is_some(),
         }
     }
 
@@ -95,7 +96,7 @@ impl Plan {
 
     fn takes_part(&self, entry: &Entry, cell: &Cell) -> bool {
         entry.takes_part(cell.workload)
-            && (self.named || cell.processes != CROWD || entry.name == OURS)
+            && (self.crowds_for_all || cell.processes != CROWD || entry.name == OURS)
     }
 
     /// About how long a job takes.

@@ -84,14 +84,14 @@ fn outcome(plan: &Plan, job: Job, given_up: &[GivenUp]) -> Outcome {
     if cell.workload == Workload::Deaths && mine.any(|given_up| given_up.after_a_death) {
         return Err(Trouble::Hangs);
     }
-    let run = || job.entry.subject.run(cell, &plan.terms);
-    match (0..TRIES - 1)
-        .map(|_| run())
-        .find(|outcome| !matches!(outcome, Err(Trouble::Standstill)))
-    {
-        Some(outcome) => outcome,
-        None => run(),
+    let mut outcome = job.entry.subject.run(cell, &plan.terms);
+    for _ in 1..TRIES {
+        if !matches!(outcome, Err(Trouble::Standstill)) {
+            break;
+        }
+        outcome = job.entry.subject.run(cell, &plan.terms);
     }
+    outcome
 }
 
 fn rows(cell: &Cell, job: Job, figures: Vec<Figure>) -> impl Iterator<Item = Row> {

@@ -66,7 +66,8 @@ fn throughput<C: Contender>(
 }
 
 /// A run of its own, so that reading the clock does not cost throughput, and a shorter one. About one acquire in 16 is timed,
-/// at random distances: to time each would put two clock reads between any two sections, and measure another workload.
+/// at random distances: to time each would put two clock reads between any two sections, and measure another workload. What is
+/// found includes one reading of the clock.
 fn latency<C: Contender>(
     cell: &Cell,
     terms: &Terms,

@@ -81,7 +81,7 @@ fn trial<C: Contender>(terms: &Terms, comes: Comes) -> Result<Found, Trouble> {
     })?;
     if comes == Comes::Before {
         while arena.slots[LOCKER].began.load(Acquire) == 0 {
-            std::thread::sleep(Duration::from_micros(50));
+            crew.watch(Duration::from_micros(50))?;
         }
         until_asleep(crew.id(LOCKER));
         killed = clock::now();
