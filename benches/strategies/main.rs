@@ -2,17 +2,17 @@
 //!
 //! The method, and why:
 //!
-//! - The parent makes a contender's lock and the arena, forks the workers, opens the gate, sets the stop flag when the time is
-//!   over, and checks the count. It is asleep meanwhile.
-//! - Workers time themselves, and write into slots of their own in the arena. Their loops are compiled for each contender: no
-//!   dynamic call lies in a measured operation.
-//! - A lock's data lies on a cache line of its own for every contender, since not every crate lets its user place the lock: who
-//!   keeps both on one line is faster than it looks here.
+//! - The parent makes a contender's lock and the arena, forks the workers, opens the gate, sets the stop flag when the time
+//!   is over, and checks the count. It sleeps meanwhile.
+//! - Workers time themselves, and write into slots of their own in the arena. Their loops are compiled for each contender:
+//!   no dynamic call lies in a measured operation.
+//! - A lock's data lies on a cache line of its own for every contender, since not every crate lets its user place the lock:
+//!   who keeps both on one line is faster than it looks here.
 //! - CPU time is the worker's own clock of it, read when it starts and when it ends, so that forks do not count.
-//! - Ratios are taken within a round, and their median is shown: other programs on the machine disturb both sides of it alike, if
-//!   they disturb for longer than a round.
-//! - Nothing waits for ever. Whoever does not come to an end is killed by its id, and reaped, and the contender gets the verdict
-//!   `hangs`; workers die with the parent.
+//! - Ratios are taken within a round, and their median is shown: what else the machine does disturbs both sides alike, if it
+//!   does it for longer than a round.
+//! - Nothing waits for ever. Whoever does not come to an end is killed by its id, and reaped, and the contender gets the
+//!   verdict `hangs`; workers die with the parent.
 
 use crate::cli::Options;
 use crate::figures::Figures;
@@ -44,22 +44,31 @@ mod table;
 mod targets;
 mod workload;
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let options = Options::from_command_line();
+fn main() -> ExitCode {
+    match run(&Options::from_command_line()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     if options.list {
         list();
         return Ok(ExitCode::SUCCESS);
     }
     let record = match &options.from_csv {
         Some(path) => read(path)?,
-        None => run::all(&Plan::new(&options))?,
+        None => run::all(&Plan::new(options))?,
     };
     if !options.measures_for_figures() {
         return Ok(check(&record));
     }
     let figures = Figures::new(&record);
     print!("{}{}", table::text(&figures), targets::text(&figures));
-    write(&options, &record)?;
+    write(options, &record)?;
     Ok(verdict(&record))
 }
 
@@ -111,7 +120,8 @@ fn write(options: &Options, record: &Record) -> Result<(), String> {
     Ok(())
 }
 
-/// For `cargo test --benches`: everybody counts right, and no lock at all does not, or else the check of the count checks nothing.
+/// For `cargo test --benches`: everybody counts right, and no lock at all does not, or the check of the count checks
+/// nothing.
 fn check(record: &Record) -> ExitCode {
     let as_it_should = |row: &Row| match row.contender.as_str() {
         "none" => row.value.starts_with("BROKEN"),

@@ -66,8 +66,8 @@ impl Plan {
         }
     }
 
-    /// All jobs: by round, in it by cell, in it by contender. The contenders' order turns from round to round, so that none is
-    /// always the one that comes after the same.
+    /// All jobs: by round, in it by cell, in it by contender. The contenders' order turns from round to round, so that none
+    /// always goes first.
     pub fn jobs(&self) -> Vec<Job> {
         let mut jobs = Vec::new();
         for round in 0..self.rounds {

@@ -22,7 +22,7 @@ const fn column(heading: &'static str, figure: &'static str) -> Column {
     Column { heading, figure }
 }
 
-/// All tables of a record.
+/// All tables of a record. Each has a column of ratios to one contender, the one that promises are measured by.
 pub fn text(figures: &Figures<'_>) -> String {
     let mut out = String::new();
     for cell in figures.cells() {
@@ -55,11 +55,15 @@ fn table(out: &mut String, figures: &Figures<'_>, cell: &CellName) {
     };
     let _ = write!(
         out,
-        "\n{}; ratios to {measure}\n{:26} {heading:>13} {:>19} {:>8}",
+        "\n{}\n{:26} {heading:>13} {:>19} {:>8}",
         cell.title(),
         "",
         "least .. most",
-        "ratio"
+        if cell.workload == "handoff" {
+            "/ bare"
+        } else {
+            "/ robust"
+        }
     );
     for column in &more {
         let _ = write!(out, " {:>10}", column.heading);

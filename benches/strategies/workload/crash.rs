@@ -89,8 +89,13 @@ fn trial<C: Contender>(terms: &Terms, comes: Comes) -> Result<Found, Trouble> {
     }
     crew.join(LOCKER, terms.patience)?;
     let slot = &arena.slots[LOCKER];
+    let Some(recovery) = slot.ended.load(Relaxed).checked_sub(killed) else {
+        return Err(Trouble::Broken(String::from(
+            "the lock was acquired while its holder lived",
+        )));
+    };
     Ok(Found {
-        recovery: slot.ended.load(Relaxed).saturating_sub(killed),
+        recovery,
         told: slot.told.load(Relaxed) != 0,
     })
 }
