@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 /// How long the parent sleeps between two looks at Ctrl-C.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// A slice of more than this says that the machine stood still, as a virtual one does now and then. What was measured
-/// meanwhile says nothing of the lock.
+/// A slice of more than this says that everything stood still: a virtual machine was paused, or somebody stopped the bench.
+/// What was measured meanwhile says nothing of the lock.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// A worker that failed, and said why in its slot.
@@ -30,7 +30,7 @@ pub enum Trouble {
     Broken(String),
     /// Something else.
     Failed(String),
-    /// The machine stood still: to be measured again.
+    /// Everything stood still: to be measured again.
     Standstill,
     /// Ctrl-C.
     Interrupted,
@@ -42,7 +42,9 @@ impl fmt::Display for Trouble {
             Trouble::Hangs => f.write_str("hangs"),
             Trouble::Broken(how) => write!(f, "BROKEN: {how}"),
             Trouble::Failed(how) => write!(f, "failed: {how}"),
-            Trouble::Standstill => f.write_str("failed: the machine stands still again and again"),
+            Trouble::Standstill => {
+                f.write_str("failed: the machine or the bench was stopped again and again")
+            }
             Trouble::Interrupted => f.write_str("interrupted"),
         }
     }
@@ -204,7 +206,7 @@ impl<'a> Crew<'a> {
     }
 }
 
-/// After a slice that began then: an error where the machine stood still in it, or the user wants an end.
+/// After a slice that began then: an error where everything stood still in it, or the user wants an end.
 fn goes_on(slice: Instant) -> Result<(), Trouble> {
     match slice.elapsed() > STANDSTILL {
         true => Err(Trouble::Standstill),

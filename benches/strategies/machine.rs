@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fs;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What `Record::about` holds, in its order.
 pub fn about() -> Vec<(String, String)> {
@@ -22,6 +22,42 @@ pub fn about() -> Vec<(String, String)> {
         (key.to_owned(), value)
     })
     .to_vec()
+}
+
+/// How many CPUs other programs, or other guests of the host, keep busy just now: a look of a quarter of a second.
+pub fn busy_cpus() -> Option<f64> {
+    let before = Ticks::now()?;
+    std::thread::sleep(Duration::from_millis(250));
+    let after = Ticks::now()?;
+    let all = after.all.checked_sub(before.all)?;
+    let idle = after.idle.checked_sub(before.idle)?;
+    let cpus = std::thread::available_parallelism().ok()?.get();
+    Some((1.0 - idle as f64 / all.max(1) as f64) * cpus as f64)
+}
+
+/// What the CPUs have spent their time on: proc_stat(5).
+struct Ticks {
+    all: u64,
+    idle: u64,
+}
+
+impl Ticks {
+    fn now() -> Option<Self> {
+        let text = fs::read_to_string("/proc/stat").ok()?;
+        let ticks: Vec<u64> = text
+            .lines()
+            .next()?
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .filter_map(|ticks| ticks.parse().ok())
+            .collect();
+        Some(Ticks {
+            all: ticks.iter().sum(),
+            // Idle, and idle with a disk at work.
+            idle: ticks.get(3)? + ticks.get(4)?,
+        })
+    }
 }
 
 fn model() -> Option<String> {

@@ -21,7 +21,7 @@ use crate::record::{Record, Row};
 use crate::workload::Workload;
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter};
+use std::io::{self, BufReader, BufWriter, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -66,9 +66,12 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     if !options.measures_for_figures() {
         return Ok(check(&record));
     }
+    let places = write(options, &record)?;
     let figures = Figures::new(&record);
-    print!("{}{}", table::text(&figures), targets::text(&figures));
-    write(options, &record)?;
+    let tables = table::text(&figures);
+    let targets = targets::text(&figures);
+    // Whoever reads may have seen enough.
+    let _ = write!(io::stdout(), "{tables}{targets}\n{places}");
     Ok(verdict(&record))
 }
 
@@ -99,25 +102,25 @@ fn read(path: &Path) -> Result<Record, String> {
         .map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn write(options: &Options, record: &Record) -> Result<(), String> {
+/// Writes the record and the page, and says where they are.
+fn write(options: &Options, record: &Record) -> Result<String, String> {
     let (csv, html) = options.outputs();
-    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    let mut places = String::new();
+    let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     for path in [&csv, &html] {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
         }
     }
     // A record that was read is not written again.
-    println!();
     if options.from_csv.is_none() {
         File::create(&csv)
             .and_then(|file| record.write(BufWriter::new(file)))
             .map_err(|error| failed(&csv, error))?;
-        println!("record: {}", csv.display());
+        places = format!("record: {}\n", csv.display());
     }
     fs::write(&html, report::html(record)).map_err(|error| failed(&html, error))?;
-    println!("page:   {}", html.display());
-    Ok(())
+    Ok(format!("{places}page:   {}\n", html.display()))
 }
 
 /// For `cargo test --benches`: everybody counts right, and no lock at all does not, or the check of the count checks

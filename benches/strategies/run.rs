@@ -11,8 +11,11 @@ use crate::workload::{Cell, Figure, Outcome, Workload};
 use std::error::Error;
 use std::time::Duration;
 
-/// How often a cell is measured where the machine stands still meanwhile.
+/// How often a cell is measured where everything stands still meanwhile.
 const TRIES: u32 = 3;
+
+/// How many CPUs others may keep busy without a warning.
+const MOST_BUSY: f64 = 0.2;
 
 /// Does all jobs, or those until Ctrl-C.
 pub fn all(plan: &Plan) -> Result<Record, Box<dyn Error>> {
@@ -26,6 +29,11 @@ pub fn all(plan: &Plan) -> Result<Record, Box<dyn Error>> {
         jobs.len(),
         in_words(total)
     );
+    if let Some(busy) = machine::busy_cpus().filter(|busy| *busy > MOST_BUSY) {
+        eprintln!(
+            "other programs keep {busy:.1} CPUs busy: processes that seldom run at the same time seldom contend"
+        );
+    }
     let mut record = Record {
         about: machine::about(),
         rows: Vec::new(),
