@@ -9,6 +9,7 @@ mod guides;
 mod layout;
 mod map;
 mod mutex;
+mod report;
 mod semaphore;
 mod shared;
 mod sysv;
