@@ -13,8 +13,8 @@ const WATCHFUL: u32 = 100;
 
 /// Where they follow each other rapidly: so many times a long pause, and then some looks in a row, because the word may be held
 /// again by the time the waiter has the line.
-const ROUNDS: u32 = 8;
-const LONG: u32 = 256;
+const ROUNDS: u32 = 3;
+const LONG: u32 = 1024;
 const LOOKS: u32 = 4;
 const BETWEEN_LOOKS: u32 = 4;
 

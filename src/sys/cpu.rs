@@ -29,9 +29,21 @@ fn spinning_pays() -> bool {
     let generation = super::me().generation();
     let mut asked = ASKED.load(Relaxed);
     if asked / MOST != generation {
-        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        asked = generation * MOST + cpus.min(MOST - 1);
+        asked = generation * MOST + cpus().min(MOST - 1);
         ASKED.store(asked, Relaxed);
     }
     asked % MOST > 1
+}
+
+/// How many CPUs the calling thread may run on: `sched_getaffinity(2)`, one call. (A quota of CPU time takes none away.)
+fn cpus() -> u64 {
+    let own = nix::unistd::Pid::from_raw(0);
+    let Ok(set) = nix::sched::sched_getaffinity(own) else {
+        // More than a `CpuSet` can tell.
+        return u64::MAX;
+    };
+    let count = nix::sched::CpuSet::count();
+    (0..count)
+        .filter(|&cpu| set.is_set(cpu) == Ok(true))
+        .count() as u64
 }

@@ -24,6 +24,8 @@ struct Process {
     image: AtomicU64,
     /// See [`proc::boot_offset`]; [`NO_OFFSET`] where it is not known.
     boot_offset: AtomicI64,
+    /// The mount of `/proc` ([`proc::mount`]) where that shows the process's own PID namespace; else 0.
+    proc: AtomicU64,
 }
 
 const NO_OFFSET: i64 = i64::MIN;
@@ -82,6 +84,7 @@ static UNMAPPED: Process = Process {
     namespace: AtomicU32::new(0),
     image: AtomicU64::new(0),
     boot_offset: AtomicI64::new(NO_OFFSET),
+    proc: AtomicU64::new(0),
 };
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const UNMAPPED).cast_mut());
 /// The newest generation given out in this process or an ancestor; fork copies it.
@@ -276,6 +279,12 @@ pub(super) fn own_image() -> Image {
     Image(me().image())
 }
 
+/// The [mount](proc::mount) of a `/proc` whose ids are those of the process's own PID namespace, where one is known.
+pub(super) fn known_proc() -> Option<u64> {
+    me();
+    Some(process().proc.load(Relaxed)).filter(|mount| *mount != 0)
+}
+
 /// See [`proc::boot_offset`].
 pub(super) fn boot_offset() -> Option<i64> {
     me();
@@ -367,6 +376,11 @@ fn establish_process(process: &Process, before: u64) -> u64 {
     process
         .boot_offset
         .store(offset.unwrap_or(NO_OFFSET), Relaxed);
+    let mount = proc::mount();
+    let believed = mount != 0 && proc::shows_own_namespace();
+    process
+        .proc
+        .store(if believed { mount } else { 0 }, Relaxed);
     let image = offset.and_then(|offset| Some(Stat::of("/proc/self/stat").ok()?.image(offset)));
     process
         .image

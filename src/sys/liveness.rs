@@ -46,6 +46,9 @@ pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
 /// as long as it takes where it is known to be dying: while one of its threads runs, it may touch the data. Who has no time
 /// for that is told that it lives only where a thread of it was seen that nobody has told to die.
 pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) -> Option<bool> {
+    if was_its_last_thread(who) {
+        return Some(false);
+    }
     let look: &dyn Fn() -> Life = match () {
         () if is_of_own_namespace(who) && pid_of(who) == std::process::id() => {
             return Some(Image(image).may_be(identity::own_image()));
@@ -71,6 +74,19 @@ pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) ->
         deadline.map_or(end, |deadline| deadline.min(end)).sleep();
         nap = (nap * 2).min(Duration::from_millis(128));
     }
+}
+
+/// Whether the thread of `who`, whose lock is marked, was the last one of its process. It runs no instruction of its program
+/// any more, so the process is as good as gone; to wait until the kernel has taken its memory apart would take longer than
+/// the wake.
+///
+/// A first thread is counted until its process has ended. So where there is one, and it is this one, there is no other; and
+/// where the id is another process's by now, this one's has ended.
+fn was_its_last_thread(who: u64) -> bool {
+    if !is_of_own_namespace(who) || pid_of(who) != tid_of(who) {
+        return false;
+    }
+    identity::known_proc().is_some_and(|mount| proc::threads(pid_of(who)) == Some((1, mount)))
 }
 
 /// How long a process is looked at before it counts as living: 1, 2, 4 and so on up to 128 milliseconds.

@@ -1,8 +1,10 @@
 //! What `/proc` tells of threads and processes. Whatever cannot be read is an error and no answer: no descriptor left, a
 //! `/proc` that hides other users' processes, none at all after a `chroot`.
 
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 
 /// The boot-time offset of the caller's time namespace in clock ticks of 10 ms, or nothing where it is not known: start
 /// times in `/proc` are shown in the reader's.
@@ -57,6 +59,32 @@ pub(super) fn namespace(link: &str) -> io::Result<u32> {
 /// knows it by. The kernel lists a process's ids from the mount's namespace inwards.
 pub(super) fn shows_own_namespace() -> bool {
     pids("/proc/self/status").is_ok_and(|ids| ids == [std::process::id()])
+}
+
+/// What tells the mount of `/proc` from any other that there is, was or will be (Linux 6.8); 0 where nothing does.
+pub(super) fn mount() -> u64 {
+    statx(c"/proc", libc::STATX_MNT_ID_UNIQUE).map_or(0, |answer| mount_of(&answer))
+}
+
+fn mount_of(answer: &libc::statx) -> u64 {
+    let tells = answer.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0;
+    if tells { answer.stx_mnt_id } else { 0 }
+}
+
+/// How many threads a process has, an ended first one included, and on which [`mount`] that was seen. The kernel counts them
+/// as links of `/proc/PID/task`: one call, where reading a file there takes several.
+pub(super) fn threads(pid: u32) -> Option<(u32, u64)> {
+    let path = CString::new(format!("/proc/{pid}/task")).ok()?;
+    let answer = statx(&path, libc::STATX_NLINK | libc::STATX_MNT_ID_UNIQUE)?;
+    Some((answer.stx_nlink.checked_sub(2)?, mount_of(&answer)))
+}
+
+fn statx(path: &CStr, mask: u32) -> Option<libc::statx> {
+    let mut answer = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: a path that ends in a zero byte, and a statx that may be written.
+    let error = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, mask, answer.as_mut_ptr()) };
+    // SAFETY: zeroed at first, and valid as such.
+    (error == 0).then(|| unsafe { answer.assume_init() })
 }
 
 /// The ids of a process, from the namespace of `/proc`'s mount to its own.
@@ -191,6 +219,35 @@ fn malformed() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_counted_without_reading_a_file() {
+        let own = std::process::id();
+        let held = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            // Other tests' threads come and go; so only the least is known.
+            scope.spawn(|| held.wait());
+            let listed = fs::read_dir("/proc/self/task").unwrap().count();
+            assert!(listed >= 2 && threads(own).unwrap().0 >= 2);
+            held.wait();
+        });
+        assert_eq!(threads(u32::MAX), None);
+        // SAFETY: the child makes system calls alone.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            loop {
+                // SAFETY: has no preconditions.
+                unsafe { libc::pause() };
+            }
+        }
+        assert_eq!(threads(child as u32), Some((1, mount())));
+        // SAFETY: the child is this test's own.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+        assert_eq!(threads(child as u32), None);
+    }
 
     #[test]
     fn a_programs_name_may_hold_anything() {

@@ -3,13 +3,14 @@
 use super::bare::{Futexes, Nothing};
 use super::crates::{Iceoryx, PosixSync, ProcessSync, RawSync, RustixFutexSync};
 use super::glibc::{Mutexes, Plain, Robust, RobustPi};
+use super::handles::{Files, Flock, Ofd, Sysv};
 use super::in_process::InProcess;
 use super::ours::Ours;
 use super::signals::{Condvars, Events, Pipes, Semaphores, Words};
 use crate::workload::handoff::Handoff;
 use crate::workload::{Lock, Subject, Workload};
 use posix_sync::mutex::robustness_markers;
-use pshared::SharedMutex;
+use pshared::{SharedMutex, raw};
 
 /// Where a contender comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +98,23 @@ pub const MEASURE: &str = "glibc pshared robust";
 pub const OUR_EVENT: &str = "SharedEvent";
 pub const BARE: &str = "bare futex";
 
+/// The crate's mutex by another strategy than its own.
+type Strategy<R> = Ours<SharedMutex<(), R>>;
+
 /// All contenders, in the order of the tables.
 #[rustfmt::skip]
 pub const ALL: &[Entry] = &[
     lock(OURS, Family::Pshared, &Lock::<Ours<SharedMutex<()>>>::NEW),
+    lock("Futex", Family::Pshared, &Lock::<Strategy<raw::Futex>>::NEW),
+    lock("Spin", Family::Pshared, &Lock::<Strategy<raw::Spin>>::NEW),
+    lock("Ticket", Family::Pshared, &Lock::<Strategy<raw::Ticket>>::NEW),
+    lock("Pthread", Family::Pshared, &Lock::<Strategy<raw::Pthread>>::NEW),
+    lock("PthreadRobust", Family::Pshared, &Lock::<Strategy<raw::PthreadRobust>>::NEW),
+    lock("PthreadPi", Family::Pshared, &Lock::<Strategy<raw::PthreadPi>>::NEW),
+    lock("PosixSem", Family::Pshared, &Lock::<Strategy<raw::PosixSem>>::NEW),
+    lock("FileLock flock", Family::Pshared, &Lock::<Files<Flock>>::NEW),
+    lock("FileLock ofd", Family::Pshared, &Lock::<Files<Ofd>>::NEW),
+    lock("SysvSemaphore", Family::Pshared, &Lock::<Sysv>::NEW),
     lock("glibc pshared", Family::Glibc, &Lock::<Mutexes<Plain>>::NEW),
     lock(MEASURE, Family::Glibc, &Lock::<Mutexes<Robust>>::NEW),
     lock("glibc pshared robust PI", Family::Glibc, &Lock::<Mutexes<RobustPi>>::NEW),

@@ -7,6 +7,7 @@ use std::io;
 pub mod bare;
 pub mod crates;
 pub mod glibc;
+pub mod handles;
 pub mod in_process;
 pub mod list;
 pub mod ours;

@@ -1,6 +1,7 @@
 //! The crate's own locks whose state lies in the map.
 
 use super::{Contender, Failed, Handle, News};
+use pshared::raw::RawLock;
 use pshared::{Cause, LockError, Shared, SharedMutex, SharedMutexGuard, ShmSafe};
 
 /// A lock of the crate.
@@ -9,9 +10,9 @@ pub trait Lock: ShmSafe {
     fn with(&self, body: impl FnOnce(News)) -> Result<(), Failed>;
 }
 
-impl Lock for SharedMutex<()> {
+impl<R: RawLock> Lock for SharedMutex<(), R> {
     fn new() -> Self {
-        SharedMutex::new(())
+        SharedMutex::with_strategy(())
     }
 
     #[inline]
