@@ -297,13 +297,6 @@ impl Robust {
     }
 
     fn take_word(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        if self
-            .word
-            .compare_exchange(FREE, me.tid(), Acquire, Relaxed)
-            .is_ok()
-        {
-            return Ok(Acquired::Released);
-        }
         match patience {
             Patience::None => self.acquire_at_once(me),
             Patience::IfReleased => self.acquire_if_released(me),

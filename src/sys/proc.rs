@@ -1,9 +1,9 @@
 //! What `/proc` tells of threads and processes. Whatever cannot be read is an error and no answer: no descriptor left, a
 //! `/proc` that hides other users' processes, none at all after a `chroot`.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 
 /// The boot-time offset of the caller's time namespace in clock ticks of 10 ms, or nothing where it is not known: start
@@ -74,8 +74,13 @@ fn mount_of(answer: &libc::statx) -> u64 {
 /// How many threads a process has, an ended first one included, and on which [`mount`] that was seen. The kernel counts them
 /// as links of `/proc/PID/task`: one call, where reading a file there takes several.
 pub(super) fn threads(pid: u32) -> Option<(u32, u64)> {
-    let path = CString::new(format!("/proc/{pid}/task")).ok()?;
-    let answer = statx(&path, libc::STATX_NLINK | libc::STATX_MNT_ID_UNIQUE)?;
+    // On the stack: whoever was woken just now for a lock has nothing in the caches, the allocator's state least of all.
+    let mut path = [0; 32];
+    write!(&mut path[..], "/proc/{pid}/task\0").ok()?;
+    let answer = statx(
+        CStr::from_bytes_until_nul(&path).ok()?,
+        libc::STATX_NLINK | libc::STATX_MNT_ID_UNIQUE,
+    )?;
     Some((answer.stx_nlink.checked_sub(2)?, mount_of(&answer)))
 }
 

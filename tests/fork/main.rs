@@ -1,6 +1,7 @@
 //! Everything that forks or kills. One thread, and each test in a process of its own: see `harness`.
 
 mod breakers;
+mod choosing;
 mod counters;
 mod ends;
 mod event;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
     harness::run(
         [
             breakers::tests(),
+            choosing::tests(),
             counters::tests(),
             ends::tests(),
             event::tests(),

@@ -1,22 +1,15 @@
-//! One suite over all lock strategies: each excludes, and what the next locker sees when a holder is killed.
-//!
-//! What the guide on choosing says of the strategies is made from these tests; see `the_guide_tells_what_is_so`.
+//! One suite over all lock strategies of a mutex. What they share with the locks outside of maps is in `choosing`.
 
-use crate::kit::{child, kill, passes, sleeps, until};
+use crate::kit::{child, kill, passes, until};
 use pshared::raw::{
     Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
 };
-use pshared::{
-    Cause, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard, ShmSafe,
-    fork,
-};
+use pshared::{Cause, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe, fork};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Long enough for whoever is not blocked.
 const LONG: Duration = Duration::from_secs(60);
-/// Long enough to say that whoever is blocked stays so: more than the safety net's second.
-const SHORT: Duration = Duration::from_millis(1_500);
 
 /// Runs a function for every strategy.
 macro_rules! for_each {
@@ -43,7 +36,6 @@ macro_rules! suite {
             a_file_of_one_strategy_is_not_opened_as_another,
             a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody,
             a_waiter_that_dies_with_a_ticket_stops_the_line,
-            the_guide_tells_what_is_so,
         );
     };
 }
@@ -105,17 +97,6 @@ impl<R: RawLock> Books<R> {
         if before != 0 || after != own {
             self.together.add(1);
         }
-    }
-
-    /// A child that has the lock, until it is killed.
-    fn holder(&self) -> fork::Child {
-        let holder = child(|| {
-            let _guard = self.count.lock().expect("the lock is free");
-            self.ready.set();
-            wait_to_be_killed();
-        });
-        self.ready.wait();
-        holder
     }
 }
 
@@ -314,81 +295,17 @@ fn leak_in_a_thread<R: RawLock>() {
     }
     over.set();
     passes(&leaks);
-    assert_eq!(after_a_death(books.count.lock()), Sees::Told);
+    let fresh = books.count.lock();
+    assert!(
+        matches!(&fresh, Err(LockError::Poisoned(poisoned)) if poisoned.is_fresh()),
+        "{fresh:?}"
+    );
+    drop(fresh);
     let again = books.count.lock();
     assert!(
         matches!(&again, Err(LockError::Poisoned(poisoned)) if !poisoned.is_fresh()),
         "{again:?}"
     );
-}
-
-/// What the next locker sees after a holder's SIGKILL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sees {
-    /// It gets the lock, and is told.
-    Told,
-    /// It gets the lock, and is told nothing.
-    Silence,
-    /// It gets nothing.
-    Nothing,
-}
-
-impl Sees {
-    fn in_words(self) -> &'static str {
-        match self {
-            Sees::Told => "gets the lock and is told",
-            Sees::Silence => "gets the lock and is told nothing",
-            Sees::Nothing => "hangs",
-        }
-    }
-}
-
-fn after_a_death<R: RawLock>(
-    outcome: Result<SharedMutexGuard<'_, u64, R>, LockError<'_, u64, R>>,
-) -> Sees {
-    match outcome {
-        Ok(_) => Sees::Silence,
-        Err(LockError::Poisoned(poisoned)) => {
-            assert_eq!(poisoned.cause(), Cause::Died);
-            Sees::Told
-        }
-        Err(LockError::TimedOut) => Sees::Nothing,
-        Err(other) => panic!("{other:?}"),
-    }
-}
-
-/// The holder is killed, and then somebody comes.
-fn comes_later<R: RawLock>() -> Sees {
-    let books = Books::<R>::anonymous();
-    let holder = books.holder();
-    kill(&holder);
-    after_a_death(books.count.lock_timeout(SHORT))
-}
-
-/// The holder is killed while somebody waits.
-fn waits<R: RawLock>(sleeps_in_a_call: bool) -> Sees {
-    let books = Books::<R>::anonymous();
-    let sees = Shared::anonymous(AtomicU32::new(u32::MAX)).unwrap();
-    let at_it = Shared::anonymous(SharedEvent::new()).unwrap();
-    let holder = books.holder();
-    let waiter = child(|| {
-        at_it.set();
-        sees.store(
-            after_a_death(books.count.lock_timeout(SHORT)) as u32,
-            Relaxed,
-        );
-    });
-    at_it.wait();
-    if sleeps_in_a_call {
-        until(|| sleeps(waiter.id()));
-    }
-    kill(&holder);
-    passes(&waiter);
-    match sees.load(Relaxed) {
-        0 => Sees::Told,
-        1 => Sees::Silence,
-        _ => Sees::Nothing,
-    }
 }
 
 fn a_waiter_that_dies_with_a_ticket_stops_the_line() {
@@ -407,49 +324,4 @@ fn a_waiter_that_dies_with_a_ticket_stops_the_line() {
     assert!(matches!(books.count.try_lock(), Err(LockError::WouldBlock)));
     let outcome = books.count.lock_timeout(Duration::from_millis(50));
     assert!(matches!(outcome, Err(LockError::TimedOut)), "{outcome:?}");
-}
-
-/// The rows of the guide's table.
-fn table() -> String {
-    let mut rows = String::from(
-        "| strategy | whoever comes after the holder was killed | whoever waited when it was killed |\n|---|---|---|\n",
-    );
-    macro_rules! row {
-        ($name:ident, $sleeps:literal) => {
-            rows += &format!(
-                "| [`{0}`](crate::raw::{0}) | {1} | {2} |\n",
-                stringify!($name),
-                comes_later::<$name>().in_words(),
-                waits::<$name>($sleeps).in_words(),
-            );
-        };
-    }
-    row!(Robust, true);
-    row!(PthreadRobust, true);
-    row!(PthreadPi, true);
-    row!(Futex, true);
-    row!(Pthread, true);
-    row!(PosixSem, true);
-    row!(Spin, false);
-    row!(Ticket, false);
-    rows
-}
-
-/// `PSHARED_WRITE_GUIDE=1` writes the table into the guide.
-fn the_guide_tells_what_is_so() {
-    const FIRST: &str = "<!-- made by tests/fork/strategies.rs -->\n";
-    const LAST: &str = "<!-- made until here -->";
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/choosing.md");
-    let guide = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = guide.split_once(FIRST).expect("the guide has the mark");
-    let (stands, after) = rest.split_once(LAST).expect("and its end");
-    let is_so = table();
-    if std::env::var_os("PSHARED_WRITE_GUIDE").is_some() {
-        std::fs::write(path, format!("{before}{FIRST}{is_so}{LAST}{after}")).unwrap();
-    } else {
-        assert_eq!(
-            stands, is_so,
-            "run with PSHARED_WRITE_GUIDE=1 and look at the difference"
-        );
-    }
 }

@@ -1,0 +1,276 @@
+//! What the guide on choosing says of all locks, whose state lies in a map or elsewhere: each excludes, and what the next
+//! locker sees when a holder is killed.
+
+use crate::kit::{child, kill, passes, until};
+use pshared::raw::{
+    Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
+};
+use pshared::{
+    Cause, FileLock, LockError, Shared, SharedEvent, SharedMutex, SharedMutexGuard, SysvSemaphore,
+    fork,
+};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+crate::tests!(every_lock_excludes, the_guide_tells_what_is_so);
+
+/// Long enough to say that whoever is blocked stays so: more than the safety net's second.
+const LONG_ENOUGH: Duration = Duration::from_millis(1_500);
+
+/// What the next locker sees after a holder's SIGKILL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sees {
+    /// It gets the lock, and is told.
+    Told,
+    /// It gets the lock, and is told nothing.
+    Silence,
+    /// It gets nothing.
+    Nothing,
+}
+
+impl Sees {
+    fn in_words(self) -> &'static str {
+        match self {
+            Sees::Told => "gets the lock and is told",
+            Sees::Silence => "gets the lock and is told nothing",
+            Sees::Nothing => "hangs",
+        }
+    }
+}
+
+fn after_a_death<R: RawLock>(
+    outcome: Result<SharedMutexGuard<'_, u64, R>, LockError<'_, u64, R>>,
+) -> Sees {
+    match outcome {
+        Ok(_) => Sees::Silence,
+        Err(LockError::Poisoned(poisoned)) => {
+            assert_eq!(poisoned.cause(), Cause::Died);
+            Sees::Told
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+/// A lock of any kind: a strategy, or a handle.
+trait AnyLock {
+    fn new() -> Self;
+
+    /// Runs `body` under the lock, in whichever process.
+    fn hold(&self, body: impl FnOnce()) -> Sees;
+}
+
+impl<R: RawLock> AnyLock for Shared<SharedMutex<u64, R>> {
+    fn new() -> Self {
+        Shared::anonymous(SharedMutex::with_strategy(0)).expect("no map")
+    }
+
+    fn hold(&self, body: impl FnOnce()) -> Sees {
+        let outcome = self.lock();
+        body();
+        after_a_death(outcome)
+    }
+}
+
+/// A file lock that each process opens for itself.
+struct Files<const OFD: bool>(tempfile::TempDir);
+
+impl<const OFD: bool> AnyLock for Files<OFD> {
+    fn new() -> Self {
+        Files(tempfile::tempdir().expect("no directory"))
+    }
+
+    fn hold(&self, body: impl FnOnce()) -> Sees {
+        let path = self.0.path().join("lock");
+        let opened = if OFD {
+            FileLock::ofd(path)
+        } else {
+            FileLock::flock(path)
+        };
+        let mut lock = opened.expect("no file");
+        let _guard = lock.lock().expect("not locked");
+        body();
+        Sees::Silence
+    }
+}
+
+impl AnyLock for SysvSemaphore {
+    fn new() -> Self {
+        SysvSemaphore::private(1).expect("no semaphore")
+    }
+
+    fn hold(&self, body: impl FnOnce()) -> Sees {
+        let _permit = self.acquire().expect("no permit");
+        body();
+        Sees::Silence
+    }
+}
+
+/// Processes that add to a number by a load and a store.
+fn exclude<L: AnyLock>() {
+    const PROCESSES: u64 = 4;
+    const SECTIONS: u64 = 3_000;
+    let lock = L::new();
+    let number = Shared::anonymous(AtomicU64::new(0)).unwrap();
+    let start = Shared::anonymous(SharedEvent::new()).unwrap();
+    let children: Vec<_> = (0..PROCESSES)
+        .map(|_| {
+            child(|| {
+                start.wait();
+                for _ in 0..SECTIONS {
+                    lock.hold(|| {
+                        let before = number.load(Relaxed);
+                        std::hint::black_box(&before);
+                        number.store(before + 1, Relaxed);
+                    });
+                }
+            })
+        })
+        .collect();
+    start.set();
+    children.iter().for_each(passes);
+    assert_eq!(number.load(Relaxed), PROCESSES * SECTIONS);
+}
+
+fn every_lock_excludes() {
+    exclude::<Shared<SharedMutex<u64, Robust>>>();
+    exclude::<Shared<SharedMutex<u64, PthreadRobust>>>();
+    exclude::<Shared<SharedMutex<u64, PthreadPi>>>();
+    exclude::<Shared<SharedMutex<u64, Futex>>>();
+    exclude::<Shared<SharedMutex<u64, Pthread>>>();
+    exclude::<Shared<SharedMutex<u64, PosixSem>>>();
+    exclude::<Shared<SharedMutex<u64, Spin>>>();
+    exclude::<Shared<SharedMutex<u64, Ticket>>>();
+    exclude::<Files<false>>();
+    exclude::<Files<true>>();
+    exclude::<SysvSemaphore>();
+}
+
+/// A child that has the lock, until it is killed.
+fn holder<L: AnyLock>(lock: &L) -> fork::Child {
+    let ready = Shared::anonymous(SharedEvent::new()).unwrap();
+    let holder = child(|| {
+        lock.hold(|| {
+            ready.set();
+            loop {
+                std::thread::park();
+            }
+        });
+    });
+    ready.wait();
+    holder
+}
+
+/// A child that wants the lock, and what it sees.
+struct Wanting {
+    child: fork::Child,
+    sees: Shared<AtomicU32>,
+}
+
+impl Wanting {
+    fn start<L: AnyLock>(lock: &L) -> Self {
+        let sees = Shared::anonymous(AtomicU32::new(0)).unwrap();
+        let comes = Shared::anonymous(SharedEvent::new()).unwrap();
+        let child = child(|| {
+            comes.set();
+            sees.store(lock.hold(|| ()) as u32 + 1, Relaxed);
+        });
+        comes.wait();
+        Wanting { child, sees }
+    }
+
+    /// What it has seen after more than enough time. Whoever has seen nothing by then is killed.
+    fn end(self) -> Sees {
+        if self.child.wait_timeout(LONG_ENOUGH).unwrap().is_none() {
+            kill(&self.child);
+            return Sees::Nothing;
+        }
+        passes(&self.child);
+        match self.sees.load(Relaxed) {
+            1 => Sees::Told,
+            2 => Sees::Silence,
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// The holder is killed, and then somebody comes.
+fn comes_later<L: AnyLock>() -> Sees {
+    let lock = L::new();
+    kill(&holder(&lock));
+    Wanting::start(&lock).end()
+}
+
+/// The holder is killed while somebody waits, asleep unless the lock knows no sleep.
+fn waits<L: AnyLock>(asleep: bool) -> Sees {
+    let lock = L::new();
+    let holder = holder(&lock);
+    let waiter = Wanting::start(&lock);
+    let state = if asleep { 'S' } else { 'R' };
+    until(|| crate::kit::state(waiter.child.id()) == Some(state));
+    kill(&holder);
+    waiter.end()
+}
+
+/// The rows of the guide's table.
+fn table() -> String {
+    let mut rows = String::from(
+        "| lock | whoever comes after the holder was killed | whoever waited when it was killed |\n|---|---|---|\n",
+    );
+    macro_rules! row {
+        ($lock:ty, $name:literal, $link:literal, $asleep:literal) => {
+            rows += &format!(
+                "| [`{}`]({}) | {} | {} |\n",
+                $name,
+                $link,
+                comes_later::<$lock>().in_words(),
+                waits::<$lock>($asleep).in_words(),
+            );
+        };
+    }
+    macro_rules! strategy {
+        ($name:ident, $asleep:literal) => {
+            rows += &format!(
+                "| [`{0}`](crate::raw::{0}) | {1} | {2} |\n",
+                stringify!($name),
+                comes_later::<Shared<SharedMutex<u64, $name>>>().in_words(),
+                waits::<Shared<SharedMutex<u64, $name>>>($asleep).in_words(),
+            );
+        };
+    }
+    strategy!(Robust, true);
+    strategy!(PthreadRobust, true);
+    strategy!(PthreadPi, true);
+    row!(
+        Files<false>,
+        "FileLock::flock",
+        "crate::FileLock::flock",
+        true
+    );
+    row!(Files<true>, "FileLock::ofd", "crate::FileLock::ofd", true);
+    row!(SysvSemaphore, "SysvSemaphore", "crate::SysvSemaphore", true);
+    strategy!(Futex, true);
+    strategy!(Pthread, true);
+    strategy!(PosixSem, true);
+    strategy!(Spin, false);
+    strategy!(Ticket, false);
+    rows
+}
+
+/// `PSHARED_WRITE_GUIDE=1` writes the table into the guide.
+fn the_guide_tells_what_is_so() {
+    const FIRST: &str = "<!-- made by tests/fork/choosing.rs -->\n";
+    const LAST: &str = "<!-- made until here -->";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/choosing.md");
+    let guide = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = guide.split_once(FIRST).expect("the guide has the mark");
+    let (stands, after) = rest.split_once(LAST).expect("and its end");
+    let is_so = table();
+    if std::env::var_os("PSHARED_WRITE_GUIDE").is_some() {
+        std::fs::write(path, format!("{before}{FIRST}{is_so}{LAST}{after}")).unwrap();
+    } else {
+        assert_eq!(
+            stands, is_so,
+            "run with PSHARED_WRITE_GUIDE=1 and look at the difference"
+        );
+    }
+}
