@@ -377,7 +377,9 @@ fn establish_process(process: &Process, before: u64) -> u64 {
         .boot_offset
         .store(offset.unwrap_or(NO_OFFSET), Relaxed);
     let mount = proc::mount();
-    let believed = mount != 0 && proc::shows_own_namespace();
+    // The count is tried on oneself: a kernel that does not count so is not asked again.
+    let counts = proc::threads(pid).is_some_and(|(count, on)| count > 0 && on == mount);
+    let believed = mount != 0 && counts && proc::shows_own_namespace();
     process
         .proc
         .store(if believed { mount } else { 0 }, Relaxed);
