@@ -1,4 +1,4 @@
-//! Mutexes, semaphores, events and counters in memory that several processes map: a forking server's workers, or programs
+//! Mutexes, condition variables, semaphores, events and counters in memory that several processes map: a forking server's workers, or programs
 //! that know nothing of each other but a path.
 //!
 //! A process may be killed at any instruction. Whoever waits gets the lock, learns what happened, and can repair the data.
@@ -88,6 +88,7 @@
 //! | type | is | when a process dies |
 //! |---|---|---|
 //! | [`SharedMutex<T>`] | a robust futex | the next `lock` gets the guard inside an error that says so |
+//! | [`SharedCondvar`] | a sequence in a futex, for waits with a mutex | nothing is owned: who sleeps on is woken by the next notification, and none is lost for longer than a second |
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
 //! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
 //! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
@@ -142,8 +143,8 @@ pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
     Cause, FileLock, FileLockGuard, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned,
-    ShardedCounter, SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard,
-    SharedSemaphore, SysvPermit, SysvSemaphore, TryLockError,
+    ShardedCounter, SharedCondvar, SharedCounter, SharedEvent, SharedGauge, SharedMutex,
+    SharedMutexGuard, SharedSemaphore, SysvPermit, SysvSemaphore, TryLockError, WaitTimeoutResult,
 };
 pub use zerocopy::{self, FromBytes};
 

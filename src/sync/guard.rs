@@ -9,6 +9,13 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+/// What a mutex is made of, as its guards know it: enough to lock it again.
+pub(super) struct Parts<'a, T, R: RawLock> {
+    pub(super) raw: &'a R,
+    pub(super) poison: &'a Poison,
+    pub(super) data: &'a UnsafeCell<T>,
+}
+
 /// A lock that the calling thread holds, without its data. Releases it when dropped.
 struct Held<'a, R: RawLock> {
     raw: &'a R,
@@ -69,6 +76,15 @@ impl<'a, T, R: RawLock> SharedMutexGuard<'a, T, R> {
                 stays_here: PhantomData,
             },
             data,
+        }
+    }
+
+    /// The mutex that the guard is of, in its parts.
+    pub(super) fn mutex(&self) -> Parts<'a, T, R> {
+        Parts {
+            raw: self.held.raw,
+            poison: self.held.poison,
+            data: self.data,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a user locks, waits on and counts with: a `T`, guards and docs, and no memory ordering but the counters'.
 
+mod condvar;
 mod counter;
 mod event;
 mod file_lock;
@@ -10,6 +11,7 @@ mod poison;
 mod semaphore;
 mod sysv;
 
+pub use condvar::{SharedCondvar, WaitTimeoutResult};
 pub use counter::{ShardedCounter, SharedCounter, SharedGauge};
 pub use event::SharedEvent;
 pub use file_lock::{FileLock, FileLockGuard};

@@ -1,6 +1,6 @@
 //! [`SharedMutex`]: mutual exclusion between processes, and the news of a death.
 
-use super::guard::SharedMutexGuard;
+use super::guard::{Parts, SharedMutexGuard};
 use super::lock_error::{LockError, Poisoned};
 use super::poison::{Cause, Poison};
 use crate::Error;
@@ -230,23 +230,12 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
         me: Me,
         outcome: Result<Acquired, Refused>,
     ) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
-        let fresh = match outcome {
-            Ok(Acquired::Released) => false,
-            Ok(Acquired::OwnerDied) => {
-                self.poison.set(Cause::Died);
-                true
-            }
-            Err(Refused::WouldBlock) => return Err(LockError::WouldBlock),
-            Err(Refused::TimedOut) => return Err(LockError::TimedOut),
-            Err(Refused::Deadlock) => return Err(LockError::Deadlock),
-            Err(Refused::HolderThreadEnded) => return Err(LockError::HolderThreadEnded),
+        let parts = Parts {
+            raw: &self.raw,
+            poison: &self.poison,
+            data: &self.data,
         };
-        // SAFETY: the other outcomes have returned; in these the lock was acquired just now.
-        let guard = unsafe { self.guard(me) };
-        match self.poison.cause() {
-            None => Ok(guard),
-            Some(cause) => Err(LockError::Poisoned(Poisoned::new(guard, cause, fresh))),
-        }
+        parts.explain(me, outcome)
     }
 
     /// The guard of a lock that the thread has just acquired.
@@ -258,6 +247,42 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     unsafe fn guard(&self, me: Me) -> SharedMutexGuard<'_, T, R> {
         // SAFETY: the caller's promise; nobody else makes guards of this mutex.
         unsafe { SharedMutexGuard::new(&self.raw, &self.poison, &self.data, me) }
+    }
+}
+
+impl<'a, T: ShmData, R: RawLock> Parts<'a, T, R> {
+    /// Acquires the lock again, waiting for it as long as it takes.
+    pub(super) fn lock(self) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
+        let me = sys::me();
+        let outcome = match self.raw.acquire_fast(me) {
+            true => Ok(Acquired::Released),
+            false => self.raw.acquire(me, Patience::Endless),
+        };
+        self.explain(me, outcome)
+    }
+
+    fn explain(
+        self,
+        me: Me,
+        outcome: Result<Acquired, Refused>,
+    ) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
+        let fresh = match outcome {
+            Ok(Acquired::Released) => false,
+            Ok(Acquired::OwnerDied) => {
+                self.poison.set(Cause::Died);
+                true
+            }
+            Err(Refused::WouldBlock) => return Err(LockError::WouldBlock),
+            Err(Refused::TimedOut) => return Err(LockError::TimedOut),
+            Err(Refused::Deadlock) => return Err(LockError::Deadlock),
+            Err(Refused::HolderThreadEnded) => return Err(LockError::HolderThreadEnded),
+        };
+        // SAFETY: the other outcomes have returned; in these the lock was acquired just now. It guards the data of the same mutex.
+        let guard = unsafe { SharedMutexGuard::new(self.raw, self.poison, self.data, me) };
+        match self.poison.cause() {
+            None => Ok(guard),
+            Some(cause) => Err(LockError::Poisoned(Poisoned::new(guard, cause, fresh))),
+        }
     }
 }
 

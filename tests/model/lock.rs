@@ -96,7 +96,15 @@ impl<R: Raw> Lock<R> {
             .expect("a lock that nobody keeps is acquired");
     }
 
-    /// The same, where the lock may be refused.
+    /// The same, where the section is so short that nobody need come meanwhile.
+    pub fn lock_briefly(&self, world: &World) {
+        let outcome = self.raw.acquire(me(), Patience::Endless);
+        self.arrive(world, outcome)
+            .expect("a lock that nobody keeps is acquired");
+        self.use_data();
+    }
+
+    /// As [`lock`](Self::lock), where the lock may be refused.
     pub fn wait(&self, world: &World) -> Result<(), Refused> {
         self.enter(world, self.raw.acquire(me(), Patience::Endless))
     }
@@ -134,8 +142,17 @@ impl<R: Raw> Lock<R> {
         unsafe { self.raw.unlock(me()) }
     }
 
-    /// What every new holder does: a death is told to it exactly when its predecessor died, and the data are its own.
+    /// What every new holder does, with time for others to come: this switch costs no preemption.
     fn enter(&self, world: &World, outcome: Result<Acquired, Refused>) -> Result<(), Refused> {
+        self.arrive(world, outcome)?;
+        step();
+        loom::thread::yield_now();
+        self.use_data();
+        Ok(())
+    }
+
+    /// A death is told to a new holder exactly when its predecessor died.
+    fn arrive(&self, world: &World, outcome: Result<Acquired, Refused>) -> Result<(), Refused> {
         let acquired = outcome.inspect_err(|&refused| {
             if refused == Refused::HolderThreadEnded {
                 world.seen.refusals.add();
@@ -152,10 +169,6 @@ impl<R: Raw> Lock<R> {
                 world.seen.deaths_told.add();
             }
         }
-        step();
-        // Long enough for others to come: this switch costs no preemption.
-        loom::thread::yield_now();
-        self.use_data();
         Ok(())
     }
 

@@ -20,6 +20,7 @@
 //! A model that fails prints its last interleaving, step by step. `-- --nocapture` prints it for the rejected ones too.
 
 mod broken;
+mod condvar;
 mod count;
 mod counter;
 mod deaths;

@@ -1,6 +1,10 @@
 //! What must fail: the models of the other files with a fault in the seam, or with a broken twin.
 
 use crate::broken::{self, ForgetsTheOthers, GivesUpBlindly, PlainZero, Sound, TwoSteps};
+use crate::condvar::{
+    a_notifier_is_killed, a_waiter_is_killed, one_takes_letters, two_take_letters,
+    two_take_what_comes_at_once, wait, wait_for_a_notification_only, wait_with_a_late_look,
+};
 use crate::count::{one_at_a_time, two_wait_for_permits};
 use crate::ended_thread::a_guard_is_leaked;
 use crate::event::{a_setter_is_killed, two_wait_for_news};
@@ -8,6 +12,7 @@ use crate::exclusion::lockers;
 use crate::expiry::one_waiter_has_a_deadline;
 use crate::lock::Lock;
 use crate::model::Model;
+use crate::raw::condvar::Condvar;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
 use crate::raw::futex::FutexWord;
@@ -282,5 +287,85 @@ mod counts {
             assert_eq!(counter.load(Relaxed), 2, "an addition is lost");
         });
         assert!(message.contains("an addition is lost"), "{message}");
+    }
+}
+
+mod condvars {
+    use super::*;
+
+    /// The letter comes between the release of the mutex and the look.
+    #[test]
+    fn a_wait_that_reads_the_sequence_after_unlocking_strands_a_sleeper() {
+        strands_a_sleeper(Model::PLAIN.fails(|world| {
+            two_take_letters::<Robust>(world, wait_with_a_late_look, Condvar::notify_one);
+        }));
+    }
+
+    /// A waiter announces itself between the look and the change.
+    #[test]
+    fn a_notification_that_looks_for_sleepers_before_its_change_strands_one() {
+        strands_a_sleeper(Model::PLAIN.fails(|world| {
+            two_take_letters::<Robust>(world, wait, broken::notify_after_a_look);
+        }));
+    }
+
+    /// The second sleeper is not announced any more when the second letter comes.
+    #[test]
+    fn a_notification_of_one_that_takes_the_announcement_away_strands_the_other() {
+        strands_a_sleeper(Model::PLAIN.fails(|world| {
+            two_take_letters::<Robust>(world, wait, broken::notify_one_and_forget_the_others);
+        }));
+    }
+
+    /// Somebody goes to sleep, announced, between the wake that found nobody and the clearing.
+    #[test]
+    fn a_clearing_that_does_not_wake_strands_a_sleeper() {
+        strands_a_sleeper(
+            Model::PLAIN
+                .fails(|world| one_takes_letters::<Robust>(world, broken::notify_one_and_clear)),
+        );
+        let model = with(Fault::ClearingWakesNobody);
+        strands_a_sleeper(
+            model.fails(|world| one_takes_letters::<Robust>(world, Condvar::notify_one)),
+        );
+    }
+
+    /// The notification comes between the compare and the sleep.
+    #[test]
+    fn a_futex_that_compares_before_it_sleeps_strands_a_sleeper() {
+        let model = with(Fault::CompareApartFromSleep);
+        strands_a_sleeper(model.fails(|world| {
+            two_take_what_comes_at_once::<Sound>(world, wait, Condvar::notify_all);
+        }));
+    }
+
+    /// A killed waiter took the wake with it: it is the nap that ends the other one's sleep.
+    #[test]
+    fn a_waiter_that_is_killed_strands_whoever_does_not_nap() {
+        let model = Model::PLAIN;
+        strands_a_sleeper(
+            model.fails_if_killed(2, |world| a_waiter_is_killed::<Robust>(world, false)),
+        );
+    }
+
+    /// The notifier is killed between its change of the sequence and its wake.
+    #[test]
+    fn a_notifier_that_is_killed_strands_whoever_does_not_nap() {
+        strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| {
+            a_notifier_is_killed(world, Condvar::notify_all, wait, false);
+        }));
+    }
+
+    /// The notifier is killed between its change of the data and its notification.
+    #[test]
+    fn a_notifier_that_is_killed_strands_whoever_does_not_look_at_the_condition() {
+        strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| {
+            a_notifier_is_killed(
+                world,
+                Condvar::notify_one,
+                wait_for_a_notification_only,
+                true,
+            );
+        }));
     }
 }

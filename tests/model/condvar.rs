@@ -1,0 +1,323 @@
+//! The condition variable: a notification that comes after the mutex was released is not missed, whoever dies.
+
+use crate::broken::Sound;
+use crate::lock::{Lock, Raw};
+use crate::model::Model;
+use crate::raw::condvar::Condvar;
+use crate::raw::robust::Robust;
+use crate::sys::{Deadline, Joins, Nap, World, join_all};
+use loom::cell::UnsafeCell;
+use std::rc::Rc;
+
+/// How a waiter waits: the mutex is held before and after.
+pub type Wait<R> = fn(&World, &Desk<R>, Option<Deadline>, &mut Nap) -> bool;
+/// How a thread tells that it has left something.
+pub type Notify = fn(&Condvar);
+
+/// A condition, what it is guarded by, and who waits for it.
+pub struct Desk<R = Robust> {
+    pub lock: Rc<Lock<R>>,
+    pub condvar: Condvar,
+    letters: UnsafeCell<u32>,
+}
+
+impl<R: Raw> Desk<R> {
+    pub fn place(world: &Rc<World>) -> Rc<Self> {
+        Rc::new(Desk {
+            lock: Lock::place(world),
+            condvar: Condvar::new(),
+            letters: UnsafeCell::new(0),
+        })
+    }
+
+    /// Starts a thread, the only one of its process.
+    pub fn in_thread<T: 'static>(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        tid: u32,
+        body: impl FnOnce(&World, &Desk<R>) -> T + 'static,
+    ) -> Joins<T> {
+        let (here, desk) = (world.clone(), self.clone());
+        world.spawn(tid, move || body(&here, &desk))
+    }
+
+    fn letters(&self) -> u32 {
+        // SAFETY: loom panics before it calls the closure where a write is not ordered with this.
+        self.letters.with(|letters| unsafe { *letters })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut u32)) {
+        // SAFETY: as above, for any access.
+        self.letters
+            .with_mut(|letters| change(unsafe { &mut *letters }));
+    }
+
+    /// Leaves so many letters, and tells of them when the mutex is free again.
+    pub fn leave(&self, world: &World, letters: u32, notify: Notify) {
+        self.lock.lock_briefly(world);
+        self.change(|there| *there += letters);
+        self.lock.unlock();
+        notify(&self.condvar);
+    }
+
+    /// Takes a letter, waiting for one.
+    pub fn take(&self, world: &World, wait: Wait<R>) {
+        assert!(self.take_until(world, None, wait));
+    }
+
+    /// The same, until the deadline, as `wait_timeout_while` does.
+    pub fn take_until(&self, world: &World, deadline: Option<Deadline>, wait: Wait<R>) -> bool {
+        let mut nap = Nap::first();
+        self.lock.lock_briefly(world);
+        let mut expired = false;
+        while self.letters() == 0 && !expired {
+            expired = !wait(world, self, deadline, &mut nap);
+        }
+        let there = self.letters() > 0;
+        if there {
+            self.change(|there| *there -= 1);
+        }
+        self.lock.unlock();
+        there
+    }
+}
+
+/// As `SharedCondvar` waits.
+pub fn wait<R: Raw>(
+    world: &World,
+    desk: &Desk<R>,
+    deadline: Option<Deadline>,
+    nap: &mut Nap,
+) -> bool {
+    let seen = desk.condvar.sequence();
+    desk.lock.unlock();
+    let in_time = desk.condvar.wait_past(seen, deadline, nap, || true);
+    desk.lock.lock_briefly(world);
+    in_time
+}
+
+/// Threads 2 and 3 take a letter each. The first one leaves one after the other, each with a notification.
+pub fn two_take_letters<R: Raw>(world: &Rc<World>, wait: Wait<R>, notify: Notify) {
+    let desk = Desk::<R>::place(world);
+    let takers =
+        [2, 3].map(|tid| desk.in_thread(world, tid, move |world, desk| desk.take(world, wait)));
+    desk.leave(world, 1, notify);
+    desk.leave(world, 1, notify);
+    join_all(takers);
+    assert_eq!(desk.letters(), 0);
+    desk.lock.is_at_rest(world);
+}
+
+/// The same, of which the first one leaves both at once, with one notification.
+pub fn two_take_what_comes_at_once<R: Raw>(world: &Rc<World>, wait: Wait<R>, notify: Notify) {
+    let desk = Desk::<R>::place(world);
+    let takers =
+        [2, 3].map(|tid| desk.in_thread(world, tid, move |world, desk| desk.take(world, wait)));
+    desk.leave(world, 2, notify);
+    join_all(takers);
+    assert_eq!(desk.letters(), 0);
+}
+
+/// Thread 2 takes three letters. The first one leaves one after the other, each with a notification.
+pub fn one_takes_letters<R: Raw>(world: &Rc<World>, notify: Notify) {
+    let desk = Desk::<R>::place(world);
+    let taker = desk.in_thread(world, 2, move |world, desk| {
+        (0..3).for_each(|_| desk.take(world, wait));
+    });
+    (0..3).for_each(|_| desk.leave(world, 1, notify));
+    taker.join();
+    assert_eq!(desk.letters(), 0);
+}
+
+/// Two threads, three preemptions.
+#[test]
+fn a_waiter_that_comes_again_misses_no_notification() {
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
+    for notify in [Condvar::notify_one as Notify, Condvar::notify_all] {
+        let seen = model.holds(move |world| one_takes_letters::<Robust>(world, notify));
+        assert!(seen.wakes.get() > 0);
+    }
+}
+
+/// Three threads, two preemptions; and three, with a shorter lock.
+#[test]
+fn each_notification_wakes_a_waiter() {
+    let model = Model {
+        preemptions: 2,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| two_take_letters::<Robust>(world, wait, Condvar::notify_one));
+    assert!(seen.sleeps.get() > 0 && seen.wakes.get() > 0);
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
+    model.holds(|world| two_take_letters::<Sound>(world, wait, Condvar::notify_one));
+}
+
+/// Three threads, two preemptions; and three, with a shorter lock.
+#[test]
+fn a_notification_of_all_wakes_every_waiter() {
+    let model = Model {
+        preemptions: 2,
+        ..Model::PLAIN
+    };
+    let seen = model
+        .holds(|world| two_take_what_comes_at_once::<Robust>(world, wait, Condvar::notify_all));
+    assert!(seen.sleeps.get() > 0 && seen.wakes.get() > 0);
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
+    model.holds(|world| two_take_what_comes_at_once::<Sound>(world, wait, Condvar::notify_all));
+}
+
+/// Three threads, two preemptions, of which those who wait spin first.
+#[test]
+fn who_spins_before_it_sleeps_misses_nothing() {
+    let model = Model {
+        preemptions: 2,
+        spins: true,
+        ..Model::PLAIN
+    };
+    model.holds(|world| two_take_letters::<Sound>(world, wait, Condvar::notify_one));
+    model.holds(|world| two_take_what_comes_at_once::<Sound>(world, wait, Condvar::notify_all));
+}
+
+/// Three threads, two preemptions: one of two waiters has a deadline, which passes as a letter comes. It takes no wake
+/// with it.
+#[test]
+fn a_waiter_that_gives_up_takes_no_notification_with_it() {
+    let seen = Model::PLAIN.holds(|world| {
+        let desk = Desk::<Sound>::place(world);
+        let timed = desk.in_thread(world, 2, |world, desk| {
+            desk.take_until(world, Some(Deadline::Ahead), wait)
+        });
+        let waits = desk.in_thread(world, 3, |world, desk| desk.take(world, wait));
+        desk.leave(world, 1, Condvar::notify_one);
+        world.deadline_passes();
+        match timed.join() {
+            Some(true) => desk.leave(world, 1, Condvar::notify_one),
+            _ => world.seen.timeouts.add(),
+        }
+        waits.join();
+        assert_eq!(desk.letters(), 0);
+    });
+    assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
+}
+
+/// Threads 2 and 3 wait for a letter that they leave where it is; whoever has seen it tells the next one. Thread 2 may be
+/// killed, also as it holds the mutex; its wake goes to waste then.
+pub fn a_waiter_is_killed<R: Raw>(world: &Rc<World>, naps_end: bool) {
+    let desk = Desk::<R>::place(world);
+    let readers = [2, 3].map(|tid| {
+        desk.in_thread(world, tid, |world, desk| {
+            let mut nap = Nap::first();
+            desk.lock.lock_briefly(world);
+            while desk.letters() == 0 {
+                wait(world, desk, None, &mut nap);
+            }
+            desk.lock.unlock();
+            desk.condvar.notify_one();
+        })
+    });
+    desk.leave(world, 1, Condvar::notify_one);
+    let [killed, reads] = readers;
+    killed.join();
+    if naps_end {
+        world.naps_end();
+    }
+    reads.join();
+    desk.lock.is_at_rest(world);
+}
+
+/// Three threads, one preemption; a waiter killed at each of its steps.
+#[test]
+fn a_waiter_that_is_killed_strands_nobody() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| a_waiter_is_killed::<Robust>(world, true));
+    assert!(seen.sleeps.get() > 0 && seen.deaths_told.get() > 0);
+}
+
+/// Thread 2 leaves a letter as `notify` tells, and may be killed, also with the mutex in its hands; 3 waits for it as `wait`
+/// does. Where there is no letter then, the first one leaves one.
+pub fn a_notifier_is_killed(world: &Rc<World>, notify: Notify, wait: Wait<Robust>, naps_end: bool) {
+    let desk = Desk::<Robust>::place(world);
+    let takes = desk.in_thread(world, 3, move |world, desk| desk.take(world, wait));
+    let leaves = desk.in_thread(world, 2, move |world, desk| desk.leave(world, 1, notify));
+    if leaves.join().is_none() {
+        if naps_end {
+            world.naps_end();
+        }
+        desk.lock.lock_briefly(world);
+        let is_missing = desk.letters() == 0;
+        desk.lock.unlock();
+        if is_missing {
+            desk.leave(world, 1, notify);
+        }
+    }
+    takes.join();
+    desk.lock.is_at_rest(world);
+}
+
+/// Three threads, one preemption; the notifier killed at each of its steps. A nap ends the sleep of whom it did not wake.
+#[test]
+fn a_notifier_that_is_killed_strands_nobody() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    for notify in [Condvar::notify_one as Notify, Condvar::notify_all] {
+        let seen = model.holds_if_killed(2, move |world| {
+            a_notifier_is_killed(world, notify, wait, true)
+        });
+        assert!(seen.sleeps.get() > 0 && seen.deaths_told.get() > 0);
+    }
+}
+
+/// Waits as the library does, and returns for no other cause than a notification.
+pub fn wait_for_a_notification_only(
+    world: &World,
+    desk: &Desk,
+    deadline: Option<Deadline>,
+    nap: &mut Nap,
+) -> bool {
+    let seen = desk.condvar.sequence();
+    desk.lock.unlock();
+    let in_time = desk.condvar.wait_past(seen, deadline, nap, || false);
+    desk.lock.lock_briefly(world);
+    in_time
+}
+
+/// Reads the sequence when the mutex is free again.
+pub fn wait_with_a_late_look(
+    world: &World,
+    desk: &Desk,
+    deadline: Option<Deadline>,
+    nap: &mut Nap,
+) -> bool {
+    desk.lock.unlock();
+    let seen = desk.condvar.sequence();
+    let in_time = desk.condvar.wait_past(seen, deadline, nap, || true);
+    desk.lock.lock_briefly(world);
+    in_time
+}
+
+/// Two threads, two preemptions. Nobody waits: no notification makes a system call.
+#[test]
+fn a_notification_with_nobody_asleep_wakes_nobody() {
+    let seen = Model::PLAIN.holds(|world| {
+        let desk = Desk::<Sound>::place(world);
+        let other = desk.in_thread(world, 2, |_, desk| desk.condvar.notify_one());
+        desk.condvar.notify_all();
+        other.join();
+        assert_eq!(desk.condvar.sequence(), 2);
+    });
+    assert_eq!(seen.wakes.get() + seen.idle_wakes.get(), 0);
+}
