@@ -2,6 +2,7 @@
 
 mod breakers;
 mod choosing;
+mod condvar;
 mod counters;
 mod ends;
 mod event;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         [
             breakers::tests(),
             choosing::tests(),
+            condvar::tests(),
             counters::tests(),
             ends::tests(),
             event::tests(),

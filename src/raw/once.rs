@@ -1,0 +1,158 @@
+//! What is done once: a robust lock for whoever does it, and an event that says that it is done.
+//!
+//! | done | lock | meaning |
+//! |---|---|---|
+//! | set | any | done; what it made is whole |
+//! | not set | held | somebody does it |
+//! | not set | free | nobody has begun, or who did gave up |
+//! | not set | marked | who did it died; the next one takes over |
+//!
+//! Who finds the event not set takes the [lock](super::robust), looks again, does it, sets the event, and releases the lock. So
+//! a death at any step leaves either a set event, whose lock may be marked and tells nothing more, or one that is not set, and a
+//! lock that the next one gets with the news. What the dead one made by half is never looked at, since only the set event
+//! says that there is something.
+//!
+//! A thread that ended inside, in a process that lives, keeps the lock refused as that of any holder: it ended by other means than
+//! a return or a panic, and nothing tells whether what it does goes on by itself.
+//!
+//! **Orderings.** The release by which the event is set synchronizes with the acquire load that finds it set.
+
+use super::event::Event;
+use super::outcome::{Acquired, Patience, Refused};
+use super::robust::Robust;
+use crate::sys::{self, AtomicU32, Deadline, Me};
+use core::sync::atomic::Ordering::Relaxed;
+
+const PANICKED: u32 = 1;
+const DIED: u32 = 2;
+
+/// What is done once, without what it makes.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Once {
+    lock: Robust,
+    done: Event,
+    /// How earlier attempts ended. Written by the lock's holder alone.
+    past: AtomicU32,
+}
+
+/// How earlier attempts ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Past(u32);
+
+impl Past {
+    pub(crate) fn panicked(self) -> bool {
+        self.0 & PANICKED != 0
+    }
+
+    pub(crate) fn died(self) -> bool {
+        self.0 & DIED != 0
+    }
+}
+
+impl Once {
+    sys::const_fn! {
+        /// Not done, and not placed yet.
+        pub(crate) fn new() -> Self {
+            Once {
+                lock: Robust::new(),
+                done: Event::new(),
+                past: AtomicU32::new(0),
+            }
+        }
+    }
+
+    /// Makes the lock robust where it will stay. What was done is done.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Robust::arm`].
+    pub(crate) unsafe fn arm(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.lock.arm() };
+    }
+
+    /// Whether it is done: one load.
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.is_set()
+    }
+
+    /// Waits until it is done: false where `deadline` came first.
+    pub(crate) fn wait(&self, deadline: Option<Deadline>) -> bool {
+        self.done.wait(deadline)
+    }
+
+    /// The calling thread's turn to do it, which ends by [`complete`](Self::complete) or [`abandon`](Self::abandon). `None` where
+    /// it is done, be it by somebody who was waited for.
+    pub(crate) fn begin(&self, me: Me) -> Result<Option<Past>, Refused> {
+        let acquired = match self.lock.acquire_by_the_slot(me) {
+            true => Acquired::Released,
+            false => self.lock.acquire(me, Patience::Endless)?,
+        };
+        if self.is_done() {
+            // SAFETY: acquired just now.
+            unsafe { self.lock.unlock(me) };
+            return Ok(None);
+        }
+        if acquired == Acquired::OwnerDied {
+            self.past.fetch_or(DIED, Relaxed);
+        }
+        Ok(Some(Past(self.past.load(Relaxed))))
+    }
+
+    /// It is done.
+    ///
+    /// # Safety
+    ///
+    /// It is the calling thread's turn.
+    pub(crate) unsafe fn complete(&self, me: Me) {
+        self.done.set();
+        // SAFETY: whose turn it is holds the lock.
+        unsafe { self.lock.unlock(me) };
+    }
+
+    /// It is not done, and somebody else's turn.
+    ///
+    /// # Safety
+    ///
+    /// It is the calling thread's turn.
+    pub(crate) unsafe fn abandon(&self, me: Me, panicked: bool) {
+        if panicked {
+            self.past.fetch_or(PANICKED, Relaxed);
+        }
+        // SAFETY: whose turn it is holds the lock.
+        unsafe { self.lock.unlock(me) };
+    }
+
+    /// Whether a thread of the calling process is at it.
+    pub(crate) fn is_held_here(&self) -> bool {
+        self.lock.is_held_here()
+    }
+
+    /// Whether a thread of the calling process ended at it.
+    pub(crate) fn was_forgotten_here(&self) -> bool {
+        self.lock.was_forgotten_here()
+    }
+
+    /// Marks the lock of one who was at it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Robust::reset`].
+    pub(crate) unsafe fn reset(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.lock.reset() };
+    }
+
+    /// What was done may have reached the disk by half: it is to be done again.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses it.
+    pub(crate) unsafe fn undo(&self) {
+        self.done.reset();
+        // SAFETY: the caller's promise.
+        unsafe { self.lock.mark() };
+    }
+}
