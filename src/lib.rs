@@ -1,5 +1,5 @@
-//! Mutexes, condition variables, semaphores, events and counters in memory that several processes map: a forking server's workers, or programs
-//! that know nothing of each other but a path.
+//! Mutexes, condition variables, semaphores, events and counters in memory that several processes map: a forking server's
+//! workers, or programs that know nothing of each other but a path.
 //!
 //! A process may be killed at any instruction. Whoever waits gets the lock, learns what happened, and can repair the data.
 //! No waiter hangs, no wake-up is lost, and no torn value is read as if it were whole. The price is within
@@ -88,8 +88,10 @@
 //! | type | is | when a process dies |
 //! |---|---|---|
 //! | [`SharedMutex<T>`] | a robust futex | the next `lock` gets the guard inside an error that says so |
+//! | [`SharedReentrantMutex<T>`] | a robust futex that its holder may lock again | as `SharedMutex` |
 //! | [`SharedCondvar`] | a sequence in a futex, for waits with a mutex | nothing is owned: who sleeps on is woken by the next notification, and none is lost for longer than a second |
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
+//! | [`SharedOnce`], [`SharedOnceCell<T>`] | a robust futex and an event | the next caller takes the initialization over; nothing is read that was written by half |
 //! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
 //! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
 //! | [`FileLock`], a handle | `flock(2)` or `F_OFD_SETLK` on a file | the kernel releases it, and nobody is told |
@@ -143,8 +145,10 @@ pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
     Cause, FileLock, FileLockGuard, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned,
-    ShardedCounter, SharedCondvar, SharedCounter, SharedEvent, SharedGauge, SharedMutex,
-    SharedMutexGuard, SharedSemaphore, SysvPermit, SysvSemaphore, TryLockError, WaitTimeoutResult,
+    ReentrantLockError, ReentrantPoisoned, ShardedCounter, SharedCondvar, SharedCounter,
+    SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedOnce, SharedOnceCell,
+    SharedOnceState, SharedReentrantMutex, SharedReentrantMutexGuard, SharedSemaphore, SysvPermit,
+    SysvSemaphore, TryLockError, WaitTimeoutResult,
 };
 pub use zerocopy::{self, FromBytes};
 

@@ -188,6 +188,13 @@ impl Robust {
         &self.record
     }
 
+    /// Whether the calling thread holds the lock.
+    #[inline]
+    pub(crate) fn is_held_by(&self, me: Me) -> bool {
+        let word = self.word.load(Relaxed);
+        (word & TID == me.tid() || word & TID >= UNPLACED) && self.record.is_mine(me)
+    }
+
     /// Whether a thread of the calling process holds the lock.
     pub(crate) fn is_held_here(&self) -> bool {
         self.holder().is_some() && self.record.is_of_this_process()

@@ -1,14 +1,12 @@
-//! [`SharedOnce`] and [`SharedOnceCell`]: what one of all processes does, or makes, once.
+//! [`SharedOnce`]: what one thread of all processes does, once.
 
 use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
+use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
 use crate::raw::once::{Once, Past};
 use crate::raw::outcome::Refused;
 use crate::sys::{self, Deadline, Me};
-use std::cell::UnsafeCell;
 use std::convert::Infallible;
 use std::fmt;
-use std::mem::{MaybeUninit, offset_of};
 use std::time::Duration;
 
 /// An initialization that one thread of all processes makes, once, in the manner of [`std::sync::Once`].
@@ -139,7 +137,7 @@ impl SharedOnce {
 
     /// Initializes, if nobody has, by the making of a value and the storing of it.
     #[cold]
-    fn initialize<V, E>(
+    pub(super) fn initialize<V, E>(
         &self,
         make: impl FnOnce(&SharedOnceState) -> Result<V, E>,
         store: impl FnOnce(V),
@@ -225,183 +223,7 @@ impl fmt::Debug for SharedOnce {
     }
 }
 
-/// A value that one thread of all processes makes, once, and all read, in the manner of [`std::sync::OnceLock`].
-///
-/// [`get`](Self::get) is one atomic load. As the value never changes again, it is given as `&T` for as long as the cell
-/// lives.
-///
-/// # What a death does
-///
-/// Where whoever makes the value is killed, before or while it is written, the cell is as if it had not begun: nobody reads what
-/// was written by half, and the next caller makes the value ([`get_or_init_with`](Self::get_or_init_with) tells it why).
-/// A panic leaves the cell empty too, as in `std`.
-///
-/// After a restart of the machine, a cell in a file is empty: its value may have reached the disk by half.
-///
-/// # Panics
-///
-/// [`set`](Self::set), [`get_or_init`](Self::get_or_init) and their like panic in the cases that [`SharedOnce`](SharedOnce#panics)
-/// names.
-///
-/// # Examples
-///
-/// ```
-/// use pshared::{fork, Shared, SharedOnceCell};
-///
-/// let port = Shared::anonymous(SharedOnceCell::<u16>::new())?;
-/// assert_eq!(port.get(), None);
-/// let child = fork::spawn(|| assert_eq!(*port.get_or_init(|| 8080), 8080))?;
-/// assert_eq!(*port.wait(), 8080);
-/// assert_eq!(port.set(80), Err(80));
-/// assert!(child.wait()?.success());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # Source
-///
-/// As [`SharedOnce`].
-#[repr(C)]
-pub struct SharedOnceCell<T> {
-    once: SharedOnce,
-    /// Written in a turn, before that is completed; then a `T`.
-    value: UnsafeCell<MaybeUninit<T>>,
-}
-
-// SAFETY: the value is written by one thread, and read through `&T` by all, once the write has happened before: so it is sent
-// and shared. `ShmData` is `Send`.
-unsafe impl<T: ShmData + Sync> Sync for SharedOnceCell<T> {}
-
-impl<T: ShmData + Sync> SharedOnceCell<T> {
-    /// An empty cell.
-    pub const fn new() -> Self {
-        SharedOnceCell {
-            once: SharedOnce::new(),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
-        }
-    }
-
-    /// The value, if there is one.
-    #[inline]
-    pub fn get(&self) -> Option<&T> {
-        // SAFETY: asked just now.
-        self.once.is_completed().then(|| unsafe { self.value() })
-    }
-
-    /// Makes `value` the cell's.
-    ///
-    /// # Errors
-    ///
-    /// `value`, where there is one already. One that is being made just now is waited for.
-    pub fn set(&self, value: T) -> Result<(), T> {
-        let mut value = Some(value);
-        let Ok(()) = self.fill(|_| -> Result<T, Infallible> {
-            Ok(value.take().expect("a closure that runs once"))
-        });
-        value.map_or(Ok(()), Err)
-    }
-
-    /// The value, made by `f` where there is none. One that is being made just now is waited for.
-    #[inline]
-    pub fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
-        self.get_or_init_with(|_| f())
-    }
-
-    /// As [`get_or_init`](Self::get_or_init); and `f` is told how earlier attempts ended.
-    #[inline]
-    pub fn get_or_init_with(&self, f: impl FnOnce(&SharedOnceState) -> T) -> &T {
-        let Ok(()) = self.fill(|state| -> Result<T, Infallible> { Ok(f(state)) });
-        // SAFETY: filled just now, if not before.
-        unsafe { self.value() }
-    }
-
-    /// As [`get_or_init`](Self::get_or_init), by an `f` that may fail.
-    ///
-    /// # Errors
-    ///
-    /// That of `f`. The cell stays empty then.
-    #[inline]
-    pub fn get_or_try_init<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
-        self.fill(|_| f())?;
-        // SAFETY: as above.
-        Ok(unsafe { self.value() })
-    }
-
-    /// Waits until somebody has made the value. It does not make it.
-    pub fn wait(&self) -> &T {
-        self.once.wait();
-        // SAFETY: waited for just now.
-        unsafe { self.value() }
-    }
-
-    /// As [`wait`](Self::wait), but no longer than `timeout` of the monotonic clock.
-    pub fn wait_timeout(&self, timeout: Duration) -> Option<&T> {
-        // SAFETY: waited for just now.
-        let in_time = self.once.wait_timeout(timeout);
-        in_time.then(|| unsafe { self.value() })
-    }
-
-    /// The value, through the exclusive borrow that only a cell which is not placed can give.
-    pub fn get_mut(&mut self) -> Option<&mut T> {
-        // SAFETY: whole, as for `get`; and nobody else borrows it.
-        (self.once.is_completed()).then(|| unsafe { self.value.get_mut().assume_init_mut() })
-    }
-
-    /// The value of a cell that is not placed.
-    pub fn into_inner(self) -> Option<T> {
-        // SAFETY: whole, as for `get`.
-        (self.once.is_completed()).then(|| unsafe { self.value.into_inner().assume_init() })
-    }
-
-    #[inline]
-    fn fill<E>(&self, make: impl FnOnce(&SharedOnceState) -> Result<T, E>) -> Result<(), E> {
-        if self.once.is_completed() {
-            return Ok(());
-        }
-        self.once.initialize(make, |value| {
-            // SAFETY: it is this thread's turn, and nobody reads before that is completed. What lay there has nothing to drop.
-            unsafe { (*self.value.get()).write(value) };
-        })
-    }
-
-    /// The value.
-    ///
-    /// # Safety
-    ///
-    /// The cell was seen completed.
-    #[inline]
-    unsafe fn value(&self) -> &T {
-        // SAFETY: it was written before it was completed, which was seen, and nobody writes after.
-        unsafe { (*self.value.get()).assume_init_ref() }
-    }
-}
-
-impl<T: ShmData + Sync> Default for SharedOnceCell<T> {
-    fn default() -> Self {
-        SharedOnceCell::new()
-    }
-}
-
-impl<T: ShmData + Sync> From<T> for SharedOnceCell<T> {
-    fn from(value: T) -> Self {
-        let cell = SharedOnceCell::new();
-        assert!(cell.set(value).is_ok(), "a new cell is empty");
-        cell
-    }
-}
-
-impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedOnceCell<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_tuple("SharedOnceCell");
-        match self.get() {
-            Some(value) => out.field(value),
-            None => out.field(&format_args!("<empty>")),
-        };
-        out.finish()
-    }
-}
-
 const KIND: Kind = Kind("once");
-const CELL_KIND: Kind = Kind("once_cell");
 
 // SAFETY: `repr(transparent)` over `repr(C)` atomics and the links of a lock, which mean something only to the thread that
 // holds it. Zero bytes are an initialization that nobody has begun, with a free lock.
@@ -412,23 +234,6 @@ unsafe impl ShmSafe for SharedOnce {
 
     fn describe(layout: &mut Layout) {
         layout.primitive::<Self>(KIND);
-    }
-
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
-    }
-}
-
-// SAFETY: `repr(C)` over that and a `ShmData`, which is told. The one primitive is visited. Zero bytes are an empty cell,
-// whatever `T` is.
-#[diagnostic::do_not_recommend]
-unsafe impl<T: ShmData + Sync> ShmSafe for SharedOnceCell<T> {
-    const ZERO_IS_VALID: bool = true;
-    const HAS_PRIMITIVES: bool = true;
-
-    fn describe(layout: &mut Layout) {
-        layout.primitive::<Self>(CELL_KIND);
-        layout.field("value", offset_of!(Self, value), T::describe);
     }
 
     fn walk(&self, walk: &mut Walk<'_>) {
@@ -467,38 +272,6 @@ impl Primitive for SharedOnce {
     }
 }
 
-impl<T: ShmData + Sync> Primitive for SharedOnceCell<T> {
-    fn kind(&self) -> Kind {
-        CELL_KIND
-    }
-
-    unsafe fn arm(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
-        unsafe { self.once.arm() }
-    }
-
-    fn is_held_here(&self) -> bool {
-        self.once.is_held_here()
-    }
-
-    fn was_forgotten_here(&self) -> bool {
-        self.once.was_forgotten_here()
-    }
-
-    unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.once.reset() };
-    }
-
-    unsafe fn distrust(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.once.distrust() };
-    }
-}
-
 static_assertions::assert_eq_size!(SharedOnce, [u8; 48]);
-static_assertions::assert_eq_size!(SharedOnceCell<u64>, [u8; 56]);
-static_assertions::assert_impl_all!(SharedOnceCell<u64>: Send, Sync, ShmSafe);
-static_assertions::assert_not_impl_any!(SharedOnceCell<std::cell::Cell<u64>>: Sync, ShmSafe);
-static_assertions::assert_not_impl_any!(SharedOnce: ShmData);
-static_assertions::assert_not_impl_any!(SharedOnceCell<u64>: ShmData);
+static_assertions::assert_impl_all!(SharedOnce: Send, Sync, ShmSafe);
+static_assertions::assert_not_impl_any!(SharedOnce: crate::ShmData);

@@ -16,8 +16,10 @@ mod identity;
 mod kills;
 mod kit;
 mod net;
+mod once;
 mod owners;
 mod pthread;
+mod reentrant;
 mod scenarios;
 mod semaphore;
 mod slot;
@@ -46,7 +48,9 @@ fn main() -> std::process::ExitCode {
             identity::tests(),
             kills::tests(),
             net::tests(),
+            once::tests(),
             owners::tests(),
+            reentrant::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),

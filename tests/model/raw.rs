@@ -12,6 +12,9 @@ pub mod event;
 #[path = "../../src/raw/futex.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod futex;
+#[path = "../../src/raw/once.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod once;
 #[path = "../../src/raw/outcome.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod outcome;
@@ -20,6 +23,9 @@ pub mod pace;
 #[path = "../../src/raw/record.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod record;
+#[path = "../../src/raw/reentrant.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod reentrant;
 #[path = "../../src/raw/robust.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod robust;

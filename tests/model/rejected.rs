@@ -12,6 +12,7 @@ use crate::exclusion::lockers;
 use crate::expiry::one_waiter_has_a_deadline;
 use crate::lock::Lock;
 use crate::model::Model;
+use crate::once::{all_want_it, completes_early, one_only_waits};
 use crate::raw::condvar::Condvar;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
@@ -367,5 +368,61 @@ mod condvars {
                 true,
             );
         }));
+    }
+}
+
+mod once {
+    use super::*;
+
+    /// Whoever finds it done sees what was made before only by luck.
+    #[test]
+    fn a_completion_that_does_not_release_publishes_nothing() {
+        is_a_data_race(with(Fault::NoRelease).fails(|world| all_want_it(world, 2)));
+    }
+
+    /// The same, from the other side.
+    #[test]
+    fn a_look_that_does_not_acquire_publishes_nothing() {
+        is_a_data_race(with(Fault::NoAcquire).fails(|world| all_want_it(world, 2)));
+    }
+
+    /// What is made by half is read.
+    #[test]
+    fn a_completion_before_the_making_shows_what_is_made_by_half() {
+        let message = Model::PLAIN.fails(completes_early);
+        let is_torn = message.contains("made by half was read");
+        assert!(
+            is_torn || message.contains("Causality violation"),
+            "{message}"
+        );
+    }
+
+    /// Nobody marks the lock of the one that died at it.
+    #[test]
+    fn a_kernel_that_does_not_walk_the_list_strands_whoever_would_take_over() {
+        let model = Model {
+            kernel_marks: false,
+            ..Model::PLAIN
+        };
+        strands_a_sleeper(model.fails_if_killed(2, |world| all_want_it(world, 2)));
+    }
+
+    /// It is the nap that ends the wait where the one that made it dies before its wake.
+    #[test]
+    fn a_death_before_the_wake_strands_whoever_does_not_nap() {
+        strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| one_only_waits(world, false)));
+    }
+}
+
+mod reentrant {
+    use super::*;
+    use crate::reentrant::{lockers, release_at_once};
+
+    /// Another thread comes in while the first one goes on.
+    #[test]
+    fn a_lock_that_is_free_after_the_first_release_lets_two_in() {
+        let message = Model::PLAIN.fails(|world| lockers(world, 2, release_at_once));
+        let is_a_race = message.contains("Causality violation");
+        assert!(is_a_race || message.contains("left == right"), "{message}");
     }
 }

@@ -6,7 +6,7 @@ use super::glibc::{Mutexes, Plain, Robust, RobustPi};
 use super::handles::{Files, Flock, Ofd, Sysv};
 use super::in_process::InProcess;
 use super::ours::Ours;
-use super::signals::{Condvars, Events, Pipes, Semaphores, Words};
+use super::signals::{Condvars, Events, Pipes, Semaphores, SharedCondvars, Words};
 use crate::workload::handoff::Handoff;
 use crate::workload::{Lock, Subject, Workload};
 use posix_sync::mutex::robustness_markers;
@@ -130,6 +130,7 @@ pub const ALL: &[Entry] = &[
     entry("parking_lot", Family::InProcess, Role::InProcess, &Lock::<InProcess<parking_lot::Mutex<()>>>::NEW),
     entry("none", Family::Kernel, Role::Counterexample, &Lock::<Nothing>::NEW),
     signals(OUR_EVENT, Family::Pshared, &Handoff::<Events>::NEW),
+    signals("SharedCondvar", Family::Pshared, &Handoff::<SharedCondvars>::NEW),
     signals(BARE, Family::Kernel, &Handoff::<Words>::NEW),
     signals("glibc mutex+condvar", Family::Glibc, &Handoff::<Condvars>::NEW),
     signals("sem_t pair", Family::Glibc, &Handoff::<Semaphores>::NEW),

@@ -4,7 +4,7 @@ use super::glibc::{self, Plain};
 use super::{Failed, check, mapped};
 use crate::futex;
 use crate::mapped::{Mapped, Place};
-use pshared::{Shared, SharedEvent};
+use pshared::{Shared, SharedCondvar, SharedEvent, SharedMutex, ShmSafe};
 use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::sync::atomic::AtomicU32;
@@ -43,6 +43,55 @@ impl Signals for Events {
         self.0[mine].reset();
         Ok(())
     }
+}
+
+/// The crate's mutex and condition variable.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Waiting {
+    given: SharedMutex<u32>,
+    told: SharedCondvar,
+}
+
+/// A pair of them in each direction.
+pub struct SharedCondvars(Shared<[Waiting; 2]>);
+
+impl Signals for SharedCondvars {
+    fn prepare() -> Result<Self, Failed> {
+        let waiting = [const {
+            Waiting {
+                given: SharedMutex::new(0),
+                told: SharedCondvar::new(),
+            }
+        }; 2];
+        Shared::anonymous(waiting)
+            .map(SharedCondvars)
+            .map_err(|_| Failed::last("Shared::anonymous"))
+    }
+
+    #[inline]
+    fn give(&self, to: usize) -> Result<(), Failed> {
+        let to = &self.0[to];
+        *to.given.lock().map_err(refused)? = 1;
+        to.told.notify_one();
+        Ok(())
+    }
+
+    #[inline]
+    fn take(&self, mine: usize) -> Result<(), Failed> {
+        let mine = &self.0[mine];
+        let given = mine.given.lock().map_err(refused)?;
+        let mut given = mine
+            .told
+            .wait_while(given, |given| *given == 0)
+            .map_err(refused)?;
+        *given = 0;
+        Ok(())
+    }
+}
+
+fn refused<E>(_: E) -> Failed {
+    Failed::last("SharedMutex::lock")
 }
 
 /// Two futex words, no spinning: the floor of what a sleep and a wake cost.

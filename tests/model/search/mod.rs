@@ -27,6 +27,7 @@
 //! `cargo test --test model search -- --nocapture` prints the counts, and each rejected protocol's
 //! counterexample as a table of steps.
 
+mod condvar;
 mod kernel;
 mod lock;
 mod properties;

@@ -1,0 +1,309 @@
+//! [`SharedReentrantMutex`]: a mutex that its holder may lock again.
+
+use super::mutex::Holder;
+use super::poison::{Cause, Poison};
+use super::reentrant_error::{ReentrantLockError, ReentrantPoisoned};
+use crate::Error;
+use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
+use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::raw::reentrant::Reentrant;
+use crate::sys::{self, Deadline, Me};
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::offset_of;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+/// A mutex that the thread which holds it may lock again, in the manner of [`std::sync::ReentrantLock`].
+///
+/// Its guards give `&T`, since there may be several; what is to be changed lies in a [`Cell`](std::cell::Cell) or an atomic.
+/// The lock is released when the thread has dropped them all, in whichever order.
+///
+/// # What a death does
+///
+/// As with [`SharedMutex`](crate::SharedMutex): the next [`lock`](Self::lock) gets the lock inside
+/// [`ReentrantLockError::Poisoned`], exactly one locker is told of each death as it happens, and the poison stays until the data
+/// is repaired. How often the dead holder had locked does not matter. A panic does not poison, as with `std`'s.
+///
+/// # Examples
+///
+/// ```
+/// use pshared::{fork, Shared, SharedReentrantMutex};
+/// use std::cell::Cell;
+///
+/// let account = Shared::anonymous(SharedReentrantMutex::new(Cell::new(100_u64)))?;
+/// let withdraw = |sum| {
+///     let balance = account.lock().unwrap();
+///     balance.set(balance.get() - sum);
+/// };
+/// let child = fork::spawn(|| {
+///     let balance = account.lock().unwrap();
+///     if balance.get() >= 30 {
+///         withdraw(30); // locks again
+///     }
+/// })?;
+/// assert!(child.wait()?.success());
+/// assert_eq!(account.lock()?.get(), 70);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Source
+///
+/// The count of `std`'s `library/std/src/sync/reentrant_lock.rs` over the robust lock of [`SharedMutex`](crate::SharedMutex).
+#[repr(C)]
+pub struct SharedReentrantMutex<T> {
+    raw: Reentrant,
+    poison: Poison,
+    data: UnsafeCell<T>,
+}
+
+// SAFETY: the lock gives `&T` to one thread at a time, so sharing the mutex only ever sends the `T`; `ShmData` is `Send`.
+unsafe impl<T: ShmData> Sync for SharedReentrantMutex<T> {}
+
+impl<T: ShmData> SharedReentrantMutex<T> {
+    /// A free mutex around `value`.
+    pub const fn new(value: T) -> Self {
+        SharedReentrantMutex {
+            raw: Reentrant::new(),
+            poison: Poison::new(),
+            data: UnsafeCell::new(value),
+        }
+    }
+
+    /// Acquires the lock, waiting for it as long as another thread holds it.
+    ///
+    /// # Errors
+    ///
+    /// - [`ReentrantLockError::Poisoned`]: the lock was acquired, and a holder died with it since the data was last repaired.
+    /// - [`ReentrantLockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its process lives.
+    ///
+    /// # Panics
+    ///
+    /// Where the calling thread holds the lock 2^32 - 1 times.
+    #[inline]
+    pub fn lock(&self) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
+        self.lock_with(Patience::Endless)
+    }
+
+    /// Acquires the lock if no other thread holds it, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock), and [`ReentrantLockError::WouldBlock`].
+    #[inline]
+    pub fn try_lock(&self) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
+        self.lock_with(Patience::None)
+    }
+
+    /// Acquires the lock, waiting for it no longer than `timeout` of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock), and [`ReentrantLockError::TimedOut`].
+    pub fn lock_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
+        self.lock_with(Patience::Until(Deadline::after(timeout)))
+    }
+
+    /// Acquires the lock, waiting for it until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock), and [`ReentrantLockError::TimedOut`].
+    pub fn lock_until(
+        &self,
+        deadline: Instant,
+    ) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
+        self.lock_timeout(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether a holder died since the data was last repaired, as far as somebody has locked after it.
+    pub fn is_poisoned(&self) -> bool {
+        !self.poison.is_clear()
+    }
+
+    /// Who holds the lock, if anybody does. The answer may be out of date when it is read; it is for reports.
+    pub fn holder(&self) -> Option<Holder> {
+        self.raw.lock().holder().map(|who| Holder {
+            process: sys::pid_of(who),
+            thread: sys::tid_of(who),
+        })
+    }
+
+    /// The data, through the exclusive borrow that only a mutex which is not placed can give.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.data.get_mut()
+    }
+
+    /// The data of a mutex that is not placed.
+    pub fn into_inner(self) -> T {
+        self.data.into_inner()
+    }
+
+    #[inline]
+    fn lock_with(
+        &self,
+        patience: Patience,
+    ) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
+        let me = sys::me();
+        let fresh = match self.raw.acquire(me, patience) {
+            Ok(Acquired::Released) => false,
+            Ok(Acquired::OwnerDied) => {
+                self.poison.set(Cause::Died);
+                true
+            }
+            Err(Refused::WouldBlock) => return Err(ReentrantLockError::WouldBlock),
+            Err(Refused::TimedOut) => return Err(ReentrantLockError::TimedOut),
+            Err(Refused::HolderThreadEnded) => return Err(ReentrantLockError::HolderThreadEnded),
+            Err(Refused::Deadlock) => unreachable!("who holds the lock acquires it again"),
+        };
+        let guard = SharedReentrantMutexGuard {
+            mutex: self,
+            generation: me.generation(),
+            stays_here: PhantomData,
+        };
+        match self.poison.is_clear() {
+            true => Ok(guard),
+            false => Err(ReentrantLockError::Poisoned(ReentrantPoisoned::new(
+                guard, fresh,
+            ))),
+        }
+    }
+}
+
+/// The data of a [`SharedReentrantMutex`], for as long as the lock is held. The last one that a thread drops releases the lock.
+///
+/// A guard stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy does
+/// nothing when it is dropped. Forgetting a guard leaves the lock held.
+#[must_use = "if unused the SharedReentrantMutex will immediately unlock"]
+pub struct SharedReentrantMutexGuard<'a, T> {
+    mutex: &'a SharedReentrantMutex<T>,
+    /// The process that acquired it. In a child of that process the guard is a copy.
+    generation: u64,
+    stays_here: PhantomData<*mut ()>,
+}
+
+impl<T> SharedReentrantMutexGuard<'_, T> {
+    /// Clears the poison of the guard's mutex: you have repaired the data.
+    ///
+    /// An associated function, as for `std`'s guards.
+    pub fn clear_poison(guard: &Self) {
+        guard.mutex.poison.clear();
+    }
+
+    /// Whether it is the only guard of its mutex.
+    pub(super) fn is_only_one(&self) -> bool {
+        // The copy of a guard in a child counts for nothing: the lock is the parent's.
+        Me::of_generation(self.generation).is_some() && self.mutex.raw.depth() == 1
+    }
+
+    /// Where the data lies.
+    pub(super) fn place(&self) -> *mut T {
+        self.mutex.data.get()
+    }
+}
+
+impl<T> Drop for SharedReentrantMutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(me) = Me::of_generation(self.generation) {
+            // SAFETY: this thread acquired the lock in this process, and each guard releases one acquisition.
+            unsafe { self.mutex.raw.release(me) };
+        }
+    }
+}
+
+impl<T> Deref for SharedReentrantMutexGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held by this thread, and `replace` writes only where there is no other guard than its own.
+        unsafe { &*self.mutex.data.get() }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for SharedReentrantMutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, f)
+    }
+}
+
+impl<T: ShmData + Default> Default for SharedReentrantMutex<T> {
+    fn default() -> Self {
+        SharedReentrantMutex::new(T::default())
+    }
+}
+
+impl<T: ShmData> From<T> for SharedReentrantMutex<T> {
+    fn from(value: T) -> Self {
+        SharedReentrantMutex::new(value)
+    }
+}
+
+impl<T: ShmData> fmt::Debug for SharedReentrantMutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedReentrantMutex")
+            .field("holder", &self.holder())
+            .field("poisoned", &self.is_poisoned())
+            .finish_non_exhaustive()
+    }
+}
+
+const KIND: Kind = Kind("reentrant_mutex");
+
+// SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds the lock. The whole
+// state is told, and the one primitive visited. Zero bytes are a free lock around zero bytes of `T`.
+#[diagnostic::do_not_recommend]
+unsafe impl<T: ShmData> ShmSafe for SharedReentrantMutex<T> {
+    const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
+    const HAS_PRIMITIVES: bool = true;
+
+    fn describe(layout: &mut Layout) {
+        layout.primitive::<Self>(KIND);
+        layout.field("data", offset_of!(Self, data), T::describe);
+    }
+
+    fn walk(&self, walk: &mut Walk<'_>) {
+        walk.primitive(self);
+    }
+}
+
+impl<T: ShmData> Primitive for SharedReentrantMutex<T> {
+    fn kind(&self) -> Kind {
+        KIND
+    }
+
+    unsafe fn arm(&self) -> Result<(), Error> {
+        sys::check_robust_list()?;
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.arm() };
+        Ok(())
+    }
+
+    fn is_held_here(&self) -> bool {
+        self.raw.lock().is_held_here()
+    }
+
+    fn was_forgotten_here(&self) -> bool {
+        self.raw.lock().was_forgotten_here()
+    }
+
+    unsafe fn reset(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.lock().reset() };
+    }
+
+    unsafe fn distrust(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.lock().mark() };
+    }
+}
+
+static_assertions::assert_eq_size!(SharedReentrantMutex<()>, [u8; 56]);
+static_assertions::assert_impl_all!(SharedReentrantMutex<std::cell::Cell<u64>>: Sync, Send, ShmSafe);
+static_assertions::assert_not_impl_any!(SharedReentrantMutex<u64>: ShmData);
+static_assertions::assert_not_impl_any!(SharedReentrantMutexGuard<'static, u64>: Send, Sync);

@@ -1,0 +1,328 @@
+//! What is done once, between processes: taken over from whoever dies at it, and never seen by half.
+
+use crate::files::{open, open_or_create, place};
+use crate::kit::{child, kill, passes, sleeps, sleeps_on, until};
+use crate::steps::{Interruptions, Random};
+use pshared::fork::Child;
+use pshared::{Shared, SharedCounter, SharedEvent, SharedOnce, SharedOnceCell, ShmSafe, fork};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+crate::tests!(
+    one_of_many_threads_and_processes_initializes,
+    a_cell_in_a_file_is_made_by_whoever_comes_first,
+    the_next_caller_takes_over_from_one_that_is_killed_and_is_told,
+    a_caller_that_waits_takes_over_from_one_that_is_killed,
+    initializers_are_killed_at_random_instants,
+    a_panic_poisons_for_every_process,
+    who_only_waits_is_woken,
+    signals_end_no_wait,
+    a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone,
+    a_process_forked_inside_does_not_end_its_parents_turn,
+    a_cell_whose_maker_was_killed_with_the_whole_program_is_made_again,
+);
+
+const LONG: Duration = Duration::from_secs(3600);
+/// So large that writing it takes a while.
+type Large = [u64; 512];
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Board {
+    once: SharedOnce,
+    cell: SharedOnceCell<Large>,
+    times: SharedCounter,
+    ready: SharedEvent,
+    thread: AtomicU32,
+}
+
+impl Board {
+    fn new() -> Self {
+        Board {
+            once: SharedOnce::new(),
+            cell: SharedOnceCell::new(),
+            times: SharedCounter::new(0),
+            ready: SharedEvent::new(),
+            thread: AtomicU32::new(0),
+        }
+    }
+
+    fn anonymous() -> Shared<Self> {
+        Shared::anonymous(Self::new()).unwrap()
+    }
+
+    /// A child that is in the middle of both initializations, for ever.
+    fn initializer(&self) -> Child {
+        let child = child(|| {
+            self.once.call_once(|| {
+                self.cell.get_or_init(|| {
+                    self.ready.set();
+                    loop {
+                        std::thread::park();
+                    }
+                });
+            });
+        });
+        self.ready.wait();
+        self.ready.reset();
+        child
+    }
+}
+
+fn is_whole(value: &Large) -> bool {
+    value[0] != 0 && value.iter().all(|word| *word == value[0])
+}
+
+fn one_of_many_threads_and_processes_initializes() {
+    for _ in 0..40 {
+        let board = Board::anonymous();
+        let work = || {
+            board.once.call_once(|| _ = board.times.add(1));
+            assert!(board.once.is_completed() && board.times.get() == 1);
+            assert!(is_whole(board.cell.get_or_init(|| [7; 512])));
+        };
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                child(|| {
+                    std::thread::scope(|scope| {
+                        scope.spawn(work);
+                        work();
+                    });
+                })
+            })
+            .collect();
+        work();
+        workers.iter().for_each(passes);
+        assert_eq!(board.times.get(), 1);
+    }
+}
+
+fn a_cell_in_a_file_is_made_by_whoever_comes_first() {
+    let (_directory, path) = place();
+    let racers: Vec<_> = (1..=4_u64)
+        .map(|own| {
+            let path = &path;
+            child(move || {
+                let board = open_or_create(path, Board::new).unwrap();
+                let value = *board.cell.get_or_init(|| [own; 512]);
+                assert!(is_whole(&value));
+                assert_eq!(board.cell.set([9; 512]), Err([9; 512]));
+            })
+        })
+        .collect();
+    racers.iter().for_each(passes);
+    // It outlives them all.
+    assert!(is_whole(open::<Board>(&path).unwrap().cell.get().unwrap()));
+}
+
+fn the_next_caller_takes_over_from_one_that_is_killed_and_is_told() {
+    let board = Board::anonymous();
+    for _ in 0..20 {
+        let victim = board.initializer();
+        assert!(board.cell.get().is_none() && !board.once.is_completed());
+        kill(&victim);
+        assert!(board.cell.get().is_none() && !board.once.is_completed());
+    }
+    board.once.call_once_force(|state| {
+        assert!(state.initializer_died() && !state.is_poisoned());
+    });
+    let value = board.cell.get_or_init_with(|state| {
+        assert!(state.initializer_died());
+        [3; 512]
+    });
+    assert!(is_whole(value) && board.once.is_completed());
+}
+
+fn a_caller_that_waits_takes_over_from_one_that_is_killed() {
+    for _ in 0..20 {
+        let board = Board::anonymous();
+        let victim = board.initializer();
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                child(|| {
+                    board.once.call_once(|| _ = board.times.add(1));
+                    assert!(is_whole(board.cell.get_or_init(|| [5; 512])));
+                })
+            })
+            .collect();
+        until(|| {
+            let mut waiters = waiters.iter();
+            waiters.all(|waiter| sleeps_on(waiter.id(), &board.once))
+        });
+        kill(&victim);
+        waiters.iter().for_each(passes);
+        assert_eq!(board.times.get(), 1);
+    }
+}
+
+fn initializers_are_killed_at_random_instants() {
+    const KILLS: u64 = 600;
+    let mut random = Random::new(23);
+    let mut taken_over = 0;
+    for _ in 0..KILLS {
+        let cells = Shared::anonymous([const { SharedOnceCell::<Large>::new() }; 24]).unwrap();
+        let begun = Shared::anonymous(AtomicU32::new(0)).unwrap();
+        let work = |own: u64| {
+            for cell in cells.iter() {
+                let value = cell.get_or_init(|| {
+                    begun.fetch_add(1, Relaxed);
+                    (0..100).for_each(|_| std::hint::spin_loop());
+                    [own; 512]
+                });
+                assert!(is_whole(value));
+            }
+        };
+        let (victim, sleeper) = (child(|| work(1)), child(|| _ = cells[23].wait()));
+        let waits = child(|| work(2));
+        let some = 1 + random.below(20);
+        until(|| u64::from(begun.load(Relaxed)) >= some);
+        (0..random.below(2_000)).for_each(|_| std::hint::spin_loop());
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        for cell in cells.iter() {
+            let value = cell.get_or_init_with(|state| {
+                taken_over += u64::from(state.initializer_died());
+                [3; 512]
+            });
+            assert!(is_whole(value));
+        }
+        passes(&waits);
+        passes(&sleeper);
+    }
+    println!("{taken_over} taken over by the parent");
+}
+
+fn a_panic_poisons_for_every_process() {
+    let board = Board::anonymous();
+    passes(&child(|| {
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            board
+                .once
+                .call_once(|| std::panic::resume_unwind(Box::new("inside")));
+        }));
+        assert!(panic.is_err());
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            board
+                .cell
+                .get_or_init(|| std::panic::resume_unwind(Box::new("inside")));
+        }));
+        assert!(panic.is_err());
+    }));
+    assert!(catch_unwind(AssertUnwindSafe(|| board.once.call_once(|| ()))).is_err());
+    assert!(!board.once.is_completed());
+    board.once.call_once_force(|state| {
+        assert!(state.is_poisoned() && !state.initializer_died());
+    });
+    board.once.call_once(|| unreachable!("it is completed"));
+    // A cell is not poisoned.
+    assert!(is_whole(board.cell.get_or_init(|| [4; 512])));
+}
+
+fn who_only_waits_is_woken() {
+    let board = Board::anonymous();
+    let waiters = [
+        child(|| board.once.wait()),
+        child(|| assert!(board.once.wait_timeout(LONG))),
+        child(|| assert!(is_whole(board.cell.wait()))),
+        child(|| assert!(is_whole(board.cell.wait_timeout(LONG).unwrap()))),
+    ];
+    until(|| waiters.iter().all(|waiter| sleeps(waiter.id())));
+    assert!(!board.once.wait_timeout(Duration::from_millis(1)));
+    assert_eq!(board.cell.wait_timeout(Duration::ZERO), None);
+    board.once.call_once(|| ());
+    board.cell.set([8; 512]).unwrap();
+    waiters.iter().for_each(passes);
+}
+
+fn signals_end_no_wait() {
+    let waits: [fn(&Board); 3] = [
+        |board| board.once.call_once(|| _ = board.times.add(1)),
+        |board| _ = board.cell.get_or_init(|| [5; 512]),
+        |board| board.once.wait(),
+    ];
+    for wait in waits {
+        let (board, interruptions) = (Board::anonymous(), Interruptions::new());
+        let victim = board.initializer();
+        let waiter = child(|| {
+            interruptions.allow();
+            wait(&board);
+        });
+        interruptions.send(&waiter);
+        kill(&victim);
+        board.once.call_once(|| ());
+        passes(&waiter);
+    }
+}
+
+fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
+    let board = Board::anonymous();
+    let process = child(|| {
+        let board: &Board = &board;
+        // SAFETY: the thread has nothing that must be dropped; it ends as if killed, and its process lives.
+        let ends = || unsafe {
+            libc::syscall(libc::SYS_exit, 0);
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                board.once.call_once(|| {
+                    board.thread.store(crate::kit::gettid(), Relaxed);
+                    ends();
+                });
+            });
+            until(|| board.thread.load(Relaxed) != 0);
+            until(|| crate::kit::state(board.thread.load(Relaxed)).is_none());
+            board.ready.set();
+            loop {
+                std::thread::park();
+            }
+        });
+    });
+    board.ready.wait();
+    let outcome = catch_unwind(AssertUnwindSafe(|| board.once.call_once(|| ())));
+    assert!(outcome.is_err() && !board.once.is_completed());
+    kill(&process);
+    board
+        .once
+        .call_once_force(|state| assert!(state.initializer_died()));
+    assert!(board.once.is_completed());
+}
+
+fn a_process_forked_inside_does_not_end_its_parents_turn() {
+    let board = Board::anonymous();
+    let mut forked = None;
+    board.cell.get_or_init(|| {
+        // SAFETY: the process has one thread; that it holds a lock is what this is about.
+        let child = unsafe {
+            fork::spawn_unchecked(|| {
+                assert_eq!(board.cell.get(), None);
+                // It waits, as any other process does.
+                assert!(is_whole(board.cell.get_or_init(|| [1; 512])));
+                assert_eq!(board.cell.get().unwrap()[0], 2);
+            })
+        };
+        let child = child.unwrap();
+        until(|| sleeps_on(child.id(), &board.cell));
+        forked = Some(child);
+        [2; 512]
+    });
+    passes(&forked.unwrap());
+}
+
+fn a_cell_whose_maker_was_killed_with_the_whole_program_is_made_again() {
+    let (_directory, path) = place();
+    let victim = child(|| {
+        let board = open_or_create(&path, Board::new).unwrap();
+        board.once.call_once(|| ());
+        board.cell.get_or_init(|| std::process::abort());
+    });
+    victim.wait().unwrap();
+    let board = open::<Board>(&path).unwrap();
+    assert!(board.once.is_completed() && board.cell.get().is_none());
+    let value = board.cell.get_or_init_with(|state| {
+        assert!(state.initializer_died());
+        [6; 512]
+    });
+    assert!(is_whole(value));
+}

@@ -1,0 +1,285 @@
+//! Reentrant mutexes between processes: excluded until the last guard is gone, and freed by a death at any depth.
+
+use crate::files::{open, open_or_create, place};
+use crate::kit::{child, kill, passes, sleeps_on, until};
+use crate::steps::{Interruptions, Random};
+use pshared::{
+    Error, ReentrantLockError, Shared, SharedEvent, SharedReentrantMutex,
+    SharedReentrantMutexGuard, ShmSafe, fork,
+};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+crate::tests!(
+    nested_sections_of_threads_and_processes_count_exactly,
+    others_wait_until_the_last_guard_is_gone,
+    a_death_at_any_depth_is_told_to_exactly_one,
+    holders_are_killed_at_random_instants,
+    strangers_share_it_in_a_file,
+    signals_end_no_wait,
+    a_guard_that_crossed_a_fork_is_the_parents,
+    a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody,
+);
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Book {
+    /// Both halves are the same, outside sections.
+    pair: SharedReentrantMutex<Cell<[u64; 2]>>,
+    ready: SharedEvent,
+    inside: AtomicU32,
+}
+
+type Guard<'a> = SharedReentrantMutexGuard<'a, Cell<[u64; 2]>>;
+type Outcome<'a> = Result<Guard<'a>, ReentrantLockError<'a, Cell<[u64; 2]>>>;
+
+impl Book {
+    fn new() -> Self {
+        Book {
+            pair: SharedReentrantMutex::new(Cell::new([0, 0])),
+            ready: SharedEvent::new(),
+            inside: AtomicU32::new(0),
+        }
+    }
+
+    fn anonymous() -> Shared<Self> {
+        Shared::anonymous(Self::new()).unwrap()
+    }
+
+    /// Adds one to both halves, each in a section of its own inside another.
+    fn add(&self) {
+        let outer = self.pair.lock().unwrap();
+        for half in 0..2 {
+            let inner = self.pair.try_lock().unwrap();
+            let mut pair = inner.get();
+            pair[half] += 1;
+            inner.set(pair);
+        }
+        let pair = outer.get();
+        assert_eq!(pair[0], pair[1]);
+    }
+
+    /// A child that holds it so many times, for ever.
+    fn holder(&self, times: u32) -> fork::Child {
+        let holder = child(|| {
+            let guards: Vec<_> = (0..times).map(|_| self.pair.lock().unwrap()).collect();
+            self.ready.set();
+            std::mem::forget(guards);
+            loop {
+                std::thread::park();
+            }
+        });
+        self.ready.wait();
+        self.ready.reset();
+        holder
+    }
+}
+
+/// The guard, and whether a death was told with it that nobody was told of before. The data is whole afterwards.
+fn repaired(outcome: Outcome<'_>) -> (Guard<'_>, bool) {
+    match outcome {
+        Ok(guard) => (guard, false),
+        Err(ReentrantLockError::Poisoned(poisoned)) => {
+            let fresh = poisoned.is_fresh();
+            (poisoned.replace(Cell::new([0, 0])).unwrap(), fresh)
+        }
+        Err(other) => panic!("not acquired: {other:?}"),
+    }
+}
+
+fn nested_sections_of_threads_and_processes_count_exactly() {
+    const TURNS: u64 = 400;
+    let book = Book::anonymous();
+    let workers: Vec<_> = (0..3)
+        .map(|_| {
+            child(|| {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| (0..TURNS).for_each(|_| book.add()));
+                    (0..TURNS).for_each(|_| book.add());
+                });
+            })
+        })
+        .collect();
+    workers.iter().for_each(passes);
+    assert_eq!(book.pair.lock().unwrap().get(), [6 * TURNS; 2]);
+}
+
+fn others_wait_until_the_last_guard_is_gone() {
+    let book = Book::anonymous();
+    let (first, second) = (book.pair.lock().unwrap(), book.pair.lock().unwrap());
+    let mut guards = Some((first, second));
+    let refused = || {
+        passes(&unsafe_child(|| {
+            let outcome = book.pair.try_lock();
+            assert!(matches!(outcome, Err(ReentrantLockError::WouldBlock)));
+            let outcome = book.pair.lock_timeout(Duration::from_millis(2));
+            assert!(matches!(outcome, Err(ReentrantLockError::TimedOut)));
+        }));
+    };
+    refused();
+    let (first, second) = guards.take().unwrap();
+    // Not in the order in which they came.
+    drop(first);
+    refused();
+    let waiter = unsafe_child(|| drop(book.pair.lock().unwrap()));
+    until(|| sleeps_on(waiter.id(), &book.pair));
+    drop(second);
+    passes(&waiter);
+}
+
+/// A child of a process that holds a lock.
+fn unsafe_child(body: impl FnOnce()) -> fork::Child {
+    // SAFETY: the process has one thread, and the child uses no guard of its parent's but to drop it.
+    unsafe { fork::spawn_unchecked(body) }.expect("no child")
+}
+
+fn a_death_at_any_depth_is_told_to_exactly_one() {
+    for depth in [1, 2, 7] {
+        let book = Book::anonymous();
+        let victim = book.holder(depth);
+        let waiters: Vec<_> = (0..2)
+            .map(|_| {
+                child(|| {
+                    let (_guard, fresh) = repaired(book.pair.lock());
+                    book.inside.fetch_add(fresh.into(), Relaxed);
+                })
+            })
+            .collect();
+        until(|| {
+            let mut waiters = waiters.iter();
+            waiters.all(|waiter| sleeps_on(waiter.id(), &book.pair))
+        });
+        kill(&victim);
+        waiters.iter().for_each(passes);
+        assert_eq!(book.inside.load(Relaxed), 1, "{depth}");
+        assert!(!book.pair.is_poisoned());
+    }
+}
+
+fn holders_are_killed_at_random_instants() {
+    const KILLS: u64 = 600;
+    let mut random = Random::new(29);
+    let book = Book::anonymous();
+    let stop = Shared::anonymous(AtomicU32::new(0)).unwrap();
+    let work = |may_nest: bool| {
+        while stop.load(Relaxed) == 0 {
+            let (outer, fresh) = repaired(book.pair.lock());
+            let pair = outer.get();
+            assert!(fresh || pair[0] == pair[1], "torn data was given as whole");
+            outer.set([pair[0] + 1, pair[1]]);
+            if may_nest {
+                let inner = book.pair.lock().unwrap();
+                let innermost = book.pair.lock().unwrap();
+                drop(outer);
+                let pair = innermost.get();
+                inner.set([pair[0], pair[0]]);
+            } else {
+                outer.set([pair[0] + 1; 2]);
+            }
+        }
+    };
+    let survivors = [child(|| work(true)), child(|| work(false))];
+    for turn in 0..KILLS {
+        let victim = child(|| work(turn % 2 == 0));
+        if turn % 4 == 0 {
+            // Somebody asleep at the lock.
+            until(|| {
+                survivors
+                    .iter()
+                    .any(|waiter| sleeps_on(waiter.id(), &book.pair))
+            });
+        }
+        (0..random.below(20_000)).for_each(|_| std::hint::spin_loop());
+        kill(&victim);
+        drop(repaired(book.pair.lock()));
+    }
+    stop.store(1, Relaxed);
+    survivors.iter().for_each(passes);
+}
+
+fn strangers_share_it_in_a_file() {
+    let (_directory, path) = place();
+    let workers = [0, 1].map(|_| {
+        child(|| {
+            let book = open_or_create(&path, Book::new).unwrap();
+            (0..100).for_each(|_| book.add());
+        })
+    });
+    workers.iter().for_each(passes);
+    let victim = child(|| {
+        let book = open::<Book>(&path).unwrap();
+        std::mem::forget((book.pair.lock().unwrap(), book.pair.lock().unwrap()));
+        std::process::abort();
+    });
+    victim.wait().unwrap();
+    let book = open::<Book>(&path).unwrap();
+    let (guard, fresh) = repaired(book.pair.lock());
+    assert!(fresh && guard.get() == [0, 0]);
+}
+
+fn signals_end_no_wait() {
+    let waits: [fn(&Book); 2] = [
+        |book| assert!(repaired(book.pair.lock()).1),
+        |book| assert!(repaired(book.pair.lock_timeout(LONG)).1),
+    ];
+    for wait in waits {
+        let (book, interruptions) = (Book::anonymous(), Interruptions::new());
+        let holder = book.holder(2);
+        let waiter = child(|| {
+            interruptions.allow();
+            wait(&book);
+        });
+        interruptions.send(&waiter);
+        kill(&holder);
+        passes(&waiter);
+    }
+}
+
+fn a_guard_that_crossed_a_fork_is_the_parents() {
+    let book = Book::anonymous();
+    let mut guards = Some((book.pair.lock().unwrap(), book.pair.lock().unwrap()));
+    passes(&unsafe_child(|| {
+        drop(guards.take());
+        let outcome = book.pair.try_lock();
+        assert!(matches!(outcome, Err(ReentrantLockError::WouldBlock)));
+    }));
+    assert_eq!(book.pair.holder().unwrap().process, std::process::id());
+    assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
+    drop(guards);
+    passes(&child(|| drop(book.pair.try_lock().unwrap())));
+}
+
+fn a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody() {
+    let book = Book::anonymous();
+    let process = child(|| {
+        let book: &Book = &book;
+        std::thread::scope(|scope| {
+            let ends = scope.spawn(|| {
+                std::mem::forget((book.pair.lock().unwrap(), book.pair.lock().unwrap()));
+            });
+            ends.join().unwrap();
+        });
+        // The thread is gone for the kernel too.
+        until(|| std::fs::read_dir("/proc/self/task").unwrap().count() == 1);
+        let refused = book.pair.lock().map(drop).map_err(Error::from);
+        assert!(
+            matches!(refused, Err(Error::HolderThreadEnded)),
+            "{refused:?}"
+        );
+        book.ready.set();
+        loop {
+            std::thread::park();
+        }
+    });
+    book.ready.wait();
+    let refused = book.pair.lock().map(drop).map_err(Error::from);
+    assert!(
+        matches!(refused, Err(Error::HolderThreadEnded)),
+        "{refused:?}"
+    );
+    kill(&process);
+    assert!(repaired(book.pair.lock()).1);
+}

@@ -1,0 +1,193 @@
+//! What is done once: by one, seen whole by all, and taken over from one that dies.
+
+use crate::model::Model;
+use crate::raw::once::Once;
+use crate::sys::{Joins, World, join_all, me, step};
+use loom::cell::UnsafeCell;
+use std::rc::Rc;
+
+/// Something to be made once, in two steps.
+pub struct Site {
+    pub once: Once,
+    /// Loom panics where two threads access it without an order between them.
+    halves: UnsafeCell<[u32; 2]>,
+    times: UnsafeCell<u32>,
+}
+
+impl Site {
+    pub fn place(world: &Rc<World>) -> Rc<Self> {
+        let site = Rc::new(Site {
+            once: Once::new(),
+            halves: UnsafeCell::new([0, 0]),
+            times: UnsafeCell::new(0),
+        });
+        world.map(&site, &site.once);
+        // SAFETY: nobody uses it yet, and the world keeps it in its place.
+        unsafe { site.once.arm() };
+        site
+    }
+
+    /// Starts a thread, the only one of its process.
+    fn in_thread<T: 'static>(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        tid: u32,
+        body: impl FnOnce(&World, &Site) -> T + 'static,
+    ) -> Joins<T> {
+        let (here, site) = (world.clone(), self.clone());
+        world.spawn(tid, move || body(&here, &site))
+    }
+
+    fn make(&self, half: usize) {
+        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        self.halves
+            .with_mut(|halves| unsafe { (*halves)[half] = 1 });
+    }
+
+    pub fn make_both(&self) {
+        self.make(0);
+        step();
+        self.make(1);
+    }
+
+    fn count(&self) {
+        // SAFETY: as above.
+        self.times.with_mut(|times| unsafe { *times += 1 });
+    }
+
+    fn times(&self) -> u32 {
+        // SAFETY: as above.
+        self.times.with(|times| unsafe { *times })
+    }
+
+    pub fn see(&self) {
+        // SAFETY: as above.
+        let halves = self.halves.with(|halves| unsafe { *halves });
+        assert_eq!(halves, [1, 1], "what was made by half was read");
+    }
+
+    /// As `get_or_init`. The death of one who was at it is told to the next.
+    pub fn get_or_init(&self, world: &World) {
+        if !self.once.is_done() {
+            let begun = self.once.begin(me()).expect("nobody keeps it");
+            if let Some(past) = begun {
+                let died = world.take_tidings(&self.once);
+                assert!(past.died() || !died, "a death was not told");
+                if past.died() {
+                    world.seen.deaths_told.add();
+                }
+                self.count();
+                self.make_both();
+                // SAFETY: it is this thread's turn.
+                unsafe { self.once.complete(me()) };
+            }
+        }
+        self.see();
+    }
+}
+
+/// So many threads call it.
+pub fn all_want_it(world: &Rc<World>, threads: u32) {
+    let site = Site::place(world);
+    let callers = (2..2 + threads)
+        .map(|tid| site.in_thread(world, tid, |world, site| site.get_or_init(world)));
+    let callers: Vec<_> = callers.collect();
+    let ended = join_all(callers);
+    if ended.iter().all(Option::is_some) {
+        assert_eq!(site.times(), 1, "it was made more than once");
+    }
+    site.get_or_init(world);
+}
+
+/// Four threads, two preemptions.
+#[test]
+fn one_makes_it_and_all_see_it_whole() {
+    let seen = Model::PLAIN.holds(|world| all_want_it(world, 3));
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Three threads, two preemptions: one is killed at each of its steps, also between the two of the making.
+#[test]
+fn it_is_taken_over_from_one_that_dies() {
+    let seen = Model::PLAIN.holds_if_killed(2, |world| all_want_it(world, 2));
+    assert!(seen.deaths_told.get() > 0 && seen.sleeps.get() > 0);
+}
+
+/// Four threads, one preemption: the same.
+#[test]
+fn it_is_taken_over_by_one_of_several() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| all_want_it(world, 3));
+    assert!(seen.deaths_told.get() > 0);
+}
+
+/// Three threads, two preemptions: one panics, and another waits for it or comes later, and is told.
+#[test]
+fn who_comes_after_a_panic_is_told() {
+    Model::PLAIN.holds(|world| {
+        let site = Site::place(world);
+        let panics = site.in_thread(world, 2, |_, site| {
+            let begun = site.once.begin(me()).expect("nobody keeps it");
+            if let Some(past) = begun {
+                assert!(!past.panicked() && !past.died());
+                // SAFETY: it is this thread's turn.
+                unsafe { site.once.abandon(me(), true) };
+            }
+            begun.is_some()
+        });
+        let told = match site.once.begin(me()).expect("nobody keeps it") {
+            Some(past) => {
+                site.make_both();
+                // SAFETY: it is this thread's turn.
+                unsafe { site.once.complete(me()) };
+                past.panicked()
+            }
+            None => unreachable!("nobody has made it"),
+        };
+        let panicked = panics.join().expect("nobody is killed");
+        assert!(panicked || !told);
+        site.see();
+    });
+}
+
+/// Thread 2 makes it and may be killed, 3 waits for it without taking over. Where it was not made, the first one makes it.
+pub fn one_only_waits(world: &Rc<World>, naps_end: bool) {
+    let site = Site::place(world);
+    let waits = site.in_thread(world, 3, |_, site| {
+        assert!(site.once.wait(None));
+        site.see();
+    });
+    site.in_thread(world, 2, |world, site| site.get_or_init(world))
+        .join();
+    if naps_end {
+        world.naps_end();
+    }
+    site.get_or_init(world);
+    waits.join();
+}
+
+/// Three threads, two preemptions; killed at each of its steps. Where it dies between its completion and its wake, a nap ends the
+/// wait.
+#[test]
+fn who_only_waits_is_not_stranded_by_a_death() {
+    let seen = Model::PLAIN.holds_if_killed(2, |world| one_only_waits(world, true));
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Says that it is done before it is.
+pub fn completes_early(world: &Rc<World>) {
+    let site = Site::place(world);
+    let early = site.in_thread(world, 2, |_, site| {
+        if site.once.begin(me()).expect("nobody keeps it").is_some() {
+            // SAFETY: it is this thread's turn.
+            unsafe { site.once.complete(me()) };
+            site.make_both();
+        }
+    });
+    assert!(site.once.wait(None));
+    site.see();
+    early.join();
+}

@@ -1,0 +1,499 @@
+//! The condition variable's protocol with its mutex: every interleaving of takers and givers, any of whom may die.
+//!
+//! The mutex is what the other searches show it to be: held by one, and free when that one dies. A giver leaves a letter under it and
+//! notifies when it is free again; a taker that finds none waits. Naps are left out, so that nothing hides behind them.
+//!
+//! * **Nobody sleeps beside a letter**: where nobody dies and nobody has a step to take, no taker is asleep while there is a letter.
+//! * **A nap would do**: where somebody died, whoever is asleep beside a letter has a sequence that is out of date, so that it
+//!   returns when its nap ends; unless the giver died before it raised the sequence, and then a look at the letters, which
+//!   `wait_while` makes after each nap, finds one.
+//! * **A notifier never waits**: whoever notifies has a step to take, whatever the others do.
+
+use super::lock::WakeOrder;
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+const NOBODY_SLEEPS_BESIDE_A_LETTER: &str = "nobody sleeps beside a letter";
+const A_NAP_WOULD_DO: &str = "a nap would do";
+const A_NOTIFIER_NEVER_WAITS: &str = "a notifier never waits";
+
+/// Which protocol they follow. Each rejected one differs from the crate's in one place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Variant {
+    Sound,
+    /// A taker reads the sequence when it has released the mutex.
+    LateLook,
+    /// A notification of one takes the announcement of the sleepers away.
+    ForgetsTheOthers,
+    /// The announcement is taken away, where nobody was woken, in a step that wakes nobody.
+    ClearsWithoutWaking,
+    /// A sleeper does not compare the word as it goes to sleep.
+    ComparesBefore,
+    /// The sequence stays as it is: the wake is all there is.
+    NoSequence,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+struct Word {
+    sequence: u8,
+    waiters: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Pc {
+    // A taker's.
+    Lock,
+    Check,
+    Unlock { seen: u8 },
+    LateLook,
+    Look { seen: u8 },
+    Announce { seen: u8, word: Word },
+    Sleep { seen: u8, word: Word },
+    Asleep { seen: u8, ahead: u8 },
+    // A giver's.
+    LockToGive,
+    Give,
+    UnlockToNotify,
+    Raise,
+    Wake,
+    Clear,
+    Finished,
+    Dead,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+struct Thread {
+    pc: Pc,
+    rounds: u8,
+    expired: bool,
+}
+
+const THREADS: usize = 4;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct State {
+    word: Word,
+    owner: Option<u8>,
+    letters: u8,
+    threads: [Thread; THREADS],
+    deaths: u8,
+    /// Somebody has died, and a giver between its letter and its notification.
+    died: bool,
+    died_unnotified: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Action {
+    Step(usize),
+    Wake { waker: usize, sleeper: usize },
+    Expire(usize),
+    Die(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Desk {
+    variant: Variant,
+    takers: usize,
+    /// How many of the takers have a deadline.
+    timed: usize,
+    givers: usize,
+    rounds: u8,
+    deaths: u8,
+    /// Whether the givers notify all.
+    all: bool,
+    wake_order: WakeOrder,
+}
+
+impl Desk {
+    const PLAIN: Desk = Desk {
+        variant: Variant::Sound,
+        takers: 2,
+        timed: 0,
+        givers: 2,
+        rounds: 1,
+        deaths: 0,
+        all: false,
+        wake_order: WakeOrder::Any,
+    };
+
+    fn is_timed(&self, thread: usize) -> bool {
+        thread < self.timed
+    }
+
+    fn wake(&self, state: &mut State, sleeper: usize) {
+        let Pc::Asleep { seen, ahead: left } = state.threads[sleeper].pc else {
+            return;
+        };
+        for thread in &mut state.threads {
+            if let Pc::Asleep { ahead, .. } = &mut thread.pc
+                && *ahead > left
+            {
+                *ahead -= 1;
+            }
+        }
+        state.threads[sleeper].pc = Pc::Look { seen };
+    }
+
+    fn end_round(&self, thread: &mut Thread, first: Pc) {
+        thread.expired = false;
+        thread.rounds -= 1;
+        thread.pc = if thread.rounds == 0 {
+            Pc::Finished
+        } else {
+            first
+        };
+    }
+
+    fn step(&self, state: &mut State, me: usize) {
+        let (word, variant) = (state.word, self.variant);
+        let thread = state.threads[me];
+        let next = match thread.pc {
+            Pc::Lock => {
+                state.owner = Some(me as u8);
+                Pc::Check
+            }
+            Pc::Check if state.letters > 0 || thread.expired => {
+                state.letters = state.letters.saturating_sub(1);
+                state.owner = None;
+                return self.end_round(&mut state.threads[me], Pc::Lock);
+            }
+            Pc::Check => Pc::Unlock {
+                seen: word.sequence,
+            },
+            Pc::Unlock { seen } => {
+                state.owner = None;
+                match variant {
+                    Variant::LateLook => Pc::LateLook,
+                    _ => Pc::Look { seen },
+                }
+            }
+            Pc::LateLook => Pc::Look {
+                seen: word.sequence,
+            },
+            Pc::Look { seen } if word.sequence != seen || thread.expired => Pc::Lock,
+            Pc::Look { .. } if variant == Variant::NoSequence && state.letters > 0 => Pc::Lock,
+            Pc::Look { seen } if word.waiters => Pc::Sleep { seen, word },
+            Pc::Look { seen } => Pc::Announce { seen, word },
+            Pc::Announce {
+                seen,
+                word: expected,
+            } if word == expected => {
+                state.word.waiters = true;
+                let word = state.word;
+                Pc::Sleep { seen, word }
+            }
+            Pc::Announce { seen, .. } => Pc::Look { seen },
+            Pc::Sleep {
+                seen,
+                word: expected,
+            } if word == expected || variant == Variant::ComparesBefore => {
+                let asleep = |thread: &&Thread| matches!(thread.pc, Pc::Asleep { .. });
+                let ahead = match self.wake_order {
+                    WakeOrder::Any => 0,
+                    WakeOrder::Fifo => state.threads.iter().filter(asleep).count() as u8,
+                };
+                Pc::Asleep { seen, ahead }
+            }
+            Pc::Sleep { seen, .. } => Pc::Look { seen },
+
+            Pc::LockToGive => {
+                state.owner = Some(me as u8);
+                Pc::Give
+            }
+            Pc::Give => {
+                state.letters += 1;
+                Pc::UnlockToNotify
+            }
+            Pc::UnlockToNotify => {
+                state.owner = None;
+                Pc::Raise
+            }
+            Pc::Raise => {
+                state.word.sequence += u8::from(variant != Variant::NoSequence);
+                if self.all || variant == Variant::ForgetsTheOthers {
+                    state.word.waiters = false;
+                }
+                if !word.waiters {
+                    return self.end_round(&mut state.threads[me], Pc::LockToGive);
+                }
+                Pc::Wake
+            }
+            Pc::Wake if self.all => {
+                (0..THREADS).for_each(|sleeper| self.wake(state, sleeper));
+                return self.end_round(&mut state.threads[me], Pc::LockToGive);
+            }
+            // It found nobody.
+            Pc::Wake => Pc::Clear,
+            Pc::Clear => {
+                state.word.waiters = false;
+                if variant != Variant::ClearsWithoutWaking {
+                    (0..THREADS).for_each(|sleeper| self.wake(state, sleeper));
+                }
+                return self.end_round(&mut state.threads[me], Pc::LockToGive);
+            }
+            Pc::Asleep { .. } | Pc::Finished | Pc::Dead => unreachable!("{me} takes no step"),
+        };
+        state.threads[me].pc = next;
+    }
+
+    /// Whether the thread has a step to take.
+    fn may_step(state: &State, thread: usize) -> bool {
+        match state.threads[thread].pc {
+            Pc::Lock | Pc::LockToGive => state.owner.is_none(),
+            Pc::Asleep { .. } | Pc::Finished | Pc::Dead => false,
+            _ => true,
+        }
+    }
+
+    fn sleepers(&self, state: &State) -> Vec<usize> {
+        let next =
+            |&thread: &usize| matches!(state.threads[thread].pc, Pc::Asleep { ahead: 0, .. });
+        (0..THREADS).filter(next).collect()
+    }
+}
+
+fn at_rest(state: &State) -> bool {
+    !(0..THREADS).any(|thread| Desk::may_step(state, thread))
+}
+
+fn sleeps_beside_a_letter(state: &State, is_concerned: impl Fn(u8) -> bool) -> bool {
+    let asleep =
+        |thread: &Thread| matches!(thread.pc, Pc::Asleep { seen, .. } if is_concerned(seen));
+    state.letters > 0 && state.threads.iter().any(asleep)
+}
+
+impl Model for Desk {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let none = Thread {
+            pc: Pc::Finished,
+            rounds: 0,
+            expired: false,
+        };
+        let mut threads = [none; THREADS];
+        for (index, thread) in threads
+            .iter_mut()
+            .enumerate()
+            .take(self.takers + self.givers)
+        {
+            let is_taker = index < self.takers;
+            thread.pc = if is_taker { Pc::Lock } else { Pc::LockToGive };
+            thread.rounds = self.rounds;
+        }
+        vec![State {
+            word: Word {
+                sequence: 0,
+                waiters: false,
+            },
+            owner: None,
+            letters: 0,
+            threads,
+            deaths: self.deaths,
+            died: false,
+            died_unnotified: false,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (me, thread) in state.threads.iter().enumerate() {
+            let sleepers = self.sleepers(state);
+            if thread.pc == Pc::Wake && !self.all && !sleepers.is_empty() {
+                let wakes = sleepers.into_iter();
+                actions.extend(wakes.map(|sleeper| Action::Wake { waker: me, sleeper }));
+            } else if Desk::may_step(state, me) {
+                actions.push(Action::Step(me));
+            }
+            let waits = matches!(thread.pc, Pc::Asleep { .. } | Pc::Look { .. });
+            if self.is_timed(me) && waits && !thread.expired {
+                actions.push(Action::Expire(me));
+            }
+            if state.deaths > 0 && !matches!(thread.pc, Pc::Finished | Pc::Dead) {
+                actions.push(Action::Die(me));
+            }
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = *state;
+        match action {
+            Action::Step(me) => self.step(&mut next, me),
+            Action::Wake { waker, sleeper } => {
+                self.wake(&mut next, sleeper);
+                self.end_round(&mut next.threads[waker], Pc::LockToGive);
+            }
+            Action::Expire(me) => {
+                next.threads[me].expired = true;
+                self.wake(&mut next, me);
+            }
+            Action::Die(me) => {
+                let pc = state.threads[me].pc;
+                self.wake(&mut next, me);
+                next.deaths -= 1;
+                next.died = true;
+                next.died_unnotified |= matches!(pc, Pc::UnlockToNotify | Pc::Raise);
+                if next.owner == Some(me as u8) {
+                    next.owner = None;
+                }
+                next.threads[me].pc = Pc::Dead;
+            }
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Desk>> {
+        vec![
+            Property::always(NOBODY_SLEEPS_BESIDE_A_LETTER, |_, state: &State| {
+                state.died || !at_rest(state) || !sleeps_beside_a_letter(state, |_| true)
+            }),
+            Property::always(A_NAP_WOULD_DO, |_, state: &State| {
+                let is_current = |seen| seen == state.word.sequence;
+                state.died_unnotified
+                    || !at_rest(state)
+                    || !sleeps_beside_a_letter(state, is_current)
+            }),
+            Property::always(A_NOTIFIER_NEVER_WAITS, |_, state: &State| {
+                let notifies = |pc| matches!(pc, Pc::Raise | Pc::Wake | Pc::Clear);
+                (0..THREADS).all(|thread| {
+                    !notifies(state.threads[thread].pc) || Desk::may_step(state, thread)
+                })
+            }),
+            Property::sometimes("everybody else sleeps", |desk: &Desk, state: &State| {
+                let asleep = |thread: &&Thread| matches!(thread.pc, Pc::Asleep { .. });
+                state.threads.iter().filter(asleep).count() == desk.takers
+            }),
+        ]
+    }
+}
+
+/// Searches every state of the desk, of which there must be so many.
+fn holds(desk: Desk, at_least: usize) {
+    let checker = desk
+        .checker()
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_dfs()
+        .join();
+    let states = checker.unique_state_count();
+    println!("{desk:?}: {states} states");
+    checker.assert_properties();
+    assert!(states >= at_least, "only {states} states");
+}
+
+/// Searches until the property is violated, with wakes in any order and in the order of sleep.
+fn rejects(desk: Desk, property: &'static str) {
+    for wake_order in [WakeOrder::Any, WakeOrder::Fifo] {
+        let desk = Desk { wake_order, ..desk };
+        let finish = HasDiscoveries::AnyOf([property].into());
+        let checker = desk.checker().finish_when(finish).spawn_bfs().join();
+        let path = checker.discovery(property);
+        let path = path.unwrap_or_else(|| panic!("{desk:?}: passes"));
+        println!("{desk:?} violates \"{property}\":");
+        for action in path.into_actions() {
+            println!("    {action:?}");
+        }
+    }
+}
+
+#[test]
+fn takers_and_givers_who_notify_one() {
+    for wake_order in [WakeOrder::Any, WakeOrder::Fifo] {
+        let desk = Desk {
+            rounds: 2,
+            wake_order,
+            ..Desk::PLAIN
+        };
+        holds(desk, 20_000);
+        let desk = Desk {
+            takers: 3,
+            givers: 1,
+            ..desk
+        };
+        holds(desk, 10_000);
+    }
+}
+
+#[test]
+fn takers_and_givers_who_notify_all() {
+    let desk = Desk {
+        rounds: 2,
+        all: true,
+        ..Desk::PLAIN
+    };
+    holds(desk, 20_000);
+}
+
+#[test]
+fn takers_with_deadlines() {
+    for all in [false, true] {
+        let desk = Desk {
+            rounds: 2,
+            timed: 1,
+            all,
+            ..Desk::PLAIN
+        };
+        holds(desk, 20_000);
+    }
+}
+
+#[test]
+fn takers_and_givers_of_whom_two_may_die() {
+    for all in [false, true] {
+        let desk = Desk {
+            rounds: 2,
+            deaths: 2,
+            all,
+            ..Desk::PLAIN
+        };
+        holds(desk, 100_000);
+    }
+}
+
+#[test]
+fn a_taker_that_reads_the_sequence_after_unlocking_sleeps_beside_a_letter() {
+    let desk = Desk {
+        variant: Variant::LateLook,
+        ..Desk::PLAIN
+    };
+    rejects(desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
+}
+
+#[test]
+fn a_notification_that_takes_the_announcement_away_leaves_the_other_asleep() {
+    let desk = Desk {
+        variant: Variant::ForgetsTheOthers,
+        ..Desk::PLAIN
+    };
+    rejects(desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
+}
+
+#[test]
+fn a_clearing_that_wakes_nobody_leaves_a_sleeper() {
+    let desk = Desk {
+        variant: Variant::ClearsWithoutWaking,
+        rounds: 3,
+        takers: 1,
+        givers: 1,
+        ..Desk::PLAIN
+    };
+    rejects(desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
+}
+
+#[test]
+fn a_sleep_that_does_not_compare_misses_a_notification() {
+    let desk = Desk {
+        variant: Variant::ComparesBefore,
+        ..Desk::PLAIN
+    };
+    rejects(desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
+}
+
+/// A taker is killed with the wake in its hands, and the nap of the other one finds nothing new.
+#[test]
+fn a_wake_without_a_sequence_is_lost_with_whom_it_woke() {
+    let desk = Desk {
+        variant: Variant::NoSequence,
+        deaths: 1,
+        ..Desk::PLAIN
+    };
+    rejects(desk, A_NAP_WOULD_DO);
+}
