@@ -93,6 +93,7 @@
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
 //! | [`SharedOnce`], [`SharedOnceCell<T>`] | a robust futex and an event | the next caller takes the initialization over; nothing is read that was written by half |
 //! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
+//! | [`SharedAutoEvent`] | a futex | nothing is owned: a set that nobody has taken is there for the next one |
 //! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
 //! | [`FileLock`], a handle | `flock(2)` or `F_OFD_SETLK` on a file | the kernel releases it, and nobody is told |
 //! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel gives its permits back, and nobody is told |
@@ -145,10 +146,10 @@ pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
     Cause, FileLock, FileLockGuard, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned,
-    ReentrantLockError, ReentrantPoisoned, ShardedCounter, SharedCondvar, SharedCounter,
-    SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedOnce, SharedOnceCell,
-    SharedOnceState, SharedReentrantMutex, SharedReentrantMutexGuard, SharedSemaphore, SysvPermit,
-    SysvSemaphore, TryLockError, WaitTimeoutResult,
+    ReentrantLockError, ReentrantPoisoned, ShardedCounter, SharedAutoEvent, SharedCondvar,
+    SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedOnce,
+    SharedOnceCell, SharedOnceState, SharedReentrantMutex, SharedReentrantMutexGuard,
+    SharedSemaphore, SysvPermit, SysvSemaphore, TryLockError, WaitTimeoutResult,
 };
 pub use zerocopy::{self, FromBytes};
 

@@ -1,5 +1,6 @@
 //! What a user locks, waits on and counts with: a `T`, guards and docs, and no memory ordering but the counters'.
 
+mod auto_event;
 mod condvar;
 mod counter;
 mod event;
@@ -15,6 +16,7 @@ mod reentrant_error;
 mod semaphore;
 mod sysv;
 
+pub use auto_event::SharedAutoEvent;
 pub use condvar::{SharedCondvar, WaitTimeoutResult};
 pub use counter::{ShardedCounter, SharedCounter, SharedGauge};
 pub use event::SharedEvent;

@@ -2,6 +2,7 @@
 
 use crate::lock::Raw;
 use crate::plain::Plain;
+use crate::raw::auto_event::AutoEvent;
 use crate::raw::condvar::Condvar;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
@@ -220,5 +221,14 @@ pub fn notify_one_and_clear(condvar: &Condvar) {
     let word = word_of(condvar);
     if word.fetch_add(2, Relaxed) & 1 != 0 && futex_wake(word, 1) == 0 {
         word.fetch_and(!1, Relaxed);
+    }
+}
+
+/// Sets the event and takes the sleepers' announcement away, though it wakes one of them.
+pub fn set_and_forget_the_others(event: &AutoEvent) {
+    // SAFETY: an event is its word.
+    let word = unsafe { &*ptr::from_ref(event).cast::<AtomicU32>() };
+    if word.swap(1, Release) & 2 != 0 {
+        futex_wake(word, 1);
     }
 }

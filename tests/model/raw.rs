@@ -1,5 +1,7 @@
 //! The library's word algorithms, compiled against this test's `crate::sys`.
 
+#[path = "../../src/raw/auto_event.rs"]
+pub mod auto_event;
 #[path = "../../src/raw/condvar.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod condvar;

@@ -1,5 +1,6 @@
 //! What must fail: the models of the other files with a fault in the seam, or with a broken twin.
 
+use crate::auto_event;
 use crate::broken::{self, ForgetsTheOthers, GivesUpBlindly, PlainZero, Sound, TwoSteps};
 use crate::condvar::{
     a_notifier_is_killed, a_waiter_is_killed, one_takes_letters, two_take_letters,
@@ -13,6 +14,7 @@ use crate::expiry::one_waiter_has_a_deadline;
 use crate::lock::Lock;
 use crate::model::Model;
 use crate::once::{all_want_it, completes_early, one_only_waits};
+use crate::raw::auto_event::AutoEvent;
 use crate::raw::condvar::Condvar;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
@@ -424,5 +426,39 @@ mod reentrant {
         let message = Model::PLAIN.fails(|world| lockers(world, 2, release_at_once));
         let is_a_race = message.contains("Causality violation");
         assert!(is_a_race || message.contains("left == right"), "{message}");
+    }
+}
+
+mod auto_events {
+    use super::*;
+
+    /// What one wrote before it set the event, the next one does not see.
+    #[test]
+    fn a_set_that_does_not_release_publishes_nothing() {
+        let model = with(Fault::NoRelease);
+        is_a_data_race(model.fails(|world| auto_event::one_after_the_other(world, AutoEvent::set)));
+    }
+
+    /// The same, from the other side.
+    #[test]
+    fn a_wait_that_does_not_acquire_publishes_nothing() {
+        let model = with(Fault::NoAcquire);
+        is_a_data_race(model.fails(|world| auto_event::one_after_the_other(world, AutoEvent::set)));
+    }
+
+    /// The second sleeper is not announced any more when the first one sets.
+    #[test]
+    fn a_set_that_takes_the_announcement_away_strands_the_other() {
+        strands_a_sleeper(Model::PLAIN.fails(|world| {
+            auto_event::one_after_the_other(world, broken::set_and_forget_the_others);
+        }));
+    }
+
+    /// It is the nap that finds the set that a killed waiter was woken for.
+    #[test]
+    fn a_waiter_that_is_killed_strands_whoever_does_not_nap() {
+        strands_a_sleeper(
+            Model::PLAIN.fails_if_killed(2, |world| auto_event::a_waiter_is_killed(world, false)),
+        );
     }
 }
