@@ -119,8 +119,8 @@ impl<T: ShmData + Sync> SharedOnceCell<T> {
 
     /// As [`wait`](Self::wait), but no longer than `timeout` of the monotonic clock.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<&T> {
-        // SAFETY: waited for just now.
         let in_time = self.once.wait_timeout(timeout);
+        // SAFETY: waited for just now.
         in_time.then(|| unsafe { self.value() })
     }
 

@@ -1,5 +1,6 @@
 //! Everything that forks or kills. One thread, and each test in a process of its own: see `harness`.
 
+mod auto_event;
 mod breakers;
 mod choosing;
 mod condvar;
@@ -34,6 +35,7 @@ fn main() -> std::process::ExitCode {
     }
     harness::run(
         [
+            auto_event::tests(),
             breakers::tests(),
             choosing::tests(),
             condvar::tests(),

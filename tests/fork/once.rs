@@ -191,7 +191,7 @@ fn initializers_are_killed_at_random_instants() {
         passes(&waits);
         passes(&sleeper);
     }
-    println!("{taken_over} taken over by the parent");
+    assert!(taken_over > 0, "nobody was killed in the middle of it");
 }
 
 fn a_panic_poisons_for_every_process() {

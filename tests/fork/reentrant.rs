@@ -16,6 +16,7 @@ crate::tests!(
     others_wait_until_the_last_guard_is_gone,
     a_death_at_any_depth_is_told_to_exactly_one,
     holders_are_killed_at_random_instants,
+    who_has_another_guard_does_not_replace_the_data,
     strangers_share_it_in_a_file,
     signals_end_no_wait,
     a_guard_that_crossed_a_fork_is_the_parents,
@@ -282,4 +283,32 @@ fn a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody() {
     );
     kill(&process);
     assert!(repaired(book.pair.lock()).1);
+}
+
+fn who_has_another_guard_does_not_replace_the_data() {
+    let lock = Shared::anonymous(SharedReentrantMutex::new(3_u64)).unwrap();
+    let victim = child(|| {
+        std::mem::forget(lock.lock().unwrap());
+        std::process::abort();
+    });
+    victim.wait().unwrap();
+    let Err(ReentrantLockError::Poisoned(poisoned)) = lock.lock() else {
+        panic!("the death was not told");
+    };
+    let guard = poisoned.into_guard();
+    let Err(ReentrantLockError::Poisoned(again)) = lock.lock() else {
+        panic!("the poison is cleared");
+    };
+    let again = again.replace(5).unwrap_err();
+    drop(again);
+    drop(guard);
+    assert!(matches!(
+        lock.lock().map(drop).map_err(Error::from),
+        Err(Error::Poisoned { .. })
+    ));
+    let Err(ReentrantLockError::Poisoned(poisoned)) = lock.lock() else {
+        panic!("the poison is cleared");
+    };
+    let guard: SharedReentrantMutexGuard<'_, u64> = poisoned.replace(5).unwrap();
+    assert_eq!((*guard, lock.is_poisoned()), (5, false));
 }

@@ -1,0 +1,256 @@
+//! Condition variables, events that reset themselves, and what is done once, in one process: placed and not.
+
+use pshared::{
+    LockError, Shared, SharedAutoEvent, SharedCondvar, SharedEvent, SharedMutex, SharedOnce,
+    SharedOnceCell, ShmSafe, raw,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_millis(2);
+
+/// Two that lie in one map.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Both<A, B>(A, B);
+
+mod condvar {
+    use super::*;
+
+    #[test]
+    fn a_timed_wait_tells_whether_it_was_notified() {
+        let (lock, condvar) = (SharedMutex::new(0_u32), SharedCondvar::new());
+        let (guard, result) = condvar.wait_timeout(lock.lock().unwrap(), SHORT).unwrap();
+        assert!(result.timed_out());
+        let (guard, result) = condvar.wait_timeout(guard, Duration::ZERO).unwrap();
+        assert!(result.timed_out());
+        let waits = condvar.wait_timeout_while(guard, SHORT, |number| *number == 0);
+        let (guard, result) = waits.unwrap();
+        assert!(result.timed_out() && *guard == 0);
+        let waits = condvar.wait_timeout_while(guard, LONG, |number| *number != 0);
+        let (guard, result) = waits.unwrap();
+        assert!(!result.timed_out());
+        drop(guard);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                *lock.lock().unwrap() = 1;
+                condvar.notify_one();
+            });
+            let guard = lock.lock().unwrap();
+            let waits = condvar.wait_timeout_while(guard, LONG, |number| *number == 0);
+            let (guard, result) = waits.unwrap();
+            assert!(!result.timed_out() && *guard == 1);
+        });
+    }
+
+    #[test]
+    fn threads_take_turns() {
+        fn check(lock: &SharedMutex<u32>, condvar: &SharedCondvar) {
+            thread::scope(|scope| {
+                for own in 0..4 {
+                    scope.spawn(move || {
+                        for _ in 0..50 {
+                            let guard = lock.lock().unwrap();
+                            let is_not_mine = |turn: &mut u32| *turn % 4 != own;
+                            *condvar.wait_while(guard, is_not_mine).unwrap() += 1;
+                            condvar.notify_all();
+                        }
+                    });
+                }
+            });
+            assert_eq!(*lock.lock().unwrap(), 200);
+        }
+        check(&SharedMutex::new(0), &SharedCondvar::default());
+        let placed = Shared::anonymous(Both(SharedMutex::new(0), SharedCondvar::new()));
+        let placed = placed.unwrap();
+        check(&placed.0, &placed.1);
+    }
+
+    #[test]
+    fn one_condvar_serves_mutexes_of_two_strategies() {
+        let robust = SharedMutex::new(false);
+        let ticket = SharedMutex::<bool, raw::Ticket>::with_strategy(false);
+        let condvar = SharedCondvar::new();
+        thread::scope(|scope| {
+            scope.spawn(|| drop(condvar.wait_while(robust.lock().unwrap(), |told| !*told)));
+            scope.spawn(|| drop(condvar.wait_while(ticket.lock().unwrap(), |told| !*told)));
+            *robust.lock().unwrap() = true;
+            *ticket.lock().unwrap() = true;
+            condvar.notify_all();
+        });
+    }
+
+    #[test]
+    fn a_wait_tells_of_a_panic_that_happened_meanwhile() {
+        let (lock, condvar) = (SharedMutex::new(0_u32), SharedCondvar::new());
+        let ready = SharedEvent::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let guard = lock.lock().unwrap();
+                ready.set();
+                let outcome = condvar.wait_while(guard, |number| *number == 0);
+                let Err(LockError::Poisoned(poisoned)) = outcome else {
+                    panic!("the panic was not told");
+                };
+                assert_eq!(*poisoned.into_whole().unwrap(), 1);
+            });
+            ready.wait();
+            let panic = catch_unwind(AssertUnwindSafe(|| {
+                let mut guard = lock.lock().unwrap();
+                *guard = 1;
+                condvar.notify_one();
+                std::panic::resume_unwind(Box::new("with the lock"));
+            }));
+            assert!(panic.is_err());
+        });
+    }
+
+    #[test]
+    fn the_sequence_wraps_around_and_goes_on() {
+        let placed =
+            Shared::anonymous(Both(SharedMutex::new(0_u32), SharedCondvar::new())).unwrap();
+        // SAFETY: a condition variable is one word, atomic, and nobody else uses it now.
+        unsafe {
+            (&raw const placed.1)
+                .cast_mut()
+                .cast::<u32>()
+                .write(u32::MAX - 1)
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                drop(
+                    placed
+                        .1
+                        .wait_while(placed.0.lock().unwrap(), |number| *number < 3),
+                );
+            });
+            for _ in 0..3 {
+                *placed.0.lock().unwrap() += 1;
+                placed.1.notify_one();
+            }
+        });
+    }
+}
+
+mod auto_event {
+    use super::*;
+
+    #[test]
+    fn a_set_lets_one_through_and_is_kept_until_then() {
+        let event = SharedAutoEvent::default();
+        assert!(!event.is_set() && !event.try_wait() && !event.reset());
+        assert!(!event.wait_timeout(Duration::ZERO) && !event.wait_timeout(SHORT));
+        event.set();
+        event.set();
+        assert!(event.is_set());
+        event.wait();
+        assert!(!event.is_set() && !event.wait_timeout(SHORT));
+        event.set();
+        assert!(event.wait_timeout(Duration::ZERO) && !event.try_wait());
+        event.set();
+        assert!(event.reset() && !event.is_set());
+    }
+
+    #[test]
+    fn threads_hand_it_on() {
+        let event = Shared::anonymous(SharedAutoEvent::new()).unwrap();
+        let inside = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        event.wait();
+                        assert_eq!(inside.swap(1, Relaxed), 0);
+                        inside.store(0, Relaxed);
+                        event.set();
+                    }
+                });
+            }
+            event.set();
+        });
+        assert!(event.try_wait());
+    }
+}
+
+mod once {
+    use super::*;
+
+    #[test]
+    fn it_happens_once_and_may_be_moved_and_placed_afterwards() {
+        let once = SharedOnce::new();
+        let times = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    once.call_once(|| _ = times.fetch_add(1, Relaxed));
+                    assert_eq!(times.load(Relaxed), 1);
+                });
+            }
+        });
+        let placed = Shared::anonymous(Both(once, SharedOnceCell::from(7_u64))).unwrap();
+        placed.0.call_once(|| unreachable!("it is completed"));
+        assert!(placed.0.is_completed() && placed.0.wait_timeout(Duration::ZERO));
+        assert_eq!(placed.1.get(), Some(&7));
+        assert_eq!(format!("{:?}", placed.1), "SharedOnceCell(7)");
+    }
+
+    #[test]
+    fn a_cell_whose_making_failed_or_panicked_is_empty_and_may_be_placed() {
+        let cell = SharedOnceCell::<u64>::new();
+        let failed: Result<_, &str> = cell.get_or_try_init(|| Err("no"));
+        assert_eq!(failed, Err("no"));
+        assert!(
+            catch_unwind(AssertUnwindSafe(|| {
+                cell.get_or_init(|| std::panic::resume_unwind(Box::new("inside")));
+            }))
+            .is_err()
+        );
+        assert_eq!((cell.get(), cell.wait_timeout(SHORT)), (None, None));
+        let placed = Shared::anonymous(cell).unwrap();
+        let value = placed.get_or_init_with(|state| {
+            assert!(state.is_poisoned() && !state.initializer_died());
+            5
+        });
+        assert_eq!((*value, placed.set(6)), (5, Err(6)));
+        assert_eq!(placed.get_or_try_init(|| Err("unused")), Ok(&5));
+    }
+
+    #[test]
+    fn a_panic_poisons_until_it_is_forced() {
+        let once = SharedOnce::default();
+        let panics = || once.call_once(|| std::panic::resume_unwind(Box::new("inside")));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| once.call_once(|| ()))).is_err());
+        assert!(!once.is_completed());
+        once.call_once_force(|state| assert!(state.is_poisoned()));
+        once.call_once(|| unreachable!("it is completed"));
+    }
+
+    #[test]
+    fn an_initialization_inside_itself_panics() {
+        for placed in [false, true] {
+            let cell = Shared::anonymous(SharedOnceCell::<u32>::new()).unwrap();
+            let unplaced = SharedOnceCell::<u32>::new();
+            let cell = if placed { &*cell } else { &unplaced };
+            let nested = || *cell.get_or_init(|| *cell.get_or_init(|| 1));
+            assert!(catch_unwind(AssertUnwindSafe(nested)).is_err());
+            assert_eq!(cell.get(), None);
+            assert_eq!(*cell.get_or_init(|| 2), 2);
+        }
+    }
+
+    #[test]
+    fn zero_bytes_are_an_empty_cell() {
+        let cells = Shared::<[SharedOnceCell<std::num::NonZeroU32>; 3]>::zeroed().unwrap();
+        assert_eq!(cells[1].get(), None);
+        assert!(cells[1].set(9.try_into().unwrap()).is_ok());
+        assert_eq!(cells[1].wait().get(), 9);
+        let mut own = SharedOnceCell::from(3_u8);
+        *own.get_mut().unwrap() += 1;
+        assert_eq!(own.into_inner(), Some(4));
+        assert_eq!(SharedOnceCell::<u8>::new().into_inner(), None);
+    }
+}
