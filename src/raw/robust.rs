@@ -249,7 +249,11 @@ impl Robust {
         // A nap at a time: its holder may be a thread that has ended, whose guard was forgotten.
         while !self.in_process().lock(Patience::Until(nap.end(deadline))) {
             let holder = self.record.read_whole();
-            if holder.is_some_and(|(who, image)| who != 0 && sys::owner_is_gone(who, image)) {
+            // And the record is its still when it has been seen to be gone: it did not release before it ended.
+            let is_gone = |(who, image)| {
+                who != 0 && sys::owner_is_gone(who, image) && self.record.is_still(who)
+            };
+            if holder.is_some_and(is_gone) {
                 return Err(Refused::HolderThreadEnded);
             }
             if deadline.is_some_and(Deadline::has_passed) {

@@ -123,3 +123,22 @@ fn nobody_is_refused_for_a_process_that_is_dying() {
     assert!(seen.timeouts.get() > 0);
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
+
+/// Two threads, three preemptions. One uses a lock that is not placed, and ends; another tries it. It is acquired, or held just
+/// then: its holder did not end with it.
+#[test]
+fn a_lock_that_was_released_before_its_holder_ended_is_not_refused() {
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
+    model.holds(|world| {
+        let lock = Lock::<Robust>::unplaced(world);
+        let ends = lock.in_thread(world, 2, |world, lock| lock.section(world));
+        match lock.try_lock(world) {
+            Ok(()) => lock.unlock(),
+            Err(refused) => assert_eq!(refused, Refused::WouldBlock),
+        }
+        ends.join();
+    });
+}
