@@ -7,7 +7,7 @@ use super::record::Record;
 use super::spin::SpinWord;
 use super::strategy::Strategy;
 use super::ticket::TicketWords;
-use crate::sys::{Me, PthreadKind, PthreadLocked, PthreadMutex, Semaphore};
+use crate::sys::{Deadline, Me, Nap, PthreadKind, PthreadLocked, PthreadMutex, Semaphore};
 
 /// Makes a strategy of a lock that answers yes or no.
 macro_rules! strategy {
@@ -58,11 +58,9 @@ macro_rules! strategy {
                 unsafe { self.lock.unlock() };
             }
 
-            unsafe fn reset(&self) -> bool {
-                let held = self.record.who() != 0;
+            unsafe fn reset(&self) {
                 // SAFETY: the caller's promise.
                 unsafe { self.arm() };
-                held
             }
 
             fn record(&self) -> &Record {
@@ -152,15 +150,16 @@ impl ExternalLock for PthreadMutex {
     }
 
     unsafe fn lock(&self, patience: Patience) -> bool {
-        // SAFETY: the caller's promise.
-        let locked = unsafe {
-            match patience {
-                Patience::None | Patience::IfReleased => self.try_lock(),
-                Patience::Until(deadline) => self.lock_until(deadline),
-                Patience::Endless => self.lock(),
+        let deadline = patience.deadline();
+        let mut nap = Nap::first();
+        loop {
+            // A nap at a time: a waiter that dies just when it was woken takes the wake with it.
+            // SAFETY: the caller's promise.
+            let locked = unsafe { self.lock_until(nap.end(deadline)) };
+            if locked == PthreadLocked::Acquired || deadline.is_some_and(Deadline::has_passed) {
+                return locked == PthreadLocked::Acquired;
             }
-        };
-        locked == PthreadLocked::Acquired
+        }
     }
 
     #[inline]

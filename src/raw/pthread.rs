@@ -8,8 +8,9 @@
 use super::futex::FutexWord;
 use super::outcome::{Acquired, Patience, Refused};
 use super::record::Record;
+use super::robust::make_room;
 use super::strategy::Strategy;
-use crate::sys::{self, AtomicU32, Me, PthreadKind, PthreadLocked, PthreadMutex};
+use crate::sys::{self, AtomicU32, Deadline, Me, Nap, PthreadKind, PthreadLocked, PthreadMutex};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// A robust `pthread_mutex_t`, and a futex in its stead while it may still be moved and forgotten.
@@ -58,16 +59,18 @@ impl RobustPthread {
             self.record.write(me);
             return Ok(Acquired::Released);
         }
-        if matches!(patience, Patience::IfReleased) && self.record.who() != 0 {
+        let look = matches!(patience, Patience::IfReleased);
+        if look && (self.record.who() != 0 || self.owner_died()) {
             // Held, or its holder died.
             return Err(patience.refusal());
         }
+        make_room(me);
         // SAFETY: an armed lock was initialized.
         let locked = unsafe {
             match patience {
                 Patience::None | Patience::IfReleased => self.placed.try_lock(),
-                Patience::Until(deadline) => self.placed.lock_until(deadline),
-                Patience::Endless => self.placed.lock(),
+                Patience::Until(deadline) => self.lock_in_naps(me, Some(deadline)),
+                Patience::Endless => self.lock_in_naps(me, None),
             }
         };
         if locked == PthreadLocked::Refused {
@@ -79,11 +82,40 @@ impl RobustPthread {
                 Ok(acquired)
             }
             Err(refused) => {
-                // SAFETY: acquired above. The record stays as it is, for the next one.
+                // SAFETY: acquired above. The record stays as it is, for the next one. The slot is as empty as it was then.
                 unsafe { self.placed.unlock() };
                 Err(refused)
             }
         }
+    }
+
+    /// Waits a second at most at a time: where the kernel has seen a cycle of waiters for locks with priority inheritance, glibc
+    /// sleeps to the end of the call, also when the cycle is none any more.
+    ///
+    /// # Safety
+    ///
+    /// The lock was initialized.
+    unsafe fn lock_in_naps(&self, me: Me, deadline: Option<Deadline>) -> PthreadLocked {
+        let mut nap = Nap::first();
+        loop {
+            // SAFETY: the caller's promise.
+            let locked = unsafe { self.placed.lock_until(nap.end(deadline)) };
+            if locked != PthreadLocked::Refused {
+                return locked;
+            }
+            // glibc leaves a lock that it did not acquire in the slot, where the kernel looks when the thread ends: at memory
+            // that may be another's by then.
+            me.list().clear_pending();
+            if deadline.is_some_and(Deadline::has_passed) {
+                return locked;
+            }
+        }
+    }
+
+    /// Whether the kernel has marked the lock, and nobody has taken it since.
+    fn owner_died(&self) -> bool {
+        // SAFETY: an armed lock was initialized.
+        self.is_armed() && unsafe { self.placed.is_marked() }
     }
 
     /// What it means that the lock was acquired so.
@@ -108,11 +140,12 @@ impl RobustPthread {
     ///
     /// The calling thread holds the lock.
     #[inline]
-    unsafe fn release(&self) {
+    unsafe fn release(&self, me: Me) {
         self.record.clear();
         // SAFETY: the caller's promise; a lock that is held is not armed meanwhile, so it is the one that was acquired.
         unsafe {
             if self.is_armed() {
+                make_room(me);
                 self.placed.unlock();
             } else {
                 self.unplaced.unlock();
@@ -148,16 +181,18 @@ macro_rules! strategy {
             }
 
             #[inline]
-            unsafe fn release(&self, _: Me) {
+            unsafe fn release(&self, me: Me) {
                 // SAFETY: the caller's promise.
-                unsafe { self.0.release() };
+                unsafe { self.0.release(me) };
             }
 
-            unsafe fn reset(&self) -> bool {
-                let held = self.0.record.who() != 0;
+            fn owner_died(&self) -> bool {
+                self.0.owner_died()
+            }
+
+            unsafe fn reset(&self) {
                 // SAFETY: the caller's promise.
                 unsafe { self.arm() };
-                held
             }
 
             fn record(&self) -> &Record {
@@ -172,9 +207,12 @@ strategy! {
     ///
     /// # What a death does
     ///
-    /// The next locker is told, as with [`Robust`](super::Robust). A process that examines whether a holder still lives has the
-    /// lock meanwhile, for a quarter of a second at most. glibc's known holes stay: a waiter that dies just when it was woken
-    /// may leave the others asleep.
+    /// The next locker is told, as with [`Robust`](super::Robust), where the kernel has marked the lock. glibc has no net for the
+    /// rest: where a thread that is not its process's first calls `exec` in its section, or dies with more than 2,048 locks, the lock
+    /// stays held for ever.
+    ///
+    /// A process that examines whether a holder still lives has the lock meanwhile: for a quarter of a second, or as long as the
+    /// other takes to die.
     PthreadRobust by PthreadKind::Robust, "mutex-pthread-robust"
 }
 
@@ -187,6 +225,7 @@ strategy! {
     ///
     /// # What a death does
     ///
-    /// As for [`PthreadRobust`].
+    /// As for [`PthreadRobust`]; but where the kernel has not marked the lock, glibc **aborts whoever waits** for it, by an
+    /// assertion (`e != ESRCH || !robust`).
     PthreadPi by PthreadKind::RobustPi, "mutex-pthread-pi"
 }

@@ -145,7 +145,13 @@ impl Robust {
             .compare_exchange(me.tid(), FREE, Release, Relaxed)
             .is_err()
         {
-            self.release_and_wake(me, WAITERS);
+            if self.is_unplaced() {
+                // A lock of glibc's lay there, and was left in the slot.
+                // SAFETY: the caller's promise.
+                unsafe { self.in_process().unlock() };
+            } else {
+                self.release_and_wake(me, WAITERS);
+            }
         }
         list.clear_pending();
     }
@@ -248,6 +254,10 @@ impl Robust {
         let mut nap = Nap::first();
         // A nap at a time: its holder may be a thread that has ended, whose guard was forgotten.
         while !self.in_process().lock(Patience::Until(nap.end(deadline))) {
+            let none = matches!(patience, Patience::None | Patience::IfReleased);
+            if none && sys::looked_lately(&self.word, self.word.load(Relaxed)) {
+                return Err(patience.refusal());
+            }
             let holder = self.record.read_whole();
             // And the record is its still when it has been seen to be gone: it did not release before it ended.
             let is_gone = |(who, image)| {
@@ -274,11 +284,7 @@ impl Robust {
 
     /// Puts the lock into the slot, before its word is touched. A held lock that stays there moves to the list.
     fn announce(&self, me: Me) {
-        if let Some(held) = me.announced() {
-            // SAFETY: between two operations, what this crate has in the slot is a lock that the thread holds, in no list;
-            // by `arm`'s contract it stays where it is.
-            unsafe { me.list().link(held) };
-        }
+        link_what_is_in_the_slot(me);
         me.announce(me.list(), &self.links);
     }
 
@@ -520,4 +526,20 @@ impl Robust {
             sys::futex_wake_clearing(&self.word, WAITERS_BIT);
         }
     }
+}
+
+/// Links the held lock that is in the slot, if one is.
+fn link_what_is_in_the_slot(me: Me) {
+    if let Some(held) = me.announced() {
+        // SAFETY: between two operations, what this crate has in the slot is a lock that the thread holds, in no list; by
+        // `arm`'s contract it stays where it is.
+        unsafe { me.list().link(held) };
+    }
+}
+
+/// Leaves the slot to glibc, which uses it in every operation of its robust mutexes.
+#[allow(dead_code, reason = "the models have no glibc")]
+pub(super) fn make_room(me: Me) {
+    link_what_is_in_the_slot(me);
+    me.list().clear_pending();
 }

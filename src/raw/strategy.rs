@@ -17,7 +17,7 @@ impl<S: Strategy> RawLock for S {}
 ///
 /// Before it is [armed](Self::arm) a lock excludes the threads of one process, and may be moved and forgotten.
 pub trait Strategy: Send + Sync + Sized + 'static {
-    /// A free lock that is not placed. Its bytes are all zero.
+    /// A free lock that is not placed. (Zero bytes are a free lock too, one that is placed or is about to be.)
     const NEW: Self;
     /// The name under which a file's directory has it: one word.
     const KIND: &'static str;
@@ -68,12 +68,17 @@ pub trait Strategy: Send + Sync + Sized + 'static {
         false
     }
 
-    /// Frees a lock that may look held. True where it did, and the next acquirer will not be told of a death.
+    /// Whether the lock looks held by somebody whose death it would not tell of after a [`reset`](Self::reset).
+    fn hides_a_death(&self) -> bool {
+        self.record().who() != 0
+    }
+
+    /// Frees a lock that may look held.
     ///
     /// # Safety
     ///
     /// Nobody uses the lock any more: whoever held it is gone.
-    unsafe fn reset(&self) -> bool;
+    unsafe fn reset(&self);
 
     /// Marks a lock that was reset as one whose owner died. True where the next acquirer will not be told.
     ///
@@ -132,10 +137,13 @@ impl Strategy for Robust {
         self.was_forgotten_here()
     }
 
-    unsafe fn reset(&self) -> bool {
+    fn hides_a_death(&self) -> bool {
+        false
+    }
+
+    unsafe fn reset(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.reset() };
-        false
     }
 
     unsafe fn mark(&self) -> bool {

@@ -49,11 +49,17 @@ impl TicketWords {
     /// Draws a ticket if it is served at once.
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
-        // Only a holder of a ticket serves the next, so nobody serves another while `next` is still this one.
+        // Only a holder of a ticket serves the next, so nobody serves another while `next` is still this one's.
         let served = self.served.load(Acquire);
-        self.next
+        let drawn = self
+            .next
             .compare_exchange(served, served.wrapping_add(1), Acquire, Relaxed)
-            .is_ok()
+            .is_ok();
+        // But where all the tickets there are have been drawn between the two, this one's turn is still to come.
+        while drawn && self.served.load(Acquire) != served {
+            sys::give_cpu_away();
+        }
+        drawn
     }
 
     /// Acquires it, looking as long as `patience` says. False where that was not long enough.

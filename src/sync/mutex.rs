@@ -329,7 +329,8 @@ impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
 }
 
 // SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds the lock. The
-// whole state is told, and the one primitive visited. Zero bytes are a free, unarmed lock around zero bytes of `T`.
+// whole state is told, and the one primitive visited. Zero bytes are a free lock around zero bytes of `T`, which is armed before anybody
+// sees it.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ShmData, R: RawLock> ShmSafe for SharedMutex<T, R> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
@@ -366,10 +367,12 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
     }
 
     unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
-        if unsafe { self.raw.reset() } {
+        // First: whoever resets may be killed, and the next one would find nothing any more.
+        if self.raw.hides_a_death() {
             self.poison.set(Cause::Died);
         }
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.reset() };
     }
 
     unsafe fn distrust(&self) {

@@ -56,6 +56,8 @@ pub(crate) fn follow_rapidly(word: &AtomicU32, sections: u32) -> bool {
 #[derive(Debug)]
 pub(crate) struct NewsSpin {
     until: u64,
+    /// Pauses at most: the counter may be behind on another CPU, or after the machine was restored.
+    left: u32,
     /// Whether it only looks whether spinning pays by now.
     is_probe: bool,
     learned: Learned,
@@ -65,6 +67,7 @@ pub(crate) struct NewsSpin {
 const LONG: u64 = 120_000;
 const FIRST: u64 = LONG / 10;
 const SHORTEST: u64 = LONG / 100;
+const MOST_PAUSES: u32 = 8_192;
 /// How many waits without a spin come before the first long look, and before the last ones.
 const SOON: u32 = 8;
 const SELDOM: u32 = 8_192;
@@ -114,6 +117,7 @@ impl NewsSpin {
         };
         NewsSpin {
             until,
+            left: MOST_PAUSES,
             is_probe,
             learned,
         }
@@ -125,7 +129,8 @@ impl NewsSpin {
             return false;
         }
         super::pause();
-        if ticks() < self.until {
+        self.left -= 1;
+        if self.left > 0 && ticks() < self.until {
             return true;
         }
         self.until = 0;

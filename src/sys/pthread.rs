@@ -1,9 +1,10 @@
 //! `pthread_mutex_t`, shared between processes: glibc's own locks, for comparison.
 
-use super::{Deadline, clock};
+use super::{AtomicU32, Deadline, clock};
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering::Relaxed;
 
 unsafe extern "C" {
     // glibc 2.30; not in the libc crate.
@@ -109,16 +110,15 @@ impl PthreadMutex {
         self.locked("pthread_mutex_trylock", errno)
     }
 
-    /// `pthread_mutex_lock`.
+    /// Whether the kernel has marked the mutex as one whose owner died: its first word is a robust futex.
     ///
     /// # Safety
     ///
-    /// The mutex was initialized.
-    #[inline]
-    pub(crate) unsafe fn lock(&self) -> PthreadLocked {
-        // SAFETY: the caller's promise.
-        let errno = unsafe { libc::pthread_mutex_lock(self.as_ptr()) };
-        self.locked("pthread_mutex_lock", errno)
+    /// The mutex was initialized as a robust one.
+    pub(crate) unsafe fn is_marked(&self) -> bool {
+        // SAFETY: the word lies there by glibc's ABI, and everybody accesses it atomically.
+        let word = unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) };
+        word.load(Relaxed) & libc::FUTEX_OWNER_DIED != 0
     }
 
     /// `pthread_mutex_clocklock` on the monotonic clock.

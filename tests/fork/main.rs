@@ -20,6 +20,7 @@ mod net;
 mod once;
 mod owners;
 mod pthread;
+mod pthreads;
 mod reentrant;
 mod scenarios;
 mod semaphore;
@@ -53,6 +54,7 @@ fn main() -> std::process::ExitCode {
             once::tests(),
             owners::tests(),
             reentrant::tests(),
+            pthreads::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),

@@ -56,7 +56,7 @@ fn theirs(protocol: Protocol) -> Shared<PthreadMutex> {
 }
 
 /// The nodes in the calling thread's robust list, the newest first.
-fn own_list() -> Vec<usize> {
+pub fn own_list() -> Vec<usize> {
     let mut head = ptr::null::<usize>();
     let mut length = 0_usize;
     // SAFETY: both are places that get_robust_list(2) may write; 0 is the calling thread.
