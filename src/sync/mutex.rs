@@ -252,15 +252,22 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
 
 impl<'a, T: ShmData, R: RawLock> Parts<'a, T, R> {
     /// Acquires the lock again, waiting for it as long as it takes.
+    #[inline]
     pub(super) fn lock(self) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
         let me = sys::me();
-        let outcome = match self.raw.acquire_fast(me) {
+        let acquired = self.raw.acquire_fast(me);
+        if acquired && self.poison.is_clear() {
+            // SAFETY: acquired just now; the lock guards the data of the same mutex.
+            return Ok(unsafe { SharedMutexGuard::new(self.raw, self.poison, self.data, me) });
+        }
+        let outcome = match acquired {
             true => Ok(Acquired::Released),
             false => self.raw.acquire(me, Patience::Endless),
         };
         self.explain(me, outcome)
     }
 
+    #[cold]
     fn explain(
         self,
         me: Me,
