@@ -99,7 +99,7 @@
 //! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel gives its permits back, and nobody is told |
 //!
 //! Everything that waits has a form that does not, and one with a timeout on the monotonic clock
-//! ([but for `FileLock`](FileLock#no-timeout)).
+//! ([but for `FileLock`](FileLock#no-timeout), and for the calls that initialize a [`SharedOnce`], which wait to the end).
 //!
 //! **Processes.** [`fork::spawn`] runs a closure in a child, where that is sound; its [`Child`](fork::Child) can be waited
 //! for and killed. Programs that fork by other means, or not at all, use the types as well.

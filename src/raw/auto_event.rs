@@ -5,12 +5,12 @@
 //! | 0 | set, and nobody has taken it yet |
 //! | 1 | somebody may sleep |
 //!
-//! Whoever finds the event set takes it away, in one step; so one gets it. A waiter announces itself in bit 1 before it sleeps on
-//! the very word that it saw. A set leaves the bit to the others and wakes one; where that found nobody, the bit is taken away and
-//! whoever went to sleep meanwhile woken, in one step, as the [robust lock](super::robust) does.
+//! Whoever finds the event set takes it away, in one step; so one gets it. A waiter announces itself in bit 1 before it
+//! sleeps on the very word that it saw. A set leaves the bit to the others and wakes one; where that found nobody, the bit
+//! is taken away and whoever went to sleep meanwhile woken, in one step, as the [robust lock](super::robust) does.
 //!
-//! A waiter that dies as it was woken has taken nothing: the set is there for the next one who looks, which every sleeper does at
-//! the end of its [nap](Nap), or whom the next set wakes.
+//! A waiter that dies as it was woken has taken nothing: the set is there for the next one who looks, which every sleeper
+//! does at the end of its [nap](Nap), or whom the next set wakes.
 //!
 //! **Orderings.** The release of a set synchronizes with the acquire by which somebody takes it, also through the
 //! read-modify-writes that change bit 1 between the two.

@@ -11,8 +11,8 @@
 //! word that it saw.
 //!
 //! `notify_one` raises the sequence and wakes one, and leaves the bit to the others. Where its wake found nobody, the bit is
-//! taken away and whoever went to sleep meanwhile woken, in one step, as the [robust lock](super::robust) does. `notify_all` takes
-//! the bit away as it raises the sequence, and wakes everybody. Without the bit neither makes a system call.
+//! taken away and whoever went to sleep meanwhile woken, in one step, as the [robust lock](super::robust) does. `notify_all`
+//! takes the bit away as it raises the sequence, and wakes everybody. Without the bit neither makes a system call.
 //!
 //! **Nobody is waited for.** The word knows no waiters, only that there may be some: one that dies leaves nothing behind but
 //! the bit, which costs a notifier one idle wake. glibc's condition variable counts its waiters in groups, and a notifier
@@ -20,12 +20,12 @@
 //!
 //! **What a death loses.** A notifier that dies after it raised the sequence has not woken, and a waiter that dies as it was
 //! woken takes the wake with it. Whoever sleeps on has a sequence in its hands that is out of date, and returns when its
-//! [nap](Nap) ends. For the same reason a wake that reached a later sleeper than those it was meant for is made good. A notifier
-//! that dies before it raised the sequence has notified nobody, though it may have changed the condition, or broken it: at the end of
-//! each nap a waiter is asked whether it has cause to look.
+//! [nap](Nap) ends. For the same reason a wake that reached a later sleeper than those it was meant for is made good. A
+//! notifier that dies before it raised the sequence has notified nobody, though it may have changed the condition, or broken
+//! it: at the end of each nap a waiter is asked whether it has cause to look.
 //!
-//! **Wrap.** A waiter misses notifications if exactly 2^31 of them, or a multiple, come between two of its looks. Asleep it is
-//! woken besides, and looks once a second, in which no machine makes as many; only one that is stopped for longer, by
+//! **Wrap.** A waiter misses notifications if exactly 2^31 of them, or a multiple, come between two of its looks. Asleep it
+//! is woken besides, and looks once a second, in which no machine makes as many; only one that is stopped for longer, by
 //! SIGSTOP or a debugger, could meet the very number. It then sleeps until the next notification.
 //!
 //! **Orderings.** None: the mutex publishes. That the waiter's reading comes before the notifier's change follows from the
@@ -56,8 +56,8 @@ impl Condvar {
         self.0.load(Relaxed) / ONE
     }
 
-    /// Waits until the sequence is another one than `seen`, or, after a nap, `has_cause` says that there is another reason to
-    /// return: false where `deadline` came first.
+    /// Waits until the sequence is another one than `seen`, or, after a nap, `has_cause` says that there is another reason
+    /// to return: false where `deadline` came first.
     ///
     /// `nap` is kept from one wait to the next by who waits for a condition, since only the first ones are short.
     pub(crate) fn wait_past(

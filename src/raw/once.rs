@@ -7,13 +7,13 @@
 //! | not set | free | nobody has begun, or who did gave up |
 //! | not set | marked | who did it died; the next one takes over |
 //!
-//! Who finds the event not set takes the [lock](super::robust), looks again, does it, sets the event, and releases the lock. So
-//! a death at any step leaves either a set event, whose lock may be marked and tells nothing more, or one that is not set, and a
-//! lock that the next one gets with the news. What the dead one made by half is never looked at, since only the set event
-//! says that there is something.
+//! Who finds the event not set takes the [lock](super::robust), looks again, does it, sets the event, and releases the lock.
+//! So a death at any step leaves either a set event, whose lock may be marked and tells nothing more, or one that is not
+//! set, and a lock that the next one gets with the news. What the dead one made by half is never looked at, since only the
+//! set event says that there is something.
 //!
-//! A thread that ended inside, in a process that lives, keeps the lock refused as that of any holder: it ended by other means than
-//! a return or a panic, and nothing tells whether what it does goes on by itself.
+//! A thread that ended inside, in a process that lives, keeps the lock refused as that of any holder: it ended by other
+//! means than a return or a panic, and nothing tells whether what it does goes on by itself.
 //!
 //! **Orderings.** The release by which the event is set synchronizes with the acquire load that finds it set.
 
@@ -83,8 +83,8 @@ impl Once {
         self.done.wait(deadline)
     }
 
-    /// The calling thread's turn to do it, which ends by [`complete`](Self::complete) or [`abandon`](Self::abandon). `None` where
-    /// it is done, be it by somebody who was waited for.
+    /// The calling thread's turn to do it, which ends by [`complete`](Self::complete) or [`abandon`](Self::abandon). `None`
+    /// where it is done, be it by somebody who was waited for.
     pub(crate) fn begin(&self, me: Me) -> Result<Option<Past>, Refused> {
         let acquired = match self.lock.acquire_by_the_slot(me) {
             true => Acquired::Released,

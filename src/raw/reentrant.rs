@@ -1,7 +1,7 @@
 //! A robust lock that its holder may acquire again.
 //!
-//! Beside the [robust lock](super::robust), whose record tells a thread whether it holds the lock itself, lies how often it does.
-//! That number is its holder's alone. One that a dead holder left is overwritten by the next.
+//! Beside the [robust lock](super::robust), whose record tells a thread whether it holds the lock itself, lies how often it
+//! does. That number is its holder's alone. One that a dead holder left is overwritten by the next.
 //!
 //! **Orderings.** Those of the lock.
 

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 /// An event in shared memory that resets itself: each [`set`](Self::set) lets one waiter through.
 ///
-/// A set that nobody waits for is kept for the next one who does. Sets are not counted: two before anybody takes one are one, as with
-/// the auto-reset events of other systems. Where every waiter is to see the news, use [`SharedEvent`](crate::SharedEvent); where every
-/// set is to be taken, a [`SharedSemaphore`](crate::SharedSemaphore).
+/// A set that nobody waits for is kept for the next one who does. Sets are not counted: two before anybody takes one are
+/// one, as with the auto-reset events of other systems. Where every waiter is to see the news, use
+/// [`SharedEvent`](crate::SharedEvent); where every set is to be taken, a [`SharedSemaphore`](crate::SharedSemaphore).
 ///
 /// What was written before a `set` is seen by whoever takes it.
 ///
 /// # What a death does
 ///
-/// A waiter that is killed, asleep or as it was woken, has taken nothing: another one gets the set, within a second. One that is
-/// killed after its wait has returned, or in the very step of it, has taken the set with it, as nothing is owned here. A setter
-/// that dies in the middle of `set` has set the event or has not; where it died before it could wake a sleeper, one sees it
-/// within a second.
+/// A waiter that is killed, asleep or as it was woken, has taken nothing: another one gets the set, within a second. One
+/// that is killed after its wait has returned, or in the very step of it, has taken the set with it, as nothing is owned
+/// here. A setter that dies in the middle of `set` has set the event or has not; where it died before it could wake a
+/// sleeper, one sees it within a second.
 ///
 /// # Examples
 ///
@@ -48,8 +48,8 @@ use std::time::Duration;
 ///
 /// # Source
 ///
-/// A binary semaphore in a futex word, after Ulrich Drepper, *Futexes Are Tricky*; the announced sleepers and the wake that clears
-/// them are those of the robust lock here.
+/// A binary semaphore in a futex word, after Ulrich Drepper, *Futexes Are Tricky*; the announced sleepers and the wake that
+/// clears them are those of the robust lock here.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct SharedAutoEvent {

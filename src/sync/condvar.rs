@@ -21,13 +21,14 @@ use std::time::Duration;
 ///
 /// # What a death does
 ///
-/// A waiter may be killed at any instruction, asleep or as it was woken, and disturbs nobody: its mutex was released, or is marked
-/// as any mutex of a dead holder. If it takes with it a notification that another waiter could have used, that one returns within
-/// a second; so it does where a notifier dies after its notification and before it could wake anybody.
+/// A waiter may be killed at any instruction, asleep or as it was woken, and disturbs nobody: its mutex was released, or is
+/// marked as any mutex of a dead holder. If it takes with it a notification that another waiter could have used, that one
+/// returns within a second; so it does where a notifier dies after its notification and before it could wake anybody.
 ///
-/// A process that dies with the mutex in its hands notifies nobody. The waiters see that within a second, and one of them is told of
-/// the death, by the call that waits. [`wait_while`](Self::wait_while) and [`wait_timeout_while`](Self::wait_timeout_while) also look at
-/// the condition themselves, once a second, so they see a change whose maker was killed before it could notify.
+/// A process that dies with the mutex in its hands notifies nobody. The waiters see that within a second, and one of them is
+/// told of the death, by the call that waits. [`wait_while`](Self::wait_while) and
+/// [`wait_timeout_while`](Self::wait_timeout_while) also look at the condition themselves, once a second, so they see a
+/// change whose maker was killed before it could notify.
 ///
 /// This is what glibc's shared condition variable cannot do: after three of its waiters were killed, the next
 /// `pthread_cond_signal` sleeps for ever.
@@ -72,8 +73,8 @@ use std::time::Duration;
 ///
 /// # Source
 ///
-/// A sequence in a futex word, as in `std`'s `library/std/src/sys/sync/condvar/futex.rs`; the announced sleepers and the wake
-/// that clears them are those of the robust lock here.
+/// A sequence in a futex word, as in `std`'s `library/std/src/sys/sync/condvar/futex.rs`; the announced sleepers and the
+/// wake that clears them are those of the robust lock here.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct SharedCondvar {
@@ -133,8 +134,8 @@ impl SharedCondvar {
         Ok(guard)
     }
 
-    /// As [`wait`](Self::wait), but waits for a notification no longer than `timeout` of the monotonic clock. To lock the mutex
-    /// again may take longer.
+    /// As [`wait`](Self::wait), but waits for a notification no longer than `timeout` of the monotonic clock. To lock the
+    /// mutex again may take longer.
     ///
     /// # Errors
     ///
@@ -148,8 +149,8 @@ impl SharedCondvar {
         self.wait_once(guard, Some(deadline), &mut Nap::first(), R::owner_died)
     }
 
-    /// As [`wait_while`](Self::wait_while), but no longer than `timeout` of the monotonic clock in all. It timed out where the
-    /// condition still holds at the last look.
+    /// As [`wait_while`](Self::wait_while), but no longer than `timeout` of the monotonic clock in all. It timed out where
+    /// the condition still holds at the last look.
     ///
     /// # Errors
     ///

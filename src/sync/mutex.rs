@@ -284,7 +284,8 @@ impl<'a, T: ShmData, R: RawLock> Parts<'a, T, R> {
             Err(Refused::Deadlock) => return Err(LockError::Deadlock),
             Err(Refused::HolderThreadEnded) => return Err(LockError::HolderThreadEnded),
         };
-        // SAFETY: the other outcomes have returned; in these the lock was acquired just now. It guards the data of the same mutex.
+        // SAFETY: the other outcomes have returned; in these the lock was acquired just now. It guards the data of the same
+        // mutex.
         let guard = unsafe { SharedMutexGuard::new(self.raw, self.poison, self.data, me) };
         match self.poison.cause() {
             None => Ok(guard),

@@ -27,8 +27,8 @@ use std::time::Duration;
 /// [`call_once`](Self::call_once) and [`call_once_force`](Self::call_once_force) panic
 ///
 /// - inside the initialization itself, which would wait for its own end;
-/// - where the thread that initialized has ended, neither by a return nor by a panic, and its process lives. It takes `unsafe` code
-///   to end a thread so. When that process is gone, the next caller takes over;
+/// - where the thread that initialized has ended, neither by a return nor by a panic, and its process lives. It takes
+///   `unsafe` code to end a thread so. When that process is gone, the next caller takes over;
 /// - in a child that was forked inside the initialization and goes on in it: the turn is the parent's.
 ///
 /// # Examples

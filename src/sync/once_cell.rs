@@ -16,16 +16,16 @@ use std::time::Duration;
 ///
 /// # What a death does
 ///
-/// Where whoever makes the value is killed, before or while it is written, the cell is as if it had not begun: nobody reads what
-/// was written by half, and the next caller makes the value ([`get_or_init_with`](Self::get_or_init_with) tells it why).
-/// A panic leaves the cell empty too, as in `std`.
+/// Where whoever makes the value is killed, before or while it is written, the cell is as if it had not begun: nobody reads
+/// what was written by half, and the next caller makes the value ([`get_or_init_with`](Self::get_or_init_with) tells it
+/// why). A panic leaves the cell empty too, as in `std`.
 ///
 /// After a restart of the machine, a cell in a file is empty: its value may have reached the disk by half.
 ///
 /// # Panics
 ///
-/// [`set`](Self::set), [`get_or_init`](Self::get_or_init) and their like panic in the cases that [`SharedOnce`](SharedOnce#panics)
-/// names.
+/// [`set`](Self::set), [`get_or_init`](Self::get_or_init) and their like panic in the cases that
+/// [`SharedOnce`](SharedOnce#panics) names.
 ///
 /// # Examples
 ///
@@ -51,8 +51,8 @@ pub struct SharedOnceCell<T> {
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: the value is written by one thread, and read through `&T` by all, once the write has happened before: so it is sent
-// and shared. `ShmData` is `Send`.
+// SAFETY: the value is written by one thread, and read through `&T` by all, once the write has happened before: so it is
+// sent and shared. `ShmData` is `Send`.
 unsafe impl<T: ShmData + Sync> Sync for SharedOnceCell<T> {}
 
 impl<T: ShmData + Sync> SharedOnceCell<T> {
@@ -142,7 +142,8 @@ impl<T: ShmData + Sync> SharedOnceCell<T> {
             return Ok(());
         }
         self.once.initialize(make, |value| {
-            // SAFETY: it is this thread's turn, and nobody reads before that is completed. What lay there has nothing to drop.
+            // SAFETY: it is this thread's turn, and nobody reads before that is completed. What lay there has nothing to
+            // drop.
             unsafe { (*self.value.get()).write(value) };
         })
     }
@@ -186,8 +187,8 @@ impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedOnceCell<T> {
 
 const KIND: Kind = Kind("once_cell");
 
-// SAFETY: `repr(C)` over a `SharedOnce` and a `ShmData`, which is told. The one primitive is visited. Zero bytes are an empty cell,
-// whatever `T` is.
+// SAFETY: `repr(C)` over a `SharedOnce` and a `ShmData`, which is told. The one primitive is visited. Zero bytes are an
+// empty cell, whatever `T` is.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ShmData + Sync> ShmSafe for SharedOnceCell<T> {
     const ZERO_IS_VALID: bool = true;

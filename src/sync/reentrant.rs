@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 /// # What a death does
 ///
 /// As with [`SharedMutex`](crate::SharedMutex): the next [`lock`](Self::lock) gets the lock inside
-/// [`ReentrantLockError::Poisoned`], exactly one locker is told of each death as it happens, and the poison stays until the data
-/// is repaired. How often the dead holder had locked does not matter. A panic does not poison, as with `std`'s.
+/// [`ReentrantLockError::Poisoned`], exactly one locker is told of each death as it happens, and the poison stays until the
+/// data is repaired. How often the dead holder had locked does not matter. A panic does not poison, as with `std`'s.
 ///
 /// # Examples
 ///
@@ -50,7 +50,8 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// The count of `std`'s `library/std/src/sync/reentrant_lock.rs` over the robust lock of [`SharedMutex`](crate::SharedMutex).
+/// The count of `std`'s `library/std/src/sync/reentrant_lock.rs` over the robust lock of
+/// [`SharedMutex`](crate::SharedMutex).
 #[repr(C)]
 pub struct SharedReentrantMutex<T> {
     raw: Reentrant,
@@ -75,8 +76,10 @@ impl<T: ShmData> SharedReentrantMutex<T> {
     ///
     /// # Errors
     ///
-    /// - [`ReentrantLockError::Poisoned`]: the lock was acquired, and a holder died with it since the data was last repaired.
-    /// - [`ReentrantLockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its process lives.
+    /// - [`ReentrantLockError::Poisoned`]: the lock was acquired, and a holder died with it since the data was last
+    ///   repaired.
+    /// - [`ReentrantLockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its
+    ///   process lives.
     ///
     /// # Panics
     ///
@@ -174,10 +177,11 @@ impl<T: ShmData> SharedReentrantMutex<T> {
     }
 }
 
-/// The data of a [`SharedReentrantMutex`], for as long as the lock is held. The last one that a thread drops releases the lock.
+/// The data of a [`SharedReentrantMutex`], for as long as the lock is held. The last one that a thread drops releases the
+/// lock.
 ///
-/// A guard stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy does
-/// nothing when it is dropped. Forgetting a guard leaves the lock held.
+/// A guard stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy
+/// does nothing when it is dropped. Forgetting a guard leaves the lock held.
 #[must_use = "if unused the SharedReentrantMutex will immediately unlock"]
 pub struct SharedReentrantMutexGuard<'a, T> {
     mutex: &'a SharedReentrantMutex<T>,

@@ -38,8 +38,8 @@ impl<'a, T> ReentrantPoisoned<'a, T> {
         if !self.guard.is_only_one() {
             return Err(self);
         }
-        // SAFETY: the lock is held, and there is no other guard that lends the data. The old bytes may be no `T`, so they are
-        // not dropped; `ShmData` has nothing to drop.
+        // SAFETY: the lock is held, and there is no other guard that lends the data. The old bytes may be no `T`, so they
+        // are not dropped; `ShmData` has nothing to drop.
         unsafe { self.guard.place().write(value) };
         SharedReentrantMutexGuard::clear_poison(&self.guard);
         Ok(self.guard)
@@ -74,14 +74,15 @@ impl<T> fmt::Debug for ReentrantPoisoned<'_, T> {
 
 /// Why a reentrant lock was not acquired as asked.
 ///
-/// As [`LockError`](crate::LockError), but for `Deadlock`, which cannot be: `?` turns it into [`Error`] or a `Box<dyn Error>`.
+/// As [`LockError`](crate::LockError), but for `Deadlock`, which cannot be: `?` turns it into [`Error`] or a `Box<dyn
+/// Error>`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReentrantLockError<'a, T> {
     /// The lock was acquired; a holder died with it.
     Poisoned(ReentrantPoisoned<'a, T>),
-    /// The thread that held the lock ended without releasing it, and its process lives: the data may have been handed on there. Once
-    /// that process is gone, the next locker is told of a death.
+    /// The thread that held the lock ended without releasing it, and its process lives: the data may have been handed on
+    /// there. Once that process is gone, the next locker is told of a death.
     HolderThreadEnded,
     /// Another thread holds the lock, and the call was one that does not wait.
     WouldBlock,

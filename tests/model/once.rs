@@ -169,8 +169,8 @@ pub fn one_only_waits(world: &Rc<World>, naps_end: bool) {
     waits.join();
 }
 
-/// Three threads, two preemptions; killed at each of its steps. Where it dies between its completion and its wake, a nap ends the
-/// wait.
+/// Three threads, two preemptions; killed at each of its steps. Where it dies between its completion and its wake, a nap
+/// ends the wait.
 #[test]
 fn who_only_waits_is_not_stranded_by_a_death() {
     let seen = Model::PLAIN.holds_if_killed(2, |world| one_only_waits(world, true));

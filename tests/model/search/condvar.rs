@@ -1,12 +1,14 @@
 //! The condition variable's protocol with its mutex: every interleaving of takers and givers, any of whom may die.
 //!
-//! The mutex is what the other searches show it to be: held by one, and free when that one dies. A giver leaves a letter under it and
-//! notifies when it is free again; a taker that finds none waits. Naps are left out, so that nothing hides behind them.
+//! The mutex is what the other searches show it to be: held by one, and free when that one dies. A giver leaves a letter
+//! under it and notifies when it is free again; a taker that finds none waits. Naps are left out, so that nothing hides
+//! behind them.
 //!
-//! * **Nobody sleeps beside a letter**: where nobody dies and nobody has a step to take, no taker is asleep while there is a letter.
-//! * **A nap would do**: where somebody died, whoever is asleep beside a letter has a sequence that is out of date, so that it
-//!   returns when its nap ends; unless the giver died before it raised the sequence, and then a look at the letters, which
-//!   `wait_while` makes after each nap, finds one.
+//! * **Nobody sleeps beside a letter**: where nobody dies and nobody has a step to take, no taker is asleep while there is a
+//! letter.
+//! * **A nap would do**: where somebody died, whoever is asleep beside a letter has a sequence that is out of date, so that
+//! it returns when its nap ends; unless the giver died before it raised the sequence, and then a look at the letters, which
+//! `wait_while` makes after each nap, finds one.
 //! * **A notifier never waits**: whoever notifies has a step to take, whatever the others do.
 
 mod runs;
