@@ -5,10 +5,10 @@
 //! behind them.
 //!
 //! * **Nobody sleeps beside a letter**: where nobody dies and nobody has a step to take, no taker is asleep while there is a
-//! letter.
+//!   letter.
 //! * **A nap would do**: where somebody died, whoever is asleep beside a letter has a sequence that is out of date, so that
-//! it returns when its nap ends; unless the giver died before it raised the sequence, and then a look at the letters, which
-//! `wait_while` makes after each nap, finds one.
+//!   it returns when its nap ends; unless the giver died before it raised the sequence, and then a look at the letters,
+//!   which `wait_while` makes after each nap, finds one.
 //! * **A notifier never waits**: whoever notifies has a step to take, whatever the others do.
 
 mod runs;
