@@ -14,6 +14,9 @@
 //! taken away and whoever went to sleep meanwhile woken, in one step, as the [robust lock](super::robust) does. `notify_all`
 //! takes the bit away as it raises the sequence, and wakes everybody. Without the bit neither makes a system call.
 //!
+//! That `notify_one` leaves the bit costs an idle wake when nobody is left. To take it away where one alone was announced,
+//! told by a second bit, was tried and is wrong: the search in `tests/model` finds the sleeper whom it forgets.
+//!
 //! **Nobody is waited for.** The word knows no waiters, only that there may be some: one that dies leaves nothing behind but
 //! the bit, which costs a notifier one idle wake. glibc's condition variable counts its waiters in groups, and a notifier
 //! waits until those of an older group have gone; where they were killed, for ever.

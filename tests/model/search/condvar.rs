@@ -32,6 +32,9 @@ enum Variant {
     ClearsWithoutWaking,
     /// A sleeper does not compare the word as it goes to sleep.
     ComparesBefore,
+    /// A second bit says that more than one may sleep. Where it is not set, a notification takes the announcement away, and
+    /// no idle wake is made after it.
+    ForgetsTheOnlyOne,
     /// The sequence stays as it is: the wake is all there is.
     NoSequence,
 }
@@ -40,6 +43,8 @@ enum Variant {
 struct Word {
     sequence: u8,
     waiters: bool,
+    /// The second bit of [`Variant::ForgetsTheOnlyOne`].
+    many: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -58,7 +63,7 @@ enum Pc {
     Give,
     UnlockToNotify,
     Raise,
-    Wake,
+    Wake { clears: bool },
     Clear,
     Finished,
     Dead,
@@ -175,13 +180,14 @@ impl Desk {
             },
             Pc::Look { seen } if word.sequence != seen || thread.expired => Pc::Lock,
             Pc::Look { .. } if variant == Variant::NoSequence && state.letters > 0 => Pc::Lock,
-            Pc::Look { seen } if word.waiters => Pc::Sleep { seen, word },
+            Pc::Look { seen } if self.is_announced(word) => Pc::Sleep { seen, word },
             Pc::Look { seen } => Pc::Announce { seen, word },
             Pc::Announce {
                 seen,
                 word: expected,
             } if word == expected => {
                 state.word.waiters = true;
+                state.word.many = word.waiters;
                 let word = state.word;
                 Pc::Sleep { seen, word }
             }
@@ -213,20 +219,28 @@ impl Desk {
             }
             Pc::Raise => {
                 state.word.sequence += u8::from(variant != Variant::NoSequence);
-                if self.all || variant == Variant::ForgetsTheOthers {
+                let forgets_the_only_one =
+                    variant == Variant::ForgetsTheOnlyOne && !(word.waiters && word.many);
+                if self.all || forgets_the_only_one || variant == Variant::ForgetsTheOthers {
                     state.word.waiters = false;
+                    state.word.many = false;
                 }
                 if !word.waiters {
                     return self.end_round(&mut state.threads[me], Pc::LockToGive);
                 }
-                Pc::Wake
+                Pc::Wake {
+                    clears: !forgets_the_only_one,
+                }
             }
-            Pc::Wake if self.all => {
+            Pc::Wake { .. } if self.all => {
                 (0..THREADS).for_each(|sleeper| self.wake(state, sleeper));
                 return self.end_round(&mut state.threads[me], Pc::LockToGive);
             }
             // It found nobody.
-            Pc::Wake => Pc::Clear,
+            Pc::Wake { clears: true } => Pc::Clear,
+            Pc::Wake { clears: false } => {
+                return self.end_round(&mut state.threads[me], Pc::LockToGive);
+            }
             Pc::Clear => {
                 state.word.waiters = false;
                 if variant != Variant::ClearsWithoutWaking {
@@ -237,6 +251,11 @@ impl Desk {
             Pc::Asleep { .. } | Pc::Finished | Pc::Dead => unreachable!("{me} takes no step"),
         };
         state.threads[me].pc = next;
+    }
+
+    /// Whether a taker that wants to sleep need not change the word for that.
+    fn is_announced(&self, word: Word) -> bool {
+        word.waiters && (word.many || self.variant != Variant::ForgetsTheOnlyOne)
     }
 
     /// Whether the thread has a step to take.
@@ -289,6 +308,7 @@ impl Model for Desk {
             word: Word {
                 sequence: 0,
                 waiters: false,
+                many: false,
             },
             owner: None,
             letters: 0,
@@ -302,7 +322,7 @@ impl Model for Desk {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (me, thread) in state.threads.iter().enumerate() {
             let sleepers = self.sleepers(state);
-            if thread.pc == Pc::Wake && !self.all && !sleepers.is_empty() {
+            if matches!(thread.pc, Pc::Wake { .. }) && !self.all && !sleepers.is_empty() {
                 let wakes = sleepers.into_iter();
                 actions.extend(wakes.map(|sleeper| Action::Wake { waker: me, sleeper }));
             } else if Desk::may_step(state, me) {
@@ -357,7 +377,7 @@ impl Model for Desk {
                     || !sleeps_beside_a_letter(state, is_current)
             }),
             Property::always(A_NOTIFIER_NEVER_WAITS, |_, state: &State| {
-                let notifies = |pc| matches!(pc, Pc::Raise | Pc::Wake | Pc::Clear);
+                let notifies = |pc| matches!(pc, Pc::Raise | Pc::Wake { .. } | Pc::Clear);
                 (0..THREADS).all(|thread| {
                     !notifies(state.threads[thread].pc) || Desk::may_step(state, thread)
                 })

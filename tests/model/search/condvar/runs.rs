@@ -135,3 +135,14 @@ fn a_wake_without_a_sequence_is_lost_with_whom_it_woke() {
     };
     rejects(desk, A_NAP_WOULD_DO);
 }
+
+/// A wake reaches one who came later than the one it was meant for, and nobody knows any more that there is another.
+#[test]
+fn a_notification_that_takes_the_only_announcement_away_leaves_a_sleeper() {
+    let desk = Desk {
+        variant: Variant::ForgetsTheOnlyOne,
+        rounds: 2,
+        ..Desk::PLAIN
+    };
+    rejects(desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
+}
