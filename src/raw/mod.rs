@@ -27,6 +27,8 @@ mod plain;
 mod pthread;
 mod record;
 mod robust;
+pub(crate) mod row;
+pub(crate) mod seat;
 mod spin;
 mod strategy;
 mod ticket;

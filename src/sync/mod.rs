@@ -6,7 +6,9 @@ mod file_lock;
 mod guard;
 mod lock_error;
 mod mutex;
+mod permits;
 mod poison;
+mod roster;
 mod semaphore;
 mod sysv;
 
@@ -16,6 +18,8 @@ pub use file_lock::{FileLock, FileLockGuard};
 pub use guard::{MappedSharedMutexGuard, SharedMutexGuard};
 pub use lock_error::{LockError, Poisoned, TryLockError};
 pub use mutex::{Holder, SharedMutex};
+pub use permits::{PermitGuard, SharedPermits};
 pub use poison::Cause;
+pub use roster::{RosterSeat, SeatState, SeatView, SharedRoster};
 pub use semaphore::{Permit, SharedSemaphore};
 pub use sysv::{SysvPermit, SysvSemaphore};

@@ -15,6 +15,7 @@ mod kills;
 mod kit;
 mod net;
 mod owners;
+mod permits;
 mod pthread;
 mod scenarios;
 mod semaphore;
@@ -43,6 +44,7 @@ fn main() -> std::process::ExitCode {
             kills::tests(),
             net::tests(),
             owners::tests(),
+            permits::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),

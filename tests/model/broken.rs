@@ -1,11 +1,13 @@
 //! Small twins of the algorithms, to be broken where the seam cannot break the originals.
 
 use crate::lock::Raw;
+use crate::permits::Permits;
 use crate::plain::Plain;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
 use crate::raw::outcome::{Acquired, Patience, Refused};
-use crate::sys::{AtomicU32, Deadline, Links, Me, Nap};
+use crate::raw::row::Missed;
+use crate::sys::{AtomicU32, Deadline, Links, Me, Nap, WaitSet, me};
 use crate::sys::{futex_wait, futex_wake, futex_wake_clearing};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -186,5 +188,52 @@ pub fn post_and_wake_from_zero(count: &Count) {
     let word = unsafe { &*ptr::from_ref(count).cast::<AtomicU32>() };
     if word.fetch_add(1, Release) == 0 {
         futex_wake(word, 1);
+    }
+}
+
+/// Acquires one of several permits without a line: all who wait sleep on all words at once. Where it does not pass on, whoever
+/// gets a permit keeps to itself the wakes that it swallowed.
+pub fn without_a_line<const PASSES_ON: bool>(
+    permits: &Permits,
+    patience: Patience,
+) -> Result<(usize, Acquired), Missed> {
+    // SAFETY: a lock's first field is its word.
+    let words = || {
+        permits
+            .words()
+            .map(|raw| unsafe { &*ptr::from_ref(raw).cast::<AtomicU32>() })
+    };
+    loop {
+        for (number, raw) in permits.words().enumerate() {
+            if raw.is_available()
+                && let Ok(acquired) = raw.acquire(me(), Patience::None)
+            {
+                let is_left = |word: &&AtomicU32| {
+                    let word = word.load(Relaxed);
+                    word & TID == 0 && word & WAITERS != 0
+                };
+                if PASSES_ON {
+                    words()
+                        .filter(is_left)
+                        .for_each(|word| _ = futex_wake(word, 1));
+                }
+                return Ok((number, acquired));
+            }
+        }
+        if patience_is_over(patience) {
+            return Err(Missed::Refused(Refused::WouldBlock));
+        }
+        let mut set = WaitSet::new();
+        let is_whole = words().all(|word| {
+            let held = word.load(Relaxed);
+            set.push(word, held | WAITERS);
+            held & TID != 0
+                && word
+                    .compare_exchange(held, held | WAITERS, Relaxed, Relaxed)
+                    .is_ok()
+        });
+        if is_whole {
+            let _ = set.sleep(Nap::first().end(None));
+        }
     }
 }

@@ -31,6 +31,7 @@ mod holder;
 mod lock;
 mod model;
 mod nested;
+mod permits;
 mod plain;
 mod raw;
 mod rejected;

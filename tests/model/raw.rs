@@ -20,6 +20,12 @@ pub mod record;
 #[path = "../../src/raw/robust.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod robust;
+#[path = "../../src/raw/row.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod row;
+#[path = "../../src/raw/seat.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod seat;
 #[path = "../../src/raw/spin.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod spin;

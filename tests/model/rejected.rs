@@ -8,6 +8,7 @@ use crate::exclusion::lockers;
 use crate::expiry::one_waiter_has_a_deadline;
 use crate::lock::Lock;
 use crate::model::Model;
+use crate::permits::two_wait_for_two;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
 use crate::raw::futex::FutexWord;
@@ -282,5 +283,38 @@ mod counts {
             assert_eq!(counter.load(Relaxed), 2, "an addition is lost");
         });
         assert!(message.contains("an addition is lost"), "{message}");
+    }
+}
+
+mod permits {
+    use super::*;
+
+    const ONE_SWITCH: Model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+
+    /// Both wakes find one sleeper, who takes one permit; the other one sleeps beside a free permit.
+    #[test]
+    fn a_sleeper_on_several_words_that_keeps_what_it_swallowed_strands_another() {
+        let acquire = broken::without_a_line::<false>;
+        strands_a_sleeper(ONE_SWITCH.fails(move |world| two_wait_for_two(world, acquire)));
+    }
+
+    /// Passing the wakes on is enough while nobody dies, and not where whoever was woken does: it is the line that mends this.
+    #[test]
+    fn a_sleeper_on_several_words_that_dies_strands_another_without_a_line() {
+        let acquire = broken::without_a_line::<true>;
+        ONE_SWITCH.holds(move |world| two_wait_for_two(world, acquire));
+        strands_a_sleeper(
+            ONE_SWITCH.fails_if_killed(2, move |world| two_wait_for_two(world, acquire)),
+        );
+    }
+
+    /// A waiter takes a permit and does not see what was done under it.
+    #[test]
+    fn permits_that_are_acquired_without_an_order_publish_nothing() {
+        let acquire = broken::without_a_line::<true>;
+        is_a_data_race(with(Fault::NoAcquire).fails(move |world| two_wait_for_two(world, acquire)));
     }
 }
