@@ -17,6 +17,7 @@ mod net;
 mod owners;
 mod permits;
 mod pthread;
+mod roster;
 mod scenarios;
 mod semaphore;
 mod slot;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
             net::tests(),
             owners::tests(),
             permits::tests(),
+            roster::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),
