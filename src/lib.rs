@@ -91,6 +91,7 @@
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
 //! | [`SharedPermits<N>`](SharedPermits) | a robust futex a permit | the permit is available again, and its next holder can tell |
 //! | [`SharedRoster<T, N>`](SharedRoster) | a robust futex a worker, and its data | the seat is seen vacated, its data stays, and who watches is woken |
+//! | [`SharedBarrier<N>`](SharedBarrier) | a robust futex a party, and a count | the others are told who died, at once |
 //! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
 //! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
 //! | [`FileLock`], a handle | `flock(2)` or `F_OFD_SETLK` on a file | the kernel releases it, and nobody is told |
@@ -143,10 +144,11 @@ pub use error::Error;
 pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
-    Cause, FileLock, FileLockGuard, Holder, LockError, MappedSharedMutexGuard, Permit, PermitGuard,
-    Poisoned, RosterSeat, SeatState, SeatView, ShardedCounter, SharedCounter, SharedEvent,
-    SharedGauge, SharedMutex, SharedMutexGuard, SharedPermits, SharedRoster, SharedSemaphore,
-    SysvPermit, SysvSemaphore, TryLockError,
+    BarrierParty, BarrierWaitResult, Cause, FileLock, FileLockGuard, Holder, LockError,
+    MappedSharedMutexGuard, Permit, PermitGuard, Poisoned, RosterSeat, SeatState, SeatView,
+    ShardedCounter, SharedBarrier, SharedCounter, SharedEvent, SharedGauge, SharedMutex,
+    SharedMutexGuard, SharedPermits, SharedRoster, SharedSemaphore, SysvPermit, SysvSemaphore,
+    TryLockError,
 };
 pub use zerocopy::{self, FromBytes};
 

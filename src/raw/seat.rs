@@ -88,6 +88,11 @@ impl Seat {
 
     /// Sits down on a seat that the calling thread has taken, and gives who sat there last and did not leave it.
     pub(crate) fn sit(&self, me: Me) -> u64 {
+        let lock = &self.lock;
+        if !lock.is_unplaced() && lock.word.load(Relaxed) & WAITERS == 0 {
+            // The lock clears it where it puts a mark back and finds nobody asleep.
+            lock.word.fetch_or(WAITERS, Relaxed);
+        }
         self.sitter.swap(me.who(), AcqRel)
     }
 
@@ -105,13 +110,19 @@ impl Seat {
         }
         lock.put_in_the_slot(me);
         lock.record().clear();
-        // `WAITERS` stays. Nobody else changes the word while this thread has the seat.
-        let left = lock
-            .word
-            .compare_exchange(me.tid() | WAITERS, WAITERS, Release, Relaxed);
-        if left.is_ok() {
-            sys::futex_wake(&lock.word, u32::MAX);
+        loop {
+            let word = lock.word.load(Relaxed);
+            let is_mine = word & TID == me.tid();
+            if !is_mine
+                || lock
+                    .word
+                    .compare_exchange(word, WAITERS, Release, Relaxed)
+                    .is_ok()
+            {
+                break;
+            }
         }
+        sys::futex_wake(&lock.word, u32::MAX);
         me.list().clear_pending();
     }
 

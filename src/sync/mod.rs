@@ -1,5 +1,6 @@
 //! What a user locks, waits on and counts with: a `T`, guards and docs, and no memory ordering but the counters'.
 
+mod barrier;
 mod counter;
 mod event;
 mod file_lock;
@@ -12,6 +13,7 @@ mod roster;
 mod semaphore;
 mod sysv;
 
+pub use barrier::{BarrierParty, BarrierWaitResult, SharedBarrier};
 pub use counter::{ShardedCounter, SharedCounter, SharedGauge};
 pub use event::SharedEvent;
 pub use file_lock::{FileLock, FileLockGuard};

@@ -1,5 +1,6 @@
 //! Everything that forks or kills. One thread, and each test in a process of its own: see `harness`.
 
+mod barrier;
 mod breakers;
 mod counters;
 mod ends;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
     }
     harness::run(
         [
+            barrier::tests(),
             breakers::tests(),
             counters::tests(),
             ends::tests(),
