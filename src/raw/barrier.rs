@@ -102,7 +102,7 @@ impl Barrier {
             }
             break word;
         };
-        let met = watch(seats, Some(&self.word), deadline, || {
+        let met = watch(seats, Some(&self.word), None, deadline, || {
             self.outcome(arrived, seats)
         });
         match met {

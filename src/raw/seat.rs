@@ -188,10 +188,12 @@ impl Seat {
     }
 }
 
-/// Watches seats until `look` gives something, or the deadline comes. `news` is a word that tells of what the seats do not.
+/// Watches seats until `look` gives something, or the deadline comes. `news` is a word that tells of what the seats do not, and
+/// `room` that of the [line](super::row) for the seats, where there is one.
 pub(crate) fn watch<T>(
     seats: &[impl HasSeat],
     news: Option<&AtomicU32>,
+    room: Option<&Robust>,
     deadline: Option<Deadline>,
     mut look: impl FnMut() -> Option<T>,
 ) -> Result<T, Missed> {
@@ -218,13 +220,16 @@ pub(crate) fn watch<T>(
         let answer = set
             .sleep(nap.end(deadline))
             .map_err(|NoWaitOnSeveral| Missed::CannotWait)?;
-        for (seat, seen) in seats.iter().zip(seen) {
+        // Whoever leaves a seat and dies before its wake leaves one wake to the kernel, which may have come here. The seat may be
+        // as it was before; but somebody waits for it then, and has not got it.
+        let is_waited_for = room.is_some_and(|room| !room.is_available());
+        for (seat, seen) in seats.iter().map(HasSeat::seat).zip(seen) {
             if answer == Wait::TimedOut {
-                seat.seat().look_at_the_holder();
+                seat.look_at_the_holder();
             }
             // Whatever ended the sleep: wakes of other seats may have come to this sleeper too.
-            if !seat.seat().is_still(seen) {
-                seat.seat().pass_on();
+            if is_waited_for || !seat.is_still(seen) {
+                seat.pass_on();
             }
         }
         expired = deadline.is_some_and(Deadline::has_passed);

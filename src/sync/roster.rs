@@ -216,7 +216,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     ///
     /// [`Error::NoFutexWaitv`].
     pub fn wait_for_vacancy(&self) -> Result<usize, Error> {
-        watch(&self.chairs, None, None, || self.vacancy()).map_err(Error::from_missed)
+        self.watch(None)
     }
 
     /// As [`wait_for_vacancy`](Self::wait_for_vacancy), no longer than `timeout` of the monotonic clock.
@@ -225,8 +225,12 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     ///
     /// As there, and [`Error::TimedOut`].
     pub fn wait_for_vacancy_timeout(&self, timeout: Duration) -> Result<usize, Error> {
-        let deadline = Some(Deadline::after(timeout));
-        watch(&self.chairs, None, deadline, || self.vacancy()).map_err(Error::from_missed)
+        self.watch(Some(Deadline::after(timeout)))
+    }
+
+    fn watch(&self, deadline: Option<Deadline>) -> Result<usize, Error> {
+        let look = || self.vacancy();
+        watch(&self.chairs, None, Some(&self.room), deadline, look).map_err(Error::from_missed)
     }
 
     fn join_with(&self, patience: Patience) -> Result<RosterSeat<'_, T>, Error> {

@@ -7,6 +7,7 @@ use crate::raw::count::Count;
 use crate::raw::event::Event;
 use crate::raw::outcome::{Acquired, Patience, Refused};
 use crate::raw::row::Missed;
+use crate::seats::Hall;
 use crate::sys::{AtomicU32, Deadline, Links, Me, Nap, WaitSet, me};
 use crate::sys::{futex_wait, futex_wake, futex_wake_clearing};
 use std::ptr;
@@ -235,5 +236,19 @@ pub fn without_a_line<const PASSES_ON: bool>(
         if is_whole {
             let _ = set.sleep(Nap::first().end(None));
         }
+    }
+}
+
+/// Watches seats, and keeps to itself that it was woken: the kernel wakes one for a death.
+pub fn watch_without_passing_on(hall: &Hall) -> usize {
+    loop {
+        let mut set = WaitSet::new();
+        for (word, seen) in hall.seats.iter().map(|seat| seat.watch()) {
+            set.push(word, seen);
+        }
+        if let Some(vacancy) = hall.vacancy() {
+            return vacancy;
+        }
+        let _ = set.sleep(Nap::first().end(None));
     }
 }

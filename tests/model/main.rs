@@ -36,6 +36,7 @@ mod plain;
 mod raw;
 mod rejected;
 mod search;
+mod seats;
 mod sys;
 mod trace;
 mod unmarked;

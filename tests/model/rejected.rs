@@ -15,6 +15,7 @@ use crate::raw::futex::FutexWord;
 use crate::raw::robust::Robust;
 use crate::raw::spin::SpinWord;
 use crate::raw::ticket::TicketWords;
+use crate::seats::{Hall, three_meet, two_watch_a_worker_die};
 use crate::sys::{AtomicU64, Fault, join_all};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -316,5 +317,48 @@ mod permits {
     fn permits_that_are_acquired_without_an_order_publish_nothing() {
         let acquire = broken::without_a_line::<true>;
         is_a_data_race(with(Fault::NoAcquire).fails(move |world| two_wait_for_two(world, acquire)));
+    }
+}
+
+mod seats {
+    use super::*;
+
+    const ONE_SWITCH: Model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+
+    /// The kernel wakes one watcher, and the other one sleeps on.
+    #[test]
+    fn a_watcher_that_keeps_the_news_strands_another() {
+        let watch = broken::watch_without_passing_on;
+        strands_a_sleeper(ONE_SWITCH.fails(move |world| two_watch_a_worker_die(world, watch)));
+    }
+
+    /// The seat is what tells the others of a death: unmarked, nothing does before a nap ends.
+    #[test]
+    fn a_kernel_that_does_not_walk_the_list_strands_the_other_parties() {
+        let model = Model {
+            kernel_marks: false,
+            ..ONE_SWITCH
+        };
+        strands_a_sleeper(model.fails(|world| {
+            let hall = Hall::place(world, 2);
+            hall.sit(0);
+            hall.in_thread(world, 2, |hall| hall.sit(1)).join();
+            assert!(hall.barrier.wait(&hall.seats, None).is_err());
+        }));
+    }
+
+    /// The word changes between the compare and the sleep.
+    #[test]
+    fn a_futex_that_compares_before_it_sleeps_strands_a_party() {
+        strands_a_sleeper(with(Fault::CompareApartFromSleep).fails(three_meet));
+    }
+
+    #[test]
+    fn a_round_without_an_order_publishes_nothing() {
+        is_a_data_race(with(Fault::NoRelease).fails(three_meet));
+        is_a_data_race(with(Fault::NoAcquire).fails(three_meet));
     }
 }
