@@ -235,7 +235,7 @@ mod tests {
         assert!(!can_be_read_as(word.as_ptr(), 8));
         let own = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new map touches no memory that exists.
-        let page = unsafe { libc::mmap(core::ptr::null_mut(), PAGE, libc::PROT_READ, own, -1, 0) };
+        let page = unsafe { libc::mmap(ptr::null_mut(), PAGE, libc::PROT_READ, own, -1, 0) };
         assert_ne!(page, libc::MAP_FAILED);
         assert!(can_be_read_as(page.cast(), 0));
         // SAFETY: the page was mapped just now, and nobody borrows it.
