@@ -137,7 +137,7 @@ fn a_death_wakes_every_watcher() {
                 by: by(&workers[1])
             }
         );
-        [0, 2].map(|other: usize| kill(&workers[other]));
+        [&workers[0], &workers[2]].into_iter().for_each(kill);
     }
 }
 

@@ -33,6 +33,7 @@ mod properties;
 mod rejected;
 mod report;
 mod runs;
+mod several;
 mod sound;
 mod state;
 mod steps;
