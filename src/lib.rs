@@ -98,7 +98,7 @@
 //! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel gives its permits back, and nobody is told |
 //!
 //! Everything that waits has a form that does not, and one with a timeout on the monotonic clock
-//! ([but for `FileLock`](FileLock#no-timeout)).
+//! ([but for `FileLock`](FileLock#no-timeout)). [`wait_any`] waits for whichever of several comes first.
 //!
 //! **Processes.** [`fork::spawn`] runs a closure in a child, where that is sound; its [`Child`](fork::Child) can be waited
 //! for and killed. Programs that fork by other means, or not at all, use the types as well.
@@ -148,7 +148,7 @@ pub use sync::{
     MappedSharedMutexGuard, Permit, PermitGuard, Poisoned, RosterSeat, SeatState, SeatView,
     ShardedCounter, SharedBarrier, SharedCounter, SharedEvent, SharedGauge, SharedMutex,
     SharedMutexGuard, SharedPermits, SharedRoster, SharedSemaphore, SysvPermit, SysvSemaphore,
-    TryLockError,
+    TryLockError, Waitable, wait_any, wait_any_timeout,
 };
 pub use zerocopy::{self, FromBytes};
 

@@ -37,17 +37,15 @@ const BROKEN: u32 = 1 << 31;
 #[derive(Debug)]
 pub(crate) struct Barrier {
     word: AtomicU32,
-    /// The seat of the party that broke it last.
-    seat: AtomicU32,
-    /// Who that was, or 0.
-    who: AtomicU64,
+    /// Who broke it last: the id of the process, or 0, and the seat.
+    breaker: AtomicU64,
 }
 
 /// Why the others were not met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unmet {
-    /// A party died: its seat, and who it was, or 0.
-    Broken(usize, u64),
+    /// A party died: its seat, and its process, or 0.
+    Broken(usize, u32),
     /// No news before the deadline, or no means to wait.
     Missed(Missed),
 }
@@ -57,8 +55,7 @@ impl Barrier {
         pub(crate) fn new() -> Self {
             Barrier {
                 word: AtomicU32::new(0),
-                seat: AtomicU32::new(0),
-                who: AtomicU64::new(0),
+                breaker: AtomicU64::new(0),
             }
         }
     }
@@ -210,9 +207,9 @@ impl Barrier {
 
     /// Breaks a barrier whose word is still this one, and wakes who waits.
     fn break_from(&self, word: u32, seat: usize, who: u64) {
-        // Of two deaths at once either may be told of; so the two halves come apart at worst then.
-        self.seat.store(seat as u32, Relaxed);
-        self.who.store(who, Relaxed);
+        // Of two deaths at once either may be told of.
+        let breaker = u64::from(sys::pid_of(who)) << 32 | seat as u64;
+        self.breaker.store(breaker, Relaxed);
         if self
             .word
             .compare_exchange(word, word | BROKEN, Release, Relaxed)
@@ -224,6 +221,7 @@ impl Barrier {
 
     /// Who broke it. After an acquire of the word.
     fn broken(&self) -> Unmet {
-        Unmet::Broken(self.seat.load(Relaxed) as usize, self.who.load(Relaxed))
+        let breaker = self.breaker.load(Relaxed);
+        Unmet::Broken(breaker as u32 as usize, (breaker >> 32) as u32)
     }
 }

@@ -17,6 +17,7 @@
 // own, where loom tries their interleavings and a model of the kernel walks the robust lists of threads that die at every
 // step. `strategy` is the seam to `sync`; `plain` and `pthread` make strategies of what is below it.
 
+pub(crate) mod any;
 pub(crate) mod barrier;
 pub(crate) mod count;
 pub(crate) mod event;

@@ -232,9 +232,7 @@ impl<W: HasWord> Row<'_, W> {
                 continue;
             }
             match set.sleep(nap.end(deadline)) {
-                Ok(Wait::TimedOut) => self.words.iter().for_each(|word| {
-                    word.word().mark_if_owner_is_gone();
-                }),
+                Ok(Wait::TimedOut) => _ = self.look_for_the_dead(),
                 Ok(Wait::Woken | Wait::Changed) => {}
                 Err(NoWaitOnSeveral) => return Err(Missed::CannotWait),
             }
@@ -242,8 +240,15 @@ impl<W: HasWord> Row<'_, W> {
         }
     }
 
+    /// The safety net's look: whether an owner died without being marked.
+    pub(super) fn look_for_the_dead(&self) -> bool {
+        let words = self.words.iter().map(HasWord::word);
+        // All of them: each that is found is one more to be had.
+        words.filter(|word| word.mark_if_owner_is_gone()).count() > 0
+    }
+
     /// Wakes one more on each word that nobody owns and somebody may sleep on: the wakes that were swallowed.
-    fn wake_for_the_rest(&self) {
+    pub(super) fn wake_for_the_rest(&self) {
         for word in self.words {
             let word = &word.word().word;
             let value = word.load(Relaxed);

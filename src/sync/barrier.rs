@@ -127,9 +127,9 @@ impl<const N: usize> SharedBarrier<N> {
 impl Error {
     fn from_unmet(unmet: Unmet) -> Self {
         match unmet {
-            Unmet::Broken(seat, who) => Error::BarrierBroken {
+            Unmet::Broken(seat, process) => Error::BarrierBroken {
                 seat,
-                process: (who != 0).then(|| sys::pid_of(who)),
+                process: (process != 0).then_some(process),
             },
             Unmet::Missed(missed) => Error::from_missed(missed),
         }

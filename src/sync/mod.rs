@@ -12,6 +12,7 @@ mod poison;
 mod roster;
 mod semaphore;
 mod sysv;
+mod wait_any;
 
 pub use barrier::{BarrierParty, BarrierWaitResult, SharedBarrier};
 pub use counter::{ShardedCounter, SharedCounter, SharedGauge};
@@ -25,3 +26,4 @@ pub use poison::Cause;
 pub use roster::{RosterSeat, SeatState, SeatView, SharedRoster};
 pub use semaphore::{Permit, SharedSemaphore};
 pub use sysv::{SysvPermit, SysvSemaphore};
+pub use wait_any::{Waitable, wait_any, wait_any_timeout};

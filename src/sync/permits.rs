@@ -66,7 +66,7 @@ pub struct SharedPermits<const N: usize> {
 
 /// A permit, on a cache line of its own.
 #[repr(C, align(64))]
-struct Permit(Robust);
+pub(super) struct Permit(Robust);
 
 impl HasWord for Permit {
     fn word(&self) -> &Robust {
@@ -147,7 +147,7 @@ impl<const N: usize> SharedPermits<N> {
         Ok(self.guard(me, number, acquired))
     }
 
-    fn row(&self) -> Row<'_, Permit> {
+    pub(super) fn row(&self) -> Row<'_, Permit> {
         Row {
             words: &self.permits,
             room: &self.room,

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
 use crate::raw::Robust;
+use crate::raw::any::Vacancies;
 use crate::raw::outcome::{Acquired, Patience};
 use crate::raw::row::{HasWord, Row};
 use crate::raw::seat::{HasSeat, Place, Seat, watch};
@@ -72,7 +73,7 @@ pub struct SharedRoster<T, const N: usize> {
 
 /// A seat and its data, on cache lines of their own.
 #[repr(C, align(64))]
-struct Chair<T> {
+pub(super) struct Chair<T> {
     seat: Seat,
     data: T,
 }
@@ -226,6 +227,13 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     /// As there, and [`Error::TimedOut`].
     pub fn wait_for_vacancy_timeout(&self, timeout: Duration) -> Result<usize, Error> {
         self.watch(Some(Deadline::after(timeout)))
+    }
+
+    pub(super) fn vacancies(&self) -> Vacancies<'_, Chair<T>> {
+        Vacancies {
+            seats: &self.chairs,
+            room: &self.room,
+        }
     }
 
     fn watch(&self, deadline: Option<Deadline>) -> Result<usize, Error> {

@@ -26,6 +26,7 @@ mod steps;
 mod strangers;
 mod strategies;
 mod sysv;
+mod wait_any;
 
 fn main() -> std::process::ExitCode {
     if let Ok(socket) = std::env::var(strangers::ROLE) {
@@ -55,6 +56,7 @@ fn main() -> std::process::ExitCode {
             strategies::tests(),
             strangers::tests(),
             sysv::tests(),
+            wait_any::tests(),
         ]
         .concat(),
     )

@@ -198,11 +198,12 @@ pub fn without_a_line<const PASSES_ON: bool>(
     permits: &Permits,
     patience: Patience,
 ) -> Result<(usize, Acquired), Missed> {
-    // SAFETY: a lock's first field is its word.
     let words = || {
-        permits
-            .words()
-            .map(|raw| unsafe { &*ptr::from_ref(raw).cast::<AtomicU32>() })
+        permits.words().map(|raw| {
+            let word = ptr::from_ref(raw).cast::<AtomicU32>();
+            // SAFETY: a lock's first field is its word.
+            unsafe { &*word }
+        })
     };
     loop {
         for (number, raw) in permits.words().enumerate() {

@@ -1,6 +1,7 @@
 //! Permits: several robust words, any of which will do, and a head of the line that sleeps on all of them.
 
 use crate::model::Model;
+use crate::raw::any::wait_any;
 use crate::raw::event::Event;
 use crate::raw::outcome::{Acquired, Patience, Refused};
 use crate::raw::robust::Robust;
@@ -257,4 +258,93 @@ fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
         permits.release(other);
     });
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
+}
+
+/// Three threads, one preemption. One waits in line for the permit, and one only watches it, and an event. The watcher gives a wake
+/// that was not for it to the one in line.
+#[test]
+fn a_watcher_of_several_things_takes_nobodys_wake() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
+        let permits = Permits::place(world, 2);
+        let event = Rc::new(Event::new());
+        let held = [0, 1].map(|_| permits.acquire(world, Patience::None).expect("it is free"));
+        let never = event.clone();
+        let watches = permits.in_thread(world, 2, move |_, permits| {
+            let row = Row {
+                words: &permits.permits,
+                room: &permits.room,
+            };
+            let ready = wait_any(&[&*never, &row], Some(Deadline::Ahead));
+            assert!(matches!(
+                ready,
+                Ok(1) | Err(Missed::Refused(Refused::TimedOut))
+            ));
+        });
+        let waits = permits.in_thread(world, 3, |world, permits| permits.section(world));
+        loom::thread::yield_now();
+        permits.release(held[0]);
+        waits.join();
+        world.deadline_passes();
+        watches.join();
+        permits.release(held[1]);
+        permits.are_at_rest(world);
+    });
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Three threads, two preemptions. Two watch an event and a permit; the event is set, and both see it.
+#[test]
+fn watchers_of_several_things_see_an_event() {
+    let seen = Model::PLAIN.holds(|world| {
+        let permits = Permits::place(world, 1);
+        let held = permits.acquire(world, Patience::None).expect("it is free");
+        let event = Rc::new(Event::new());
+        let watchers = [2, 3].map(|tid| {
+            let event = event.clone();
+            permits.in_thread(world, tid, move |_, permits| {
+                let row = Row {
+                    words: &permits.permits,
+                    room: &permits.room,
+                };
+                assert_eq!(wait_any(&[&row, &*event], None), Ok(1));
+            })
+        });
+        event.set();
+        join_all(watchers);
+        permits.release(held);
+    });
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Four threads, one preemption; the kernel marks nothing. Of two who wait for a permit, whoever is the head of the line finds the
+/// death when its nap ends.
+#[test]
+fn a_waiter_finds_an_unmarked_death_when_its_nap_ends() {
+    let model = Model {
+        preemptions: 1,
+        kernel_marks: false,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
+        let permits = Permits::place(world, 2);
+        let kept = permits.acquire(world, Patience::None).expect("it is free");
+        let dies = permits.in_thread(world, 2, |world, permits| {
+            permits
+                .acquire(world, Patience::Endless)
+                .expect("it is free");
+        });
+        let waiters = [3, 4]
+            .map(|tid| permits.in_thread(world, tid, |world, permits| permits.section(world)));
+        dies.join();
+        world.naps_end();
+        join_all(waiters);
+        permits.release(kept);
+        permits.are_at_rest(world);
+    });
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert!(seen.sleeps.get() > 0);
 }

@@ -1,5 +1,8 @@
 //! The library's word algorithms, compiled against this test's `crate::sys`.
 
+#[path = "../../src/raw/any.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod any;
 #[path = "../../src/raw/barrier.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod barrier;

@@ -91,7 +91,7 @@ fn as_the_library_does(hall: &Hall) -> usize {
 /// Thread 2 dies with its seat, or is killed before, and 3 and 4 watch two seats.
 pub fn two_watch_a_worker_die(world: &Rc<World>, watch: Watch) {
     let hall = Hall::place(world, 2);
-    let watchers = [3, 4].map(|tid| hall.in_thread(world, tid, move |hall| watch(hall)));
+    let watchers = [3, 4].map(|tid| hall.in_thread(world, tid, watch));
     let dies = hall.in_thread(world, 2, |hall| {
         hall.sit(1);
         step();
@@ -364,4 +364,40 @@ fn an_arrival_that_is_withdrawn_does_not_count() {
         hall.leave(0);
     });
     assert!(seen.timeouts.get() > 0);
+}
+
+const LIST_IS_LOST: Model = Model {
+    kernel_marks: false,
+    ..ONE_SWITCH
+};
+
+/// Three threads, one preemption; the kernel marks nothing. A watcher finds the death when its nap ends.
+#[test]
+fn a_watcher_finds_an_unmarked_death_when_its_nap_ends() {
+    let seen = LIST_IS_LOST.holds(|world| {
+        let hall = Hall::place(world, 2);
+        let watches = hall.in_thread(world, 3, as_the_library_does);
+        hall.in_thread(world, 2, |hall| hall.sit(1)).join();
+        world.naps_end();
+        assert_eq!(watches.join(), Some(1));
+    });
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// The same, for a party at a barrier.
+#[test]
+fn a_party_finds_an_unmarked_death_when_its_nap_ends() {
+    let seen = LIST_IS_LOST.holds(|world| {
+        let hall = Hall::place(world, 2);
+        let waits = hall.in_thread(world, 3, |hall| {
+            hall.sit(0);
+            let outcome = at_the_barrier(hall);
+            hall.leave(0);
+            outcome
+        });
+        hall.in_thread(world, 2, |hall| hall.sit(1)).join();
+        world.naps_end();
+        assert_eq!(waits.join(), Some(Err(Unmet::Broken(1, 2))));
+    });
+    assert!(seen.sleeps.get() > 0);
 }
