@@ -86,8 +86,9 @@ impl<W: HasWord> Row<'_, W> {
         patience: Patience,
     ) -> Result<(usize, Acquired), Missed> {
         let mut looks = sys::affordable_looks(LOOKS);
+        let mut refused = Numbers::default();
         loop {
-            if let Some(taken) = self.take_at_once(me, first) {
+            if let Some(taken) = self.take(me, first, Some(Deadline::now()), &mut refused) {
                 return Ok(taken);
             }
             if looks == 0 || !matches!(patience, Patience::Until(_) | Patience::Endless) {
@@ -97,7 +98,7 @@ impl<W: HasWord> Row<'_, W> {
             sys::pause();
         }
         match patience {
-            Patience::None | Patience::IfReleased => self.look_at_the_owners(me, first),
+            Patience::None | Patience::IfReleased => self.look_at_the_owners(me, first, refused),
             Patience::Until(deadline) => self.get_in_line(me, first, Some(deadline)),
             Patience::Endless => self.get_in_line(me, first, None),
         }
@@ -149,7 +150,12 @@ impl<W: HasWord> Row<'_, W> {
     }
 
     /// The end of an attempt without patience: the safety net's look, now and then, and what stands in the way.
-    fn look_at_the_owners(&self, me: Me, first: usize) -> Result<(usize, Acquired), Missed> {
+    fn look_at_the_owners(
+        &self,
+        me: Me,
+        first: usize,
+        refused: Numbers,
+    ) -> Result<(usize, Acquired), Missed> {
         let watched = &self.words[first].word().word;
         if !sys::looked_lately(watched, TID)
             && self.from(first).fold(false, |found, (_, word)| {
@@ -159,12 +165,11 @@ impl<W: HasWord> Row<'_, W> {
         {
             return Ok(taken);
         }
-        let ended = self.words.iter().all(|word| word.word().owner_died());
-        let refused = match ended {
+        let all_ended = (0..self.words.len()).all(|number| refused.has(number));
+        Err(Missed::Refused(match all_ended {
             true => Refused::HolderThreadEnded,
             false => Refused::WouldBlock,
-        };
-        Err(Missed::Refused(refused))
+        }))
     }
 
     fn get_in_line(

@@ -1,18 +1,16 @@
 //! [`SharedRoster`]: a seat with data of its own for each worker, and the news of a worker's death.
 
+use super::roster_seat::{Chair, RosterSeat, SeatView};
 use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
 use crate::raw::Robust;
 use crate::raw::any::Vacancies;
 use crate::raw::outcome::{Acquired, Patience};
 use crate::raw::row::{HasWord, Row};
-use crate::raw::seat::{HasSeat, Place, Seat, watch};
-use crate::sync::Holder;
+use crate::raw::seat::{Place, Seat, watch};
 use crate::sys::{self, Deadline, Me};
 use std::fmt;
-use std::marker::PhantomData;
 use std::mem::offset_of;
-use std::ops::Deref;
 use std::time::Duration;
 
 /// `N` seats in shared memory, one for each worker, with a `T` at each: what the worker counts, say. `N` is 1 to 127.
@@ -69,54 +67,6 @@ use std::time::Duration;
 pub struct SharedRoster<T, const N: usize> {
     room: Robust,
     chairs: [Chair<T>; N],
-}
-
-/// A seat and its data, on cache lines of their own.
-#[repr(C, align(64))]
-pub(super) struct Chair<T> {
-    seat: Seat,
-    data: T,
-}
-
-impl<T> HasSeat for Chair<T> {
-    fn seat(&self) -> &Seat {
-        &self.seat
-    }
-}
-
-impl<T> HasWord for Chair<T> {
-    fn word(&self) -> &Robust {
-        self.seat.lock()
-    }
-}
-
-/// A look at a seat; see [`SharedRoster::seats`].
-#[derive(Debug)]
-pub struct SeatView<'a, T> {
-    /// The seat's number, from 0 on.
-    pub number: usize,
-    /// Who has it. It may be out of date when it is read.
-    pub state: SeatState,
-    /// Its data, whoever has it.
-    pub data: &'a T,
-}
-
-/// Who has a seat. Ids are those of the worker's own PID namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SeatState {
-    /// Nobody: it was never taken, or its last holder left it.
-    Free,
-    /// A worker.
-    Occupied {
-        /// Which one. `None` for the moment in which it sits down.
-        by: Option<Holder>,
-    },
-    /// Its holder died, and nobody has taken it since.
-    Vacated {
-        /// Who. `None` where it died before it had sat down.
-        by: Option<Holder>,
-    },
 }
 
 impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
@@ -192,11 +142,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     pub fn seats(&self) -> impl Iterator<Item = SeatView<'_, T>> {
         (0..).zip(&self.chairs).map(|(number, chair)| SeatView {
             number,
-            state: match chair.seat.place() {
-                Place::Free => SeatState::Free,
-                Place::Occupied(who) => SeatState::Occupied { by: holder(who) },
-                Place::Vacated(who) => SeatState::Vacated { by: holder(who) },
-            },
+            state: chair.seat.place().into(),
             data: &chair.data,
         })
     }
@@ -255,81 +201,9 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     fn sit_down(&self, me: Me, number: usize, acquired: Acquired) -> RosterSeat<'_, T> {
         let chair = &self.chairs[number];
         let before = chair.seat.sit(me);
-        RosterSeat {
-            chair,
-            number,
-            after_a_death: acquired == Acquired::OwnerDied,
-            previous: holder(before).filter(|_| acquired == Acquired::OwnerDied),
-            generation: me.generation(),
-            stays_here: PhantomData,
-        }
-    }
-}
-
-fn holder(who: u64) -> Option<Holder> {
-    (who != 0).then(|| Holder {
-        process: sys::pid_of(who),
-        thread: sys::tid_of(who),
-    })
-}
-
-/// A seat of a [`SharedRoster`], and its data. Dropping it leaves the seat; the data stays as it is.
-///
-/// It stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy does
-/// nothing when it is dropped. Forgetting it keeps the seat for as long as the process lives.
-#[must_use = "if unused the seat is left at once"]
-pub struct RosterSeat<'a, T> {
-    chair: &'a Chair<T>,
-    number: usize,
-    after_a_death: bool,
-    previous: Option<Holder>,
-    /// The process that took it.
-    generation: u64,
-    /// The word and the robust list name the thread that took it.
-    stays_here: PhantomData<*mut ()>,
-}
-
-impl<T> RosterSeat<'_, T> {
-    /// The seat's number, from 0 on.
-    pub fn number(&self) -> usize {
-        self.number
-    }
-
-    /// Whether the last holder of the seat died with it.
-    pub fn previous_holder_died(&self) -> bool {
-        self.after_a_death
-    }
-
-    /// The holder that died with the seat, where one had sat down.
-    pub fn previous_holder(&self) -> Option<Holder> {
-        self.previous
-    }
-}
-
-impl<T> Deref for RosterSeat<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.chair.data
-    }
-}
-
-impl<T> Drop for RosterSeat<'_, T> {
-    fn drop(&mut self) {
-        let Some(me) = Me::of_generation(self.generation) else {
-            return;
-        };
-        // SAFETY: this thread took the seat in this process, and nothing but this drop leaves it.
-        unsafe { self.chair.seat.leave(me) };
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for RosterSeat<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RosterSeat")
-            .field("number", &self.number)
-            .field("data", &self.chair.data)
-            .finish_non_exhaustive()
+        let after_a_death = acquired == Acquired::OwnerDied;
+        // SAFETY: taken just now, and nobody else makes guards of this roster.
+        unsafe { RosterSeat::new(chair, number, me, after_a_death, before) }
     }
 }
 
@@ -346,23 +220,6 @@ impl<T: ShmSafe + fmt::Debug, const N: usize> fmt::Debug for SharedRoster<T, N> 
 }
 
 const KIND: Kind = Kind("roster");
-
-// SAFETY: `repr(C)` over atomics and a `ShmSafe`, whose primitives are visited; the seat's own are the roster's. Zero bytes are a
-// free, unarmed seat with zero bytes of `T`.
-#[diagnostic::do_not_recommend]
-unsafe impl<T: ShmSafe> ShmSafe for Chair<T> {
-    const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
-    const HAS_PRIMITIVES: bool = T::HAS_PRIMITIVES;
-
-    fn describe(layout: &mut Layout) {
-        layout.aggregate::<Self>();
-        layout.field("data", offset_of!(Self, data), T::describe);
-    }
-
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.field("data", &self.data);
-    }
-}
 
 // SAFETY: `repr(C)` over atomics and `ShmSafe` data; the links mean something only to the thread that has a seat. The whole state
 // is told, and visited: the seats as one primitive, and what the data hold.
@@ -426,4 +283,3 @@ static_assertions::assert_eq_size!(SharedRoster<u64, 1>, [u8; 128]);
 static_assertions::assert_eq_size!(SharedRoster<[u64; 3], 2>, [u8; 64 + 2 * 128]);
 static_assertions::assert_impl_all!(SharedRoster<u64, 2>: Send, Sync, ShmSafe);
 static_assertions::assert_not_impl_any!(SharedRoster<u64, 2>: crate::ShmData);
-static_assertions::assert_not_impl_any!(RosterSeat<'static, u64>: Send, Sync);

@@ -19,6 +19,7 @@
 //!
 //! A model that fails prints its last interleaving, step by step. `-- --nocapture` prints it for the rejected ones too.
 
+mod barrier;
 mod broken;
 mod count;
 mod counter;

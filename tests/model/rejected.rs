@@ -1,5 +1,6 @@
 //! What must fail: the models of the other files with a fault in the seam, or with a broken twin.
 
+use crate::barrier::three_meet;
 use crate::broken::{self, ForgetsTheOthers, GivesUpBlindly, PlainZero, Sound, TwoSteps};
 use crate::count::{one_at_a_time, two_wait_for_permits};
 use crate::ended_thread::a_guard_is_leaked;
@@ -15,7 +16,7 @@ use crate::raw::futex::FutexWord;
 use crate::raw::robust::Robust;
 use crate::raw::spin::SpinWord;
 use crate::raw::ticket::TicketWords;
-use crate::seats::{Hall, three_meet, two_watch_a_worker_die};
+use crate::seats::{Hall, two_watch_a_worker_die};
 use crate::sys::{AtomicU64, Fault, join_all};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;

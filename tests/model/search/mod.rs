@@ -36,6 +36,7 @@ mod rejected;
 mod report;
 mod runs;
 mod several;
+mod several_runs;
 mod sound;
 mod state;
 mod steps;

@@ -5,14 +5,14 @@
 //! elsewhere: here it is taken in one step, and its dead holder's is free at once. What must hold: wherever nobody but the holders
 //! of words can go on, nobody waits beside a free word. The safety net is left out.
 
-use stateright::{Checker, HasDiscoveries, Model, Property};
+use stateright::{Model, Property};
 
 const WORDS: usize = 2;
 const MOST: usize = 4;
 
 /// Who waits, and what they do for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Variant {
+pub enum Variant {
     /// The library's: one at a time sleeps on the words, and wakes one more for what it may have swallowed.
     Line,
     /// One at a time sleeps on the words, and wakes nobody.
@@ -34,20 +34,20 @@ impl Variant {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Row {
-    variant: Variant,
-    threads: usize,
+pub struct Row {
+    pub variant: Variant,
+    pub threads: usize,
     /// How many threads have a word at the start.
-    holders: usize,
-    rounds: u8,
-    deaths: u8,
+    pub holders: usize,
+    pub rounds: u8,
+    pub deaths: u8,
     /// Sleeps that end by a signal, a deadline or the end of a nap.
-    interruptions: u8,
+    pub interruptions: u8,
 }
 
 /// Where a thread stands. A number is that of the word which it looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Pc {
+pub enum Pc {
     Look(u8),
     Take(u8),
     GetInLine,
@@ -74,7 +74,7 @@ enum Pc {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Thread {
+pub struct Thread {
     pc: Pc,
     rounds: u8,
     queued: [bool; WORDS],
@@ -84,7 +84,7 @@ struct Thread {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct State {
+pub struct State {
     owner: [Option<u8>; WORDS],
     waiters: [bool; WORDS],
     room: Option<u8>,
@@ -94,7 +94,7 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+pub enum Action {
     Step(u8),
     /// The thread's next step is a wake, and it takes this one out of the word's queue.
     Wake(u8, u8),
@@ -378,88 +378,4 @@ impl Model for Row {
     }
 }
 
-const STRANDED: &str = "nobody waits beside a free word";
-
-const ROW: Row = Row {
-    variant: Variant::Line,
-    threads: 4,
-    holders: 2,
-    rounds: 1,
-    deaths: 0,
-    interruptions: 0,
-};
-
-fn holds(row: Row) -> usize {
-    let checker = row.checker().spawn_bfs().join();
-    checker.assert_properties();
-    println!("{row:?}: {} states", checker.unique_state_count());
-    checker.unique_state_count()
-}
-
-fn strands(row: Row) {
-    let checker = row
-        .checker()
-        .finish_when(HasDiscoveries::AnyOf([STRANDED].into()))
-        .spawn_bfs()
-        .join();
-    let path = checker.discovery(STRANDED);
-    let path = path.unwrap_or_else(|| panic!("{row:?}: passes"));
-    println!("{row:?}: strands somebody");
-    for action in path.into_actions() {
-        println!("  {action:?}");
-    }
-}
-
-/// Two hold, two wait, two are killed; then one interruption as well.
-#[test]
-fn a_line_strands_nobody_whoever_dies() {
-    let states = holds(Row { deaths: 2, ..ROW });
-    assert!(states > 10_000);
-    holds(Row {
-        deaths: 1,
-        interruptions: 1,
-        ..ROW
-    });
-}
-
-/// Three wait, in turns, for two words, and one is killed.
-#[test]
-fn a_line_of_three_strands_nobody() {
-    holds(Row {
-        holders: 1,
-        rounds: 2,
-        threads: 3,
-        deaths: 2,
-        ..ROW
-    });
-}
-
-/// Where all who sleep on the words are in line, nobody swallows what is another's.
-#[test]
-fn a_line_needs_no_wake_for_the_others() {
-    holds(Row {
-        variant: Variant::LineAlone,
-        deaths: 2,
-        ..ROW
-    });
-}
-
-/// Two releases, two wakes, one sleeper who has both.
-#[test]
-fn who_keeps_what_it_swallowed_strands_another() {
-    strands(Row {
-        variant: Variant::KeepsAll,
-        ..ROW
-    });
-}
-
-#[test]
-fn passing_wakes_on_is_enough_while_nobody_dies() {
-    let row = Row {
-        variant: Variant::PassesOn,
-        interruptions: 1,
-        ..ROW
-    };
-    holds(row);
-    strands(Row { deaths: 1, ..row });
-}
+pub const STRANDED: &str = "nobody waits beside a free word";
