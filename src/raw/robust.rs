@@ -276,7 +276,10 @@ impl Robust {
         // A nap at a time: its holder may be a thread that has ended, whose guard was forgotten.
         while !self.in_process().lock(Patience::Until(nap.end(deadline))) {
             let holder = self.record.read_whole();
-            if holder.is_some_and(|(who, image)| who != 0 && sys::owner_is_gone(who, image)) {
+            // The record is still that one's: it may have released the lock and ended between the two looks.
+            if holder.is_some_and(|(who, image)| who != 0 && sys::owner_is_gone(who, image))
+                && self.record.read_whole() == holder
+            {
                 return Err(Refused::HolderThreadEnded);
             }
             if deadline.is_some_and(Deadline::has_passed) {
