@@ -1,10 +1,11 @@
 //! A wait for whichever of several things comes first.
 
 use crate::kit::{child, child_elsewhere as child_of_a_holder, kill, passes, until};
+use crate::slot::deny;
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use pshared::{
-    Error, Shared, SharedCounter, SharedEvent, SharedPermits, SharedRoster, ShmSafe, Waitable,
-    wait_any, wait_any_timeout,
+    Error, Shared, SharedBarrier, SharedCounter, SharedEvent, SharedPermits, SharedRoster, ShmSafe,
+    Waitable, wait_any, wait_any_timeout,
 };
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ crate::tests!(
     a_wait_for_nothing_that_comes_ends_by_its_deadline,
     who_waits_in_line_gets_the_permit_beside_watchers,
     kills_of_watchers_strand_nobody_in_line,
+    where_the_kernel_has_no_such_wait_an_error_says_so,
 );
 
 #[derive(ShmSafe, Default)]
@@ -148,4 +150,46 @@ fn kills_of_watchers_strand_nobody_in_line() {
     until_idly(|| turns.get() >= until_turn);
     watchers.iter().chain(&workers).for_each(kill);
     assert_eq!(board.permits.available(), 2);
+}
+
+/// As on Linux before 5.16, or in some containers.
+fn where_the_kernel_has_no_such_wait_an_error_says_so() {
+    let probe = child(|| deny(libc::SYS_futex_waitv).unwrap());
+    if !probe.wait().unwrap().success() {
+        crate::harness::skip("seccomp filters are not permitted here");
+    }
+    passes(&child(|| {
+        deny(libc::SYS_futex_waitv).unwrap();
+        let board = Board::anonymous();
+        let _held = [(); 2].map(|()| board.permits.acquire().unwrap());
+        let barrier = Shared::anonymous(SharedBarrier::<2>::new()).unwrap();
+        let party = barrier.join().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(matches!(board.permits.acquire(), Err(Error::NoFutexWaitv)));
+                assert!(matches!(
+                    board.permits.try_acquire(),
+                    Err(Error::WouldBlock)
+                ));
+            });
+        });
+        assert!(matches!(wait_any(&board.all()), Err(Error::NoFutexWaitv)));
+        assert!(matches!(
+            board.roster.wait_for_vacancy(),
+            Err(Error::NoFutexWaitv)
+        ));
+        assert!(matches!(party.wait(), Err(Error::NoFutexWaitv)));
+        // One word alone needs no such call.
+        let one = Shared::anonymous(SharedPermits::<1>::new()).unwrap();
+        let held = one.acquire().unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| one.acquire().map(drop));
+            std::thread::yield_now();
+            drop(held);
+            waiter.join().unwrap().unwrap();
+        });
+        // An arrival that could not wait was taken back.
+        drop(party);
+        assert!(!barrier.is_broken());
+    }));
 }
