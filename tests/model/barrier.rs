@@ -240,3 +240,28 @@ fn a_party_finds_an_unmarked_death_when_its_nap_ends() {
     });
     assert!(seen.sleeps.get() > 0);
 }
+
+/// Three threads, one preemption. A party ends, and the one that may be woken for it is killed at each of its steps: the news comes
+/// to the first thread all the same, without a nap.
+#[test]
+fn who_is_woken_for_a_death_and_killed_takes_no_news_with_it() {
+    let seen = ONE_SWITCH.holds_if_killed(3, |world| {
+        let hall = Hall::place(world, 3);
+        hall.sit(0);
+        let killed = hall.in_thread(world, 3, |hall| {
+            hall.sit(2);
+            let _ = at_the_barrier(hall);
+            hall.leave(2);
+        });
+        let ends = hall.in_thread(world, 2, |hall| {
+            hall.sit(1);
+            loom::thread::yield_now();
+        });
+        let told = at_the_barrier(&hall);
+        assert!(matches!(told, Err(Unmet::Broken(1 | 2, _))));
+        ends.join();
+        killed.join();
+        hall.leave(0);
+    });
+    assert!(seen.sleeps.get() > 0 && seen.kills.get() > 0);
+}
