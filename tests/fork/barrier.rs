@@ -284,7 +284,9 @@ fn a_thread_that_ends_breaks_it_and_its_seat_waits_for_the_process() {
     let (ended, over) = (Signal::new(), Signal::new());
     let process = child(|| {
         std::thread::scope(|scope| {
-            scope.spawn(|| std::mem::forget(barrier.join().unwrap()));
+            let ends = scope.spawn(|| std::mem::forget(barrier.join().unwrap()));
+            // A scope does not wait for the kernel to have done with its threads.
+            ends.join().unwrap();
         });
         ended.give();
         over.wait();

@@ -304,7 +304,9 @@ fn a_permit_of_an_ended_thread_waits_for_its_process() {
     let (ended, over) = (Signal::new(), Signal::new());
     let process = child_of_a_holder(|| {
         std::thread::scope(|scope| {
-            scope.spawn(|| std::mem::forget(permits.acquire().unwrap()));
+            let ends = scope.spawn(|| std::mem::forget(permits.acquire().unwrap()));
+            // A scope does not wait for the kernel to have done with its threads.
+            ends.join().unwrap();
         });
         ended.give();
         over.wait();

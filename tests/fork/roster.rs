@@ -242,7 +242,9 @@ fn a_seat_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
     let (ended, over) = (Signal::new(), Signal::new());
     let process = child(|| {
         std::thread::scope(|scope| {
-            scope.spawn(|| std::mem::forget(roster.join().unwrap()));
+            let ends = scope.spawn(|| std::mem::forget(roster.join().unwrap()));
+            // A scope does not wait for the kernel to have done with its threads.
+            ends.join().unwrap();
         });
         ended.give();
         over.wait();
