@@ -4,7 +4,10 @@
 //! ratios of one run; the machine's own speed cancels out.
 
 use criterion::{BenchmarkId, Criterion};
-use pshared::{ShardedCounter, Shared, SharedCounter, SharedMutex, SharedSemaphore};
+use pshared::{
+    ShardedCounter, Shared, SharedCounter, SharedMutex, SharedPermits, SharedSemaphore,
+    SysvSemaphore,
+};
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
@@ -15,10 +18,12 @@ use std::time::Duration;
 mod glibc;
 
 /// A row of the table: what is measured, beside what, and the ratio it must not exceed.
-const RATIOS: [(&str, &str, &str, f64); 5] = [
+const RATIOS: [(&str, &str, &str, f64); 7] = [
     ("mutex", "SharedMutex", "std::sync::Mutex", 1.10),
     ("mutex", "SharedMutex", "glibc pshared robust", 0.65),
     ("semaphore", "SharedSemaphore", "sem_t", 1.10),
+    ("semaphore", "SharedPermits", "sem_t", 1.5),
+    ("semaphore", "SharedPermits", "SysvSemaphore", 0.05),
     ("counter", "SharedCounter", "AtomicU64", 1.05),
     ("counter", "ShardedCounter", "AtomicU64", f64::INFINITY),
 ];
@@ -62,6 +67,9 @@ fn semaphores(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
     let shared = Shared::anonymous(SharedSemaphore::new(1))?;
     let shared: &SharedSemaphore = &shared;
     let bare = glibc::Semaphore::new(1)?;
+    let permits = Shared::anonymous(SharedPermits::<8>::new())?;
+    let permits: &SharedPermits<8> = &permits;
+    let sysv = SysvSemaphore::private(8)?;
     let mut group = criterion.benchmark_group("semaphore");
     group.bench_function(BenchmarkId::from_parameter("sem_t"), |bencher| {
         bencher.iter(|| {
@@ -74,6 +82,12 @@ fn semaphores(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
             black_box(shared).wait().unwrap();
             black_box(shared).post().unwrap();
         });
+    });
+    group.bench_function(BenchmarkId::from_parameter("SharedPermits"), |bencher| {
+        bencher.iter(|| drop(black_box(permits).acquire().unwrap()));
+    });
+    group.bench_function(BenchmarkId::from_parameter("SysvSemaphore"), |bencher| {
+        bencher.iter(|| drop(black_box(&sysv).acquire().unwrap()));
     });
     group.finish();
     Ok(())

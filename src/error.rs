@@ -205,6 +205,24 @@ pub enum Error {
     )]
     HolderThreadEnded,
 
+    /// A barrier was waited at, and one of its parties died.
+    #[error(
+        "the barrier is broken: the party at seat {seat} ({who}) died, or ended or panicked without leaving it. Reset the barrier when everybody knows, and let another party join",
+        who = process.map_or_else(|| "which had just joined".to_owned(), |id| format!("process {id}"))
+    )]
+    BarrierBroken {
+        /// The seat of the party, from 0 on.
+        seat: usize,
+        /// The id of its process, in its own PID namespace, if it had sat down.
+        process: Option<u32>,
+    },
+
+    /// A wait for any of several things was asked for, and the kernel has no sleep on several futexes.
+    #[error(
+        "no sleep on several futexes: futex_waitv(2) is missing or denied. Run on Linux 5.16 or later, without a filter on that call; or use the forms that do not wait"
+    )]
+    NoFutexWaitv,
+
     /// Something was asked for at once that somebody else has.
     #[error("it would block: somebody else holds what was asked for at once")]
     WouldBlock,

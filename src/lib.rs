@@ -92,6 +92,9 @@
 //! | [`SharedCondvar`] | a sequence in a futex, for waits with a mutex | nothing is owned: who sleeps on is woken by the next notification, and none is lost for longer than a second |
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
 //! | [`SharedOnce`], [`SharedOnceCell<T>`] | a robust futex and an event | the next caller takes the initialization over; nothing is read that was written by half |
+//! | [`SharedPermits<N>`](SharedPermits) | a robust futex a permit | the permit is available again, and its next holder can tell |
+//! | [`SharedRoster<T, N>`](SharedRoster) | a robust futex a worker, and its data | the seat is seen vacated, its data stays, and who watches is woken |
+//! | [`SharedBarrier<N>`](SharedBarrier) | a robust futex a party, and a count | the others are told who died, at once |
 //! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
 //! | [`SharedAutoEvent`] | a futex | nothing is owned: a set that nobody has taken is there for the next one |
 //! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
@@ -100,6 +103,7 @@
 //!
 //! Everything that waits has a form that does not, and one with a timeout on the monotonic clock
 //! ([but for `FileLock`](FileLock#no-timeout), and for the calls that initialize a [`SharedOnce`], which wait to the end).
+//! [`wait_any`] waits for whichever of several comes first.
 //!
 //! **Processes.** [`fork::spawn`] runs a closure in a child, where that is sound; its [`Child`](fork::Child) can be waited
 //! for and killed. Programs that fork by other means, or not at all, use the types as well.
@@ -145,11 +149,13 @@ pub use error::Error;
 pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
-    Cause, FileLock, FileLockGuard, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned,
-    ReentrantLockError, ReentrantPoisoned, ShardedCounter, SharedAutoEvent, SharedCondvar,
+    BarrierParty, BarrierWaitResult, Cause, FileLock, FileLockGuard, Holder, LockError,
+    MappedSharedMutexGuard, Permit, PermitGuard, Poisoned, ReentrantLockError, ReentrantPoisoned,
+    RosterSeat, SeatState, SeatView, ShardedCounter, SharedAutoEvent, SharedBarrier, SharedCondvar,
     SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedOnce,
-    SharedOnceCell, SharedOnceState, SharedReentrantMutex, SharedReentrantMutexGuard,
-    SharedSemaphore, SysvPermit, SysvSemaphore, TryLockError, WaitTimeoutResult,
+    SharedOnceCell, SharedOnceState, SharedPermits, SharedReentrantMutex,
+    SharedReentrantMutexGuard, SharedRoster, SharedSemaphore, SysvPermit, SysvSemaphore,
+    TryLockError, WaitTimeoutResult, Waitable, wait_any, wait_any_timeout,
 };
 pub use zerocopy::{self, FromBytes};
 

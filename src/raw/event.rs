@@ -75,6 +75,25 @@ impl Event {
         self.sleep_until(deadline, |word| word / ONE != seen)
     }
 
+    /// Says that somebody is about to sleep on the word, and gives it and what it then is. `None` where the event is set.
+    pub(crate) fn announce(&self) -> Option<(&AtomicU32, u32)> {
+        loop {
+            let word = self.0.load(Acquire);
+            let announced = word | WAITERS;
+            if word & SET != 0 {
+                return None;
+            }
+            if word == announced
+                || self
+                    .0
+                    .compare_exchange(word, announced, Relaxed, Relaxed)
+                    .is_ok()
+            {
+                return Some((&self.0, announced));
+            }
+        }
+    }
+
     fn sleep_until(&self, deadline: Option<Deadline>, done: impl Fn(u32) -> bool) -> bool {
         if done(self.0.load(Acquire)) {
             return true;

@@ -17,7 +17,9 @@
 // own, where loom tries their interleavings and a model of the kernel walks the robust lists of threads that die at every
 // step. `strategy` is the seam to `sync`; `plain` and `pthread` make strategies of what is below it.
 
+pub(crate) mod any;
 pub(crate) mod auto_event;
+pub(crate) mod barrier;
 pub(crate) mod condvar;
 pub(crate) mod count;
 pub(crate) mod event;
@@ -31,6 +33,8 @@ mod pthread;
 mod record;
 pub(crate) mod reentrant;
 mod robust;
+pub(crate) mod row;
+pub(crate) mod seat;
 mod spin;
 mod strategy;
 mod ticket;

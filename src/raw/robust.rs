@@ -35,11 +35,11 @@ use super::record::Record;
 use crate::sys::{self, AtomicU32, Deadline, Links, Me, Nap, Wait};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-const TID: u32 = 0x3fff_ffff;
-const OWNER_DIED: u32 = 1 << 30;
+pub(super) const TID: u32 = 0x3fff_ffff;
+pub(super) const OWNER_DIED: u32 = 1 << 30;
 const WAITERS_BIT: u32 = 31;
-const WAITERS: u32 = 1 << WAITERS_BIT;
-const FREE: u32 = 0;
+pub(super) const WAITERS: u32 = 1 << WAITERS_BIT;
+pub(super) const FREE: u32 = 0;
 /// No thread has such an id: they end at 2^22. That a lock is placed is then seen by the compare-exchange which acquires it,
 /// and by no load before, which would fetch the cache line once more than it takes.
 const UNPLACED: u32 = TID - 15;
@@ -48,7 +48,7 @@ const UNPLACED: u32 = TID - 15;
 #[repr(C)]
 #[derive(Debug)]
 pub struct Robust {
-    word: AtomicU32,
+    pub(super) word: AtomicU32,
     /// How many sections there have been, counted by their holders, since the lock was placed.
     sections: AtomicU32,
     record: Record,
@@ -120,6 +120,35 @@ impl Robust {
         }
         self.announce(me);
         let outcome = self.take_word(me, patience);
+        if outcome.is_ok() {
+            self.enter(me);
+        }
+        self.settle(me, outcome.is_ok());
+        outcome
+    }
+
+    /// Acquires the lock if nobody owns it, without waiting for an owner. Where its last owner died, that one's process is
+    /// looked at as long as `deadline` says.
+    pub(super) fn acquire_if_unowned(
+        &self,
+        me: Me,
+        deadline: Option<Deadline>,
+    ) -> Result<Acquired, Refused> {
+        if self.is_unplaced() {
+            me.withdraw(&self.links);
+            return self.acquire_unplaced(me, Patience::None);
+        }
+        self.announce(me);
+        let outcome = loop {
+            // Whoever sees a mark sees what the record became before: that of a past holder is cleared.
+            let word = self.word.load(Acquire);
+            if word & TID != 0 {
+                break Err(Refused::WouldBlock);
+            }
+            if let Some(outcome) = self.take(me, word, deadline) {
+                break outcome;
+            }
+        };
         if outcome.is_ok() {
             self.enter(me);
         }
@@ -216,6 +245,11 @@ impl Robust {
         self.word.load(Relaxed) & (OWNER_DIED | TID) == OWNER_DIED
     }
 
+    /// Whether nobody holds the lock, released or not. It is out of date as soon as it is read.
+    pub(crate) fn is_available(&self) -> bool {
+        self.is_released() || self.owner_died()
+    }
+
     /// Marks a lock that looks held as one whose owner died.
     ///
     /// # Safety
@@ -238,7 +272,7 @@ impl Robust {
         self.word.store(OWNER_DIED, Relaxed);
     }
 
-    fn is_unplaced(&self) -> bool {
+    pub(super) fn is_unplaced(&self) -> bool {
         self.word.load(Relaxed) & TID >= UNPLACED
     }
 
@@ -310,6 +344,13 @@ impl Robust {
         } else {
             // It was there, and something else has emptied the slot.
             me.give_up_the_slot();
+        }
+    }
+
+    /// Puts a held lock into the slot, before it is released, if it is not there.
+    pub(super) fn put_in_the_slot(&self, me: Me) {
+        if !me.slot().is_pending(&self.links) {
+            self.move_to_the_slot(me);
         }
     }
 
@@ -477,8 +518,36 @@ impl Robust {
         word & TID == me.tid() && self.record.is_mine(me)
     }
 
+    /// Whether the last holder released the lock, and nobody holds it.
+    pub(super) fn is_released(&self) -> bool {
+        let word = self.word.load(Relaxed);
+        word & (TID | OWNER_DIED) == 0 || word == UNPLACED
+    }
+
+    /// Says in the word of a lock that cannot be had that somebody is about to sleep on it, and gives what it then is. `None`
+    /// where it has been released.
+    pub(super) fn expect_change(&self) -> Option<u32> {
+        loop {
+            let word = self.word.load(Relaxed);
+            let announced = match word {
+                UNPLACED => return None,
+                word if word & TID > UNPLACED => UNPLACED + 2,
+                word if word & (TID | OWNER_DIED) == 0 => return None,
+                word => word | WAITERS,
+            };
+            if word == announced
+                || self
+                    .word
+                    .compare_exchange(word, announced, Relaxed, Relaxed)
+                    .is_ok()
+            {
+                return Some(announced);
+            }
+        }
+    }
+
     /// The safety net's look: marks the word as the kernel does when its owner died without being marked.
-    fn mark_if_owner_is_gone(&self) -> bool {
+    pub(super) fn mark_if_owner_is_gone(&self) -> bool {
         let (word, record) = (self.word.load(Acquire), self.record.read_whole());
         let Some((who, image)) = record else {
             return false;

@@ -54,6 +54,10 @@ impl SharedEvent {
         SharedEvent { raw: Event::new() }
     }
 
+    pub(super) fn raw(&self) -> &Event {
+        &self.raw
+    }
+
     /// Sets the event and wakes everybody who waits for it.
     pub fn set(&self) {
         self.raw.set();

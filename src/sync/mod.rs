@@ -1,6 +1,7 @@
 //! What a user locks, waits on and counts with: a `T`, guards and docs, and no memory ordering but the counters'.
 
 mod auto_event;
+mod barrier;
 mod condvar;
 mod counter;
 mod event;
@@ -10,13 +11,18 @@ mod lock_error;
 mod mutex;
 mod once;
 mod once_cell;
+mod permits;
 mod poison;
 mod reentrant;
 mod reentrant_error;
+mod roster;
+mod roster_seat;
 mod semaphore;
 mod sysv;
+mod wait_any;
 
 pub use auto_event::SharedAutoEvent;
+pub use barrier::{BarrierParty, BarrierWaitResult, SharedBarrier};
 pub use condvar::{SharedCondvar, WaitTimeoutResult};
 pub use counter::{ShardedCounter, SharedCounter, SharedGauge};
 pub use event::SharedEvent;
@@ -26,8 +32,12 @@ pub use lock_error::{LockError, Poisoned, TryLockError};
 pub use mutex::{Holder, SharedMutex};
 pub use once::{SharedOnce, SharedOnceState};
 pub use once_cell::SharedOnceCell;
+pub use permits::{PermitGuard, SharedPermits};
 pub use poison::Cause;
 pub use reentrant::{SharedReentrantMutex, SharedReentrantMutexGuard};
 pub use reentrant_error::{ReentrantLockError, ReentrantPoisoned};
+pub use roster::SharedRoster;
+pub use roster_seat::{RosterSeat, SeatState, SeatView};
 pub use semaphore::{Permit, SharedSemaphore};
 pub use sysv::{SysvPermit, SysvSemaphore};
+pub use wait_any::{Waitable, wait_any, wait_any_timeout};

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// # What a death does
 ///
 /// As POSIX has it, **the permit of a dead holder is lost**: a semaphore does not know its holders. Where that matters use
-/// a [`SharedMutex`](crate::SharedMutex) instead, or a [`SysvSemaphore`](crate::SysvSemaphore), whose permits the kernel gives
+/// [`SharedPermits`](crate::SharedPermits) instead, or a [`SysvSemaphore`](crate::SysvSemaphore), whose permits the kernel gives
 /// back. A waiter that dies just when it was woken takes the wake-up with it; the
 /// others notice the permit within a second, which is as long as a sleep here lasts without a look.
 ///

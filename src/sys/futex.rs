@@ -2,6 +2,8 @@
 
 use super::{AtomicU32, Deadline};
 use std::io;
+use std::marker::PhantomData;
+use std::ptr;
 
 /// Why a sleep on a word ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wa
             libc::FUTEX_WAIT_BITSET,
             expected,
             &raw const until,
-            core::ptr::null::<u32>(),
+            ptr::null::<u32>(),
             libc::FUTEX_BITSET_MATCH_ANY,
         )
     };
@@ -73,6 +75,96 @@ pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
     };
     if woken < 0 {
         impossible("FUTEX_WAKE_OP", errno());
+    }
+}
+
+/// Words to sleep on together, and what each is expected to be: `futex_waitv(2)`, Linux 5.16.
+///
+/// **It can swallow wakes.** A sleeper that was woken by one word stays in the queues of the others until it runs, and a wake
+/// there may find it too. Whoever has slept so owes the others a look at every word.
+#[derive(Debug)]
+pub(crate) struct WaitSet<'a> {
+    waiters: [Waiter; WaitSet::MAX],
+    count: usize,
+    words: PhantomData<&'a AtomicU32>,
+}
+
+/// The kernel's `struct futex_waitv`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Waiter {
+    expected: u64,
+    word: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// The kernel has no sleep on several words, or a filter on system calls denies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoWaitOnSeveral;
+
+impl<'a> WaitSet<'a> {
+    /// The most words that the kernel takes: its `FUTEX_WAITV_MAX`.
+    pub(crate) const MAX: usize = 128;
+
+    pub(crate) fn new() -> Self {
+        const NONE: Waiter = Waiter {
+            expected: 0,
+            word: 0,
+            flags: 0,
+            reserved: 0,
+        };
+        WaitSet {
+            waiters: [NONE; Self::MAX],
+            count: 0,
+            words: PhantomData,
+        }
+    }
+
+    /// Adds a word. There is room for [`MAX`](Self::MAX).
+    pub(crate) fn push(&mut self, word: &'a AtomicU32, expected: u32) {
+        const SIZE_U32_AND_SHARED: u32 = 2; // FUTEX2_SIZE_U32, without FUTEX2_PRIVATE
+        self.waiters[self.count] = Waiter {
+            expected: expected.into(),
+            word: word.as_ptr().expose_provenance() as u64,
+            flags: SIZE_U32_AND_SHARED,
+            reserved: 0,
+        };
+        self.count += 1;
+    }
+
+    /// Sleeps while every word is as expected, until `until` at the latest. The kernel compares each word, and joins its
+    /// queue, in one step.
+    pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, NoWaitOnSeveral> {
+        if let [only] = &self.waiters[..self.count] {
+            // SAFETY: the address of an atomic that `push` borrowed for as long as the set lives.
+            let word = unsafe { &*ptr::with_exposed_provenance::<AtomicU32>(only.word as usize) };
+            return Ok(futex_wait(word, only.expected as u32, until));
+        }
+        let until = until.timespec();
+        // SAFETY: `count` waiters are valid, their words for as long as the set lives, and `until` is a timespec; the kernel
+        // reads all of them and writes none.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_futex_waitv,
+                self.waiters.as_ptr(),
+                self.count,
+                0,
+                &raw const until,
+                libc::CLOCK_MONOTONIC,
+            )
+        };
+        if answer >= 0 {
+            return Ok(Wait::Woken);
+        }
+        match errno() {
+            libc::EAGAIN => Ok(Wait::Changed),
+            libc::EINTR => Ok(Wait::Woken),
+            libc::ETIMEDOUT => Ok(Wait::TimedOut),
+            // Filters deny what they do not know by either.
+            libc::ENOSYS | libc::EPERM => Err(NoWaitOnSeveral),
+            errno => impossible("futex_waitv", errno),
+        }
     }
 }
 
@@ -143,7 +235,7 @@ mod tests {
         assert!(!can_be_read_as(word.as_ptr(), 8));
         let own = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new map touches no memory that exists.
-        let page = unsafe { libc::mmap(core::ptr::null_mut(), PAGE, libc::PROT_READ, own, -1, 0) };
+        let page = unsafe { libc::mmap(ptr::null_mut(), PAGE, libc::PROT_READ, own, -1, 0) };
         assert_ne!(page, libc::MAP_FAILED);
         assert!(can_be_read_as(page.cast(), 0));
         // SAFETY: the page was mapped just now, and nobody borrows it.
@@ -167,6 +259,46 @@ mod tests {
         });
     }
 
+    fn set<'a>(words: &[(&'a AtomicU32, u32)]) -> WaitSet<'a> {
+        let mut set = WaitSet::new();
+        for (word, expected) in words {
+            set.push(word, *expected);
+        }
+        set
+    }
+
+    #[test]
+    fn a_sleep_on_several_words_ends_by_any_of_them() {
+        let words = [const { AtomicU32::new(1) }; 3];
+        let all = words.each_ref().map(|word| (word, 1));
+        assert_eq!(
+            set(&all).sleep(Deadline::after(Duration::ZERO)),
+            Ok(Wait::TimedOut)
+        );
+        words[1].store(2, Relaxed);
+        assert_eq!(set(&all).sleep(far()), Ok(Wait::Changed));
+        words[1].store(1, Relaxed);
+        for word in &words {
+            std::thread::scope(|scope| {
+                let sleeper =
+                    scope.spawn(|| set(&words.each_ref().map(|word| (word, 1))).sleep(far()));
+                while futex_wake(word, 1) == 0 {
+                    std::thread::yield_now();
+                }
+                assert_eq!(sleeper.join().unwrap(), Ok(Wait::Woken));
+            });
+        }
+    }
+
+    #[test]
+    fn a_sleep_on_as_many_words_as_there_may_be_is_one_on_several() {
+        let words = [const { AtomicU32::new(1) }; WaitSet::MAX];
+        let all: Vec<_> = words.iter().map(|word| (word, 1)).collect();
+        let soon = || Deadline::after(Duration::ZERO);
+        assert_eq!(set(&all).sleep(soon()), Ok(Wait::TimedOut));
+        assert_eq!(set(&all[..1]).sleep(soon()), Ok(Wait::TimedOut));
+    }
+
     #[test]
     fn clearing_a_bit_keeps_the_others_and_wakes_every_sleeper() {
         let word = AtomicU32::new(1 << 31 | 5);
@@ -184,3 +316,5 @@ mod tests {
         assert_eq!(word.load(Relaxed), 5);
     }
 }
+
+static_assertions::const_assert_eq!(size_of::<Waiter>(), 24);

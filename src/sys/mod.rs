@@ -25,7 +25,9 @@ pub(crate) use clock::{Deadline, Nap};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use cpu::{affordable_looks, give_cpu_away, pause};
 pub(crate) use file_lock::LockCall;
-pub(crate) use futex::{Wait, futex_wait, futex_wake, futex_wake_clearing};
+pub(crate) use futex::{
+    NoWaitOnSeveral, Wait, WaitSet, futex_wait, futex_wake, futex_wake_clearing,
+};
 pub(crate) use identity::{
     Me, RECORD_BEFORE_LINKS, forget_announced, holds_robust_lock, is_this_process, me, pid_of,
     tid_of,

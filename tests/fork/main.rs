@@ -1,6 +1,7 @@
 //! Everything that forks or kills. One thread, and each test in a process of its own: see `harness`.
 
 mod auto_event;
+mod barrier;
 mod breakers;
 mod choosing;
 mod condvar;
@@ -19,9 +20,11 @@ mod kit;
 mod net;
 mod once;
 mod owners;
+mod permits;
 mod pthread;
 mod pthreads;
 mod reentrant;
+mod roster;
 mod scenarios;
 mod semaphore;
 mod slot;
@@ -29,6 +32,7 @@ mod steps;
 mod strangers;
 mod strategies;
 mod sysv;
+mod wait_any;
 
 fn main() -> std::process::ExitCode {
     if let Ok(socket) = std::env::var(strangers::ROLE) {
@@ -37,6 +41,7 @@ fn main() -> std::process::ExitCode {
     harness::run(
         [
             auto_event::tests(),
+            barrier::tests(),
             breakers::tests(),
             choosing::tests(),
             condvar::tests(),
@@ -55,12 +60,15 @@ fn main() -> std::process::ExitCode {
             owners::tests(),
             reentrant::tests(),
             pthreads::tests(),
+            permits::tests(),
+            roster::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),
             strategies::tests(),
             strangers::tests(),
             sysv::tests(),
+            wait_any::tests(),
         ]
         .concat(),
     )

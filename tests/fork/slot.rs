@@ -522,7 +522,7 @@ fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot_and_the_kernel_did_not_
 }
 
 /// From here on, the call fails by `EPERM` in this process.
-fn deny(call: libc::c_long) -> io::Result<()> {
+pub fn deny(call: libc::c_long) -> io::Result<()> {
     let statement = |code, jt, jf, k| libc::sock_filter {
         code: code as u16,
         jt,

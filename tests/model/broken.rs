@@ -1,13 +1,16 @@
 //! Small twins of the algorithms, to be broken where the seam cannot break the originals.
 
 use crate::lock::Raw;
+use crate::permits::Permits;
 use crate::plain::Plain;
 use crate::raw::auto_event::AutoEvent;
 use crate::raw::condvar::Condvar;
 use crate::raw::count::Count;
 use crate::raw::event::Event;
 use crate::raw::outcome::{Acquired, Patience, Refused};
-use crate::sys::{AtomicU32, Deadline, Links, Me, Nap};
+use crate::raw::row::Missed;
+use crate::seats::Hall;
+use crate::sys::{AtomicU32, Deadline, Links, Me, Nap, WaitSet, me};
 use crate::sys::{futex_wait, futex_wake, futex_wake_clearing};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -230,5 +233,67 @@ pub fn set_and_forget_the_others(event: &AutoEvent) {
     let word = unsafe { &*ptr::from_ref(event).cast::<AtomicU32>() };
     if word.swap(1, Release) & 2 != 0 {
         futex_wake(word, 1);
+    }
+}
+
+/// Acquires one of several permits without a line: all who wait sleep on all words at once. Where it does not pass on, whoever
+/// gets a permit keeps to itself the wakes that it swallowed.
+pub fn without_a_line<const PASSES_ON: bool>(
+    permits: &Permits,
+    patience: Patience,
+) -> Result<(usize, Acquired), Missed> {
+    let words = || {
+        permits.words().map(|raw| {
+            let word = ptr::from_ref(raw).cast::<AtomicU32>();
+            // SAFETY: a lock's first field is its word.
+            unsafe { &*word }
+        })
+    };
+    loop {
+        for (number, raw) in permits.words().enumerate() {
+            if raw.is_available()
+                && let Ok(acquired) = raw.acquire(me(), Patience::None)
+            {
+                let is_left = |word: &&AtomicU32| {
+                    let word = word.load(Relaxed);
+                    word & TID == 0 && word & WAITERS != 0
+                };
+                if PASSES_ON {
+                    words()
+                        .filter(is_left)
+                        .for_each(|word| _ = futex_wake(word, 1));
+                }
+                return Ok((number, acquired));
+            }
+        }
+        if patience_is_over(patience) {
+            return Err(Missed::Refused(Refused::WouldBlock));
+        }
+        let mut set = WaitSet::new();
+        let is_whole = words().all(|word| {
+            let held = word.load(Relaxed);
+            set.push(word, held | WAITERS);
+            held & TID != 0
+                && word
+                    .compare_exchange(held, held | WAITERS, Relaxed, Relaxed)
+                    .is_ok()
+        });
+        if is_whole {
+            let _ = set.sleep(Nap::first().end(None));
+        }
+    }
+}
+
+/// Watches seats, and keeps to itself that it was woken: the kernel wakes one for a death.
+pub fn watch_without_passing_on(hall: &Hall) -> usize {
+    loop {
+        let mut set = WaitSet::new();
+        for (word, seen) in hall.seats.iter().map(|seat| seat.watch()) {
+            set.push(word, seen);
+        }
+        if let Some(vacancy) = hall.vacancy() {
+            return vacancy;
+        }
+        let _ = set.sleep(Nap::first().end(None));
     }
 }

@@ -20,6 +20,7 @@
 //! A model that fails prints its last interleaving, step by step. `-- --nocapture` prints it for the rejected ones too.
 
 mod auto_event;
+mod barrier;
 mod broken;
 mod condvar;
 mod count;
@@ -34,11 +35,13 @@ mod lock;
 mod model;
 mod nested;
 mod once;
+mod permits;
 mod plain;
 mod raw;
 mod reentrant;
 mod rejected;
 mod search;
+mod seats;
 mod sys;
 mod trace;
 mod unmarked;

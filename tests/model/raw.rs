@@ -1,7 +1,13 @@
 //! The library's word algorithms, compiled against this test's `crate::sys`.
 
+#[path = "../../src/raw/any.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod any;
 #[path = "../../src/raw/auto_event.rs"]
 pub mod auto_event;
+#[path = "../../src/raw/barrier.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod barrier;
 #[path = "../../src/raw/condvar.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod condvar;
@@ -31,6 +37,12 @@ pub mod reentrant;
 #[path = "../../src/raw/robust.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod robust;
+#[path = "../../src/raw/row.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod row;
+#[path = "../../src/raw/seat.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod seat;
 #[path = "../../src/raw/spin.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod spin;

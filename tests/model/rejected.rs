@@ -1,6 +1,7 @@
 //! What must fail: the models of the other files with a fault in the seam, or with a broken twin.
 
 use crate::auto_event;
+use crate::barrier::three_meet;
 use crate::broken::{self, ForgetsTheOthers, GivesUpBlindly, PlainZero, Sound, TwoSteps};
 use crate::condvar::{
     a_notifier_is_killed, a_waiter_is_killed, one_takes_letters, two_take_letters,
@@ -14,6 +15,7 @@ use crate::expiry::one_waiter_has_a_deadline;
 use crate::lock::Lock;
 use crate::model::Model;
 use crate::once::{all_want_it, completes_early, one_only_waits};
+use crate::permits::two_wait_for_two;
 use crate::raw::auto_event::AutoEvent;
 use crate::raw::condvar::Condvar;
 use crate::raw::count::Count;
@@ -22,6 +24,7 @@ use crate::raw::futex::FutexWord;
 use crate::raw::robust::Robust;
 use crate::raw::spin::SpinWord;
 use crate::raw::ticket::TicketWords;
+use crate::seats::{Hall, two_watch_a_worker_die};
 use crate::sys::{AtomicU64, Fault, join_all};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -460,5 +463,81 @@ mod auto_events {
         strands_a_sleeper(
             Model::PLAIN.fails_if_killed(2, |world| auto_event::a_waiter_is_killed(world, false)),
         );
+    }
+}
+
+mod permits {
+    use super::*;
+
+    const ONE_SWITCH: Model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+
+    /// Both wakes find one sleeper, who takes one permit; the other one sleeps beside a free permit.
+    #[test]
+    fn a_sleeper_on_several_words_that_keeps_what_it_swallowed_strands_another() {
+        let acquire = broken::without_a_line::<false>;
+        strands_a_sleeper(ONE_SWITCH.fails(move |world| two_wait_for_two(world, acquire)));
+    }
+
+    /// Passing the wakes on is enough while nobody dies, and not where whoever was woken does: it is the line that mends this.
+    #[test]
+    fn a_sleeper_on_several_words_that_dies_strands_another_without_a_line() {
+        let acquire = broken::without_a_line::<true>;
+        ONE_SWITCH.holds(move |world| two_wait_for_two(world, acquire));
+        strands_a_sleeper(
+            ONE_SWITCH.fails_if_killed(2, move |world| two_wait_for_two(world, acquire)),
+        );
+    }
+
+    /// A waiter takes a permit and does not see what was done under it.
+    #[test]
+    fn permits_that_are_acquired_without_an_order_publish_nothing() {
+        let acquire = broken::without_a_line::<true>;
+        is_a_data_race(with(Fault::NoAcquire).fails(move |world| two_wait_for_two(world, acquire)));
+    }
+}
+
+mod seats {
+    use super::*;
+
+    const ONE_SWITCH: Model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+
+    /// The kernel wakes one watcher, and the other one sleeps on.
+    #[test]
+    fn a_watcher_that_keeps_the_news_strands_another() {
+        let watch = broken::watch_without_passing_on;
+        strands_a_sleeper(ONE_SWITCH.fails(move |world| two_watch_a_worker_die(world, watch)));
+    }
+
+    /// The seat is what tells the others of a death: unmarked, nothing does before a nap ends.
+    #[test]
+    fn a_kernel_that_does_not_walk_the_list_strands_the_other_parties() {
+        let model = Model {
+            kernel_marks: false,
+            ..ONE_SWITCH
+        };
+        strands_a_sleeper(model.fails(|world| {
+            let hall = Hall::place(world, 2);
+            hall.sit(0);
+            hall.in_thread(world, 2, |hall| hall.sit(1)).join();
+            assert!(hall.barrier.wait(&hall.seats, None).is_err());
+        }));
+    }
+
+    /// The word changes between the compare and the sleep.
+    #[test]
+    fn a_futex_that_compares_before_it_sleeps_strands_a_party() {
+        strands_a_sleeper(with(Fault::CompareApartFromSleep).fails(three_meet));
+    }
+
+    #[test]
+    fn a_round_without_an_order_publishes_nothing() {
+        is_a_data_race(with(Fault::NoRelease).fails(three_meet));
+        is_a_data_race(with(Fault::NoAcquire).fails(three_meet));
     }
 }

@@ -24,6 +24,8 @@
 //! [rejects](rejected) each of them; the sound protocol's searches assert a least number of states,
 //! and that the situations which make the protocol hard were reached.
 //!
+//! [`several`] is a search of its own, for threads that sleep on several words at a time.
+//!
 //! `cargo test --test model search -- --nocapture` prints the counts, and each rejected protocol's
 //! counterexample as a table of steps.
 
@@ -34,6 +36,8 @@ mod properties;
 mod rejected;
 mod report;
 mod runs;
+mod several;
+mod several_runs;
 mod sound;
 mod state;
 mod steps;

@@ -40,6 +40,7 @@ struct Queue {
     naps: u32,
 }
 
+/// A sleeper's place in the queue of one word.
 struct Sleeper {
     task: Rc<Task>,
     word: *const AtomicU32,
@@ -48,6 +49,8 @@ struct Sleeper {
     /// Killed in its sleep: still in the queue, and awake only to leave it.
     is_killed: bool,
     answer: Cell<Option<Wait>>,
+    /// Whether it was woken, in the queue of this word or another one: its thread runs, or is about to.
+    is_awake: Rc<Cell<bool>>,
 }
 
 impl Futexes {
@@ -98,7 +101,7 @@ impl Queue {
             .remove(place)
             .expect("the place was just found");
         sleeper.answer.set(Some(answer));
-        if !sleeper.is_killed {
+        if !sleeper.is_killed && !sleeper.is_awake.replace(true) {
             sleeper.thread.unpark();
         }
     }
@@ -118,16 +121,56 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wa
 
 #[track_caller]
 fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
+    wait_on(&[(word, expected)], until)
+}
+
+/// Words to sleep on together: `futex_waitv`.
+pub(crate) struct WaitSet<'a>(Vec<(&'a AtomicU32, u32)>);
+
+/// It cannot happen here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoWaitOnSeveral;
+
+impl<'a> WaitSet<'a> {
+    /// More than a model has.
+    pub(crate) const MAX: usize = 8;
+
+    pub(crate) fn new() -> Self {
+        WaitSet(Vec::new())
+    }
+
+    pub(crate) fn push(&mut self, word: &'a AtomicU32, expected: u32) {
+        self.0.push((word, expected));
+    }
+
+    #[track_caller]
+    pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, NoWaitOnSeveral> {
+        let answer = wait_on(&self.0, until);
+        let tid = task::current().tid;
+        trace::note(tid, Event::Waited(answer), Location::caller());
+        Ok(answer)
+    }
+}
+
+/// The kernel compares the words one after the other, each as it joins its queue. Here that is one step: what comes between two
+/// of them is seen as what came before both, or wakes.
+#[track_caller]
+fn wait_on(words: &[(&AtomicU32, u32)], until: Deadline) -> Wait {
     let task = task::step();
     let world = &task.world;
     let apart = task.has(Fault::CompareApartFromSleep);
-    if apart && word.read_by_kernel() != expected {
+    let are_as_expected = || {
+        words
+            .iter()
+            .all(|(word, expected)| word.read_by_kernel() == *expected)
+    };
+    if apart && !are_as_expected() {
         return Wait::Changed;
     }
     // "This load, the comparison with the expected value, and starting to sleep are performed atomically and totally
     // ordered with respect to other futex operations on the same futex word."
     let mut queue = world.futexes.queue.lock().unwrap();
-    if !apart && word.read_by_kernel() != expected {
+    if !apart && !are_as_expected() {
         // "If the futex value does not match val, then the call fails immediately with the error EAGAIN."
         return Wait::Changed;
     }
@@ -140,31 +183,42 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
         return Wait::TimedOut;
     }
     let is_killed = task.dies_now();
-    let sleeper = Rc::new(Sleeper {
-        task: task.clone(),
-        word,
-        thread: thread::current(),
-        is_timed,
-        is_killed,
-        answer: Cell::new(None),
-    });
-    queue.sleepers.push_back(sleeper.clone());
+    let is_awake = Rc::new(Cell::new(false));
+    let places: Vec<_> = words
+        .iter()
+        .map(|(word, _)| {
+            Rc::new(Sleeper {
+                task: task.clone(),
+                word: ptr::from_ref(*word),
+                thread: thread::current(),
+                is_timed,
+                is_killed,
+                answer: Cell::new(None),
+                is_awake: is_awake.clone(),
+            })
+        })
+        .collect();
+    queue.sleepers.extend(places.iter().cloned());
     drop(queue);
-    trace::note(task.tid, Event::Sleeps(expected), Location::caller());
+    trace::note(task.tid, Event::Sleeps(words[0].1), Location::caller());
     world.seen.sleeps.add();
+    // A sleeper leaves the queues in which it was not woken when it runs. What wakes it there before goes to waste.
+    let leave = || {
+        if is_killed || places.len() > 1 {
+            let mut queue = world.futexes.queue.lock().unwrap();
+            queue
+                .sleepers
+                .retain(|other| !places.iter().any(|place| Rc::ptr_eq(other, place)));
+        }
+    };
     if is_killed {
         // At any later moment, as the others leave it time. A wake that came before goes to waste.
-        world
-            .futexes
-            .queue
-            .lock()
-            .unwrap()
-            .sleepers
-            .retain(|other| !Rc::ptr_eq(other, &sleeper));
+        leave();
         task.die();
     }
     loop {
-        if let Some(answer) = sleeper.answer.get() {
+        if let Some(answer) = places.iter().find_map(|place| place.answer.get()) {
+            leave();
             return answer;
         }
         thread::park();
@@ -226,8 +280,11 @@ impl World {
     pub fn naps_end(&self) {
         let mut queue = self.futexes.queue.lock().unwrap();
         queue.naps += 1;
-        for sleeper in &queue.sleepers {
-            sleeper.task.naps.set(sleeper.task.naps.get() + 1);
+        for sleeper in queue.sleepers.iter().filter(|one| !one.is_awake.get()) {
+            // Whoever sleeps on several words naps once.
+            if sleeper.task.naps.get() < queue.naps {
+                sleeper.task.naps.set(sleeper.task.naps.get() + 1);
+            }
         }
         queue.time_out(|_| true);
     }

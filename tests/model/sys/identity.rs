@@ -73,7 +73,7 @@ pub(crate) fn is_this_process(who: u64, _image: u64) -> bool {
     pid_of(who) == task::current().pid
 }
 
-pub(super) fn pid_of(who: u64) -> u32 {
+pub(crate) fn pid_of(who: u64) -> u32 {
     (who >> 42) as u32
 }
 

@@ -18,8 +18,10 @@ mod world;
 pub(crate) use atomic::{AtomicU32, AtomicU64};
 pub(crate) use clock::{Deadline, Nap};
 pub(crate) use cpu::{NewsSpin, affordable_looks, follow_rapidly, give_cpu_away, pause};
-pub(crate) use futex::{Wait, futex_wait, futex_wake, futex_wake_clearing};
-pub(crate) use identity::{Me, is_this_process, tid_of};
+pub(crate) use futex::{
+    NoWaitOnSeveral, Wait, WaitSet, futex_wait, futex_wake, futex_wake_clearing,
+};
+pub(crate) use identity::{Me, is_this_process, pid_of, tid_of};
 pub(crate) use kernel::Links;
 pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
 

@@ -1,0 +1,227 @@
+//! A barrier of parties that may die: a word that counts arrivals, and the [seats](super::seat) of the parties.
+//!
+//! | bits of the word | meaning |
+//! |---|---|
+//! | 0-15 | how often the barrier was reset, modulo 2^16 |
+//! | 16-23 | the round, modulo 2^8; it ends when all have arrived |
+//! | 24-30 | how many have arrived in this round |
+//! | 31 | broken |
+//!
+//! An arrival is one compare-exchange, and so is its withdrawal, the end of a round, a break and a reset: no death leaves the word
+//! half changed. Who waits sleeps on the word and on every seat. So a death wakes one of them by the kernel's hand; it sets the
+//! broken bit and wakes the others. Where that one is killed first, its own seat wakes the next: nobody waits for the safety net.
+//! The same goes for the last to arrive, killed between the end of the round and its wake.
+//!
+//! A round cannot end twice while one of its parties is still on its way out, since the next one needs that party. So the round
+//! alone says whether one's own has ended, and a break that comes after does not matter to it.
+//!
+//! **Orderings.** Arrivals are read-modify-writes that acquire and release: who arrives last has what all did before they
+//! arrived, and who sees the end of the round, by an acquire, has it from there.
+
+use super::outcome::Refused;
+use super::row::Missed;
+use super::seat::{HasSeat, Place, watch};
+use crate::sys::{self, AtomicU32, AtomicU64, Deadline, Me};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+const RESET: u32 = 1;
+const RESETS: u32 = 0xffff;
+const ROUND: u32 = 1 << 16;
+const ROUNDS: u32 = 0xff << 16;
+const ARRIVAL: u32 = 1 << 24;
+const ARRIVALS: u32 = 0x7f << 24;
+const BROKEN: u32 = 1 << 31;
+
+/// The words of a barrier, but for its seats.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Barrier {
+    word: AtomicU32,
+    /// Who broke it last: the id of the process, or 0, and the seat.
+    breaker: AtomicU64,
+}
+
+/// Why the others were not met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unmet {
+    /// A party died: its seat, and its process, or 0.
+    Broken(usize, u32),
+    /// No news before the deadline, or no means to wait.
+    Missed(Missed),
+}
+
+impl Barrier {
+    sys::const_fn! {
+        pub(crate) fn new() -> Self {
+            Barrier {
+                word: AtomicU32::new(0),
+                breaker: AtomicU64::new(0),
+            }
+        }
+    }
+
+    /// Makes the barrier whole, with nobody waiting.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses it.
+    pub(crate) unsafe fn arm(&self) {
+        self.word.store(0, Relaxed);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.word.load(Acquire) & BROKEN != 0
+    }
+
+    /// Arrives, and waits for the other parties. True for the one that came last.
+    pub(crate) fn wait(
+        &self,
+        seats: &[impl HasSeat],
+        deadline: Option<Deadline>,
+    ) -> Result<bool, Unmet> {
+        let arrived = loop {
+            let word = self.look(seats)?;
+            let all = (word & ARRIVALS) / ARRIVAL + 1 == seats.len() as u32;
+            let next = match all {
+                false => word + ARRIVAL,
+                true => word & RESETS | (word & ROUNDS).wrapping_add(ROUND) & ROUNDS,
+            };
+            if self
+                .word
+                .compare_exchange(word, next, AcqRel, Relaxed)
+                .is_err()
+            {
+                continue;
+            }
+            if all {
+                sys::futex_wake(&self.word, u32::MAX);
+                return Ok(true);
+            }
+            break word;
+        };
+        let met = watch(seats, Some(&self.word), None, deadline, || {
+            self.outcome(arrived, seats)
+        });
+        match met {
+            Ok(outcome) => outcome.map(|()| false),
+            Err(missed) => self.withdraw(arrived, missed).map(|()| false),
+        }
+    }
+
+    /// Breaks the barrier for a party that will not arrive.
+    pub(crate) fn give_up(&self, seat: usize, who: u64) {
+        while !self.is_broken() {
+            self.break_from(self.word.load(Acquire), seat, who);
+        }
+    }
+
+    /// Mends a broken barrier: frees the seats of the dead. Whoever still waits there is told that it was broken.
+    pub(crate) fn reset(&self, me: Me, seats: &[impl HasSeat]) -> Result<(), Refused> {
+        loop {
+            let word = self.word.load(Acquire);
+            if word & BROKEN == 0 {
+                return Ok(());
+            }
+            for seat in seats.iter().map(HasSeat::seat) {
+                if !matches!(seat.place(), Place::Vacated(_)) {
+                    continue;
+                }
+                match seat.take(me, None) {
+                    // SAFETY: taken just now.
+                    Ok(_) => unsafe { seat.leave(me) },
+                    // Somebody else resets it.
+                    Err(Refused::WouldBlock) => {}
+                    Err(refused) => return Err(refused),
+                }
+            }
+            let mended = word & ROUNDS | word.wrapping_add(RESET) & RESETS;
+            if self
+                .word
+                .compare_exchange(word, mended, Release, Relaxed)
+                .is_ok()
+            {
+                sys::futex_wake(&self.word, u32::MAX);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The word of a barrier that is whole, as far as can be seen; or who broke it.
+    pub(crate) fn look(&self, seats: &[impl HasSeat]) -> Result<u32, Unmet> {
+        loop {
+            // Before the seats, so that a death of before a reset breaks nothing after it.
+            let word = self.word.load(Acquire);
+            if word & BROKEN != 0 {
+                return Err(self.broken());
+            }
+            match Self::vacated(seats) {
+                None => return Ok(word),
+                Some((seat, who)) => self.break_from(word, seat, who),
+            }
+        }
+    }
+
+    /// How the round ended in which the caller has arrived, seeing `arrived` before; `None` where it has not.
+    fn outcome(&self, arrived: u32, seats: &[impl HasSeat]) -> Option<Result<(), Unmet>> {
+        loop {
+            let word = self.word.load(Acquire);
+            if (word ^ arrived) & ROUNDS != 0 {
+                return Some(Ok(()));
+            }
+            if word & BROKEN != 0 || (word ^ arrived) & RESETS != 0 {
+                return Some(Err(self.broken()));
+            }
+            let (seat, who) = Self::vacated(seats)?;
+            self.break_from(word, seat, who);
+        }
+    }
+
+    /// Takes an arrival back, unless the round has ended.
+    fn withdraw(&self, arrived: u32, missed: Missed) -> Result<(), Unmet> {
+        loop {
+            let word = self.word.load(Acquire);
+            if (word ^ arrived) & ROUNDS != 0 {
+                return Ok(());
+            }
+            if word & BROKEN != 0 || (word ^ arrived) & RESETS != 0 {
+                return Err(self.broken());
+            }
+            if self
+                .word
+                .compare_exchange(word, word - ARRIVAL, Relaxed, Relaxed)
+                .is_ok()
+            {
+                return Err(Unmet::Missed(missed));
+            }
+        }
+    }
+
+    fn vacated(seats: &[impl HasSeat]) -> Option<(usize, u64)> {
+        (0..)
+            .zip(seats)
+            .find_map(|(number, seat)| match seat.seat().place() {
+                Place::Vacated(who) => Some((number, who)),
+                Place::Free | Place::Occupied(_) => None,
+            })
+    }
+
+    /// Breaks a barrier whose word is still this one, and wakes who waits.
+    fn break_from(&self, word: u32, seat: usize, who: u64) {
+        // Of two deaths at once either may be told of.
+        let breaker = u64::from(sys::pid_of(who)) << 32 | seat as u64;
+        self.breaker.store(breaker, Relaxed);
+        if self
+            .word
+            .compare_exchange(word, word | BROKEN, Release, Relaxed)
+            .is_ok()
+        {
+            sys::futex_wake(&self.word, u32::MAX);
+        }
+    }
+
+    /// Who broke it. After an acquire of the word.
+    fn broken(&self) -> Unmet {
+        let breaker = self.breaker.load(Relaxed);
+        Unmet::Broken(breaker as u32 as usize, (breaker >> 32) as u32)
+    }
+}

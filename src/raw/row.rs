@@ -1,0 +1,265 @@
+//! Several robust words, any of which will do: permits of one kind, seats of one roster.
+//!
+//! A thread takes the first word that nobody owns. Where there is none it has to sleep on all of them, by one call
+//! ([`WaitSet`]), and two things can go wrong that cannot on a single word:
+//!
+//! - A wake is swallowed: who was woken by one word is still in the queues of the others until it runs, and wakes there may
+//!   find it too, though it takes one word only.
+//! - Who was woken dies before it has a word, and the wake dies with it. On a single word the kernel wakes the next one,
+//!   because the word stands in the dead thread's slot for pending locks. There is one slot, and so it cannot name them all.
+//!
+//! Both go away where one sleeps on all words at a time. So whoever has to wait first acquires the **room**, a robust lock
+//! whose holder, the head of the line, sleeps on the words; the others sleep on the room. Who gets a word leaves the room to
+//! the next one, who looks at every word before it sleeps. A head that is killed leaves the room to the next one by the
+//! kernel's hand, whatever wakes it had swallowed. Nobody needs to wait for the safety net.
+//!
+//! Others may sleep on the same words, without the room: those who watch them. So whoever leaves a sleep on several words wakes
+//! one more on each that it leaves without an owner and with `WAITERS`.
+//!
+//! **Orderings.** Those of the [robust word](super::robust): nothing else is published here.
+
+use super::outcome::{Acquired, Patience, Refused};
+use super::robust::{Robust, TID, WAITERS};
+use crate::sys::{self, Deadline, Me, Nap, NoWaitOnSeveral, Wait, WaitSet};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Looks at the words before a contender gets in line.
+const LOOKS: u32 = 100;
+
+/// What has a robust word.
+pub(crate) trait HasWord {
+    /// The word.
+    fn word(&self) -> &Robust;
+}
+
+impl HasWord for Robust {
+    fn word(&self) -> &Robust {
+        self
+    }
+}
+
+/// Why none of the words was acquired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missed {
+    /// As for one word: held, until the deadline, by the calling thread, or by threads that ended.
+    Refused(Refused),
+    /// The kernel has no sleep on several words.
+    CannotWait,
+}
+
+/// Some words, at most [`MAX`](Row::MAX), and their room.
+#[derive(Debug)]
+pub(crate) struct Row<'a, W> {
+    pub(crate) words: &'a [W],
+    pub(crate) room: &'a Robust,
+}
+
+/// Words by their numbers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Numbers(u128);
+
+impl Numbers {
+    fn insert(&mut self, number: usize) {
+        self.0 |= 1 << number;
+    }
+
+    fn remove(&mut self, number: usize) {
+        self.0 &= !(1 << number);
+    }
+
+    fn has(self, number: usize) -> bool {
+        self.0 >> number & 1 != 0
+    }
+}
+
+impl<W: HasWord> Row<'_, W> {
+    /// The kernel's number, and one word less for whoever sleeps on something else as well.
+    #[allow(dead_code, reason = "asserted in `sync`")]
+    pub(crate) const MAX: usize = 127;
+
+    /// Acquires one of the words, the one numbered `first` if it can be had, waiting as long as `patience` says.
+    #[cold]
+    pub(crate) fn acquire(
+        &self,
+        me: Me,
+        first: usize,
+        patience: Patience,
+    ) -> Result<(usize, Acquired), Missed> {
+        let mut looks = sys::affordable_looks(LOOKS);
+        let mut refused = Numbers::default();
+        loop {
+            if let Some(taken) = self.take(me, first, Some(Deadline::now()), &mut refused) {
+                return Ok(taken);
+            }
+            if looks == 0 || !matches!(patience, Patience::Until(_) | Patience::Endless) {
+                break;
+            }
+            looks -= 1;
+            sys::pause();
+        }
+        match patience {
+            Patience::None | Patience::IfReleased => self.look_at_the_owners(me, first, refused),
+            Patience::Until(deadline) => self.get_in_line(me, first, Some(deadline)),
+            Patience::Endless => self.get_in_line(me, first, None),
+        }
+    }
+
+    /// The words from number `first` on, and then those before it.
+    fn from(&self, first: usize) -> impl Iterator<Item = (usize, &Robust)> {
+        let (before, after) = self.words.split_at(first);
+        let numbered = (first..).zip(after).chain((0..).zip(before));
+        numbered.map(|(number, word)| (number, word.word()))
+    }
+
+    fn take_at_once(&self, me: Me, first: usize) -> Option<(usize, Acquired)> {
+        self.take(me, first, Some(Deadline::now()), &mut Numbers::default())
+    }
+
+    /// Takes a word that was released, or else one whose owner died. Those that were refused because their thread ended go to
+    /// `refused`, and are not looked at with patience again.
+    fn take(
+        &self,
+        me: Me,
+        first: usize,
+        deadline: Option<Deadline>,
+        refused: &mut Numbers,
+    ) -> Option<(usize, Acquired)> {
+        for (number, word) in self.from(first) {
+            if word.is_released()
+                && let Ok(acquired) = word.acquire_if_unowned(me, Some(Deadline::now()))
+            {
+                return Some((number, acquired));
+            }
+        }
+        for (number, word) in self.from(first) {
+            if !word.owner_died() {
+                refused.remove(number);
+                continue;
+            }
+            let until = match refused.has(number) {
+                true => Some(Deadline::now()),
+                false => deadline,
+            };
+            match word.acquire_if_unowned(me, until) {
+                Ok(acquired) => return Some((number, acquired)),
+                Err(Refused::HolderThreadEnded) => refused.insert(number),
+                Err(_) => {}
+            }
+        }
+        None
+    }
+
+    /// The end of an attempt without patience: the safety net's look, now and then, and what stands in the way.
+    fn look_at_the_owners(
+        &self,
+        me: Me,
+        first: usize,
+        refused: Numbers,
+    ) -> Result<(usize, Acquired), Missed> {
+        let watched = &self.words[first].word().word;
+        if !sys::looked_lately(watched, TID)
+            && self.from(first).fold(false, |found, (_, word)| {
+                word.mark_if_owner_is_gone() || found
+            })
+            && let Some(taken) = self.take_at_once(me, first)
+        {
+            return Ok(taken);
+        }
+        let all_ended = (0..self.words.len()).all(|number| refused.has(number));
+        Err(Missed::Refused(match all_ended {
+            true => Refused::HolderThreadEnded,
+            false => Refused::WouldBlock,
+        }))
+    }
+
+    fn get_in_line(
+        &self,
+        me: Me,
+        first: usize,
+        deadline: Option<Deadline>,
+    ) -> Result<(usize, Acquired), Missed> {
+        if self.words.iter().all(|word| word.word().is_held_by(me)) {
+            return Err(Missed::Refused(Refused::Deadlock));
+        }
+        let patience = deadline.map_or(Patience::Endless, Patience::Until);
+        let is_head = match self.room.acquire(me, patience) {
+            Ok(_) => true,
+            // The room guards nothing. Whoever goes on without it is one more that sleeps on the words.
+            Err(Refused::HolderThreadEnded) => false,
+            Err(refused) => {
+                let taken = self.take_at_once(me, first);
+                return taken.ok_or(Missed::Refused(refused));
+            }
+        };
+        let outcome = self.sleep_and_take(me, first, deadline);
+        if is_head {
+            // SAFETY: acquired above.
+            unsafe { self.room.unlock(me) };
+        }
+        outcome
+    }
+
+    fn sleep_and_take(
+        &self,
+        me: Me,
+        first: usize,
+        deadline: Option<Deadline>,
+    ) -> Result<(usize, Acquired), Missed> {
+        let mut nap = Nap::first();
+        let mut refused = Numbers::default();
+        let mut expired = false;
+        loop {
+            if let Some(taken) = self.take(me, first, deadline, &mut refused) {
+                self.wake_for_the_rest();
+                return Ok(taken);
+            }
+            if expired {
+                self.wake_for_the_rest();
+                return Err(Missed::Refused(Refused::TimedOut));
+            }
+            let numbers = 0..self.words.len();
+            if numbers.clone().all(|number| refused.has(number)) {
+                return Err(Missed::Refused(Refused::HolderThreadEnded));
+            }
+            let mut set = WaitSet::new();
+            let is_whole = numbers.into_iter().all(|number| {
+                let word = self.words[number].word();
+                // One that was marked meanwhile may be had.
+                let expected = word
+                    .expect_change()
+                    .filter(|_| !word.owner_died() || refused.has(number));
+                expected
+                    .inspect(|&expected| set.push(&word.word, expected))
+                    .is_some()
+            });
+            if !is_whole {
+                expired = deadline.is_some_and(Deadline::has_passed);
+                continue;
+            }
+            match set.sleep(nap.end(deadline)) {
+                Ok(Wait::TimedOut) => _ = self.look_for_the_dead(),
+                Ok(Wait::Woken | Wait::Changed) => {}
+                Err(NoWaitOnSeveral) => return Err(Missed::CannotWait),
+            }
+            expired = deadline.is_some_and(Deadline::has_passed);
+        }
+    }
+
+    /// The safety net's look: whether an owner died without being marked.
+    pub(super) fn look_for_the_dead(&self) -> bool {
+        let words = self.words.iter().map(HasWord::word);
+        // All of them: each that is found is one more to be had.
+        words.filter(|word| word.mark_if_owner_is_gone()).count() > 0
+    }
+
+    /// Wakes one more on each word that nobody owns and somebody may sleep on: the wakes that were swallowed.
+    pub(super) fn wake_for_the_rest(&self) {
+        for word in self.words {
+            let word = &word.word().word;
+            let value = word.load(Relaxed);
+            if value & TID == 0 && value & WAITERS != 0 {
+                sys::futex_wake(word, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! A roster of workers: joined, watched, killed, taken over.
+
+use crate::kit::{
+    child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes, until,
+};
+use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
+use pshared::fork::Child;
+use pshared::{Error, Holder, SeatState, Shared, SharedCounter, SharedRoster, ShmSafe};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+crate::tests!(
+    a_worker_is_seen_and_its_seat_is_free_when_it_leaves,
+    a_roster_in_a_file_outlives_its_workers,
+    a_seat_that_crossed_a_fork_is_the_parents,
+    a_death_wakes_every_watcher,
+    a_zombie_has_vacated_its_seat,
+    a_seat_is_taken_over_with_its_data,
+    who_waits_for_a_seat_gets_that_of_the_dead,
+    a_watcher_that_is_killed_disturbs_nobody,
+    signals_end_no_watch,
+    a_watch_ends_by_its_deadline,
+    a_seat_of_an_ended_thread_is_not_given_out_while_its_process_lives,
+    kills_at_any_instant_lose_no_count_and_no_seat,
+);
+
+const LONG: Duration = Duration::from_secs(3600);
+
+type Roster<const N: usize> = SharedRoster<SharedCounter, N>;
+
+fn roster<const N: usize>() -> Shared<Roster<N>> {
+    Shared::anonymous(SharedRoster::default()).unwrap()
+}
+
+fn watches(process: u32) -> bool {
+    sleeps_in(process, libc::SYS_futex_waitv)
+}
+
+/// A child that has a seat until it is killed.
+fn worker<const N: usize>(roster: &Roster<N>) -> Child {
+    let sits = Signal::new();
+    let worker = child_of_a_holder(|| {
+        let seat = roster.join().unwrap();
+        seat.add(1);
+        sits.give();
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    sits.wait();
+    worker
+}
+
+fn states<const N: usize>(roster: &Roster<N>) -> Vec<SeatState> {
+    roster.seats().map(|seat| seat.state).collect()
+}
+
+fn by(process: &Child) -> Option<Holder> {
+    Some(Holder {
+        process: process.id(),
+        thread: process.id(),
+    })
+}
+
+fn a_worker_is_seen_and_its_seat_is_free_when_it_leaves() {
+    let roster = roster::<2>();
+    let (sits, over) = (Signal::new(), Signal::new());
+    let worker = child(|| {
+        let seat = roster.join().unwrap();
+        assert_eq!((seat.number(), seat.previous_holder_died()), (0, false));
+        sits.give();
+        over.wait();
+        drop(seat);
+    });
+    sits.wait();
+    let occupied = SeatState::Occupied { by: by(&worker) };
+    assert_eq!(states(&roster), [occupied, SeatState::Free]);
+    assert!(matches!(roster.take_over(0), Err(Error::WouldBlock)));
+    over.give();
+    passes(&worker);
+    assert_eq!(states(&roster), [SeatState::Free; 2]);
+    assert_eq!(roster.vacancy(), None);
+}
+
+fn a_roster_in_a_file_outlives_its_workers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("roster");
+    let here = create(&path, Roster::<3>::default());
+    let sits = Signal::new();
+    let worker = child(|| {
+        let there = open::<Roster<3>>(&path);
+        there.join().unwrap().add(4);
+        let _seat = there.join().unwrap();
+        sits.give();
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    sits.wait();
+    let watcher = child(|| assert_eq!(open::<Roster<3>>(&path).wait_for_vacancy().unwrap(), 0));
+    until_idly(|| watches(watcher.id()));
+    kill(&worker);
+    passes(&watcher);
+    assert_eq!(here.seats().map(|seat| seat.data.get()).sum::<u64>(), 4);
+    drop(here);
+    // Nobody uses it any more: the seat is vacated all the same.
+    let here = open::<Roster<3>>(&path);
+    assert!(matches!(states(&here)[0], SeatState::Vacated { .. }));
+    assert!(here.take_over(0).unwrap().previous_holder_died());
+}
+
+fn a_seat_that_crossed_a_fork_is_the_parents() {
+    let roster = roster::<1>();
+    let seat = Cell::new(Some(roster.join().unwrap()));
+    passes(&child_of_a_holder(|| drop(seat.take())));
+    assert!(matches!(states(&roster)[0], SeatState::Occupied { .. }));
+    passes(&child_of_a_holder(|| {
+        assert!(matches!(roster.try_join(), Err(Error::WouldBlock)));
+    }));
+    drop(seat.take());
+    assert_eq!(states(&roster), [SeatState::Free]);
+}
+
+fn a_death_wakes_every_watcher() {
+    for _ in 0..50 {
+        let roster = roster::<3>();
+        let workers = [(); 3].map(|()| worker(&roster));
+        let watchers =
+            [(); 3].map(|()| child(|| assert_eq!(roster.wait_for_vacancy().unwrap(), 1)));
+        until_idly(|| watchers.iter().all(|watcher| watches(watcher.id())));
+        kill(&workers[1]);
+        watchers.iter().for_each(passes);
+        assert_eq!(
+            states(&roster)[1],
+            SeatState::Vacated {
+                by: by(&workers[1])
+            }
+        );
+        [&workers[0], &workers[2]].into_iter().for_each(kill);
+    }
+}
+
+fn a_zombie_has_vacated_its_seat() {
+    let roster = roster::<1>();
+    let worker = worker(&roster);
+    kill_unreaped(&worker);
+    assert_eq!(states(&roster), [SeatState::Vacated { by: by(&worker) }]);
+    assert!(roster.try_join().unwrap().previous_holder_died());
+    worker.wait().unwrap();
+}
+
+fn a_seat_is_taken_over_with_its_data() {
+    let roster = roster::<2>();
+    let worker = worker(&roster);
+    kill(&worker);
+    let seat = roster.take_over(0).unwrap();
+    assert!(seat.previous_holder_died());
+    assert_eq!(seat.previous_holder(), by(&worker));
+    assert_eq!(seat.get(), 1);
+    // Anew, by what the data offers.
+    seat.reset();
+    drop(seat);
+    let seat = roster.join().unwrap();
+    assert_eq!((seat.number(), seat.get()), (0, 0));
+    assert_eq!(seat.previous_holder(), None);
+    // A free seat comes before one that was vacated.
+    drop(seat);
+    kill(&self::worker(&roster));
+    assert_eq!(roster.join().unwrap().number(), 1);
+}
+
+fn who_waits_for_a_seat_gets_that_of_the_dead() {
+    for _ in 0..30 {
+        let roster = roster::<2>();
+        let workers = [(); 2].map(|()| worker(&roster));
+        let successors = [(); 2].map(|()| {
+            child(|| {
+                let seat = roster.join_timeout(LONG).unwrap();
+                assert!(seat.previous_holder_died());
+                seat.add(10);
+                std::mem::forget(seat);
+            })
+        });
+        // One joins the line, and one of the two sleeps on the seats; a watcher sleeps there too.
+        let watcher = child(|| _ = roster.wait_for_vacancy().unwrap());
+        until_idly(|| successors.iter().any(|one| watches(one.id())) && watches(watcher.id()));
+        workers.iter().for_each(kill);
+        successors.iter().for_each(passes);
+        // Both ended with their seats.
+        passes(&watcher);
+        let total: u64 = roster.seats().map(|seat| seat.data.get()).sum();
+        assert_eq!(total, 22);
+    }
+}
+
+fn a_watcher_that_is_killed_disturbs_nobody() {
+    for _ in 0..30 {
+        let roster = roster::<2>();
+        let worker = worker(&roster);
+        let watchers = [(); 3].map(|()| {
+            let watcher = child(|| assert_eq!(roster.wait_for_vacancy().unwrap(), 0));
+            until_idly(|| watches(watcher.id()));
+            watcher
+        });
+        kill(&worker);
+        // Often before it has run.
+        watchers[0].kill().unwrap();
+        watchers[0].wait().unwrap();
+        watchers[1..].iter().for_each(passes);
+    }
+}
+
+fn signals_end_no_watch() {
+    let (roster, interruptions) = (roster::<2>(), Interruptions::new());
+    let worker = worker(&roster);
+    let watcher = child(|| {
+        interruptions.allow();
+        assert_eq!(roster.wait_for_vacancy_timeout(LONG).unwrap(), 0);
+    });
+    interruptions.send_where(&watcher, watches);
+    kill(&worker);
+    passes(&watcher);
+}
+
+fn a_watch_ends_by_its_deadline() {
+    let roster = roster::<2>();
+    let worker = worker(&roster);
+    let soon = Duration::from_millis(20);
+    assert!(matches!(
+        roster.wait_for_vacancy_timeout(soon),
+        Err(Error::TimedOut)
+    ));
+    let _own = roster.join().unwrap();
+    assert!(matches!(roster.join_timeout(soon), Err(Error::TimedOut)));
+    kill(&worker);
+    assert_eq!(roster.wait_for_vacancy_timeout(LONG).unwrap(), 0);
+}
+
+fn a_seat_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
+    let roster = roster::<1>();
+    let (ended, over) = (Signal::new(), Signal::new());
+    let process = child(|| {
+        std::thread::scope(|scope| {
+            let ends = scope.spawn(|| std::mem::forget(roster.join().unwrap()));
+            // A scope does not wait for the kernel to have done with its threads.
+            ends.join().unwrap();
+        });
+        ended.give();
+        over.wait();
+    });
+    ended.wait();
+    assert!(matches!(roster.join(), Err(Error::HolderThreadEnded)));
+    assert!(matches!(roster.take_over(0), Err(Error::HolderThreadEnded)));
+    over.give();
+    passes(&process);
+    assert!(roster.join().unwrap().previous_holder_died());
+}
+
+/// Workers that write two numbers, one after the other.
+#[derive(ShmSafe, Default)]
+#[repr(C)]
+struct Work {
+    begun: AtomicU64,
+    done: AtomicU64,
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Office {
+    roster: SharedRoster<Work, 4>,
+    total: SharedCounter,
+    stop: AtomicU32,
+}
+
+fn kills_at_any_instant_lose_no_count_and_no_seat() {
+    const KILLS: u32 = 600;
+    let office = Shared::anonymous(Office {
+        roster: SharedRoster::default(),
+        total: SharedCounter::new(0),
+        stop: AtomicU32::new(0),
+    })
+    .unwrap();
+    let work = |seed: u64| {
+        let office = &office;
+        child(move || {
+            let mut random = Random::new(seed);
+            while office.stop.load(SeqCst) == 0 {
+                let seat = office.roster.join().unwrap();
+                for _ in 0..random.below(30) {
+                    // One after the other, and each counted in the seat before it is counted for all.
+                    seat.begun.fetch_add(1, SeqCst);
+                    seat.done.fetch_add(1, SeqCst);
+                    office.total.add(1);
+                }
+            }
+        })
+    };
+    // Four seats for six workers, so that two of them sleep; and a watcher.
+    let mut workers: Vec<_> = (1..=6).map(work).collect();
+    let watcher = child(|| {
+        let mut seen = 0_u32;
+        while office.stop.load(SeqCst) == 0 {
+            match office
+                .roster
+                .wait_for_vacancy_timeout(Duration::from_millis(5))
+            {
+                Ok(number) => {
+                    seen += 1;
+                    drop(office.roster.take_over(number));
+                }
+                Err(Error::TimedOut) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(seen > 0);
+    });
+    let mut random = Random::new(23);
+    for serial in 0..KILLS {
+        let victim = random.below(6) as usize;
+        let total = office.total.get() + 1 + random.below(20);
+        until(|| office.total.get() >= total);
+        for _ in 0..random.below(2_000) {
+            std::hint::spin_loop();
+        }
+        kill(&workers[victim]);
+        workers[victim] = work(u64::from(serial) + 7);
+    }
+    let total = office.total.get() + 100;
+    until_idly(|| office.total.get() >= total);
+    office.stop.store(1, SeqCst);
+    workers.iter().for_each(passes);
+    passes(&watcher);
+    let (begun, done) = office.roster.seats().fold((0, 0), |(begun, done), seat| {
+        let Work { begun: b, done: d } = seat.data;
+        (begun + b.load(SeqCst), done + d.load(SeqCst))
+    });
+    // What the dead counted is there; each death may have come between two steps of one count.
+    assert!(done <= begun && begun - done <= u64::from(KILLS));
+    assert!(office.total.get() <= done && done - office.total.get() <= u64::from(KILLS));
+    let seats: Vec<_> = (0..4)
+        .map(|_| office.roster.join_timeout(LONG).unwrap())
+        .collect();
+    assert!(matches!(office.roster.try_join(), Err(Error::WouldBlock)));
+    drop(seats);
+}

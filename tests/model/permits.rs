@@ -1,0 +1,350 @@
+//! Permits: several robust words, any of which will do, and a head of the line that sleeps on all of them.
+
+use crate::model::Model;
+use crate::raw::any::wait_any;
+use crate::raw::event::Event;
+use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::raw::robust::Robust;
+use crate::raw::row::{HasWord, Missed, Row};
+use crate::sys::{Deadline, Joins, World, join_all, me, step};
+use loom::cell::UnsafeCell;
+use std::rc::Rc;
+
+/// A permit, and what its holders use. Its first field is its word.
+struct Permit {
+    raw: Robust,
+    /// Loom panics where two threads access it without an order between them.
+    data: UnsafeCell<u32>,
+}
+
+impl HasWord for Permit {
+    fn word(&self) -> &Robust {
+        &self.raw
+    }
+}
+
+/// Permits, and how threads acquire them.
+pub struct Permits {
+    permits: Vec<Permit>,
+    room: Robust,
+    /// What it does where the first permit is not free.
+    acquire: Acquire,
+}
+
+pub type Acquire = fn(&Permits, Patience) -> Result<(usize, Acquired), Missed>;
+
+/// As the library does.
+fn by_the_row(permits: &Permits, patience: Patience) -> Result<(usize, Acquired), Missed> {
+    let row = Row {
+        words: &permits.permits,
+        room: &permits.room,
+    };
+    row.acquire(me(), 0, patience)
+}
+
+impl Permits {
+    fn place(world: &Rc<World>, count: usize) -> Rc<Self> {
+        Self::place_with(world, count, by_the_row)
+    }
+
+    fn place_with(world: &Rc<World>, count: usize, acquire: Acquire) -> Rc<Self> {
+        let permit = |_| Permit {
+            raw: Robust::new(),
+            data: UnsafeCell::new(0),
+        };
+        let permits = Rc::new(Permits {
+            permits: (0..count).map(permit).collect(),
+            room: Robust::new(),
+            acquire,
+        });
+        for word in permits
+            .permits
+            .iter()
+            .map(HasWord::word)
+            .chain([&permits.room])
+        {
+            // SAFETY: nobody uses it yet, and the world keeps it in its place.
+            unsafe { word.arm() };
+            world.map(&permits, word);
+        }
+        permits
+    }
+
+    /// The locks, whose first field is their word.
+    pub fn words(&self) -> impl Iterator<Item = &Robust> {
+        self.permits.iter().map(HasWord::word)
+    }
+
+    fn in_thread<T: 'static>(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        tid: u32,
+        body: impl FnOnce(&World, &Permits) -> T + 'static,
+    ) -> Joins<T> {
+        let (here, permits) = (world.clone(), self.clone());
+        world.spawn(tid, move || body(&here, &permits))
+    }
+
+    /// As `SharedPermits` does: the number of the permit.
+    fn acquire(&self, world: &World, patience: Patience) -> Result<usize, Missed> {
+        let me = me();
+        let (number, acquired) = match self.permits[0].raw.acquire_by_the_slot(me) {
+            true => (0, Acquired::Released),
+            false => (self.acquire)(self, patience)?,
+        };
+        let died = world.take_tidings(&self.permits[number].raw);
+        assert_eq!(
+            acquired == Acquired::OwnerDied,
+            died,
+            "a death is told once"
+        );
+        if died {
+            world.seen.deaths_told.add();
+        }
+        step();
+        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        self.permits[number]
+            .data
+            .with_mut(|data| unsafe { *data += 1 });
+        Ok(number)
+    }
+
+    fn release(&self, number: usize) {
+        // SAFETY: called by who holds it.
+        unsafe { self.permits[number].raw.unlock(me()) }
+    }
+
+    fn section(&self, world: &World) {
+        let number = self
+            .acquire(world, Patience::Endless)
+            .expect("all are used in turn");
+        loom::thread::yield_now();
+        self.release(number);
+    }
+
+    /// What holds when all others have ended: every permit can be had.
+    fn are_at_rest(&self, world: &World) {
+        let all: Vec<_> = self
+            .permits
+            .iter()
+            .map(|_| {
+                self.acquire(world, Patience::None)
+                    .expect("nobody holds one")
+            })
+            .collect();
+        all.into_iter().for_each(|number| self.release(number));
+    }
+}
+
+/// The first thread holds both permits, which threads 2 and 3 want, and gives both back. Thread 2 keeps its permit until 3 has
+/// one too.
+pub fn two_wait_for_two(world: &Rc<World>, acquire: Acquire) {
+    let permits = Permits::place_with(world, 2, acquire);
+    let done = Rc::new(Event::new());
+    let held = [0, 1].map(|_| permits.acquire(world, Patience::None).expect("it is free"));
+    let has_one = done.clone();
+    let keeps = permits.in_thread(world, 2, move |world, permits| {
+        let number = permits
+            .acquire(world, Patience::Endless)
+            .expect("one is for it");
+        has_one.wait(None);
+        permits.release(number);
+    });
+    let passes = permits.in_thread(world, 3, move |world, permits| {
+        let number = permits
+            .acquire(world, Patience::Endless)
+            .expect("one is for it");
+        done.set();
+        permits.release(number);
+    });
+    // Long enough for both to sleep: this switch costs no preemption.
+    loom::thread::yield_now();
+    held.into_iter().for_each(|number| permits.release(number));
+    keeps.join();
+    passes.join();
+    permits.are_at_rest(world);
+}
+
+/// Three threads, two preemptions.
+#[test]
+fn both_waiters_get_a_permit_of_two_that_are_given_back() {
+    let seen = Model::PLAIN.holds(|world| two_wait_for_two(world, by_the_row));
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// The same, and one waiter is killed at each of its steps: also when it was woken, and has no permit yet.
+#[test]
+fn a_waiter_that_is_killed_takes_nobodys_wake_with_it() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| two_wait_for_two(world, by_the_row));
+    assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
+}
+
+/// Three threads: two of them take one of two permits each, twice, and a third wants one. The first is killed at each of its
+/// steps: its permit is had by another, who is told.
+#[test]
+fn a_holder_that_is_killed_gives_its_permit_to_a_sleeper() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| {
+        let permits = Permits::place(world, 2);
+        let held = permits.acquire(world, Patience::None).expect("it is free");
+        let users = [2, 3]
+            .map(|tid| permits.in_thread(world, tid, |world, permits| permits.section(world)));
+        join_all(users);
+        permits.release(held);
+        permits.are_at_rest(world);
+    });
+    assert!(seen.deaths_told.get() > 0 && seen.sleeps.get() > 0);
+}
+
+/// Three threads, two preemptions. A waiter with a deadline, which passes as a permit is given back, strands nobody.
+#[test]
+fn a_waiter_that_gives_up_strands_nobody() {
+    let seen = Model::PLAIN.holds(|world| {
+        let permits = Permits::place(world, 2);
+        let held = [0, 1].map(|_| permits.acquire(world, Patience::None).expect("it is free"));
+        let timed = permits.in_thread(world, 2, |world, permits| {
+            match permits.acquire(world, Patience::Until(Deadline::Ahead)) {
+                Ok(number) => permits.release(number),
+                Err(missed) => {
+                    assert_eq!(missed, Missed::Refused(Refused::TimedOut));
+                    world.seen.timeouts.add();
+                }
+            }
+        });
+        let waits = permits.in_thread(world, 3, |world, permits| permits.section(world));
+        permits.release(held[1]);
+        world.deadline_passes();
+        timed.join();
+        waits.join();
+        permits.release(held[0]);
+        permits.are_at_rest(world);
+    });
+    assert!(seen.timeouts.get() > 0);
+}
+
+/// Two threads. A thread ends with a permit, and its process lives: that permit is not given out, the other one is.
+#[test]
+fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
+    const PROCESS: u32 = 9;
+    let seen = Model::PLAIN.holds(|world| {
+        let permits = Permits::place(world, 2);
+        world.keep_alive(PROCESS);
+        let (here, there) = (world.clone(), permits.clone());
+        let ends = move || there.acquire(&here, Patience::Endless).expect("it is free");
+        let ended = world.spawn_in(PROCESS, 2, ends).join().expect("not killed");
+        let waits = permits.in_thread(world, 3, move |world, permits| {
+            let number = permits
+                .acquire(world, Patience::Endless)
+                .expect("one is left");
+            assert_ne!(number, ended);
+            permits.release(number);
+        });
+        waits.join();
+        let other = permits.acquire(world, Patience::None).expect("one is left");
+        assert_ne!(other, ended);
+        world.let_end(PROCESS);
+        let both = permits
+            .acquire(world, Patience::Endless)
+            .expect("its process is gone");
+        assert_eq!(both, ended);
+        permits.release(both);
+        permits.release(other);
+    });
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+}
+
+/// Three threads, one preemption. One waits in line for the permit, and one only watches it, and an event. The watcher gives a wake
+/// that was not for it to the one in line.
+#[test]
+fn a_watcher_of_several_things_takes_nobodys_wake() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
+        let permits = Permits::place(world, 2);
+        let event = Rc::new(Event::new());
+        let held = [0, 1].map(|_| permits.acquire(world, Patience::None).expect("it is free"));
+        let never = event.clone();
+        let watches = permits.in_thread(world, 2, move |_, permits| {
+            let row = Row {
+                words: &permits.permits,
+                room: &permits.room,
+            };
+            let ready = wait_any(&[&*never, &row], Some(Deadline::Ahead));
+            assert!(matches!(
+                ready,
+                Ok(1) | Err(Missed::Refused(Refused::TimedOut))
+            ));
+        });
+        let waits = permits.in_thread(world, 3, |world, permits| permits.section(world));
+        loom::thread::yield_now();
+        permits.release(held[0]);
+        waits.join();
+        world.deadline_passes();
+        watches.join();
+        permits.release(held[1]);
+        permits.are_at_rest(world);
+    });
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Three threads, two preemptions. Two watch an event and a permit; the event is set, and both see it.
+#[test]
+fn watchers_of_several_things_see_an_event() {
+    let seen = Model::PLAIN.holds(|world| {
+        let permits = Permits::place(world, 1);
+        let held = permits.acquire(world, Patience::None).expect("it is free");
+        let event = Rc::new(Event::new());
+        let watchers = [2, 3].map(|tid| {
+            let event = event.clone();
+            permits.in_thread(world, tid, move |_, permits| {
+                let row = Row {
+                    words: &permits.permits,
+                    room: &permits.room,
+                };
+                assert_eq!(wait_any(&[&row, &*event], None), Ok(1));
+            })
+        });
+        event.set();
+        join_all(watchers);
+        permits.release(held);
+    });
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Four threads, one preemption; the kernel marks nothing. Of two who wait for a permit, whoever is the head of the line finds the
+/// death when its nap ends.
+#[test]
+fn a_waiter_finds_an_unmarked_death_when_its_nap_ends() {
+    let model = Model {
+        preemptions: 1,
+        kernel_marks: false,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
+        let permits = Permits::place(world, 2);
+        let kept = permits.acquire(world, Patience::None).expect("it is free");
+        let dies = permits.in_thread(world, 2, |world, permits| {
+            permits
+                .acquire(world, Patience::Endless)
+                .expect("it is free");
+        });
+        let waiters = [3, 4]
+            .map(|tid| permits.in_thread(world, tid, |world, permits| permits.section(world)));
+        dies.join();
+        world.naps_end();
+        join_all(waiters);
+        permits.release(kept);
+        permits.are_at_rest(world);
+    });
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert!(seen.sleeps.get() > 0);
+}

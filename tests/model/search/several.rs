@@ -1,0 +1,381 @@
+//! A search of its own: threads that sleep on several words, any of which will do (`src/raw/row.rs`).
+//!
+//! A word is free or owned, and has `WAITERS` or not. A sleeper stands in the queue of each word, which it joins one after the
+//! other; who was woken by one stays in the others until it runs, as in `futex_waitv`. The room is a robust lock, searched
+//! elsewhere: here it is taken in one step, and its dead holder's is free at once. What must hold: wherever nobody but the holders
+//! of words can go on, nobody waits beside a free word. The safety net is left out.
+
+use stateright::{Model, Property};
+
+const WORDS: usize = 2;
+const MOST: usize = 4;
+
+/// Who waits, and what they do for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// The library's: one at a time sleeps on the words, and wakes one more for what it may have swallowed.
+    Line,
+    /// One at a time sleeps on the words, and wakes nobody.
+    LineAlone,
+    /// All who wait sleep on all words, and wake one more for what they may have swallowed.
+    PassesOn,
+    /// All who wait sleep on all words, and wake nobody.
+    KeepsAll,
+}
+
+impl Variant {
+    fn has_a_line(self) -> bool {
+        matches!(self, Variant::Line | Variant::LineAlone)
+    }
+
+    fn passes_on(self) -> bool {
+        matches!(self, Variant::Line | Variant::PassesOn)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub variant: Variant,
+    pub threads: usize,
+    /// How many threads have a word at the start.
+    pub holders: usize,
+    pub rounds: u8,
+    pub deaths: u8,
+    /// Sleeps that end by a signal, a deadline or the end of a nap.
+    pub interruptions: u8,
+}
+
+/// Where a thread stands. A number is that of the word which it looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pc {
+    Look(u8),
+    Take(u8),
+    GetInLine,
+    /// Sets `WAITERS`.
+    Announce(u8),
+    /// Compares, and joins the queue.
+    Join(u8),
+    Asleep,
+    LeaveTheQueues,
+    /// Has the word `has`, and wakes one more on another.
+    PassOn {
+        has: u8,
+        next: u8,
+    },
+    LeaveTheRoom(u8),
+    Section(u8),
+    Release(u8),
+    Wake(u8),
+    /// Nobody was woken: clears `WAITERS` and wakes all, in one step.
+    Clear(u8),
+    /// The kernel's wake for a dead thread, on these words one after the other.
+    ExitWake([bool; WORDS]),
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Thread {
+    pc: Pc,
+    rounds: u8,
+    queued: [bool; WORDS],
+    woken: bool,
+    /// The owners that it saw.
+    seen: [Option<u8>; WORDS],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    owner: [Option<u8>; WORDS],
+    waiters: [bool; WORDS],
+    room: Option<u8>,
+    threads: [Thread; MOST],
+    deaths: u8,
+    interruptions: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Step(u8),
+    /// The thread's next step is a wake, and it takes this one out of the word's queue.
+    Wake(u8, u8),
+    /// A holder is done with its word.
+    Finish(u8),
+    Interrupt(u8),
+    Die(u8),
+}
+
+impl State {
+    /// Those in the queue of a word, be they awake by another one.
+    fn sleepers(&self, word: u8) -> impl Iterator<Item = u8> + use<> {
+        let threads = self.threads;
+        (0..MOST as u8).filter(move |&tid| threads[tid as usize].queued[word as usize])
+    }
+
+    fn wake(&mut self, word: u8, tid: u8) {
+        let thread = &mut self.threads[tid as usize];
+        thread.queued[word as usize] = false;
+        thread.woken = true;
+        if thread.pc == Pc::Asleep {
+            thread.pc = Pc::LeaveTheQueues;
+        }
+    }
+
+    /// The word on which the thread is about to wake one.
+    fn wakes_on(&self, tid: u8) -> Option<u8> {
+        match self.threads[tid as usize].pc {
+            Pc::Wake(word) => Some(word),
+            Pc::PassOn { has, next } => {
+                let word = next as usize;
+                let is_left = next != has && self.owner[word].is_none() && self.waiters[word];
+                is_left.then_some(next)
+            }
+            Pc::ExitWake(owed) => owed.iter().position(|owes| *owes).map(|word| word as u8),
+            _ => None,
+        }
+    }
+
+    fn is_idle(&self, tid: u8) -> bool {
+        match self.threads[tid as usize].pc {
+            Pc::Section(_) | Pc::Asleep | Pc::Gone => true,
+            Pc::GetInLine => self.room.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Nobody waits beside a free word where only holders, or nobody, can go on.
+    fn nobody_is_stranded(&self) -> bool {
+        let waits = |pc| matches!(pc, Pc::Asleep | Pc::GetInLine);
+        let somebody_waits = self.threads.iter().any(|thread| waits(thread.pc));
+        let is_at_rest = (0..MOST as u8).all(|tid| self.is_idle(tid));
+        !(is_at_rest && somebody_waits && self.owner.iter().any(Option::is_none))
+    }
+}
+
+impl Row {
+    fn step(&self, state: &mut State, me: u8, woken: Option<u8>) {
+        let next_word = |word: u8| word + 1;
+        let is_last = |word: u8| usize::from(word) + 1 == WORDS;
+        let tid = me as usize;
+        let wakes_on = state.wakes_on(me);
+        if let (Some(word), Some(sleeper)) = (wakes_on, woken) {
+            state.wake(word, sleeper);
+        }
+        state.threads[tid].pc = match state.threads[tid].pc {
+            Pc::Look(word) if state.owner[word as usize].is_none() => Pc::Take(word),
+            Pc::Look(word) if !is_last(word) => Pc::Look(next_word(word)),
+            Pc::Look(_) if self.variant.has_a_line() && state.room != Some(me) => Pc::GetInLine,
+            Pc::Look(_) => Pc::Announce(0),
+            Pc::Take(word) if state.owner[word as usize].is_some() => Pc::Look(0),
+            Pc::Take(word) => {
+                // `WAITERS` stays.
+                state.owner[word as usize] = Some(me);
+                match state.threads[tid].woken && self.variant.passes_on() {
+                    true => Pc::PassOn { has: word, next: 0 },
+                    false => Pc::LeaveTheRoom(word),
+                }
+            }
+            Pc::GetInLine => {
+                state.room = Some(me);
+                Pc::Look(0)
+            }
+            Pc::Announce(word) => match state.owner[word as usize] {
+                None => Pc::Look(0),
+                owner => {
+                    state.waiters[word as usize] = true;
+                    state.threads[tid].seen[word as usize] = owner;
+                    match is_last(word) {
+                        true => Pc::Join(0),
+                        false => Pc::Announce(next_word(word)),
+                    }
+                }
+            },
+            Pc::Join(word) => {
+                let index = word as usize;
+                let thread = state.threads[tid];
+                if state.owner[index] != thread.seen[index] || !state.waiters[index] {
+                    Pc::LeaveTheQueues
+                } else {
+                    state.threads[tid].queued[index] = true;
+                    match (is_last(word), thread.woken) {
+                        (false, _) => Pc::Join(next_word(word)),
+                        (true, true) => Pc::LeaveTheQueues,
+                        (true, false) => Pc::Asleep,
+                    }
+                }
+            }
+            Pc::LeaveTheQueues => {
+                state.threads[tid].queued = [false; WORDS];
+                // From here on it has slept: it may have swallowed wakes.
+                state.threads[tid].woken = true;
+                Pc::Look(0)
+            }
+            Pc::PassOn { has, next } if !is_last(next) => Pc::PassOn {
+                has,
+                next: next_word(next),
+            },
+            Pc::PassOn { has, .. } => Pc::LeaveTheRoom(has),
+            Pc::LeaveTheRoom(word) => {
+                state.threads[tid].woken = false;
+                if state.room == Some(me) {
+                    state.room = None;
+                }
+                Pc::Section(word)
+            }
+            Pc::Release(word) => {
+                state.owner[word as usize] = None;
+                match state.waiters[word as usize] {
+                    true => Pc::Wake(word),
+                    false => self.end_round(state, tid),
+                }
+            }
+            Pc::Wake(word) if woken.is_none() => Pc::Clear(word),
+            Pc::Wake(_) => self.end_round(state, tid),
+            Pc::Clear(word) => {
+                state.waiters[word as usize] = false;
+                for sleeper in state.sleepers(word) {
+                    state.wake(word, sleeper);
+                }
+                self.end_round(state, tid)
+            }
+            Pc::ExitWake(mut owed) => match wakes_on {
+                None => Pc::Gone,
+                Some(word) => {
+                    owed[word as usize] = false;
+                    Pc::ExitWake(owed)
+                }
+            },
+            pc @ (Pc::Asleep | Pc::Section(_) | Pc::Gone) => unreachable!("no step at {pc:?}"),
+        };
+    }
+
+    fn end_round(&self, state: &mut State, tid: usize) -> Pc {
+        let thread = &mut state.threads[tid];
+        thread.rounds -= 1;
+        thread.seen = [None; WORDS];
+        match thread.rounds {
+            0 => Pc::Gone,
+            _ => Pc::Look(0),
+        }
+    }
+
+    /// The thread is killed: it leaves the queues with what wakes it had, and the kernel walks its words.
+    fn die(&self, state: &mut State, me: u8) {
+        let tid = me as usize;
+        let mut owed = [false; WORDS];
+        // In the slot, and without an owner.
+        if let Pc::Wake(word) | Pc::Clear(word) = state.threads[tid].pc {
+            owed[word as usize] = true;
+        }
+        for (word, owes) in owed.iter_mut().enumerate() {
+            if state.owner[word] == Some(me) {
+                state.owner[word] = None;
+                *owes |= state.waiters[word];
+            }
+        }
+        if state.room == Some(me) {
+            state.room = None;
+        }
+        state.threads[tid] = Thread {
+            pc: Pc::ExitWake(owed),
+            rounds: 0,
+            queued: [false; WORDS],
+            woken: false,
+            seen: [None; WORDS],
+        };
+    }
+}
+
+impl Model for Row {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut state = State {
+            owner: [None; WORDS],
+            waiters: [false; WORDS],
+            room: None,
+            threads: [Thread {
+                pc: Pc::Gone,
+                rounds: 0,
+                queued: [false; WORDS],
+                woken: false,
+                seen: [None; WORDS],
+            }; MOST],
+            deaths: self.deaths,
+            interruptions: self.interruptions,
+        };
+        for (tid, thread) in state.threads.iter_mut().enumerate().take(self.threads) {
+            thread.rounds = self.rounds;
+            thread.pc = Pc::Look(0);
+            if tid < self.holders {
+                state.owner[tid] = Some(tid as u8);
+                thread.pc = Pc::Section(tid as u8);
+                thread.rounds = 1;
+            }
+        }
+        vec![state]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for tid in 0..MOST as u8 {
+            let thread = state.threads[tid as usize];
+            let (is_gone, is_dying) = (thread.pc == Pc::Gone, matches!(thread.pc, Pc::ExitWake(_)));
+            if !state.is_idle(tid) {
+                let before = actions.len();
+                if let Some(word) = state.wakes_on(tid) {
+                    actions.extend(
+                        state
+                            .sleepers(word)
+                            .map(|sleeper| Action::Wake(tid, sleeper)),
+                    );
+                }
+                if actions.len() == before {
+                    actions.push(Action::Step(tid));
+                }
+            }
+            if matches!(thread.pc, Pc::Section(_)) {
+                actions.push(Action::Finish(tid));
+            }
+            if thread.pc == Pc::Asleep && state.interruptions > 0 {
+                actions.push(Action::Interrupt(tid));
+            }
+            if !is_gone && !is_dying && state.deaths > 0 {
+                actions.push(Action::Die(tid));
+            }
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = *state;
+        match action {
+            Action::Step(tid) => self.step(&mut next, tid, None),
+            Action::Wake(tid, sleeper) => self.step(&mut next, tid, Some(sleeper)),
+            Action::Finish(tid) => {
+                if let Pc::Section(word) = state.threads[tid as usize].pc {
+                    next.threads[tid as usize].pc = Pc::Release(word);
+                }
+            }
+            Action::Interrupt(tid) => {
+                next.interruptions -= 1;
+                next.threads[tid as usize].pc = Pc::LeaveTheQueues;
+            }
+            Action::Die(tid) => {
+                next.deaths -= 1;
+                self.die(&mut next, tid);
+            }
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(STRANDED, |_, state: &State| state.nobody_is_stranded()),
+            Property::sometimes(
+                "one sleeps, the others are in line or hold",
+                |_, state: &State| state.threads.iter().any(|thread| thread.pc == Pc::Asleep),
+            ),
+        ]
+    }
+}
+
+pub const STRANDED: &str = "nobody waits beside a free word";
