@@ -88,6 +88,7 @@
 //! | type | is | when a process dies |
 //! |---|---|---|
 //! | [`SharedMutex<T>`] | a robust futex | the next `lock` gets the guard inside an error that says so |
+//! | [`SharedRwLock<T>`] | robust futexes: one each for up to 16 readers, three for writers | a dead reader's slot is freed; a dead writer is told as by the mutex |
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
 //! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
 //! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
@@ -141,9 +142,11 @@ pub use error::Error;
 pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
-    Cause, FileLock, FileLockGuard, Holder, LockError, MappedSharedMutexGuard, Permit, Poisoned,
-    ShardedCounter, SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard,
-    SharedSemaphore, SysvPermit, SysvSemaphore, TryLockError,
+    Cause, FileLock, FileLockGuard, Holder, LockError, MappedSharedMutexGuard, NotUpgraded, Permit,
+    Poisoned, RwLockError, RwPoisoned, ShardedCounter, SharedCounter, SharedEvent, SharedGauge,
+    SharedMutex, SharedMutexGuard, SharedRwLock, SharedRwLockReadGuard,
+    SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard, SharedSemaphore, SysvPermit,
+    SysvSemaphore, TryLockError,
 };
 pub use zerocopy::{self, FromBytes};
 

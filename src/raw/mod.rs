@@ -21,15 +21,18 @@ pub(crate) mod count;
 pub(crate) mod event;
 mod external;
 mod futex;
+mod local;
 pub(crate) mod outcome;
 mod pace;
 mod plain;
 mod pthread;
 mod record;
 mod robust;
+pub(crate) mod rwlock;
 mod spin;
 mod strategy;
 mod ticket;
+mod watch;
 
 pub use plain::{Futex, PosixSem, Pthread, Spin, Ticket};
 pub use pthread::{PthreadPi, PthreadRobust};

@@ -7,6 +7,9 @@ mod guard;
 mod lock_error;
 mod mutex;
 mod poison;
+mod rwlock;
+mod rwlock_error;
+mod rwlock_guard;
 mod semaphore;
 mod sysv;
 
@@ -17,5 +20,10 @@ pub use guard::{MappedSharedMutexGuard, SharedMutexGuard};
 pub use lock_error::{LockError, Poisoned, TryLockError};
 pub use mutex::{Holder, SharedMutex};
 pub use poison::Cause;
+pub use rwlock::SharedRwLock;
+pub use rwlock_error::{NotUpgraded, RwLockError, RwPoisoned};
+pub use rwlock_guard::{
+    SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
+};
 pub use semaphore::{Permit, SharedSemaphore};
 pub use sysv::{SysvPermit, SysvSemaphore};

@@ -10,6 +10,7 @@ mod layout;
 mod map;
 mod mutex;
 mod report;
+mod rwlock;
 mod semaphore;
 mod shared;
 mod sysv;

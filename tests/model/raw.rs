@@ -9,6 +9,9 @@ pub mod event;
 #[path = "../../src/raw/futex.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod futex;
+#[path = "../../src/raw/local.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod local;
 #[path = "../../src/raw/outcome.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod outcome;
@@ -20,9 +23,15 @@ pub mod record;
 #[path = "../../src/raw/robust.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod robust;
+#[path = "../../src/raw/rwlock.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod rwlock;
 #[path = "../../src/raw/spin.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod spin;
 #[path = "../../src/raw/ticket.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod ticket;
+#[path = "../../src/raw/watch.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod watch;

@@ -23,6 +23,8 @@ pub enum Fault {
     PendingEndsEarly,
     /// A process that lives is taken for gone.
     ProcessesLookGone,
+    /// The two sides of a Dekker pattern write and read without a fence between.
+    NoDekkerFence,
 }
 
 impl Task {
