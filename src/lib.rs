@@ -143,8 +143,8 @@ pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
     Cause, FileLock, FileLockGuard, Holder, LockError, MappedSharedMutexGuard, NotUpgraded, Permit,
-    Poisoned, RwLockError, RwPoisoned, ShardedCounter, SharedCounter, SharedEvent, SharedGauge,
-    SharedMutex, SharedMutexGuard, SharedRwLock, SharedRwLockReadGuard,
+    Poisoned, RwGuard, RwLockError, RwPoisoned, ShardedCounter, SharedCounter, SharedEvent,
+    SharedGauge, SharedMutex, SharedMutexGuard, SharedRwLock, SharedRwLockReadGuard,
     SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard, SharedSemaphore, SysvPermit,
     SysvSemaphore, TryLockError,
 };

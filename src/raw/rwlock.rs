@@ -21,8 +21,8 @@
 //!
 //! **The bound.** A reader with a seat sees one section written, that of the writer it met, before its own begins. Once a writer
 //! has its gate, at most as many sections are read before its own as there are seats: those that were taken before. A writer
-//! that gives up, or dies, has no section, and its successor may have the same gate; a death in a section costs one more.
-//! Writers are among themselves as the lockers of a mutex.
+//! that gives up has no section, and its successor may have the same gate. Who waited for a writer that died lines up anew, for
+//! `main`, where writers are among themselves as the lockers of a mutex.
 //!
 //! **A full row** makes a reader wait for a seat, as the owner of `main`. It is the only one who sleeps on a seat's word, as the
 //! writer is while it waits for readers; hence [`news`](Robust::news) is missed by nobody. A seat that is left with somebody
@@ -364,10 +364,10 @@ impl<const N: usize> RwLock<N> {
                 unsafe { seat.leave(me) };
                 return Ok(self.nest(own));
             }
-            seat.state.store(1 + number as u32, SeqCst);
+            seat.state.swap(1 + number as u32, SeqCst);
             seat.lock.news();
             let watched = gate.watch(patience.deadline(), || false);
-            seat.state.store(IN, SeqCst);
+            seat.state.swap(IN, SeqCst);
             sys::dekker_fence();
             match watched {
                 Watched::TimedOut => break Some(patience.refusal()),

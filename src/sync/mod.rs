@@ -21,7 +21,7 @@ pub use lock_error::{LockError, Poisoned, TryLockError};
 pub use mutex::{Holder, SharedMutex};
 pub use poison::Cause;
 pub use rwlock::SharedRwLock;
-pub use rwlock_error::{NotUpgraded, RwLockError, RwPoisoned};
+pub use rwlock_error::{NotUpgraded, RwGuard, RwLockError, RwPoisoned};
 pub use rwlock_guard::{
     SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
 };

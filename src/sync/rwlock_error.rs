@@ -9,8 +9,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use zerocopy::FromBytes;
 
-/// A guard of a readers-writer lock.
-pub trait RwGuard {
+/// A guard of a [`SharedRwLock`](crate::SharedRwLock): for reading, for writing, or for reading upgradably.
+///
+/// It is sealed.
+pub trait RwGuard: Sealed {
     /// What it guards.
     type Data;
 
@@ -22,6 +24,9 @@ pub trait RwGuard {
     #[doc(hidden)]
     fn hand_out(&mut self) {}
 }
+
+/// What keeps the trait to this crate's guards.
+pub trait Sealed {}
 
 /// A lock that was acquired, for reading or for writing, with the news that its data may be broken.
 ///

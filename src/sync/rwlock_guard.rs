@@ -1,7 +1,7 @@
 //! The guards of a [`SharedRwLock`]: its data, for as long as the lock is held.
 
 use super::poison::{Cause, Poison};
-use super::rwlock_error::{NotUpgraded, RwGuard};
+use super::rwlock_error::{NotUpgraded, RwGuard, Sealed};
 use crate::memory::ShmData;
 use crate::raw::outcome::Patience;
 use crate::raw::rwlock::{Place, RwLock};
@@ -264,6 +264,8 @@ macro_rules! reads {
                     unsafe { &*self.held.data.get() }
                 }
             }
+
+            impl<T> Sealed for $guard<'_, T> {}
 
             impl<T: fmt::Debug> fmt::Debug for $guard<'_, T> {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,7 @@ mod kit;
 mod net;
 mod owners;
 mod pthread;
+mod rwlock;
 mod scenarios;
 mod semaphore;
 mod slot;
@@ -43,6 +44,7 @@ fn main() -> std::process::ExitCode {
             kills::tests(),
             net::tests(),
             owners::tests(),
+            rwlock::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),

@@ -34,6 +34,7 @@ mod nested;
 mod plain;
 mod raw;
 mod rejected;
+mod rwlock;
 mod search;
 mod sys;
 mod trace;
