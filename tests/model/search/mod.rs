@@ -33,6 +33,7 @@ mod properties;
 mod rejected;
 mod report;
 mod runs;
+mod rwlock;
 mod sound;
 mod state;
 mod steps;
