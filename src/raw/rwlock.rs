@@ -366,21 +366,18 @@ impl<const N: usize> RwLock<N> {
             }
             seat.state.swap(1 + number as u32, SeqCst);
             seat.lock.news();
+            // Announced, so that the kernel wakes another if this thread is woken, and dies before it has passed that on.
+            gate.announce(me);
             let watched = gate.watch(patience.deadline(), || false);
             seat.state.swap(IN, SeqCst);
+            gate.pass_on();
+            gate.settle(me, false);
             sys::dekker_fence();
             match watched {
                 Watched::TimedOut => break Some(patience.refusal()),
-                Watched::Died | Watched::Over => {
-                    gate.pass_on();
-                    break None;
-                }
-                Watched::Free => {
-                    gate.pass_on();
-                    if gate.is_open() {
-                        return Ok(Place(place as u32));
-                    }
-                }
+                Watched::Died | Watched::Over => break None,
+                Watched::Free if gate.is_open() => return Ok(Place(place as u32)),
+                Watched::Free => {}
             }
         };
         // SAFETY: taken by the caller.

@@ -50,7 +50,7 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// **writer** had the data in its hands, whoever gets the lock next, for reading or for writing, gets it inside
 /// [`RwLockError::Poisoned`] with [`Cause::Died`], and exactly one is told of each death as it happens
 /// ([`RwPoisoned::is_fresh`]). The poison stays until a writer repairs the data. One who waits is woken at once and wakes the
-/// others; where the kernel could not mark the lock, or a second process dies just then, they find out within a second. A thread
+/// others; where the kernel could not mark the lock, they find out within a second. A thread
 /// that ends with its guard forgotten while its process lives keeps the lock:
 /// [`HolderThreadEnded`](RwLockError::HolderThreadEnded).
 ///

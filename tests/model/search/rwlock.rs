@@ -8,6 +8,7 @@
 //! the data has been told, and nobody is told otherwise; and, as long as nobody dies, the bounds: a reader that waits sees one
 //! section written, a writer with its gate as many read as there are seats.
 
+use crate::model::is_thorough;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 const SEATS: usize = 2;
@@ -23,6 +24,8 @@ enum Variant {
     NobodyPassesOn,
     /// A reader that waits for the writer does not tell it so.
     SaysNothing,
+    /// A reader does not announce the gate on which it sleeps to the kernel.
+    NotAnnounced,
     /// Writers use one gate, and let nobody go first.
     OneGate,
 }
@@ -623,6 +626,17 @@ impl Model for Search {
                 let pending = match own.pc {
                     Pc::OpenWake(gate, _) | Pc::OpenClear(gate, _) => Some(gate),
                     Pc::LeaveWake(_) | Pc::LeaveClear(_) => own.seat.map(|seat| seat + GATES as u8),
+                    // A reader announces the gate on which it sleeps.
+                    Pc::Watch
+                    | Pc::Announce(_)
+                    | Pc::Sleep(_)
+                    | Pc::TakeBack(_)
+                    | Pc::PassOn(_)
+                    | Pc::Asleep(..GATES)
+                        if self.variant != Variant::NotAnnounced =>
+                    {
+                        Some(own.gate)
+                    }
                     _ => None,
                 };
                 next.threads[thread].waits = false;
@@ -680,10 +694,9 @@ fn holds(search: Search, at_least: usize) {
         .join();
     let states = checker.unique_state_count();
     println!("{search:?}: {states} states");
-    for (property, path) in checker.discoveries() {
+    if let Some((property, path)) = checker.discoveries().into_iter().next() {
         let last = *path.last_state();
-        let actions = path.into_actions();
-        panic!("{property}: {actions:?}\n{last:?}");
+        panic!("{property}: {:?}\n{last:?}", path.into_actions());
     }
     assert!(states >= at_least, "only {states} states");
 }
@@ -703,25 +716,23 @@ fn rejects(search: Search, property: &'static str) {
 }
 
 #[test]
+fn readers_and_writers_who_live() {
+    for (writers, at_least) in [(1, 400_000), (2, 20_000)] {
+        holds(Search { writers, ..PLAIN }, at_least);
+    }
+}
+
+/// Once each. A thorough run has two rounds, and its minutes.
+#[test]
 fn readers_and_writers_of_whom_two_may_die() {
-    for writers in [1, 2] {
-        holds(
-            Search {
-                writers,
-                deaths: 0,
-                ..PLAIN
-            },
-            1_000,
-        );
-        holds(
-            Search {
-                writers,
-                rounds: 1,
-                deaths: 1,
-                ..PLAIN
-            },
-            1_000,
-        );
+    for (writers, at_least) in [(1, 700_000), (2, 100_000)] {
+        let search = Search {
+            writers,
+            rounds: 1 + u8::from(is_thorough()),
+            deaths: 2,
+            ..PLAIN
+        };
+        holds(search, at_least);
     }
 }
 
@@ -741,6 +752,18 @@ fn a_gate_that_wakes_one_leaves_another_asleep() {
 fn a_reader_that_does_not_say_that_it_waits_leaves_the_writer_asleep() {
     let variant = Variant::SaysNothing;
     rejects(Search { variant, ..PLAIN }, NOBODY_WAITS_FOR_EVER);
+}
+
+/// A writer dies, and then the reader whom the kernel has woken for it.
+#[test]
+fn a_woken_reader_that_was_not_announced_takes_the_wake_with_it() {
+    let search = Search {
+        variant: Variant::NotAnnounced,
+        rounds: 1,
+        deaths: 2,
+        ..PLAIN
+    };
+    rejects(search, NOBODY_WAITS_FOR_EVER);
 }
 
 #[test]
