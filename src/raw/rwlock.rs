@@ -42,53 +42,9 @@
 use super::local::{Local, Use};
 use super::outcome::{Patience, Refused};
 use super::robust::Robust;
-use super::watch::Watched;
+use super::seat::Seat;
 use crate::sys::{self, AtomicU32, Me};
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-
-/// A reader's place.
-#[repr(C, align(128))]
-#[derive(Debug)]
-struct Seat {
-    lock: Robust,
-    state: AtomicU32,
-    /// How many reads its owner has begun besides the first. Only the owner looks here.
-    nested: AtomicU32,
-}
-
-const IN: u32 = 0;
-
-impl Seat {
-    sys::const_fn! {
-        fn new() -> Self {
-            Seat {
-                lock: Robust::new(),
-                state: AtomicU32::new(IN),
-                nested: AtomicU32::new(0),
-            }
-        }
-    }
-
-    /// What a new owner finds, and a dead one may not have left.
-    fn forget(&self) {
-        self.state.store(IN, Relaxed);
-        self.nested.store(0, Relaxed);
-    }
-
-    /// # Safety
-    ///
-    /// The calling thread owns the seat.
-    #[inline]
-    unsafe fn leave(&self, me: Me) {
-        let nested = self.nested.load(Relaxed);
-        if nested > 0 {
-            self.nested.store(nested - 1, Relaxed);
-            return;
-        }
-        // SAFETY: the caller's promise.
-        unsafe { self.lock.unlock(me) };
-    }
-}
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// How many readers have a seat.
 pub(crate) const SEATS: usize = 16;
@@ -97,21 +53,21 @@ pub(crate) const SEATS: usize = 16;
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct RwLock<const N: usize = SEATS> {
-    main: Robust,
-    gates: [Robust; 2],
-    turn: AtomicU32,
-    writing: AtomicU32,
+    pub(super) main: Robust,
+    pub(super) gates: [Robust; 2],
+    pub(super) turn: AtomicU32,
+    pub(super) writing: AtomicU32,
     local: Local,
-    seats: [Seat; N],
+    pub(super) seats: [Seat; N],
 }
 
 /// Where a reader reads: in a seat, or as the owner of `main`, or in a lock that is not placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(u32);
+pub(crate) struct Place(pub(super) u32);
 
 impl Place {
     pub(crate) const MAIN: Place = Place(u32::MAX);
-    const LOCAL: Place = Place(u32::MAX - 1);
+    pub(super) const LOCAL: Place = Place(u32::MAX - 1);
 }
 
 /// Says that a writer died with the data in its hands. Called by who finds out, before anybody gets at them.
@@ -312,248 +268,8 @@ impl<const N: usize> RwLock<N> {
         unsafe { self.main.unlock(me) };
     }
 
-    /// A read whose first seat is not to be had.
     #[cold]
-    fn find_seat(
-        &self,
-        me: Me,
-        home: usize,
-        patience: Patience,
-        news: News<'_>,
-    ) -> Result<Place, Refused> {
-        if self.main.is_unplaced() {
-            self.seats[home].lock.withdraw(me);
-            self.take_local(me, None, Use::Read, patience)?;
-            return Ok(Place::LOCAL);
-        }
-        if self.seats[home].lock.is_held_by(me) {
-            return Ok(self.nest(home));
-        }
-        for seat in (home..N).chain(0..home) {
-            if self.seats[seat].lock.acquire_if_free(me) {
-                return self.wait_in_seat(me, seat, patience, news);
-            }
-        }
-        match self.seat_of(me, None) {
-            Some(seat) => Ok(self.nest(seat)),
-            None => self.read_by_main(me, home, patience, news),
-        }
-    }
-
-    /// Waits, in a seat that the thread has just taken, for the writer to end, if there is one.
-    #[cold]
-    fn wait_in_seat(
-        &self,
-        me: Me,
-        place: usize,
-        patience: Patience,
-        news: News<'_>,
-    ) -> Result<Place, Refused> {
-        sys::dekker_fence();
-        // One that was seen owned after the seat was taken stays the one to wait for: every later writer sees the seat.
-        let Some(number) = (0..2).find(|&gate| !self.gates[gate].is_open()) else {
-            return Ok(Place(place as u32));
-        };
-        let (gate, seat) = (&self.gates[number], &self.seats[place]);
-        let refused = loop {
-            if gate.is_held_by(me) {
-                break Some(patience.refusal_of_the_holder());
-            }
-            if let Some(own) = self.seat_of(me, Some(place)) {
-                // SAFETY: taken by the caller.
-                unsafe { seat.leave(me) };
-                return Ok(self.nest(own));
-            }
-            seat.state.swap(1 + number as u32, SeqCst);
-            seat.lock.news();
-            // Announced, so that the kernel wakes another if this thread is woken, and dies before it has passed that on.
-            gate.announce(me);
-            let watched = gate.watch(patience.deadline(), || false);
-            seat.state.swap(IN, SeqCst);
-            gate.pass_on();
-            gate.settle(me, false);
-            sys::dekker_fence();
-            match watched {
-                Watched::TimedOut => break Some(patience.refusal()),
-                Watched::Died | Watched::Over => break None,
-                Watched::Free if gate.is_open() => return Ok(Place(place as u32)),
-                Watched::Free => {}
-            }
-        };
-        // SAFETY: taken by the caller.
-        unsafe { seat.leave(me) };
-        match (refused, patience) {
-            (Some(refused), _) => Err(refused),
-            (None, Patience::IfReleased) => Err(Refused::WouldBlock),
-            (None, _) => self.read_by_main(me, place, patience, news),
-        }
-    }
-
-    /// Reads where a writer has died, or the row is full: as the owner of `main` while it finds a seat.
-    fn read_by_main(
-        &self,
-        me: Me,
-        home: usize,
-        patience: Patience,
-        news: News<'_>,
-    ) -> Result<Place, Refused> {
-        let has_main = self.main.is_held_by(me);
-        if !has_main {
-            self.take_main(me, patience)?;
-        }
-        let opened = self.open_the_marked(me, patience, news);
-        let outcome = opened.and_then(|()| self.take_any_seat(me, home, patience));
-        if !has_main {
-            // SAFETY: acquired above.
-            unsafe { self.main.unlock(me) };
-        }
-        outcome
-    }
-
-    /// Waits for a seat. The gates are open, and stay so: the thread owns `main`.
-    fn take_any_seat(&self, me: Me, home: usize, patience: Patience) -> Result<Place, Refused> {
-        loop {
-            // Those whose owners' threads have ended, while what they read may have been handed on.
-            let mut kept = [false; N];
-            for place in (home..N).chain(0..home) {
-                let seat = &self.seats[place];
-                // Whoever sleeps on a seat owns `main`, so one that is left for a sleeper is left for this thread.
-                if !seat.lock.is_owned() {
-                    if seat.lock.acquire(me, Patience::None).is_ok() {
-                        seat.forget();
-                        return Ok(Place(place as u32));
-                    }
-                    kept[place] = !seat.lock.is_owned();
-                }
-            }
-            let mut others = (home..N).chain(0..home).filter(|&seat| !kept[seat]);
-            let Some(place) = others.next() else {
-                return Err(Refused::HolderThreadEnded);
-            };
-            let another = || (0..N).any(|seat| !kept[seat] && !self.seats[seat].lock.is_owned());
-            let watched = self.seats[place].lock.watch(patience.deadline(), another);
-            if watched == Watched::TimedOut {
-                return Err(patience.refusal());
-            }
-        }
-    }
-
-    /// Reads once more in the seat that the thread has.
-    fn nest(&self, seat: usize) -> Place {
-        let nested = &self.seats[seat].nested;
-        nested.store(nested.load(Relaxed) + 1, Relaxed);
-        Place(seat as u32)
-    }
-
-    /// The seat of the calling thread, other than `except`.
-    fn seat_of(&self, me: Me, except: Option<usize>) -> Option<usize> {
-        (0..N).find(|&seat| Some(seat) != except && self.seats[seat].lock.is_held_by(me))
-    }
-
-    fn take_main(&self, me: Me, patience: Patience) -> Result<(), Refused> {
-        if self.main.acquire_by_the_slot(me) {
-            return Ok(());
-        }
-        // Its owner may wait for this very thread to leave its seat.
-        if self.seat_of(me, None).is_some() {
-            return match self.main.acquire(me, Patience::None) {
-                Err(Refused::WouldBlock) => Err(patience.refusal_of_the_holder()),
-                outcome => outcome.map(drop),
-            };
-        }
-        self.main.acquire(me, patience).map(drop)
-    }
-
-    /// Opens the gates of a writer that died. The thread owns `main`, so a gate that is not open is a dead one's.
-    fn open_the_marked(&self, me: Me, patience: Patience, news: News<'_>) -> Result<(), Refused> {
-        for gate in self.gates.iter().filter(|gate| !gate.is_open()) {
-            gate.acquire(me, patience)?;
-            self.tell(news);
-            self.open(me, gate);
-        }
-        Ok(())
-    }
-
-    /// Closes the gate whose turn it is, and waits until the readers have left. The thread owns `main`.
-    fn close(&self, me: Me, patience: Patience, news: News<'_>) -> Result<(), Refused> {
-        let number = (self.turn.load(Relaxed) % 2) as usize;
-        let (gate, other) = (&self.gates[number], &self.gates[1 - number]);
-        if !other.is_open() {
-            other.acquire(me, patience)?;
-            self.tell(news);
-            self.open(me, other);
-        }
-        gate.acquire(me, patience)?;
-        self.tell(news);
-        gate.proclaim();
-        for seat in &self.seats {
-            if let Err(refused) = self.wait_for_reader(me, seat, 1 + number as u32, patience) {
-                self.open(me, gate);
-                return Err(refused);
-            }
-        }
-        // Before the data is touched.
-        self.writing.swap(1, Acquire);
-        Ok(())
-    }
-
-    /// Waits until nobody reads in the seat.
-    fn wait_for_reader(
-        &self,
-        me: Me,
-        seat: &Seat,
-        own_gate: u32,
-        patience: Patience,
-    ) -> Result<(), Refused> {
-        if seat.lock.is_empty() {
-            return Ok(());
-        }
-        if seat.lock.is_held_by(me) {
-            return Err(patience.refusal_of_the_holder());
-        }
-        let waits_for_me = || seat.state.load(SeqCst) == own_gate;
-        match seat.lock.watch(patience.deadline(), waits_for_me) {
-            Watched::Over => Ok(()),
-            Watched::Free => {
-                seat.lock.pass_on();
-                Ok(())
-            }
-            Watched::TimedOut => Err(patience.refusal()),
-            Watched::Died => {
-                seat.lock.acquire(me, patience)?;
-                seat.forget();
-                // SAFETY: acquired just now.
-                unsafe { seat.lock.unlock(me) };
-                Ok(())
-            }
-        }
-    }
-
-    /// Tells a death in the data, before the gate is opened. The thread owns `main` and the gate.
-    fn tell(&self, news: News<'_>) {
-        if self.writing.load(Relaxed) != 0 {
-            news();
-            self.writing.store(0, Release);
-        }
-    }
-
-    /// Ends the section, and gives the next writer the other gate. The thread keeps `main`.
-    fn end_section(&self, me: Me) {
-        self.writing.store(0, Release);
-        let turn = self.turn.load(Relaxed);
-        self.turn.store(turn.wrapping_add(1), Relaxed);
-        self.open(me, &self.gates[(turn % 2) as usize]);
-    }
-
-    /// Opens a gate that the thread owns, for all who wait there.
-    fn open(&self, me: Me, gate: &Robust) {
-        // SAFETY: the caller owns it.
-        unsafe { gate.unlock(me) };
-        gate.pass_on();
-    }
-
-    #[cold]
-    fn take_local(
+    pub(super) fn take_local(
         &self,
         me: Me,
         from: Option<Use>,

@@ -1,7 +1,5 @@
 //! [`SharedRwLock`]: many readers or one writer, between processes, and the news of a death.
 
-#[allow(unused_imports, reason = "named in the docs")]
-use super::poison::Cause;
 use super::poison::Poison;
 use super::rwlock_error::{RwGuard, RwLockError, RwPoisoned};
 use super::rwlock_guard::{
@@ -48,7 +46,7 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///
 /// A process may be killed at any instruction. A dead **reader** has changed nothing, and its slot is freed. If a dead
 /// **writer** had the data in its hands, whoever gets the lock next, for reading or for writing, gets it inside
-/// [`RwLockError::Poisoned`] with [`Cause::Died`], and exactly one is told of each death as it happens
+/// [`RwLockError::Poisoned`] with [`Cause::Died`](crate::Cause::Died), and exactly one is told of each death as it happens
 /// ([`RwPoisoned::is_fresh`]). The poison stays until a writer repairs the data. One who waits is woken at once and wakes the
 /// others; where the kernel could not mark the lock, they find out within a second. A thread
 /// that ends with its guard forgotten while its process lives keeps the lock:
@@ -240,12 +238,9 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// [`PoisonError`] where a writer panicked; it gives the data all the same.
     pub fn get_mut(&mut self) -> LockResult<&mut T> {
-        let poisoned = self.is_poisoned();
-        let data = self.data.get_mut();
-        if poisoned {
-            Err(PoisonError::new(data))
-        } else {
-            Ok(data)
+        match (self.is_poisoned(), self.data.get_mut()) {
+            (true, data) => Err(PoisonError::new(data)),
+            (false, data) => Ok(data),
         }
     }
 
@@ -255,12 +250,9 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// [`PoisonError`] where a writer panicked; it gives the data all the same.
     pub fn into_inner(self) -> LockResult<T> {
-        let poisoned = self.is_poisoned();
-        let data = self.data.into_inner();
-        if poisoned {
-            Err(PoisonError::new(data))
-        } else {
-            Ok(data)
+        match (self.is_poisoned(), self.data.into_inner()) {
+            (true, data) => Err(PoisonError::new(data)),
+            (false, data) => Ok(data),
         }
     }
 

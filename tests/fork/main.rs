@@ -17,6 +17,7 @@ mod net;
 mod owners;
 mod pthread;
 mod rwlock;
+mod rwlock_kills;
 mod scenarios;
 mod semaphore;
 mod slot;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
             net::tests(),
             owners::tests(),
             rwlock::tests(),
+            rwlock_kills::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),

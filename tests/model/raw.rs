@@ -26,6 +26,12 @@ pub mod robust;
 #[path = "../../src/raw/rwlock.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod rwlock;
+#[path = "../../src/raw/rwlock_read.rs"]
+pub mod rwlock_read;
+#[path = "../../src/raw/rwlock_write.rs"]
+pub mod rwlock_write;
+#[path = "../../src/raw/seat.rs"]
+pub mod seat;
 #[path = "../../src/raw/spin.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod spin;
