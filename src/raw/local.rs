@@ -74,7 +74,9 @@ impl Local {
         loop {
             let word = self.0.load(Relaxed);
             let others = word - own;
-            if others & to.excludes() == 0 {
+            // Who finds the count full waits.
+            let has_room = to != Use::Read || others & READERS != READERS;
+            if others & to.excludes() == 0 && has_room {
                 let taken = others + to.bits();
                 if self
                     .0

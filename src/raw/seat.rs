@@ -38,7 +38,8 @@ impl Seat {
     /// Begins another read of the owner's.
     pub(super) fn nest(&self) {
         let nested = self.nested.load(Relaxed);
-        self.nested.store(nested + 1, Relaxed);
+        let more = nested.checked_add(1).expect("2^32 reads of one thread");
+        self.nested.store(more, Relaxed);
     }
 
     /// Ends a read, and leaves the seat if it is the last one.

@@ -134,7 +134,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         self.read_with(Patience::Endless)
     }
 
-    /// Acquires the lock for reading if nobody writes, or waits to, without waiting.
+    /// Acquires the lock for reading if nobody writes, or waits or tries to, without waiting.
     ///
     /// # Errors
     ///

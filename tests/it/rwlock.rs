@@ -294,3 +294,36 @@ fn a_lock_is_shown_without_waiting() {
     );
     drop(writer);
 }
+
+/// What a file's opener does who is alone with it, and then after a reboot.
+#[test]
+fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
+    use pshared::memory::Primitive;
+    let lock = placed();
+    std::mem::forget(lock.read().unwrap());
+    std::mem::forget(lock.upgradable_read().unwrap());
+    assert!(lock.is_held_here());
+    // SAFETY: nobody uses the lock.
+    unsafe { lock.reset() };
+    assert!(!lock.is_held_here());
+    drop(lock.write().expect("readers leave no news"));
+    // SAFETY: as above.
+    unsafe {
+        lock.reset();
+        lock.distrust();
+    }
+    match lock.read() {
+        Err(RwLockError::Poisoned(poisoned)) => {
+            assert!(poisoned.is_fresh() && poisoned.cause() == Cause::Died);
+        }
+        other => panic!("{other:?}"),
+    }
+    match lock.write() {
+        Err(RwLockError::Poisoned(poisoned)) => {
+            assert!(!poisoned.is_fresh());
+            drop(poisoned.replace(1));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(*lock.read().unwrap(), 1);
+}
