@@ -5,8 +5,8 @@
 
 use criterion::{BenchmarkId, Criterion};
 use pshared::{
-    ShardedCounter, Shared, SharedCounter, SharedMutex, SharedPermits, SharedSemaphore,
-    SysvSemaphore,
+    ShardedCounter, Shared, SharedCounter, SharedMutex, SharedPermits, SharedRwLock,
+    SharedSemaphore, SysvSemaphore,
 };
 use std::error::Error;
 use std::fs;
@@ -18,9 +18,16 @@ use std::time::Duration;
 mod glibc;
 
 /// A row of the table: what is measured, beside what, and the ratio it must not exceed.
-const RATIOS: [(&str, &str, &str, f64); 7] = [
+const RATIOS: [(&str, &str, &str, f64); 9] = [
     ("mutex", "SharedMutex", "std::sync::Mutex", 1.10),
     ("mutex", "SharedMutex", "glibc pshared robust", 0.65),
+    ("read", "SharedRwLock", "glibc pshared rwlock", 1.15),
+    (
+        "write",
+        "SharedRwLock",
+        "glibc pshared rwlock",
+        f64::INFINITY,
+    ),
     ("semaphore", "SharedSemaphore", "sem_t", 1.10),
     ("semaphore", "SharedPermits", "sem_t", 1.5),
     ("semaphore", "SharedPermits", "SysvSemaphore", 0.05),
@@ -34,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     mutexes(&mut criterion)?;
+    rwlocks(&mut criterion)?;
     semaphores(&mut criterion)?;
     counters(&mut criterion)?;
     criterion.final_summary();
@@ -59,6 +67,35 @@ fn mutexes(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
             bencher.iter(|| black_box(mutex).with(|count| *count += 1));
         });
     }
+    group.finish();
+    Ok(())
+}
+
+fn rwlocks(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
+    let shared = Shared::anonymous(SharedRwLock::new(0_u64))?;
+    let shared: &SharedRwLock<u64> = &shared;
+    let theirs = glibc::RwLock::new()?;
+    let mut group = criterion.benchmark_group("read");
+    group.bench_function(
+        BenchmarkId::from_parameter("glibc pshared rwlock"),
+        |bencher| {
+            bencher.iter(|| black_box(&theirs).read());
+        },
+    );
+    group.bench_function(BenchmarkId::from_parameter("SharedRwLock"), |bencher| {
+        bencher.iter(|| *black_box(shared).read().unwrap());
+    });
+    group.finish();
+    let mut group = criterion.benchmark_group("write");
+    group.bench_function(
+        BenchmarkId::from_parameter("glibc pshared rwlock"),
+        |bencher| {
+            bencher.iter(|| black_box(&theirs).write());
+        },
+    );
+    group.bench_function(BenchmarkId::from_parameter("SharedRwLock"), |bencher| {
+        bencher.iter(|| *black_box(shared).write().unwrap() += 1);
+    });
     group.finish();
     Ok(())
 }

@@ -90,6 +90,7 @@
 //! | [`SharedMutex<T>`] | a robust futex | the next `lock` gets the guard inside an error that says so |
 //! | [`SharedReentrantMutex<T>`] | a robust futex that its holder may lock again | as `SharedMutex` |
 //! | [`SharedCondvar`] | a sequence in a futex, for waits with a mutex | nothing is owned: who sleeps on is woken by the next notification, and none is lost for longer than a second |
+//! | [`SharedRwLock<T>`] | robust futexes: one each for up to 16 readers, three for writers | a dead reader's slot is freed; a dead writer is told as by the mutex |
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
 //! | [`SharedOnce`], [`SharedOnceCell<T>`] | a robust futex and an event | the next caller takes the initialization over; nothing is read that was written by half |
 //! | [`SharedPermits<N>`](SharedPermits) | a robust futex a permit | the permit is available again, and its next holder can tell |
@@ -150,12 +151,14 @@ pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
     BarrierParty, BarrierWaitResult, Cause, FileLock, FileLockGuard, Holder, LockError,
-    MappedSharedMutexGuard, Permit, PermitGuard, Poisoned, ReentrantLockError, ReentrantPoisoned,
-    RosterSeat, SeatState, SeatView, ShardedCounter, SharedAutoEvent, SharedBarrier, SharedCondvar,
-    SharedCounter, SharedEvent, SharedGauge, SharedMutex, SharedMutexGuard, SharedOnce,
-    SharedOnceCell, SharedOnceState, SharedPermits, SharedReentrantMutex,
-    SharedReentrantMutexGuard, SharedRoster, SharedSemaphore, SysvPermit, SysvSemaphore,
-    TryLockError, WaitTimeoutResult, Waitable, wait_any, wait_any_timeout,
+    MappedSharedMutexGuard, NotUpgraded, Permit, PermitGuard, Poisoned, ReentrantLockError,
+    ReentrantPoisoned, RosterSeat, RwGuard, RwLockError, RwPoisoned, SeatState, SeatView,
+    ShardedCounter, SharedAutoEvent, SharedBarrier, SharedCondvar, SharedCounter, SharedEvent,
+    SharedGauge, SharedMutex, SharedMutexGuard, SharedOnce, SharedOnceCell, SharedOnceState,
+    SharedPermits, SharedReentrantMutex, SharedReentrantMutexGuard, SharedRoster, SharedRwLock,
+    SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
+    SharedSemaphore, SysvPermit, SysvSemaphore, TryLockError, WaitTimeoutResult, Waitable,
+    wait_any, wait_any_timeout,
 };
 pub use zerocopy::{self, FromBytes};
 

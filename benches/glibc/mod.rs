@@ -100,6 +100,77 @@ impl Mutex {
     }
 }
 
+#[repr(C)]
+struct PlacedRwLock {
+    lock: UnsafeCell<MaybeUninit<libc::pthread_rwlock_t>>,
+    count: UnsafeCell<u64>,
+}
+
+/// A `pthread_rwlock_t` with `PTHREAD_PROCESS_SHARED` and a number behind it.
+#[derive(Debug)]
+pub struct RwLock(NonNull<PlacedRwLock>);
+
+impl RwLock {
+    /// A free lock.
+    ///
+    /// # Errors
+    ///
+    /// What glibc or the kernel answer.
+    pub fn new() -> io::Result<Self> {
+        let placed = shared::<PlacedRwLock>()?;
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: the attributes are initialized first; the lock lies in zeroed memory that nobody else has seen.
+        unsafe {
+            check(libc::pthread_rwlockattr_init(attributes.as_mut_ptr()))?;
+            let attributes = attributes.as_mut_ptr();
+            check(libc::pthread_rwlockattr_setpshared(
+                attributes,
+                libc::PTHREAD_PROCESS_SHARED,
+            ))?;
+            check(libc::pthread_rwlock_init(
+                placed.as_ref().lock.get().cast(),
+                attributes,
+            ))?;
+        }
+        Ok(RwLock(placed))
+    }
+
+    /// The number, read under the lock.
+    ///
+    /// # Panics
+    ///
+    /// Where glibc reports an error.
+    #[inline]
+    pub fn read(&self) -> u64 {
+        // SAFETY: the memory is never unmapped, and the number is read under the lock alone.
+        unsafe {
+            let placed = self.0.as_ref();
+            let lock = placed.lock.get().cast();
+            assert_eq!(libc::pthread_rwlock_rdlock(lock), 0);
+            let count = *placed.count.get();
+            assert_eq!(libc::pthread_rwlock_unlock(lock), 0);
+            count
+        }
+    }
+
+    /// Adds to the number, under the lock.
+    ///
+    /// # Panics
+    ///
+    /// Where glibc reports an error.
+    #[inline]
+    pub fn write(&self) {
+        // SAFETY: the memory is never unmapped, and the number is touched under the lock alone.
+        unsafe {
+            let placed = self.0.as_ref();
+            let lock = placed.lock.get().cast();
+            assert_eq!(libc::pthread_rwlock_wrlock(lock), 0);
+            *placed.count.get() += 1;
+            assert_eq!(libc::pthread_rwlock_unlock(lock), 0);
+        }
+    }
+}
+
 /// A `sem_t` with `pshared = 1`.
 #[derive(Debug)]
 pub struct Semaphore(NonNull<libc::sem_t>);

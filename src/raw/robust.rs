@@ -33,11 +33,11 @@ use super::outcome::{Acquired, Patience, Refused};
 use super::pace::Spin;
 use super::record::Record;
 use crate::sys::{self, AtomicU32, Deadline, Links, Me, Nap, Wait};
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
 pub(super) const TID: u32 = 0x3fff_ffff;
 pub(super) const OWNER_DIED: u32 = 1 << 30;
-const WAITERS_BIT: u32 = 31;
+pub(super) const WAITERS_BIT: u32 = 31;
 pub(super) const WAITERS: u32 = 1 << WAITERS_BIT;
 pub(super) const FREE: u32 = 0;
 /// No thread has such an id: they end at 2^22. That a lock is placed is then seen by the compare-exchange which acquires it,
@@ -51,7 +51,7 @@ pub struct Robust {
     pub(super) word: AtomicU32,
     /// How many sections there have been, counted by their holders, since the lock was placed.
     sections: AtomicU32,
-    record: Record,
+    pub(super) record: Record,
     links: Links,
 }
 
@@ -94,6 +94,12 @@ impl Robust {
     /// False says nothing; call [`acquire`](Self::acquire).
     #[inline]
     pub(crate) fn acquire_by_the_slot(&self, me: Me) -> bool {
+        self.acquire_by_the_slot_in(me, Acquire)
+    }
+
+    /// The same, by a compare-exchange of another order, which includes `Acquire`.
+    #[inline]
+    pub(super) fn acquire_by_the_slot_in(&self, me: Me, order: Ordering) -> bool {
         let list = me.slot();
         if !list.has_free_slot() {
             return false;
@@ -101,7 +107,7 @@ impl Robust {
         me.announce(list, &self.links);
         if self
             .word
-            .compare_exchange(FREE, me.tid(), Acquire, Relaxed)
+            .compare_exchange(FREE, me.tid(), order, Relaxed)
             .is_err()
         {
             list.clear_pending();
@@ -115,7 +121,7 @@ impl Robust {
     #[cold]
     pub(crate) fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
         if self.is_unplaced() {
-            me.withdraw(&self.links);
+            self.withdraw(me);
             return self.acquire_unplaced(me, patience);
         }
         self.announce(me);
@@ -272,6 +278,11 @@ impl Robust {
         self.word.store(OWNER_DIED, Relaxed);
     }
 
+    /// Takes the announcement of a lock back that turns out not to be placed.
+    pub(super) fn withdraw(&self, me: Me) {
+        me.withdraw(&self.links);
+    }
+
     pub(super) fn is_unplaced(&self) -> bool {
         self.word.load(Relaxed) & TID >= UNPLACED
     }
@@ -310,20 +321,20 @@ impl Robust {
 
     /// What a new holder of a placed lock does first.
     #[inline]
-    fn enter(&self, me: Me) {
+    pub(super) fn enter(&self, me: Me) {
         self.record.write(me);
         let sections = self.sections.load(Relaxed);
         self.sections.store(sections.wrapping_add(1), Relaxed);
     }
 
     /// Puts the lock into the slot, before its word is touched. A held lock that stays there moves to the list.
-    fn announce(&self, me: Me) {
+    pub(super) fn announce(&self, me: Me) {
         link_what_is_in_the_slot(me);
         me.announce(me.list(), &self.links);
     }
 
     /// After the attempt: an acquired lock stays in the slot, or is linked where locks may not stay there.
-    fn settle(&self, me: Me, acquired: bool) {
+    pub(super) fn settle(&self, me: Me, acquired: bool) {
         if acquired {
             if me.slot().is_pending(&self.links) {
                 return;
@@ -444,7 +455,7 @@ impl Robust {
         }
     }
 
-    fn spin(&self) -> Spin {
+    pub(super) fn spin(&self) -> Spin {
         let sections = self.sections.load(Relaxed);
         Spin::new(sys::follow_rapidly(&self.word, sections))
     }
@@ -514,7 +525,7 @@ impl Robust {
 
     /// Whether the word's owner is the calling thread, and not one of another process that has the same id there, or had
     /// it before.
-    fn is_mine(&self, me: Me, word: u32) -> bool {
+    pub(super) fn is_mine(&self, me: Me, word: u32) -> bool {
         word & TID == me.tid() && self.record.is_mine(me)
     }
 

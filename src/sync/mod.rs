@@ -17,6 +17,9 @@ mod reentrant;
 mod reentrant_error;
 mod roster;
 mod roster_seat;
+mod rwlock;
+mod rwlock_error;
+mod rwlock_guard;
 mod semaphore;
 mod sysv;
 mod wait_any;
@@ -38,6 +41,11 @@ pub use reentrant::{SharedReentrantMutex, SharedReentrantMutexGuard};
 pub use reentrant_error::{ReentrantLockError, ReentrantPoisoned};
 pub use roster::SharedRoster;
 pub use roster_seat::{RosterSeat, SeatState, SeatView};
+pub use rwlock::SharedRwLock;
+pub use rwlock_error::{NotUpgraded, RwGuard, RwLockError, RwPoisoned};
+pub use rwlock_guard::{
+    SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
+};
 pub use semaphore::{Permit, SharedSemaphore};
 pub use sysv::{SysvPermit, SysvSemaphore};
 pub use wait_any::{Waitable, wait_any, wait_any_timeout};

@@ -25,13 +25,15 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A lock's poison. Written only by the lock's holder, but for `clear_panic`.
+/// A lock's poison. Written only by the lock's holder, but for `clear_panic` and `take_untold`.
 #[repr(transparent)]
 #[derive(Debug)]
 pub(super) struct Poison(AtomicU32);
 
 const PANICKED: u32 = 1;
 const DIED: u32 = 2;
+/// Beside `DIED`: nobody has been told of it.
+const UNTOLD: u32 = 4;
 
 impl Poison {
     pub(super) const fn new() -> Self {
@@ -60,6 +62,16 @@ impl Poison {
             },
             Relaxed,
         );
+    }
+
+    /// Notes a death for somebody else to be told of.
+    pub(super) fn set_untold_death(&self) {
+        self.0.fetch_or(DIED | UNTOLD, Relaxed);
+    }
+
+    /// Whether the caller is the first who is told of a death that was noted so.
+    pub(super) fn take_untold(&self) -> bool {
+        self.0.fetch_and(!UNTOLD, Relaxed) & UNTOLD != 0
     }
 
     /// Clears everything. Only for a holder whose data is whole.

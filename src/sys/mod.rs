@@ -40,6 +40,12 @@ pub(crate) use robust_list::{Links, check_robust_list};
 pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
 pub(crate) use sysv::{SEMAPHORE_SET_MAX, SemaphoreSet};
 
+/// Stands between the two sides of a Dekker pattern: a thread's `SeqCst` write of its own word, and its `SeqCst` read of the
+/// other's. Such accesses have one order among them all, so nothing is left to do here. The models' loom takes them for
+/// `AcqRel`, and has a fence in this place.
+#[inline(always)]
+pub(crate) fn dekker_fence() {}
+
 /// Declares a constructor that is `const` here. Loom's atomics have no `const` constructor, so the models' `sys` has a
 /// macro of the same name that leaves the `const` out.
 macro_rules! const_fn {
@@ -48,3 +54,11 @@ macro_rules! const_fn {
     };
 }
 pub(crate) use const_fn;
+
+/// An array in such a constructor.
+macro_rules! const_array {
+    ($element:expr; $length:expr) => {
+        [const { $element }; $length]
+    };
+}
+pub(crate) use const_array;

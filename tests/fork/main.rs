@@ -25,6 +25,8 @@ mod pthread;
 mod pthreads;
 mod reentrant;
 mod roster;
+mod rwlock;
+mod rwlock_kills;
 mod scenarios;
 mod semaphore;
 mod slot;
@@ -62,6 +64,8 @@ fn main() -> std::process::ExitCode {
             pthreads::tests(),
             permits::tests(),
             roster::tests(),
+            rwlock::tests(),
+            rwlock_kills::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),

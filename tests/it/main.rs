@@ -12,6 +12,7 @@ mod mutex;
 mod permits;
 mod reentrant;
 mod report;
+mod rwlock;
 mod seats;
 mod semaphore;
 mod shared;

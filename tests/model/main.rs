@@ -40,6 +40,7 @@ mod plain;
 mod raw;
 mod reentrant;
 mod rejected;
+mod rwlock;
 mod search;
 mod seats;
 mod sys;

@@ -20,6 +20,9 @@ pub mod event;
 #[path = "../../src/raw/futex.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod futex;
+#[path = "../../src/raw/local.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod local;
 #[path = "../../src/raw/once.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod once;
@@ -28,6 +31,8 @@ pub mod once;
 pub mod outcome;
 #[path = "../../src/raw/pace.rs"]
 pub mod pace;
+#[path = "../../src/raw/reader_seat.rs"]
+pub mod reader_seat;
 #[path = "../../src/raw/record.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod record;
@@ -40,6 +45,13 @@ pub mod robust;
 #[path = "../../src/raw/row.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod row;
+#[path = "../../src/raw/rwlock.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod rwlock;
+#[path = "../../src/raw/rwlock_read.rs"]
+pub mod rwlock_read;
+#[path = "../../src/raw/rwlock_write.rs"]
+pub mod rwlock_write;
 #[path = "../../src/raw/seat.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod seat;
@@ -49,3 +61,6 @@ pub mod spin;
 #[path = "../../src/raw/ticket.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod ticket;
+#[path = "../../src/raw/watch.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod watch;

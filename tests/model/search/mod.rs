@@ -36,6 +36,7 @@ mod properties;
 mod rejected;
 mod report;
 mod runs;
+mod rwlock;
 mod several;
 mod several_runs;
 mod sound;

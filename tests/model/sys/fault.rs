@@ -2,7 +2,7 @@
 
 use super::kernel::FUTEX_WAITERS;
 use super::task::Task;
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 /// One thing broken. The algorithm above the seam is the library's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Fault {
     PendingEndsEarly,
     /// A process that lives is taken for gone.
     ProcessesLookGone,
+    /// The two sides of a Dekker pattern write and read without a fence between.
+    NoDekkerFence,
 }
 
 impl Task {
@@ -33,16 +35,18 @@ impl Task {
 
     /// The order of a read in the running model.
     pub(super) fn order_of_read(&self, order: Ordering) -> Ordering {
-        if self.has(Fault::NoAcquire) {
-            without_acquire(order)
-        } else {
-            order
+        match (self.has(Fault::NoAcquire), order) {
+            (true, Acquire | SeqCst) => Relaxed,
+            _ => order,
         }
     }
 
     /// The order of a write, or of a change that also reads.
     pub(super) fn order_of_write(&self, value: u64, order: Ordering) -> Ordering {
-        let order = self.order_of_read(order);
+        let order = match self.has(Fault::NoAcquire) {
+            true => without_acquire(order),
+            false => order,
+        };
         let only_waiters = value == u64::from(FUTEX_WAITERS);
         if self.has(Fault::NoRelease) || self.has(Fault::NoReleaseWithWaiters) && only_waiters {
             without_release(order)
@@ -52,17 +56,21 @@ impl Task {
     }
 }
 
+/// A read-modify-write's, where it is `SeqCst`.
 fn without_acquire(order: Ordering) -> Ordering {
     match order {
         Acquire => Relaxed,
+        SeqCst => Release,
         AcqRel => Release,
         order => order,
     }
 }
 
+/// A read-modify-write's, where it is `SeqCst`.
 fn without_release(order: Ordering) -> Ordering {
     match order {
         Release => Relaxed,
+        SeqCst => Acquire,
         AcqRel => Acquire,
         order => order,
     }

@@ -35,6 +35,13 @@ pub fn step() {
     task::step();
 }
 
+/// Between the two sides of a Dekker pattern: loom takes `SeqCst` accesses for `AcqRel`.
+pub(crate) fn dekker_fence() {
+    if task::current().world.model.fault != Some(Fault::NoDekkerFence) {
+        loom::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
 /// Declares a constructor. It is `const` in the library; loom's atomics have no `const` constructor.
 macro_rules! const_fn {
     ($(#[$meta:meta])* $vis:vis fn $($rest:tt)*) => {
@@ -42,3 +49,11 @@ macro_rules! const_fn {
     };
 }
 pub(crate) use const_fn;
+
+/// An array in such a constructor.
+macro_rules! const_array {
+    ($element:expr; $length:expr) => {
+        std::array::from_fn(|_| $element)
+    };
+}
+pub(crate) use const_array;

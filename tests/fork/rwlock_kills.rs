@@ -1,0 +1,176 @@
+//! SIGKILL at random instants of readers and writers: as they wait, hold, release and wake.
+
+use crate::kit::{child, kill, passes};
+use crate::steps::until_idly;
+use fastrand::Rng;
+use pshared::fork::Child;
+use pshared::{
+    RwGuard, RwLockError, RwPoisoned, Shared, SharedCounter, SharedRwLock, SharedRwLockWriteGuard,
+    ShmSafe,
+};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+crate::tests!(kills_at_random_instants_leave_nobody_waiting,);
+
+/// Both halves are the same, outside writers' sections.
+type Pair = [u64; 2];
+
+const VICTIMS: usize = 4;
+const SURVIVORS: usize = 2;
+const KILLS: usize = 600;
+
+// Where a victim is.
+const OUTSIDE: u32 = 0;
+const ASKS_TO_READ: u32 = 1;
+const ASKS_TO_WRITE: u32 = 2;
+const READS: u32 = 3;
+const WRITES: u32 = 4;
+const LEAVES: u32 = 5;
+const PLACES: usize = 6;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Field {
+    lock: SharedRwLock<Pair>,
+    place: [AtomicU32; VICTIMS],
+    stop: AtomicU32,
+    told: SharedCounter,
+    torn_as_whole: SharedCounter,
+    sections: SharedCounter,
+}
+
+impl Field {
+    fn note<G: RwGuard>(&self, poisoned: &RwPoisoned<G>) {
+        self.told.add(u64::from(poisoned.is_fresh()));
+    }
+
+    /// A read or a write, by waiting for it.
+    fn round(&self, random: &mut Rng, at: impl Fn(u32)) {
+        if random.u8(..3) > 0 {
+            at(ASKS_TO_READ);
+            let (pair, whole) = match self.lock.read() {
+                Ok(pair) => (pair, true),
+                Err(RwLockError::Poisoned(poisoned)) => {
+                    self.note(&poisoned);
+                    (poisoned.into_guard(), false)
+                }
+                Err(other) => panic!("{other:?}"),
+            };
+            at(READS);
+            if whole && pair[0] != pair[1] {
+                self.torn_as_whole.add(1);
+            }
+            spin(random.u32(..2_000));
+            at(LEAVES);
+        } else {
+            at(ASKS_TO_WRITE);
+            let mut pair = match self.lock.write() {
+                Ok(pair) => {
+                    if pair[0] != pair[1] {
+                        self.torn_as_whole.add(1);
+                    }
+                    pair
+                }
+                Err(RwLockError::Poisoned(poisoned)) => {
+                    self.note(&poisoned);
+                    let mut pair = poisoned.into_guard();
+                    pair[1] = pair[0];
+                    SharedRwLockWriteGuard::clear_poison(&pair);
+                    pair
+                }
+                Err(other) => panic!("{other:?}"),
+            };
+            at(WRITES);
+            pair[0] += 1;
+            spin(random.u32(..2_000));
+            pair[1] = pair[0];
+            at(LEAVES);
+        }
+        self.sections.add(1);
+        at(OUTSIDE);
+        spin(random.u32(..200));
+    }
+
+    fn victim(&self, seat: usize, seed: u64) -> Child {
+        self.place[seat].store(OUTSIDE, SeqCst);
+        child(|| {
+            let mut random = Rng::with_seed(seed);
+            loop {
+                self.round(&mut random, |place| self.place[seat].store(place, SeqCst));
+            }
+        })
+    }
+}
+
+fn spin(rounds: u32) {
+    (0..rounds).for_each(|_| std::hint::spin_loop());
+}
+
+/// Each kill is followed by a section of each kind by the killer, who would wait for ever for a lock that is lost.
+fn kills_at_random_instants_leave_nobody_waiting() {
+    let field = Shared::anonymous(Field {
+        lock: SharedRwLock::new([0, 0]),
+        place: Default::default(),
+        stop: AtomicU32::new(0),
+        told: SharedCounter::new(0),
+        torn_as_whole: SharedCounter::new(0),
+        sections: SharedCounter::new(0),
+    })
+    .unwrap();
+    let field = &*field;
+    let kills: usize = std::env::var("PSHARED_KILLS").map_or(KILLS, |n| n.parse().unwrap());
+    let mut random = Rng::with_seed(17);
+    let survivors: Vec<_> = (0..SURVIVORS as u64)
+        .map(|seed| {
+            child(move || {
+                let mut random = Rng::with_seed(1_000 + seed);
+                while field.stop.load(SeqCst) == 0 {
+                    field.round(&mut random, |_| {});
+                }
+            })
+        })
+        .collect();
+    let mut victims: Vec<_> = (0..VICTIMS)
+        .map(|seat| field.victim(seat, random.u64(..)))
+        .collect();
+    let mut killed_at = [0_usize; PLACES];
+    let mut slowest = Duration::ZERO;
+    for _ in 0..kills {
+        let before = field.sections.get();
+        until_idly(|| field.sections.get() > before);
+        spin(random.u32(..20_000));
+        let seat = random.usize(..VICTIMS);
+        kill(&victims[seat]);
+        killed_at[field.place[seat].load(SeqCst) as usize] += 1;
+        let since = Instant::now();
+        field.round(&mut random, |_| {});
+        field.round(&mut random, |_| {});
+        slowest = slowest.max(since.elapsed());
+        victims[seat] = field.victim(seat, random.u64(..));
+    }
+    victims.iter().for_each(kill);
+    field.stop.store(1, SeqCst);
+    survivors.iter().for_each(passes);
+    println!(
+        "{kills} kills, at {killed_at:?}, {} told, {} sections, two of the killer's took {slowest:?} at most",
+        field.told.get(),
+        field.sections.get()
+    );
+    assert_eq!(field.torn_as_whole.get(), 0);
+    assert!(killed_at.iter().all(|&kills| kills > 0), "{killed_at:?}");
+    // Every death of a writer in its section is told, but by those who were killed as they were told; others only where the
+    // victim had just acquired the lock, or was about to release it.
+    let told = field.told.get() as usize;
+    let border = killed_at[ASKS_TO_READ as usize]
+        + killed_at[ASKS_TO_WRITE as usize]
+        + killed_at[LEAVES as usize]
+        + VICTIMS;
+    assert!(told + border >= killed_at[WRITES as usize]);
+    assert!(told <= killed_at[WRITES as usize] + border);
+    // No reader is left.
+    match field.lock.try_write() {
+        Ok(_) | Err(RwLockError::Poisoned(_)) => {}
+        Err(other) => panic!("{other:?}"),
+    };
+}

@@ -1,0 +1,329 @@
+//! `SharedRwLock` in one process: its face, its refusals, and what a panic leaves.
+
+use pshared::{
+    Cause, Error, RwLockError, Shared, SharedRwLock, SharedRwLockUpgradableReadGuard as Upgradable,
+    SharedRwLockWriteGuard,
+};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+const SEATS: usize = 16;
+const SOON: Duration = Duration::from_millis(20);
+
+fn placed() -> Shared<SharedRwLock<u64>> {
+    Shared::anonymous(SharedRwLock::new(7)).unwrap()
+}
+
+/// Both kinds: in a map, and not placed.
+fn both(test: impl Fn(&SharedRwLock<u64>)) {
+    test(&placed());
+    test(&SharedRwLock::new(7));
+}
+
+#[test]
+fn readers_share_and_a_writer_is_alone() {
+    both(|lock| {
+        let first = lock.read().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!(*lock.read().unwrap(), 7);
+                assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+                assert!(matches!(
+                    lock.write_timeout(SOON),
+                    Err(RwLockError::TimedOut)
+                ));
+                assert_eq!(*lock.try_read().unwrap(), 7);
+            });
+        });
+        drop(first);
+        let mut writer = lock.write().unwrap();
+        *writer += 1;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(matches!(lock.try_read(), Err(RwLockError::WouldBlock)));
+                assert!(matches!(
+                    lock.read_timeout(SOON),
+                    Err(RwLockError::TimedOut)
+                ));
+                assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+                assert!(matches!(
+                    lock.try_upgradable_read(),
+                    Err(RwLockError::WouldBlock)
+                ));
+            });
+        });
+        drop(writer);
+        assert_eq!(*lock.try_read().unwrap(), 8);
+    });
+}
+
+#[test]
+fn who_waits_gets_the_lock_when_it_is_released() {
+    both(|lock| {
+        let (told, tells) = mpsc::channel();
+        let writer = lock.write().unwrap();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                let told = told.clone();
+                scope.spawn(move || told.send(*lock.read().unwrap()).unwrap());
+            }
+            scope.spawn(|| *lock.write().unwrap() += 1);
+            assert!(tells.recv_timeout(SOON).is_err());
+            drop(writer);
+            (0..3).for_each(|_| assert!((7..=8).contains(&tells.recv().unwrap())));
+        });
+        assert_eq!(*lock.read().unwrap(), 8);
+    });
+}
+
+#[test]
+fn reading_then_writing_in_one_thread_is_a_deadlock_and_so_is_the_reverse() {
+    let lock = placed();
+    let reader = lock.read().unwrap();
+    assert!(matches!(lock.write(), Err(RwLockError::Deadlock)));
+    assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+    drop(reader);
+    let writer = lock.write().unwrap();
+    assert!(matches!(lock.read(), Err(RwLockError::Deadlock)));
+    assert!(matches!(lock.write(), Err(RwLockError::Deadlock)));
+    assert!(matches!(lock.upgradable_read(), Err(RwLockError::Deadlock)));
+    assert!(matches!(lock.try_read(), Err(RwLockError::WouldBlock)));
+    drop(writer);
+    let upgradable = lock.upgradable_read().unwrap();
+    assert!(matches!(lock.write(), Err(RwLockError::Deadlock)));
+    let reader = lock.read().unwrap();
+    let refused = Upgradable::upgrade(upgradable).unwrap_err();
+    assert!(matches!(refused.why(), Error::Deadlock));
+    drop(reader);
+    let writer = Upgradable::upgrade(refused.into_guard()).unwrap();
+    assert_eq!(*writer, 7);
+}
+
+/// A thread that reads reads on, though a writer waits, and though each seat is taken.
+#[test]
+fn a_nested_read_never_waits() {
+    let lock = placed();
+    let lock = &*lock;
+    let (first, second) = (lock.read().unwrap(), lock.read().unwrap());
+    drop(first);
+    thread::scope(|scope| {
+        let (ready, is_ready) = mpsc::channel();
+        let writer = scope.spawn(move || {
+            ready.send(()).unwrap();
+            *lock.write().unwrap() += 1;
+        });
+        is_ready.recv().unwrap();
+        // Once the writer has excluded new readers, another thread is refused.
+        while scope.spawn(|| lock.try_read().is_ok()).join().unwrap() {}
+        let third = lock.read().unwrap();
+        let fourth = lock.read_timeout(SOON).unwrap();
+        drop(second);
+        drop(third);
+        assert_eq!(*fourth, 7);
+        assert!(!writer.is_finished());
+        drop(fourth);
+    });
+    assert_eq!(*lock.read().unwrap(), 8);
+}
+
+#[test]
+fn a_full_row_waits_and_its_readers_read_on() {
+    let lock = placed();
+    let lock = &*lock;
+    let (ready, is_ready) = mpsc::channel();
+    let (next, goes_on) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let mut ends = Vec::new();
+        for _ in 0..SEATS {
+            let ready = ready.clone();
+            let (end, ended) = mpsc::channel::<()>();
+            ends.push(end);
+            scope.spawn(move || {
+                let first = lock.read().unwrap();
+                ready.send(()).unwrap();
+                let _ = ended.recv();
+                let nested = lock.read().unwrap();
+                drop(first);
+                assert_eq!(*nested, 7);
+                ready.send(()).unwrap();
+                let _ = ended.recv();
+            });
+        }
+        (0..SEATS).for_each(|_| is_ready.recv().unwrap());
+        assert!(matches!(lock.try_read(), Err(RwLockError::WouldBlock)));
+        assert!(matches!(
+            lock.read_timeout(SOON),
+            Err(RwLockError::TimedOut)
+        ));
+        let waits = scope.spawn(move || {
+            let guard = lock.read().unwrap();
+            next.send(()).unwrap();
+            *guard
+        });
+        ends.iter().for_each(|end| end.send(()).unwrap());
+        (0..SEATS).for_each(|_| is_ready.recv().unwrap());
+        assert!(goes_on.try_recv().is_err());
+        ends.pop();
+        goes_on.recv().unwrap();
+        assert_eq!(waits.join().unwrap(), 7);
+        drop(ends);
+    });
+    *lock.try_write().unwrap() += 1;
+}
+
+#[test]
+fn an_upgrade_waits_for_the_readers_and_a_downgrade_lets_them_in() {
+    both(|lock| {
+        let upgradable = lock.upgradable_read().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!(*lock.read().unwrap(), 7);
+                assert!(matches!(
+                    lock.try_upgradable_read(),
+                    Err(RwLockError::WouldBlock)
+                ));
+                assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+            });
+        });
+        let (ready, is_ready) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let writer = thread::scope(|scope| {
+            scope.spawn(move || {
+                let guard = lock.read().unwrap();
+                ready.send(()).unwrap();
+                ended.recv().unwrap();
+                drop(guard);
+            });
+            is_ready.recv().unwrap();
+            let refused = Upgradable::try_upgrade(upgradable).unwrap_err();
+            assert!(matches!(refused.why(), Error::WouldBlock));
+            let refused = Upgradable::upgrade_timeout(refused.into_guard(), SOON).unwrap_err();
+            assert!(matches!(refused.why(), Error::TimedOut));
+            end.send(()).unwrap();
+            Upgradable::upgrade(refused.into_guard()).unwrap()
+        });
+        let mut writer = writer;
+        *writer += 1;
+        let reader = SharedRwLockWriteGuard::downgrade(writer);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!(*lock.try_read().unwrap(), 8);
+                assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+            });
+        });
+        drop(reader);
+        drop(lock.try_write().unwrap());
+    });
+}
+
+#[test]
+fn a_panic_poisons_what_was_written_and_not_what_was_read() {
+    both(|lock| {
+        let panics = |write: bool| {
+            thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    let _reader = (!write).then(|| lock.read().unwrap());
+                    let _writer = write.then(|| lock.write().unwrap());
+                    panic!("on purpose");
+                });
+                assert!(thread.join().is_err());
+            });
+        };
+        panics(false);
+        assert!(!lock.is_poisoned());
+        panics(true);
+        assert!(lock.is_poisoned());
+        match lock.read() {
+            Err(RwLockError::Poisoned(poisoned)) => {
+                assert_eq!(poisoned.cause(), Cause::Panicked);
+                assert!(!poisoned.is_fresh());
+                assert_eq!(*poisoned.into_whole().unwrap(), 7);
+            }
+            other => panic!("{other:?}"),
+        }
+        lock.clear_poison();
+        assert_eq!(*lock.read().unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_lock_that_is_not_placed_moves_and_is_forgotten() {
+    let mut lock = SharedRwLock::new(1_u64);
+    *lock.get_mut().unwrap() = 2;
+    std::mem::forget(lock.read().unwrap());
+    let lock = Box::new(lock);
+    assert_eq!(*lock.read().unwrap(), 2);
+    assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+    let lock = *lock;
+    // Placing it frees it.
+    let lock = Shared::anonymous(lock).unwrap();
+    *lock.try_write().unwrap() += 1;
+    assert_eq!(SharedRwLock::new(3_u64).into_inner().unwrap(), 3);
+}
+
+#[test]
+fn a_map_whose_lock_is_held_stays() {
+    for write in [false, true] {
+        let lock = placed();
+        let value: *const u64 = if write {
+            let guard = lock.write().unwrap();
+            let value = &raw const *guard;
+            std::mem::forget(guard);
+            value
+        } else {
+            let guard = lock.read().unwrap();
+            let value = &raw const *guard;
+            std::mem::forget(guard);
+            value
+        };
+        drop(lock);
+        // SAFETY: the guard was forgotten, so its borrow has no end, and the map is kept for it.
+        assert_eq!(unsafe { *value }, 7);
+    }
+}
+
+#[test]
+fn a_lock_is_shown_without_waiting() {
+    let lock = placed();
+    assert_eq!(format!("{:?}", *lock), "SharedRwLock { data: 7, .. }");
+    let writer = lock.write().unwrap();
+    assert_eq!(
+        format!("{:?}", *lock),
+        "SharedRwLock { writer: \"somebody\", .. }"
+    );
+    drop(writer);
+}
+
+/// What a file's opener does who is alone with it, and then after a reboot.
+#[test]
+fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
+    use pshared::memory::Primitive;
+    let lock = placed();
+    std::mem::forget(lock.read().unwrap());
+    std::mem::forget(lock.upgradable_read().unwrap());
+    assert!(lock.is_held_here());
+    // SAFETY: nobody uses the lock.
+    unsafe { lock.reset() };
+    assert!(!lock.is_held_here());
+    drop(lock.write().expect("readers leave no news"));
+    // SAFETY: as above.
+    unsafe {
+        lock.reset();
+        lock.distrust();
+    }
+    match lock.read() {
+        Err(RwLockError::Poisoned(poisoned)) => {
+            assert!(poisoned.is_fresh() && poisoned.cause() == Cause::Died);
+        }
+        other => panic!("{other:?}"),
+    }
+    match lock.write() {
+        Err(RwLockError::Poisoned(poisoned)) => {
+            assert!(!poisoned.is_fresh());
+            drop(poisoned.replace(1));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(*lock.read().unwrap(), 1);
+}

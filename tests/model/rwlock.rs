@@ -1,0 +1,323 @@
+//! The readers-writer lock: readers see whole data, writers are alone, nobody is stranded, and a death is told once.
+
+use crate::model::{Count, Model};
+use crate::raw::outcome::{Patience, Refused};
+use crate::raw::rwlock::{Place, RwLock};
+use crate::sys::{Deadline, Fault, Joins, World, me, step};
+use loom::cell::UnsafeCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A lock with `N` seats, its data, and the news of deaths.
+struct Lock<const N: usize> {
+    raw: RwLock<N>,
+    /// Loom panics where a reader and a writer, or two writers, access it without an order between them.
+    data: UnsafeCell<u32>,
+    /// How often a death was told. Whoever is told has the lock to itself.
+    told: loom::cell::Cell<u32>,
+}
+
+/// What a thread does with the lock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Does {
+    Read,
+    ReadUntil,
+    TryRead,
+    ReadTwice,
+    Write,
+    WriteUntil,
+    TryWrite,
+    Upgrade,
+    Downgrade,
+}
+
+impl<const N: usize> Lock<N> {
+    fn place(world: &Rc<World>) -> Rc<Self> {
+        let lock = Rc::new(Lock {
+            raw: RwLock::new(),
+            data: UnsafeCell::new(0),
+            told: loom::cell::Cell::new(0),
+        });
+        lock.raw.words().for_each(|word| world.map(&lock, word));
+        // SAFETY: nobody uses it yet, and the world keeps it in its place.
+        unsafe { lock.raw.arm() };
+        lock
+    }
+
+    fn tell(&self) {
+        self.told.set(self.told.get() + 1);
+    }
+
+    fn looks(&self) {
+        step();
+        // SAFETY: loom panics before it calls the closure where a write is not ordered with it.
+        self.data.with(|data| unsafe {
+            let _ = *data;
+            // Long enough for others to come: this switch costs no preemption.
+            loom::thread::yield_now();
+        });
+    }
+
+    fn changes(&self) {
+        step();
+        // SAFETY: as above.
+        self.data.with_mut(|data| unsafe {
+            loom::thread::yield_now();
+            *data += 1;
+        });
+        step();
+    }
+
+    fn does(&self, does: Does) -> Result<(), Refused> {
+        let (me, news) = (me(), || self.tell());
+        let patience = match does {
+            Does::TryRead | Does::TryWrite => Patience::None,
+            Does::ReadUntil | Does::WriteUntil => Patience::Until(Deadline::Ahead),
+            _ => Patience::Endless,
+        };
+        let read = |patience| {
+            let place = self.raw.read(me, patience, &news);
+            place.inspect(|_| self.looks())
+        };
+        // SAFETY: called where the read was begun.
+        let end_read = |place: Place| unsafe { self.raw.end_read(me, place) };
+        match does {
+            Does::Read | Does::ReadUntil | Does::TryRead => end_read(read(patience)?),
+            Does::ReadTwice => {
+                let first = read(patience)?;
+                let second = read(patience)?;
+                end_read(first);
+                self.looks();
+                end_read(second);
+            }
+            Does::Write | Does::WriteUntil | Does::TryWrite => {
+                self.raw.write(me, patience, &news)?;
+                self.changes();
+                // SAFETY: acquired above.
+                unsafe { self.raw.end_write(me) };
+            }
+            Does::Upgrade => {
+                self.raw.upgradable_read(me, patience, &news)?;
+                self.looks();
+                // SAFETY: as above.
+                unsafe {
+                    self.raw.upgrade(me, patience, &news)?;
+                    self.changes();
+                    self.raw.end_write(me);
+                }
+            }
+            Does::Downgrade => {
+                self.raw.write(me, patience, &news)?;
+                self.changes();
+                // SAFETY: as above.
+                let place = unsafe { self.raw.downgrade(me) };
+                self.looks();
+                end_read(place);
+            }
+        }
+        Ok(())
+    }
+
+    fn in_thread(self: &Rc<Self>, world: &Rc<World>, tid: u32, does: Does) -> Joins<bool> {
+        let lock = self.clone();
+        world.spawn(tid, move || match lock.does(does) {
+            Ok(()) => true,
+            Err(refused) => {
+                assert!(matches!(refused, Refused::TimedOut | Refused::WouldBlock));
+                false
+            }
+        })
+    }
+}
+
+/// Threads 2 and up, each of which does one thing. Whoever is not killed comes to its end; then the lock is free.
+fn threads<const N: usize>(world: &Rc<World>, what: &[Does]) -> Rc<Lock<N>> {
+    let lock = Lock::<N>::place(world);
+    let threads: Vec<_> = (2..)
+        .zip(what)
+        .map(|(tid, &does)| lock.in_thread(world, tid, does))
+        .collect();
+    if what
+        .iter()
+        .any(|does| matches!(does, Does::ReadUntil | Does::WriteUntil))
+    {
+        world.deadline_passes();
+    }
+    let ends: Vec<_> = threads.into_iter().map(Joins::join).collect();
+    assert_eq!(lock.does(Does::TryWrite), Ok(()));
+    if ends.iter().all(Option::is_some) {
+        let writes = |does| {
+            !matches!(
+                does,
+                Does::Read | Does::ReadUntil | Does::TryRead | Does::ReadTwice
+            )
+        };
+        let written = what
+            .iter()
+            .zip(&ends)
+            .filter(|&(&does, &end)| writes(does) && end == Some(true));
+        // SAFETY: the others have ended.
+        let uses = lock.data.with(|data| unsafe { *data });
+        assert_eq!(uses, written.count() as u32 + 1);
+        assert_eq!(lock.told.get(), 0, "a death was told that did not happen");
+    }
+    lock
+}
+
+fn with(preemptions: usize) -> Model {
+    Model {
+        preemptions,
+        ..Model::PLAIN
+    }
+}
+
+#[test]
+fn a_reader_and_a_writer_exclude_each_other() {
+    let model = Model {
+        follows_old_values: true,
+        ..with(3)
+    };
+    let seen = model.holds(|world| drop(threads::<1>(world, &[Does::Read, Does::Write])));
+    assert!(seen.sleeps.get() > 0);
+}
+
+#[test]
+fn two_readers_and_a_writer() {
+    with(2).holds(|world| drop(threads::<2>(world, &[Does::Read, Does::Read, Does::Write])));
+}
+
+#[test]
+fn a_reader_and_two_writers() {
+    with(1).holds(|world| drop(threads::<1>(world, &[Does::Write, Does::Read, Does::Write])));
+}
+
+#[test]
+fn a_full_row_waits() {
+    with(1).holds(|world| drop(threads::<1>(world, &[Does::Read, Does::Read, Does::Write])));
+}
+
+#[test]
+fn a_nested_read_waits_for_nobody() {
+    with(2).holds(|world| drop(threads::<2>(world, &[Does::ReadTwice, Does::Write])));
+    with(2).holds(|world| drop(threads::<1>(world, &[Does::ReadTwice, Does::Write])));
+}
+
+#[test]
+fn upgrades_and_downgrades_exclude_too() {
+    with(2).holds(|world| drop(threads::<1>(world, &[Does::Upgrade, Does::Read])));
+    with(1).holds(|world| drop(threads::<1>(world, &[Does::Upgrade, Does::Downgrade])));
+    with(2).holds(|world| drop(threads::<1>(world, &[Does::Downgrade, Does::Read])));
+}
+
+#[test]
+fn who_does_not_wait_or_not_for_long_strands_nobody() {
+    for pair in [
+        [Does::TryRead, Does::Write],
+        [Does::TryWrite, Does::Read],
+        [Does::ReadUntil, Does::Write],
+        [Does::WriteUntil, Does::Read],
+    ] {
+        with(2).holds(move |world| drop(threads::<1>(world, &pair)));
+    }
+}
+
+/// Thread 2 is killed at each of its steps. A death in the data is told, another one is not.
+///
+/// What is thorough has one preemption more: a minute and a half.
+fn killed(preemptions: usize, what: &'static [Does]) -> (usize, usize) {
+    let told = Arc::new(Count::default());
+    let tells = told.clone();
+    let seen = with(preemptions).holds_if_killed(2, move |world| {
+        let lock = threads::<1>(world, what);
+        assert!(lock.told.get() <= 1, "a death was told twice");
+        (0..lock.told.get()).for_each(|_| tells.add());
+    });
+    (seen.kills.get(), told.get())
+}
+
+#[test]
+fn a_reader_is_killed() {
+    let (kills, told) = killed(1, &[Does::Read, Does::Write]);
+    assert!(kills > 0);
+    assert_eq!(told, 0, "a reader's death is no news");
+    assert_eq!(killed(1, &[Does::Read, Does::Read]).1, 0);
+}
+
+#[test]
+fn a_writer_is_killed() {
+    assert!(killed(1, &[Does::Write, Does::Read]).1 > 0);
+    assert!(killed(1, &[Does::Write, Does::Write]).1 > 0);
+}
+
+#[test]
+fn a_writer_is_killed_with_two_others_about() {
+    assert!(killed(0, &[Does::Write, Does::Read, Does::Write]).1 > 0);
+    assert!(killed(0, &[Does::Write, Does::Read, Does::Read]).1 > 0);
+}
+
+#[test]
+fn a_reader_is_killed_with_two_others_about() {
+    assert_eq!(killed(0, &[Does::Read, Does::Read, Does::Write]).1, 0);
+    assert_eq!(killed(0, &[Does::Read, Does::Write, Does::Write]).1, 0);
+}
+
+#[test]
+fn one_who_upgrades_or_downgrades_is_killed() {
+    assert!(killed(1, &[Does::Upgrade, Does::Read]).1 > 0);
+    assert!(killed(1, &[Does::Downgrade, Does::Read]).1 > 0);
+}
+
+/// A reader's thread ends with its read forgotten, and its process lives: what it read is in use still.
+#[test]
+fn nobody_writes_while_the_process_of_a_forgotten_read_lives() {
+    const PROCESS: u32 = 9;
+    with(2).holds(|world| {
+        let lock = Lock::<1>::place(world);
+        let reads = lock.clone();
+        world.keep_alive(PROCESS);
+        world
+            .spawn_in(PROCESS, 2, move || {
+                let place = reads.raw.read(me(), Patience::Endless, &|| reads.tell());
+                assert!(place.is_ok());
+            })
+            .join();
+        assert_eq!(lock.does(Does::Write), Err(Refused::HolderThreadEnded));
+        let writes = lock.clone();
+        let writer = world.spawn(3, move || {
+            let outcome = writes.does(Does::Write);
+            assert!(matches!(outcome, Ok(()) | Err(Refused::HolderThreadEnded)));
+        });
+        lock.looks();
+        world.let_end(PROCESS);
+        writer.join();
+        assert_eq!(lock.does(Does::Write), Ok(()));
+        assert_eq!(lock.told.get(), 0);
+    });
+}
+
+/// Without the fence that stands for the order of `SeqCst` accesses, the two pass each other.
+#[test]
+fn without_the_fence_a_reader_and_a_writer_pass_each_other() {
+    let model = Model {
+        fault: Some(Fault::NoDekkerFence),
+        follows_old_values: true,
+        ..with(2)
+    };
+    let why = model.fails(|world| drop(threads::<1>(world, &[Does::Read, Does::Write])));
+    assert!(
+        why.contains("from cell") || why.contains("to cell"),
+        "{why}"
+    );
+}
+
+#[test]
+fn each_side_acquires_and_releases() {
+    for fault in [Fault::NoAcquire, Fault::NoRelease] {
+        let model = Model {
+            fault: Some(fault),
+            follows_old_values: true,
+            ..with(1)
+        };
+        model.fails(|world| drop(threads::<1>(world, &[Does::Read, Does::Write])));
+    }
+}

@@ -1,0 +1,281 @@
+//! An explicit-state search of the readers-writer lock's protocol: three threads, two seats, a death or two between any steps.
+//!
+//! `main` is taken as the mutex that the other searches are about: whoever waits for it gets it once it is free. What is new is
+//! modelled step by step, in one order of all accesses: seats, gates, who sleeps on which of them, who wakes whom, and the
+//! kernel, which marks a dead thread's words one after the other. A wake takes any sleeper.
+//!
+//! What must hold: a writer is alone; where nobody has a step left, everybody is done; whoever begins a section after a death in
+//! the data has been told, and nobody is told otherwise; and, as long as nobody dies, the bounds: a reader that waits sees one
+//! section written, a writer with its gate as many read as there are seats.
+
+mod state;
+mod steps;
+
+use crate::model::is_thorough;
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+use state::{GATES, Pc, SEATS, State, THREADS, Thread};
+
+/// A protocol: the crate's, or one that is broken in one place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Variant {
+    Sound,
+    /// A reader looks at the gates, and then takes a seat.
+    LooksFirst,
+    /// A gate's release wakes one reader, who tells nobody.
+    NobodyPassesOn,
+    /// A reader that waits for the writer does not tell it so.
+    SaysNothing,
+    /// A reader does not announce the gate on which it sleeps to the kernel.
+    NotAnnounced,
+    /// Writers use one gate, and let nobody go first.
+    OneGate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Action {
+    Step(usize),
+    Wake(usize, usize),
+    Die(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    variant: Variant,
+    /// Of these threads the first ones write, the others read.
+    writers: usize,
+    threads: usize,
+    rounds: u8,
+    deaths: u8,
+}
+
+impl Model for Search {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let thread = |index: usize| Thread {
+            pc: match index {
+                _ if index >= self.threads => Pc::Done,
+                _ if index < self.writers => Pc::TakeMain,
+                _ => Pc::Start,
+            },
+            writes: index < self.writers,
+            rounds: self.rounds,
+            gate: 0,
+            seat: None,
+            waits: false,
+            overtaken: 0,
+        };
+        vec![State {
+            main: 0,
+            words: Default::default(),
+            says: [0; SEATS],
+            turn: 0,
+            writing: false,
+            threads: std::array::from_fn(thread),
+            deaths: self.deaths,
+            somebody_died: false,
+            due: false,
+            wrong: false,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (thread, own) in state.threads.iter().enumerate() {
+            match Self::wakes(own.pc, own.seat) {
+                Some((word, ..)) => {
+                    let before = actions.len();
+                    let sleepers = state.sleepers(word);
+                    actions.extend(sleepers.map(|sleeper| Action::Wake(thread, sleeper)));
+                    if actions.len() == before {
+                        actions.push(Action::Step(thread));
+                    }
+                }
+                None if self.enabled(state, thread) => actions.push(Action::Step(thread)),
+                None => {}
+            }
+            let is_gone = matches!(
+                own.pc,
+                Pc::Done | Pc::Dead | Pc::Exit(..) | Pc::ExitWake(..)
+            );
+            if state.deaths > 0 && !is_gone {
+                actions.push(Action::Die(thread));
+            }
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = *state;
+        match action {
+            Action::Step(thread) => {
+                let own = state.threads[thread];
+                match Self::wakes(own.pc, own.seat) {
+                    Some((_, _, nobody)) => self.after_wake(&mut next, thread, nobody),
+                    None => self.step(&mut next, thread),
+                }
+            }
+            Action::Wake(thread, sleeper) => {
+                let own = state.threads[thread];
+                next.end_sleep(sleeper);
+                let (_, somebody, _) = Self::wakes(own.pc, own.seat).expect("it wakes");
+                self.after_wake(&mut next, thread, somebody);
+            }
+            Action::Die(thread) => {
+                let own = state.threads[thread];
+                next.deaths -= 1;
+                next.somebody_died = true;
+                // Until `writing` is cleared, the data counts as in its hands.
+                next.due |= matches!(own.pc, Pc::Write | Pc::ClearWriting);
+                let pending = match own.pc {
+                    Pc::OpenWake(gate, _) | Pc::OpenClear(gate, _) => Some(gate),
+                    Pc::LeaveWake(_) | Pc::LeaveClear(_) => own.seat.map(|seat| seat + GATES as u8),
+                    // A reader announces the gate on which it sleeps.
+                    Pc::Watch
+                    | Pc::Announce(_)
+                    | Pc::Sleep(_)
+                    | Pc::TakeBack(_)
+                    | Pc::PassOn(_)
+                    | Pc::Asleep(..GATES)
+                        if self.variant != Variant::NotAnnounced =>
+                    {
+                        Some(own.gate)
+                    }
+                    _ => None,
+                };
+                next.threads[thread].waits = false;
+                next.threads[thread].pc = Pc::Exit(0, pending);
+            }
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(ALONE, |_, state: &State| {
+                let at = |pc| state.threads.iter().filter(|own| own.pc == pc).count();
+                at(Pc::Write) == 0 || at(Pc::Write) + at(Pc::Read) == 1
+            }),
+            Property::always(NOBODY_WAITS_FOR_EVER, |search: &Search, state: &State| {
+                let mut actions = Vec::new();
+                search.actions(state, &mut actions);
+                let rests = !actions
+                    .iter()
+                    .any(|action| !matches!(action, Action::Die(_)));
+                let is_done = |own: &Thread| matches!(own.pc, Pc::Done | Pc::Dead);
+                !rests || state.threads.iter().all(is_done)
+            }),
+            Property::always(TOLD, |_, state: &State| !state.wrong),
+            Property::always(BOUND, |_, state: &State| {
+                state.somebody_died
+                    || state.threads.iter().all(|own| match own.writes {
+                        true => usize::from(own.overtaken) <= SEATS,
+                        false => own.overtaken <= 1,
+                    })
+            }),
+        ]
+    }
+}
+
+const ALONE: &str = "a writer is alone";
+const NOBODY_WAITS_FOR_EVER: &str = "nobody waits for ever";
+const TOLD: &str = "a death in the data is told before the next section, and no other";
+const BOUND: &str = "who waits is not overtaken more often than stated";
+
+const PLAIN: Search = Search {
+    variant: Variant::Sound,
+    writers: 1,
+    threads: THREADS,
+    rounds: 2,
+    deaths: 0,
+};
+
+fn holds(search: Search, at_least: usize) {
+    let checker = search
+        .checker()
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_dfs()
+        .join();
+    let states = checker.unique_state_count();
+    println!("{search:?}: {states} states");
+    if let Some((property, path)) = checker.discoveries().into_iter().next() {
+        let last = *path.last_state();
+        panic!("{property}: {:?}\n{last:?}", path.into_actions());
+    }
+    assert!(states >= at_least, "only {states} states");
+}
+
+fn rejects(search: Search, property: &'static str) {
+    let checker = search
+        .checker()
+        .finish_when(HasDiscoveries::AnyOf([property].into()))
+        .spawn_bfs()
+        .join();
+    let states = checker.unique_state_count();
+    assert!(
+        checker.discovery(property).is_some(),
+        "{search:?} passes, {states} states"
+    );
+    println!("{search:?}: violates \"{property}\" after {states} states");
+}
+
+#[test]
+fn readers_and_writers_who_live() {
+    for (writers, at_least) in [(1, 400_000), (2, 20_000)] {
+        holds(Search { writers, ..PLAIN }, at_least);
+    }
+}
+
+/// Once each. A thorough run has two rounds, and its minutes.
+#[test]
+fn readers_and_writers_of_whom_two_may_die() {
+    for (writers, at_least) in [(1, 700_000), (2, 100_000)] {
+        let search = Search {
+            writers,
+            rounds: 1 + u8::from(is_thorough()),
+            deaths: 2,
+            ..PLAIN
+        };
+        holds(search, at_least);
+    }
+}
+
+#[test]
+fn a_reader_that_looks_before_it_takes_a_seat_meets_a_writer() {
+    let variant = Variant::LooksFirst;
+    rejects(Search { variant, ..PLAIN }, ALONE);
+}
+
+#[test]
+fn a_gate_that_wakes_one_leaves_another_asleep() {
+    let variant = Variant::NobodyPassesOn;
+    rejects(Search { variant, ..PLAIN }, NOBODY_WAITS_FOR_EVER);
+}
+
+#[test]
+fn a_reader_that_does_not_say_that_it_waits_leaves_the_writer_asleep() {
+    let variant = Variant::SaysNothing;
+    rejects(Search { variant, ..PLAIN }, NOBODY_WAITS_FOR_EVER);
+}
+
+/// A writer dies, and then the reader whom the kernel has woken for it.
+#[test]
+fn a_woken_reader_that_was_not_announced_takes_the_wake_with_it() {
+    let search = Search {
+        variant: Variant::NotAnnounced,
+        rounds: 1,
+        deaths: 2,
+        ..PLAIN
+    };
+    rejects(search, NOBODY_WAITS_FOR_EVER);
+}
+
+#[test]
+fn with_one_gate_a_reader_is_overtaken_again_and_again() {
+    let search = Search {
+        variant: Variant::OneGate,
+        writers: 2,
+        ..PLAIN
+    };
+    rejects(search, BOUND);
+}

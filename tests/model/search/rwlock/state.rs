@@ -1,0 +1,169 @@
+//! A state: the words, the threads, and what the properties look at.
+
+pub(super) const SEATS: usize = 2;
+pub(super) const THREADS: usize = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Word {
+    pub(super) owner: u8,
+    pub(super) waiters: bool,
+    pub(super) died: bool,
+}
+
+impl Word {
+    pub(super) fn is_open(self) -> bool {
+        self.owner == 0 && !self.died
+    }
+}
+
+/// A word that can be slept on: the gates, then the seats.
+pub(super) type Id = usize;
+pub(super) const GATES: usize = 2;
+
+/// What follows when a gate has been opened.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Then {
+    FindSeat,
+    TakeGate,
+    LeaveMain,
+}
+
+/// The next step of a thread. `u8` is a gate, or a seat, or how far a walk has come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Pc {
+    // A reader.
+    Start,
+    LookFirst(u8),
+    TakeSeat(u8),
+    Look(u8),
+    Say,
+    Tell,
+    Watch,
+    Announce(Word),
+    Sleep(Word),
+    Asleep(Id),
+    TakeBack(bool),
+    PassOn(bool),
+    LookAgain,
+    Read,
+    Leave(bool),
+    LeaveWake(bool),
+    LeaveClear(bool),
+    ReadByMain,
+    OpenMarked(u8),
+    FindSeat(u8),
+    // A writer.
+    TakeMain,
+    Resolve,
+    TakeGate,
+    Drain(u8),
+    DrainAnnounce(u8, Word),
+    DrainAsk(u8, Word),
+    DrainSleep(u8, Word),
+    DrainPassOn(u8),
+    DrainFree(u8),
+    SetWriting,
+    Write,
+    ClearWriting,
+    // Both.
+    Open(u8, Then),
+    OpenWake(u8, Then),
+    OpenClear(u8, Then),
+    OpenPassOn(u8, Then),
+    LeaveMain,
+    Done,
+    // The kernel, for a dead thread.
+    Exit(u8, Option<u8>),
+    ExitWake(u8, u8, Option<u8>),
+    Dead,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Thread {
+    pub(super) pc: Pc,
+    pub(super) writes: bool,
+    pub(super) rounds: u8,
+    /// The gate that a reader waits for.
+    pub(super) gate: u8,
+    pub(super) seat: Option<u8>,
+    /// Sections of the other kind that began since it announced itself.
+    pub(super) waits: bool,
+    pub(super) overtaken: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct State {
+    pub(super) main: u8,
+    pub(super) words: [Word; GATES + SEATS],
+    pub(super) says: [u8; SEATS],
+    pub(super) turn: u8,
+    pub(super) writing: bool,
+    pub(super) threads: [Thread; THREADS],
+    pub(super) deaths: u8,
+    pub(super) somebody_died: bool,
+    pub(super) due: bool,
+    pub(super) wrong: bool,
+}
+
+impl State {
+    pub(super) fn tid(thread: usize) -> u8 {
+        thread as u8 + 1
+    }
+
+    pub(super) fn sleepers(&self, word: Id) -> impl Iterator<Item = usize> + '_ {
+        (0..THREADS).filter(move |&thread| self.threads[thread].pc == Pc::Asleep(word))
+    }
+
+    pub(super) fn end_sleep(&mut self, thread: usize) {
+        self.threads[thread].pc = match self.threads[thread].pc {
+            Pc::Asleep(word) if word < GATES => Pc::Watch,
+            Pc::Asleep(word) if self.threads[thread].writes => Pc::Drain((word - GATES) as u8),
+            // It waits for a seat.
+            Pc::Asleep(_) => Pc::FindSeat(0),
+            other => other,
+        };
+    }
+
+    pub(super) fn clear_and_wake_all(&mut self, word: Id) {
+        self.words[word].waiters = false;
+        let all: Vec<_> = self.sleepers(word).collect();
+        all.into_iter().for_each(|thread| self.end_sleep(thread));
+    }
+
+    pub(super) fn pass_on(&mut self, word: Id) {
+        if self.words[word].owner == 0 && self.words[word].waiters {
+            self.clear_and_wake_all(word);
+        }
+    }
+
+    /// A dead writer's news, by the owner of `main` and of a gate.
+    pub(super) fn tell(&mut self) {
+        if self.writing {
+            self.wrong |= !self.due;
+            self.due = false;
+            self.writing = false;
+        }
+    }
+
+    pub(super) fn begins(&mut self, thread: usize) {
+        self.wrong |= self.due;
+        let writes = self.threads[thread].writes;
+        for other in &mut self.threads {
+            if other.waits && other.writes != writes {
+                other.overtaken = (other.overtaken + 1).min(SEATS as u8 + 1);
+            }
+        }
+        self.threads[thread].waits = false;
+        self.threads[thread].overtaken = 0;
+    }
+
+    pub(super) fn ends_round(&mut self, thread: usize) {
+        let own = &mut self.threads[thread];
+        own.rounds -= 1;
+        own.pc = match (own.rounds, own.writes) {
+            (0, _) => Pc::Done,
+            (_, true) => Pc::TakeMain,
+            (_, false) => Pc::Start,
+        };
+    }
+}
