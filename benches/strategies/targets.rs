@@ -1,6 +1,6 @@
 //! The promises that the crate makes of its locks' speed, each with what was found.
 
-use crate::contender::list::{BARE, MEASURE, OUR_EVENT, OURS};
+use crate::contender::list::{BARE, MEASURE, OUR_CONDVAR, OUR_EVENT, OURS};
 use crate::figures::{ByRound, CellName, Figures, median, ratios, values};
 use crate::plan::CROWD;
 use crate::workload::{Cell, Workload};
@@ -113,14 +113,16 @@ impl Targets<'_> {
                 placement: String::from(placement),
             };
             let bare = self.figures.by_round(&cell, BARE, "round trip");
-            self.ratio(
-                &cell,
-                "SharedEvent / bare futex",
-                OUR_EVENT,
-                "round trip",
-                &bare,
-                Limit::AtMost(limit),
-            );
+            for ours in [OUR_EVENT, OUR_CONDVAR] {
+                self.ratio(
+                    &cell,
+                    &format!("{ours} / bare futex"),
+                    ours,
+                    "round trip",
+                    &bare,
+                    Limit::AtMost(limit),
+                );
+            }
         }
     }
 

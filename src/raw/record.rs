@@ -32,7 +32,7 @@ impl Record {
     }
 
     /// Records the calling thread, which has just acquired the lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&self, me: Me) {
         // A store that changes nothing would cost more than the look: an atomic instruction waits for it.
         if self.image.load(Relaxed) != me.image() {
@@ -42,7 +42,7 @@ impl Record {
     }
 
     /// Clears it, before the lock is released: what the holder had in its hands is whole again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn clear(&self) {
         self.who.store(0, Relaxed);
     }

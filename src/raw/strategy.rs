@@ -106,7 +106,7 @@ impl Strategy for Robust {
         unsafe { self.arm() };
     }
 
-    #[inline]
+    #[inline(always)]
     fn acquire_fast(&self, me: Me) -> bool {
         self.acquire_by_the_slot(me)
     }
@@ -115,7 +115,7 @@ impl Strategy for Robust {
         self.acquire(me, patience)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn release(&self, me: Me) {
         // SAFETY: the caller's promise.
         unsafe { self.unlock(me) };

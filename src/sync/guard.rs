@@ -28,7 +28,7 @@ struct Held<'a, R: RawLock> {
 }
 
 impl<R: RawLock> Drop for Held<'_, R> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         let Some(me) = Me::of_generation(self.generation) else {
             return;
@@ -60,7 +60,7 @@ impl<'a, T, R: RawLock> SharedMutexGuard<'a, T, R> {
     /// # Safety
     ///
     /// The thread holds `raw`, this guard is the only one that says so, and `raw` guards `data`.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn new(
         raw: &'a R,
         poison: &'a Poison,

@@ -96,6 +96,7 @@ const fn signals(name: &'static str, family: Family, subject: &'static dyn Subje
 pub const OURS: &str = "SharedMutex";
 pub const MEASURE: &str = "glibc pshared robust";
 pub const OUR_EVENT: &str = "SharedEvent";
+pub const OUR_CONDVAR: &str = "SharedCondvar";
 pub const BARE: &str = "bare futex";
 
 /// The crate's mutex by another strategy than its own.
@@ -130,7 +131,7 @@ pub const ALL: &[Entry] = &[
     entry("parking_lot", Family::InProcess, Role::InProcess, &Lock::<InProcess<parking_lot::Mutex<()>>>::NEW),
     entry("none", Family::Kernel, Role::Counterexample, &Lock::<Nothing>::NEW),
     signals(OUR_EVENT, Family::Pshared, &Handoff::<Events>::NEW),
-    signals("SharedCondvar", Family::Pshared, &Handoff::<SharedCondvars>::NEW),
+    signals(OUR_CONDVAR, Family::Pshared, &Handoff::<SharedCondvars>::NEW),
     signals(BARE, Family::Kernel, &Handoff::<Words>::NEW),
     signals("glibc mutex+condvar", Family::Glibc, &Handoff::<Condvars>::NEW),
     signals("sem_t pair", Family::Glibc, &Handoff::<Semaphores>::NEW),
