@@ -132,8 +132,9 @@ pub(crate) fn wait_any(
             let answer = set
                 .sleep(nap.end(deadline))
                 .map_err(|NoWaitOnSeveral| Missed::CannotWait)?;
+            let looks = answer == Wait::TimedOut || nap.is_over();
             for source in sources {
-                source.after_sleep(answer == Wait::TimedOut);
+                source.after_sleep(looks);
             }
         }
         expired = deadline.is_some_and(Deadline::has_passed);

@@ -96,7 +96,8 @@ impl Condvar {
             {
                 continue;
             }
-            napped = sys::futex_wait(&self.0, announced, nap.end(deadline)) == Wait::TimedOut;
+            let answer = sys::futex_wait(&self.0, announced, nap.end(deadline));
+            napped = answer == Wait::TimedOut || nap.is_over();
             expired = deadline.is_some_and(Deadline::has_passed);
         }
     }

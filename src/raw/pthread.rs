@@ -190,6 +190,13 @@ macro_rules! strategy {
                 self.0.owner_died()
             }
 
+            /// Who examined a mark took it away, and left the record.
+            fn owner_is_found_dead(&self) -> bool {
+                let holder = self.0.record.read_whole();
+                self.0.owner_died()
+                    || holder.is_some_and(|(who, image)| who != 0 && sys::owner_is_gone(who, image))
+            }
+
             unsafe fn reset(&self) {
                 // SAFETY: the caller's promise.
                 unsafe { self.arm() };

@@ -261,6 +261,11 @@ impl Robust {
         self.word.load(Relaxed) & (OWNER_DIED | TID) == OWNER_DIED
     }
 
+    /// The same, also where the kernel did not mark the lock: the safety net's look.
+    pub(crate) fn owner_is_found_dead(&self) -> bool {
+        !self.is_unplaced() && self.mark_if_owner_is_gone() || self.owner_died()
+    }
+
     /// Whether nobody holds the lock, released or not. It is out of date as soon as it is read.
     pub(crate) fn is_available(&self) -> bool {
         self.is_released() || self.owner_died()
@@ -456,7 +461,8 @@ impl Robust {
             {
                 continue;
             }
-            if sys::futex_wait(&self.word, announced, nap.end(deadline)) == Wait::TimedOut {
+            let answer = sys::futex_wait(&self.word, announced, nap.end(deadline));
+            if answer == Wait::TimedOut || nap.is_over() {
                 // Whoever owns it by now: the owner may have changed, and only others been woken.
                 self.mark_if_owner_is_gone();
             }

@@ -237,8 +237,10 @@ impl<W: HasWord> Row<'_, W> {
                 continue;
             }
             match set.sleep(nap.end(deadline)) {
-                Ok(Wait::TimedOut) => _ = self.look_for_the_dead(),
-                Ok(Wait::Woken | Wait::Changed) => {}
+                Ok(answer) if answer == Wait::TimedOut || nap.is_over() => {
+                    self.look_for_the_dead();
+                }
+                Ok(_) => {}
                 Err(NoWaitOnSeveral) => return Err(Missed::CannotWait),
             }
             expired = deadline.is_some_and(Deadline::has_passed);

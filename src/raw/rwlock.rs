@@ -282,7 +282,10 @@ impl<const N: usize> RwLock<N> {
         }
         let holder_is_gone = || {
             let record = holder.read_whole();
-            record.is_some_and(|(who, image)| who != 0 && sys::owner_is_gone(who, image))
+            // And the record is its still when it has been seen to be gone: it did not release before it ended.
+            record.is_some_and(|(who, image)| {
+                who != 0 && sys::owner_is_gone(who, image) && holder.is_still(who)
+            })
         };
         self.local.take(from, to, patience, holder_is_gone)?;
         if to != Use::Read {

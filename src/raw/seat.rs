@@ -222,9 +222,10 @@ pub(crate) fn watch<T>(
             .map_err(|NoWaitOnSeveral| Missed::CannotWait)?;
         // Whoever leaves a seat and dies before its wake leaves one wake to the kernel, which may have come here. The seat may be
         // as it was before; but somebody waits for it then, and has not got it.
+        let looks = answer == Wait::TimedOut || nap.is_over();
         let is_waited_for = room.is_some_and(|room| !room.is_available());
         for (seat, seen) in seats.iter().map(HasSeat::seat).zip(seen) {
-            if answer == Wait::TimedOut {
+            if looks {
                 seat.look_at_the_holder();
             }
             // Whatever ended the sleep: wakes of other seats may have come to this sleeper too.

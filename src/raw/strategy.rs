@@ -58,6 +58,11 @@ pub trait Strategy: Send + Sync + Sized + 'static {
         false
     }
 
+    /// As [`owner_died`](Self::owner_died), and looks for one that was not marked.
+    fn owner_is_found_dead(&self) -> bool {
+        self.owner_died()
+    }
+
     /// Whether a thread of the calling process holds the lock.
     fn is_held_here(&self) -> bool {
         self.record().is_of_this_process()
@@ -127,6 +132,10 @@ impl Strategy for Robust {
 
     fn owner_died(&self) -> bool {
         self.owner_died()
+    }
+
+    fn owner_is_found_dead(&self) -> bool {
+        self.owner_is_found_dead()
     }
 
     fn is_held_here(&self) -> bool {

@@ -105,7 +105,8 @@ impl Robust {
             if over() {
                 return Watched::Over;
             }
-            if sys::futex_wait(&self.word, announced, nap.end(deadline)) == Wait::TimedOut {
+            let answer = sys::futex_wait(&self.word, announced, nap.end(deadline));
+            if answer == Wait::TimedOut || nap.is_over() {
                 self.mark_if_owner_is_gone();
             }
             expired = deadline.is_some_and(Deadline::has_passed);

@@ -111,7 +111,7 @@ impl SharedCondvar {
         &self,
         guard: SharedMutexGuard<'a, T, R>,
     ) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
-        self.wait_once(guard, None, &mut Nap::first(), R::owner_died)
+        self.wait_once(guard, None, &mut Nap::first(), R::owner_is_found_dead)
             .map(|(guard, _)| guard)
     }
 
@@ -146,7 +146,12 @@ impl SharedCondvar {
         timeout: Duration,
     ) -> Result<(SharedMutexGuard<'a, T, R>, WaitTimeoutResult), LockError<'a, T, R>> {
         let deadline = Deadline::after(timeout);
-        self.wait_once(guard, Some(deadline), &mut Nap::first(), R::owner_died)
+        self.wait_once(
+            guard,
+            Some(deadline),
+            &mut Nap::first(),
+            R::owner_is_found_dead,
+        )
     }
 
     /// As [`wait_while`](Self::wait_while), but no longer than `timeout` of the monotonic clock in all. It timed out where

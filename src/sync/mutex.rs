@@ -284,6 +284,7 @@ impl<'a, T: ShmData, R: RawLock> Parts<'a, T, R> {
             Err(Refused::Deadlock) => return Err(LockError::Deadlock),
             Err(Refused::HolderThreadEnded) => return Err(LockError::HolderThreadEnded),
         };
+        let fresh = self.poison.take_untold() || fresh;
         // SAFETY: the other outcomes have returned; in these the lock was acquired just now. It guards the data of the same
         // mutex.
         let guard = unsafe { SharedMutexGuard::new(self.raw, self.poison, self.data, me) };
@@ -377,7 +378,7 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
     unsafe fn reset(&self) {
         // First: whoever resets may be killed, and the next one would find nothing any more.
         if self.raw.hides_a_death() {
-            self.poison.set(Cause::Died);
+            self.poison.set_untold_death();
         }
         // SAFETY: the caller's promise.
         unsafe { self.raw.reset() };
@@ -386,7 +387,7 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
     unsafe fn distrust(&self) {
         // SAFETY: the caller's promise.
         if unsafe { self.raw.mark() } {
-            self.poison.set(Cause::Died);
+            self.poison.set_untold_death();
         }
     }
 }

@@ -44,22 +44,36 @@ impl Deadline {
 /// The safety net's rhythm: no sleep is longer than a second without a look, and the first ones are shorter, so that what
 /// the kernel left unmarked is found soon.
 #[derive(Debug)]
-pub(crate) struct Nap(Duration);
+pub(crate) struct Nap {
+    next: Duration,
+    end: Deadline,
+}
 
 impl Nap {
     const FIRST: Duration = Duration::from_millis(62);
     const LONGEST: Duration = Duration::from_secs(1);
 
     pub(crate) fn first() -> Self {
-        Nap(Self::FIRST)
+        Nap {
+            next: Self::FIRST,
+            end: Deadline(Duration::ZERO),
+        }
     }
 
-    /// When the sleeper looks next: after this nap, or at its own deadline where that is earlier. The next nap is
-    /// twice as long.
+    /// When the sleeper looks next: after this nap, or at its own deadline where that is earlier. A nap that a wake or a
+    /// signal has cut short goes on; the one after it is twice as long.
     pub(crate) fn end(&mut self, deadline: Option<Deadline>) -> Deadline {
-        let end = Deadline::after(self.0);
-        self.0 = (self.0 * 2).min(Self::LONGEST);
+        if self.is_over() {
+            self.end = Deadline::after(self.next);
+            self.next = (self.next * 2).min(Self::LONGEST);
+        }
+        let end = self.end;
         deadline.map_or(end, |deadline| deadline.min(end))
+    }
+
+    /// Whether it is time for a look, however the sleep ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.has_passed()
     }
 }
 
@@ -117,12 +131,24 @@ mod tests {
     #[test]
     fn naps_double_up_to_one_second() {
         let mut nap = Nap::first();
-        let mut lengths = vec![nap.0];
+        let mut lengths = vec![nap.next];
         for _ in 0..6 {
+            nap.end = Deadline(Duration::ZERO);
             nap.end(None);
-            lengths.push(nap.0);
+            lengths.push(nap.next);
         }
         assert_eq!(lengths.map_millis(), [62, 124, 248, 496, 992, 1000, 1000]);
+    }
+
+    #[test]
+    fn a_nap_that_is_cut_short_goes_on_and_is_over_in_its_time() {
+        let mut nap = Nap::first();
+        let end = nap.end(None);
+        assert!(!nap.is_over());
+        assert_eq!(nap.end(None), end, "whatever woke the sleeper in between");
+        nap.end = Deadline::now();
+        assert!(nap.is_over());
+        assert!(nap.end(None) > end);
     }
 
     #[test]

@@ -5,8 +5,9 @@ use crate::kit::{
     told, until,
 };
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{Signal, kill as signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill as signal, sigaction};
 use nix::unistd::Pid;
+use pshared::{Shared, SharedCondvar};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,6 +25,8 @@ crate::tests!(
     a_waiter_to_whom_proc_hides_the_holder_robs_nobody,
     a_death_that_the_kernel_did_not_mark_is_found_by_lock_and_by_try_lock,
     a_waiter_without_descriptors_is_told_of_a_death,
+    signals_do_not_put_the_look_off,
+    a_wait_for_a_notification_is_told_of_a_death_that_the_kernel_did_not_mark,
 );
 
 /// Long enough for several looks of the net.
@@ -239,4 +242,64 @@ fn a_waiter_without_descriptors_is_told_of_a_death() {
     });
     kill(&holder);
     passes(&waiter);
+}
+
+/// Interrupts every sleep of the calling process long before its first look, from here on.
+fn be_interrupted() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(Signal::SIGALRM, &action) }.unwrap();
+    let often = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 20_000,
+    };
+    let timer = libc::itimerval {
+        it_interval: often,
+        it_value: often,
+    };
+    // SAFETY: a timer to read, and none to write.
+    let answer = unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Long enough for whoever looks at all.
+const FAR: Duration = Duration::from_secs(60);
+
+fn comes_to_its_end(child: &pshared::fork::Child) {
+    if child.wait_timeout(FAR).unwrap().is_none() {
+        kill(child);
+        panic!("it waits for ever");
+    }
+    passes(child);
+}
+
+fn signals_do_not_put_the_look_off() {
+    let stage = Stage::anonymous();
+    dies_unmarked(&stage);
+    comes_to_its_end(&child(|| {
+        be_interrupted();
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    }));
+}
+
+fn a_wait_for_a_notification_is_told_of_a_death_that_the_kernel_did_not_mark() {
+    for interrupted in [false, true] {
+        let stage = Stage::anonymous();
+        let condvar = Shared::anonymous(SharedCondvar::new()).unwrap();
+        let waiter = child(|| {
+            if interrupted {
+                be_interrupted();
+            }
+            let guard = stage.lock.lock().unwrap();
+            assert_eq!(told(condvar.wait(guard)), Told::FreshDeath);
+        });
+        until(|| crate::kit::sleeps_on(waiter.id(), &*condvar));
+        dies_unmarked(&stage);
+        comes_to_its_end(&waiter);
+    }
 }

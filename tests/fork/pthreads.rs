@@ -210,7 +210,15 @@ fn half_a_reset<R: RawLock>() {
         unsafe { lock.reset() };
     }
     match lock.lock() {
-        Err(LockError::Poisoned(poisoned)) => assert_eq!(poisoned.cause(), Cause::Died),
+        Err(LockError::Poisoned(poisoned)) => {
+            assert_eq!(poisoned.cause(), Cause::Died);
+            assert!(poisoned.is_fresh());
+        }
         other => panic!("a torn value is handed out: {other:?}"),
     };
+    let again = lock.lock();
+    assert!(
+        matches!(&again, Err(LockError::Poisoned(poisoned)) if !poisoned.is_fresh()),
+        "{again:?}"
+    );
 }

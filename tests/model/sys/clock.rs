@@ -42,4 +42,9 @@ impl Nap {
     pub(crate) fn end(&mut self, deadline: Option<Deadline>) -> Deadline {
         deadline.unwrap_or(Deadline::EndOfNap)
     }
+
+    /// Here a nap ends by the answer of the sleep alone.
+    pub(crate) fn is_over(&self) -> bool {
+        false
+    }
 }
