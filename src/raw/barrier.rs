@@ -110,8 +110,12 @@ impl Barrier {
 
     /// Breaks the barrier for a party that will not arrive.
     pub(crate) fn give_up(&self, seat: usize, who: u64) {
-        while !self.is_broken() {
-            self.break_from(self.word.load(Acquire), seat, who);
+        loop {
+            let word = self.word.load(Acquire);
+            // Once: who was told of it may have reset the barrier already.
+            if word & BROKEN != 0 || self.break_from(word, seat, who) {
+                return;
+            }
         }
     }
 
@@ -156,7 +160,7 @@ impl Barrier {
             }
             match Self::vacated(seats) {
                 None => return Ok(word),
-                Some((seat, who)) => self.break_from(word, seat, who),
+                Some((seat, who)) => _ = self.break_from(word, seat, who),
             }
         }
     }
@@ -206,17 +210,18 @@ impl Barrier {
     }
 
     /// Breaks a barrier whose word is still this one, and wakes who waits.
-    fn break_from(&self, word: u32, seat: usize, who: u64) {
+    fn break_from(&self, word: u32, seat: usize, who: u64) -> bool {
         // Of two deaths at once either may be told of.
         let breaker = u64::from(sys::pid_of(who)) << 32 | seat as u64;
         self.breaker.store(breaker, Relaxed);
-        if self
+        let broke = self
             .word
             .compare_exchange(word, word | BROKEN, Release, Relaxed)
-            .is_ok()
-        {
+            .is_ok();
+        if broke {
             sys::futex_wake(&self.word, u32::MAX);
         }
+        broke
     }
 
     /// Who broke it. After an acquire of the word.

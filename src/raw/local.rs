@@ -60,6 +60,11 @@ impl Local {
         }
     }
 
+    /// Whether somebody writes.
+    pub(crate) fn is_written(&self) -> bool {
+        self.0.load(Relaxed) & WRITER != 0
+    }
+
     /// Takes the lock for `to`, where the calling thread has it for `from` so far.
     pub(crate) fn take(
         &self,

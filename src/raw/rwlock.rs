@@ -114,6 +114,7 @@ impl<const N: usize> RwLock<N> {
     pub(crate) unsafe fn reset(&self) {
         // SAFETY: the caller's promise.
         self.words().for_each(|word| unsafe { word.reset() });
+        self.seats.iter().for_each(Seat::forget);
     }
 
     /// Marks a lock that was reset as one whose writer died in its section.
@@ -277,7 +278,8 @@ impl<const N: usize> RwLock<N> {
         patience: Patience,
     ) -> Result<(), Refused> {
         let holder = &self.main.record;
-        if from.is_none() && to != Use::Read && holder.is_mine(me) {
+        let excludes_itself = to != Use::Read || self.local.is_written();
+        if from.is_none() && holder.is_mine(me) && excludes_itself {
             return Err(patience.refusal_of_the_holder());
         }
         let holder_is_gone = || {

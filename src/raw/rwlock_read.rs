@@ -6,7 +6,7 @@ use super::outcome::{Patience, Refused};
 use super::reader_seat::IN;
 use super::rwlock::{News, Place, RwLock};
 use super::watch::Watched;
-use crate::sys::{self, Me};
+use crate::sys::{self, Deadline, Me, Nap};
 use core::sync::atomic::Ordering::SeqCst;
 
 impl<const N: usize> RwLock<N> {
@@ -110,29 +110,54 @@ impl<const N: usize> RwLock<N> {
 
     /// Waits for a seat. The gates are open, and stay so: the thread owns `main`.
     fn take_any_seat(&self, me: Me, home: usize, patience: Patience) -> Result<Place, Refused> {
+        let deadline = patience.deadline();
+        let mut nap = Nap::first();
+        let mut expired = false;
         loop {
             // Those whose owners' threads have ended, while what they read may have been handed on.
             let mut kept = [false; N];
+            let mut dying = None;
             for place in (home..N).chain(0..home) {
                 let seat = &self.seats[place];
                 // Whoever sleeps on a seat owns `main`, so one that is left for a sleeper is left for this thread.
-                if !seat.lock.is_owned() {
-                    if seat.lock.acquire(me, Patience::None).is_ok() {
+                if seat.lock.is_owned() {
+                    continue;
+                }
+                match seat.lock.acquire(me, Patience::None) {
+                    Ok(_) => {
                         seat.forget();
                         return Ok(Place(place as u32));
                     }
-                    kept[place] = !seat.lock.is_owned();
+                    Err(Refused::HolderThreadEnded) => kept[place] = true,
+                    // Its process is on its way out.
+                    Err(_) => dying = Some(place),
                 }
             }
-            let mut others = (home..N).chain(0..home).filter(|&seat| !kept[seat]);
-            let Some(place) = others.next() else {
-                return Err(Refused::HolderThreadEnded);
-            };
-            let another = || (0..N).any(|seat| !kept[seat] && !self.seats[seat].lock.is_owned());
-            let watched = self.seats[place].lock.watch(patience.deadline(), another);
-            if watched == Watched::TimedOut {
+            if expired {
                 return Err(patience.refusal());
             }
+            // A nap at a time: what is kept or dying is had when its process is gone, and a death may be unmarked.
+            let until = nap.end(deadline);
+            if let Some(place) = dying {
+                let seat = &self.seats[place];
+                if seat.lock.acquire(me, Patience::Until(until)).is_ok() {
+                    seat.forget();
+                    return Ok(Place(place as u32));
+                }
+            } else {
+                let mut others = (home..N).chain(0..home).filter(|&seat| !kept[seat]);
+                let Some(place) = others.next() else {
+                    return Err(Refused::HolderThreadEnded);
+                };
+                let another =
+                    || (0..N).any(|seat| !kept[seat] && !self.seats[seat].lock.is_owned());
+                if self.seats[place].lock.watch(Some(until), another) == Watched::TimedOut {
+                    for seat in &self.seats {
+                        seat.lock.mark_if_owner_is_gone();
+                    }
+                }
+            }
+            expired = deadline.is_some_and(Deadline::has_passed);
         }
     }
 

@@ -41,6 +41,10 @@ impl<const N: usize> RwLock<N> {
 
     /// Closes the gate whose turn it is, and waits until the readers have left. The thread owns `main`.
     pub(super) fn close(&self, me: Me, patience: Patience, news: News<'_>) -> Result<(), Refused> {
+        if self.seat_of(me, None).is_some() {
+            // Before the others are waited for, and kept from reading.
+            return Err(patience.refusal_of_the_holder());
+        }
         let number = (self.turn.load(Relaxed) % 2) as usize;
         let (gate, other) = (&self.gates[number], &self.gates[1 - number]);
         if !other.is_open() {

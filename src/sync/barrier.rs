@@ -4,6 +4,7 @@ use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
 use crate::raw::Robust;
 use crate::raw::barrier::{Barrier, Unmet};
+use crate::raw::outcome::Acquired;
 use crate::raw::row::{HasWord, Missed};
 use crate::raw::seat::{Place, Seat};
 use crate::sys::{self, Deadline, Me};
@@ -82,16 +83,28 @@ impl<const N: usize> SharedBarrier<N> {
         let me = sys::me();
         self.raw.look(&self.seats).map_err(Error::from_unmet)?;
         for (number, seat) in self.seats.iter().enumerate() {
-            if seat.place() == Place::Free && seat.take(me, Some(Deadline::now())).is_ok() {
-                seat.sit(me);
-                return Ok(BarrierParty {
-                    barrier: self,
-                    number,
-                    generation: me.generation(),
-                    was_panicking: std::thread::panicking(),
-                    stays_here: PhantomData,
-                });
+            if seat.place() != Place::Free {
+                continue;
             }
+            let Ok(acquired) = seat.take(me, Some(Deadline::now())) else {
+                continue;
+            };
+            let before = seat.sit(me);
+            if acquired == Acquired::OwnerDied {
+                // Somebody joined there meanwhile, and died: that is news for all, before the seat is free.
+                self.raw.give_up(number, before);
+                // SAFETY: taken just now.
+                unsafe { seat.leave(me) };
+                self.raw.look(&self.seats).map_err(Error::from_unmet)?;
+                return Err(Error::WouldBlock);
+            }
+            return Ok(BarrierParty {
+                barrier: self,
+                number,
+                generation: me.generation(),
+                was_panicking: std::thread::panicking(),
+                stays_here: PhantomData,
+            });
         }
         Err(Error::WouldBlock)
     }

@@ -24,6 +24,8 @@ crate::tests!(
     a_reset_lets_another_party_in,
     a_thread_that_ends_breaks_it_and_its_seat_waits_for_the_process,
     kills_at_any_instant_break_the_round_and_strand_nobody,
+    a_panic_breaks_it_once,
+    a_party_that_dies_as_another_joins_is_told_of,
 );
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -365,4 +367,79 @@ fn kills_at_any_instant_break_the_round_and_strand_nobody() {
     parties.iter().for_each(kill);
     hall.barrier.reset().unwrap();
     assert_eq!(hall.barrier.parties(), 0);
+}
+
+/// Whoever is told resets it at once, while the one that panicked may not have done yet.
+fn a_panic_breaks_it_once() {
+    const PANICS: u64 = 300;
+    let barrier = barrier::<2>();
+    let told = AtomicU64::new(0);
+    let joined = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let party = barrier.join().unwrap();
+            joined.wait();
+            while told.load(SeqCst) < PANICS {
+                is_told(&party);
+                barrier.reset().unwrap();
+                told.fetch_add(1, SeqCst);
+            }
+        });
+        joined.wait();
+        for panics in 1..=PANICS {
+            let _ = std::panic::catch_unwind(|| {
+                let _party = loop {
+                    if let Ok(party) = barrier.join() {
+                        break party;
+                    }
+                };
+                // A panic without a message for each.
+                std::panic::resume_unwind(Box::new(()));
+            });
+            until(|| told.load(SeqCst) >= panics || waiter.is_finished());
+            assert!(!barrier.is_broken(), "it was reset after panic {panics}");
+            assert_eq!(told.load(SeqCst), panics, "a panic was told twice");
+        }
+    });
+}
+
+#[track_caller]
+fn is_told<const N: usize>(party: &BarrierParty<'_, N>) {
+    let outcome = party.wait();
+    assert!(
+        matches!(outcome, Err(Error::BarrierBroken { .. })),
+        "{:?}",
+        outcome.is_ok()
+    );
+}
+
+/// It sits down and dies between the other's look at the seat and its attempt.
+fn a_party_that_dies_as_another_joins_is_told_of() {
+    let barrier = barrier::<1>();
+    for death in 0..150 {
+        let dies = child_of_a_party(|| {
+            loop {
+                if let Ok(party) = barrier.join() {
+                    std::mem::forget(party);
+                    // SAFETY: ends the process, which has one thread.
+                    unsafe { libc::_exit(0) };
+                }
+            }
+        });
+        let mut told = false;
+        let mut look = || match barrier.join() {
+            Ok(party) => drop(party),
+            Err(Error::BarrierBroken { .. }) => {
+                told = true;
+                barrier.reset().unwrap();
+            }
+            Err(_) => {}
+        };
+        while dies.try_wait().unwrap().is_none() {
+            (0..50).for_each(|_| look());
+        }
+        look();
+        look();
+        assert!(told, "death {death} was told to nobody");
+    }
 }

@@ -4,6 +4,7 @@ use pshared::{
     Cause, Error, RwLockError, Shared, SharedRwLock, SharedRwLockUpgradableReadGuard as Upgradable,
     SharedRwLockWriteGuard,
 };
+use std::sync::Barrier;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -326,4 +327,31 @@ fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
         other => panic!("{other:?}"),
     }
     assert_eq!(*lock.read().unwrap(), 1);
+}
+
+#[test]
+fn whoever_excludes_itself_is_told_at_once() {
+    let unplaced = SharedRwLock::new(0_u64);
+    let guard = unplaced.write().unwrap();
+    assert!(matches!(unplaced.read(), Err(RwLockError::Deadlock)));
+    drop(guard);
+    let lock = Shared::anonymous(unplaced).unwrap();
+    let guard = lock.write().unwrap();
+    assert!(matches!(lock.read(), Err(RwLockError::Deadlock)));
+    drop(guard);
+    // Its own seat is not the first one of those that are taken, and the others are not left.
+    let (sits, over) = (Barrier::new(4), Barrier::new(4));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let _guard = lock.read().unwrap();
+                sits.wait();
+                over.wait();
+            });
+        }
+        let _own = lock.read().unwrap();
+        sits.wait();
+        assert!(matches!(lock.write(), Err(RwLockError::Deadlock)));
+        over.wait();
+    });
 }
