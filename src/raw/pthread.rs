@@ -8,7 +8,7 @@
 use super::futex::FutexWord;
 use super::outcome::{Acquired, Patience, Refused};
 use super::record::Record;
-use super::robust::make_room;
+use super::slot::make_room;
 use super::strategy::Strategy;
 use crate::sys::{self, AtomicU32, Deadline, Me, Nap, PthreadKind, PthreadLocked, PthreadMutex};
 use core::sync::atomic::Ordering::Relaxed;

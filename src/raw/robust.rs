@@ -28,7 +28,6 @@
 //! from it, directly or through the read-modify-writes that set and clear bits between the two. A death is a release too:
 //! the kernel's marking is a full barrier. Nothing else is published through the word.
 
-use super::futex::FutexWord;
 use super::outcome::{Acquired, Patience, Refused};
 use super::pace::Spin;
 use super::record::Record;
@@ -42,7 +41,7 @@ pub(super) const WAITERS: u32 = 1 << WAITERS_BIT;
 pub(super) const FREE: u32 = 0;
 /// No thread has such an id: they end at 2^22. That a lock is placed is then seen by the compare-exchange which acquires it,
 /// and by no load before, which would fetch the cache line once more than it takes.
-const UNPLACED: u32 = TID - 15;
+pub(super) const UNPLACED: u32 = TID - 15;
 
 /// A robust lock without data. Laid out as the kernel and glibc need it: the word 32 bytes before `links.next`.
 #[repr(C)]
@@ -52,7 +51,7 @@ pub struct Robust {
     /// How many sections there have been, counted by their holders, since the lock was placed.
     sections: AtomicU32,
     pub(super) record: Record,
-    links: Links,
+    pub(super) links: Links,
 }
 
 impl Robust {
@@ -142,7 +141,7 @@ impl Robust {
         deadline: Option<Deadline>,
     ) -> Result<Acquired, Refused> {
         if self.is_unplaced() {
-            me.withdraw(&self.links);
+            self.withdraw(me);
             return self.acquire_unplaced(me, Patience::None);
         }
         self.announce(me);
@@ -293,91 +292,12 @@ impl Robust {
         self.word.store(OWNER_DIED, Relaxed);
     }
 
-    /// Takes the announcement of a lock back that turns out not to be placed.
-    pub(super) fn withdraw(&self, me: Me) {
-        me.withdraw(&self.links);
-    }
-
-    pub(super) fn is_unplaced(&self) -> bool {
-        self.word.load(Relaxed) & TID >= UNPLACED
-    }
-
-    fn in_process(&self) -> &FutexWord<UNPLACED> {
-        FutexWord::of(&self.word)
-    }
-
-    fn acquire_unplaced(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        if self.record.is_mine(me) {
-            return Err(patience.refusal_of_the_holder());
-        }
-        let deadline = patience.deadline();
-        let mut nap = Nap::first();
-        // A nap at a time: its holder may be a thread that has ended, whose guard was forgotten.
-        while !self.in_process().lock(Patience::Until(nap.end(deadline))) {
-            let none = matches!(patience, Patience::None | Patience::IfReleased);
-            if none && sys::looked_lately(&self.word, self.word.load(Relaxed)) {
-                return Err(patience.refusal());
-            }
-            let holder = self.record.read_whole();
-            // And the record is its still when it has been seen to be gone: it did not release before it ended.
-            let is_gone = |(who, image)| {
-                who != 0 && sys::owner_is_gone(who, image) && self.record.is_still(who)
-            };
-            if holder.is_some_and(is_gone) {
-                return Err(Refused::HolderThreadEnded);
-            }
-            if deadline.is_some_and(Deadline::has_passed) {
-                return Err(patience.refusal());
-            }
-        }
-        self.record.write(me);
-        Ok(Acquired::Released)
-    }
-
     /// What a new holder of a placed lock does first.
     #[inline(always)]
     pub(super) fn enter(&self, me: Me) {
         self.record.write(me);
         let sections = self.sections.load(Relaxed);
         self.sections.store(sections.wrapping_add(1), Relaxed);
-    }
-
-    /// Puts the lock into the slot, before its word is touched. A held lock that stays there moves to the list.
-    pub(super) fn announce(&self, me: Me) {
-        link_what_is_in_the_slot(me);
-        me.announce(me.list(), &self.links);
-    }
-
-    /// After the attempt: an acquired lock stays in the slot, or is linked where locks may not stay there.
-    pub(super) fn settle(&self, me: Me, acquired: bool) {
-        if acquired {
-            if me.slot().is_pending(&self.links) {
-                return;
-            }
-            // SAFETY: it was acquired just now, so it is in no list; by `arm`'s contract it stays where it is.
-            unsafe { me.list().link(&self.links) };
-        }
-        me.list().clear_pending();
-    }
-
-    /// Puts a held lock that is not there into the slot, before it is released, and takes it out of the list.
-    fn move_to_the_slot(&self, me: Me) {
-        self.announce(me);
-        if self.links.are_linked() {
-            // SAFETY: the thread that holds a lock linked it in its own list; the links of a dead holder's list were
-            // forgotten when the lock was taken.
-            unsafe { me.list().unlink(&self.links) };
-        } else {
-            // It was there, and something else has emptied the slot.
-            me.give_up_the_slot();
-        }
-    }
-
-    /// Puts a held lock into the slot, before it is released, if it is not there.
-    pub(super) fn put_in_the_slot(&self, me: Me) {
-        if !me.slot().is_pending(&self.links) {
-            self.move_to_the_slot(me);
-        }
     }
 
     fn take_word(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
@@ -507,38 +427,6 @@ impl Robust {
         Some(Ok(Acquired::OwnerDied))
     }
 
-    /// Finds out whether a word that is marked may be taken. It stays marked meanwhile, so that nobody waits for the
-    /// examiner, who may take a quarter of a second.
-    ///
-    /// `None` where the record has changed; `Some(None)` where the word may be taken, whose record is then cleared.
-    fn examine(&self, word: u32, deadline: Option<Deadline>) -> Option<Option<Refused>> {
-        let (who, image) = self.record.read();
-        // The pair of the mark. The same record before and after it is the dead owner's: not that of an owner before it,
-        // nor of one that has taken the word since.
-        if self.word.load(Acquire) & (OWNER_DIED | TID) != OWNER_DIED || !self.record.is_still(who)
-        {
-            return None;
-        }
-        if who == 0 {
-            // It had not handed the data out yet, or had them back.
-            return Some(None);
-        }
-        let refused = match sys::process_lives(who, image, deadline) {
-            // From here on the record tells nothing. Were it left, the next owner could be taken for this one.
-            Some(false) => {
-                return self.record.clear_of(who).then_some(None);
-            }
-            // What the dead thread held may have been handed on.
-            Some(true) => Refused::HolderThreadEnded,
-            None => Refused::TimedOut,
-        };
-        if word & WAITERS != 0 {
-            // The others want an answer too; and a wake that brought this one here was for all of them.
-            sys::futex_wake(&self.word, 1);
-        }
-        Some(Some(refused))
-    }
-
     /// Whether the word's owner is the calling thread, and not one of another process that has the same id there, or had
     /// it before.
     pub(super) fn is_mine(&self, me: Me, word: u32) -> bool {
@@ -573,33 +461,6 @@ impl Robust {
         }
     }
 
-    /// The safety net's look: marks the word as the kernel does when its owner died without being marked.
-    pub(super) fn mark_if_owner_is_gone(&self) -> bool {
-        let (word, record) = (self.word.load(Acquire), self.record.read_whole());
-        let Some((who, image)) = record else {
-            return false;
-        };
-        // The record is this owner's, who has not released since: it clears it first.
-        if word & TID == 0 || sys::tid_of(who) != word & TID || !sys::owner_is_gone(who, image) {
-            return false;
-        }
-        loop {
-            let now = self.word.fetch_or(0, Acquire);
-            // And it still is when the owner has been seen to be gone, so that no later holder is meant.
-            if now & TID != word & TID || self.record.read_whole() != record {
-                return false;
-            }
-            // It fails where others have set or cleared `WAITERS`, which takes no sleep to find out.
-            if self
-                .word
-                .compare_exchange(now, now & WAITERS | OWNER_DIED, Release, Relaxed)
-                .is_ok()
-            {
-                return true;
-            }
-        }
-    }
-
     /// Releases a word that has, or may have, sleepers: leaves `WAITERS` in it for them and wakes one. Where nobody slept,
     /// the bit is cleared and whoever went to sleep meanwhile woken, in one step.
     #[cold]
@@ -622,20 +483,4 @@ impl Robust {
             sys::futex_wake_clearing(&self.word, WAITERS_BIT);
         }
     }
-}
-
-/// Links the held lock that is in the slot, if one is.
-fn link_what_is_in_the_slot(me: Me) {
-    if let Some(held) = me.announced() {
-        // SAFETY: between two operations, what this crate has in the slot is a lock that the thread holds, in no list; by
-        // `arm`'s contract it stays where it is.
-        unsafe { me.list().link(held) };
-    }
-}
-
-/// Leaves the slot to glibc, which uses it in every operation of its robust mutexes.
-#[allow(dead_code, reason = "the models have no glibc")]
-pub(super) fn make_room(me: Me) {
-    link_what_is_in_the_slot(me);
-    me.list().clear_pending();
 }

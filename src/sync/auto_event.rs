@@ -1,7 +1,6 @@
 //! [`SharedAutoEvent`]: each set lets one waiter through.
 
-use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
+use super::one_word::one_word_primitive;
 use crate::raw::auto_event::AutoEvent;
 use crate::sys::Deadline;
 use std::time::Duration;
@@ -105,39 +104,4 @@ impl Default for SharedAutoEvent {
     }
 }
 
-const KIND: Kind = Kind("auto_event");
-
-// SAFETY: one atomic word. Zero is an event that is not set.
-#[diagnostic::do_not_recommend]
-unsafe impl ShmSafe for SharedAutoEvent {
-    const ZERO_IS_VALID: bool = true;
-    const HAS_PRIMITIVES: bool = true;
-
-    fn describe(layout: &mut Layout) {
-        layout.primitive::<Self>(KIND);
-    }
-
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
-    }
-}
-
-impl Primitive for SharedAutoEvent {
-    fn kind(&self) -> Kind {
-        KIND
-    }
-
-    unsafe fn arm(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn is_held_here(&self) -> bool {
-        false
-    }
-
-    unsafe fn reset(&self) {}
-}
-
-static_assertions::assert_eq_size!(SharedAutoEvent, u32);
-static_assertions::assert_impl_all!(SharedAutoEvent: Send, Sync, ShmSafe);
-static_assertions::assert_not_impl_any!(SharedAutoEvent: crate::ShmData);
+one_word_primitive!(SharedAutoEvent, "auto_event");

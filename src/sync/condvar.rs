@@ -2,8 +2,8 @@
 
 use super::guard::SharedMutexGuard;
 use super::lock_error::LockError;
-use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
+use super::one_word::one_word_primitive;
+use crate::memory::ShmData;
 use crate::raw::RawLock;
 use crate::raw::condvar::Condvar;
 use crate::sys::{Deadline, Nap};
@@ -213,39 +213,4 @@ impl Default for SharedCondvar {
     }
 }
 
-const KIND: Kind = Kind("condvar");
-
-// SAFETY: one atomic word, which names nobody. Zero is a condition variable that was never used.
-#[diagnostic::do_not_recommend]
-unsafe impl ShmSafe for SharedCondvar {
-    const ZERO_IS_VALID: bool = true;
-    const HAS_PRIMITIVES: bool = true;
-
-    fn describe(layout: &mut Layout) {
-        layout.primitive::<Self>(KIND);
-    }
-
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
-    }
-}
-
-impl Primitive for SharedCondvar {
-    fn kind(&self) -> Kind {
-        KIND
-    }
-
-    unsafe fn arm(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn is_held_here(&self) -> bool {
-        false
-    }
-
-    unsafe fn reset(&self) {}
-}
-
-static_assertions::assert_eq_size!(SharedCondvar, u32);
-static_assertions::assert_impl_all!(SharedCondvar: Send, Sync, ShmSafe);
-static_assertions::assert_not_impl_any!(SharedCondvar: ShmData);
+one_word_primitive!(SharedCondvar, "condvar");

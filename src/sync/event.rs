@@ -1,7 +1,6 @@
 //! [`SharedEvent`]: news for any number of waiters.
 
-use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
+use super::one_word::one_word_primitive;
 use crate::raw::event::Event;
 use crate::sys::Deadline;
 use std::time::Duration;
@@ -121,37 +120,4 @@ impl Default for SharedEvent {
     }
 }
 
-const KIND: Kind = Kind("event");
-
-// SAFETY: one atomic word. Zero is an event that was never set.
-#[diagnostic::do_not_recommend]
-unsafe impl ShmSafe for SharedEvent {
-    const ZERO_IS_VALID: bool = true;
-    const HAS_PRIMITIVES: bool = true;
-
-    fn describe(layout: &mut Layout) {
-        layout.primitive::<Self>(KIND);
-    }
-
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
-    }
-}
-
-impl Primitive for SharedEvent {
-    fn kind(&self) -> Kind {
-        KIND
-    }
-
-    unsafe fn arm(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn is_held_here(&self) -> bool {
-        false
-    }
-
-    unsafe fn reset(&self) {}
-}
-
-static_assertions::assert_eq_size!(SharedEvent, u32);
+one_word_primitive!(SharedEvent, "event");

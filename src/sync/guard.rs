@@ -1,6 +1,6 @@
 //! The guards of a [`SharedMutex`](super::SharedMutex): its data, for as long as the lock is held.
 
-use super::poison::{Cause, Poison};
+use crate::raw::poison::{Cause, Poison};
 use crate::raw::{RawLock, Robust};
 use crate::sys::Me;
 use std::cell::UnsafeCell;

@@ -1,9 +1,9 @@
 //! Why a lock was not acquired as asked, and what a death or a panic left.
 
 use super::guard::SharedMutexGuard;
-use super::poison::Cause;
 use crate::Error;
 use crate::memory::ShmData;
+use crate::raw::poison::Cause;
 use crate::raw::{RawLock, Robust};
 use std::error::Error as StdError;
 use std::fmt;

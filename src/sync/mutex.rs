@@ -2,10 +2,10 @@
 
 use super::guard::{Parts, SharedMutexGuard};
 use super::lock_error::{LockError, Poisoned};
-use super::poison::{Cause, Poison};
 use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
 use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::raw::poison::{Cause, Poison};
 use crate::raw::{RawLock, Robust};
 use crate::sys::{self, Deadline, Me};
 use std::cell::UnsafeCell;

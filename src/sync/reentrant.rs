@@ -1,11 +1,11 @@
 //! [`SharedReentrantMutex`]: a mutex that its holder may lock again.
 
 use super::mutex::Holder;
-use super::poison::{Cause, Poison};
 use super::reentrant_error::{ReentrantLockError, ReentrantPoisoned};
 use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
 use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::raw::poison::{Cause, Poison};
 use crate::raw::reentrant::Reentrant;
 use crate::sys::{self, Deadline, Me};
 use std::cell::UnsafeCell;

@@ -1,9 +1,9 @@
 //! Why a reentrant lock was not acquired as asked, and what a death left.
 
-use super::poison::Cause;
 use super::reentrant::SharedReentrantMutexGuard;
 use crate::Error;
 use crate::memory::ShmData;
+use crate::raw::poison::Cause;
 use std::error::Error as StdError;
 use std::fmt;
 use zerocopy::FromBytes;

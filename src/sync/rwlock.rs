@@ -1,6 +1,5 @@
 //! [`SharedRwLock`]: many readers or one writer, between processes, and the news of a death.
 
-use super::poison::Poison;
 use super::rwlock_error::{RwGuard, RwLockError, RwPoisoned};
 use super::rwlock_guard::{
     Held, SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
@@ -9,6 +8,7 @@ use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
 use crate::raw::Robust;
 use crate::raw::outcome::{Patience, Refused};
+use crate::raw::poison::Poison;
 use crate::raw::rwlock::RwLock;
 use crate::sys::{self, Deadline, Me};
 use std::cell::UnsafeCell;

@@ -1,10 +1,10 @@
 //! Why a [`SharedRwLock`](crate::SharedRwLock) was not acquired as asked, and what a death or a panic left.
 
-use super::poison::Cause;
 use super::rwlock_guard::{SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard};
 use crate::Error;
 use crate::memory::ShmData;
 use crate::raw::outcome::Refused;
+use crate::raw::poison::Cause;
 use std::error::Error as StdError;
 use std::fmt;
 use zerocopy::FromBytes;

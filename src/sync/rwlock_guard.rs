@@ -1,9 +1,9 @@
 //! The guards of a [`SharedRwLock`]: its data, for as long as the lock is held.
 
-use super::poison::{Cause, Poison};
 use super::rwlock_error::{NotUpgraded, RwGuard, Sealed};
 use crate::memory::ShmData;
 use crate::raw::outcome::Patience;
+use crate::raw::poison::{Cause, Poison};
 use crate::raw::rwlock::{Place, RwLock};
 use crate::sys::{Deadline, Me};
 use std::cell::UnsafeCell;

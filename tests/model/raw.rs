@@ -14,6 +14,9 @@ pub mod condvar;
 #[path = "../../src/raw/count.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod count;
+#[path = "../../src/raw/death.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod death;
 #[path = "../../src/raw/event.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod event;
@@ -55,12 +58,18 @@ pub mod rwlock_write;
 #[path = "../../src/raw/seat.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod seat;
+#[path = "../../src/raw/slot.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod slot;
 #[path = "../../src/raw/spin.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod spin;
 #[path = "../../src/raw/ticket.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod ticket;
+#[path = "../../src/raw/unplaced.rs"]
+#[allow(dead_code, reason = "the library uses more of it than the models")]
+pub mod unplaced;
 #[path = "../../src/raw/watch.rs"]
 #[allow(dead_code, reason = "the library uses more of it than the models")]
 pub mod watch;

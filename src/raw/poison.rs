@@ -28,7 +28,7 @@ impl fmt::Display for Cause {
 /// A lock's poison. Written only by the lock's holder, but for `clear_panic` and `take_untold`.
 #[repr(transparent)]
 #[derive(Debug)]
-pub(super) struct Poison(AtomicU32);
+pub(crate) struct Poison(AtomicU32);
 
 const PANICKED: u32 = 1;
 const DIED: u32 = 2;
@@ -36,12 +36,12 @@ const DIED: u32 = 2;
 const UNTOLD: u32 = 4;
 
 impl Poison {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Poison(AtomicU32::new(0))
     }
 
     /// The worst cause there is, if any.
-    pub(super) fn cause(&self) -> Option<Cause> {
+    pub(crate) fn cause(&self) -> Option<Cause> {
         match self.0.load(Relaxed) {
             0 => None,
             bits if bits & DIED != 0 => Some(Cause::Died),
@@ -50,11 +50,11 @@ impl Poison {
     }
 
     #[inline]
-    pub(super) fn is_clear(&self) -> bool {
+    pub(crate) fn is_clear(&self) -> bool {
         self.0.load(Relaxed) == 0
     }
 
-    pub(super) fn set(&self, cause: Cause) {
+    pub(crate) fn set(&self, cause: Cause) {
         self.0.fetch_or(
             match cause {
                 Cause::Panicked => PANICKED,
@@ -65,22 +65,22 @@ impl Poison {
     }
 
     /// Notes a death for somebody else to be told of.
-    pub(super) fn set_untold_death(&self) {
+    pub(crate) fn set_untold_death(&self) {
         self.0.fetch_or(DIED | UNTOLD, Relaxed);
     }
 
     /// Whether the caller is the first who is told of a death that was noted so.
-    pub(super) fn take_untold(&self) -> bool {
+    pub(crate) fn take_untold(&self) -> bool {
         self.0.fetch_and(!UNTOLD, Relaxed) & UNTOLD != 0
     }
 
     /// Clears everything. Only for a holder whose data is whole.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.store(0, Relaxed);
     }
 
     /// Clears what a panic left, and nothing that a death left.
-    pub(super) fn clear_panic(&self) {
+    pub(crate) fn clear_panic(&self) {
         self.0.fetch_and(!PANICKED, Relaxed);
     }
 }
