@@ -94,6 +94,11 @@ impl<const N: usize> RwLock<N> {
         [&self.main].into_iter().chain(&self.gates).chain(seats)
     }
 
+    /// The record of who has `main`, if somebody does. It is out of date as soon as it is read.
+    pub(crate) fn holder(&self) -> Option<u64> {
+        self.main.holder()
+    }
+
     /// Makes the lock robust where it will stay, and free.
     ///
     /// # Safety

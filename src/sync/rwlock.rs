@@ -1,5 +1,6 @@
 //! [`SharedRwLock`]: many readers or one writer, between processes, and the news of a death.
 
+use super::Holder;
 use super::rwlock_error::{RwGuard, RwLockError, RwPoisoned};
 use super::rwlock_guard::{
     Held, SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
@@ -231,6 +232,17 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// What a death left stays, until [`RwPoisoned::replace`] or [`SharedRwLockWriteGuard::clear_poison`].
     pub fn clear_poison(&self) {
         self.poison.clear_panic();
+    }
+
+    /// Who writes, or waits to write for readers to leave, or reads upgradably. The answer may be out of date when it is read; it
+    /// is for reports. Readers are not told.
+    ///
+    /// The ids are those of the holder's own PID namespace.
+    pub fn holder(&self) -> Option<Holder> {
+        self.raw.holder().map(|who| Holder {
+            process: sys::pid_of(who),
+            thread: sys::tid_of(who),
+        })
     }
 
     /// The data, through the exclusive borrow that only a lock which is not placed can give.

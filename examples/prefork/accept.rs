@@ -1,0 +1,111 @@
+//! Whose turn it is to accept.
+
+use super::board::{Board, Doing, Worker};
+use super::faults::{Faults, Place};
+use super::listener::Listener;
+use super::options::{Accept, Options};
+use super::orders::{Orders, Woken};
+use pshared::{Error, LockError, SharedMutexGuard};
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// What a worker needs to accept.
+pub struct Entrance<'a> {
+    board: &'a Board,
+    listener: &'a Listener,
+    orders: &'a Orders,
+    faults: &'a Faults,
+    strategy: Accept,
+    /// The longest time without a sign of life.
+    beat: Duration,
+}
+
+impl<'a> Entrance<'a> {
+    pub fn new(
+        board: &'a Board,
+        listener: &'a Listener,
+        orders: &'a Orders,
+        faults: &'a Faults,
+        options: &Options,
+    ) -> Self {
+        Entrance {
+            board,
+            listener,
+            orders,
+            faults,
+            strategy: options.accept(),
+            beat: options.beat(),
+        }
+    }
+
+    /// The worker's next connection; `None` where it is to leave.
+    pub fn next(&self, worker: &Worker) -> io::Result<Option<TcpStream>> {
+        worker.turn_to(Doing::Queueing);
+        match self.strategy {
+            Accept::Mutex => {
+                let Some(_turn) = self.turn(worker)? else {
+                    return Ok(None);
+                };
+                self.accept(worker)
+            }
+            Accept::Permits => loop {
+                match self.board.acceptors.acquire_timeout(self.beat) {
+                    Ok(permit) => {
+                        if permit.previous_holder_died() {
+                            self.board.told.accept.add(1);
+                        }
+                        break self.accept(worker);
+                    }
+                    Err(Error::TimedOut) => worker.beat(),
+                    Err(error) => break Err(io::Error::other(error)),
+                }
+                if self.orders.are_to_leave() {
+                    break Ok(None);
+                }
+            },
+            Accept::None => self.accept(worker),
+        }
+    }
+
+    /// Waits for the turn, and looks now and then whether it is to leave: nobody sleeps on a lock and a signal at once.
+    fn turn(&self, worker: &Worker) -> io::Result<Option<SharedMutexGuard<'a, ()>>> {
+        loop {
+            match self.board.accept.lock_timeout(self.beat) {
+                Ok(turn) => return Ok(Some(turn)),
+                // The last one died while it had the turn. There is nothing to put right.
+                Err(LockError::Poisoned(poisoned)) => {
+                    if poisoned.is_fresh() {
+                        self.board.told.accept.add(1);
+                    }
+                    return Ok(Some(poisoned.replace(())));
+                }
+                Err(LockError::TimedOut) => worker.beat(),
+                Err(other) => return Err(io::Error::other(Error::from(other))),
+            }
+            if self.orders.are_to_leave() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn accept(&self, worker: &Worker) -> io::Result<Option<TcpStream>> {
+        worker.turn_to(Doing::Accepting);
+        self.faults.strike(Place::Accept);
+        loop {
+            if self.orders.are_to_leave() {
+                return Ok(None);
+            }
+            match self.orders.wait_for(self.listener.as_fd(), self.beat)? {
+                Woken::Readable => match self.listener.accept()? {
+                    Some(connection) => return Ok(Some(connection)),
+                    // Somebody else was faster.
+                    None => continue,
+                },
+                Woken::Ordered => return Ok(None),
+                Woken::TimedOut => worker.beat(),
+            }
+        }
+    }
+}

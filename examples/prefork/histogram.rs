@@ -1,0 +1,59 @@
+//! How long requests took, in the map: buckets that one worker counts in and everybody reads.
+
+use pshared::{SharedCounter, ShmSafe};
+
+/// The buckets' upper bounds in nanoseconds: 4 microseconds and twice as much from one to the next; above the last is one more.
+pub fn bounds() -> impl Iterator<Item = u64> {
+    (0..BOUNDS as u32).map(|number| 4_000 << number)
+}
+
+const BOUNDS: usize = 20;
+
+/// Durations of a worker's requests.
+#[derive(ShmSafe, Default)]
+#[repr(C)]
+pub struct Histogram {
+    buckets: [SharedCounter; BOUNDS + 1],
+    nanoseconds: SharedCounter,
+}
+
+impl Histogram {
+    pub fn add(&self, nanoseconds: u64) {
+        let bucket = bounds().take_while(|bound| *bound < nanoseconds).count();
+        self.buckets[bucket].add(1);
+        self.nanoseconds.add(nanoseconds);
+    }
+}
+
+/// The sum of several histograms.
+#[derive(Debug, Default)]
+pub struct Durations {
+    /// Requests by bucket, in the order of their bounds.
+    pub buckets: [u64; BOUNDS + 1],
+    pub seconds: f64,
+}
+
+impl Durations {
+    pub fn of<'a>(histograms: impl Iterator<Item = &'a Histogram>) -> Self {
+        let mut sum = Durations::default();
+        for histogram in histograms {
+            for (sum, bucket) in sum.buckets.iter_mut().zip(&histogram.buckets) {
+                *sum += bucket.get();
+            }
+            sum.seconds += histogram.nanoseconds.get() as f64 / 1e9;
+        }
+        sum
+    }
+
+    /// The bound in nanoseconds under which `share` of the requests stayed; `None` where there are none.
+    pub fn quantile(&self, share: f64) -> Option<u64> {
+        let total: u64 = self.buckets.iter().sum();
+        let wanted = (total as f64 * share).ceil() as u64;
+        let mut so_far = 0;
+        let bounded = bounds().zip(self.buckets).find(|(_, count)| {
+            so_far += count;
+            so_far >= wanted && total > 0
+        });
+        bounded.map(|(bound, _)| bound)
+    }
+}

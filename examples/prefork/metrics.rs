@@ -1,0 +1,168 @@
+//! `/metrics`: the board as OpenMetrics text, by `prometheus-client`. Whichever worker is asked, it answers for all of them, and
+//! for those that have died: what they counted lies at their seats.
+
+use super::board::{Board, Doing, Route, STATUSES, Worker};
+use super::histogram::{Durations, bounds};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use pshared::SharedCounter;
+use std::fmt;
+
+/// The media type of the text.
+pub const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics, as of now.
+pub fn text(board: &'static Board) -> String {
+    let mut registry = Registry::with_prefix("prefork");
+    registry.register_collector(Box::new(Metrics(board)));
+    let mut text = String::new();
+    text::encode(&mut text, &registry).expect("a string takes it");
+    text
+}
+
+struct Metrics(&'static Board);
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Metrics(board) = *self;
+        let total = |of: &dyn Fn(&Worker) -> u64| -> u64 {
+            board.workers.seats().map(|seat| of(seat.data)).sum()
+        };
+        let mut out = Encoder(&mut encoder);
+        out.counters(
+            "requests",
+            "Requests that were counted, by route; each was answered, unless its worker died just then",
+            Route::ALL.into_iter().map(|route| {
+                let count = total(&|worker| worker.requests[route as usize].get());
+                ([("route", route.name().to_owned())], count)
+            }),
+        )?;
+        out.counters(
+            "responses",
+            "The same, by status",
+            STATUSES.iter().enumerate().map(|(number, status)| {
+                let count = total(&|worker| worker.statuses[number].get());
+                ([("code", status.to_string())], count)
+            }),
+        )?;
+        out.durations(board)?;
+        out.counter(
+            "connections",
+            "Connections that were accepted",
+            total(&|worker| worker.connections.get()),
+        )?;
+        out.counter("hits", "What /count counts", board.hits.get())?;
+        out.counter(
+            "cache_hits",
+            "Answers that the cache had",
+            total(&|worker| worker.cache_hits.get()),
+        )?;
+        out.counter(
+            "cache_misses",
+            "Answers that had to be made",
+            total(&|worker| worker.cache_misses.get()),
+        )?;
+        out.counter("worker_deaths", "Workers that died", board.deaths())?;
+        out.counter(
+            "workers_stuck",
+            "Workers that held something and were killed for not moving",
+            board.stuck.get(),
+        )?;
+        out.counter(
+            "workers_replaced",
+            "Workers that were replaced on SIGHUP",
+            board.replaced.get(),
+        )?;
+        let told = &board.told;
+        out.counters(
+            "recoveries",
+            "Times that somebody was told that the last holder had died, by what it held",
+            [
+                ("accept", &told.accept),
+                ("limiter", &told.limiter),
+                ("cache", &told.cache),
+                ("seat", &told.seat),
+            ]
+            .map(|(what, count): (&str, &SharedCounter)| ([("of", what.to_owned())], count.get())),
+        )?;
+        out.gauges(
+            "workers",
+            "Workers at their seats, by what they are about",
+            Doing::ALL.into_iter().map(|doing| {
+                let seats = board.seated().filter(|worker| worker.doing() == doing);
+                ([("doing", doing.name().to_owned())], seats.count() as i64)
+            }),
+        )
+    }
+}
+
+/// An encoder with this page's few kinds of metrics.
+struct Encoder<'a, 'e>(&'a mut DescriptorEncoder<'e>);
+
+impl Encoder<'_, '_> {
+    fn describe<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        unit: Option<&'s Unit>,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, unit, kind)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
+        let mut metric = self.describe(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&count, None)
+    }
+
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        counts: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.describe(name, help, None, MetricType::Counter)?;
+        for (labels, count) in counts {
+            let mut one = metric.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
+    fn gauges<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        levels: impl IntoIterator<Item = (L, i64)>,
+    ) -> fmt::Result {
+        let mut metric = self.describe(name, help, None, MetricType::Gauge)?;
+        for (labels, level) in levels {
+            metric.encode_family(&labels)?.encode_gauge(&level)?;
+        }
+        Ok(())
+    }
+
+    fn durations(&mut self, board: &Board) -> fmt::Result {
+        let sum = Durations::of(board.workers.seats().map(|seat| &seat.data.durations));
+        let bounds = bounds().map(|bound| bound as f64 / 1e9).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(sum.buckets).collect();
+        let mut metric = self.describe(
+            "request_duration",
+            "Time from a request that was read to its answer",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        let count = sum.buckets.iter().sum();
+        metric.encode_histogram::<NoLabelSet>(sum.seconds, count, &buckets, None)
+    }
+}

@@ -1,0 +1,226 @@
+//! The workers as their supervisor knows them: as children.
+
+use super::board::{Board, Doing, SEATS};
+use super::listener::Listener;
+use super::options::Options;
+use super::worker::{self, Post};
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pshared::SeatState;
+use pshared::fork::{self, Child};
+use std::io;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+/// A worker that has lived so long, or has answered something, was able to work: its death says nothing about the next one.
+const PROVEN: Duration = Duration::from_secs(1);
+/// How long nobody is hired after a first worker that was not, and at most.
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// The workers.
+pub struct Staff<'a> {
+    board: &'static Board,
+    listener: &'a Listener,
+    options: &'a Options,
+    /// Readable when a worker has become ready.
+    pub ready: EventFd,
+    pub members: Vec<Member>,
+    /// Workers that died one after the other before they had proven themselves.
+    failures: u32,
+    not_before: Instant,
+}
+
+/// One worker.
+pub struct Member {
+    pub child: Child,
+    pub seat: usize,
+    pub since: Instant,
+    /// It was told to leave, and is killed if it has not by then.
+    pub leaves_by: Option<Instant>,
+}
+
+/// A worker that has ended.
+pub struct Departure {
+    pub process: u32,
+    pub seat: usize,
+    pub status: ExitStatus,
+    pub was_told: bool,
+    /// How long nobody is hired because of it.
+    pub delay: Option<Duration>,
+}
+
+impl<'a> Staff<'a> {
+    pub fn new(
+        board: &'static Board,
+        listener: &'a Listener,
+        options: &'a Options,
+    ) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Staff {
+            board,
+            listener,
+            options,
+            ready: EventFd::from_flags(flags)?,
+            members: Vec::new(),
+            failures: 0,
+            not_before: Instant::now(),
+        })
+    }
+
+    /// Those who have not been told to leave.
+    pub fn staying(&self) -> impl Iterator<Item = &Member> {
+        self.members
+            .iter()
+            .filter(|member| member.leaves_by.is_none())
+    }
+
+    /// The time before which nobody is hired, where that lies ahead.
+    pub fn pause(&self) -> Option<Instant> {
+        Some(self.not_before).filter(|time| *time > Instant::now())
+    }
+
+    /// Forks a worker, at a seat that nobody has.
+    pub fn hire(&mut self) -> Result<(), fork::Error> {
+        let seat = self
+            .free_seat()
+            .expect("there are twice as many seats as workers");
+        let post = Post {
+            board: self.board,
+            listener: self.listener,
+            options: self.options,
+            seat,
+            ready: &self.ready,
+            supervisor: Pid::this(),
+        };
+        let child = fork::spawn(|| {
+            if let Err(error) = worker::work(&post) {
+                eprintln!(
+                    "prefork: worker {} (seat {seat}): {error}",
+                    std::process::id()
+                );
+                std::process::exit(1);
+            }
+        });
+        // The machine may have no room for a process just now.
+        let child = match child {
+            Err(fork::Error::Os { call, source }) => {
+                let delay = self.delay();
+                eprintln!(
+                    "prefork: no new worker: {call} failed: {source}; tried again in {delay:?}"
+                );
+                return Ok(());
+            }
+            other => other?,
+        };
+        self.members.push(Member {
+            child,
+            seat,
+            since: Instant::now(),
+            leaves_by: None,
+        });
+        Ok(())
+    }
+
+    fn free_seat(&self) -> Option<usize> {
+        let mut seats = self.board.workers.seats();
+        let given = |number| self.members.iter().any(|member| member.seat == number);
+        let free = seats
+            .find(|seat| !matches!(seat.state, SeatState::Occupied { .. }) && !given(seat.number));
+        free.map(|seat| seat.number).filter(|seat| *seat < SEATS)
+    }
+
+    /// Tells a worker to leave, once.
+    pub fn tell_to_leave(&mut self, process: u32) {
+        let by = Instant::now() + self.options.drain();
+        let mut members = self.members.iter_mut();
+        if let Some(member) = members.find(|member| member.child.id() == process)
+            && member.leaves_by.is_none()
+        {
+            member.leaves_by = Some(by);
+            signal(&member.child, Signal::SIGTERM);
+        }
+    }
+
+    /// Kills those who were told to leave and have not.
+    pub fn kill_the_late(&self) {
+        let now = Instant::now();
+        let late = |member: &&Member| member.leaves_by.is_some_and(|by| by <= now);
+        for member in self.members.iter().filter(late) {
+            signal(&member.child, Signal::SIGKILL);
+        }
+    }
+
+    /// Takes those who have ended off the list.
+    pub fn reap(&mut self) -> io::Result<Vec<Departure>> {
+        let mut gone = Vec::new();
+        let mut number = 0;
+        while number < self.members.len() {
+            match self.members[number].child.try_wait()? {
+                None => number += 1,
+                Some(status) => {
+                    let member = self.members.swap_remove(number);
+                    gone.push(self.departure(&member, status));
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    fn departure(&mut self, member: &Member, status: ExitStatus) -> Departure {
+        let seat = self
+            .board
+            .workers
+            .seats()
+            .nth(member.seat)
+            .expect("its seat");
+        let is_death = !status.success();
+        if is_death {
+            seat.data.deaths.add(1);
+        }
+        let has_proven = member.since.elapsed() >= PROVEN || seat.data.answered_by_this_one() > 0;
+        let was_told = member.leaves_by.is_some();
+        if has_proven {
+            self.failures = 0;
+        }
+        let delay = (is_death && !has_proven && !was_told).then(|| self.delay());
+        Departure {
+            process: member.child.id(),
+            seat: member.seat,
+            status,
+            was_told,
+            delay,
+        }
+    }
+
+    /// Hires nobody for a while, which is twice as long as the last time.
+    fn delay(&mut self) -> Duration {
+        let factor = 1 << self.failures.min(16);
+        let delay = (FIRST_DELAY * factor).min(LONGEST_DELAY);
+        self.failures += 1;
+        self.not_before = Instant::now() + delay;
+        delay
+    }
+
+    /// Whether a worker is ready to answer.
+    pub fn is_ready(&self, member: &Member) -> bool {
+        let seat = self
+            .board
+            .workers
+            .seats()
+            .nth(member.seat)
+            .expect("its seat");
+        let is_its = matches!(seat.state, SeatState::Occupied { by: Some(who) } if who.process == member.child.id());
+        is_its && seat.data.doing() != Doing::Starting
+    }
+}
+
+/// A child that has ended is still a zombie as long as it was not reaped, so the id is no other process's.
+pub fn signal(child: &Child, signal: Signal) {
+    match kill(Pid::from_raw(child.id().cast_signed()), signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => eprintln!("prefork: {signal} to worker {}: {error}", child.id()),
+    }
+}

@@ -1,0 +1,316 @@
+//! The parent: it keeps the workers at their number, replaces them, looks after those that hold something and do not move, and
+//! ends the server. It takes no lock while there are workers, so that nothing that happens to one can stop it.
+
+use super::board::{Board, Doing};
+use super::listener::Listener;
+use super::options::Options;
+use super::orders::{self, poll_timeout};
+use super::staff::{Departure, Member, Staff, signal};
+use super::{clock, limiter};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::Pid;
+use std::collections::VecDeque;
+use std::error::Error;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Supervises workers until it is told to end, and they have left.
+pub fn run(
+    board: &'static Board,
+    listener: &Listener,
+    options: &Options,
+) -> Result<(), Box<dyn Error>> {
+    claim(board)?;
+    let signals = orders::of_the_supervisor()?;
+    let mut supervisor = Supervisor {
+        board,
+        listener,
+        options,
+        staff: Staff::new(board, listener, options)?,
+        to_replace: VecDeque::new(),
+        replacing: None,
+        next_look: Instant::now(),
+    };
+    supervisor.supervise(&signals)?;
+    board.supervisor.store(0, Relaxed);
+    Ok(())
+}
+
+/// Makes the board this server's own, as it may come from another that has ended.
+fn claim(board: &Board) -> Result<(), Box<dyn Error>> {
+    let other = board.supervisor.load(Relaxed);
+    let lives =
+        |process: u32| kill(Pid::from_raw(process.cast_signed()), None) != Err(Errno::ESRCH);
+    if other != 0 && other != process::id() && lives(other) {
+        return Err(format!("this map is that of another server, process {other}. End it first, or give another file by --map").into());
+    }
+    board.supervisor.store(process::id(), Relaxed);
+    board.started.store(clock::now(), Relaxed);
+    board.closing.store(false, Relaxed);
+    limiter::start(&board.limiter, &board.told)?;
+    Ok(())
+}
+
+struct Supervisor<'a> {
+    board: &'static Board,
+    listener: &'a Listener,
+    options: &'a Options,
+    staff: Staff<'a>,
+    /// Those who are replaced on SIGHUP, by their processes; and the one who is just now.
+    to_replace: VecDeque<u32>,
+    replacing: Option<u32>,
+    /// When to look again for workers that do not move.
+    next_look: Instant,
+}
+
+impl Supervisor<'_> {
+    fn supervise(&mut self, signals: &SignalFd) -> Result<(), Box<dyn Error>> {
+        loop {
+            while let Some(order) = signals.read_signal()? {
+                match Signal::try_from(order.ssi_signo.cast_signed())? {
+                    Signal::SIGHUP => self.begin_to_replace(),
+                    _ => self.begin_to_close(),
+                }
+            }
+            for gone in self.staff.reap()? {
+                self.say_who_left(&gone);
+            }
+            let closing = self.board.closing.load(Relaxed);
+            match closing {
+                false => self.keep_the_number()?,
+                true if !self.staff.members.is_empty() => {}
+                // Somebody was on the way in when the last one looked.
+                true if self.listener.has_one() && self.staff.pause().is_none() => {
+                    self.staff.hire()?;
+                    self.tell_all_to_leave();
+                }
+                true if self.listener.has_one() => {}
+                true => return Ok(()),
+            }
+            self.staff.kill_the_late();
+            self.look_after_the_silent();
+            self.wait(signals)?;
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&self, signals: &SignalFd) -> Result<(), Errno> {
+        let times = self
+            .staff
+            .members
+            .iter()
+            .filter_map(|member| member.leaves_by);
+        let next = times
+            .chain(self.staff.pause())
+            .chain([self.next_look])
+            .min();
+        let left = next.map(|time| time.saturating_duration_since(Instant::now()));
+        let children = self.staff.members.iter().map(|member| member.child.as_fd());
+        let mut all: Vec<PollFd<'_>> = [signals.as_fd(), self.staff.ready.as_fd()]
+            .into_iter()
+            .chain(children)
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut all, left.map_or(PollTimeout::NONE, poll_timeout)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+        // Only that there was something counts.
+        match self.staff.ready.read() {
+            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hires as many as are missing, and lets the one go who is replaced, once all others are ready.
+    fn keep_the_number(&mut self) -> Result<(), Box<dyn Error>> {
+        let number = usize::from(self.options.workers);
+        let is_member = |staff: &Staff<'_>, process| {
+            staff
+                .members
+                .iter()
+                .any(|member| member.child.id() == process)
+        };
+        self.replacing = self
+            .replacing
+            .filter(|process| is_member(&self.staff, *process));
+        while self.replacing.is_none()
+            && let Some(next) = self.to_replace.pop_front()
+        {
+            self.replacing = Some(next).filter(|process| is_member(&self.staff, *process));
+        }
+        let stays = |process: &u32| {
+            self.staff
+                .staying()
+                .any(|member| member.child.id() == *process)
+        };
+        let more = usize::from(self.replacing.as_ref().is_some_and(stays));
+        while self.staff.staying().count() < number + more && self.staff.pause().is_none() {
+            self.staff.hire()?;
+        }
+        if more == 1
+            && let Some(old) = self.replacing
+        {
+            let others = self
+                .staff
+                .staying()
+                .filter(|member| member.child.id() != old);
+            if others.filter(|member| self.staff.is_ready(member)).count() >= number {
+                self.staff.tell_to_leave(old);
+                self.board.replaced.add(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_to_replace(&mut self) {
+        self.say(&format!(
+            "{} workers are replaced one by one",
+            self.staff.staying().count()
+        ));
+        self.to_replace = self
+            .staff
+            .staying()
+            .map(|member| member.child.id())
+            .collect();
+    }
+
+    fn begin_to_close(&mut self) {
+        if self.board.closing.swap(true, Relaxed) {
+            return;
+        }
+        self.say("lets nobody in any more, and answers who has come");
+        if let Err(error) = self.listener.let_nobody_in() {
+            eprintln!("prefork: connections that come now may break: {error}");
+        }
+        self.tell_all_to_leave();
+    }
+
+    fn tell_all_to_leave(&mut self) {
+        let all: Vec<u32> = self
+            .staff
+            .staying()
+            .map(|member| member.child.id())
+            .collect();
+        for process in all {
+            self.staff.tell_to_leave(process);
+        }
+    }
+
+    /// Kills workers that hold something, or a client, and have given no sign of life for the set time: they were stopped, or hang.
+    ///
+    /// Those who wait for what such a worker holds are silent too, through no fault of their own. So holders come first, and
+    /// the others have twice the time.
+    fn look_after_the_silent(&mut self) {
+        let now = Instant::now();
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + self.options.beat();
+        let holders: Vec<(&str, u32)> = self.board.holders().collect();
+        let mut found = false;
+        for member in &self.staff.members {
+            let process = member.child.id();
+            let held = holders.iter().find(|(_, holder)| *holder == process);
+            if let Some((lock, _)) = held
+                && let Some(silence) = self.silence(member, self.options.stuck())
+            {
+                self.kill(member, &format!("has held {lock}"), silence);
+                found = true;
+            }
+        }
+        if found {
+            return;
+        }
+        for member in &self.staff.members {
+            let (what, limit) = match self.doing(member) {
+                Doing::Accepting => ("has had a turn to accept", self.options.stuck()),
+                // Who listens gives no sign until the client has had its time.
+                Doing::Listening => (
+                    "has waited for a request",
+                    2 * self.options.stuck() + self.options.keep_alive() + Duration::from_secs(6),
+                ),
+                Doing::Starting => (
+                    "has started",
+                    2 * self.options.stuck() + Duration::from_secs(10),
+                ),
+                _ => ("has worked", 2 * self.options.stuck()),
+            };
+            if let Some(silence) = self.silence(member, limit) {
+                self.kill(member, what, silence);
+            }
+        }
+    }
+
+    fn doing(&self, member: &Member) -> Doing {
+        match self.staff.is_ready(member) {
+            true => self
+                .board
+                .workers
+                .seats()
+                .nth(member.seat)
+                .expect("its seat")
+                .data
+                .doing(),
+            false => Doing::Starting,
+        }
+    }
+
+    /// Seconds since a worker's last sign of life, where these are more than `limit`.
+    fn silence(&self, member: &Member, limit: Duration) -> Option<f64> {
+        let seat = self
+            .board
+            .workers
+            .seats()
+            .nth(member.seat)
+            .expect("its seat");
+        // What lies at the seat may still be its predecessor's.
+        let silence = seat
+            .data
+            .silence()
+            .min(member.since.elapsed().as_secs_f64());
+        Some(silence).filter(|silence| *silence > limit.as_secs_f64())
+    }
+
+    fn kill(&self, member: &Member, what: &str, silence: f64) {
+        let process = member.child.id();
+        self.say(&format!(
+            "worker {process} (seat {}) {what}, and has not moved for {silence:.1} s: killed",
+            member.seat
+        ));
+        self.board.stuck.add(1);
+        signal(&member.child, Signal::SIGKILL);
+    }
+
+    fn say_who_left(&self, gone: &Departure) {
+        let how = match (gone.status.signal(), gone.status.code()) {
+            (Some(number), _) => match Signal::try_from(number) {
+                Ok(signal) => format!("was killed by {signal}"),
+                Err(_) => format!("was killed by signal {number}"),
+            },
+            (None, Some(0)) if gone.was_told => return,
+            (None, code) => format!("left with exit code {}", code.unwrap_or_default()),
+        };
+        let next = match gone.delay {
+            _ if gone.was_told || self.board.closing.load(Relaxed) => "nobody follows".to_owned(),
+            None => "another starts".to_owned(),
+            Some(delay) => format!("another starts in {delay:?}"),
+        };
+        self.say(&format!(
+            "worker {} (seat {}) {how}; {next}",
+            gone.process, gone.seat
+        ));
+    }
+
+    fn say(&self, what: &str) {
+        if !self.options.quiet {
+            eprintln!("prefork: {what}");
+        }
+    }
+}
