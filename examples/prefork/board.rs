@@ -9,7 +9,7 @@ use pshared::{
     SharedRwLock, ShmSafe,
 };
 use std::path::Path;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 
 /// Workers at once: twice as many as may be asked for, since each may be replaced by one that starts before it leaves.
@@ -153,8 +153,9 @@ impl Worker {
     /// A new worker sits down.
     pub fn start(&self) {
         self.before.store(self.answered(), Relaxed);
-        self.started.store(clock::now(), Relaxed);
         self.turn_to(Doing::Starting);
+        // After what the predecessor at the seat was about has been wiped out.
+        self.started.store(clock::now(), Release);
     }
 
     /// The worker shows what it is about, and that it lives.
@@ -175,6 +176,11 @@ impl Worker {
     pub fn doing(&self) -> Doing {
         let number = usize::from(self.doing.load(Relaxed));
         Doing::ALL.get(number).copied().unwrap_or(Doing::Starting)
+    }
+
+    /// Whether a worker that was hired then has sat down, and become ready to work.
+    pub fn has_been_ready_since(&self, hired: u64) -> bool {
+        self.started.load(Acquire) >= hired && self.doing() != Doing::Starting
     }
 
     /// Seconds since the last sign of life.

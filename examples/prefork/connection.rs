@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 const LONGEST_HEAD: usize = 8 << 10;
 /// The most header fields of a request.
 const MOST_FIELDS: usize = 64;
-/// How long a head may take from its first byte to its last, and an answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a new connection may be silent, a head take from its first byte to its last, and an answer to be taken.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a worker that is to leave waits for one request more of a connection that it keeps: closed at once, the connection
 /// might break under a request that is on its way.
 const FAREWELL: Duration = Duration::from_secs(1);

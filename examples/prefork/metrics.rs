@@ -154,7 +154,9 @@ impl Encoder<'_, '_> {
 
     fn durations(&mut self, board: &Board) -> fmt::Result {
         let sum = Durations::of(board.workers.seats().map(|seat| &seat.data.durations));
-        let bounds = bounds().map(|bound| bound as f64 / 1e9).chain([f64::INFINITY]);
+        let bounds = bounds()
+            .map(|bound| bound as f64 / 1e9)
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(sum.buckets).collect();
         let mut metric = self.describe(
             "request_duration",

@@ -1,6 +1,7 @@
 //! The workers as their supervisor knows them: as children.
 
-use super::board::{Board, Doing, SEATS};
+use super::board::{Board, SEATS, Worker};
+use super::clock;
 use super::listener::Listener;
 use super::options::Options;
 use super::worker::{self, Post};
@@ -14,8 +15,6 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-/// A worker that has lived so long, or has answered something, was able to work: its death says nothing about the next one.
-const PROVEN: Duration = Duration::from_secs(1);
 /// How long nobody is hired after a first worker that was not, and at most.
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
@@ -28,7 +27,7 @@ pub struct Staff<'a> {
     /// Readable when a worker has become ready.
     pub ready: EventFd,
     pub members: Vec<Member>,
-    /// Workers that died one after the other before they had proven themselves.
+    /// Workers that died one after the other before they were ready to work.
     failures: u32,
     not_before: Instant,
 }
@@ -37,7 +36,8 @@ pub struct Staff<'a> {
 pub struct Member {
     pub child: Child,
     pub seat: usize,
-    pub since: Instant,
+    /// When it was, by the [clock].
+    pub hired: u64,
     /// It was told to leave, and is killed if it has not by then.
     pub leaves_by: Option<Instant>,
 }
@@ -95,6 +95,7 @@ impl<'a> Staff<'a> {
             ready: &self.ready,
             supervisor: Pid::this(),
         };
+        let hired = clock::now();
         let child = fork::spawn(|| {
             if let Err(error) = worker::work(&post) {
                 eprintln!(
@@ -104,13 +105,11 @@ impl<'a> Staff<'a> {
                 std::process::exit(1);
             }
         });
-        // The machine may have no room for a process just now.
         let child = match child {
-            Err(fork::Error::Os { call, source }) => {
+            // The machine may have no room for a process or a descriptor just now.
+            Err(error @ (fork::Error::Os { .. } | fork::Error::Unchecked { .. })) => {
                 let delay = self.delay();
-                eprintln!(
-                    "prefork: no new worker: {call} failed: {source}; tried again in {delay:?}"
-                );
+                eprintln!("prefork: no new worker: {error}; tried again in {delay:?}");
                 return Ok(());
             }
             other => other?,
@@ -118,7 +117,7 @@ impl<'a> Staff<'a> {
         self.members.push(Member {
             child,
             seat,
-            since: Instant::now(),
+            hired,
             leaves_by: None,
         });
         Ok(())
@@ -170,22 +169,18 @@ impl<'a> Staff<'a> {
     }
 
     fn departure(&mut self, member: &Member, status: ExitStatus) -> Departure {
-        let seat = self
-            .board
-            .workers
-            .seats()
-            .nth(member.seat)
-            .expect("its seat");
+        let data = self.data(member);
         let is_death = !status.success();
         if is_death {
-            seat.data.deaths.add(1);
+            data.deaths.add(1);
         }
-        let has_proven = member.since.elapsed() >= PROVEN || seat.data.answered_by_this_one() > 0;
         let was_told = member.leaves_by.is_some();
-        if has_proven {
+        // One that was ready once says nothing about the next. Those that never are would be hired as fast as they die.
+        let was_ready = data.has_been_ready_since(member.hired);
+        if was_ready {
             self.failures = 0;
         }
-        let delay = (is_death && !has_proven && !was_told).then(|| self.delay());
+        let delay = (is_death && !was_ready && !was_told).then(|| self.delay());
         Departure {
             process: member.child.id(),
             seat: member.seat,
@@ -206,14 +201,13 @@ impl<'a> Staff<'a> {
 
     /// Whether a worker is ready to answer.
     pub fn is_ready(&self, member: &Member) -> bool {
-        let seat = self
-            .board
-            .workers
-            .seats()
-            .nth(member.seat)
-            .expect("its seat");
-        let is_its = matches!(seat.state, SeatState::Occupied { by: Some(who) } if who.process == member.child.id());
-        is_its && seat.data.doing() != Doing::Starting
+        self.data(member).has_been_ready_since(member.hired)
+    }
+
+    /// What lies at a worker's seat.
+    pub fn data(&self, member: &Member) -> &'static Worker {
+        let mut seats = self.board.workers.seats();
+        seats.nth(member.seat).expect("its seat").data
     }
 }
 

@@ -250,31 +250,16 @@ impl Supervisor<'_> {
 
     fn doing(&self, member: &Member) -> Doing {
         match self.staff.is_ready(member) {
-            true => self
-                .board
-                .workers
-                .seats()
-                .nth(member.seat)
-                .expect("its seat")
-                .data
-                .doing(),
+            true => self.staff.data(member).doing(),
             false => Doing::Starting,
         }
     }
 
     /// Seconds since a worker's last sign of life, where these are more than `limit`.
     fn silence(&self, member: &Member, limit: Duration) -> Option<f64> {
-        let seat = self
-            .board
-            .workers
-            .seats()
-            .nth(member.seat)
-            .expect("its seat");
         // What lies at the seat may still be its predecessor's.
-        let silence = seat
-            .data
-            .silence()
-            .min(member.since.elapsed().as_secs_f64());
+        let silence = self.staff.data(member).silence();
+        let silence = silence.min(clock::seconds_since(member.hired));
         Some(silence).filter(|silence| *silence > limit.as_secs_f64())
     }
 

@@ -3,7 +3,7 @@
 use super::accept::Entrance;
 use super::board::{Board, Doing, Route};
 use super::clock;
-use super::connection::{Connection, Next};
+use super::connection::{Connection, Next, PATIENCE};
 use super::faults::Faults;
 use super::listener::Listener;
 use super::options::Options;
@@ -105,7 +105,12 @@ impl Desk<'_> {
             if shares {
                 self.seat.turn_to(Doing::Listening);
             }
-            let request = match connection.next(options.keep_alive()) {
+            let idle = if number == 1 {
+                PATIENCE
+            } else {
+                options.keep_alive()
+            };
+            let request = match connection.next(idle) {
                 Ok(Next::Request(request)) => request,
                 Ok(Next::Refused(status)) => {
                     if shares {

@@ -47,7 +47,7 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     let trials = tests
         .into_iter()
         .map(|(name, test)| {
-            let name = name.strip_prefix("fork::").unwrap_or(name);
+            let name = name.split_once("::").map_or(name, |(_, name)| name);
             Trial::test(name, move || in_a_child(name, test))
         })
         .collect();

@@ -21,6 +21,7 @@ mod net;
 mod once;
 mod owners;
 mod permits;
+mod program;
 mod pthread;
 mod pthreads;
 mod reentrant;

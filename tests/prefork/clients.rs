@@ -1,0 +1,139 @@
+//! Clients that ask until they are told to stop, and keep books.
+
+use crate::server::until;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use ureq::{Agent, Error};
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Wants {
+    /// The same page, on a connection that it keeps.
+    Page,
+    /// All kinds of things, what is counted, cached and limited, and a new connection now and then.
+    Everything,
+    /// A page, on a new connection each time.
+    NewConnections,
+}
+
+/// The clients' books.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// Answers that came whole, whatever their status.
+    pub answered: AtomicU64,
+    /// Those with another status than 200.
+    pub refused: AtomicU64,
+    /// Requests that a connection took, and that were not answered.
+    pub broken: AtomicU64,
+    /// Attempts to connect that nobody took.
+    pub turned_away: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// Clients in threads of the test.
+pub struct Clients {
+    books: Arc<Books>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// One that neither tries again by itself nor goes through a proxy.
+pub fn agent() -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .proxy(None)
+        .build()
+        .into()
+}
+
+impl Clients {
+    pub fn start(address: &str, number: usize, wants: Wants) -> Self {
+        let books = Arc::new(Books::default());
+        let ask = |_| {
+            let (books, address) = (books.clone(), address.to_owned());
+            std::thread::spawn(move || ask(&books, &address, wants))
+        };
+        let threads = (0..number).map(ask).collect();
+        Clients { books, threads }
+    }
+
+    pub fn answered(&self) -> u64 {
+        self.books.answered.load(SeqCst)
+    }
+
+    /// Waits until so many requests more were answered.
+    pub fn wait_for(&self, more: u64) {
+        let enough = self.answered() + more;
+        until(|| self.answered() >= enough);
+    }
+
+    /// Waits until every client has been turned away: the server is gone.
+    pub fn wait_for_the_end(&self) {
+        until(|| self.books.turned_away.load(SeqCst) >= self.threads.len() as u64);
+    }
+
+    /// Lets each client finish what it asked for, and gives the books.
+    pub fn stop(self) -> Arc<Books> {
+        self.books.stop.store(true, SeqCst);
+        for thread in self.threads {
+            thread.join().expect("no client panics");
+        }
+        self.books
+    }
+}
+
+fn ask(books: &Books, address: &str, wants: Wants) {
+    let mut agent = agent();
+    while !books.stop.load(SeqCst) {
+        let path = match wants {
+            Wants::Page | Wants::NewConnections => "/".to_owned(),
+            Wants::Everything => match fastrand::u8(..10) {
+                0..2 => "/count".to_owned(),
+                2 => "/metrics".to_owned(),
+                3..7 => format!("/primes?below={}", fastrand::u32(..500)),
+                _ => "/".to_owned(),
+            },
+        };
+        let anew = match wants {
+            Wants::Page => false,
+            Wants::Everything => fastrand::u8(..16) == 0,
+            Wants::NewConnections => true,
+        };
+        if anew {
+            agent = self::agent();
+        }
+        let outcome = agent.get(format!("http://{address}{path}")).call();
+        let whole = outcome.and_then(|mut answer| {
+            answer.body_mut().read_to_string()?;
+            Ok(answer.status())
+        });
+        match whole {
+            Ok(status) => {
+                if status != 200 {
+                    books.refused.fetch_add(1, SeqCst);
+                }
+                books.answered.fetch_add(1, SeqCst);
+            }
+            Err(error) if was_turned_away(&error) => {
+                books.turned_away.fetch_add(1, SeqCst);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => {
+                eprintln!("{path}: {error:?}");
+                books.broken.fetch_add(1, SeqCst);
+            }
+        }
+    }
+}
+
+fn was_turned_away(error: &Error) -> bool {
+    match error {
+        Error::ConnectionFailed => true,
+        Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+        _ => false,
+    }
+}

@@ -1,0 +1,202 @@
+//! What the server is told by signals: to replace its workers, and to end.
+
+use crate::clients::{Clients, Wants};
+use crate::server::{Server, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::Ordering::SeqCst;
+
+crate::tests!(
+    sighup_replaces_every_worker_and_breaks_nothing,
+    sighup_replaces_workers_that_nobody_asks,
+    sigterm_under_load_drops_no_request_that_was_taken,
+    sigterm_answers_those_who_wait_at_the_door,
+    sigterm_gives_an_idle_connection_one_request_more,
+    a_worker_that_is_told_to_leave_by_somebody_else_is_replaced,
+    workers_leave_when_their_supervisor_is_killed_and_another_goes_on,
+);
+
+fn sighup_replaces_every_worker_and_breaks_nothing() {
+    for (accept, wants) in [
+        ("mutex", Wants::Everything),
+        ("permits", Wants::NewConnections),
+        ("none", Wants::NewConnections),
+    ] {
+        let mut server = Server::start(&["--accept", accept, "--workers", "3"]);
+        let clients = Clients::start(server.address(), 4, wants);
+        for round in 1..=3 {
+            clients.wait_for(50);
+            until(|| server.workers().len() == 3);
+            let before = server.workers();
+            server.signal(Signal::SIGHUP);
+            until(|| server.board().replaced.get() == 3 * round);
+            until(|| server.workers().len() == 3);
+            let after = server.workers();
+            assert!(
+                before.iter().all(|process| !after.contains(process)),
+                "{before:?} {after:?}"
+            );
+        }
+        clients.wait_for(50);
+        let books = clients.stop();
+        server.end();
+        let answered = books.answered.load(SeqCst);
+        assert_eq!(books.broken.load(SeqCst), 0, "{books:?}");
+        assert_eq!(books.turned_away.load(SeqCst), 0, "{books:?}");
+        assert_eq!(server.board().answered(), answered);
+        assert_eq!(server.board().deaths(), 0, "{}", server.log());
+    }
+}
+
+fn sighup_replaces_workers_that_nobody_asks() {
+    for accept in ["mutex", "permits", "none"] {
+        let mut server = Server::start(&["--accept", accept, "--workers", "3"]);
+        until(|| server.workers().len() == 3);
+        let before = server.workers();
+        server.signal(Signal::SIGHUP);
+        until(|| server.board().replaced.get() == 3 && server.workers().len() == 3);
+        until(|| {
+            server
+                .workers()
+                .iter()
+                .all(|process| !before.contains(process))
+        });
+        server.end();
+        assert_eq!(server.board().deaths(), 0, "{}", server.log());
+    }
+}
+
+fn sigterm_under_load_drops_no_request_that_was_taken() {
+    for (accept, wants) in [
+        ("mutex", Wants::Everything),
+        ("mutex", Wants::NewConnections),
+        ("permits", Wants::NewConnections),
+        ("none", Wants::NewConnections),
+        ("none", Wants::Page),
+    ] {
+        let mut server = Server::start(&["--accept", accept]);
+        // More than workers: some wait at the door, accepted by the kernel only.
+        let clients = Clients::start(server.address(), 8, wants);
+        clients.wait_for(300);
+        server.signal(Signal::SIGTERM);
+        let status = server.wait();
+        assert!(status.success(), "{status}\n{}", server.log());
+        clients.wait_for_the_end();
+        let books = clients.stop();
+        assert_eq!(books.broken.load(SeqCst), 0, "{accept} {wants:?} {books:?}");
+        assert_eq!(server.board().answered(), books.answered.load(SeqCst));
+        assert_eq!(server.board().deaths(), 0, "{}", server.log());
+        server.nothing_is_held();
+    }
+}
+
+const REQUEST: &[u8] = b"GET /count HTTP/1.1\r\nHost: here\r\n\r\n";
+
+#[track_caller]
+fn read_all(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("an answer and an end");
+    answer
+}
+
+fn sigterm_answers_those_who_wait_at_the_door() {
+    let mut server = Server::start(&["--workers", "1"]);
+    // The only worker listens to one that says nothing; the others have only the kernel's word.
+    let mut first = TcpStream::connect(server.address()).unwrap();
+    let seat = || server.board().workers.seats().next().unwrap();
+    until(|| seat().data.connections.get() == 1);
+    let mut waiting: Vec<TcpStream> = (0..10)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            stream.write_all(REQUEST).unwrap();
+            stream
+        })
+        .collect();
+    server.signal(Signal::SIGTERM);
+    until(|| server.board().closing.load(SeqCst));
+    first.write_all(REQUEST).unwrap();
+    for stream in [&mut first].into_iter().chain(&mut waiting) {
+        let answer = read_all(stream);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    }
+    assert!(server.wait().success());
+    assert_eq!(server.board().hits.get(), 11);
+}
+
+fn sigterm_gives_an_idle_connection_one_request_more() {
+    let mut server = Server::start(&["--workers", "1", "--keep-alive", "60000"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(REQUEST).unwrap();
+    until(|| server.board().answered() == 1);
+    server.signal(Signal::SIGTERM);
+    until(|| server.board().closing.load(SeqCst));
+    // As if it had been on its way.
+    stream.write_all(REQUEST).unwrap();
+    let answers = read_all(&mut stream);
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+    assert_eq!(answers.matches("Connection: close").count(), 1, "{answers}");
+    assert!(server.wait().success());
+    // And who says nothing more does not keep the server.
+    let mut server = Server::start(&["--workers", "1", "--keep-alive", "60000"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(REQUEST).unwrap();
+    until(|| server.board().answered() == 1);
+    server.end();
+    assert_eq!(read_all(&mut stream).matches("HTTP/1.1 200 ").count(), 1);
+}
+
+fn a_worker_that_is_told_to_leave_by_somebody_else_is_replaced() {
+    let mut server = Server::start(&["--workers", "2"]);
+    until(|| server.workers().len() == 2);
+    let clients = Clients::start(server.address(), 3, Wants::NewConnections);
+    clients.wait_for(20);
+    let left = server.workers()[0];
+    kill(Pid::from_raw(left.cast_signed()), Signal::SIGTERM).unwrap();
+    until(|| server.workers().len() == 2 && !server.workers().contains(&left));
+    clients.wait_for(20);
+    let books = clients.stop();
+    assert_eq!(books.broken.load(SeqCst), 0);
+    server.end();
+    assert_eq!(server.board().deaths(), 0);
+}
+
+fn workers_leave_when_their_supervisor_is_killed_and_another_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = Server::start_in(directory.path(), &["--workers", "2"]);
+    let clients = Clients::start(first.address(), 2, Wants::Page);
+    clients.wait_for(100);
+    let second = crate::program::example("prefork")
+        .args(["--listen", "127.0.0.1:0", "--map"])
+        .arg(directory.path().join("board"))
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let refusal = String::from_utf8(second.stderr).unwrap();
+    assert!(
+        refusal.contains(&format!("another server, process {}", first.id())),
+        "{refusal}"
+    );
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    until(|| first.workers().is_empty());
+    let books = clients.stop();
+    let counted = first.board().answered();
+    assert!(counted >= books.answered.load(SeqCst));
+    first.nothing_is_held();
+
+    let mut second = Server::start_in(directory.path(), &["--workers", "2"]);
+    let clients = Clients::start(second.address(), 2, Wants::Page);
+    clients.wait_for(100);
+    let more = clients.stop().answered.load(SeqCst);
+    second.end();
+    assert_eq!(
+        second.board().answered(),
+        counted + more,
+        "the counts went on"
+    );
+}

@@ -1,0 +1,284 @@
+//! Workers that stop, and a machine that has no room: for the map, or for another process.
+
+use crate::clients::{Clients, Wants, agent};
+use crate::harness::skip;
+use crate::prefork::board::Doing;
+use crate::program::example;
+use crate::server::{Server, kill_worker, until};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering::SeqCst;
+use tempfile::TempDir;
+
+crate::tests!(
+    a_worker_that_stops_with_the_turn_is_named_and_killed,
+    a_worker_that_stops_with_a_permit_is_killed,
+    a_worker_that_stops_in_the_limiter_or_the_cache_is_killed_and_nobody_else,
+    a_worker_that_stops_with_a_client_is_killed,
+    idle_workers_are_not_taken_for_stuck,
+    a_full_disk_is_refused_by_name,
+    a_disk_that_becomes_full_disturbs_nobody,
+    a_worker_that_cannot_start_is_tried_again_later,
+    the_demonstration_balances_its_books,
+);
+
+/// A worker stops where it holds something. It is the one that is killed, and the server goes on.
+fn stops_inside(accept: &str, place: &str, named: &str) {
+    let mut server = Server::start(&["--accept", accept, "--stuck", "300"]);
+    let clients = Clients::start(server.address(), 3, Wants::Everything);
+    clients.wait_for(50);
+    let asked = agent()
+        .get(server.url(&format!("/fault?stop={place}")))
+        .call();
+    let text = asked
+        .expect("it is answered")
+        .body_mut()
+        .read_to_string()
+        .unwrap();
+    let process = text
+        .split_whitespace()
+        .nth(1)
+        .expect("its process")
+        .to_owned();
+    until(|| server.board().stuck.get() == 1);
+    until(|| server.board().deaths() == 1);
+    until(|| server.workers().len() == 4);
+    clients.wait_for(50);
+    let books = clients.stop();
+    let log = server.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains(&format!("worker {process} ")))
+        .unwrap_or_default();
+    assert!(
+        line.contains(named) && line.contains("has not moved for"),
+        "{log}"
+    );
+    server.end();
+    let answered = books.answered.load(SeqCst) + 1;
+    let counted = server.board().answered();
+    assert!(
+        (answered..=answered + 1).contains(&counted),
+        "{counted} {answered}"
+    );
+    assert_eq!(server.board().stuck.get(), 1, "{}", server.log());
+    assert_eq!(server.board().deaths(), 1, "{}", server.log());
+}
+
+fn a_worker_that_stops_with_the_turn_is_named_and_killed() {
+    stops_inside("mutex", "accept", "has held the turn to accept");
+}
+
+fn a_worker_that_stops_with_a_permit_is_killed() {
+    stops_inside("permits", "accept", "has had a turn to accept");
+}
+
+fn a_worker_that_stops_in_the_limiter_or_the_cache_is_killed_and_nobody_else() {
+    stops_inside("mutex", "limiter", "has held the rate limiter");
+    stops_inside("mutex", "cache", "has held the cache");
+}
+
+fn a_worker_that_stops_with_a_client_is_killed() {
+    let mut server = Server::start(&["--workers", "2", "--stuck", "300", "--keep-alive", "0"]);
+    let clients = Clients::start(server.address(), 2, Wants::Everything);
+    // Caught while it answers, which may need some attempts.
+    let mut stopped = None;
+    until(|| {
+        let seats = server.board().workers.seats();
+        let busy: Vec<usize> = seats
+            .filter(|seat| seat.data.doing() == Doing::Answering)
+            .map(|seat| seat.number)
+            .collect();
+        let found = server
+            .board()
+            .at_work()
+            .find(|(_, seat)| busy.contains(seat));
+        let Some((process, seat)) = found else {
+            return false;
+        };
+        let process = Pid::from_raw(process.cast_signed());
+        let _ = kill(process, Signal::SIGSTOP);
+        until(|| is_stopped(process));
+        let seat = server.board().workers.seats().nth(seat).unwrap();
+        if seat.data.doing() == Doing::Answering {
+            stopped = Some(process);
+        } else {
+            let _ = kill(process, Signal::SIGCONT);
+        }
+        stopped.is_some()
+    });
+    until(|| server.board().stuck.get() >= 1);
+    clients.wait_for(20);
+    clients.stop();
+    assert!(
+        server
+            .log()
+            .contains(&format!("worker {} ", stopped.unwrap())),
+        "{}",
+        server.log()
+    );
+    server.end();
+    assert_eq!(server.board().stuck.get(), 1, "{}", server.log());
+}
+
+fn is_stopped(process: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    status
+        .rsplit(") ")
+        .next()
+        .is_none_or(|rest| rest.starts_with(['T', 'Z']))
+}
+
+fn idle_workers_are_not_taken_for_stuck() {
+    for accept in ["mutex", "permits", "none"] {
+        let mut server = Server::start(&["--accept", accept, "--stuck", "200", "--workers", "3"]);
+        until(|| server.workers().len() == 3);
+        let before = server.workers();
+        std::thread::sleep(std::time::Duration::from_millis(900));
+        assert_eq!(server.workers(), before, "{}", server.log());
+        server.end();
+        assert_eq!(server.board().stuck.get(), 0);
+    }
+}
+
+/// A small disk that nobody but this test and its children sees.
+struct Disk(TempDir);
+
+impl Disk {
+    fn new(size: &str) -> Self {
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNS) {
+            skip(&format!("no mount namespace of its own: {errno}"));
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let options = format!("size={size}");
+        mount(
+            Some("none"),
+            directory.path(),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .unwrap();
+        Disk(directory)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Before the directory is removed.
+        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+fn a_full_disk_is_refused_by_name() {
+    let disk = Disk::new("16k");
+    let output = example("prefork")
+        .args(["--listen", "127.0.0.1:0", "--map"])
+        .arg(disk.path().join("board"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let refusal = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        refusal.contains("No space left on device") && refusal.contains("board"),
+        "{refusal}"
+    );
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
+}
+
+fn a_disk_that_becomes_full_disturbs_nobody() {
+    let disk = Disk::new("1m");
+    let mut server = Server::start_in(disk.path(), &["--quiet"]);
+    let _ = fs::write(disk.path().join("ballast"), vec![1; 2 << 20]);
+    assert!(
+        fs::write(disk.path().join("more"), [1; 4096]).is_err(),
+        "the disk is not full"
+    );
+    let clients = Clients::start(server.address(), 3, Wants::Everything);
+    for number in 1..=20 {
+        clients.wait_for(20);
+        until(|| server.workers().len() == 4);
+        kill_worker(server.workers()[0]);
+        until(|| server.board().deaths() == number);
+    }
+    clients.wait_for(20);
+    let books = clients.stop();
+    server.end();
+    let (counted, answered) = (server.board().answered(), books.answered.load(SeqCst));
+    assert!(
+        (answered..=answered + 20).contains(&counted),
+        "{counted} {answered}"
+    );
+}
+
+fn a_worker_that_cannot_start_is_tried_again_later() {
+    let mut server = Server::start(&["--workers", "2"]);
+    until(|| server.workers().len() == 2);
+    // No descriptor more, and none for a handle on a child. (It polls four, which a lower limit would forbid.)
+    let had = limit_descriptors(server.id(), 4);
+    kill_worker(server.workers()[0]);
+    until(|| server.board().deaths() >= 1);
+    until(|| server.log().matches("no new worker").count() >= 3);
+    let answer = agent().get(server.url("/")).call();
+    assert_eq!(answer.expect("the other one answers").status(), 200);
+    limit_descriptors(server.id(), had);
+    until(|| server.workers().len() == 2);
+    let log = server.log();
+    assert!(log.contains("20ms") && log.contains("40ms"), "{log}");
+    server.end();
+}
+
+/// Limits the descriptors of another process, and gives what the limit was.
+fn limit_descriptors(process: u32, number: u64) -> u64 {
+    let mut old = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let process = process.cast_signed();
+    // SAFETY: `old` is a place for a limit; none is set.
+    let read =
+        unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut old) };
+    assert_eq!(read, 0);
+    let new = libc::rlimit {
+        rlim_cur: number,
+        ..old
+    };
+    // SAFETY: `new` is a limit; nothing is asked for.
+    let set = unsafe {
+        libc::prlimit(
+            process,
+            libc::RLIMIT_NOFILE,
+            &raw const new,
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(set, 0);
+    old.rlim_cur
+}
+
+fn the_demonstration_balances_its_books() {
+    let output = example("prefork").arg("--demo").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("ok ")).count(),
+        5,
+        "{text}"
+    );
+    assert!(text.contains("a kill every 200 ms: "), "{text}");
+}
