@@ -109,8 +109,9 @@
 //! **Processes.** [`fork::spawn`] runs a closure in a child, where that is sound; its [`Child`](fork::Child) can be waited
 //! for and killed. Programs that fork by other means, or not at all, use the types as well.
 //!
-//! **Guides.** [A tour](guide::tour) of what the usual lessons on `mmap` show, [what a crash does](guide::crash), and
-//! [how it was checked](guide::checking).
+//! **Guides.** [A tour](guide::tour) of what the usual lessons on `mmap` show, [choosing a lock](guide::choosing), [forking
+//! servers](guide::forking), [past one machine](guide::beyond), [what a crash does](guide::crash), and [how it was
+//! checked](guide::checking).
 //!
 //! # Features
 //!

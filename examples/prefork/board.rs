@@ -251,6 +251,15 @@ impl Board {
         }
     }
 
+    /// Requests for these routes that all workers counted, the dead included.
+    pub fn answered_at(&self, routes: &[Route]) -> u64 {
+        let at = |worker: &Worker| -> u64 {
+            let counts = routes.iter().map(|route| &worker.requests[*route as usize]);
+            counts.map(SharedCounter::get).sum()
+        };
+        self.workers.seats().map(|seat| at(seat.data)).sum()
+    }
+
     /// Requests that all workers counted, the dead included.
     pub fn answered(&self) -> u64 {
         self.workers.seats().map(|seat| seat.data.answered()).sum()

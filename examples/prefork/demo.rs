@@ -170,7 +170,8 @@ impl Demo<'_> {
             told.limiter.get(),
             told.cache.get()
         );
-        let counted = board.answered();
+        // Others may look on, at /workers.
+        let counted = board.answered_at(&load::ROUTES);
         let answered = load.answered.get() + load.refused.get();
         let (broken, kills) = (load.broken.get(), self.kills);
         let held: Vec<&str> = board.holders().map(|(lock, _)| lock).collect();

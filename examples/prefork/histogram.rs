@@ -2,12 +2,12 @@
 
 use pshared::{SharedCounter, ShmSafe};
 
-/// The buckets' upper bounds in nanoseconds: 4 microseconds and twice as much from one to the next; above the last is one more.
+/// The buckets' upper bounds in nanoseconds: a microsecond and twice as much from one to the next; above the last is one more.
 pub fn bounds() -> impl Iterator<Item = u64> {
-    (0..BOUNDS as u32).map(|number| 4_000 << number)
+    (0..BOUNDS as u32).map(|number| 1_000 << number)
 }
 
-const BOUNDS: usize = 20;
+const BOUNDS: usize = 22;
 
 /// Durations of a worker's requests.
 #[derive(ShmSafe, Default)]

@@ -1,5 +1,6 @@
 //! Clients: they ask as fast as they are answered, and keep books of their own.
 
+use super::board::Route;
 use pshared::{SharedCounter, ShmSafe};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -7,6 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 use ureq::Agent;
+
+/// What the clients ask for.
+pub const ROUTES: [Route; 3] = [Route::Home, Route::Count, Route::Primes];
 
 /// What the clients of all processes share: their books, and the end of their work.
 #[derive(ShmSafe, Default)]

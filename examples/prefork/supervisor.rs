@@ -36,6 +36,7 @@ pub fn run(
         to_replace: VecDeque::new(),
         replacing: None,
         next_look: Instant::now(),
+        attentive_since: Instant::now(),
     };
     supervisor.supervise(&signals)?;
     board.supervisor.store(0, Relaxed);
@@ -65,8 +66,9 @@ struct Supervisor<'a> {
     /// Those who are replaced on SIGHUP, by their processes; and the one who is just now.
     to_replace: VecDeque<u32>,
     replacing: Option<u32>,
-    /// When to look again for workers that do not move.
+    /// When to look again for workers that do not move; and since when that was done in time.
     next_look: Instant,
+    attentive_since: Instant,
 }
 
 impl Supervisor<'_> {
@@ -212,6 +214,10 @@ impl Supervisor<'_> {
         if now < self.next_look {
             return;
         }
+        // Where this process did not get to run, by Ctrl-Z or for want of CPUs, the workers may not have either.
+        if now > self.next_look + self.options.beat() {
+            self.attentive_since = now;
+        }
         self.next_look = now + self.options.beat();
         let holders: Vec<(&str, u32)> = self.board.holders().collect();
         let mut found = false;
@@ -259,7 +265,9 @@ impl Supervisor<'_> {
     fn silence(&self, member: &Member, limit: Duration) -> Option<f64> {
         // What lies at the seat may still be its predecessor's.
         let silence = self.staff.data(member).silence();
-        let silence = silence.min(clock::seconds_since(member.hired));
+        let silence = silence
+            .min(clock::seconds_since(member.hired))
+            .min(self.attentive_since.elapsed().as_secs_f64());
         Some(silence).filter(|silence| *silence > limit.as_secs_f64())
     }
 

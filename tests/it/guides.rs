@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const TEXTS: [&str; 7] = [
+const TEXTS: [&str; 9] = [
     "README.md",
     "CONTRIBUTING.md",
     "src/guide.rs",
@@ -12,6 +12,8 @@ const TEXTS: [&str; 7] = [
     "src/guide/tour.md",
     "src/guide/crash.md",
     "src/guide/checking.md",
+    "src/guide/forking.md",
+    "src/guide/beyond.md",
 ];
 
 fn root() -> &'static Path {

@@ -20,6 +20,7 @@ crate::tests!(
     a_worker_that_stops_in_the_limiter_or_the_cache_is_killed_and_nobody_else,
     a_worker_that_stops_with_a_client_is_killed,
     idle_workers_are_not_taken_for_stuck,
+    a_server_that_was_stopped_as_a_whole_kills_nobody,
     a_full_disk_is_refused_by_name,
     a_disk_that_becomes_full_disturbs_nobody,
     a_worker_that_cannot_start_is_tried_again_later,
@@ -28,7 +29,7 @@ crate::tests!(
 
 /// A worker stops where it holds something. It is the one that is killed, and the server goes on.
 fn stops_inside(accept: &str, place: &str, named: &str) {
-    let mut server = Server::start(&["--accept", accept, "--stuck", "300"]);
+    let mut server = Server::start(&["--accept", accept, "--stuck", "1500"]);
     let clients = Clients::start(server.address(), 3, Wants::Everything);
     clients.wait_for(50);
     let asked = agent()
@@ -83,7 +84,7 @@ fn a_worker_that_stops_in_the_limiter_or_the_cache_is_killed_and_nobody_else() {
 }
 
 fn a_worker_that_stops_with_a_client_is_killed() {
-    let mut server = Server::start(&["--workers", "2", "--stuck", "300", "--keep-alive", "0"]);
+    let mut server = Server::start(&["--workers", "2", "--stuck", "1500", "--keep-alive", "0"]);
     let clients = Clients::start(server.address(), 2, Wants::Everything);
     // Caught while it answers, which may need some attempts.
     let mut stopped = None;
@@ -135,14 +136,38 @@ fn is_stopped(process: Pid) -> bool {
 
 fn idle_workers_are_not_taken_for_stuck() {
     for accept in ["mutex", "permits", "none"] {
-        let mut server = Server::start(&["--accept", accept, "--stuck", "200", "--workers", "3"]);
+        let mut server = Server::start(&["--accept", accept, "--stuck", "1000", "--workers", "3"]);
         until(|| server.workers().len() == 3);
         let before = server.workers();
-        std::thread::sleep(std::time::Duration::from_millis(900));
+        std::thread::sleep(std::time::Duration::from_millis(2500));
         assert_eq!(server.workers(), before, "{}", server.log());
         server.end();
         assert_eq!(server.board().stuck.get(), 0);
     }
+}
+
+fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
+    let mut server = Server::start(&["--stuck", "1000", "--workers", "3"]);
+    until(|| server.workers().len() == 3);
+    let workers = server.workers();
+    let all = || workers.iter().copied().chain([server.id()]);
+    let signal = |signal| {
+        all().for_each(|process| {
+            kill(Pid::from_raw(process.cast_signed()), signal).expect("it lives")
+        })
+    };
+    // As Ctrl-Z and `fg` would.
+    signal(Signal::SIGSTOP);
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let supervisor = Pid::from_raw(server.id().cast_signed());
+    // The supervisor goes first, which is the worst.
+    kill(supervisor, Signal::SIGCONT).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    signal(Signal::SIGCONT);
+    assert_eq!(agent().get(server.url("/")).call().unwrap().status(), 200);
+    assert_eq!(server.workers(), workers, "{}", server.log());
+    server.end();
+    assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
 }
 
 /// A small disk that nobody but this test and its children sees.
