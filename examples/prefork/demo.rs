@@ -15,7 +15,6 @@ use pshared::fork::{self, Child};
 use std::error::Error;
 use std::io::{IsTerminal, stderr};
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const UNDISTURBED: Duration = Duration::from_secs(3);
@@ -80,21 +79,24 @@ impl Demo<'_> {
     fn play(&mut self, server: &Child) -> Result<(f64, f64), Box<dyn Error>> {
         // The first requests wait for the first workers.
         while self.load.answered.get() == 0 {
-            if let Some(status) = server.try_wait()? {
-                return Err(format!("the server ended: {status}").into());
-            }
-            sleep(Duration::from_millis(10));
+            wait(server, Duration::from_millis(10))?;
         }
-        let undisturbed = self.watch("undisturbed", UNDISTURBED, false)?;
-        let under_fire = self.watch("a kill every 200 ms", UNDER_FIRE, true)?;
+        let undisturbed = self.watch(server, "undisturbed", UNDISTURBED, false)?;
+        let under_fire = self.watch(server, "a kill every 200 ms", UNDER_FIRE, true)?;
         Ok((undisturbed, under_fire))
     }
 
-    fn watch(&mut self, what: &str, time: Duration, kills: bool) -> Result<f64, Box<dyn Error>> {
+    fn watch(
+        &mut self,
+        server: &Child,
+        what: &str,
+        time: Duration,
+        kills: bool,
+    ) -> Result<f64, Box<dyn Error>> {
         let (start, before) = (Instant::now(), self.load.answered.get());
         self.last = (start, before);
         while start.elapsed() < time {
-            sleep(BETWEEN_KILLS);
+            wait(server, BETWEEN_KILLS)?;
             if kills && self.kill_one()? {
                 self.kills += 1;
             }
@@ -216,5 +218,13 @@ fn line() -> ProgressBar {
     match stderr().is_terminal() {
         true => ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner()),
         false => ProgressBar::hidden(),
+    }
+}
+
+/// Lets time go by; an error where the server ends meanwhile.
+fn wait(server: &Child, time: Duration) -> Result<(), Box<dyn Error>> {
+    match server.wait_timeout(time)? {
+        None => Ok(()),
+        Some(status) => Err(format!("the server ended: {status}").into()),
     }
 }

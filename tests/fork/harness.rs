@@ -108,8 +108,8 @@ fn in_a_child(name: &str, test: fn()) -> Result<(), Failed> {
     }
 }
 
-/// The harness's wait between two looks at a test's processes; no test's order rests on it.
-fn pause() {
+/// The wait between two looks at processes that cannot be slept on; no test's order rests on it.
+pub fn pause() {
     let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(2u8));
 }
 

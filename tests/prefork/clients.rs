@@ -29,7 +29,7 @@ pub struct Books {
     pub refused: AtomicU64,
     /// Requests that a connection took, and that were not answered.
     pub broken: AtomicU64,
-    /// Attempts to connect that nobody took.
+    /// Clients that nobody let in any more: each gives up at the first attempt to connect that is refused.
     pub turned_away: AtomicU64,
     stop: AtomicBool,
 }
@@ -120,7 +120,7 @@ fn ask(books: &Books, address: &str, wants: Wants) {
             }
             Err(error) if was_turned_away(&error) => {
                 books.turned_away.fetch_add(1, SeqCst);
-                std::thread::sleep(Duration::from_millis(5));
+                return;
             }
             Err(error) => {
                 eprintln!("{path}: {error:?}");

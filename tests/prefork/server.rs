@@ -1,5 +1,6 @@
 //! A server under test.
 
+use crate::harness::pause;
 use crate::prefork::board::{ACCEPTORS, Board};
 use crate::program::example;
 use nix::sys::signal::{Signal, kill};
@@ -165,6 +166,6 @@ pub fn kill_worker(process: u32) {
 /// Waits until something holds, by looking again and again; the harness ends what never does.
 pub fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        pause();
     }
 }

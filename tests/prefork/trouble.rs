@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 crate::tests!(
@@ -126,6 +127,16 @@ fn a_worker_that_stops_with_a_client_is_killed() {
     assert_eq!(server.board().stuck.get(), 1, "{}", server.log());
 }
 
+/// How often a process has gone to sleep.
+fn times_that_it_slept(process: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
+    let mut lines = status.lines();
+    let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count
+        .and_then(|count| count.trim().parse().ok())
+        .expect("a count")
+}
+
 fn is_stopped(process: Pid) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     status
@@ -139,7 +150,9 @@ fn idle_workers_are_not_taken_for_stuck() {
         let mut server = Server::start(&["--accept", accept, "--stuck", "1000", "--workers", "3"]);
         until(|| server.workers().len() == 3);
         let before = server.workers();
-        std::thread::sleep(std::time::Duration::from_millis(2500));
+        // Longer than anybody may be silent.
+        let since = Instant::now();
+        until(|| since.elapsed() > Duration::from_millis(2500));
         assert_eq!(server.workers(), before, "{}", server.log());
         server.end();
         assert_eq!(server.board().stuck.get(), 0);
@@ -158,11 +171,13 @@ fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
     };
     // As Ctrl-Z and `fg` would.
     signal(Signal::SIGSTOP);
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let since = Instant::now();
+    until(|| since.elapsed() > Duration::from_millis(2500));
+    // The supervisor goes first, which is the worst, and has looked after the workers before they go on.
     let supervisor = Pid::from_raw(server.id().cast_signed());
-    // The supervisor goes first, which is the worst.
+    let before = times_that_it_slept(supervisor);
     kill(supervisor, Signal::SIGCONT).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    until(|| times_that_it_slept(supervisor) > before + 1);
     signal(Signal::SIGCONT);
     assert_eq!(agent().get(server.url("/")).call().unwrap().status(), 200);
     assert_eq!(server.workers(), workers, "{}", server.log());
