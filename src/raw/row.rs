@@ -24,7 +24,7 @@
 
 use super::outcome::{Acquired, Patience, Refused};
 use super::robust::{Robust, TID, WAITERS};
-use crate::sys::{self, Deadline, Doubt, Me, Nap, NoWaitOnSeveral, Wait, WaitSet};
+use crate::sys::{self, AtomicU32, Deadline, Doubt, Me, Nap, NoWaitOnSeveral, Wait, WaitSet};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Looks at the words before a contender gets in line.
@@ -49,6 +49,15 @@ pub(crate) enum Missed {
     Refused(Refused),
     /// The kernel has no sleep on several words.
     CannotWait,
+}
+
+/// What the head of a line does where the kernel has no sleep on several words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Otherwise {
+    /// It gives up.
+    GivesUp,
+    /// It sleeps on one of them, and sees at its next look that another one is to be had: within a second.
+    SleepsOnOne,
 }
 
 /// Some words, at most [`MAX`](Row::MAX), and their room.
@@ -234,6 +243,25 @@ impl<W: HasWord> Row<'_, W> {
         }))
     }
 
+    /// Acquires one of the words, as [`acquire`](Self::acquire) does, for a thread that owns the room. Nobody else sleeps on the
+    /// words.
+    pub(super) fn acquire_as_head(
+        &self,
+        me: Me,
+        first: usize,
+        patience: Patience,
+        otherwise: Otherwise,
+    ) -> Result<(usize, Acquired), Missed> {
+        if let Patience::None | Patience::IfReleased = patience {
+            let mut marked = Marked::default();
+            return match self.take(me, first, &mut marked) {
+                Some(taken) => Ok(taken),
+                None => self.look_at_the_owners(me, first, marked),
+            };
+        }
+        self.sleep_and_take(me, first, patience.deadline(), otherwise)
+    }
+
     fn get_in_line(
         &self,
         me: Me,
@@ -244,6 +272,7 @@ impl<W: HasWord> Row<'_, W> {
             return Err(Missed::Refused(Refused::Deadlock));
         }
         let patience = deadline.map_or(Patience::Endless, Patience::Until);
+        let otherwise = Otherwise::GivesUp;
         let is_head = match self.room.acquire(me, patience) {
             Ok(_) => true,
             // The room guards nothing. Whoever goes on without it is one more that sleeps on the words.
@@ -253,7 +282,7 @@ impl<W: HasWord> Row<'_, W> {
                 return taken.ok_or(Missed::Refused(refused));
             }
         };
-        let outcome = self.sleep_and_take(me, first, deadline);
+        let outcome = self.sleep_and_take(me, first, deadline, otherwise);
         self.wake_for_the_rest();
         if is_head {
             // SAFETY: acquired above.
@@ -262,11 +291,13 @@ impl<W: HasWord> Row<'_, W> {
         outcome
     }
 
+    /// What the head of the line does. Whoever calls it wakes others for what it leaves.
     fn sleep_and_take(
         &self,
         me: Me,
         first: usize,
         deadline: Option<Deadline>,
+        otherwise: Otherwise,
     ) -> Result<(usize, Acquired), Missed> {
         let mut nap = Nap::first();
         let (mut marked, mut verdict) = (Marked::default(), Verdict::default());
@@ -283,23 +314,35 @@ impl<W: HasWord> Row<'_, W> {
                 return Err(Missed::Refused(Refused::HolderThreadEnded));
             }
             let mut set = WaitSet::new();
+            let mut one: Option<(usize, &AtomicU32, u32)> = None;
             let is_whole = self.from(first).all(|(number, word)| {
                 // One that was marked since the look may be had.
                 let expected = word
                     .expect_change()
                     .filter(|_| !word.owner_died() || marked.has(number));
-                expected
-                    .inspect(|&expected| set.push(&word.word, expected))
-                    .is_some()
+                let Some(expected) = expected else {
+                    return false;
+                };
+                set.push(&word.word, expected);
+                // Of a marked one no wake tells.
+                if one.is_none_or(|(another, ..)| marked.has(another)) {
+                    one = Some((number, &word.word, expected));
+                }
+                true
             });
             if is_whole {
                 let until = match &mut verdict.doubt {
                     Some(doubt) => Some(doubt.next_look(deadline)),
                     None => deadline,
                 };
-                let answer = set
-                    .sleep(nap.end(until))
-                    .map_err(|NoWaitOnSeveral| Missed::CannotWait)?;
+                let until = nap.end(until);
+                let answer = match (set.sleep(until), otherwise, one) {
+                    (Ok(answer), ..) => answer,
+                    (Err(NoWaitOnSeveral), Otherwise::SleepsOnOne, Some((_, word, expected))) => {
+                        sys::futex_wait(word, expected, until)
+                    }
+                    (Err(NoWaitOnSeveral), ..) => return Err(Missed::CannotWait),
+                };
                 expired = deadline.is_some_and(Deadline::has_passed);
                 // The end of a pause between two looks at a process is not that of the nap.
                 let is_pause = verdict.doubt.is_some() && !expired;

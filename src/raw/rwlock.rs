@@ -24,10 +24,15 @@
 //! that gives up has no section, and its successor may have the same gate. Who waited for a writer that died lines up anew, for
 //! `main`, where writers are among themselves as the lockers of a mutex.
 //!
-//! **A full row** makes a reader wait for a seat, as the owner of `main`. It is the only one who sleeps on a seat's word, as the
-//! writer is while it waits for readers; hence [`news`](Robust::news) is missed by nobody. A seat that is left with somebody
-//! asleep keeps `WAITERS`, and is for the sleeper: readers take seats that are 0. A thread that reads already reads on in the
-//! seat that it has, whoever waits.
+//! **A full row** makes a reader wait for a seat, as the owner of `main`: the head of the line in a [row](super::row) whose room
+//! `main` is. It sets `WAITERS` in every seat and sleeps on all of them, so whichever is left or orphaned wakes it. It is the only
+//! one who sleeps on the seats' words, as the writer is while it waits for readers; hence no wake of a seat is another's, and
+//! [`news`](Robust::news) is missed by nobody. If it is killed, `main` goes to the next one, who looks at every seat before it
+//! sleeps.
+//!
+//! A seat that is left with somebody asleep keeps `WAITERS`, and is for the sleeper: readers take seats that are 0. So one who has
+//! got a seat, or has given up, opens those that were left for it besides. A thread that reads already reads on in the seat that it
+//! has, whoever waits.
 //!
 //! **Orderings.** Two Dekker patterns, each with four `SeqCst` accesses. A reader writes its seat's word, or takes back that it
 //! waits, and reads the gates; a writer writes its gate and reads the seats. So either the reader sees the gate, or the writer

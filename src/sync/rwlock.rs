@@ -32,9 +32,10 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// Readers and writers take turns. A reader that waits for a writer goes before the next one: it sees one section written
 /// before its own begins. A writer that has excluded the other writers waits for at most 16 readers, those that have a slot by
 /// then. Two limits: writers among themselves are as the lockers of a mutex, and a reader that finds all 16 slots taken
-/// waits for one, without being counted among those who wait for a writer; it sleeps on one of them, and sees another that is
-/// left within a second, and writers wait as long. (A writer that gives up its wait has no section.
-/// Where one dies, those who waited for it line up anew.)
+/// lines up with them, without being counted among those who wait for a writer. In its turn it gets the first slot that is left, or
+/// whose reader dies, at once. (It sleeps on all slots by one call, `futex_waitv(2)`. Before Linux 5.16, which has none, it sleeps
+/// on one of them, and sees another that is left within a second, and writers wait as long.) A writer that gives up its wait has no
+/// section. Where one dies, those who waited for it line up anew.
 ///
 /// # One thread, several guards
 ///
