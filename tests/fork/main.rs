@@ -27,6 +27,7 @@ mod reentrant;
 mod roster;
 mod rwlock;
 mod rwlock_kills;
+mod rwlock_row;
 mod scenarios;
 mod semaphore;
 mod slot;
@@ -34,6 +35,7 @@ mod steps;
 mod strangers;
 mod strategies;
 mod sysv;
+mod traced;
 mod wait_any;
 
 fn main() -> std::process::ExitCode {
@@ -66,6 +68,7 @@ fn main() -> std::process::ExitCode {
             roster::tests(),
             rwlock::tests(),
             rwlock_kills::tests(),
+            rwlock_row::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),
