@@ -12,7 +12,6 @@ use crate::raw::poison::Poison;
 use crate::raw::rwlock::RwLock;
 use crate::sys::{self, Deadline, Me};
 use std::cell::UnsafeCell;
-use std::fmt;
 use std::mem::offset_of;
 use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
@@ -105,8 +104,8 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// Systems" (ECRTS 2009). The words are [`SharedMutex`](crate::SharedMutex)'s.
 #[repr(C)]
 pub struct SharedRwLock<T> {
-    raw: RwLock,
-    poison: Poison,
+    pub(super) raw: RwLock,
+    pub(super) poison: Poison,
     data: UnsafeCell<T>,
 }
 
@@ -295,7 +294,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     }
 
     #[inline]
-    fn held(&self, me: Me) -> Held<'_, T> {
+    pub(super) fn held(&self, me: Me) -> Held<'_, T> {
         Held::new(&self.raw, &self.poison, &self.data, me)
     }
 
@@ -326,22 +325,6 @@ impl<T: ShmData + Sync + Default> Default for SharedRwLock<T> {
 impl<T: ShmData + Sync> From<T> for SharedRwLock<T> {
     fn from(value: T) -> Self {
         SharedRwLock::new(value)
-    }
-}
-
-impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedRwLock<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("SharedRwLock");
-        // The news of a death is for whoever locks.
-        if let Some(cause) = self.poison.cause() {
-            out.field("poisoned", &cause);
-            return out.finish_non_exhaustive();
-        }
-        match self.read_with(Patience::IfReleased) {
-            Ok(guard) => out.field("data", &&*guard),
-            Err(_) => out.field("writer", &"somebody"),
-        };
-        out.finish_non_exhaustive()
     }
 }
 
