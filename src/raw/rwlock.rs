@@ -39,6 +39,13 @@
 //! sees the reader. And a reader that says for whom it waits, and then looks for `WAITERS` in its seat, against a writer that
 //! sets the bit there and then asks for whom it waits.
 //!
+//! A reader that sees one gate closed waits for that one alone, and need not look at the other: a writer which owns the other one
+//! and has missed the reader's seat would then be read beside. There is none, since a writer has read *both* gates by `SeqCst`, its
+//! own after it has closed it and the other after that was opened last, before it reads the seats. Were the seat missed, the
+//! reader would come after that in the one order of all `SeqCst` accesses, and could not see the other gate as it was before.
+//! (That the opening happened before is not enough: it is a release, which orders nothing for a reader that does not see it, except
+//! on machines that show a store to all others at once. The models do not tell: their fences order more than `SeqCst` accesses do.)
+//!
 //! What is read comes after what was written: the release of a gate synchronizes with the load that sees it open. What is
 //! written comes after what was read: the release of a seat synchronizes with the load that sees it left. `turn` and `writing`
 //! belong to the owner of `main`, which orders them; `writing` is set by an acquire, before the data is touched, and cleared by

@@ -49,7 +49,8 @@ impl<const N: usize> RwLock<N> {
         news: News<'_>,
     ) -> Result<Place, Refused> {
         sys::dekker_fence();
-        // One that was seen owned after the seat was taken stays the one to wait for: every later writer sees the seat.
+        // One that was seen owned after the seat was taken stays the one to wait for: every later writer sees the seat. And who
+        // owns the other gate by then is a later one: see `rwlock` on orderings.
         let Some(number) = (0..2).find(|&gate| !self.gates[gate].is_open()) else {
             return Ok(Place(place as u32));
         };

@@ -54,7 +54,8 @@ impl Robust {
         self.word.load(SeqCst) == FREE
     }
 
-    /// The owner's side of a Dekker pattern: writes the word that says so, in the one order of all `SeqCst` accesses.
+    /// A writer's side of a Dekker pattern: writes the word of a gate that it has closed, or opened, as it is, in the one order of all
+    /// `SeqCst` accesses.
     pub(super) fn proclaim(&self) {
         self.word.fetch_or(0, SeqCst);
         sys::dekker_fence();
