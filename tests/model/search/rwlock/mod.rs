@@ -290,7 +290,7 @@ fn a_full_row_with_another_about() {
             deaths: u8::from(is_thorough()),
             ..PLAIN
         };
-        holds(search, 300_000);
+        holds(search, 200_000);
     }
 }
 

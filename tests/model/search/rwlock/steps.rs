@@ -159,6 +159,7 @@ impl Search {
                 let id = usize::from(at);
                 let word = &mut state.words[GATES + id];
                 if word.owner == 0 {
+                    state.threads[thread].forget_the_sleep();
                     Pc::FindSeat(0)
                 } else {
                     word.waiters |= at == 0 || self.variant != Variant::AnnouncesOneSeat;
@@ -178,6 +179,7 @@ impl Search {
                     Pc::LeaveQueues
                 } else {
                     state.threads[thread].queued[id] = true;
+                    state.threads[thread].seen[id] = Word::default();
                     match (is_last, own.woken) {
                         (false, _) => Pc::SeatJoin(at + 1),
                         (true, true) => Pc::LeaveQueues,
