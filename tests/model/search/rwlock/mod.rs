@@ -279,7 +279,7 @@ fn readers_of_a_full_row_of_whom_two_may_die() {
     holds(search, 100_000);
 }
 
-/// With a fourth one, and with a writer in its place. In a thorough run one of them may die.
+/// With a fourth one, and with a writer in its place. Nobody dies: with deaths there are too many states for a test.
 #[test]
 fn a_full_row_with_another_about() {
     for writers in [0, 1] {
@@ -287,7 +287,6 @@ fn a_full_row_with_another_about() {
             writers,
             threads: THREADS,
             rounds: 1,
-            deaths: u8::from(is_thorough()),
             ..PLAIN
         };
         holds(search, 200_000);
