@@ -1,6 +1,7 @@
 //! A reader's place in a [readers-writer lock](super::rwlock): a robust word, and what its owner says beside it.
 
 use super::robust::Robust;
+use super::row::HasWord;
 use crate::sys::{self, AtomicU32, Me};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -16,6 +17,12 @@ pub struct Seat {
 
 /// The state of a reader that reads, or looks whether it may.
 pub(super) const IN: u32 = 0;
+
+impl HasWord for Seat {
+    fn word(&self) -> &Robust {
+        &self.lock
+    }
+}
 
 impl Seat {
     sys::const_fn! {

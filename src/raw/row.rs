@@ -16,11 +16,15 @@
 //! Others may sleep on the same words, without the room: those who watch them. So whoever leaves a sleep on several words wakes
 //! one more on each that it leaves without an owner and with `WAITERS`.
 //!
+//! A word that is marked may be had once its owner's process is gone, which may take a while, and no wake tells of it. The head of
+//! the line looks at that process now and then, and sleeps on the words in between, so that another one is had as soon as it is
+//! released.
+//!
 //! **Orderings.** Those of the [robust word](super::robust): nothing else is published here.
 
 use super::outcome::{Acquired, Patience, Refused};
 use super::robust::{Robust, TID, WAITERS};
-use crate::sys::{self, Deadline, Me, Nap, NoWaitOnSeveral, Wait, WaitSet};
+use crate::sys::{self, AtomicU32, Deadline, Doubt, Me, Nap, NoWaitOnSeveral, Wait, WaitSet};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Looks at the words before a contender gets in line.
@@ -47,6 +51,15 @@ pub(crate) enum Missed {
     CannotWait,
 }
 
+/// What the head of a line does where the kernel has no sleep on several words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Otherwise {
+    /// It gives up.
+    GivesUp,
+    /// It sleeps on one of them, and sees at its next look that another one is to be had: within a second.
+    SleepsOnOne,
+}
+
 /// Some words, at most [`MAX`](Row::MAX), and their room.
 #[derive(Debug)]
 pub(crate) struct Row<'a, W> {
@@ -55,7 +68,7 @@ pub(crate) struct Row<'a, W> {
 }
 
 /// Words by their numbers.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Numbers(u128);
 
 impl Numbers {
@@ -69,6 +82,75 @@ impl Numbers {
 
     fn has(self, number: usize) -> bool {
         self.0 >> number & 1 != 0
+    }
+
+    fn and(self, others: Numbers) -> Self {
+        Numbers(self.0 & others.0)
+    }
+
+    fn or(self, others: Numbers) -> Self {
+        Numbers(self.0 | others.0)
+    }
+
+    fn without(self, others: Numbers) -> Self {
+        Numbers(self.0 & !others.0)
+    }
+}
+
+/// The marked words, by what the last look at them has shown.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marked {
+    /// Those of processes that live, as far as one look can tell: their owners' threads have ended.
+    ended: Numbers,
+    /// Those of processes that may be on their way out.
+    dying: Numbers,
+}
+
+impl Marked {
+    fn forget(&mut self, number: usize) {
+        self.ended.remove(number);
+        self.dying.remove(number);
+    }
+
+    fn note(&mut self, number: usize, refused: Refused) {
+        self.forget(number);
+        match refused {
+            Refused::HolderThreadEnded => self.ended.insert(number),
+            Refused::TimedOut => self.dying.insert(number),
+            // It is another's by now.
+            Refused::WouldBlock | Refused::Deadlock => {}
+        }
+    }
+
+    fn has(self, number: usize) -> bool {
+        self.ended.or(self.dying).has(number)
+    }
+}
+
+/// Which of the marked words are kept by processes that live, and which are still doubtful.
+#[derive(Debug, Default)]
+struct Verdict {
+    kept: Numbers,
+    doubtful: Numbers,
+    doubt: Option<Doubt>,
+}
+
+impl Verdict {
+    /// After a look. One that may be about to show another thing is looked at for a while before it counts.
+    fn weigh(&mut self, marked: Marked) {
+        self.kept = self.kept.and(marked.ended);
+        let mut doubtful = marked.dying.or(marked.ended).without(self.kept);
+        if doubtful.without(self.doubtful) != Numbers::default() {
+            self.doubt = Some(Doubt::new());
+        }
+        if self.doubt.as_ref().is_some_and(Doubt::is_over) {
+            self.kept = marked.ended;
+            doubtful = marked.dying;
+        }
+        if doubtful == Numbers::default() {
+            self.doubt = None;
+        }
+        self.doubtful = doubtful;
     }
 }
 
@@ -86,9 +168,9 @@ impl<W: HasWord> Row<'_, W> {
         patience: Patience,
     ) -> Result<(usize, Acquired), Missed> {
         let mut looks = sys::affordable_looks(LOOKS);
-        let mut refused = Numbers::default();
+        let mut marked = Marked::default();
         loop {
-            if let Some(taken) = self.take(me, first, Some(Deadline::now()), &mut refused) {
+            if let Some(taken) = self.take(me, first, &mut marked) {
                 return Ok(taken);
             }
             if looks == 0 || !matches!(patience, Patience::Until(_) | Patience::Endless) {
@@ -98,7 +180,7 @@ impl<W: HasWord> Row<'_, W> {
             sys::pause();
         }
         match patience {
-            Patience::None | Patience::IfReleased => self.look_at_the_owners(me, first, refused),
+            Patience::None | Patience::IfReleased => self.look_at_the_owners(me, first, marked),
             Patience::Until(deadline) => self.get_in_line(me, first, Some(deadline)),
             Patience::Endless => self.get_in_line(me, first, None),
         }
@@ -112,18 +194,12 @@ impl<W: HasWord> Row<'_, W> {
     }
 
     fn take_at_once(&self, me: Me, first: usize) -> Option<(usize, Acquired)> {
-        self.take(me, first, Some(Deadline::now()), &mut Numbers::default())
+        self.take(me, first, &mut Marked::default())
     }
 
-    /// Takes a word that was released, or else one whose owner died. Those that were refused because their thread ended go to
-    /// `refused`, and are not looked at with patience again.
-    fn take(
-        &self,
-        me: Me,
-        first: usize,
-        deadline: Option<Deadline>,
-        refused: &mut Numbers,
-    ) -> Option<(usize, Acquired)> {
+    /// Takes a word that was released, or else one whose owner died, if its process is gone by now. What became of the other
+    /// marked ones goes to `marked`.
+    fn take(&self, me: Me, first: usize, marked: &mut Marked) -> Option<(usize, Acquired)> {
         for (number, word) in self.from(first) {
             if word.is_released()
                 && let Ok(acquired) = word.acquire_if_unowned(me, Some(Deadline::now()))
@@ -133,17 +209,12 @@ impl<W: HasWord> Row<'_, W> {
         }
         for (number, word) in self.from(first) {
             if !word.owner_died() {
-                refused.remove(number);
+                marked.forget(number);
                 continue;
             }
-            let until = match refused.has(number) {
-                true => Some(Deadline::now()),
-                false => deadline,
-            };
-            match word.acquire_if_unowned(me, until) {
+            match word.acquire_if_unowned(me, Some(Deadline::now())) {
                 Ok(acquired) => return Some((number, acquired)),
-                Err(Refused::HolderThreadEnded) => refused.insert(number),
-                Err(_) => {}
+                Err(refused) => marked.note(number, refused),
             }
         }
         None
@@ -154,7 +225,7 @@ impl<W: HasWord> Row<'_, W> {
         &self,
         me: Me,
         first: usize,
-        refused: Numbers,
+        marked: Marked,
     ) -> Result<(usize, Acquired), Missed> {
         let watched = &self.words[first].word().word;
         if !sys::looked_lately(watched, TID)
@@ -165,11 +236,30 @@ impl<W: HasWord> Row<'_, W> {
         {
             return Ok(taken);
         }
-        let all_ended = (0..self.words.len()).all(|number| refused.has(number));
+        let all_ended = (0..self.words.len()).all(|number| marked.ended.has(number));
         Err(Missed::Refused(match all_ended {
             true => Refused::HolderThreadEnded,
             false => Refused::WouldBlock,
         }))
+    }
+
+    /// Acquires one of the words, as [`acquire`](Self::acquire) does, for a thread that owns the room. Nobody else sleeps on the
+    /// words.
+    pub(super) fn acquire_as_head(
+        &self,
+        me: Me,
+        first: usize,
+        patience: Patience,
+        otherwise: Otherwise,
+    ) -> Result<(usize, Acquired), Missed> {
+        if let Patience::None | Patience::IfReleased = patience {
+            let mut marked = Marked::default();
+            return match self.take(me, first, &mut marked) {
+                Some(taken) => Ok(taken),
+                None => self.look_at_the_owners(me, first, marked),
+            };
+        }
+        self.sleep_and_take(me, first, patience.deadline(), otherwise)
     }
 
     fn get_in_line(
@@ -182,6 +272,7 @@ impl<W: HasWord> Row<'_, W> {
             return Err(Missed::Refused(Refused::Deadlock));
         }
         let patience = deadline.map_or(Patience::Endless, Patience::Until);
+        let otherwise = Otherwise::GivesUp;
         let is_head = match self.room.acquire(me, patience) {
             Ok(_) => true,
             // The room guards nothing. Whoever goes on without it is one more that sleeps on the words.
@@ -191,7 +282,8 @@ impl<W: HasWord> Row<'_, W> {
                 return taken.ok_or(Missed::Refused(refused));
             }
         };
-        let outcome = self.sleep_and_take(me, first, deadline);
+        let outcome = self.sleep_and_take(me, first, deadline, otherwise);
+        self.wake_for_the_rest();
         if is_head {
             // SAFETY: acquired above.
             unsafe { self.room.unlock(me) };
@@ -199,51 +291,67 @@ impl<W: HasWord> Row<'_, W> {
         outcome
     }
 
+    /// What the head of the line does. Whoever calls it wakes others for what it leaves.
     fn sleep_and_take(
         &self,
         me: Me,
         first: usize,
         deadline: Option<Deadline>,
+        otherwise: Otherwise,
     ) -> Result<(usize, Acquired), Missed> {
         let mut nap = Nap::first();
-        let mut refused = Numbers::default();
+        let (mut marked, mut verdict) = (Marked::default(), Verdict::default());
         let mut expired = false;
         loop {
-            if let Some(taken) = self.take(me, first, deadline, &mut refused) {
-                self.wake_for_the_rest();
+            if let Some(taken) = self.take(me, first, &mut marked) {
                 return Ok(taken);
             }
             if expired {
-                self.wake_for_the_rest();
                 return Err(Missed::Refused(Refused::TimedOut));
             }
-            let numbers = 0..self.words.len();
-            if numbers.clone().all(|number| refused.has(number)) {
+            verdict.weigh(marked);
+            if (0..self.words.len()).all(|number| verdict.kept.has(number)) {
                 return Err(Missed::Refused(Refused::HolderThreadEnded));
             }
             let mut set = WaitSet::new();
-            let is_whole = numbers.into_iter().all(|number| {
-                let word = self.words[number].word();
-                // One that was marked meanwhile may be had.
+            let mut one: Option<(usize, &AtomicU32, u32)> = None;
+            let is_whole = self.from(first).all(|(number, word)| {
+                // One that was marked since the look may be had.
                 let expected = word
                     .expect_change()
-                    .filter(|_| !word.owner_died() || refused.has(number));
-                expected
-                    .inspect(|&expected| set.push(&word.word, expected))
-                    .is_some()
+                    .filter(|_| !word.owner_died() || marked.has(number));
+                let Some(expected) = expected else {
+                    return false;
+                };
+                set.push(&word.word, expected);
+                // Of a marked one no wake tells.
+                if one.is_none_or(|(another, ..)| marked.has(another)) {
+                    one = Some((number, &word.word, expected));
+                }
+                true
             });
-            if !is_whole {
+            if is_whole {
+                let until = match &mut verdict.doubt {
+                    Some(doubt) => Some(doubt.next_look(deadline)),
+                    None => deadline,
+                };
+                let until = nap.end(until);
+                let answer = match (set.sleep(until), otherwise, one) {
+                    (Ok(answer), ..) => answer,
+                    (Err(NoWaitOnSeveral), Otherwise::SleepsOnOne, Some((_, word, expected))) => {
+                        sys::futex_wait(word, expected, until)
+                    }
+                    (Err(NoWaitOnSeveral), ..) => return Err(Missed::CannotWait),
+                };
                 expired = deadline.is_some_and(Deadline::has_passed);
-                continue;
-            }
-            match set.sleep(nap.end(deadline)) {
-                Ok(answer) if answer == Wait::TimedOut || nap.is_over() => {
+                // The end of a pause between two looks at a process is not that of the nap.
+                let is_pause = verdict.doubt.is_some() && !expired;
+                if nap.is_over() || answer == Wait::TimedOut && !is_pause {
                     self.look_for_the_dead();
                 }
-                Ok(_) => {}
-                Err(NoWaitOnSeveral) => return Err(Missed::CannotWait),
+            } else {
+                expired = deadline.is_some_and(Deadline::has_passed);
             }
-            expired = deadline.is_some_and(Deadline::has_passed);
         }
     }
 

@@ -24,15 +24,27 @@
 //! that gives up has no section, and its successor may have the same gate. Who waited for a writer that died lines up anew, for
 //! `main`, where writers are among themselves as the lockers of a mutex.
 //!
-//! **A full row** makes a reader wait for a seat, as the owner of `main`. It is the only one who sleeps on a seat's word, as the
-//! writer is while it waits for readers; hence [`news`](Robust::news) is missed by nobody. A seat that is left with somebody
-//! asleep keeps `WAITERS`, and is for the sleeper: readers take seats that are 0. A thread that reads already reads on in the
-//! seat that it has, whoever waits.
+//! **A full row** makes a reader wait for a seat, as the owner of `main`: the head of the line in a [row](super::row) whose room
+//! `main` is. It sets `WAITERS` in every seat and sleeps on all of them, so whichever is left or orphaned wakes it. It is the only
+//! one who sleeps on the seats' words, as the writer is while it waits for readers; hence no wake of a seat is another's, and
+//! [`news`](Robust::news) is missed by nobody. If it is killed, `main` goes to the next one, who looks at every seat before it
+//! sleeps.
+//!
+//! A seat that is left with somebody asleep keeps `WAITERS`, and is for the sleeper: readers take seats that are 0. So one who has
+//! got a seat, or has given up, opens those that were left for it besides. A thread that reads already reads on in the seat that it
+//! has, whoever waits.
 //!
 //! **Orderings.** Two Dekker patterns, each with four `SeqCst` accesses. A reader writes its seat's word, or takes back that it
 //! waits, and reads the gates; a writer writes its gate and reads the seats. So either the reader sees the gate, or the writer
 //! sees the reader. And a reader that says for whom it waits, and then looks for `WAITERS` in its seat, against a writer that
 //! sets the bit there and then asks for whom it waits.
+//!
+//! A reader that sees one gate closed waits for that one alone, and need not look at the other: a writer which owns the other one
+//! and has missed the reader's seat would then be read beside. There is none, since a writer has read *both* gates by `SeqCst`, its
+//! own after it has closed it and the other after that was opened last, before it reads the seats. Were the seat missed, the
+//! reader would come after that in the one order of all `SeqCst` accesses, and could not see the other gate as it was before.
+//! (That the opening happened before is not enough: it is a release, which orders nothing for a reader that does not see it, except
+//! on machines that show a store to all others at once. The models do not tell: their fences order more than `SeqCst` accesses do.)
 //!
 //! What is read comes after what was written: the release of a gate synchronizes with the load that sees it open. What is
 //! written comes after what was read: the release of a seat synchronizes with the load that sees it left. `turn` and `writing`

@@ -4,9 +4,10 @@
 use super::local::Use;
 use super::outcome::{Patience, Refused};
 use super::reader_seat::IN;
+use super::row::{Missed, Otherwise, Row};
 use super::rwlock::{News, Place, RwLock};
 use super::watch::Watched;
-use crate::sys::{self, Deadline, Me, Nap};
+use crate::sys::{self, Me};
 use core::sync::atomic::Ordering::SeqCst;
 
 impl<const N: usize> RwLock<N> {
@@ -48,7 +49,8 @@ impl<const N: usize> RwLock<N> {
         news: News<'_>,
     ) -> Result<Place, Refused> {
         sys::dekker_fence();
-        // One that was seen owned after the seat was taken stays the one to wait for: every later writer sees the seat.
+        // One that was seen owned after the seat was taken stays the one to wait for: every later writer sees the seat. And who
+        // owns the other gate by then is a later one: see `rwlock` on orderings.
         let Some(number) = (0..2).find(|&gate| !self.gates[gate].is_open()) else {
             return Ok(Place(place as u32));
         };
@@ -108,56 +110,25 @@ impl<const N: usize> RwLock<N> {
         outcome
     }
 
-    /// Waits for a seat. The gates are open, and stay so: the thread owns `main`.
+    /// Waits for a seat. The gates are open, and stay so: the thread owns `main`, and is the only one who sleeps on the seats.
     fn take_any_seat(&self, me: Me, home: usize, patience: Patience) -> Result<Place, Refused> {
-        let deadline = patience.deadline();
-        let mut nap = Nap::first();
-        let mut expired = false;
-        loop {
-            // Those whose owners' threads have ended, while what they read may have been handed on.
-            let mut kept = [false; N];
-            let mut dying = None;
-            for place in (home..N).chain(0..home) {
-                let seat = &self.seats[place];
-                // Whoever sleeps on a seat owns `main`, so one that is left for a sleeper is left for this thread.
-                if seat.lock.is_owned() {
-                    continue;
-                }
-                match seat.lock.acquire(me, Patience::None) {
-                    Ok(_) => {
-                        seat.forget();
-                        return Ok(Place(place as u32));
-                    }
-                    Err(Refused::HolderThreadEnded) => kept[place] = true,
-                    // Its process is on its way out.
-                    Err(_) => dying = Some(place),
-                }
+        let row = Row {
+            words: &self.seats,
+            room: &self.main,
+        };
+        let outcome = row.acquire_as_head(me, home, patience, Otherwise::SleepsOnOne);
+        // Those that were left for the sleeper are for whoever comes: it has one, or waits no longer.
+        for seat in &self.seats {
+            seat.lock.pass_on();
+        }
+        match outcome {
+            Ok((place, _)) => {
+                self.seats[place].forget();
+                Ok(Place(place as u32))
             }
-            if expired {
-                return Err(patience.refusal());
-            }
-            // A nap at a time: what is kept or dying is had when its process is gone, and a death may be unmarked.
-            let until = nap.end(deadline);
-            if let Some(place) = dying {
-                let seat = &self.seats[place];
-                if seat.lock.acquire(me, Patience::Until(until)).is_ok() {
-                    seat.forget();
-                    return Ok(Place(place as u32));
-                }
-            } else {
-                let mut others = (home..N).chain(0..home).filter(|&seat| !kept[seat]);
-                let Some(place) = others.next() else {
-                    return Err(Refused::HolderThreadEnded);
-                };
-                let another =
-                    || (0..N).any(|seat| !kept[seat] && !self.seats[seat].lock.is_owned());
-                if self.seats[place].lock.watch(Some(until), another) == Watched::TimedOut {
-                    for seat in &self.seats {
-                        seat.lock.mark_if_owner_is_gone();
-                    }
-                }
-            }
-            expired = deadline.is_some_and(Deadline::has_passed);
+            Err(Missed::Refused(refused)) => Err(refused),
+            // It sleeps on one word then.
+            Err(Missed::CannotWait) => Err(patience.refusal()),
         }
     }
 

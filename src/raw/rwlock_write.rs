@@ -51,6 +51,8 @@ impl<const N: usize> RwLock<N> {
             other.acquire(me, patience)?;
             self.tell(news);
             self.open(me, other);
+            // By `SeqCst`, as the look above was, so that no reader takes it for closed whose seat is missed below.
+            other.proclaim();
         }
         gate.acquire(me, patience)?;
         self.tell(news);

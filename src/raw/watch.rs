@@ -54,12 +54,8 @@ impl Robust {
         self.word.load(SeqCst) == FREE
     }
 
-    /// Whether a thread owns the lock that has not been marked.
-    pub(super) fn is_owned(&self) -> bool {
-        self.word.load(SeqCst) & TID != 0
-    }
-
-    /// The owner's side of a Dekker pattern: writes the word that says so, in the one order of all `SeqCst` accesses.
+    /// A writer's side of a Dekker pattern: writes the word of a gate that it has closed, or opened, as it is, in the one order of all
+    /// `SeqCst` accesses.
     pub(super) fn proclaim(&self) {
         self.word.fetch_or(0, SeqCst);
         sys::dekker_fence();

@@ -8,6 +8,7 @@ mod event;
 mod file_lock;
 mod guard;
 mod lock_error;
+mod look;
 mod mutex;
 mod once;
 mod once_cell;

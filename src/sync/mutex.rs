@@ -9,7 +9,6 @@ use crate::raw::poison::{Cause, Poison};
 use crate::raw::{RawLock, Robust};
 use crate::sys::{self, Deadline, Me};
 use std::cell::UnsafeCell;
-use std::fmt;
 use std::mem::offset_of;
 use std::sync::{LockResult, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,8 +65,8 @@ use std::time::{Duration, Instant};
 /// on the kernel's [robust futexes](https://docs.kernel.org/locking/robust-futex-ABI.html).
 #[repr(C)]
 pub struct SharedMutex<T, R: RawLock = Robust> {
-    raw: R,
-    poison: Poison,
+    pub(super) raw: R,
+    pub(super) poison: Poison,
     data: UnsafeCell<T>,
 }
 
@@ -244,7 +243,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     ///
     /// It has, and no other guard was made for it.
     #[inline]
-    unsafe fn guard(&self, me: Me) -> SharedMutexGuard<'_, T, R> {
+    pub(super) unsafe fn guard(&self, me: Me) -> SharedMutexGuard<'_, T, R> {
         // SAFETY: the caller's promise; nobody else makes guards of this mutex.
         unsafe { SharedMutexGuard::new(&self.raw, &self.poison, &self.data, me) }
     }
@@ -313,27 +312,6 @@ impl<T: ShmData + Default, R: RawLock> Default for SharedMutex<T, R> {
 impl<T: ShmData> From<T> for SharedMutex<T> {
     fn from(value: T) -> Self {
         SharedMutex::new(value)
-    }
-}
-
-impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("SharedMutex");
-        // The news of a death is for whoever locks; so nothing is taken that is held or marked, by now or by then.
-        if self.raw.owner_died() {
-            out.field("holder", &"died");
-            return out.finish_non_exhaustive();
-        }
-        if let Some(holder) = self.holder() {
-            out.field("holder", &holder);
-            return out.finish_non_exhaustive();
-        }
-        match self.lock_with(Patience::IfReleased) {
-            Ok(guard) => out.field("data", &&*guard),
-            Err(LockError::Poisoned(poisoned)) => out.field("poisoned", &poisoned.cause()),
-            Err(_) => out.field("holder", &"somebody"),
-        };
-        out.finish_non_exhaustive()
     }
 }
 

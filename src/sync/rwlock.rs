@@ -13,7 +13,6 @@ use crate::raw::poison::Poison;
 use crate::raw::rwlock::RwLock;
 use crate::sys::{self, Deadline, Me};
 use std::cell::UnsafeCell;
-use std::fmt;
 use std::mem::offset_of;
 use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
@@ -33,9 +32,10 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// Readers and writers take turns. A reader that waits for a writer goes before the next one: it sees one section written
 /// before its own begins. A writer that has excluded the other writers waits for at most 16 readers, those that have a slot by
 /// then. Two limits: writers among themselves are as the lockers of a mutex, and a reader that finds all 16 slots taken
-/// waits for one, without being counted among those who wait for a writer; it sleeps on one of them, and sees another that is
-/// left within a second, and writers wait as long. (A writer that gives up its wait has no section.
-/// Where one dies, those who waited for it line up anew.)
+/// lines up with them, without being counted among those who wait for a writer. In its turn it gets the first slot that is left, or
+/// whose reader dies, at once. (It sleeps on all slots by one call, `futex_waitv(2)`. Before Linux 5.16, which has none, it sleeps
+/// on one of them, and sees another that is left within a second, and writers wait as long.) A writer that gives up its wait has no
+/// section. Where one dies, those who waited for it line up anew.
 ///
 /// # One thread, several guards
 ///
@@ -105,8 +105,8 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// Systems" (ECRTS 2009). The words are [`SharedMutex`](crate::SharedMutex)'s.
 #[repr(C)]
 pub struct SharedRwLock<T> {
-    raw: RwLock,
-    poison: Poison,
+    pub(super) raw: RwLock,
+    pub(super) poison: Poison,
     data: UnsafeCell<T>,
 }
 
@@ -306,7 +306,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     }
 
     #[inline]
-    fn held(&self, me: Me) -> Held<'_, T> {
+    pub(super) fn held(&self, me: Me) -> Held<'_, T> {
         Held::new(&self.raw, &self.poison, &self.data, me)
     }
 
@@ -337,22 +337,6 @@ impl<T: ShmData + Sync + Default> Default for SharedRwLock<T> {
 impl<T: ShmData + Sync> From<T> for SharedRwLock<T> {
     fn from(value: T) -> Self {
         SharedRwLock::new(value)
-    }
-}
-
-impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedRwLock<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("SharedRwLock");
-        // The news of a death is for whoever locks.
-        if let Some(cause) = self.poison.cause() {
-            out.field("poisoned", &cause);
-            return out.finish_non_exhaustive();
-        }
-        match self.read_with(Patience::IfReleased) {
-            Ok(guard) => out.field("data", &&*guard),
-            Err(_) => out.field("writer", &"somebody"),
-        };
-        out.finish_non_exhaustive()
     }
 }
 

@@ -9,7 +9,7 @@
 use super::Deadline;
 use super::identity::{self, namespace_of, pid_of, tid_of};
 use super::proc::{self, Image, Stat};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -92,21 +92,52 @@ fn was_its_last_thread(who: u64) -> bool {
 /// How long a process is looked at before it counts as living: 1, 2, 4 and so on up to 128 milliseconds.
 const PATIENCE: Duration = Duration::from_millis(255);
 
+/// The same patience of a caller who looks at other things too, and asks [`process_lives`] again and again without waiting.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    end: Deadline,
+    pause: Duration,
+}
+
+impl Doubt {
+    pub(crate) fn new() -> Self {
+        Doubt {
+            end: Deadline::after(PATIENCE),
+            pause: Duration::from_millis(1),
+        }
+    }
+
+    /// When to ask next, or the caller's own deadline where that is earlier.
+    pub(crate) fn next_look(&mut self, deadline: Option<Deadline>) -> Deadline {
+        let next = Deadline::after(self.pause);
+        self.pause = (self.pause * 2).min(Duration::from_millis(128));
+        deadline.map_or(next, |deadline| deadline.min(next))
+    }
+
+    /// Whether what is told now counts.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.has_passed()
+    }
+}
+
 /// Whether this thread asked for the same process before, and that long ago: whoever asks again and again without waiting
-/// has waited too.
+/// has waited too. It remembers the processes that it began to ask for last, as one may wait for several by turns.
 fn runs_for_long(who: u64, image: u64) -> bool {
+    const SOME: usize = 16;
     thread_local! {
-        static SINCE: Cell<(u64, u64, u64)> = const { Cell::new((0, 0, 0)) };
+        static SINCE: RefCell<[(u64, u64, u64); SOME]> = const { RefCell::new([(0, 0, 0); SOME]) };
     }
     let now = super::clock::coarse_milliseconds();
-    SINCE.with(|since| match since.get() {
-        (same_who, same_image, then) if (same_who, same_image) == (who, image) => {
-            u128::from(now.wrapping_sub(then)) > PATIENCE.as_millis()
+    SINCE.with_borrow_mut(|since| {
+        let known = since
+            .iter()
+            .find(|asked| (asked.0, asked.1) == (who, image));
+        if let Some((.., then)) = known {
+            return u128::from(now.wrapping_sub(*then)) > PATIENCE.as_millis();
         }
-        _ => {
-            since.set((who, image, now));
-            false
-        }
+        since.rotate_right(1);
+        since[0] = (who, image, now);
+        false
     })
 }
 

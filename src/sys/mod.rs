@@ -32,7 +32,7 @@ pub(crate) use identity::{
     Me, RECORD_BEFORE_LINKS, forget_announced, holds_robust_lock, is_this_process, me, pid_of,
     tid_of,
 };
-pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
+pub(crate) use liveness::{Doubt, looked_lately, owner_is_gone, process_lives};
 pub(crate) use pace::{NewsSpin, follow_rapidly};
 pub(crate) use proc::own_namespace;
 pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};

@@ -28,6 +28,7 @@ mod reentrant;
 mod roster;
 mod rwlock;
 mod rwlock_kills;
+mod rwlock_row;
 mod scenarios;
 mod semaphore;
 mod slot;
@@ -35,6 +36,7 @@ mod steps;
 mod strangers;
 mod strategies;
 mod sysv;
+mod traced;
 mod wait_any;
 
 fn main() -> std::process::ExitCode {
@@ -67,6 +69,7 @@ fn main() -> std::process::ExitCode {
             roster::tests(),
             rwlock::tests(),
             rwlock_kills::tests(),
+            rwlock_row::tests(),
             scenarios::tests(),
             semaphore::tests(),
             slot::tests(),

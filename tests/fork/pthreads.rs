@@ -16,6 +16,7 @@ crate::tests!(
     a_cycle_that_a_timeout_resolves_is_none_any_more,
     a_killed_waiter_of_a_pthread_strands_nobody,
     who_only_looks_takes_no_news_of_a_death,
+    who_only_looks_takes_no_news_that_a_reset_noted,
     a_reset_that_is_killed_half_way_is_told_as_a_death,
 );
 
@@ -182,6 +183,35 @@ fn looks<R: RawLock>() {
             assert!(poisoned.is_fresh(), "told to nobody");
         };
     }
+}
+
+fn who_only_looks_takes_no_news_that_a_reset_noted() {
+    looks_after_a_reset::<Robust>();
+    looks_after_a_reset::<Pthread>();
+    looks_after_a_reset::<PthreadRobust>();
+    looks_after_a_reset::<PthreadPi>();
+}
+
+fn looks_after_a_reset<R: RawLock>() {
+    use pshared::memory::Primitive;
+    let lock = Shared::anonymous(SharedMutex::<u64, R>::with_strategy(0)).unwrap();
+    let ready = Shared::anonymous(SharedEvent::new()).unwrap();
+    let holder = child(|| {
+        let _guard = lock.lock().unwrap();
+        ready.set();
+        loop {
+            std::thread::park();
+        }
+    });
+    ready.wait();
+    kill(&holder);
+    // SAFETY: its one user is dead.
+    unsafe { lock.reset() };
+    let shown = format!("{lock:?}");
+    match lock.lock() {
+        Err(LockError::Poisoned(poisoned)) => assert!(poisoned.is_fresh(), "told to {shown}"),
+        other => panic!("the death was not told: {other:?}"),
+    };
 }
 
 /// What stands in a file when a reset was killed after each of its steps is reset once more.

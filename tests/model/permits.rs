@@ -260,6 +260,49 @@ fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
 
+/// Two threads, three preemptions. One ended with a permit, and its process is on its way out: the head of the line does not keep
+/// its eyes on that one, and takes another permit that is given back meanwhile. What is left of the dying one comes later.
+#[test]
+fn a_permit_that_is_given_back_is_had_while_a_holder_is_dying() {
+    const PROCESS: u32 = 9;
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
+        let permits = Permits::place(world, 2);
+        world.keep_alive(PROCESS);
+        let (here, there) = (world.clone(), permits.clone());
+        let ends = move || there.acquire(&here, Patience::Endless).expect("it is free");
+        let ended = world.spawn_in(PROCESS, 2, ends).join().expect("not killed");
+        let other = permits.acquire(world, Patience::None).expect("one is left");
+        world.kill(PROCESS);
+        let waits = permits.in_thread(world, 3, move |world, permits| {
+            let number = permits
+                .acquire(world, Patience::Endless)
+                .expect("one is given back");
+            assert_eq!(number, other);
+            permits.release(number);
+        });
+        permits.release(other);
+        waits.join();
+        let other = permits.acquire(world, Patience::None).expect("it is free");
+        let waits = permits.in_thread(world, 4, move |world, permits| {
+            let number = permits
+                .acquire(world, Patience::Endless)
+                .expect("its process is gone at last");
+            assert_eq!(number, ended);
+            permits.release(number);
+        });
+        world.let_end(PROCESS);
+        world.naps_end();
+        waits.join();
+        permits.release(other);
+    });
+    assert!(seen.sleeps.get() > 0);
+    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+}
+
 /// Three threads, one preemption. One waits in line for the permit, and one only watches it, and an event. The watcher gives a wake
 /// that was not for it to the one in line.
 #[test]

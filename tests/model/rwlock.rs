@@ -1,10 +1,12 @@
 //! The readers-writer lock: readers see whole data, writers are alone, nobody is stranded, and a death is told once.
 
 use crate::model::{Count, Model};
+use crate::raw::event::Event;
 use crate::raw::outcome::{Patience, Refused};
 use crate::raw::rwlock::{Place, RwLock};
-use crate::sys::{Deadline, Fault, Joins, World, me, step};
+use crate::sys::{Deadline, Fault, Joins, World, join_all, me, step};
 use loom::cell::UnsafeCell;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -265,6 +267,115 @@ fn a_reader_is_killed_with_two_others_about() {
 fn one_who_upgrades_or_downgrades_is_killed() {
     assert!(killed(1, &[Does::Upgrade, Does::Read]).1 > 0);
     assert!(killed(1, &[Does::Downgrade, Does::Read]).1 > 0);
+}
+
+/// Readers in both seats, of whom thread 2 leaves. The first thread keeps the other seat until the `waiting` ones have read but for
+/// one that is doomed; it is the first seat that each of them looks at.
+fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
+    let lock = Lock::<2>::place(world);
+    let begins = |lock: &Lock<2>| {
+        let place = lock.raw.read(me(), Patience::Endless, &|| lock.tell());
+        let place = place.expect("there is room for it, in its turn");
+        lock.looks();
+        place
+    };
+    // SAFETY: called where the read was begun.
+    let ends = |lock: &Lock<2>, place| unsafe { lock.raw.end_read(me(), place) };
+    let own = begins(&lock);
+    let there = lock.clone();
+    let leaves = world.spawn(2, move || ends(&there, begins(&there)));
+    // Long enough for it to sit down: this switch costs no preemption.
+    loom::thread::yield_now();
+    let doomed = world.model.kill.map(|kill| kill.tid);
+    let is_waited_for = |tid: &&u32| Some(**tid) != doomed;
+    let left = Rc::new(Cell::new(waiting.iter().filter(is_waited_for).count()));
+    let have_read = Rc::new(Event::new());
+    let waiters: Vec<_> = waiting
+        .iter()
+        .map(|tid| {
+            assert_eq!(tid % 2, 1, "its first seat is another one");
+            let is_waited_for = is_waited_for(&tid);
+            let (lock, left, have_read) = (lock.clone(), left.clone(), have_read.clone());
+            world.spawn(*tid, move || {
+                ends(&lock, begins(&lock));
+                left.set(left.get() - usize::from(is_waited_for));
+                if left.get() == 0 {
+                    have_read.set();
+                }
+            })
+        })
+        .collect();
+    if naps_end {
+        leaves.join();
+        world.naps_end();
+        have_read.wait(None);
+    } else {
+        have_read.wait(None);
+        leaves.join();
+    }
+    join_all(waiters);
+    ends(&lock, own);
+    assert_eq!(lock.does(Does::TryWrite), Ok(()));
+}
+
+/// Three threads, two preemptions. A reader waits for a seat as both are left: whichever it gets, the other one is for whoever comes,
+/// and so are both when it is gone.
+#[test]
+fn a_reader_that_waited_for_a_seat_leaves_the_others_open() {
+    let seen = with(2).holds(|world| {
+        let lock = Lock::<2>::place(world);
+        let does = Does::Read;
+        let own = lock.raw.read(me(), Patience::Endless, &|| lock.tell());
+        let leaves = lock.in_thread(world, 2, does);
+        loom::thread::yield_now();
+        let waits = lock.in_thread(world, 3, does);
+        loom::thread::yield_now();
+        // SAFETY: begun above.
+        unsafe { lock.raw.end_read(me(), own.expect("it is free")) };
+        join_all([leaves, waits]);
+        for seat in lock.raw.words().skip(3) {
+            assert!(seat.acquire_by_the_slot(me()), "a seat stays closed");
+            // SAFETY: acquired just now.
+            unsafe { seat.unlock(me()) };
+        }
+    });
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Three threads, two preemptions. A reader finds both seats taken, and gets the one that is left, which is not the first one that
+/// it looked at.
+#[test]
+fn whichever_seat_is_left_wakes_the_reader_that_waits() {
+    let seen = with(2).holds(|world| full_row(world, &[3], false));
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// The same, and whoever was in that seat is killed at each of its steps.
+#[test]
+fn whichever_seat_is_orphaned_wakes_the_reader_that_waits() {
+    let seen = with(2).holds_if_killed(2, |world| full_row(world, &[3], false));
+    assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
+}
+
+/// Four threads. Two wait, and the one that may sleep on the seats is killed at each of its steps: also when it was woken.
+#[test]
+fn who_is_killed_as_it_waits_for_a_seat_takes_nobodys_wake_with_it() {
+    let seen = with(0).holds_if_killed(3, |world| full_row(world, &[3, 5], false));
+    assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
+}
+
+/// Three threads, one preemption. Where the kernel has no sleep on several words, the reader sleeps on one, and sees at the end
+/// of its nap that another one was left. No wake tells it.
+#[test]
+fn without_a_sleep_on_several_words_a_seat_is_seen_when_a_nap_ends() {
+    let model = Model {
+        fault: Some(Fault::NoWaitOnSeveral),
+        ..with(1)
+    };
+    let seen = model.holds(|world| full_row(world, &[3], true));
+    assert!(seen.sleeps.get() > 0);
+    let why = model.fails(|world| full_row(world, &[3], false));
+    assert!(why.starts_with("deadlock; threads"), "{why}");
 }
 
 /// A reader's thread ends with its read forgotten, and its process lives: what it read is in use still.

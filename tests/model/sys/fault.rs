@@ -23,6 +23,8 @@ pub enum Fault {
     PendingEndsEarly,
     /// A process that lives is taken for gone.
     ProcessesLookGone,
+    /// The kernel has no sleep on several words.
+    NoWaitOnSeveral,
     /// The two sides of a Dekker pattern write and read without a fence between.
     NoDekkerFence,
 }

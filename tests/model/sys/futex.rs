@@ -127,7 +127,7 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
 /// Words to sleep on together: `futex_waitv`.
 pub(crate) struct WaitSet<'a>(Vec<(&'a AtomicU32, u32)>);
 
-/// It cannot happen here.
+/// It happens where a model [says so](Fault::NoWaitOnSeveral).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoWaitOnSeveral;
 
@@ -145,6 +145,9 @@ impl<'a> WaitSet<'a> {
 
     #[track_caller]
     pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, NoWaitOnSeveral> {
+        if self.0.len() > 1 && task::current().has(Fault::NoWaitOnSeveral) {
+            return Err(NoWaitOnSeveral);
+        }
         let answer = wait_on(&self.0, until);
         let tid = task::current().tid;
         trace::note(tid, Event::Waited(answer), Location::caller());

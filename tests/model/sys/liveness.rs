@@ -32,6 +32,25 @@ pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) ->
     })
 }
 
+/// What a look shows here is so: there is no doubt but of a process that is dying, which ends with
+/// [`World::naps_end`](super::World::naps_end).
+#[derive(Debug)]
+pub(crate) struct Doubt;
+
+impl Doubt {
+    pub(crate) fn new() -> Self {
+        Doubt
+    }
+
+    pub(crate) fn next_look(&mut self, deadline: Option<Deadline>) -> Deadline {
+        deadline.unwrap_or(Deadline::EndOfNap)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        true
+    }
+}
+
 /// Every try looks.
 pub(crate) fn looked_lately(_word: &AtomicU32, _value: u32) -> bool {
     false

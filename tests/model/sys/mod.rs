@@ -23,7 +23,7 @@ pub(crate) use futex::{
 };
 pub(crate) use identity::{Me, is_this_process, pid_of, tid_of};
 pub(crate) use kernel::Links;
-pub(crate) use liveness::{looked_lately, owner_is_gone, process_lives};
+pub(crate) use liveness::{Doubt, looked_lately, owner_is_gone, process_lives};
 
 // What the models need beyond it.
 pub use fault::Fault;

@@ -1,7 +1,7 @@
 //! A state: the words, the threads, and what the properties look at.
 
 pub(super) const SEATS: usize = 2;
-pub(super) const THREADS: usize = 3;
+pub(super) const THREADS: usize = 4;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Word {
@@ -52,6 +52,11 @@ pub(super) enum Pc {
     ReadByMain,
     OpenMarked(u8),
     FindSeat(u8),
+    SeatAnnounce(u8),
+    SeatJoin(u8),
+    AsleepOnSeats,
+    LeaveQueues,
+    SeatPassOn(u8),
     // A writer.
     TakeMain,
     Resolve,
@@ -89,6 +94,10 @@ pub(super) struct Thread {
     /// Sections of the other kind that began since it announced itself.
     pub(super) waits: bool,
     pub(super) overtaken: u8,
+    /// A sleep on all seats: what they were when it said so, in whose queues it is, and whether it was woken by any.
+    pub(super) seen: [Word; SEATS],
+    pub(super) queued: [bool; SEATS],
+    pub(super) woken: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -105,29 +114,47 @@ pub(super) struct State {
     pub(super) wrong: bool,
 }
 
+impl Thread {
+    pub(super) fn forget_the_sleep(&mut self) {
+        self.seen = Default::default();
+        self.queued = Default::default();
+        self.woken = false;
+    }
+}
+
 impl State {
     pub(super) fn tid(thread: usize) -> u8 {
         thread as u8 + 1
     }
 
+    /// Those in the queue of a word, be they awake by another one.
     pub(super) fn sleepers(&self, word: Id) -> impl Iterator<Item = usize> + '_ {
-        (0..THREADS).filter(move |&thread| self.threads[thread].pc == Pc::Asleep(word))
+        (0..THREADS).filter(move |&thread| {
+            let own = &self.threads[thread];
+            own.pc == Pc::Asleep(word) || word >= GATES && own.queued[word - GATES]
+        })
     }
 
-    pub(super) fn end_sleep(&mut self, thread: usize) {
-        self.threads[thread].pc = match self.threads[thread].pc {
-            Pc::Asleep(word) if word < GATES => Pc::Watch,
-            Pc::Asleep(word) if self.threads[thread].writes => Pc::Drain((word - GATES) as u8),
-            // It waits for a seat.
-            Pc::Asleep(_) => Pc::FindSeat(0),
-            other => other,
+    pub(super) fn wake(&mut self, thread: usize, word: Id) {
+        let own = &mut self.threads[thread];
+        own.pc = match own.pc {
+            Pc::Asleep(_) if word < GATES => Pc::Watch,
+            Pc::Asleep(_) => Pc::Drain((word - GATES) as u8),
+            other => {
+                own.queued[word - GATES] = false;
+                own.woken = true;
+                match other {
+                    Pc::AsleepOnSeats => Pc::LeaveQueues,
+                    other => other,
+                }
+            }
         };
     }
 
     pub(super) fn clear_and_wake_all(&mut self, word: Id) {
         self.words[word].waiters = false;
         let all: Vec<_> = self.sleepers(word).collect();
-        all.into_iter().for_each(|thread| self.end_sleep(thread));
+        all.into_iter().for_each(|thread| self.wake(thread, word));
     }
 
     pub(super) fn pass_on(&mut self, word: Id) {

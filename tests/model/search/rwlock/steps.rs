@@ -30,7 +30,7 @@ impl Search {
 
     pub(super) fn enabled(&self, state: &State, thread: usize) -> bool {
         match state.threads[thread].pc {
-            Pc::Asleep(_) | Pc::Done | Pc::Dead => false,
+            Pc::Asleep(_) | Pc::AsleepOnSeats | Pc::Done | Pc::Dead => false,
             Pc::ReadByMain | Pc::TakeMain => state.main == 0,
             // The owner of `main` waits until the kernel has marked a dead one's gate.
             Pc::OpenMarked(gate) => gate >= 2 || state.words[usize::from(gate)].owner == 0,
@@ -143,29 +143,65 @@ impl Search {
                     Pc::Open(at, Then::FindSeat)
                 }
             }
-            Pc::FindSeat(at) if usize::from(at) == SEATS => {
-                // It waits for the first one; whether that is left meanwhile is the sleep's to find out.
-                match state.words[GATES] {
-                    Word { owner: 0, .. } => Pc::FindSeat(0),
-                    mut word => {
-                        word.waiters = true;
-                        state.words[GATES] = word;
-                        Pc::Asleep(GATES)
-                    }
-                }
-            }
+            Pc::FindSeat(at) if usize::from(at) == SEATS => Pc::SeatAnnounce(0),
             Pc::FindSeat(at) => {
                 let word = &mut state.words[GATES + usize::from(at)];
                 if word.owner == 0 {
                     (word.owner, word.died) = (tid, false);
                     state.says[usize::from(at)] = 0;
                     state.threads[thread].seat = Some(at);
-                    state.begins(thread);
-                    state.main = 0;
-                    Pc::Read
+                    Pc::SeatPassOn(0)
                 } else {
                     Pc::FindSeat(at + 1)
                 }
+            }
+            Pc::SeatAnnounce(at) => {
+                let id = usize::from(at);
+                let word = &mut state.words[GATES + id];
+                if word.owner == 0 {
+                    state.threads[thread].forget_the_sleep();
+                    Pc::FindSeat(0)
+                } else {
+                    word.waiters |= at == 0 || self.variant != Variant::AnnouncesOneSeat;
+                    state.threads[thread].seen[id] = *word;
+                    let is_last = id + 1 == SEATS || self.variant == Variant::SleepsOnOneSeat;
+                    match is_last {
+                        true => Pc::SeatJoin(0),
+                        false => Pc::SeatAnnounce(at + 1),
+                    }
+                }
+            }
+            // The kernel compares each word as it joins its queue.
+            Pc::SeatJoin(at) => {
+                let id = usize::from(at);
+                let is_last = id + 1 == SEATS || self.variant == Variant::SleepsOnOneSeat;
+                if state.words[GATES + id] != own.seen[id] {
+                    Pc::LeaveQueues
+                } else {
+                    state.threads[thread].queued[id] = true;
+                    state.threads[thread].seen[id] = Word::default();
+                    match (is_last, own.woken) {
+                        (false, _) => Pc::SeatJoin(at + 1),
+                        (true, true) => Pc::LeaveQueues,
+                        (true, false) => Pc::AsleepOnSeats,
+                    }
+                }
+            }
+            // What woke it there meanwhile goes to waste.
+            Pc::LeaveQueues => {
+                state.threads[thread].forget_the_sleep();
+                Pc::FindSeat(0)
+            }
+            Pc::SeatPassOn(at) if usize::from(at) == SEATS => {
+                state.begins(thread);
+                state.main = 0;
+                Pc::Read
+            }
+            Pc::SeatPassOn(at) => {
+                if self.variant != Variant::KeepsSeatsClosed {
+                    state.pass_on(GATES + usize::from(at));
+                }
+                Pc::SeatPassOn(at + 1)
             }
 
             Pc::TakeMain => {
@@ -300,6 +336,7 @@ impl Search {
             | Pc::OpenWake(..)
             | Pc::ExitWake(..)
             | Pc::Asleep(_)
+            | Pc::AsleepOnSeats
             | Pc::Done
             | Pc::Dead => unreachable!("no step at {:?}", own.pc),
         };

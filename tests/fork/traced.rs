@@ -1,0 +1,105 @@
+//! A child's system calls, as ptrace(2) shows them: what ended a sleep.
+
+use crate::harness::skip;
+use crate::kit::state;
+use crate::steps::{sleeps_in, until_idly};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use pshared::fork::Child;
+use std::io;
+
+/// A child whose first thread stops before and after each of its system calls. It is killed if this process dies.
+pub struct Traced(u32);
+
+/// Where it has stopped: before a call of this number, after one that answered so, or elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Before(libc::c_long),
+    After(i64),
+    Elsewhere,
+}
+
+impl Traced {
+    /// Stops a child of this process. Skips the test where that is not permitted.
+    pub fn seize(child: &Child) -> Self {
+        let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+        let traced = Traced(child.id());
+        if let Err(error) = traced.request(libc::PTRACE_SEIZE, 0, options as usize) {
+            skip(&format!("a child may not be traced here: {error}"));
+        }
+        traced.request(libc::PTRACE_INTERRUPT, 0, 0).unwrap();
+        assert_eq!(traced.stop(), Stop::Elsewhere);
+        traced
+    }
+
+    /// Lets the child run until it sleeps in one of these calls.
+    pub fn sleeps_in_any(&self, calls: &[libc::c_long]) {
+        loop {
+            self.go_on();
+            let Stop::Before(call) = self.stop() else {
+                continue;
+            };
+            self.go_on();
+            if !calls.contains(&call) {
+                self.stop();
+                continue;
+            }
+            let sleeps = || state(self.0) == Some('S') && sleeps_in(self.0, call);
+            let mut has_stopped = false;
+            until_idly(|| {
+                has_stopped = state(self.0) == Some('t');
+                has_stopped || sleeps()
+            });
+            if !has_stopped {
+                return;
+            }
+            self.stop();
+        }
+    }
+
+    /// Waits for the end of the call that the child sleeps in, gives its answer, and traces the child no longer.
+    pub fn wakes(self) -> i64 {
+        let Stop::After(answer) = self.stop() else {
+            panic!("it was in a system call");
+        };
+        self.request(libc::PTRACE_DETACH, 0, 0).unwrap();
+        answer
+    }
+
+    fn go_on(&self) {
+        self.request(libc::PTRACE_SYSCALL, 0, 0).unwrap();
+    }
+
+    fn stop(&self) -> Stop {
+        const ENTRY: u8 = 1; // PTRACE_SYSCALL_INFO_ENTRY
+        const EXIT: u8 = 2; // PTRACE_SYSCALL_INFO_EXIT
+        let child = Pid::from_raw(self.0.cast_signed());
+        let status = waitpid(child, Some(WaitPidFlag::__WALL)).unwrap();
+        let is_stop = !matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
+        assert!(is_stop, "the child has ended: {status:?}");
+        // `struct ptrace_syscall_info`: what it is in the first byte, and the call's number or answer 24 bytes on.
+        let mut info = [0_u64; 11];
+        let size = size_of_val(&info);
+        self.request(
+            libc::PTRACE_GET_SYSCALL_INFO,
+            size,
+            info.as_mut_ptr().addr(),
+        )
+        .unwrap();
+        match info[0].to_ne_bytes()[0] {
+            ENTRY => Stop::Before(info[3].cast_signed()),
+            EXIT => Stop::After(info[3].cast_signed()),
+            _ => Stop::Elsewhere,
+        }
+    }
+
+    fn request(&self, request: libc::c_uint, address: usize, data: usize) -> io::Result<()> {
+        // SAFETY: of the requests made here, one writes, and no more than the `address` bytes that it is told there are at
+        // `data`, a buffer of the caller's.
+        let answer = unsafe { libc::ptrace(request, self.0, address, data) };
+        match answer {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+}
