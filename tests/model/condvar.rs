@@ -309,6 +309,50 @@ pub fn wait_with_a_late_look(
     in_time
 }
 
+/// Four threads, one preemption. Three wait, which is more than the word can count; then each is notified, and nobody is there
+/// any more when the first one notifies again, and a last one waits.
+pub fn many_take_letters<R: Raw>(world: &Rc<World>, notify: Notify) {
+    let desk = Desk::<R>::place(world);
+    let takers =
+        [2, 3, 4].map(|tid| desk.in_thread(world, tid, move |world, desk| desk.take(world, wait)));
+    (0..3).for_each(|_| desk.leave(world, 1, notify));
+    join_all(takers);
+    notify(&desk.condvar);
+    let last = desk.in_thread(world, 5, move |world, desk| desk.take(world, wait));
+    desk.leave(world, 1, notify);
+    last.join();
+    assert_eq!(desk.letters(), 0);
+}
+
+#[test]
+fn more_waiters_than_are_counted_miss_no_notification() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    for notify in [Condvar::notify_one as Notify, Condvar::notify_all] {
+        let seen = model.holds(move |world| many_take_letters::<Sound>(world, notify));
+        assert!(seen.sleeps.get() > 0 && seen.wakes.get() > 0);
+    }
+}
+
+/// Two threads, two preemptions. One waits, once: whatever is notified, it costs one system call.
+#[test]
+fn a_waiter_is_woken_once_however_often_it_is_notified() {
+    let seen = Model::PLAIN.holds(|world| {
+        let desk = Desk::<Sound>::place(world);
+        let seen = desk.condvar.sequence();
+        let waits = desk.in_thread(world, 2, move |_, desk| {
+            desk.condvar
+                .wait_past(seen, None, &mut Nap::first(), || false)
+        });
+        (0..3).for_each(|_| desk.condvar.notify_one());
+        assert_eq!(waits.join(), Some(true));
+    });
+    assert!(seen.sleeps.get() > 0);
+    assert!(seen.wakes.get() + seen.idle_wakes.get() <= seen.runs.get());
+}
+
 /// Two threads, two preemptions. Nobody waits: no notification makes a system call.
 #[test]
 fn a_notification_with_nobody_asleep_wakes_nobody() {
