@@ -336,6 +336,32 @@ fn more_waiters_than_are_counted_miss_no_notification() {
     }
 }
 
+/// Two threads, two preemptions. More have given up than are counted: that is no notification, and the one who waits then is
+/// notified. The first notification that finds nobody forgets those who gave up, so that the next ones are free.
+#[test]
+fn those_who_gave_up_keep_nobody_from_being_notified() {
+    let seen = Model::PLAIN.holds(|world| {
+        let desk = Desk::<Sound>::place(world);
+        world.deadline_passes();
+        let seen = desk.condvar.sequence();
+        for _ in 0..5 {
+            let nap = &mut Nap::first();
+            let deadline = Some(Deadline::Ahead);
+            assert!(!desk.condvar.wait_past(seen, deadline, nap, || false));
+        }
+        assert_eq!(desk.condvar.sequence(), seen);
+        let waits = desk.in_thread(world, 2, move |_, desk| {
+            desk.condvar
+                .wait_past(seen, None, &mut Nap::first(), || false)
+        });
+        (0..4).for_each(|_| desk.condvar.notify_one());
+        assert_eq!(waits.join(), Some(true));
+    });
+    assert!(seen.wakes.get() > 0);
+    // Of four notifications one wakes the waiter or finds it gone, and one finds nobody and forgets, by a second call.
+    assert!(seen.wakes.get() + seen.idle_wakes.get() <= 3 * seen.runs.get());
+}
+
 /// Two threads, two preemptions. One waits, once: whatever is notified, it costs one system call.
 #[test]
 fn a_waiter_is_woken_once_however_often_it_is_notified() {
