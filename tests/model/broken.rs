@@ -194,7 +194,7 @@ pub fn post_and_wake_from_zero(count: &Count) {
     }
 }
 
-fn word_of(condvar: &Condvar) -> &AtomicU32 {
+pub fn word_of(condvar: &Condvar) -> &AtomicU32 {
     // SAFETY: a condition variable is its word.
     unsafe { &*ptr::from_ref(condvar).cast() }
 }
