@@ -4,6 +4,7 @@ use crate::files::{open, open_or_create, place};
 use crate::kit::{child, kill, passes, sleeps, sleeps_on, until};
 use crate::steps::{Interruptions, Random};
 use pshared::fork::Child;
+use pshared::memory::Primitive;
 use pshared::{
     Error, Shared, SharedCounter, SharedEvent, SharedOnce, SharedOnceCell, ShmSafe, fork,
 };
@@ -410,6 +411,8 @@ fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
             });
             until(|| board.thread.load(Relaxed) != 0);
             until(|| crate::kit::state(board.thread.load(Relaxed)).is_none());
+            let was_forgotten = board.once.was_forgotten_here() && !board.once.is_held_here();
+            board.times.add(u64::from(was_forgotten));
             board.ready.set();
             loop {
                 std::thread::park();
@@ -417,6 +420,8 @@ fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
         });
     });
     board.ready.wait();
+    assert_eq!(board.times.get(), 1, "it was not told in its own process");
+    assert!(!board.once.was_forgotten_here());
     let outcome = catch_unwind(AssertUnwindSafe(|| board.once.call_once(|| ())));
     assert!(outcome.is_err() && !board.once.is_completed());
     // Its process may be ending, as far as a look without patience tells.

@@ -280,6 +280,25 @@ mod once {
         assert_eq!(cell.try_get_or_try_init(fails).ok(), Some(&3));
     }
 
+    /// What a map looks at before it is unmapped, and whoever forks.
+    #[test]
+    fn whoever_is_at_it_is_known() {
+        use pshared::memory::Primitive;
+        let both = Shared::anonymous(Both(SharedOnce::new(), SharedOnceCell::<u8>::new()));
+        let both = both.unwrap();
+        let held = || (both.0.is_held_here(), both.1.is_held_here());
+        assert_eq!(held(), (false, false));
+        both.0.call_once(|| {
+            assert_eq!(held(), (true, false));
+            both.1.get_or_init(|| {
+                assert_eq!(held(), (true, true));
+                1
+            });
+        });
+        assert_eq!(held(), (false, false));
+        assert!(!both.0.was_forgotten_here() && !both.1.was_forgotten_here());
+    }
+
     #[test]
     fn zero_bytes_are_an_empty_cell() {
         let cells = Shared::<[SharedOnceCell<std::num::NonZeroU32>; 3]>::zeroed().unwrap();
