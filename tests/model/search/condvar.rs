@@ -9,6 +9,7 @@
 //! * **A nap would do**: where somebody died, whoever is asleep beside a letter has a sequence that is out of date, so that
 //!   it returns when its nap ends; unless the giver died before it raised the sequence, and then a look at the letters,
 //!   which `wait_while` makes after each nap, finds one.
+//! * **The count is never too small**: where nobody died, no more are asleep than it says and notifiers are about to wake.
 //! * **A notifier never waits**: whoever notifies has a step to take, whatever the others do.
 
 mod runs;
@@ -18,6 +19,7 @@ use stateright::{Model, Property};
 
 const NOBODY_SLEEPS_BESIDE_A_LETTER: &str = "nobody sleeps beside a letter";
 const A_NAP_WOULD_DO: &str = "a nap would do";
+const THE_COUNT_IS_NEVER_TOO_SMALL: &str = "the count is never too small";
 const A_NOTIFIER_NEVER_WAITS: &str = "a notifier never waits";
 
 /// Which protocol they follow. Each rejected one differs from the crate's in one place.
@@ -171,11 +173,9 @@ impl Desk {
                 state.owner = None;
                 return self.end_round(&mut state.threads[me], Pc::Lock);
             }
-            Pc::Check => {
-                state.threads[me].counted = false;
-                let seen = word.sequence;
-                Pc::Unlock { seen }
-            }
+            Pc::Check => Pc::Unlock {
+                seen: word.sequence,
+            },
             Pc::Unlock { seen } => {
                 state.owner = None;
                 match variant {
@@ -186,8 +186,14 @@ impl Desk {
             Pc::LateLook => Pc::Look {
                 seen: word.sequence,
             },
-            Pc::Look { seen } if word.sequence != seen || thread.expired => Pc::Lock,
-            Pc::Look { .. } if variant == Variant::NoSequence && state.letters > 0 => Pc::Lock,
+            Pc::Look { seen }
+                if word.sequence != seen
+                    || thread.expired
+                    || variant == Variant::NoSequence && state.letters > 0 =>
+            {
+                state.threads[me].counted = false;
+                Pc::Lock
+            }
             Pc::Look { seen } if thread.counted || word.sleepers == self.many => {
                 Pc::Sleep { seen, word }
             }
@@ -391,6 +397,21 @@ impl Model for Desk {
                     || !at_rest(state)
                     || !sleeps_beside_a_letter(state, is_current)
             }),
+            Property::always(
+                THE_COUNT_IS_NEVER_TOO_SMALL,
+                |desk: &Desk, state: &State| {
+                    let threads = |is_meant: fn(Pc) -> bool| {
+                        let meant = state.threads.iter().filter(|thread| is_meant(thread.pc));
+                        meant.count()
+                    };
+                    let asleep = threads(|pc| matches!(pc, Pc::Asleep { .. }));
+                    let waking = threads(|pc| matches!(pc, Pc::Wake { .. }));
+                    state.died
+                        || state.word.sleepers == desk.many
+                        || threads(|pc| pc == Pc::WakeAll) > 0
+                        || asleep <= usize::from(state.word.sleepers) + waking
+                },
+            ),
             Property::always(A_NOTIFIER_NEVER_WAITS, |_, state: &State| {
                 let notifies =
                     |pc| matches!(pc, Pc::Raise | Pc::Wake { .. } | Pc::Clear | Pc::WakeAll);
