@@ -193,13 +193,14 @@ pub enum Error {
         cause: crate::Cause,
     },
 
-    /// A lock was asked for by the thread that holds it.
+    /// A lock was asked for by the thread that holds it, or an initialization by the one that makes it.
     #[error(
-        "deadlock: the calling thread holds this lock already. Drop its guard first, or hand the guard down"
+        "deadlock: the calling thread holds this lock already, or is inside this initialization. Drop the guard first, or hand the guard down"
     )]
     Deadlock,
 
-    /// A lock's holder ended without releasing it, and its process lives.
+    /// A lock's holder ended without releasing it, or whoever made an initialization without an end of that, and its process
+    /// lives.
     #[error(
         "the thread that held the lock ended with its guard forgotten, and its process, which may still use the data, lives. End that process; the next locker is then told of a death"
     )]

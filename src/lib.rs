@@ -103,7 +103,7 @@
 //! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel gives its permits back, and nobody is told |
 //!
 //! Everything that waits has a form that does not, and one with a timeout on the monotonic clock
-//! ([but for `FileLock`](FileLock#no-timeout), and for the calls that initialize a [`SharedOnce`], which wait to the end).
+//! ([but for `FileLock`](FileLock#no-timeout)).
 //! [`wait_any`] waits for whichever of several comes first.
 //!
 //! **Processes.** [`fork::spawn`] runs a closure in a child, where that is sound; its [`Child`](fork::Child) can be waited

@@ -85,10 +85,15 @@ impl Once {
 
     /// The calling thread's turn to do it, which ends by [`complete`](Self::complete) or [`abandon`](Self::abandon). `None`
     /// where it is done, be it by somebody who was waited for.
-    pub(crate) fn begin(&self, me: Me) -> Result<Option<Past>, Refused> {
+    pub(crate) fn begin(&self, me: Me, patience: Patience) -> Result<Option<Past>, Refused> {
         let acquired = match self.lock.acquire_by_the_slot(me) {
             true => Acquired::Released,
-            false => self.lock.acquire(me, Patience::Endless)?,
+            false => match self.lock.acquire(me, patience) {
+                Ok(acquired) => acquired,
+                // By whoever has the lock, which is released after that.
+                Err(_) if self.is_done() => return Ok(None),
+                Err(refused) => return Err(refused),
+            },
         };
         if self.is_done() {
             // SAFETY: acquired just now.

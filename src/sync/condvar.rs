@@ -40,7 +40,7 @@ use std::time::Duration;
 ///
 /// # Limits
 ///
-/// A waiter whose whole process is stopped meanwhile, and for which exactly 2^31 notifications come before it goes on, or a
+/// A waiter whose whole process is stopped meanwhile, and for which exactly 2^30 notifications come before it goes on, or a
 /// multiple of that, waits for the next one.
 ///
 /// A guard that crossed a `fork` is the parent's. The child may wait with its copy: it releases nothing, and returns with a
@@ -73,8 +73,8 @@ use std::time::Duration;
 ///
 /// # Source
 ///
-/// A sequence in a futex word, as in `std`'s `library/std/src/sys/sync/condvar/futex.rs`; the announced sleepers and the
-/// wake that clears them are those of the robust lock here.
+/// A sequence in a futex word, as in `std`'s `library/std/src/sys/sync/condvar/futex.rs`, with a count of the sleepers beside
+/// it.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct SharedCondvar {

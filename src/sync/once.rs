@@ -3,7 +3,8 @@
 use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
 use crate::raw::once::{Once, Past};
-use crate::raw::outcome::Refused;
+use crate::raw::outcome::{Patience, Refused};
+use crate::raw::row::Missed;
 use crate::sys::{self, Deadline, Me};
 use std::convert::Infallible;
 use std::fmt;
@@ -30,6 +31,8 @@ use std::time::Duration;
 /// - where the thread that initialized has ended, neither by a return nor by a panic, and its process lives. It takes
 ///   `unsafe` code to end a thread so. When that process is gone, the next caller takes over;
 /// - in a child that was forked inside the initialization and goes on in it: the turn is the parent's.
+///
+/// The forms that do not wait to the end have an error for the first two, and panic in the third.
 ///
 /// # Examples
 ///
@@ -87,15 +90,77 @@ impl SharedOnce {
     /// Where an earlier `f` panicked, and in the cases that [the type](Self#panics) names.
     #[inline]
     pub fn call_once(&self, f: impl FnOnce()) {
-        if !self.is_completed() {
-            self.run(|state| {
-                assert!(
-                    !state.is_poisoned(),
-                    "an earlier initializer of this SharedOnce panicked: use call_once_force to try again"
-                );
-                f();
-            });
-        }
+        self.call_once_force(unless_poisoned(f));
+    }
+
+    /// As [`call_once`](Self::call_once), but does not wait for whoever is at it. `f` does not run then.
+    ///
+    /// `Ok` says that it is initialized.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WouldBlock`]: somebody is at it, be it the calling thread.
+    /// - [`Error::HolderThreadEnded`]: the thread that was at it ended, neither by a return nor by a panic, and its process
+    ///   lives.
+    ///
+    /// # Panics
+    ///
+    /// Where an earlier `f` panicked, and in a child that goes on with its parent's initialization.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{Error, Shared, SharedOnce};
+    ///
+    /// let once = Shared::anonymous(SharedOnce::new())?;
+    /// once.call_once(|| {
+    ///     let refused = once.try_call_once(|| unreachable!("somebody is at it"));
+    ///     assert!(matches!(refused, Err(Error::WouldBlock)));
+    /// });
+    /// once.try_call_once(|| unreachable!("it is completed"))?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    pub fn try_call_once(&self, f: impl FnOnce()) -> Result<(), Error> {
+        self.try_call_once_force(unless_poisoned(f))
+    }
+
+    /// As [`call_once`](Self::call_once), but waits for whoever is at it no longer than `timeout` of the monotonic clock. Once
+    /// `f` has begun it takes as long as it takes; where the time was over before, it does not run.
+    ///
+    /// Where whoever is at it dies meanwhile, `f` runs. `Ok` says that it is initialized.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::TimedOut`]: somebody was at it until then. It may be completed at any time after.
+    /// - [`Error::Deadlock`]: the calling thread is at it.
+    /// - [`Error::HolderThreadEnded`] as for [`try_call_once`](Self::try_call_once).
+    ///
+    /// # Panics
+    ///
+    /// Where an earlier `f` panicked, and in a child that goes on with its parent's initialization.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{fork, Error, Shared, SharedOnce};
+    /// use std::time::Duration;
+    ///
+    /// let once = Shared::anonymous(SharedOnce::new())?;
+    /// // A child that dies at it: the next one takes over.
+    /// fork::spawn(|| once.call_once(|| std::process::abort()))?.wait()?;
+    /// once.call_once_timeout(Duration::from_secs(5), || {
+    ///     std::thread::scope(|scope| {
+    ///         scope.spawn(|| {
+    ///             let waits = once.call_once_timeout(Duration::from_millis(20), || unreachable!());
+    ///             assert!(matches!(waits, Err(Error::TimedOut)));
+    ///         });
+    ///     });
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn call_once_timeout(&self, timeout: Duration, f: impl FnOnce()) -> Result<(), Error> {
+        self.call_once_force_timeout(timeout, unless_poisoned(f))
     }
 
     /// As [`call_once`](Self::call_once), also where an earlier `f` panicked: `f` is told.
@@ -105,9 +170,49 @@ impl SharedOnce {
     /// In the cases that [the type](Self#panics) names.
     #[inline]
     pub fn call_once_force(&self, f: impl FnOnce(&SharedOnceState)) {
-        if !self.is_completed() {
-            self.run(f);
+        if !self.is_completed()
+            && let Err(refused) = self.run(Patience::Endless, f)
+        {
+            never(refused);
         }
+    }
+
+    /// As [`try_call_once`](Self::try_call_once), also where an earlier `f` panicked: `f` is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_call_once`](Self::try_call_once).
+    ///
+    /// # Panics
+    ///
+    /// In a child that goes on with its parent's initialization.
+    #[inline]
+    pub fn try_call_once_force(&self, f: impl FnOnce(&SharedOnceState)) -> Result<(), Error> {
+        if self.is_completed() {
+            return Ok(());
+        }
+        self.run(Patience::None, f).map_err(told)
+    }
+
+    /// As [`call_once_timeout`](Self::call_once_timeout), also where an earlier `f` panicked: `f` is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`call_once_timeout`](Self::call_once_timeout).
+    ///
+    /// # Panics
+    ///
+    /// In a child that goes on with its parent's initialization.
+    pub fn call_once_force_timeout(
+        &self,
+        timeout: Duration,
+        f: impl FnOnce(&SharedOnceState),
+    ) -> Result<(), Error> {
+        if self.is_completed() {
+            return Ok(());
+        }
+        let patience = Patience::Until(Deadline::after(timeout));
+        self.run(patience, f).map_err(told)
     }
 
     /// Whether it is initialized.
@@ -127,34 +232,31 @@ impl SharedOnce {
         self.raw.wait(Some(Deadline::after(timeout)))
     }
 
-    fn run(&self, f: impl FnOnce(&SharedOnceState)) {
+    fn run(&self, patience: Patience, f: impl FnOnce(&SharedOnceState)) -> Result<(), Refused> {
         let f = |state: &SharedOnceState| -> Result<(), Infallible> {
             f(state);
             Ok(())
         };
-        let Ok(()) = self.initialize(f, |()| ());
+        self.initialize(patience, f, |()| ()).map_err(|unmade| {
+            let Unmade::Refused(refused) = unmade;
+            refused
+        })
     }
 
-    /// Initializes, if nobody has, by the making of a value and the storing of it.
+    /// Initializes, if nobody has, by the making of a value and the storing of it. Whoever is at it is waited for as long as
+    /// `patience` says.
     #[cold]
     pub(super) fn initialize<V, E>(
         &self,
+        patience: Patience,
         make: impl FnOnce(&SharedOnceState) -> Result<V, E>,
         store: impl FnOnce(V),
-    ) -> Result<(), E> {
+    ) -> Result<(), Unmade<E>> {
         let me = sys::me();
-        let past = match self.raw.begin(me) {
+        let past = match self.raw.begin(me, patience) {
             Ok(Some(past)) => past,
             Ok(None) => return Ok(()),
-            Err(Refused::Deadlock) => panic!(
-                "a shared initialization was asked for inside itself, by the thread that makes it"
-            ),
-            Err(Refused::HolderThreadEnded) => panic!(
-                "the thread that made a shared initialization ended in the middle of it, without a panic, and its process lives"
-            ),
-            Err(Refused::WouldBlock | Refused::TimedOut) => {
-                unreachable!("a wait without an end has timed out")
-            }
+            Err(refused) => return Err(Unmade::Refused(refused)),
         };
         let mut turn = Turn {
             raw: &self.raw,
@@ -173,9 +275,69 @@ impl SharedOnce {
             }
             Err(error) => {
                 turn.end = End::Failure;
-                Err(error)
+                Err(Unmade::Failed(error))
             }
         }
+    }
+}
+
+/// Why nothing was made.
+pub(super) enum Unmade<E> {
+    /// It was nobody's turn here.
+    Refused(Refused),
+    /// The making failed.
+    Failed(E),
+}
+
+impl<E> Unmade<E> {
+    /// What failed, of a call that waits to the end.
+    pub(super) fn failed(self) -> E {
+        match self {
+            Unmade::Refused(refused) => never(refused),
+            Unmade::Failed(error) => error,
+        }
+    }
+
+    /// What a call tells that does not wait to the end.
+    pub(super) fn told(self) -> E
+    where
+        E: From<Error>,
+    {
+        match self {
+            Unmade::Refused(refused) => told(refused).into(),
+            Unmade::Failed(error) => error,
+        }
+    }
+}
+
+/// The end of a call that waits to the end, and cannot have its turn.
+#[cold]
+pub(super) fn never(refused: Refused) -> ! {
+    match refused {
+        Refused::Deadlock => panic!(
+            "a shared initialization was asked for inside itself, by the thread that makes it"
+        ),
+        Refused::HolderThreadEnded => panic!(
+            "the thread that made a shared initialization ended in the middle of it, without a panic, and its process lives"
+        ),
+        Refused::WouldBlock | Refused::TimedOut => {
+            unreachable!("a wait without an end has timed out")
+        }
+    }
+}
+
+fn told(refused: Refused) -> Error {
+    Error::from_missed(Missed::Refused(refused))
+}
+
+/// An initialization that nobody makes where an earlier one panicked.
+fn unless_poisoned(f: impl FnOnce()) -> impl FnOnce(&SharedOnceState) {
+    |state| {
+        assert!(
+            !state.is_poisoned(),
+            "an earlier initializer of this SharedOnce panicked: use call_once_force to try again"
+        );
+        f();
     }
 }
 

@@ -1,8 +1,10 @@
 //! [`SharedOnceCell`]: what one thread of all processes makes, once.
 
-use super::once::{SharedOnce, SharedOnceState};
+use super::once::{SharedOnce, SharedOnceState, Unmade, never};
 use crate::Error;
 use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
+use crate::raw::outcome::{Patience, Refused};
+use crate::sys::Deadline;
 use std::cell::UnsafeCell;
 use std::convert::Infallible;
 use std::fmt;
@@ -25,7 +27,8 @@ use std::time::Duration;
 /// # Panics
 ///
 /// [`set`](Self::set), [`get_or_init`](Self::get_or_init) and their like panic in the cases that
-/// [`SharedOnce`](SharedOnce#panics) names.
+/// [`SharedOnce`](SharedOnce#panics) names. Those that do not wait to the end, and do not give a value back, have an error for
+/// the first two of them.
 ///
 /// # Examples
 ///
@@ -77,11 +80,38 @@ impl<T: ShmData + Sync> SharedOnceCell<T> {
     ///
     /// `value`, where there is one already. One that is being made just now is waited for.
     pub fn set(&self, value: T) -> Result<(), T> {
-        let mut value = Some(value);
-        let Ok(()) = self.fill(|_| -> Result<T, Infallible> {
-            Ok(value.take().expect("a closure that runs once"))
-        });
-        value.map_or(Ok(()), Err)
+        self.set_with(Patience::Endless, value)
+    }
+
+    /// As [`set`](Self::set), but does not wait for a value that is being made just now.
+    ///
+    /// # Errors
+    ///
+    /// `value`, where there is one already, which [`get`](Self::get) gives, or one is being made.
+    pub fn try_set(&self, value: T) -> Result<(), T> {
+        self.set_with(Patience::None, value)
+    }
+
+    /// As [`set`](Self::set), but waits for a value that is being made just now no longer than `timeout` of the monotonic
+    /// clock.
+    ///
+    /// # Errors
+    ///
+    /// `value`, where there is one already, which [`get`](Self::get) gives, or one was being made until then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{Shared, SharedOnceCell};
+    /// use std::time::Duration;
+    ///
+    /// let port = Shared::anonymous(SharedOnceCell::<u16>::new())?;
+    /// assert_eq!(port.set_timeout(80, Duration::from_millis(20)), Ok(()));
+    /// assert_eq!(port.try_set(8080), Err(8080));
+    /// # Ok::<(), pshared::Error>(())
+    /// ```
+    pub fn set_timeout(&self, value: T, timeout: Duration) -> Result<(), T> {
+        self.set_with(Patience::Until(Deadline::after(timeout)), value)
     }
 
     /// The value, made by `f` where there is none. One that is being made just now is waited for.
@@ -90,12 +120,97 @@ impl<T: ShmData + Sync> SharedOnceCell<T> {
         self.get_or_init_with(|_| f())
     }
 
+    /// As [`get_or_init`](Self::get_or_init), but does not wait for a value that is being made just now. `f` does not run
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WouldBlock`]: one is being made, be it by the calling thread.
+    /// - [`Error::HolderThreadEnded`]: the thread that made one ended, neither by a return nor by a panic, and its process
+    ///   lives.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{Error, Shared, SharedOnceCell};
+    ///
+    /// let port = Shared::anonymous(SharedOnceCell::<u16>::new())?;
+    /// port.get_or_init(|| {
+    ///     assert!(matches!(port.try_get_or_init(|| 80), Err(Error::WouldBlock)));
+    ///     8080
+    /// });
+    /// assert_eq!(*port.try_get_or_init(|| 80)?, 8080);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    pub fn try_get_or_init(&self, f: impl FnOnce() -> T) -> Result<&T, Error> {
+        self.try_get_or_init_with(|_| f())
+    }
+
+    /// As [`get_or_init`](Self::get_or_init), but waits for a value that is being made just now no longer than `timeout` of the
+    /// monotonic clock. Once `f` has begun it takes as long as it takes; where the time was over before, it does not run.
+    ///
+    /// Where whoever makes the value dies meanwhile, `f` runs.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::TimedOut`]: a value was being made until then. It may be there at any time after.
+    /// - [`Error::Deadlock`]: the calling thread makes one.
+    /// - [`Error::HolderThreadEnded`] as for [`try_get_or_init`](Self::try_get_or_init).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{fork, Shared, SharedOnceCell};
+    /// use std::time::Duration;
+    ///
+    /// let port = Shared::anonymous(SharedOnceCell::<u16>::new())?;
+    /// // A child that dies while it makes the value: the next one makes it.
+    /// let child = fork::spawn(|| _ = port.get_or_init(|| std::process::abort()))?;
+    /// child.wait()?;
+    /// assert_eq!(*port.get_or_init_timeout(Duration::from_secs(5), || 8080)?, 8080);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_or_init_timeout(
+        &self,
+        timeout: Duration,
+        f: impl FnOnce() -> T,
+    ) -> Result<&T, Error> {
+        self.get_or_init_with_timeout(timeout, |_| f())
+    }
+
     /// As [`get_or_init`](Self::get_or_init); and `f` is told how earlier attempts ended.
     #[inline]
     pub fn get_or_init_with(&self, f: impl FnOnce(&SharedOnceState) -> T) -> &T {
-        let Ok(()) = self.fill(|state| -> Result<T, Infallible> { Ok(f(state)) });
-        // SAFETY: filled just now, if not before.
-        unsafe { self.value() }
+        let made = self.fill(Patience::Endless, |state| -> Result<T, Infallible> {
+            Ok(f(state))
+        });
+        let Ok(value) = made.map_err(Unmade::failed);
+        value
+    }
+
+    /// As [`try_get_or_init`](Self::try_get_or_init); and `f` is told how earlier attempts ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get_or_init`](Self::try_get_or_init).
+    #[inline]
+    pub fn try_get_or_init_with(&self, f: impl FnOnce(&SharedOnceState) -> T) -> Result<&T, Error> {
+        self.fill(Patience::None, |state| Ok(f(state)))
+            .map_err(Unmade::told)
+    }
+
+    /// As [`get_or_init_timeout`](Self::get_or_init_timeout); and `f` is told how earlier attempts ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_init_timeout`](Self::get_or_init_timeout).
+    pub fn get_or_init_with_timeout(
+        &self,
+        timeout: Duration,
+        f: impl FnOnce(&SharedOnceState) -> T,
+    ) -> Result<&T, Error> {
+        self.fill_in_time(timeout, |state| Ok(f(state)))
     }
 
     /// As [`get_or_init`](Self::get_or_init), by an `f` that may fail.
@@ -105,9 +220,34 @@ impl<T: ShmData + Sync> SharedOnceCell<T> {
     /// That of `f`. The cell stays empty then.
     #[inline]
     pub fn get_or_try_init<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
-        self.fill(|_| f())?;
-        // SAFETY: as above.
-        Ok(unsafe { self.value() })
+        self.fill(Patience::Endless, |_| f())
+            .map_err(Unmade::failed)
+    }
+
+    /// As [`try_get_or_init`](Self::try_get_or_init), by an `f` that may fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get_or_init`](Self::try_get_or_init), and that of `f`. The cell stays empty then.
+    #[inline]
+    pub fn try_get_or_try_init<E: From<Error>>(
+        &self,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&T, E> {
+        self.fill(Patience::None, |_| f()).map_err(Unmade::told)
+    }
+
+    /// As [`get_or_init_timeout`](Self::get_or_init_timeout), by an `f` that may fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_init_timeout`](Self::get_or_init_timeout), and that of `f`. The cell stays empty then.
+    pub fn get_or_try_init_timeout<E: From<Error>>(
+        &self,
+        timeout: Duration,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&T, E> {
+        self.fill_in_time(timeout, |_| f())
     }
 
     /// Waits until somebody has made the value. It does not make it.
@@ -136,16 +276,47 @@ impl<T: ShmData + Sync> SharedOnceCell<T> {
         (self.once.is_completed()).then(|| unsafe { self.value.into_inner().assume_init() })
     }
 
-    #[inline]
-    fn fill<E>(&self, make: impl FnOnce(&SharedOnceState) -> Result<T, E>) -> Result<(), E> {
-        if self.once.is_completed() {
-            return Ok(());
+    fn set_with(&self, patience: Patience, value: T) -> Result<(), T> {
+        let mut value = Some(value);
+        let made = self.fill(patience, |_| -> Result<T, Infallible> {
+            Ok(value.take().expect("a closure that runs once"))
+        });
+        match made {
+            Ok(_) | Err(Unmade::Refused(Refused::WouldBlock | Refused::TimedOut)) => {}
+            Err(Unmade::Refused(refused)) => never(refused),
         }
-        self.once.initialize(make, |value| {
-            // SAFETY: it is this thread's turn, and nobody reads before that is completed. What lay there has nothing to
-            // drop.
-            unsafe { (*self.value.get()).write(value) };
-        })
+        value.map_or(Ok(()), Err)
+    }
+
+    fn fill_in_time<E: From<Error>>(
+        &self,
+        timeout: Duration,
+        make: impl FnOnce(&SharedOnceState) -> Result<T, E>,
+    ) -> Result<&T, E> {
+        // One that is there costs no look at the clock.
+        match self.get() {
+            Some(value) => Ok(value),
+            None => self
+                .fill(Patience::Until(Deadline::after(timeout)), make)
+                .map_err(Unmade::told),
+        }
+    }
+
+    #[inline]
+    fn fill<E>(
+        &self,
+        patience: Patience,
+        make: impl FnOnce(&SharedOnceState) -> Result<T, E>,
+    ) -> Result<&T, Unmade<E>> {
+        if !self.once.is_completed() {
+            self.once.initialize(patience, make, |value| {
+                // SAFETY: it is this thread's turn, and nobody reads before that is completed. What lay there has nothing
+                // to drop.
+                unsafe { (*self.value.get()).write(value) };
+            })?;
+        }
+        // SAFETY: filled just now, if not before.
+        Ok(unsafe { self.value() })
     }
 
     /// The value.

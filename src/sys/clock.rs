@@ -129,6 +129,34 @@ mod tests {
     }
 
     #[test]
+    fn a_sleep_ends_when_its_moment_has_passed() {
+        let soon = Deadline::after(Duration::from_millis(1));
+        soon.sleep();
+        assert!(soon.has_passed());
+    }
+
+    #[test]
+    fn the_coarse_clock_is_the_monotonic_one_a_little_late() {
+        let before = now(libc::CLOCK_MONOTONIC).as_millis() as u64;
+        let coarse = coarse_milliseconds();
+        let after = now(libc::CLOCK_MONOTONIC).as_millis() as u64;
+        assert!(before <= coarse + 1_000 && coarse <= after);
+    }
+
+    #[test]
+    fn the_clock_that_people_set_is_asked_for_a_second_at_most() {
+        let moment = |time: libc::timespec| Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
+        for (timeout, most) in [(Duration::MAX, 1), (Duration::ZERO, 0)] {
+            let deadline = Deadline::after(timeout);
+            let before = now(libc::CLOCK_REALTIME);
+            let until = moment(realtime_of_at_most_a_second(deadline));
+            let after = now(libc::CLOCK_REALTIME);
+            let most = Duration::from_secs(most);
+            assert!(before + most <= until && until <= after + most);
+        }
+    }
+
+    #[test]
     fn naps_double_up_to_one_second() {
         let mut nap = Nap::first();
         let mut lengths = vec![nap.next];

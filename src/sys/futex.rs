@@ -302,18 +302,33 @@ mod tests {
     #[test]
     fn clearing_a_bit_keeps_the_others_and_wakes_every_sleeper() {
         let word = AtomicU32::new(1 << 31 | 5);
+        let threads = [const { AtomicU32::new(0) }; 3];
         std::thread::scope(|scope| {
-            let sleepers: Vec<_> = (0..3)
-                .map(|_| {
-                    scope.spawn(|| while futex_wait(&word, 1 << 31 | 5, far()) != Wait::Changed {})
+            let sleepers = threads.each_ref().map(|thread| {
+                scope.spawn(|| {
+                    // SAFETY: gettid(2) has no preconditions.
+                    thread.store(unsafe { libc::gettid() }.cast_unsigned(), Relaxed);
+                    futex_wait(&word, 1 << 31 | 5, far())
                 })
-                .collect();
+            });
+            for thread in &threads {
+                while !sleeps(thread.load(Relaxed)) {
+                    std::thread::yield_now();
+                }
+            }
             futex_wake_clearing(&word, 31);
             for sleeper in sleepers {
-                sleeper.join().unwrap();
+                assert_eq!(sleeper.join().unwrap(), Wait::Woken);
             }
         });
         assert_eq!(word.load(Relaxed), 5);
+    }
+
+    /// Whether the thread is asleep in futex(2).
+    fn sleeps(thread: u32) -> bool {
+        let call = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall"));
+        let number = libc::SYS_futex.to_string();
+        call.is_ok_and(|call| call.split(' ').next() == Some(&number))
     }
 }
 

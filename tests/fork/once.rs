@@ -4,7 +4,10 @@ use crate::files::{open, open_or_create, place};
 use crate::kit::{child, kill, passes, sleeps, sleeps_on, until};
 use crate::steps::{Interruptions, Random};
 use pshared::fork::Child;
-use pshared::{Shared, SharedCounter, SharedEvent, SharedOnce, SharedOnceCell, ShmSafe, fork};
+use pshared::memory::Primitive;
+use pshared::{
+    Error, Shared, SharedCounter, SharedEvent, SharedOnce, SharedOnceCell, ShmSafe, fork,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,6 +21,9 @@ crate::tests!(
     initializers_are_killed_at_random_instants,
     a_panic_poisons_for_every_process,
     who_only_waits_is_woken,
+    who_does_not_wait_to_the_end_is_refused_while_another_initializes,
+    a_caller_with_a_deadline_takes_over_from_one_that_is_killed,
+    a_caller_with_a_deadline_sees_what_another_made,
     signals_end_no_wait,
     a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone,
     a_process_forked_inside_does_not_end_its_parents_turn,
@@ -25,6 +31,7 @@ crate::tests!(
 );
 
 const LONG: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_millis(2);
 /// So large that writing it takes a while.
 type Large = [u64; 512];
 
@@ -236,11 +243,142 @@ fn who_only_waits_is_woken() {
     waiters.iter().for_each(passes);
 }
 
+/// What a call tells whose initializer must not run.
+fn asks<T>(call: impl FnOnce() -> Result<T, Error>) -> Option<Error> {
+    call().err()
+}
+
+fn who_does_not_wait_to_the_end_is_refused_while_another_initializes() {
+    let board = Board::anonymous();
+    let victim = board.initializer();
+    let (once, cell) = (&board.once, &board.cell);
+    let never = || -> Large { unreachable!("somebody else is at it") };
+    let tries = [
+        asks(|| once.try_call_once(|| _ = never())),
+        asks(|| once.try_call_once_force(|_| _ = never())),
+        asks(|| cell.try_get_or_init(never)),
+        asks(|| cell.try_get_or_init_with(|_| never())),
+        asks(|| cell.try_get_or_try_init(|| Ok(never()))),
+    ];
+    for told in tries {
+        assert!(matches!(told, Some(Error::WouldBlock)), "{told:?}");
+    }
+    for timeout in [Duration::ZERO, SHORT] {
+        let waits = [
+            asks(|| once.call_once_timeout(timeout, || _ = never())),
+            asks(|| once.call_once_force_timeout(timeout, |_| _ = never())),
+            asks(|| cell.get_or_init_timeout(timeout, never)),
+            asks(|| cell.get_or_init_with_timeout(timeout, |_| never())),
+            asks(|| cell.get_or_try_init_timeout(timeout, || Ok(never()))),
+        ];
+        for told in waits {
+            assert!(matches!(told, Some(Error::TimedOut)), "{told:?}");
+        }
+        assert_eq!(cell.set_timeout([9; 512], timeout), Err([9; 512]));
+    }
+    assert_eq!(cell.try_set([9; 512]), Err([9; 512]));
+    kill(&victim);
+    // Nobody is at it any more: each of them takes over.
+    assert!(once.try_call_once(|| _ = board.times.add(1)).is_ok());
+    assert_eq!((cell.try_set([9; 512]), board.times.get()), (Ok(()), 1));
+    let waits = once.call_once_timeout(Duration::ZERO, || unreachable!("it is completed"));
+    assert!(waits.is_ok() && is_whole(cell.try_get_or_init(never).unwrap()));
+}
+
+/// Each form in a process of its own, asleep until the initializer is killed.
+fn a_caller_with_a_deadline_takes_over_from_one_that_is_killed() {
+    type Wait = fn(&Board);
+    let waits: [Wait; 3] = [
+        |board| {
+            let waits = board
+                .once
+                .call_once_timeout(LONG, || _ = board.times.add(1));
+            waits.unwrap();
+        },
+        |board| {
+            let waits = board.once.call_once_force_timeout(LONG, |state| {
+                assert!(state.initializer_died());
+                board.times.add(1);
+            });
+            waits.unwrap();
+        },
+        |board| {
+            let begun = || _ = board.times.add(1);
+            board.once.call_once(begun);
+        },
+    ];
+    let makes: [Wait; 4] = [
+        |board| {
+            assert!(is_whole(
+                board.cell.get_or_init_timeout(LONG, || [5; 512]).unwrap()
+            ))
+        },
+        |board| {
+            let made = board.cell.get_or_init_with_timeout(LONG, |state| {
+                assert!(state.initializer_died());
+                [5; 512]
+            });
+            assert!(is_whole(made.unwrap()));
+        },
+        |board| {
+            let made = board
+                .cell
+                .get_or_try_init_timeout(LONG, || Ok::<_, Error>([5; 512]));
+            assert!(is_whole(made.unwrap()));
+        },
+        |board| {
+            let set = board.cell.set_timeout([5; 512], LONG);
+            assert!(set.is_ok() || is_whole(board.cell.get().unwrap()));
+        },
+    ];
+    let alone = waits.iter().chain(&makes).map(std::slice::from_ref);
+    for group in alone.chain([&waits[..], &makes[..]]) {
+        let board = Board::anonymous();
+        let victim = board.initializer();
+        let waiters: Vec<_> = group.iter().map(|wait| child(|| wait(&board))).collect();
+        until(|| waiters.iter().all(|waiter| sleeps(waiter.id())));
+        kill(&victim);
+        waiters.iter().for_each(passes);
+        assert!(board.times.get() <= 1);
+        assert_ne!(board.once.is_completed(), board.cell.get().is_some());
+    }
+}
+
+fn a_caller_with_a_deadline_sees_what_another_made() {
+    let board = Board::anonymous();
+    let never = || -> Large { unreachable!("somebody else makes it") };
+    let maker = child(|| {
+        board.once.call_once(|| {
+            board.cell.get_or_init(|| {
+                board.ready.set();
+                until(|| board.times.get() == 1);
+                [7; 512]
+            });
+        });
+    });
+    board.ready.wait();
+    let waiters = [
+        child(|| {
+            assert!(is_whole(
+                board.cell.get_or_init_timeout(LONG, never).unwrap()
+            ))
+        }),
+        child(|| assert_eq!(board.cell.set_timeout([9; 512], LONG), Err([9; 512]))),
+        child(|| board.once.call_once_timeout(LONG, || _ = never()).unwrap()),
+    ];
+    until(|| waiters.iter().all(|waiter| sleeps(waiter.id())));
+    board.times.add(1);
+    waiters.iter().chain([&maker]).for_each(passes);
+    assert_eq!(board.cell.get(), Some(&[7; 512]));
+}
+
 fn signals_end_no_wait() {
-    let waits: [fn(&Board); 3] = [
+    let waits: [fn(&Board); 5] = [
         |board| board.once.call_once(|| _ = board.times.add(1)),
         |board| _ = board.cell.get_or_init(|| [5; 512]),
         |board| board.once.wait(),
+        |board| board.once.call_once_timeout(LONG, || ()).unwrap(),
+        |board| _ = board.cell.get_or_init_timeout(LONG, || [5; 512]).unwrap(),
     ];
     for wait in waits {
         let (board, interruptions) = (Board::anonymous(), Interruptions::new());
@@ -273,6 +411,8 @@ fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
             });
             until(|| board.thread.load(Relaxed) != 0);
             until(|| crate::kit::state(board.thread.load(Relaxed)).is_none());
+            let was_forgotten = board.once.was_forgotten_here() && !board.once.is_held_here();
+            board.times.add(u64::from(was_forgotten));
             board.ready.set();
             loop {
                 std::thread::park();
@@ -280,8 +420,23 @@ fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
         });
     });
     board.ready.wait();
+    assert_eq!(board.times.get(), 1, "it was not told in its own process");
+    assert!(!board.once.was_forgotten_here());
     let outcome = catch_unwind(AssertUnwindSafe(|| board.once.call_once(|| ())));
     assert!(outcome.is_err() && !board.once.is_completed());
+    // Its process may be ending, as far as a look without patience tells.
+    let mut told = Some(Error::WouldBlock);
+    until(|| {
+        told = asks(|| board.once.try_call_once(|| unreachable!("it is kept")));
+        !matches!(told, Some(Error::WouldBlock))
+    });
+    assert!(matches!(told, Some(Error::HolderThreadEnded)), "{told:?}");
+    let told = asks(|| {
+        board
+            .once
+            .call_once_timeout(LONG, || unreachable!("it is kept"))
+    });
+    assert!(matches!(told, Some(Error::HolderThreadEnded)), "{told:?}");
     kill(&process);
     board
         .once

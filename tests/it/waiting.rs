@@ -1,7 +1,7 @@
 //! Condition variables, events that reset themselves, and what is done once, in one process: placed and not.
 
 use pshared::{
-    LockError, Shared, SharedAutoEvent, SharedCondvar, SharedEvent, SharedMutex, SharedOnce,
+    Error, LockError, Shared, SharedAutoEvent, SharedCondvar, SharedEvent, SharedMutex, SharedOnce,
     SharedOnceCell, ShmSafe, raw,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -238,8 +238,65 @@ mod once {
             let nested = || *cell.get_or_init(|| *cell.get_or_init(|| 1));
             assert!(catch_unwind(AssertUnwindSafe(nested)).is_err());
             assert_eq!(cell.get(), None);
+            let nested = || *cell.get_or_init(|| cell.set_timeout(1, LONG).map_or(1, |()| 1));
+            assert!(catch_unwind(AssertUnwindSafe(nested)).is_err());
+            let tries = cell.try_get_or_try_init(|| {
+                assert!(matches!(cell.try_get_or_init(|| 1), Err(Error::WouldBlock)));
+                assert_eq!(cell.try_set(1), Err(1));
+                cell.get_or_init_timeout(LONG, || 1).copied()
+            });
+            assert!(matches!(tries, Err(Error::Deadlock)));
+            assert_eq!(cell.get(), None);
             assert_eq!(*cell.get_or_init(|| 2), 2);
         }
+    }
+
+    #[test]
+    fn a_panic_poisons_the_forms_with_a_timeout_too() {
+        let once = SharedOnce::new();
+        let panics =
+            || once.call_once_timeout(LONG, || std::panic::resume_unwind(Box::new("inside")));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| once.try_call_once(|| ()))).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| once.call_once_timeout(LONG, || ()))).is_err());
+        assert!(!once.is_completed());
+        let forced = once.try_call_once_force(|state| assert!(state.is_poisoned()));
+        assert!(forced.is_ok() && once.is_completed());
+    }
+
+    #[test]
+    fn a_making_that_fails_in_time_leaves_the_cell_empty_and_tells_why() {
+        let cell = SharedOnceCell::<u64>::default();
+        let fails = || Err::<u64, _>(Error::ZeroLength);
+        let failed = cell.get_or_try_init_timeout(LONG, fails);
+        assert!(matches!(failed, Err(Error::ZeroLength)));
+        let failed = cell.try_get_or_try_init(fails);
+        assert!(matches!(failed, Err(Error::ZeroLength)) && cell.get().is_none());
+        assert_eq!(cell.set_timeout(3, Duration::ZERO), Ok(()));
+        assert_eq!(
+            (cell.try_set(4), cell.set_timeout(5, LONG)),
+            (Err(4), Err(5))
+        );
+        assert_eq!(cell.try_get_or_try_init(fails).ok(), Some(&3));
+    }
+
+    /// What a map looks at before it is unmapped, and whoever forks.
+    #[test]
+    fn whoever_is_at_it_is_known() {
+        use pshared::memory::Primitive;
+        let both = Shared::anonymous(Both(SharedOnce::new(), SharedOnceCell::<u8>::new()));
+        let both = both.unwrap();
+        let held = || (both.0.is_held_here(), both.1.is_held_here());
+        assert_eq!(held(), (false, false));
+        both.0.call_once(|| {
+            assert_eq!(held(), (true, false));
+            both.1.get_or_init(|| {
+                assert_eq!(held(), (true, true));
+                1
+            });
+        });
+        assert_eq!(held(), (false, false));
+        assert!(!both.0.was_forgotten_here() && !both.1.was_forgotten_here());
     }
 
     #[test]

@@ -69,6 +69,31 @@ fn each_set_lets_one_through_and_publishes_what_came_before() {
     model.holds(|world| one_after_the_other(world, AutoEvent::set));
 }
 
+/// Two threads, two preemptions. Where nobody waits, a set makes no system call; where somebody did, one finds nobody, and the
+/// next ones make none.
+#[test]
+fn a_set_with_nobody_asleep_wakes_nobody() {
+    let calls = |world: &World| world.seen.wakes.get() + world.seen.idle_wakes.get();
+    let set_and_take = |gate: &Gate| {
+        gate.event.set();
+        assert!(gate.event.take());
+    };
+    let seen = Model::PLAIN.holds(move |world| {
+        let gate = Gate::new();
+        let before = calls(world);
+        set_and_take(&gate);
+        assert_eq!(calls(world), before);
+        let waits = gate.in_thread(world, 2, |gate| gate.event.wait(None));
+        gate.event.set();
+        assert_eq!(waits.join(), Some(true));
+        set_and_take(&gate);
+        let before = calls(world);
+        set_and_take(&gate);
+        assert_eq!(calls(world), before);
+    });
+    assert!(seen.wakes.get() > 0 && seen.idle_wakes.get() > 0);
+}
+
 /// Three threads, two preemptions: one of two waiters has a deadline, which passes as the event is set.
 #[test]
 fn a_waiter_that_gives_up_takes_no_set_with_it() {

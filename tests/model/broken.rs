@@ -194,17 +194,17 @@ pub fn post_and_wake_from_zero(count: &Count) {
     }
 }
 
-fn word_of(condvar: &Condvar) -> &AtomicU32 {
+pub fn word_of(condvar: &Condvar) -> &AtomicU32 {
     // SAFETY: a condition variable is its word.
     unsafe { &*ptr::from_ref(condvar).cast() }
 }
 
-/// Wakes one, and takes the sleepers' announcement away with the change.
+/// Wakes one, and takes the whole count of the sleepers away with the change.
 pub fn notify_one_and_forget_the_others(condvar: &Condvar) {
     let word = word_of(condvar);
-    let old = word.fetch_add(2, Relaxed);
-    if old & 1 != 0 {
-        word.fetch_and(!1, Relaxed);
+    let old = word.fetch_add(4, Relaxed);
+    if old & 3 != 0 {
+        word.fetch_and(!3, Relaxed);
         futex_wake(word, 1);
     }
 }
@@ -212,18 +212,18 @@ pub fn notify_one_and_forget_the_others(condvar: &Condvar) {
 /// Looks whether somebody sleeps before the change rather than as it is made.
 pub fn notify_after_a_look(condvar: &Condvar) {
     let word = word_of(condvar);
-    let somebody_sleeps = word.load(Relaxed) & 1 != 0;
-    word.fetch_add(2, Relaxed);
+    let somebody_sleeps = word.load(Relaxed) & 3 != 0;
+    word.fetch_add(4, Relaxed);
     if somebody_sleeps {
         futex_wake(word, u32::MAX);
     }
 }
 
-/// Takes the announcement away where nobody was woken, and wakes nobody as it does.
+/// Takes the count away where nobody was woken, and wakes nobody as it does.
 pub fn notify_one_and_clear(condvar: &Condvar) {
     let word = word_of(condvar);
-    if word.fetch_add(2, Relaxed) & 1 != 0 && futex_wake(word, 1) == 0 {
-        word.fetch_and(!1, Relaxed);
+    if word.fetch_add(4, Relaxed) & 3 != 0 && futex_wake(word, 1) == 0 {
+        word.fetch_and(!3, Relaxed);
     }
 }
 

@@ -1,13 +1,14 @@
 //! The condition variable: a notification that comes after the mutex was released is not missed, whoever dies.
 
-use crate::broken::Sound;
+use crate::broken::{Sound, word_of};
 use crate::lock::{Lock, Raw};
 use crate::model::Model;
 use crate::raw::condvar::Condvar;
 use crate::raw::robust::Robust;
-use crate::sys::{Deadline, Joins, Nap, World, join_all};
+use crate::sys::{Deadline, Joins, Nap, World, futex_wake, join_all};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// How a waiter waits: the mutex is held before and after.
 pub type Wait<R> = fn(&World, &Desk<R>, Option<Deadline>, &mut Nap) -> bool;
@@ -142,6 +143,10 @@ fn a_waiter_that_comes_again_misses_no_notification() {
     }
 }
 
+fn calls_to_wake(world: &World) -> usize {
+    world.seen.wakes.get() + world.seen.idle_wakes.get()
+}
+
 /// Three threads, two preemptions; and three, with a shorter lock.
 #[test]
 fn each_notification_wakes_a_waiter() {
@@ -207,6 +212,29 @@ fn a_waiter_that_gives_up_takes_no_notification_with_it() {
         assert_eq!(desk.letters(), 0);
     });
     assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
+}
+
+/// Two threads, two preemptions. A wake without news was another waiter's, who is left asleep where the kernel wakes in another
+/// order than that of sleep: whoever got it is counted once more, so that the other one has its notification.
+#[test]
+fn a_waiter_that_is_woken_for_another_is_counted_in_its_place() {
+    let seen = Model::PLAIN.holds(|world| {
+        let desk = Desk::<Sound>::place(world);
+        let seen = desk.condvar.sequence();
+        let waits = desk.in_thread(world, 2, move |_, desk| {
+            desk.condvar
+                .wait_past(seen, None, &mut Nap::first(), || false)
+        });
+        let was_anothers = futex_wake(word_of(&desk.condvar), 1) == 1;
+        desk.condvar.notify_one();
+        assert_eq!(waits.join(), Some(true));
+        let left = word_of(&desk.condvar).load(Relaxed) & 3;
+        assert!(left == 0 || left == 1 && was_anothers);
+        if left == 1 {
+            world.seen.resent_wakes.add();
+        }
+    });
+    assert!(seen.resent_wakes.get() > 0);
 }
 
 /// Threads 2 and 3 wait for a letter that they leave where it is; whoever has seen it tells the next one. Thread 2 may be
@@ -307,6 +335,82 @@ pub fn wait_with_a_late_look(
     let in_time = desk.condvar.wait_past(seen, deadline, nap, || true);
     desk.lock.lock_briefly(world);
     in_time
+}
+
+/// Four threads, one preemption. Three wait, which is more than the word can count; then each is notified, and nobody is there
+/// any more when the first one notifies again, and a last one waits.
+pub fn many_take_letters<R: Raw>(world: &Rc<World>, notify: Notify) {
+    let desk = Desk::<R>::place(world);
+    let takers =
+        [2, 3, 4].map(|tid| desk.in_thread(world, tid, move |world, desk| desk.take(world, wait)));
+    (0..3).for_each(|_| desk.leave(world, 1, notify));
+    join_all(takers);
+    notify(&desk.condvar);
+    let last = desk.in_thread(world, 5, move |world, desk| desk.take(world, wait));
+    desk.leave(world, 1, notify);
+    last.join();
+    assert_eq!(desk.letters(), 0);
+}
+
+#[test]
+fn more_waiters_than_are_counted_miss_no_notification() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    for notify in [Condvar::notify_one as Notify, Condvar::notify_all] {
+        let seen = model.holds(move |world| many_take_letters::<Sound>(world, notify));
+        assert!(seen.sleeps.get() > 0 && seen.wakes.get() > 0);
+    }
+}
+
+/// Two threads, two preemptions. More have given up than are counted: that is no notification, and the one who waits then is
+/// notified. The first notification that finds nobody forgets those who gave up, so that the next ones are free.
+#[test]
+fn those_who_gave_up_keep_nobody_from_being_notified() {
+    let seen = Model::PLAIN.holds(|world| {
+        let desk = Desk::<Sound>::place(world);
+        world.deadline_passes();
+        let seen = desk.condvar.sequence();
+        for _ in 0..5 {
+            let nap = &mut Nap::first();
+            let deadline = Some(Deadline::Ahead);
+            assert!(!desk.condvar.wait_past(seen, deadline, nap, || false));
+        }
+        assert_eq!(desk.condvar.sequence(), seen);
+        let waits = desk.in_thread(world, 2, move |_, desk| {
+            desk.condvar
+                .wait_past(seen, None, &mut Nap::first(), || false)
+        });
+        let (before, woken) = (calls_to_wake(world), world.seen.wakes.get());
+        desk.condvar.notify_one();
+        if world.seen.wakes.get() > woken {
+            assert_eq!(desk.condvar.sequence(), seen + 1, "all were notified");
+        }
+        (0..3).for_each(|_| desk.condvar.notify_one());
+        // One wakes the waiter, and the next one finds nobody and forgets, by a second call.
+        assert!(calls_to_wake(world) - before <= 3);
+        assert_eq!(waits.join(), Some(true));
+    });
+    assert!(seen.wakes.get() > 0);
+}
+
+/// Two threads, two preemptions. One waits, once: whatever is notified, it costs one system call.
+#[test]
+fn a_waiter_is_woken_once_however_often_it_is_notified() {
+    let seen = Model::PLAIN.holds(|world| {
+        let desk = Desk::<Sound>::place(world);
+        let seen = desk.condvar.sequence();
+        let waits = desk.in_thread(world, 2, move |_, desk| {
+            desk.condvar
+                .wait_past(seen, None, &mut Nap::first(), || false)
+        });
+        let before = calls_to_wake(world);
+        (0..3).for_each(|_| desk.condvar.notify_one());
+        assert!(calls_to_wake(world) - before <= 1);
+        assert_eq!(waits.join(), Some(true));
+    });
+    assert!(seen.sleeps.get() > 0);
 }
 
 /// Two threads, two preemptions. Nobody waits: no notification makes a system call.

@@ -1,8 +1,9 @@
 //! What is done once: by one, seen whole by all, and taken over from one that dies.
 
 use crate::model::Model;
-use crate::raw::once::Once;
-use crate::sys::{Joins, World, join_all, me, step};
+use crate::raw::once::{Once, Past};
+use crate::raw::outcome::{Patience, Refused};
+use crate::sys::{Deadline, Joins, World, join_all, me, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
@@ -68,21 +69,31 @@ impl Site {
 
     /// As `get_or_init`. The death of one who was at it is told to the next.
     pub fn get_or_init(&self, world: &World) {
-        if !self.once.is_done() {
-            let begun = self.once.begin(me()).expect("nobody keeps it");
-            if let Some(past) = begun {
-                let died = world.take_tidings(&self.once);
-                assert!(past.died() || !died, "a death was not told");
-                if past.died() {
-                    world.seen.deaths_told.add();
-                }
-                self.count();
-                self.make_both();
-                // SAFETY: it is this thread's turn.
-                unsafe { self.once.complete(me()) };
-            }
+        self.get_or_init_with(world, Patience::Endless)
+            .expect("nobody keeps it");
+    }
+
+    /// As the forms of it that do not wait to the end.
+    pub fn get_or_init_with(&self, world: &World, patience: Patience) -> Result<(), Refused> {
+        if !self.once.is_done()
+            && let Some(past) = self.once.begin(me(), patience)?
+        {
+            self.make_in_turn(world, past);
         }
         self.see();
+        Ok(())
+    }
+
+    fn make_in_turn(&self, world: &World, past: Past) {
+        let died = world.take_tidings(&self.once);
+        assert!(past.died() || !died, "a death was not told");
+        if past.died() {
+            world.seen.deaths_told.add();
+        }
+        self.count();
+        self.make_both();
+        // SAFETY: it is this thread's turn.
+        unsafe { self.once.complete(me()) };
     }
 }
 
@@ -124,13 +135,62 @@ fn it_is_taken_over_by_one_of_several() {
     assert!(seen.deaths_told.get() > 0);
 }
 
+/// Three threads, two preemptions: 2 makes it and may be killed, 3 wants it until the deadline. It is told that the time was
+/// over, or sees it whole; if the one who was at it died, it takes over.
+fn one_has_a_deadline(world: &Rc<World>) {
+    let site = Site::place(world);
+    let makes = site.in_thread(world, 2, |world, site| site.get_or_init(world));
+    let timed = site.in_thread(world, 3, |world, site| {
+        let outcome = site.get_or_init_with(world, Patience::Until(Deadline::Ahead));
+        if let Err(refused) = outcome {
+            assert_eq!(refused, Refused::TimedOut);
+            world.seen.timeouts.add();
+        }
+    });
+    world.deadline_passes();
+    makes.join();
+    timed.join().expect("only thread 2 may be killed");
+    site.get_or_init(world);
+}
+
+#[test]
+fn who_has_a_deadline_sees_it_whole_or_gives_up() {
+    let seen = Model::PLAIN.holds(one_has_a_deadline);
+    assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
+    let seen = Model::PLAIN.holds_if_killed(2, one_has_a_deadline);
+    assert!(seen.deaths_told.get() > 0 && seen.timeouts.get() > 0);
+}
+
+/// Two threads, two preemptions. Who has seen that it is done is not refused, though the lock may be held for a moment more;
+/// and who has not is, or makes it.
+#[test]
+fn a_try_is_refused_only_while_it_is_not_done() {
+    let seen = Model::PLAIN.holds(|world| {
+        let site = Site::place(world);
+        let makes = site.in_thread(world, 2, |world, site| site.get_or_init(world));
+        if let Err(refused) = site.get_or_init_with(world, Patience::None) {
+            assert_eq!(refused, Refused::WouldBlock);
+            world.seen.refusals.add();
+        }
+        assert!(site.once.wait(None));
+        let begun = site.once.begin(me(), Patience::None);
+        assert!(begun.is_ok_and(|turn| turn.is_none()));
+        makes.join();
+        assert_eq!(site.times(), 1);
+    });
+    assert!(seen.refusals.get() > 0 && seen.refusals.get() < seen.runs.get());
+}
+
 /// Three threads, two preemptions: one panics, and another waits for it or comes later, and is told.
 #[test]
 fn who_comes_after_a_panic_is_told() {
     Model::PLAIN.holds(|world| {
         let site = Site::place(world);
         let panics = site.in_thread(world, 2, |_, site| {
-            let begun = site.once.begin(me()).expect("nobody keeps it");
+            let begun = site
+                .once
+                .begin(me(), Patience::Endless)
+                .expect("nobody keeps it");
             if let Some(past) = begun {
                 assert!(!past.panicked() && !past.died());
                 // SAFETY: it is this thread's turn.
@@ -138,7 +198,11 @@ fn who_comes_after_a_panic_is_told() {
             }
             begun.is_some()
         });
-        let told = match site.once.begin(me()).expect("nobody keeps it") {
+        let told = match site
+            .once
+            .begin(me(), Patience::Endless)
+            .expect("nobody keeps it")
+        {
             Some(past) => {
                 site.make_both();
                 // SAFETY: it is this thread's turn.
@@ -181,7 +245,12 @@ fn who_only_waits_is_not_stranded_by_a_death() {
 pub fn completes_early(world: &Rc<World>) {
     let site = Site::place(world);
     let early = site.in_thread(world, 2, |_, site| {
-        if site.once.begin(me()).expect("nobody keeps it").is_some() {
+        if site
+            .once
+            .begin(me(), Patience::Endless)
+            .expect("nobody keeps it")
+            .is_some()
+        {
             // SAFETY: it is this thread's turn.
             unsafe { site.once.complete(me()) };
             site.make_both();

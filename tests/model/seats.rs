@@ -6,7 +6,7 @@ use crate::raw::outcome::{Acquired, Patience};
 use crate::raw::robust::Robust;
 use crate::raw::row::{HasWord, Missed, Row};
 use crate::raw::seat::{Place, Seat, watch};
-use crate::sys::{Deadline, Joins, World, me, step};
+use crate::sys::{Deadline, Joins, World, futex_wake_clearing, me, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
@@ -102,6 +102,31 @@ const ONE_SWITCH: Model = Model {
     preemptions: 1,
     ..Model::PLAIN
 };
+
+/// Two threads, of which one died with the seat. Who takes it is named when it sits down, and from then on the kernel wakes for
+/// it too, though the announcement was cleared where a mark was put back.
+#[test]
+fn who_takes_the_seat_of_a_dead_one_is_named_and_announced_when_it_sits_down() {
+    Model::PLAIN.holds(|world| {
+        let hall = Hall::place(world, 1);
+        hall.in_thread(world, 2, |hall| hall.sit(0)).join();
+        let seat = &hall.seats[0];
+        let Place::Vacated(dead) = seat.place() else {
+            panic!("its holder has ended");
+        };
+        let (word, _) = seat.watch();
+        futex_wake_clearing(word, 31);
+        let taken = seat.take(me(), Some(Deadline::now()));
+        assert_eq!(taken, Ok(Acquired::OwnerDied));
+        assert_eq!(seat.place(), Place::Occupied(0));
+        assert_eq!(seat.sit(me()), dead);
+        assert_eq!(seat.place(), Place::Occupied(me().who()));
+        let (_, word) = seat.watch();
+        assert_eq!(word, me().tid() | 1 << 31);
+        hall.leave(0);
+        assert_eq!(seat.place(), Place::Free);
+    });
+}
 
 /// Four threads, one preemption. The kernel wakes one watcher.
 #[test]

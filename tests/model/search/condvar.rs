@@ -9,6 +9,7 @@
 //! * **A nap would do**: where somebody died, whoever is asleep beside a letter has a sequence that is out of date, so that
 //!   it returns when its nap ends; unless the giver died before it raised the sequence, and then a look at the letters,
 //!   which `wait_while` makes after each nap, finds one.
+//! * **The count is never too small**: where nobody died, no more are asleep than it says and notifiers are about to wake.
 //! * **A notifier never waits**: whoever notifies has a step to take, whatever the others do.
 
 mod runs;
@@ -18,6 +19,7 @@ use stateright::{Model, Property};
 
 const NOBODY_SLEEPS_BESIDE_A_LETTER: &str = "nobody sleeps beside a letter";
 const A_NAP_WOULD_DO: &str = "a nap would do";
+const THE_COUNT_IS_NEVER_TOO_SMALL: &str = "the count is never too small";
 const A_NOTIFIER_NEVER_WAITS: &str = "a notifier never waits";
 
 /// Which protocol they follow. Each rejected one differs from the crate's in one place.
@@ -26,15 +28,16 @@ enum Variant {
     Sound,
     /// A taker reads the sequence when it has released the mutex.
     LateLook,
-    /// A notification of one takes the announcement of the sleepers away.
+    /// A notification of one takes the whole count of the sleepers away.
     ForgetsTheOthers,
-    /// The announcement is taken away, where nobody was woken, in a step that wakes nobody.
+    /// Where nobody was woken, the count of many goes back to none in a step that wakes nobody.
     ClearsWithoutWaking,
+    /// The same step wakes everybody, but the sequence stays.
+    ClearsInPlace,
+    /// One that is woken without news goes back to sleep without being counted again.
+    IsCountedOnce,
     /// A sleeper does not compare the word as it goes to sleep.
     ComparesBefore,
-    /// A second bit says that more than one may sleep. Where it is not set, a notification takes the announcement away, and
-    /// no idle wake is made after it.
-    ForgetsTheOnlyOne,
     /// The sequence stays as it is: the wake is all there is.
     NoSequence,
 }
@@ -42,9 +45,8 @@ enum Variant {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 struct Word {
     sequence: u8,
-    waiters: bool,
-    /// The second bit of [`Variant::ForgetsTheOnlyOne`].
-    many: bool,
+    /// How many may sleep: at most [`Desk::many`], which stands for any number from there on.
+    sleepers: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -55,7 +57,7 @@ enum Pc {
     Unlock { seen: u8 },
     LateLook,
     Look { seen: u8 },
-    Announce { seen: u8, word: Word },
+    Count { seen: u8, word: Word },
     Sleep { seen: u8, word: Word },
     Asleep { seen: u8, ahead: u8 },
     // A giver's.
@@ -63,8 +65,9 @@ enum Pc {
     Give,
     UnlockToNotify,
     Raise,
-    Wake { clears: bool },
+    Wake { were_many: bool },
     Clear,
+    WakeAll,
     Finished,
     Dead,
 }
@@ -74,6 +77,7 @@ struct Thread {
     pc: Pc,
     rounds: u8,
     expired: bool,
+    counted: bool,
 }
 
 const THREADS: usize = 4;
@@ -109,6 +113,8 @@ struct Desk {
     deaths: u8,
     /// Whether the givers notify all.
     all: bool,
+    /// The count that stands for any number.
+    many: u8,
     wake_order: WakeOrder,
 }
 
@@ -121,6 +127,7 @@ impl Desk {
         rounds: 1,
         deaths: 0,
         all: false,
+        many: 2,
         wake_order: WakeOrder::Any,
     };
 
@@ -140,6 +147,7 @@ impl Desk {
             }
         }
         state.threads[sleeper].pc = Pc::Look { seen };
+        state.threads[sleeper].counted = self.variant == Variant::IsCountedOnce;
     }
 
     fn end_round(&self, thread: &mut Thread, first: Pc) {
@@ -178,20 +186,28 @@ impl Desk {
             Pc::LateLook => Pc::Look {
                 seen: word.sequence,
             },
-            Pc::Look { seen } if word.sequence != seen || thread.expired => Pc::Lock,
-            Pc::Look { .. } if variant == Variant::NoSequence && state.letters > 0 => Pc::Lock,
-            Pc::Look { seen } if self.is_announced(word) => Pc::Sleep { seen, word },
-            Pc::Look { seen } => Pc::Announce { seen, word },
-            Pc::Announce {
+            Pc::Look { seen }
+                if word.sequence != seen
+                    || thread.expired
+                    || variant == Variant::NoSequence && state.letters > 0 =>
+            {
+                state.threads[me].counted = false;
+                Pc::Lock
+            }
+            Pc::Look { seen } if thread.counted || word.sleepers == self.many => {
+                Pc::Sleep { seen, word }
+            }
+            Pc::Look { seen } => Pc::Count { seen, word },
+            Pc::Count {
                 seen,
                 word: expected,
             } if word == expected => {
-                state.word.waiters = true;
-                state.word.many = word.waiters;
+                state.word.sleepers += 1;
+                state.threads[me].counted = true;
                 let word = state.word;
                 Pc::Sleep { seen, word }
             }
-            Pc::Announce { seen, .. } => Pc::Look { seen },
+            Pc::Count { seen, .. } => Pc::Look { seen },
             Pc::Sleep {
                 seen,
                 word: expected,
@@ -218,44 +234,49 @@ impl Desk {
                 Pc::Raise
             }
             Pc::Raise => {
+                let left = match word.sleepers {
+                    _ if self.all || variant == Variant::ForgetsTheOthers => 0,
+                    many if many == self.many => many,
+                    some => some.saturating_sub(1),
+                };
+                state.word.sleepers = left;
                 state.word.sequence += u8::from(variant != Variant::NoSequence);
-                let forgets_the_only_one =
-                    variant == Variant::ForgetsTheOnlyOne && !(word.waiters && word.many);
-                if self.all || forgets_the_only_one || variant == Variant::ForgetsTheOthers {
-                    state.word.waiters = false;
-                    state.word.many = false;
-                }
-                if !word.waiters {
+                if word.sleepers == 0 {
                     return self.end_round(&mut state.threads[me], Pc::LockToGive);
                 }
-                Pc::Wake {
-                    clears: !forgets_the_only_one,
+                match self.all {
+                    true => Pc::WakeAll,
+                    false => Pc::Wake {
+                        were_many: word.sleepers == self.many,
+                    },
                 }
             }
-            Pc::Wake { .. } if self.all => {
-                (0..THREADS).for_each(|sleeper| self.wake(state, sleeper));
+            // It found nobody.
+            Pc::Wake { were_many: true } => Pc::Clear,
+            Pc::Wake { were_many: false } => {
                 return self.end_round(&mut state.threads[me], Pc::LockToGive);
             }
-            // It found nobody.
-            Pc::Wake { clears: true } => Pc::Clear,
-            Pc::Wake { clears: false } => {
+            Pc::Clear if word.sleepers != self.many => {
                 return self.end_round(&mut state.threads[me], Pc::LockToGive);
             }
             Pc::Clear => {
-                state.word.waiters = false;
-                if variant != Variant::ClearsWithoutWaking {
-                    (0..THREADS).for_each(|sleeper| self.wake(state, sleeper));
+                state.word.sleepers = 0;
+                match variant {
+                    Variant::ClearsWithoutWaking => {
+                        return self.end_round(&mut state.threads[me], Pc::LockToGive);
+                    }
+                    Variant::ClearsInPlace => {}
+                    _ => state.word.sequence += 1,
                 }
+                Pc::WakeAll
+            }
+            Pc::WakeAll => {
+                (0..THREADS).for_each(|sleeper| self.wake(state, sleeper));
                 return self.end_round(&mut state.threads[me], Pc::LockToGive);
             }
             Pc::Asleep { .. } | Pc::Finished | Pc::Dead => unreachable!("{me} takes no step"),
         };
         state.threads[me].pc = next;
-    }
-
-    /// Whether a taker that wants to sleep need not change the word for that.
-    fn is_announced(&self, word: Word) -> bool {
-        word.waiters && (word.many || self.variant != Variant::ForgetsTheOnlyOne)
     }
 
     /// Whether the thread has a step to take.
@@ -293,6 +314,7 @@ impl Model for Desk {
             pc: Pc::Finished,
             rounds: 0,
             expired: false,
+            counted: false,
         };
         let mut threads = [none; THREADS];
         for (index, thread) in threads
@@ -307,8 +329,7 @@ impl Model for Desk {
         vec![State {
             word: Word {
                 sequence: 0,
-                waiters: false,
-                many: false,
+                sleepers: 0,
             },
             owner: None,
             letters: 0,
@@ -322,7 +343,7 @@ impl Model for Desk {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (me, thread) in state.threads.iter().enumerate() {
             let sleepers = self.sleepers(state);
-            if matches!(thread.pc, Pc::Wake { .. }) && !self.all && !sleepers.is_empty() {
+            if matches!(thread.pc, Pc::Wake { .. }) && !sleepers.is_empty() {
                 let wakes = sleepers.into_iter();
                 actions.extend(wakes.map(|sleeper| Action::Wake { waker: me, sleeper }));
             } else if Desk::may_step(state, me) {
@@ -376,8 +397,24 @@ impl Model for Desk {
                     || !at_rest(state)
                     || !sleeps_beside_a_letter(state, is_current)
             }),
+            Property::always(
+                THE_COUNT_IS_NEVER_TOO_SMALL,
+                |desk: &Desk, state: &State| {
+                    let threads = |is_meant: fn(Pc) -> bool| {
+                        let meant = state.threads.iter().filter(|thread| is_meant(thread.pc));
+                        meant.count()
+                    };
+                    let asleep = threads(|pc| matches!(pc, Pc::Asleep { .. }));
+                    let waking = threads(|pc| matches!(pc, Pc::Wake { .. }));
+                    state.died
+                        || state.word.sleepers == desk.many
+                        || threads(|pc| pc == Pc::WakeAll) > 0
+                        || asleep <= usize::from(state.word.sleepers) + waking
+                },
+            ),
             Property::always(A_NOTIFIER_NEVER_WAITS, |_, state: &State| {
-                let notifies = |pc| matches!(pc, Pc::Raise | Pc::Wake { .. } | Pc::Clear);
+                let notifies =
+                    |pc| matches!(pc, Pc::Raise | Pc::Wake { .. } | Pc::Clear | Pc::WakeAll);
                 (0..THREADS).all(|thread| {
                     !notifies(state.threads[thread].pc) || Desk::may_step(state, thread)
                 })

@@ -1,6 +1,8 @@
 //! The condition variable's protocol holds, and those that do not are rejected.
 
-use super::{A_NAP_WOULD_DO, Desk, NOBODY_SLEEPS_BESIDE_A_LETTER, Variant};
+use super::{
+    A_NAP_WOULD_DO, Desk, NOBODY_SLEEPS_BESIDE_A_LETTER, THE_COUNT_IS_NEVER_TOO_SMALL, Variant,
+};
 use crate::search::lock::WakeOrder;
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -20,15 +22,19 @@ fn holds(desk: Desk, at_least: usize) {
 /// Searches until the property is violated, with wakes in any order and in the order of sleep.
 fn rejects(desk: Desk, property: &'static str) {
     for wake_order in [WakeOrder::Any, WakeOrder::Fifo] {
-        let desk = Desk { wake_order, ..desk };
-        let finish = HasDiscoveries::AnyOf([property].into());
-        let checker = desk.checker().finish_when(finish).spawn_bfs().join();
-        let path = checker.discovery(property);
-        let path = path.unwrap_or_else(|| panic!("{desk:?}: passes"));
-        println!("{desk:?} violates \"{property}\":");
-        for action in path.into_actions() {
-            println!("    {action:?}");
-        }
+        rejects_in(wake_order, desk, property);
+    }
+}
+
+fn rejects_in(wake_order: WakeOrder, desk: Desk, property: &'static str) {
+    let desk = Desk { wake_order, ..desk };
+    let finish = HasDiscoveries::AnyOf([property].into());
+    let checker = desk.checker().finish_when(finish).spawn_bfs().join();
+    let path = checker.discovery(property);
+    let path = path.unwrap_or_else(|| panic!("{desk:?}: passes"));
+    println!("{desk:?} violates \"{property}\":");
+    for action in path.into_actions() {
+        println!("    {action:?}");
     }
 }
 
@@ -47,7 +53,26 @@ fn takers_and_givers_who_notify_one() {
             ..desk
         };
         holds(desk, 10_000);
+        let desk = Desk {
+            takers: 2,
+            rounds: 4,
+            ..desk
+        };
+        holds(desk, 10_000);
     }
+}
+
+/// As far as the crate's word counts.
+#[test]
+fn three_takers_who_are_all_counted() {
+    let desk = Desk {
+        takers: 3,
+        givers: 1,
+        rounds: 2,
+        many: 3,
+        ..Desk::PLAIN
+    };
+    holds(desk, 90_000);
 }
 
 #[test]
@@ -136,13 +161,27 @@ fn a_wake_without_a_sequence_is_lost_with_whom_it_woke() {
     rejects(desk, A_NAP_WOULD_DO);
 }
 
-/// A wake reaches one who came later than the one it was meant for, and nobody knows any more that there is another.
+/// A waiter was counted before the count went back, and another one after it; they sleep on the same word, of which the count
+/// knows one.
 #[test]
-fn a_notification_that_takes_the_only_announcement_away_leaves_a_sleeper() {
+fn a_count_that_goes_back_on_the_same_sequence_forgets_a_sleeper() {
     let desk = Desk {
-        variant: Variant::ForgetsTheOnlyOne,
+        variant: Variant::ClearsInPlace,
         rounds: 2,
         ..Desk::PLAIN
     };
     rejects(desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
+}
+
+/// A wake reached one who came later than the one it was meant for. Both sleep then, and the count knows one. In the order of
+/// sleep it cannot happen.
+#[test]
+fn a_waiter_that_is_counted_once_whatever_wakes_it_forgets_a_sleeper() {
+    let desk = Desk {
+        variant: Variant::IsCountedOnce,
+        rounds: 2,
+        ..Desk::PLAIN
+    };
+    rejects_in(WakeOrder::Any, desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
+    rejects_in(WakeOrder::Any, desk, THE_COUNT_IS_NEVER_TOO_SMALL);
 }
