@@ -3,6 +3,7 @@
 use super::board::{Board, SEATS, Worker};
 use super::clock;
 use super::listener::Listener;
+use super::log::tell;
 use super::options::Options;
 use super::worker::{self, Post};
 use nix::errno::Errno;
@@ -98,10 +99,8 @@ impl<'a> Staff<'a> {
         let hired = clock::now();
         let child = fork::spawn(|| {
             if let Err(error) = worker::work(&post) {
-                eprintln!(
-                    "prefork: worker {} (seat {seat}): {error}",
-                    std::process::id()
-                );
+                let process = std::process::id();
+                tell(format_args!("worker {process} (seat {seat}): {error}"));
                 std::process::exit(1);
             }
         });
@@ -109,7 +108,9 @@ impl<'a> Staff<'a> {
             // The machine may have no room for a process or a descriptor just now.
             Err(error @ (fork::Error::Os { .. } | fork::Error::Unchecked { .. })) => {
                 let delay = self.delay();
-                eprintln!("prefork: no new worker: {error}; tried again in {delay:?}");
+                tell(format_args!(
+                    "no new worker: {error}; tried again in {delay:?}"
+                ));
                 return Ok(());
             }
             other => other?,
@@ -215,6 +216,6 @@ impl<'a> Staff<'a> {
 pub fn signal(child: &Child, signal: Signal) {
     match kill(Pid::from_raw(child.id().cast_signed()), signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
-        Err(error) => eprintln!("prefork: {signal} to worker {}: {error}", child.id()),
+        Err(error) => tell(format_args!("{signal} to worker {}: {error}", child.id())),
     }
 }

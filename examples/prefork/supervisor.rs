@@ -3,6 +3,7 @@
 
 use super::board::{Board, Doing};
 use super::listener::Listener;
+use super::log::tell;
 use super::options::Options;
 use super::orders::{self, poll_timeout};
 use super::staff::{Departure, Member, Staff, signal};
@@ -189,7 +190,7 @@ impl Supervisor<'_> {
         }
         self.say("lets nobody in any more, and answers who has come");
         if let Err(error) = self.listener.let_nobody_in() {
-            eprintln!("prefork: connections that come now may break: {error}");
+            tell(format_args!("connections that come now may break: {error}"));
         }
         self.tell_all_to_leave();
     }
@@ -303,7 +304,7 @@ impl Supervisor<'_> {
 
     fn say(&self, what: &str) {
         if !self.options.quiet {
-            eprintln!("prefork: {what}");
+            tell(format_args!("{what}"));
         }
     }
 }

@@ -8,7 +8,7 @@ use pshared::Shared;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use tempfile::TempDir;
 
 /// A server of this test, and its board.
@@ -43,8 +43,20 @@ impl Server {
 
     fn run(directory: &Path, options: &[&str]) -> Self {
         let log = directory.join("log");
+        Self::run_as(example("prefork"), directory, log, options)
+    }
+
+    /// One whose log goes to this file, which may be anything.
+    pub fn start_with_log(log: &str, options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut server = Self::run_as(example("prefork"), directory.path(), log.into(), options);
+        server._directory = Some(directory);
+        server
+    }
+
+    fn run_as(mut program: Command, directory: &Path, log: PathBuf, options: &[&str]) -> Self {
         let map = directory.join("board");
-        let mut process = example("prefork")
+        let mut process = program
             .args(["--listen", "127.0.0.1:0", "--map"])
             .arg(&map)
             .args(options)
@@ -105,6 +117,10 @@ impl Server {
     /// The workers' processes.
     pub fn workers(&self) -> Vec<u32> {
         self.board.at_work().map(|(process, _)| process).collect()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("a child").is_some()
     }
 
     pub fn wait(&mut self) -> ExitStatus {

@@ -21,6 +21,7 @@ crate::tests!(
     a_worker_that_stops_with_a_client_is_killed,
     idle_workers_are_not_taken_for_stuck,
     a_server_that_was_stopped_as_a_whole_kills_nobody,
+    a_log_that_takes_nothing_ends_nobody,
     a_full_disk_is_refused_by_name,
     a_disk_that_becomes_full_disturbs_nobody,
     a_worker_that_cannot_start_is_tried_again_later,
@@ -168,6 +169,19 @@ fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
     assert_eq!(server.workers(), workers, "{}", server.log());
     server.end();
     assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
+}
+
+fn a_log_that_takes_nothing_ends_nobody() {
+    let mut server = Server::start_with_log("/dev/full", &["--workers", "2"]);
+    for number in 1..=3 {
+        until(|| server.workers().len() == 2 || server.has_ended());
+        kill_worker(server.workers()[0]);
+        until(|| server.board().deaths() == number || server.has_ended());
+    }
+    let answer = agent().get(server.url("/")).call();
+    assert_eq!(answer.expect("it is answered").status(), 200);
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait().success());
 }
 
 /// A small disk that nobody but this test and its children sees.
