@@ -15,8 +15,8 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a worker that is to leave waits for one request more of a connection that it keeps: closed at once, the connection
 /// might break under a request that is on its way.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How long and how much is read of a client that was refused, so that the answer reaches it.
-const LINGER: Duration = Duration::from_millis(200);
+/// How long and how much is read of a client after the last answer, so that this reaches it.
+pub const LINGER: Duration = Duration::from_millis(200);
 const MOST_TO_DISCARD: usize = 64 << 10;
 
 /// A request without a body.
@@ -136,7 +136,7 @@ impl<'a> Connection<'a> {
         let keep = request.keep && !answer.last && !self.orders.are_to_leave();
         self.write(answer, keep, request.head_only)?;
         if !keep {
-            self.stream.shutdown(Shutdown::Write)?;
+            self.linger()?;
         }
         Ok(keep)
     }
@@ -144,8 +144,13 @@ impl<'a> Connection<'a> {
     /// Answers a client that may have sent more than was read, and closes the connection.
     pub fn refuse(mut self, answer: &Answer) -> io::Result<()> {
         self.write(answer, false, false)?;
+        self.linger()
+    }
+
+    /// Waits until the client has closed its side. A socket that is closed with bytes unread, or that more come to, resets the
+    /// connection, and the answer with it.
+    fn linger(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
-        // A socket that is closed with bytes unread resets the connection, and the answer with it.
         let until = Instant::now() + LINGER;
         let mut bytes = [0; 4096];
         let mut discarded = 0;
