@@ -123,17 +123,20 @@ pub enum Doing {
     /// It waits for the next request of its connection.
     Listening,
     Answering,
+    /// It waits for its client to take the answer.
+    Sending,
     /// It finishes what it has, and leaves.
     Leaving,
 }
 
 impl Doing {
-    pub const ALL: [Doing; 6] = [
+    pub const ALL: [Doing; 7] = [
         Doing::Starting,
         Doing::Queueing,
         Doing::Accepting,
         Doing::Listening,
         Doing::Answering,
+        Doing::Sending,
         Doing::Leaving,
     ];
 
@@ -144,6 +147,7 @@ impl Doing {
             Doing::Accepting => "accepts",
             Doing::Listening => "waits for a request",
             Doing::Answering => "answers",
+            Doing::Sending => "sends",
             Doing::Leaving => "leaves",
         }
     }

@@ -188,8 +188,33 @@ impl<'a> Connection<'a> {
         if !head_only {
             bytes.extend_from_slice(body.as_bytes());
         }
-        // By one call: who dies here has answered, or not.
-        self.stream.write_all(&bytes)
+        self.send(&bytes)
+    }
+
+    /// By one call, where the client takes its answers: who dies here has answered, or not.
+    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        let mut is_first = true;
+        loop {
+            match self.stream.write(bytes) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if bytes.is_empty() {
+                return match is_first {
+                    true => Ok(()),
+                    false => self.stream.set_write_timeout(Some(PATIENCE)),
+                };
+            }
+            is_first = false;
+            // One that takes a little now and then has no more time than one that takes nothing.
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_write_timeout(Some(left))?;
+        }
     }
 }
 

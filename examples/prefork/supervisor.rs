@@ -2,6 +2,7 @@
 //! ends the server. It takes no lock while there are workers, so that nothing that happens to one can stop it.
 
 use super::board::{Board, Doing};
+use super::connection::{LINGER, PATIENCE};
 use super::listener::Listener;
 use super::log::tell;
 use super::options::Options;
@@ -241,7 +242,11 @@ impl Supervisor<'_> {
                 // Who listens gives no sign until the client has had its time.
                 Doing::Listening => (
                     "has waited for a request",
-                    2 * self.options.stuck() + self.options.keep_alive() + Duration::from_secs(6),
+                    2 * self.options.stuck() + self.options.keep_alive().max(PATIENCE) + PATIENCE,
+                ),
+                Doing::Sending => (
+                    "has sent an answer",
+                    2 * self.options.stuck() + PATIENCE + LINGER,
                 ),
                 Doing::Starting => (
                     "has started",

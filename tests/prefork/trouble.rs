@@ -10,6 +10,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 use tempfile::TempDir;
@@ -21,6 +23,8 @@ crate::tests!(
     a_worker_that_stops_with_a_client_is_killed,
     idle_workers_are_not_taken_for_stuck,
     a_server_that_was_stopped_as_a_whole_kills_nobody,
+    a_client_that_does_not_read_costs_no_worker,
+    a_client_that_takes_its_time_costs_no_worker,
     a_log_that_takes_nothing_ends_nobody,
     a_full_disk_is_refused_by_name,
     a_disk_that_becomes_full_disturbs_nobody,
@@ -167,6 +171,36 @@ fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
     signal(Signal::SIGCONT);
     assert_eq!(agent().get(server.url("/")).call().unwrap().status(), 200);
     assert_eq!(server.workers(), workers, "{}", server.log());
+    server.end();
+    assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
+}
+
+fn a_client_that_does_not_read_costs_no_worker() {
+    let mut server = Server::start(&["--workers", "2", "--stuck", "500"]);
+    until(|| server.workers().len() == 2);
+    let before = server.workers();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    // Until the server gives it up, which has no room for its answers any more.
+    let request = b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n".repeat(50);
+    while stream.write_all(&request).is_ok() {}
+    assert_eq!(server.workers(), before, "{}", server.log());
+    server.end();
+    assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
+}
+
+fn a_client_that_takes_its_time_costs_no_worker() {
+    // It has the whole time for its first byte, and again for the rest of the head.
+    let mut server = Server::start(&["--stuck", "500", "--keep-alive", "0"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let mut say_later = |what: &[u8]| {
+        std::thread::sleep(std::time::Duration::from_millis(4500));
+        stream.write_all(what).unwrap();
+    };
+    say_later(b"G");
+    say_later(b"ET / HTTP/1.1\r\nHost: here\r\n\r\n");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     server.end();
     assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
 }
