@@ -221,6 +221,10 @@ impl Supervisor<'_> {
             self.attentive_since = now;
         }
         self.next_look = now + self.options.beat();
+        // Who shares nothing gives no sign either.
+        if self.options.no_sharing {
+            return;
+        }
         let holders: Vec<(&str, u32)> = self.board.holders().collect();
         let mut found = false;
         for member in &self.staff.members {

@@ -25,6 +25,7 @@ crate::tests!(
     a_server_that_was_stopped_as_a_whole_kills_nobody,
     a_client_that_does_not_read_costs_no_worker,
     a_client_that_takes_its_time_costs_no_worker,
+    workers_that_share_nothing_are_not_taken_for_stuck,
     a_log_that_takes_nothing_ends_nobody,
     a_full_disk_is_refused_by_name,
     a_disk_that_becomes_full_disturbs_nobody,
@@ -201,6 +202,22 @@ fn a_client_that_takes_its_time_costs_no_worker() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    server.end();
+    assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
+}
+
+fn workers_that_share_nothing_are_not_taken_for_stuck() {
+    // They give no signs of life either.
+    let mut server = Server::start(&["--no-sharing", "--stuck", "500"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    for _ in 0..8 {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            .unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(250));
+    }
     server.end();
     assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
 }
