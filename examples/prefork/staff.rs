@@ -41,6 +41,18 @@ pub struct Member {
     pub hired: u64,
     /// It was told to leave, and is killed if it has not by then.
     pub leaves_by: Option<Instant>,
+    /// It was killed, and has not ended yet, which may take its time on a busy machine.
+    pub is_killed: bool,
+}
+
+impl Member {
+    /// Kills the worker, once.
+    pub fn kill(&mut self) {
+        if !self.is_killed {
+            self.is_killed = true;
+            signal(&self.child, Signal::SIGKILL);
+        }
+    }
 }
 
 /// A worker that has ended.
@@ -120,6 +132,7 @@ impl<'a> Staff<'a> {
             seat,
             hired,
             leaves_by: None,
+            is_killed: false,
         });
         Ok(())
     }
@@ -145,11 +158,11 @@ impl<'a> Staff<'a> {
     }
 
     /// Kills those who were told to leave and have not.
-    pub fn kill_the_late(&self) {
+    pub fn kill_the_late(&mut self) {
         let now = Instant::now();
-        let late = |member: &&Member| member.leaves_by.is_some_and(|by| by <= now);
-        for member in self.members.iter().filter(late) {
-            signal(&member.child, Signal::SIGKILL);
+        let is_late = |member: &&mut Member| member.leaves_by.is_some_and(|by| by <= now);
+        for member in self.members.iter_mut().filter(is_late) {
+            member.kill();
         }
     }
 

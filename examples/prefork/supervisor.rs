@@ -7,7 +7,7 @@ use super::listener::Listener;
 use super::log::tell;
 use super::options::Options;
 use super::orders::{self, poll_timeout};
-use super::staff::{Departure, Member, Staff, signal};
+use super::staff::{Departure, Member, Staff};
 use super::{clock, limiter};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -109,6 +109,7 @@ impl Supervisor<'_> {
             .staff
             .members
             .iter()
+            .filter(|member| !member.is_killed)
             .filter_map(|member| member.leaves_by);
         let next = times
             .chain(self.staff.pause())
@@ -210,7 +211,8 @@ impl Supervisor<'_> {
     /// Kills workers that hold something, or a client, and have given no sign of life for the set time: they were stopped, or hang.
     ///
     /// Those who wait for what such a worker holds are silent too, through no fault of their own. So holders come first, and
-    /// the others have twice the time.
+    /// the others have twice the time. Nobody knows who reads the cache: so of the others only the one that has been silent for the
+    /// longest time is killed, and the next look tells whether that was all.
     fn look_after_the_silent(&mut self) {
         let now = Instant::now();
         if now < self.next_look {
@@ -227,20 +229,22 @@ impl Supervisor<'_> {
         }
         let holders: Vec<(&str, u32)> = self.board.holders().collect();
         let mut found = false;
-        for member in &self.staff.members {
+        for number in 0..self.staff.members.len() {
+            let member = &self.staff.members[number];
             let process = member.child.id();
             let held = holders.iter().find(|(_, holder)| *holder == process);
             if let Some((lock, _)) = held
                 && let Some(silence) = self.silence(member, self.options.stuck())
             {
-                self.kill(member, &format!("has held {lock}"), silence);
+                self.kill(number, &format!("has held {lock}"), silence);
                 found = true;
             }
         }
         if found {
             return;
         }
-        for member in &self.staff.members {
+        let mut longest = None;
+        for (number, member) in self.staff.members.iter().enumerate() {
             let (what, limit) = match self.doing(member) {
                 Doing::Accepting => ("has had a turn to accept", self.options.stuck()),
                 // Who listens gives no sign until the client has had its time.
@@ -258,9 +262,14 @@ impl Supervisor<'_> {
                 ),
                 _ => ("has worked", 2 * self.options.stuck()),
             };
-            if let Some(silence) = self.silence(member, limit) {
-                self.kill(member, what, silence);
+            if let Some(silence) = self.silence(member, limit)
+                && longest.is_none_or(|(_, _, other)| silence > other)
+            {
+                longest = Some((number, what, silence));
             }
+        }
+        if let Some((number, what, silence)) = longest {
+            self.kill(number, what, silence);
         }
     }
 
@@ -278,17 +287,18 @@ impl Supervisor<'_> {
         let silence = silence
             .min(clock::seconds_since(member.hired))
             .min(self.attentive_since.elapsed().as_secs_f64());
-        Some(silence).filter(|silence| *silence > limit.as_secs_f64())
+        let is_late = silence > limit.as_secs_f64() && !member.is_killed;
+        is_late.then_some(silence)
     }
 
-    fn kill(&self, member: &Member, what: &str, silence: f64) {
-        let process = member.child.id();
+    fn kill(&mut self, number: usize, what: &str, silence: f64) {
+        let member = &mut self.staff.members[number];
+        member.kill();
+        let (process, seat) = (member.child.id(), member.seat);
         self.say(&format!(
-            "worker {process} (seat {}) {what}, and has not moved for {silence:.1} s: killed",
-            member.seat
+            "worker {process} (seat {seat}) {what}, and has not moved for {silence:.1} s: killed"
         ));
         self.board.stuck.add(1);
-        signal(&member.child, Signal::SIGKILL);
     }
 
     fn say_who_left(&self, gone: &Departure) {
