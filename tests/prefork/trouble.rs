@@ -27,6 +27,7 @@ crate::tests!(
     a_client_that_takes_its_time_costs_no_worker,
     workers_that_share_nothing_are_not_taken_for_stuck,
     a_log_that_takes_nothing_ends_nobody,
+    a_worker_that_cannot_accept_for_want_of_descriptors_tries_again,
     a_full_disk_is_refused_by_name,
     a_disk_that_becomes_full_disturbs_nobody,
     a_worker_that_cannot_start_is_tried_again_later,
@@ -233,6 +234,33 @@ fn a_log_that_takes_nothing_ends_nobody() {
     assert_eq!(answer.expect("it is answered").status(), 200);
     server.signal(Signal::SIGTERM);
     assert!(server.wait().success());
+}
+
+fn a_worker_that_cannot_accept_for_want_of_descriptors_tries_again() {
+    for accept in ["mutex", "none"] {
+        let mut server = Server::start(&["--workers", "1", "--accept", accept]);
+        until(|| server.workers().len() == 1);
+        let worker = server.workers()[0];
+        let is_ready = || {
+            server
+                .board()
+                .seated()
+                .any(|at| at.doing() == Doing::Accepting)
+        };
+        until(is_ready);
+        // It polls two, which a lower limit would forbid.
+        let had = limit_descriptors(worker, 2);
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert_eq!(server.workers(), [worker], "{}", server.log());
+        limit_descriptors(worker, had);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        server.end();
+        assert_eq!(server.board().deaths(), 0, "{}", server.log());
+    }
 }
 
 /// A small disk that nobody but this test and its children sees.
