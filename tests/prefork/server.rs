@@ -2,11 +2,12 @@
 
 use crate::prefork::board::{ACCEPTORS, Board};
 use crate::program::example;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use pshared::Shared;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use tempfile::TempDir;
@@ -50,6 +51,20 @@ impl Server {
     pub fn start_with_log(log: &str, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut server = Self::run_as(example("prefork"), directory.path(), log.into(), options);
+        server._directory = Some(directory);
+        server
+    }
+
+    /// One that is started by a program that ignores the ends of its children.
+    pub fn start_without_sigchld(options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut program = example("prefork");
+        // SAFETY: a signal is ignored by a system call, and nothing else is done.
+        unsafe {
+            program.pre_exec(|| Ok(signal(Signal::SIGCHLD, SigHandler::SigIgn).map(|_| ())?));
+        }
+        let log = directory.path().join("log");
+        let mut server = Self::run_as(program, directory.path(), log, options);
         server._directory = Some(directory);
         server
     }

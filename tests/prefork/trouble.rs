@@ -28,6 +28,7 @@ crate::tests!(
     workers_that_share_nothing_are_not_taken_for_stuck,
     a_log_that_takes_nothing_ends_nobody,
     a_worker_that_cannot_accept_for_want_of_descriptors_tries_again,
+    a_server_whose_parent_ignored_its_children_hears_of_its_own,
     a_full_disk_is_refused_by_name,
     a_disk_that_becomes_full_disturbs_nobody,
     a_worker_that_cannot_start_is_tried_again_later,
@@ -261,6 +262,16 @@ fn a_worker_that_cannot_accept_for_want_of_descriptors_tries_again() {
         server.end();
         assert_eq!(server.board().deaths(), 0, "{}", server.log());
     }
+}
+
+fn a_server_whose_parent_ignored_its_children_hears_of_its_own() {
+    let mut server = Server::start_without_sigchld(&["--workers", "2"]);
+    until(|| server.workers().len() == 2);
+    kill_worker(server.workers()[0]);
+    until(|| server.board().deaths() == 1 || server.has_ended());
+    let answer = agent().get(server.url("/")).call();
+    assert_eq!(answer.expect("it is answered").status(), 200);
+    server.end();
 }
 
 /// A small disk that nobody but this test and its children sees.
