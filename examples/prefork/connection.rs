@@ -239,8 +239,9 @@ fn understand(request: &httparse::Request<'_, '_>) -> Next {
         Some("HEAD") => true,
         _ => return Next::Refused(405),
     };
-    let target = request.path.unwrap_or("/");
+    let target = without_authority(request.path.unwrap_or("/"));
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = if path.is_empty() { "/" } else { path };
     let wants = |what: &str| {
         values("connection")
             .flat_map(|wishes| wishes.split(|byte| *byte == b','))
@@ -256,6 +257,17 @@ fn understand(request: &httparse::Request<'_, '_>) -> Next {
             wants("keep-alive")
         },
     })
+}
+
+/// A target may be a whole URL, as it is for a proxy: every server has to take that.
+fn without_authority(target: &str) -> &str {
+    const SCHEME: &str = "http://";
+    match target.split_at_checked(SCHEME.len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            &rest[rest.find(['/', '?']).unwrap_or(rest.len())..]
+        }
+        _ => target,
+    }
 }
 
 fn reason(status: u16) -> &'static str {
