@@ -62,6 +62,8 @@ fn main() -> ExitCode {
 
 fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let board = Board::place(options.map.as_deref())?;
+    // Before anybody is told whom to signal, or can connect.
+    let signals = supervisor::prepare(board, options)?;
     let listener = Listener::bind(options.listen)?;
     // Nobody has to read it.
     let _ = writeln!(
@@ -71,5 +73,5 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         listener.address(),
         std::process::id()
     );
-    supervisor::run(board, &listener, options)
+    supervisor::run(board, &listener, options, &signals)
 }

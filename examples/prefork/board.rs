@@ -31,7 +31,8 @@ pub struct Board {
     pub cache: SharedRwLock<Cache>,
     pub workers: SharedRoster<Worker, SEATS>,
     pub told: Told,
-    /// The supervisor's process, 0 before the first and after an orderly end.
+    /// The supervisor's process, 0 before the first and after an orderly end. After another end it says nothing: some other
+    /// process may have the number.
     pub supervisor: AtomicU32,
     /// Since when it supervises, by the [clock].
     pub started: AtomicU64,
@@ -160,6 +161,12 @@ impl Worker {
         self.turn_to(Doing::Starting);
         // After what the predecessor at the seat was about has been wiped out.
         self.started.store(clock::now(), Release);
+    }
+
+    /// A new server begins: by its clock, which may be that of another boot, nobody has started yet.
+    pub fn forget(&self) {
+        self.started.store(0, Relaxed);
+        self.beat.store(0, Relaxed);
     }
 
     /// The worker shows what it is about, and that it lives.

@@ -33,7 +33,9 @@ pub fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     options.quiet = true;
     let server = fork::spawn(|| {
         let _ = prctl::set_pdeathsig(Signal::SIGTERM);
-        if let Err(error) = supervisor::run(board, &listener, &options) {
+        let served = supervisor::prepare(board, &options)
+            .and_then(|signals| supervisor::run(board, &listener, &options, &signals));
+        if let Err(error) = served {
             eprintln!("prefork: {error}");
             std::process::exit(1);
         }

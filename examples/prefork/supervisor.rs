@@ -10,26 +10,36 @@ use super::orders::{self, poll_timeout};
 use super::staff::{Departure, Member, Staff};
 use super::{clock, limiter};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::error::Error;
+use std::fs::File;
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// Makes the board this server's own, and the signals its orders.
+pub fn prepare(board: &Board, options: &Options) -> Result<SignalFd, Box<dyn Error>> {
+    let signals = orders::of_the_supervisor()?;
+    claim(board, options)?;
+    Ok(signals)
+}
 
 /// Supervises workers until it is told to end, and they have left.
 pub fn run(
     board: &'static Board,
     listener: &Listener,
     options: &Options,
+    signals: &SignalFd,
 ) -> Result<(), Box<dyn Error>> {
-    claim(board)?;
-    let signals = orders::of_the_supervisor()?;
     let mut supervisor = Supervisor {
         board,
         listener,
@@ -40,23 +50,61 @@ pub fn run(
         next_look: Instant::now(),
         attentive_since: Instant::now(),
     };
-    supervisor.supervise(&signals)?;
+    supervisor.supervise(signals)?;
     board.supervisor.store(0, Relaxed);
     Ok(())
 }
 
 /// Makes the board this server's own, as it may come from another that has ended.
-fn claim(board: &Board) -> Result<(), Box<dyn Error>> {
-    let other = board.supervisor.load(Relaxed);
-    let lives =
-        |process: u32| kill(Pid::from_raw(process.cast_signed()), None) != Err(Errno::ESRCH);
-    if other != 0 && other != process::id() && lives(other) {
-        return Err(format!("this map is that of another server, process {other}. End it first, or give another file by --map").into());
+fn claim(board: &Board, options: &Options) -> Result<(), Box<dyn Error>> {
+    if let Some(path) = &options.map {
+        lock_for_life(path, board)?;
+    }
+    wait_for_those_of_another_time(board, options.drain())?;
+    for seat in board.workers.seats() {
+        seat.data.forget();
     }
     board.supervisor.store(process::id(), Relaxed);
     board.started.store(clock::now(), Relaxed);
     board.closing.store(false, Relaxed);
     limiter::start(&board.limiter, &board.told)?;
+    Ok(())
+}
+
+/// Keeps other servers from the file for as long as this process lives. A number of a process would not do: after a crash or a
+/// reboot it is that of any other. This kind of lock is the process's own: children do not have it, and it ends with its owner.
+fn lock_for_life(path: &Path, board: &Board) -> Result<(), Box<dyn Error>> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => {
+            // The first descriptor of the file that this process closes would end the lock.
+            mem::forget(file);
+            Ok(())
+        }
+        Err(Errno::EAGAIN | Errno::EACCES) => {
+            let other = board.supervisor.load(Relaxed);
+            Err(format!("this map is that of another server, process {other}. End it first, or give another file by --map").into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Workers whose supervisor was killed are on their way out. One that is stopped is not, and what it holds nobody takes from it.
+fn wait_for_those_of_another_time(board: &Board, time: Duration) -> Result<(), Box<dyn Error>> {
+    let until = Instant::now() + time;
+    while let Some((process, seat)) = board.at_work().next() {
+        if Instant::now() >= until {
+            return Err(format!("a worker of an earlier server, process {process}, still has seat {seat} of this map. End it first, or give another file by --map").into());
+        }
+        sleep(Duration::from_millis(10));
+    }
     Ok(())
 }
 

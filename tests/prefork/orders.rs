@@ -14,8 +14,11 @@ crate::tests!(
     sigterm_under_load_drops_no_request_that_was_taken,
     sigterm_answers_those_who_wait_at_the_door,
     sigterm_gives_an_idle_connection_one_request_more,
+    signals_are_taken_from_the_first_word_on,
     a_worker_that_is_told_to_leave_by_somebody_else_is_replaced,
     workers_leave_when_their_supervisor_is_killed_and_another_goes_on,
+    a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number,
+    a_map_is_refused_while_somebody_of_another_time_sits_there,
 );
 
 fn sighup_replaces_every_worker_and_breaks_nothing() {
@@ -150,6 +153,15 @@ fn sigterm_gives_an_idle_connection_one_request_more() {
     assert_eq!(read_all(&mut stream).matches("HTTP/1.1 200 ").count(), 1);
 }
 
+fn signals_are_taken_from_the_first_word_on() {
+    for _ in 0..10 {
+        let mut server = Server::start(&[]);
+        server.signal(Signal::SIGHUP);
+        server.end();
+        assert_eq!(server.board().deaths(), 0, "{}", server.log());
+    }
+}
+
 fn a_worker_that_is_told_to_leave_by_somebody_else_is_replaced() {
     let mut server = Server::start(&["--workers", "2"]);
     until(|| server.workers().len() == 2);
@@ -199,4 +211,43 @@ fn workers_leave_when_their_supervisor_is_killed_and_another_goes_on() {
         counted + more,
         "the counts went on"
     );
+}
+
+fn a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = Server::start_in(directory.path(), &["--workers", "2"]);
+    until(|| first.workers().len() == 2);
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    until(|| first.workers().is_empty());
+    // As after a reboot: some other process has the number by now.
+    first.board().supervisor.store(std::process::id(), SeqCst);
+    let mut second = Server::start_in(directory.path(), &["--workers", "2"]);
+    until(|| second.workers().len() == 2 || second.has_ended());
+    second.end();
+}
+
+fn a_map_is_refused_while_somebody_of_another_time_sits_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = ["--workers", "2", "--stuck", "3600000"];
+    let mut first = Server::start_in(directory.path(), &options);
+    until(|| first.workers().len() == 2);
+    let stopped = Pid::from_raw(first.workers()[0].cast_signed());
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    until(|| first.workers().len() == 1);
+    // It may have a lock, which nobody would take from it.
+    let second = crate::program::example("prefork")
+        .args(["--listen", "127.0.0.1:0", "--drain", "200", "--map"])
+        .arg(directory.path().join("board"))
+        .output()
+        .unwrap();
+    let refusal = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1), "{refusal}");
+    assert!(refusal.contains(&format!("process {stopped}")), "{refusal}");
+    kill(stopped, Signal::SIGCONT).unwrap();
+    let mut third = Server::start_in(directory.path(), &["--workers", "2"]);
+    until(|| third.workers().len() == 2);
+    third.end();
 }
