@@ -96,7 +96,8 @@ impl Listener {
     /// that is just closed would break both.
     ///
     /// The kernel drops segments with SYN that are for this socket. A client that comes now tries again, and is refused once the
-    /// socket is closed.
+    /// socket is closed. One whose SYN was answered before may be connected by its own account and not yet by this side's: the
+    /// socket has to stay for as long as the last segment of a handshake is on its way.
     pub fn let_nobody_in(&self) -> io::Result<()> {
         const FLAGS: u32 = 13;
         const SYN: u32 = 0x02;

@@ -146,8 +146,7 @@ impl<'a> Staff<'a> {
     }
 
     /// Tells a worker to leave, once.
-    pub fn tell_to_leave(&mut self, process: u32) {
-        let by = Instant::now() + self.options.drain();
+    pub fn tell_to_leave(&mut self, process: u32, by: Instant) {
         let mut members = self.members.iter_mut();
         if let Some(member) = members.find(|member| member.child.id() == process)
             && member.leaves_by.is_none()

@@ -26,6 +26,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// How long the last segment of a handshake may be on its way: a round trip, over land and sea.
+const HANDSHAKE: Duration = Duration::from_millis(300);
+
 /// Makes the board this server's own, and the signals its orders.
 pub fn prepare(board: &Board, options: &Options) -> Result<SignalFd, Box<dyn Error>> {
     let signals = orders::of_the_supervisor()?;
@@ -49,6 +52,7 @@ pub fn run(
         replacing: None,
         next_look: Instant::now(),
         attentive_since: Instant::now(),
+        closing_since: None,
     };
     supervisor.supervise(signals)?;
     board.supervisor.store(0, Relaxed);
@@ -119,6 +123,8 @@ struct Supervisor<'a> {
     /// When to look again for workers that do not move; and since when that was done in time.
     next_look: Instant,
     attentive_since: Instant,
+    /// Since when nobody is let in any more.
+    closing_since: Option<Instant>,
 }
 
 impl Supervisor<'_> {
@@ -133,17 +139,25 @@ impl Supervisor<'_> {
             for gone in self.staff.reap()? {
                 self.say_who_left(&gone);
             }
-            let closing = self.board.closing.load(Relaxed);
-            match closing {
-                false => self.keep_the_number()?,
-                true if !self.staff.members.is_empty() => {}
-                // Somebody was on the way in when the last one looked.
-                true if self.listener.has_one() && self.staff.pause().is_none() => {
-                    self.staff.hire()?;
-                    self.tell_all_to_leave();
+            let now = Instant::now();
+            match self.closing_since {
+                None => self.keep_the_number()?,
+                Some(_) if !self.staff.members.is_empty() => {}
+                Some(since) if self.listener.has_one() => {
+                    if since + self.options.drain() <= now {
+                        self.say(
+                            "does not get to who else has come, in the time that it has to drain",
+                        );
+                        return Ok(());
+                    }
+                    // Somebody was on the way in when the last one looked.
+                    if self.staff.pause().is_none() {
+                        self.staff.hire()?;
+                        self.tell_all_to_leave();
+                    }
                 }
-                true if self.listener.has_one() => {}
-                true => return Ok(()),
+                Some(since) if since + HANDSHAKE > now => {}
+                Some(_) => return Ok(()),
             }
             self.staff.kill_the_late();
             self.look_after_the_silent();
@@ -159,15 +173,21 @@ impl Supervisor<'_> {
             .iter()
             .filter(|member| !member.is_killed)
             .filter_map(|member| member.leaves_by);
+        // Nobody is there to accept, and somebody may still come.
+        let is_last = self.closing_since.is_some() && self.staff.members.is_empty();
+        let handshakes = self.closing_since.map(|since| since + HANDSHAKE);
         let next = times
             .chain(self.staff.pause())
+            .chain(handshakes.filter(|_| is_last))
             .chain([self.next_look])
             .min();
         let left = next.map(|time| time.saturating_duration_since(Instant::now()));
         let children = self.staff.members.iter().map(|member| member.child.as_fd());
+        let door = (is_last && self.staff.pause().is_none()).then(|| self.listener.as_fd());
         let mut all: Vec<PollFd<'_>> = [signals.as_fd(), self.staff.ready.as_fd()]
             .into_iter()
             .chain(children)
+            .chain(door)
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         match poll(&mut all, left.map_or(PollTimeout::NONE, poll_timeout)) {
@@ -215,7 +235,8 @@ impl Supervisor<'_> {
                 .staying()
                 .filter(|member| member.child.id() != old);
             if others.filter(|member| self.staff.is_ready(member)).count() >= number {
-                self.staff.tell_to_leave(old);
+                let by = Instant::now() + self.options.drain();
+                self.staff.tell_to_leave(old, by);
                 self.board.replaced.add(1);
             }
         }
@@ -223,6 +244,9 @@ impl Supervisor<'_> {
     }
 
     fn begin_to_replace(&mut self) {
+        if self.closing_since.is_some() {
+            return;
+        }
         self.say(&format!(
             "{} workers are replaced one by one",
             self.staff.staying().count()
@@ -235,9 +259,11 @@ impl Supervisor<'_> {
     }
 
     fn begin_to_close(&mut self) {
-        if self.board.closing.swap(true, Relaxed) {
+        if self.closing_since.is_some() {
             return;
         }
+        self.closing_since = Some(Instant::now());
+        self.board.closing.store(true, Relaxed);
         self.say("lets nobody in any more, and answers who has come");
         if let Err(error) = self.listener.let_nobody_in() {
             tell(format_args!("connections that come now may break: {error}"));
@@ -246,13 +272,15 @@ impl Supervisor<'_> {
     }
 
     fn tell_all_to_leave(&mut self) {
+        // Who is hired while the server ends has no more time than the others.
+        let by = self.closing_since.unwrap_or_else(Instant::now) + self.options.drain();
         let all: Vec<u32> = self
             .staff
             .staying()
             .map(|member| member.child.id())
             .collect();
         for process in all {
-            self.staff.tell_to_leave(process);
+            self.staff.tell_to_leave(process, by);
         }
     }
 

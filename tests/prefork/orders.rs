@@ -4,9 +4,11 @@ use crate::clients::{Clients, Wants};
 use crate::server::{Server, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
 crate::tests!(
     sighup_replaces_every_worker_and_breaks_nothing,
@@ -14,6 +16,8 @@ crate::tests!(
     sigterm_under_load_drops_no_request_that_was_taken,
     sigterm_answers_those_who_wait_at_the_door,
     sigterm_gives_an_idle_connection_one_request_more,
+    sigterm_answers_those_whose_handshake_is_on_its_way,
+    sigterm_ends_in_time_whoever_waits_at_the_door,
     signals_are_taken_from_the_first_word_on,
     a_worker_that_is_told_to_leave_by_somebody_else_is_replaced,
     workers_leave_when_their_supervisor_is_killed_and_another_goes_on,
@@ -151,6 +155,51 @@ fn sigterm_gives_an_idle_connection_one_request_more() {
     until(|| server.board().answered() == 1);
     server.end();
     assert_eq!(read_all(&mut stream).matches("HTTP/1.1 200 ").count(), 1);
+}
+
+fn sigterm_answers_those_whose_handshake_is_on_its_way() {
+    let mut server = Server::start(&["--workers", "2"]);
+    until(|| server.workers().len() == 2);
+    // Connected, as far as this side's kernel is concerned. It keeps the last segment of the handshake back for a while, as
+    // a long way would.
+    let mut clients: Vec<TcpStream> = (0..5)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_tcp_quickack(false).unwrap();
+            let address: SocketAddr = server.address().parse().unwrap();
+            socket.connect(&address.into()).unwrap();
+            socket.into()
+        })
+        .collect();
+    server.signal(Signal::SIGTERM);
+    until(|| server.board().closing.load(SeqCst));
+    std::thread::sleep(Duration::from_millis(100));
+    for stream in &mut clients {
+        stream.write_all(REQUEST).unwrap();
+    }
+    for stream in &mut clients {
+        let answer = read_all(stream);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert!(server.wait().success());
+    assert_eq!(server.board().hits.get(), 5);
+}
+
+fn sigterm_ends_in_time_whoever_waits_at_the_door() {
+    let mut server = Server::start(&["--workers", "1", "--drain", "1500"]);
+    until(|| server.workers().len() == 1);
+    // They say nothing, and a worker would listen to each for a while.
+    let silent: Vec<TcpStream> = (0..20)
+        .map(|_| TcpStream::connect(server.address()).unwrap())
+        .collect();
+    let since = Instant::now();
+    server.signal(Signal::SIGTERM);
+    let status = server.wait();
+    let took = since.elapsed();
+    assert!(status.success(), "{status}\n{}", server.log());
+    assert!(took < Duration::from_secs(8), "{took:?}\n{}", server.log());
+    server.nothing_is_held();
+    drop(silent);
 }
 
 fn signals_are_taken_from_the_first_word_on() {
