@@ -196,7 +196,7 @@ fn a_client_that_takes_its_time_costs_no_worker() {
     let mut server = Server::start(&["--stuck", "500", "--keep-alive", "0"]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let mut say_later = |what: &[u8]| {
-        std::thread::sleep(std::time::Duration::from_millis(4500));
+        std::thread::sleep(std::time::Duration::from_millis(4000));
         stream.write_all(what).unwrap();
     };
     say_later(b"G");
