@@ -25,6 +25,7 @@ mod prefork {
     pub mod limiter;
     pub mod listener;
     pub mod load;
+    pub mod log;
     pub mod metrics;
     pub mod options;
     pub mod orders;
@@ -40,6 +41,7 @@ use prefork::listener::Listener;
 use prefork::options::Options;
 use prefork::{demo, supervisor};
 use std::error::Error;
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -60,12 +62,16 @@ fn main() -> ExitCode {
 
 fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let board = Board::place(options.map.as_deref())?;
+    // Before anybody is told whom to signal, or can connect.
+    let signals = supervisor::prepare(board, options)?;
     let listener = Listener::bind(options.listen)?;
-    println!(
+    // Nobody has to read it.
+    let _ = writeln!(
+        stdout(),
         "prefork: {} workers answer at http://{}/ (the supervisor is process {})",
         options.workers,
         listener.address(),
         std::process::id()
     );
-    supervisor::run(board, &listener, options)
+    supervisor::run(board, &listener, options, &signals)
 }

@@ -100,8 +100,8 @@ impl<'a> Entrance<'a> {
             match self.orders.wait_for(self.listener.as_fd(), self.beat)? {
                 Woken::Readable => match self.listener.accept()? {
                     Some(connection) => return Ok(Some(connection)),
-                    // Somebody else was faster.
-                    None => continue,
+                    // Somebody else was faster, or there is no room.
+                    None => worker.beat(),
                 },
                 Woken::Ordered => return Ok(None),
                 Woken::TimedOut => worker.beat(),

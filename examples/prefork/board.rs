@@ -31,7 +31,8 @@ pub struct Board {
     pub cache: SharedRwLock<Cache>,
     pub workers: SharedRoster<Worker, SEATS>,
     pub told: Told,
-    /// The supervisor's process, 0 before the first and after an orderly end.
+    /// The supervisor's process, 0 before the first and after an orderly end. After another end it says nothing: some other
+    /// process may have the number.
     pub supervisor: AtomicU32,
     /// Since when it supervises, by the [clock].
     pub started: AtomicU64,
@@ -123,17 +124,20 @@ pub enum Doing {
     /// It waits for the next request of its connection.
     Listening,
     Answering,
+    /// It waits for its client to take the answer.
+    Sending,
     /// It finishes what it has, and leaves.
     Leaving,
 }
 
 impl Doing {
-    pub const ALL: [Doing; 6] = [
+    pub const ALL: [Doing; 7] = [
         Doing::Starting,
         Doing::Queueing,
         Doing::Accepting,
         Doing::Listening,
         Doing::Answering,
+        Doing::Sending,
         Doing::Leaving,
     ];
 
@@ -144,6 +148,7 @@ impl Doing {
             Doing::Accepting => "accepts",
             Doing::Listening => "waits for a request",
             Doing::Answering => "answers",
+            Doing::Sending => "sends",
             Doing::Leaving => "leaves",
         }
     }
@@ -156,6 +161,12 @@ impl Worker {
         self.turn_to(Doing::Starting);
         // After what the predecessor at the seat was about has been wiped out.
         self.started.store(clock::now(), Release);
+    }
+
+    /// A new server begins: by its clock, which may be that of another boot, nobody has started yet.
+    pub fn forget(&self) {
+        self.started.store(0, Relaxed);
+        self.beat.store(0, Relaxed);
     }
 
     /// The worker shows what it is about, and that it lives.

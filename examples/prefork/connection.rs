@@ -15,8 +15,8 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a worker that is to leave waits for one request more of a connection that it keeps: closed at once, the connection
 /// might break under a request that is on its way.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How long and how much is read of a client that was refused, so that the answer reaches it.
-const LINGER: Duration = Duration::from_millis(200);
+/// How long and how much is read of a client after the last answer, so that this reaches it.
+pub const LINGER: Duration = Duration::from_millis(200);
 const MOST_TO_DISCARD: usize = 64 << 10;
 
 /// A request without a body.
@@ -136,7 +136,7 @@ impl<'a> Connection<'a> {
         let keep = request.keep && !answer.last && !self.orders.are_to_leave();
         self.write(answer, keep, request.head_only)?;
         if !keep {
-            self.stream.shutdown(Shutdown::Write)?;
+            self.linger()?;
         }
         Ok(keep)
     }
@@ -144,8 +144,13 @@ impl<'a> Connection<'a> {
     /// Answers a client that may have sent more than was read, and closes the connection.
     pub fn refuse(mut self, answer: &Answer) -> io::Result<()> {
         self.write(answer, false, false)?;
+        self.linger()
+    }
+
+    /// Waits until the client has closed its side. A socket that is closed with bytes unread, or that more come to, resets the
+    /// connection, and the answer with it.
+    fn linger(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
-        // A socket that is closed with bytes unread resets the connection, and the answer with it.
         let until = Instant::now() + LINGER;
         let mut bytes = [0; 4096];
         let mut discarded = 0;
@@ -183,8 +188,33 @@ impl<'a> Connection<'a> {
         if !head_only {
             bytes.extend_from_slice(body.as_bytes());
         }
-        // By one call: who dies here has answered, or not.
-        self.stream.write_all(&bytes)
+        self.send(&bytes)
+    }
+
+    /// By one call, where the client takes its answers: who dies here has answered, or not.
+    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        let mut is_first = true;
+        loop {
+            match self.stream.write(bytes) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if bytes.is_empty() {
+                return match is_first {
+                    true => Ok(()),
+                    false => self.stream.set_write_timeout(Some(PATIENCE)),
+                };
+            }
+            is_first = false;
+            // One that takes a little now and then has no more time than one that takes nothing.
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_write_timeout(Some(left))?;
+        }
     }
 }
 
@@ -209,8 +239,9 @@ fn understand(request: &httparse::Request<'_, '_>) -> Next {
         Some("HEAD") => true,
         _ => return Next::Refused(405),
     };
-    let target = request.path.unwrap_or("/");
+    let target = without_authority(request.path.unwrap_or("/"));
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = if path.is_empty() { "/" } else { path };
     let wants = |what: &str| {
         values("connection")
             .flat_map(|wishes| wishes.split(|byte| *byte == b','))
@@ -226,6 +257,17 @@ fn understand(request: &httparse::Request<'_, '_>) -> Next {
             wants("keep-alive")
         },
     })
+}
+
+/// A target may be a whole URL, as it is for a proxy: every server has to take that.
+fn without_authority(target: &str) -> &str {
+    const SCHEME: &str = "http://";
+    match target.split_at_checked(SCHEME.len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            &rest[rest.find(['/', '?']).unwrap_or(rest.len())..]
+        }
+        _ => target,
+    }
 }
 
 fn reason(status: u16) -> &'static str {

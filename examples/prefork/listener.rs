@@ -5,9 +5,14 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// How long nobody is accepted where the machine has no room for it.
+const SHORTAGE: Duration = Duration::from_millis(20);
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -45,7 +50,7 @@ impl Listener {
         self.address
     }
 
-    /// The next connection, if there is one.
+    /// The next connection, if there is one and room for it.
     pub fn accept(&self) -> io::Result<Option<TcpStream>> {
         loop {
             match self.socket.accept() {
@@ -53,9 +58,28 @@ impl Listener {
                     socket.set_tcp_nodelay(true)?;
                     return Ok(Some(socket.into()));
                 }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(None),
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return Ok(None),
+                    // A worker that ended for this would be followed by one that ends for the same, as fast as they can be forked.
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        sleep(SHORTAGE);
+                        return Ok(None);
+                    }
+                    // The fault of one connection, which is gone; those of its network are told here too: see accept(2).
+                    Some(
+                        libc::EINTR
+                        | libc::ECONNABORTED
+                        | libc::EPERM
+                        | libc::EPROTO
+                        | libc::ENOPROTOOPT
+                        | libc::EOPNOTSUPP
+                        | libc::ENETDOWN
+                        | libc::ENETUNREACH
+                        | libc::EHOSTDOWN
+                        | libc::EHOSTUNREACH
+                        | libc::ENONET
+                        | libc::ETIMEDOUT,
+                    ) => {}
                     _ => return Err(error),
                 },
             }
@@ -72,7 +96,8 @@ impl Listener {
     /// that is just closed would break both.
     ///
     /// The kernel drops segments with SYN that are for this socket. A client that comes now tries again, and is refused once the
-    /// socket is closed.
+    /// socket is closed. One whose SYN was answered before may be connected by its own account and not yet by this side's: the
+    /// socket has to stay for as long as the last segment of a handshake is on its way.
     pub fn let_nobody_in(&self) -> io::Result<()> {
         const FLAGS: u32 = 13;
         const SYN: u32 = 0x02;

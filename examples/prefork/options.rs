@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = value_parser!(u64).range(100..=3_600_000))]
     stuck: u64,
 
-    /// How long a worker may take to leave, in milliseconds, before it is killed
+    /// How long a worker may take to leave, in milliseconds, before it is killed; and the server to answer all who have come when it ends
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     drain: u64,
 

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::cell::Cell;
 use std::io;
@@ -14,7 +14,14 @@ use std::time::Duration;
 const ORDERS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// The supervisor's descriptor.
+#[expect(
+    unsafe_code,
+    reason = "a handler could be one that does what it must not; none is installed here"
+)]
 pub fn of_the_supervisor() -> io::Result<SignalFd> {
+    // Who starts this may have ignored its own children's ends, which is inherited: the kernel would reap the workers unseen.
+    // SAFETY: it is the default, and no handler.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
     let orders = SigSet::from_iter(ORDERS);
     orders.thread_block()?;
     descriptor(&orders)

@@ -3,6 +3,7 @@
 use super::board::{Board, SEATS, Worker};
 use super::clock;
 use super::listener::Listener;
+use super::log::tell;
 use super::options::Options;
 use super::worker::{self, Post};
 use nix::errno::Errno;
@@ -40,6 +41,18 @@ pub struct Member {
     pub hired: u64,
     /// It was told to leave, and is killed if it has not by then.
     pub leaves_by: Option<Instant>,
+    /// It was killed, and has not ended yet, which may take its time on a busy machine.
+    pub is_killed: bool,
+}
+
+impl Member {
+    /// Kills the worker, once.
+    pub fn kill(&mut self) {
+        if !self.is_killed {
+            self.is_killed = true;
+            signal(&self.child, Signal::SIGKILL);
+        }
+    }
 }
 
 /// A worker that has ended.
@@ -98,10 +111,8 @@ impl<'a> Staff<'a> {
         let hired = clock::now();
         let child = fork::spawn(|| {
             if let Err(error) = worker::work(&post) {
-                eprintln!(
-                    "prefork: worker {} (seat {seat}): {error}",
-                    std::process::id()
-                );
+                let process = std::process::id();
+                tell(format_args!("worker {process} (seat {seat}): {error}"));
                 std::process::exit(1);
             }
         });
@@ -109,7 +120,9 @@ impl<'a> Staff<'a> {
             // The machine may have no room for a process or a descriptor just now.
             Err(error @ (fork::Error::Os { .. } | fork::Error::Unchecked { .. })) => {
                 let delay = self.delay();
-                eprintln!("prefork: no new worker: {error}; tried again in {delay:?}");
+                tell(format_args!(
+                    "no new worker: {error}; tried again in {delay:?}"
+                ));
                 return Ok(());
             }
             other => other?,
@@ -119,6 +132,7 @@ impl<'a> Staff<'a> {
             seat,
             hired,
             leaves_by: None,
+            is_killed: false,
         });
         Ok(())
     }
@@ -132,8 +146,7 @@ impl<'a> Staff<'a> {
     }
 
     /// Tells a worker to leave, once.
-    pub fn tell_to_leave(&mut self, process: u32) {
-        let by = Instant::now() + self.options.drain();
+    pub fn tell_to_leave(&mut self, process: u32, by: Instant) {
         let mut members = self.members.iter_mut();
         if let Some(member) = members.find(|member| member.child.id() == process)
             && member.leaves_by.is_none()
@@ -144,11 +157,11 @@ impl<'a> Staff<'a> {
     }
 
     /// Kills those who were told to leave and have not.
-    pub fn kill_the_late(&self) {
+    pub fn kill_the_late(&mut self) {
         let now = Instant::now();
-        let late = |member: &&Member| member.leaves_by.is_some_and(|by| by <= now);
-        for member in self.members.iter().filter(late) {
-            signal(&member.child, Signal::SIGKILL);
+        let is_late = |member: &&mut Member| member.leaves_by.is_some_and(|by| by <= now);
+        for member in self.members.iter_mut().filter(is_late) {
+            member.kill();
         }
     }
 
@@ -215,6 +228,6 @@ impl<'a> Staff<'a> {
 pub fn signal(child: &Child, signal: Signal) {
     match kill(Pid::from_raw(child.id().cast_signed()), signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
-        Err(error) => eprintln!("prefork: {signal} to worker {}: {error}", child.id()),
+        Err(error) => tell(format_args!("{signal} to worker {}: {error}", child.id())),
     }
 }

@@ -115,6 +115,7 @@ impl Desk<'_> {
                 Ok(Next::Refused(status)) => {
                     if shares {
                         self.seat.count(Route::Other, status, 0);
+                        self.seat.turn_to(Doing::Sending);
                     }
                     let _ = connection.refuse(&routes::status(status));
                     break;
@@ -128,7 +129,10 @@ impl Desk<'_> {
             let (route, mut answer) = self.site.answer(&request)?;
             answer.last |= number == MOST_REQUESTS || options.keep_alive().is_zero();
             if shares {
-                self.seat.count(route, answer.status, clock::now() - since);
+                let now = clock::now();
+                self.seat.count(route, answer.status, now - since);
+                // Whose client takes its time is not stuck.
+                self.seat.turn_to_at(Doing::Sending, now);
             }
             if !connection.answer(&request, &answer).unwrap_or(false) {
                 break;

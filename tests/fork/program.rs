@@ -12,10 +12,37 @@ pub fn example(name: &str) -> Command {
         .and_then(Path::parent)
         .expect("target/PROFILE/deps/TEST");
     let path = profile.join("examples").join(name);
-    if !path.exists() {
+    if is_older_than_its_source(&path, name) {
         build_all(profile);
     }
     Command::new(path)
+}
+
+/// Whether there is no such program, or one of before the last change, which would be tested in place of the new one.
+fn is_older_than_its_source(program: &Path, name: &str) -> bool {
+    let Ok(built) = program.metadata().and_then(|program| program.modified()) else {
+        return true;
+    };
+    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let examples = crate_root.join("examples");
+    let mut sources = vec![
+        crate_root.join("src"),
+        examples.join(name),
+        examples.join(name).with_extension("rs"),
+    ];
+    while let Some(source) = sources.pop() {
+        if let Ok(entries) = source.read_dir() {
+            sources.extend(entries.flatten().map(|entry| entry.path()));
+        } else if source.extension() == Some(OsStr::new("rs"))
+            && source
+                .metadata()
+                .and_then(|source| source.modified())
+                .is_ok_and(|changed| changed > built)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// Builds the examples where nobody has: `cargo test --test fork` does not.

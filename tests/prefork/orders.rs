@@ -4,9 +4,11 @@ use crate::clients::{Clients, Wants};
 use crate::server::{Server, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
 crate::tests!(
     sighup_replaces_every_worker_and_breaks_nothing,
@@ -14,8 +16,13 @@ crate::tests!(
     sigterm_under_load_drops_no_request_that_was_taken,
     sigterm_answers_those_who_wait_at_the_door,
     sigterm_gives_an_idle_connection_one_request_more,
+    sigterm_answers_those_whose_handshake_is_on_its_way,
+    sigterm_ends_in_time_whoever_waits_at_the_door,
+    signals_are_taken_from_the_first_word_on,
     a_worker_that_is_told_to_leave_by_somebody_else_is_replaced,
     workers_leave_when_their_supervisor_is_killed_and_another_goes_on,
+    a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number,
+    a_map_is_refused_while_somebody_of_another_time_sits_there,
 );
 
 fn sighup_replaces_every_worker_and_breaks_nothing() {
@@ -150,6 +157,60 @@ fn sigterm_gives_an_idle_connection_one_request_more() {
     assert_eq!(read_all(&mut stream).matches("HTTP/1.1 200 ").count(), 1);
 }
 
+fn sigterm_answers_those_whose_handshake_is_on_its_way() {
+    let mut server = Server::start(&["--workers", "2"]);
+    until(|| server.workers().len() == 2);
+    // Connected, as far as this side's kernel is concerned. It keeps the last segment of the handshake back for a while, as
+    // a long way would.
+    let mut clients: Vec<TcpStream> = (0..5)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_tcp_quickack(false).unwrap();
+            let address: SocketAddr = server.address().parse().unwrap();
+            socket.connect(&address.into()).unwrap();
+            socket.into()
+        })
+        .collect();
+    server.signal(Signal::SIGTERM);
+    until(|| server.board().closing.load(SeqCst));
+    std::thread::sleep(Duration::from_millis(100));
+    for stream in &mut clients {
+        stream.write_all(REQUEST).unwrap();
+    }
+    for stream in &mut clients {
+        let answer = read_all(stream);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert!(server.wait().success());
+    assert_eq!(server.board().hits.get(), 5);
+}
+
+fn sigterm_ends_in_time_whoever_waits_at_the_door() {
+    let mut server = Server::start(&["--workers", "1", "--drain", "1500"]);
+    until(|| server.workers().len() == 1);
+    // They say nothing, and a worker would listen to each for a while.
+    let silent: Vec<TcpStream> = (0..20)
+        .map(|_| TcpStream::connect(server.address()).unwrap())
+        .collect();
+    let since = Instant::now();
+    server.signal(Signal::SIGTERM);
+    let status = server.wait();
+    let took = since.elapsed();
+    assert!(status.success(), "{status}\n{}", server.log());
+    assert!(took < Duration::from_secs(8), "{took:?}\n{}", server.log());
+    server.nothing_is_held();
+    drop(silent);
+}
+
+fn signals_are_taken_from_the_first_word_on() {
+    for _ in 0..10 {
+        let mut server = Server::start(&[]);
+        server.signal(Signal::SIGHUP);
+        server.end();
+        assert_eq!(server.board().deaths(), 0, "{}", server.log());
+    }
+}
+
 fn a_worker_that_is_told_to_leave_by_somebody_else_is_replaced() {
     let mut server = Server::start(&["--workers", "2"]);
     until(|| server.workers().len() == 2);
@@ -199,4 +260,43 @@ fn workers_leave_when_their_supervisor_is_killed_and_another_goes_on() {
         counted + more,
         "the counts went on"
     );
+}
+
+fn a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = Server::start_in(directory.path(), &["--workers", "2"]);
+    until(|| first.workers().len() == 2);
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    until(|| first.workers().is_empty());
+    // As after a reboot: some other process has the number by now.
+    first.board().supervisor.store(std::process::id(), SeqCst);
+    let mut second = Server::start_in(directory.path(), &["--workers", "2"]);
+    until(|| second.workers().len() == 2 || second.has_ended());
+    second.end();
+}
+
+fn a_map_is_refused_while_somebody_of_another_time_sits_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = ["--workers", "2", "--stuck", "3600000"];
+    let mut first = Server::start_in(directory.path(), &options);
+    until(|| first.workers().len() == 2);
+    let stopped = Pid::from_raw(first.workers()[0].cast_signed());
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    until(|| first.workers().len() == 1);
+    // It may have a lock, which nobody would take from it.
+    let second = crate::program::example("prefork")
+        .args(["--listen", "127.0.0.1:0", "--drain", "200", "--map"])
+        .arg(directory.path().join("board"))
+        .output()
+        .unwrap();
+    let refusal = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1), "{refusal}");
+    assert!(refusal.contains(&format!("process {stopped}")), "{refusal}");
+    kill(stopped, Signal::SIGCONT).unwrap();
+    let mut third = Server::start_in(directory.path(), &["--workers", "2"]);
+    until(|| third.workers().len() == 2);
+    third.end();
 }

@@ -10,6 +10,8 @@ crate::tests!(
     hits_are_counted_over_all_workers,
     requests_that_come_in_pieces_or_together_are_answered_in_order,
     a_connection_ends_as_its_version_and_wish_say,
+    a_last_answer_arrives_whatever_comes_after_the_request,
+    a_target_may_name_the_server,
     what_cannot_be_answered_is_refused_by_name,
     a_dear_answer_is_made_once_for_all_workers,
     more_requests_than_the_rate_are_refused,
@@ -151,6 +153,30 @@ fn a_connection_ends_as_its_version_and_wish_say() {
         head.contains("Content-Length: ") && head.ends_with("\r\n\r\n"),
         "{head}"
     );
+    server.end();
+}
+
+fn a_last_answer_arrives_whatever_comes_after_the_request() {
+    let mut server = Server::start(&["--workers", "1"]);
+    let more = "GET / HTTP/1.1\r\nHost: here\r\n\r\n".repeat(1000);
+    let bytes = format!("GET /count HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n{more}");
+    for count in 1..=5 {
+        let answer = exchange(&server, bytes.as_bytes());
+        assert!(answer.ends_with(&format!("\r\n\r\n{count}\n")), "{answer}");
+    }
+    server.end();
+}
+
+fn a_target_may_name_the_server() {
+    let mut server = Server::start(&["--workers", "1"]);
+    let ask = |target: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: here\r\n\r\n");
+        exchange(&server, request.as_bytes())
+    };
+    assert!(ask("http://here/count").ends_with("\r\n\r\n1\n"));
+    assert!(ask("HTTP://here:80/primes?below=3").contains("1 primes are less than 3"));
+    assert!(ask("http://here").contains("<h1>prefork</h1>"));
+    assert!(ask("http:/count").starts_with("HTTP/1.1 404 "));
     server.end();
 }
 

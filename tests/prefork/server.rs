@@ -3,13 +3,14 @@
 use crate::harness::pause;
 use crate::prefork::board::{ACCEPTORS, Board};
 use crate::program::example;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use pshared::Shared;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use tempfile::TempDir;
 
 /// A server of this test, and its board.
@@ -44,8 +45,34 @@ impl Server {
 
     fn run(directory: &Path, options: &[&str]) -> Self {
         let log = directory.join("log");
+        Self::run_as(example("prefork"), directory, log, options)
+    }
+
+    /// One whose log goes to this file, which may be anything.
+    pub fn start_with_log(log: &str, options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut server = Self::run_as(example("prefork"), directory.path(), log.into(), options);
+        server._directory = Some(directory);
+        server
+    }
+
+    /// One that is started by a program that ignores the ends of its children.
+    pub fn start_without_sigchld(options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut program = example("prefork");
+        // SAFETY: a signal is ignored by a system call, and nothing else is done.
+        unsafe {
+            program.pre_exec(|| Ok(signal(Signal::SIGCHLD, SigHandler::SigIgn).map(|_| ())?));
+        }
+        let log = directory.path().join("log");
+        let mut server = Self::run_as(program, directory.path(), log, options);
+        server._directory = Some(directory);
+        server
+    }
+
+    fn run_as(mut program: Command, directory: &Path, log: PathBuf, options: &[&str]) -> Self {
         let map = directory.join("board");
-        let mut process = example("prefork")
+        let mut process = program
             .args(["--listen", "127.0.0.1:0", "--map"])
             .arg(&map)
             .args(options)
@@ -106,6 +133,10 @@ impl Server {
     /// The workers' processes.
     pub fn workers(&self) -> Vec<u32> {
         self.board.at_work().map(|(process, _)| process).collect()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("a child").is_some()
     }
 
     pub fn wait(&mut self) -> ExitStatus {

@@ -10,6 +10,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -22,6 +24,12 @@ crate::tests!(
     a_worker_that_stops_with_a_client_is_killed,
     idle_workers_are_not_taken_for_stuck,
     a_server_that_was_stopped_as_a_whole_kills_nobody,
+    a_client_that_does_not_read_costs_no_worker,
+    a_client_that_takes_its_time_costs_no_worker,
+    workers_that_share_nothing_are_not_taken_for_stuck,
+    a_log_that_takes_nothing_ends_nobody,
+    a_worker_that_cannot_accept_for_want_of_descriptors_tries_again,
+    a_server_whose_parent_ignored_its_children_hears_of_its_own,
     a_full_disk_is_refused_by_name,
     a_disk_that_becomes_full_disturbs_nobody,
     a_worker_that_cannot_start_is_tried_again_later,
@@ -185,6 +193,102 @@ fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
     assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
 }
 
+fn a_client_that_does_not_read_costs_no_worker() {
+    let mut server = Server::start(&["--workers", "2", "--stuck", "500"]);
+    until(|| server.workers().len() == 2);
+    let before = server.workers();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    // Until the server gives it up, which has no room for its answers any more.
+    let request = b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n".repeat(50);
+    while stream.write_all(&request).is_ok() {}
+    assert_eq!(server.workers(), before, "{}", server.log());
+    server.end();
+    assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
+}
+
+fn a_client_that_takes_its_time_costs_no_worker() {
+    // It has the whole time for its first byte, and again for the rest of the head.
+    let mut server = Server::start(&["--stuck", "500", "--keep-alive", "0"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let mut say_later = |what: &[u8]| {
+        std::thread::sleep(std::time::Duration::from_millis(4000));
+        stream.write_all(what).unwrap();
+    };
+    say_later(b"G");
+    say_later(b"ET / HTTP/1.1\r\nHost: here\r\n\r\n");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    server.end();
+    assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
+}
+
+fn workers_that_share_nothing_are_not_taken_for_stuck() {
+    // They give no signs of life either.
+    let mut server = Server::start(&["--no-sharing", "--stuck", "500"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    for _ in 0..8 {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            .unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(250));
+    }
+    server.end();
+    assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
+}
+
+fn a_log_that_takes_nothing_ends_nobody() {
+    let mut server = Server::start_with_log("/dev/full", &["--workers", "2"]);
+    for number in 1..=3 {
+        until(|| server.workers().len() == 2 || server.has_ended());
+        kill_worker(server.workers()[0]);
+        until(|| server.board().deaths() == number || server.has_ended());
+    }
+    let answer = agent().get(server.url("/")).call();
+    assert_eq!(answer.expect("it is answered").status(), 200);
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait().success());
+}
+
+fn a_worker_that_cannot_accept_for_want_of_descriptors_tries_again() {
+    for accept in ["mutex", "none"] {
+        let mut server = Server::start(&["--workers", "1", "--accept", accept]);
+        until(|| server.workers().len() == 1);
+        let worker = server.workers()[0];
+        let is_ready = || {
+            server
+                .board()
+                .seated()
+                .any(|at| at.doing() == Doing::Accepting)
+        };
+        until(is_ready);
+        // It polls two, which a lower limit would forbid.
+        let had = limit_descriptors(worker, 2);
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert_eq!(server.workers(), [worker], "{}", server.log());
+        limit_descriptors(worker, had);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        server.end();
+        assert_eq!(server.board().deaths(), 0, "{}", server.log());
+    }
+}
+
+fn a_server_whose_parent_ignored_its_children_hears_of_its_own() {
+    let mut server = Server::start_without_sigchld(&["--workers", "2"]);
+    until(|| server.workers().len() == 2);
+    kill_worker(server.workers()[0]);
+    until(|| server.board().deaths() == 1 || server.has_ended());
+    let answer = agent().get(server.url("/")).call();
+    assert_eq!(answer.expect("it is answered").status(), 200);
+    server.end();
+}
+
 /// A small disk that nobody but this test and its children sees.
 struct Disk(TempDir);
 
@@ -239,7 +343,8 @@ fn a_full_disk_is_refused_by_name() {
 
 fn a_disk_that_becomes_full_disturbs_nobody() {
     let disk = Disk::new("1m");
-    let mut server = Server::start_in(disk.path(), &["--quiet"]);
+    // The log is there too, and takes no more.
+    let mut server = Server::start_in(disk.path(), &[]);
     let _ = fs::write(disk.path().join("ballast"), vec![1; 2 << 20]);
     assert!(
         fs::write(disk.path().join("more"), [1; 4096]).is_err(),
