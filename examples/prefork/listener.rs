@@ -1,11 +1,11 @@
 //! The socket that the parent binds and all workers accept from.
 
+use super::orders;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::thread::sleep;
 use std::time::Duration;
 
 /// Connections that may wait to be accepted.
@@ -62,7 +62,7 @@ impl Listener {
                     Some(libc::EAGAIN) => return Ok(None),
                     // A worker that ended for this would be followed by one that ends for the same, as fast as they can be forked.
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                        sleep(SHORTAGE);
+                        orders::pause(SHORTAGE);
                         return Ok(None);
                     }
                     // The fault of one connection, which is gone; those of its network are told here too: see accept(2).

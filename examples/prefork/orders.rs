@@ -94,3 +94,8 @@ pub fn poll_timeout(timeout: Duration) -> PollTimeout {
     let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
     PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
 }
+
+/// Lets time go by where there is nothing to wait for: the machine has no room, or others must be given time. A signal may end it.
+pub fn pause(time: Duration) {
+    let _ = poll(&mut [], poll_timeout(time));
+}

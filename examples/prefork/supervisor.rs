@@ -23,7 +23,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long the last segment of a handshake may be on its way: a round trip, over land and sea.
@@ -107,7 +106,7 @@ fn wait_for_those_of_another_time(board: &Board, time: Duration) -> Result<(), B
         if Instant::now() >= until {
             return Err(format!("a worker of an earlier server, process {process}, still has seat {seat} of this map. End it first, or give another file by --map").into());
         }
-        sleep(Duration::from_millis(10));
+        orders::pause(Duration::from_millis(10));
     }
     Ok(())
 }

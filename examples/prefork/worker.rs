@@ -114,7 +114,7 @@ impl Desk<'_> {
                 Ok(Next::Request(request)) => request,
                 Ok(Next::Refused(status)) => {
                     if shares {
-                        self.seat.count(Route::Other, status, 0);
+                        self.seat.count(Route::Other, status);
                         self.seat.turn_to(Doing::Sending);
                     }
                     let _ = connection.refuse(&routes::status(status));
@@ -130,7 +130,8 @@ impl Desk<'_> {
             answer.last |= number == MOST_REQUESTS || options.keep_alive().is_zero();
             if shares {
                 let now = clock::now();
-                self.seat.count(route, answer.status, now - since);
+                self.seat.count(route, answer.status);
+                self.seat.durations.add(now - since);
                 // Whose client takes its time is not stuck.
                 self.seat.turn_to_at(Doing::Sending, now);
             }

@@ -6,6 +6,7 @@ mod breakers;
 mod choosing;
 mod condvar;
 mod counters;
+mod disk;
 mod ends;
 mod event;
 mod examples;

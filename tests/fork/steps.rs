@@ -1,16 +1,17 @@
 //! Steps of the tests: signals between processes that share nothing else, interruptions, numbers in no order, namespaces.
 
+use crate::disk::enter_new;
 use crate::harness::skip;
 use crate::kit::{child, sleeps, until};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::signal::{
     SIGUSR1, SaFlags, SigAction, SigHandler, SigSet, kill as signal, sigaction,
 };
-use nix::unistd::{Pid, getegid, geteuid};
+use nix::unistd::Pid;
 use pshared::fork::Child;
 use pshared::{Shared, SharedCounter};
 use std::fs;
-use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::sync::OnceLock;
 
 /// A signal from one process to another, both of which have it by a fork: given once, it lets one wait through.
@@ -56,18 +57,6 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % bound
     }
-}
-
-/// Moves the process into new namespaces, and into a new user namespace too where it is not root.
-pub fn enter_new(namespaces: CloneFlags) -> io::Result<()> {
-    let (user, group) = (geteuid(), getegid());
-    if user.is_root() {
-        return Ok(unshare(namespaces)?);
-    }
-    unshare(namespaces | CloneFlags::CLONE_NEWUSER)?;
-    fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
-    fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
 /// Skips the test where [`enter_new`] is not permitted.

@@ -1,7 +1,8 @@
 //! System V semaphores between processes: forked, attached, interrupted, removed, killed.
 
+use crate::disk::enter_new;
 use crate::kit::{child, kill, kill_unreaped, passes};
-use crate::steps::{Interruptions, Random, Signal, enter_new, need_new, sleeps_in, until_idly};
+use crate::steps::{Interruptions, Random, Signal, need_new, sleeps_in, until_idly};
 use nix::sched::CloneFlags;
 use pshared::fork::Child;
 use pshared::{Error, Shared, SharedCounter, SysvPermit, SysvSemaphore};

@@ -3,6 +3,8 @@
 //! Its map is a file, which these tests open as strangers: so they know who holds what, and whom to kill.
 
 mod clients;
+#[path = "../fork/disk.rs"]
+mod disk;
 #[path = "../fork/harness.rs"]
 mod harness;
 mod kills;

@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A server of this test, and its board.
@@ -199,4 +200,10 @@ pub fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         pause();
     }
+}
+
+/// Lets time pass in which something must not happen. What must happen is waited for by [`until`].
+pub fn pass(time: Duration) {
+    let since = Instant::now();
+    until(|| since.elapsed() > time);
 }

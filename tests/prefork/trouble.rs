@@ -1,21 +1,17 @@
 //! Workers that stop, and a machine that has no room: for the map, or for another process.
 
 use crate::clients::{Clients, Wants, agent};
-use crate::harness::skip;
+use crate::disk::Disk;
 use crate::prefork::board::Doing;
 use crate::program::example;
-use crate::server::{Server, kill_worker, until};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use crate::server::{Server, kill_worker, pass, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use std::time::Duration;
 
 crate::tests!(
     a_worker_that_stops_with_the_turn_is_named_and_killed,
@@ -159,8 +155,7 @@ fn idle_workers_are_not_taken_for_stuck() {
         until(|| server.workers().len() == 3);
         let before = server.workers();
         // Longer than anybody may be silent.
-        let since = Instant::now();
-        until(|| since.elapsed() > Duration::from_millis(2500));
+        pass(Duration::from_millis(2500));
         assert_eq!(server.workers(), before, "{}", server.log());
         server.end();
         assert_eq!(server.board().stuck.get(), 0);
@@ -179,8 +174,7 @@ fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
     };
     // As Ctrl-Z and `fg` would.
     signal(Signal::SIGSTOP);
-    let since = Instant::now();
-    until(|| since.elapsed() > Duration::from_millis(2500));
+    pass(Duration::from_millis(2500));
     // The supervisor goes first, which is the worst, and has looked after the workers before they go on.
     let supervisor = Pid::from_raw(server.id().cast_signed());
     let before = times_that_it_slept(supervisor);
@@ -211,7 +205,7 @@ fn a_client_that_takes_its_time_costs_no_worker() {
     let mut server = Server::start(&["--stuck", "500", "--keep-alive", "0"]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let mut say_later = |what: &[u8]| {
-        std::thread::sleep(std::time::Duration::from_millis(4000));
+        pass(Duration::from_millis(4000));
         stream.write_all(what).unwrap();
     };
     say_later(b"G");
@@ -233,7 +227,7 @@ fn workers_that_share_nothing_are_not_taken_for_stuck() {
             .unwrap();
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(250));
+        pass(Duration::from_millis(250));
     }
     server.end();
     assert_eq!(server.board().stuck.get(), 0, "{}", server.log());
@@ -268,7 +262,7 @@ fn a_worker_that_cannot_accept_for_want_of_descriptors_tries_again() {
         let had = limit_descriptors(worker, 2);
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        pass(Duration::from_millis(500));
         assert_eq!(server.workers(), [worker], "{}", server.log());
         limit_descriptors(worker, had);
         let mut answer = String::new();
@@ -289,43 +283,8 @@ fn a_server_whose_parent_ignored_its_children_hears_of_its_own() {
     server.end();
 }
 
-/// A small disk that nobody but this test and its children sees.
-struct Disk(TempDir);
-
-impl Disk {
-    fn new(size: &str) -> Self {
-        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNS) {
-            skip(&format!("no mount namespace of its own: {errno}"));
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        let options = format!("size={size}");
-        mount(
-            Some("none"),
-            directory.path(),
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some(options.as_str()),
-        )
-        .unwrap();
-        Disk(directory)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Before the directory is removed.
-        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
-    }
-}
-
 fn a_full_disk_is_refused_by_name() {
-    let disk = Disk::new("16k");
+    let disk = Disk::new("tmpfs", "size=16k");
     let output = example("prefork")
         .args(["--listen", "127.0.0.1:0", "--map"])
         .arg(disk.path().join("board"))
@@ -342,7 +301,7 @@ fn a_full_disk_is_refused_by_name() {
 }
 
 fn a_disk_that_becomes_full_disturbs_nobody() {
-    let disk = Disk::new("1m");
+    let disk = Disk::new("tmpfs", "size=1m");
     // The log is there too, and takes no more.
     let mut server = Server::start_in(disk.path(), &[]);
     let _ = fs::write(disk.path().join("ballast"), vec![1; 2 << 20]);

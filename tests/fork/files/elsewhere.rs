@@ -1,60 +1,20 @@
 //! Disks of other kinds: a full one, and one that a server in user space gives.
 
 use super::{create, names, open, open_or_create};
+use crate::disk::Disk;
 use crate::harness::skip;
 use crate::kit::{child, passes};
-use crate::steps::{enter_new, need_new};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::CloneFlags;
 use pshared::{Error, FileLock, Shared, SharedCounter};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use tempfile::TempDir;
 
 crate::tests!(
     a_full_disk_is_an_error_and_leaves_nothing,
     a_value_that_fills_the_disk_is_written_without_a_bus_error,
     a_file_system_of_a_server_in_user_space_is_refused,
 );
-
-/// A directory with a file system of its own, which nobody but this process and its children sees.
-struct Disk(TempDir);
-
-impl Disk {
-    fn new(kind: &str, options: &str) -> Self {
-        let namespaces = CloneFlags::CLONE_NEWNS;
-        need_new(namespaces);
-        enter_new(namespaces).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        if let Err(errno) = mount(
-            Some("none"),
-            directory.path(),
-            Some(kind),
-            flags,
-            Some(options),
-        ) {
-            drop(directory);
-            skip(&format!("{kind} cannot be mounted: {errno}"));
-        }
-        Disk(directory)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Before the directory is removed.
-        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
-    }
-}
 
 /// A disk that has room for 256 KiB.
 fn small_disk() -> Disk {

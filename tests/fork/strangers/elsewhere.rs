@@ -3,8 +3,9 @@
 use super::{
     BOOT, NAMESPACE, bytes_at, create, is_alone, leave, open, open_lock, patch, place, pretend_held,
 };
+use crate::disk::enter_new;
 use crate::kit::{Told, child, passes, repaired, told};
-use crate::steps::{Signal, enter_new, need_new};
+use crate::steps::{Signal, need_new};
 use nix::sched::CloneFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
