@@ -24,8 +24,6 @@ const MOST_TO_DISCARD: usize = 64 << 10;
 pub struct Request {
     pub path: String,
     pub query: String,
-    /// The answer goes without its body.
-    pub head_only: bool,
     /// The client wants to ask more.
     pub keep: bool,
 }
@@ -57,6 +55,8 @@ pub enum Next {
 pub struct Connection<'a> {
     stream: TcpStream,
     unread: Vec<u8>,
+    /// Whether the last request was HEAD, whatever else was wrong with it.
+    wants_head_only: bool,
     orders: &'a Orders,
 }
 
@@ -67,6 +67,7 @@ impl<'a> Connection<'a> {
         Ok(Connection {
             stream,
             unread: Vec::with_capacity(LONGEST_HEAD),
+            wants_head_only: false,
             orders,
         })
     }
@@ -75,6 +76,7 @@ impl<'a> Connection<'a> {
     pub fn next(&mut self, idle: Duration) -> io::Result<Next> {
         let mut until = Instant::now() + idle;
         let mut has_begun = false;
+        self.wants_head_only = false;
         loop {
             if !self.unread.is_empty() {
                 if let Some(next) = self.parse() {
@@ -127,6 +129,7 @@ impl<'a> Connection<'a> {
             Err(_) => return Some(Next::Refused(400)),
         };
         let next = understand(&request);
+        self.wants_head_only = request.method == Some("HEAD");
         self.unread.drain(..length);
         Some(next)
     }
@@ -134,7 +137,7 @@ impl<'a> Connection<'a> {
     /// Answers; true where another request may come.
     pub fn answer(&mut self, request: &Request, answer: &Answer) -> io::Result<bool> {
         let keep = request.keep && !answer.last && !self.orders.are_to_leave();
-        self.write(answer, keep, request.head_only)?;
+        self.write(answer, keep)?;
         if !keep {
             self.linger()?;
         }
@@ -143,7 +146,7 @@ impl<'a> Connection<'a> {
 
     /// Answers a client that may have sent more than was read, and closes the connection.
     pub fn refuse(mut self, answer: &Answer) -> io::Result<()> {
-        self.write(answer, false, false)?;
+        self.write(answer, false)?;
         self.linger()
     }
 
@@ -168,7 +171,7 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    fn write(&mut self, answer: &Answer, keep: bool, head_only: bool) -> io::Result<()> {
+    fn write(&mut self, answer: &Answer, keep: bool) -> io::Result<()> {
         let Answer {
             status, kind, body, ..
         } = answer;
@@ -185,7 +188,7 @@ impl<'a> Connection<'a> {
             write!(bytes, "{name}: {value}\r\n")?;
         }
         bytes.extend_from_slice(b"\r\n");
-        if !head_only {
+        if !self.wants_head_only {
             bytes.extend_from_slice(body.as_bytes());
         }
         self.send(&bytes)
@@ -234,11 +237,9 @@ fn understand(request: &httparse::Request<'_, '_>) -> Next {
     if is_new && values("host").count() != 1 {
         return Next::Refused(400);
     }
-    let head_only = match request.method {
-        Some("GET") => false,
-        Some("HEAD") => true,
-        _ => return Next::Refused(405),
-    };
+    if !matches!(request.method, Some("GET" | "HEAD")) {
+        return Next::Refused(405);
+    }
     let target = without_authority(request.path.unwrap_or("/"));
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path = if path.is_empty() { "/" } else { path };
@@ -250,7 +251,6 @@ fn understand(request: &httparse::Request<'_, '_>) -> Next {
     Next::Request(Request {
         path: path.to_owned(),
         query: query.to_owned(),
-        head_only,
         keep: if is_new {
             !wants("close")
         } else {

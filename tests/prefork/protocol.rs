@@ -224,10 +224,15 @@ fn what_cannot_be_answered_is_refused_by_name() {
         );
         assert_eq!(server.board().answered(), number as u64 + 1);
     }
+    let head = exchange(&server, b"HEAD / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+    assert!(
+        head.starts_with("HTTP/1.1 400 ") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
     // Whoever says nothing is not counted.
     assert_eq!(exchange(&server, b""), "");
     assert_eq!(exchange(&server, b"GET / HTT"), "");
-    assert_eq!(server.board().answered(), refused.len() as u64);
+    assert_eq!(server.board().answered(), refused.len() as u64 + 1);
     server.end();
 }
 
