@@ -236,11 +236,17 @@ impl<W: HasWord> Row<'_, W> {
         {
             return Ok(taken);
         }
+        Err(self.missed(marked, Refused::WouldBlock))
+    }
+
+    /// What is told after a last look: that processes which live keep all the words, as far as that look can tell, or else
+    /// `refused`.
+    fn missed(&self, marked: Marked, refused: Refused) -> Missed {
         let all_ended = (0..self.words.len()).all(|number| marked.ended.has(number));
-        Err(Missed::Refused(match all_ended {
+        Missed::Refused(match all_ended {
             true => Refused::HolderThreadEnded,
-            false => Refused::WouldBlock,
-        }))
+            false => refused,
+        })
     }
 
     /// Acquires one of the words, as [`acquire`](Self::acquire) does, for a thread that owns the room. Nobody else sleeps on the
@@ -278,8 +284,9 @@ impl<W: HasWord> Row<'_, W> {
             // The room guards nothing. Whoever goes on without it is one more that sleeps on the words.
             Err(Refused::HolderThreadEnded) => false,
             Err(refused) => {
-                let taken = self.take_at_once(me, first);
-                return taken.ok_or(Missed::Refused(refused));
+                let mut marked = Marked::default();
+                let taken = self.take(me, first, &mut marked);
+                return taken.ok_or_else(|| self.missed(marked, refused));
             }
         };
         let outcome = self.sleep_and_take(me, first, deadline, otherwise);
@@ -307,7 +314,7 @@ impl<W: HasWord> Row<'_, W> {
                 return Ok(taken);
             }
             if expired {
-                return Err(Missed::Refused(Refused::TimedOut));
+                return Err(self.missed(marked, Refused::TimedOut));
             }
             verdict.weigh(marked);
             if (0..self.words.len()).all(|number| verdict.kept.has(number)) {
