@@ -23,6 +23,7 @@ crate::tests!(
     who_is_killed_when_it_was_woken_leaves_its_permit_to_the_next,
     a_permit_of_an_ended_thread_waits_for_its_process,
     however_short_the_wait_who_finds_all_permits_kept_is_told,
+    however_many_permits_a_busy_process_keeps_who_waits_is_told,
     kills_at_any_instant_lose_no_permit_and_strand_nobody,
 );
 
@@ -364,6 +365,29 @@ fn however_short_the_wait_who_finds_all_permits_kept_is_told() {
     over.give();
     passes(&process);
     assert!(all(&permits).iter().all(PermitGuard::previous_holder_died));
+}
+
+/// A thread that runs may be the one that ends its process just now, so each of its ended threads is looked at for a while.
+fn however_many_permits_a_busy_process_keeps_who_waits_is_told() {
+    let permits = permits::<127>();
+    let ended = Signal::new();
+    let process = child(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..127 {
+                let ends = scope.spawn(|| std::mem::forget(permits.acquire().unwrap()));
+                ends.join().unwrap();
+            }
+        });
+        ended.give();
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    ended.wait();
+    let is_told = |outcome| matches!(outcome, Err(Error::HolderThreadEnded));
+    assert!(is_told(permits.acquire_timeout(Duration::from_secs(30))));
+    assert!(is_told(permits.try_acquire()));
+    kill(&process);
 }
 
 fn kills_at_any_instant_lose_no_permit_and_strand_nobody() {
