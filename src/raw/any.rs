@@ -10,8 +10,9 @@ use super::event::Event;
 use super::outcome::Refused;
 use super::robust::Robust;
 use super::row::{HasWord, Missed, Row};
-use super::seat::{HasSeat, Place, Seat};
+use super::seat::{HasSeat, PassedOn, Place, Seat};
 use crate::sys::{Deadline, Nap, NoWaitOnSeveral, Wait, WaitSet};
+use core::cell::RefCell;
 
 /// Something to wait for.
 pub(crate) trait Source {
@@ -77,8 +78,21 @@ impl<W: HasWord> Source for Row<'_, W> {
 /// Seats, of which one that was vacated by a death is waited for, and the room of the line for them.
 #[derive(Debug)]
 pub(crate) struct Vacancies<'a, S> {
-    pub(crate) seats: &'a [S],
-    pub(crate) room: &'a Robust,
+    seats: &'a [S],
+    room: &'a Robust,
+    passed_on: RefCell<PassedOn>,
+}
+
+impl<'a, S> Vacancies<'a, S> {
+    /// For one wait.
+    pub(crate) fn new(seats: &'a [S], room: &'a Robust) -> Self {
+        let passed_on = RefCell::new(PassedOn::nothing());
+        Vacancies {
+            seats,
+            room,
+            passed_on,
+        }
+    }
 }
 
 impl<S: HasSeat> Source for Vacancies<'_, S> {
@@ -101,11 +115,17 @@ impl<S: HasSeat> Source for Vacancies<'_, S> {
 
     fn after_sleep(&self, looks: bool) {
         let is_waited_for = !self.room.is_available();
-        for seat in self.seats.iter().map(HasSeat::seat) {
+        let mut passed_on = self.passed_on.borrow_mut();
+        if looks {
+            *passed_on = PassedOn::nothing();
+        }
+        for (number, seat) in (0..).zip(self.seats.iter().map(HasSeat::seat)) {
             if looks {
                 seat.look_at_the_holder();
             }
-            if is_waited_for || matches!(seat.place(), Place::Vacated(_)) {
+            let (_, word) = seat.watch();
+            let is_vacated = matches!(seat.place(), Place::Vacated(_));
+            if is_vacated || is_waited_for && passed_on.is_due(number, word) {
                 seat.pass_on();
             }
         }

@@ -167,17 +167,18 @@ impl<W: HasWord> Row<'_, W> {
         first: usize,
         patience: Patience,
     ) -> Result<(usize, Acquired), Missed> {
-        let mut looks = sys::affordable_looks(LOOKS);
         let mut marked = Marked::default();
-        loop {
-            if let Some(taken) = self.take(me, first, &mut marked) {
-                return Ok(taken);
+        if let Some(taken) = self.take(me, first, &mut marked) {
+            return Ok(taken);
+        }
+        if let Patience::Until(_) | Patience::Endless = patience {
+            for _ in 0..sys::affordable_looks(LOOKS) {
+                sys::pause();
+                // The marked ones are left out: a look at a process takes longer than all of these together.
+                if let Some(taken) = self.take_released(me, first) {
+                    return Ok(taken);
+                }
             }
-            if looks == 0 || !matches!(patience, Patience::Until(_) | Patience::Endless) {
-                break;
-            }
-            looks -= 1;
-            sys::pause();
         }
         match patience {
             Patience::None | Patience::IfReleased => self.look_at_the_owners(me, first, marked),
@@ -197,15 +198,21 @@ impl<W: HasWord> Row<'_, W> {
         self.take(me, first, &mut Marked::default())
     }
 
+    fn take_released(&self, me: Me, first: usize) -> Option<(usize, Acquired)> {
+        self.from(first).find_map(|(number, word)| {
+            let acquired = match word.is_released() {
+                true => word.acquire_if_unowned(me, Some(Deadline::now())).ok(),
+                false => None,
+            };
+            Some((number, acquired?))
+        })
+    }
+
     /// Takes a word that was released, or else one whose owner died, if its process is gone by now. What became of the other
     /// marked ones goes to `marked`.
     fn take(&self, me: Me, first: usize, marked: &mut Marked) -> Option<(usize, Acquired)> {
-        for (number, word) in self.from(first) {
-            if word.is_released()
-                && let Ok(acquired) = word.acquire_if_unowned(me, Some(Deadline::now()))
-            {
-                return Some((number, acquired));
-            }
+        if let Some(taken) = self.take_released(me, first) {
+            return Some(taken);
         }
         for (number, word) in self.from(first) {
             if !word.owner_died() {
@@ -236,11 +243,17 @@ impl<W: HasWord> Row<'_, W> {
         {
             return Ok(taken);
         }
+        Err(self.missed(marked, Refused::WouldBlock))
+    }
+
+    /// What is told after a last look: that processes which live keep all the words, as far as that look can tell, or else
+    /// `refused`.
+    fn missed(&self, marked: Marked, refused: Refused) -> Missed {
         let all_ended = (0..self.words.len()).all(|number| marked.ended.has(number));
-        Err(Missed::Refused(match all_ended {
+        Missed::Refused(match all_ended {
             true => Refused::HolderThreadEnded,
-            false => Refused::WouldBlock,
-        }))
+            false => refused,
+        })
     }
 
     /// Acquires one of the words, as [`acquire`](Self::acquire) does, for a thread that owns the room. Nobody else sleeps on the
@@ -278,8 +291,9 @@ impl<W: HasWord> Row<'_, W> {
             // The room guards nothing. Whoever goes on without it is one more that sleeps on the words.
             Err(Refused::HolderThreadEnded) => false,
             Err(refused) => {
-                let taken = self.take_at_once(me, first);
-                return taken.ok_or(Missed::Refused(refused));
+                let mut marked = Marked::default();
+                let taken = self.take(me, first, &mut marked);
+                return taken.ok_or_else(|| self.missed(marked, refused));
             }
         };
         let outcome = self.sleep_and_take(me, first, deadline, otherwise);
@@ -307,7 +321,7 @@ impl<W: HasWord> Row<'_, W> {
                 return Ok(taken);
             }
             if expired {
-                return Err(Missed::Refused(Refused::TimedOut));
+                return Err(self.missed(marked, Refused::TimedOut));
             }
             verdict.weigh(marked);
             if (0..self.words.len()).all(|number| verdict.kept.has(number)) {

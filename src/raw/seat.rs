@@ -188,6 +188,23 @@ impl Seat {
     }
 }
 
+/// What each seat was when a watcher last passed a wake on there that was no news to itself: once is enough, until a nap ends.
+/// Those whom it wakes do the same, so that watchers would wake each other for ever where who waits for the seat does not run.
+#[derive(Debug)]
+pub(super) struct PassedOn([u32; WaitSet::MAX]);
+
+impl PassedOn {
+    pub(super) fn nothing() -> Self {
+        // No seat's word that has no holder is that.
+        PassedOn([FREE; WaitSet::MAX])
+    }
+
+    /// Whether to pass a wake on at a seat that was so.
+    pub(super) fn is_due(&mut self, number: usize, seen: u32) -> bool {
+        core::mem::replace(&mut self.0[number], seen) != seen
+    }
+}
+
 /// Watches seats until `look` gives something, or the deadline comes. `news` is a word that tells of what the seats do not, and
 /// `room` that of the [line](super::row) for the seats, where there is one.
 pub(crate) fn watch<T>(
@@ -199,6 +216,7 @@ pub(crate) fn watch<T>(
 ) -> Result<T, Missed> {
     let mut nap = Nap::first();
     let mut expired = false;
+    let mut passed_on = PassedOn::nothing();
     loop {
         let mut set = WaitSet::new();
         let mut seen = [0; WaitSet::MAX];
@@ -224,12 +242,15 @@ pub(crate) fn watch<T>(
         // as it was before; but somebody waits for it then, and has not got it.
         let looks = answer == Wait::TimedOut || nap.is_over();
         let is_waited_for = room.is_some_and(|room| !room.is_available());
-        for (seat, seen) in seats.iter().map(HasSeat::seat).zip(seen) {
+        if looks {
+            passed_on = PassedOn::nothing();
+        }
+        for (number, (seat, seen)) in (0..).zip(seats.iter().map(HasSeat::seat).zip(seen)) {
             if looks {
                 seat.look_at_the_holder();
             }
             // Whatever ended the sleep: wakes of other seats may have come to this sleeper too.
-            if is_waited_for || !seat.is_still(seen) {
+            if !seat.is_still(seen) || is_waited_for && passed_on.is_due(number, seen) {
                 seat.pass_on();
             }
         }

@@ -176,10 +176,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     }
 
     pub(super) fn vacancies(&self) -> Vacancies<'_, Chair<T>> {
-        Vacancies {
-            seats: &self.chairs,
-            room: &self.room,
-        }
+        Vacancies::new(&self.chairs, &self.room)
     }
 
     fn watch(&self, deadline: Option<Deadline>) -> Result<usize, Error> {

@@ -40,7 +40,8 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// # One thread, several guards
 ///
 /// A thread that reads may read again: the second guard shares the first one's slot where the thread would have to wait, for a
-/// writer or because the row is full. It may not [`write`](Self::write): that is [`Deadlock`](RwLockError::Deadlock). So is
+/// writer or because the row is full. (One that [downgraded](SharedRwLockWriteGuard::downgrade) while the row was full, or reads
+/// upgradably, has no slot to share, and waits for one as long as the row is full.) It may not [`write`](Self::write): that is [`Deadlock`](RwLockError::Deadlock). So is
 /// reading where it writes. It may read where it reads upgradably, and then has to drop the one guard to upgrade the other.
 /// Before the lock is placed it does not know its readers: writing where one reads waits for ever, as with `std`'s.
 ///
@@ -234,8 +235,8 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         self.poison.clear_panic();
     }
 
-    /// Who writes, or waits to write for readers to leave, or reads upgradably. The answer may be out of date when it is read; it
-    /// is for reports. Readers are not told.
+    /// Who writes, or waits to write for readers to leave, or reads upgradably, or is the first in line for a slot where all are
+    /// taken. The answer may be out of date when it is read; it is for reports. Readers that have a slot are not told.
     ///
     /// The ids are those of the holder's own PID namespace.
     pub fn holder(&self) -> Option<Holder> {

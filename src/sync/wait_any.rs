@@ -52,6 +52,9 @@ impl<T: ShmSafe, const N: usize> sealed::Sealed for SharedRoster<T, N> {
 /// Waits until one of `things` is ready, and gives its index: the first one, where there are several. It takes nothing; whoever is
 /// told goes and tries, and may find that somebody else was faster.
 ///
+/// A permit or a seat of a dead one is ready from its mark on, and refused until that one's process is gone. Where a thread ended with
+/// it, that may take as long as its process lives; who tries and waits here by turns does not sleep meanwhile.
+///
 /// # Errors
 ///
 /// [`Error::NoFutexWaitv`]: Linux 5.16 or later is needed, but for one word alone.

@@ -121,9 +121,10 @@ impl Doubt {
 }
 
 /// Whether this thread asked for the same process before, and that long ago: whoever asks again and again without waiting
-/// has waited too. It remembers the processes that it began to ask for last, as one may wait for several by turns.
+/// has waited too. It remembers those that it began to ask for last, each thread of a process for itself: as many as one may wait
+/// for by turns. Were there fewer, each would be forgotten before it is asked for again, and the answer would never come.
 fn runs_for_long(who: u64, image: u64) -> bool {
-    const SOME: usize = 16;
+    const SOME: usize = super::WaitSet::MAX;
     thread_local! {
         static SINCE: RefCell<[(u64, u64, u64); SOME]> = const { RefCell::new([(0, 0, 0); SOME]) };
     }

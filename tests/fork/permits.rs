@@ -22,6 +22,8 @@ crate::tests!(
     a_sleeper_that_is_killed_takes_nobodys_wake_with_it,
     who_is_killed_when_it_was_woken_leaves_its_permit_to_the_next,
     a_permit_of_an_ended_thread_waits_for_its_process,
+    however_short_the_wait_who_finds_all_permits_kept_is_told,
+    however_many_permits_a_busy_process_keeps_who_waits_is_told,
     kills_at_any_instant_lose_no_permit_and_strand_nobody,
 );
 
@@ -335,6 +337,57 @@ fn a_permit_of_an_ended_thread_waits_for_its_process() {
     passes(&sleeper);
     assert_eq!(permits.available(), 2);
     drop(until_certain());
+}
+
+/// Also one whose deadline comes before the doubt is over that the process may be dying, and one who is not the head of the line.
+fn however_short_the_wait_who_finds_all_permits_kept_is_told() {
+    let permits = permits::<2>();
+    let (ended, over) = (Signal::new(), Signal::new());
+    let process = child(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let ends = scope.spawn(|| std::mem::forget(permits.acquire().unwrap()));
+                ends.join().unwrap();
+            }
+        });
+        ended.give();
+        over.wait();
+    });
+    ended.wait();
+    let is_told = |outcome| matches!(outcome, Err(Error::HolderThreadEnded));
+    // Until then it may have been about to end.
+    assert!(is_told(permits.acquire()));
+    assert!(is_told(permits.try_acquire()));
+    let waiters = [(); 3]
+        .map(|()| child(|| assert!(is_told(permits.acquire_timeout(Duration::from_millis(20))))));
+    assert!(is_told(permits.acquire_timeout(Duration::from_millis(20))));
+    waiters.iter().for_each(passes);
+    over.give();
+    passes(&process);
+    assert!(all(&permits).iter().all(PermitGuard::previous_holder_died));
+}
+
+/// A thread that runs may be the one that ends its process just now, so each of its ended threads is looked at for a while.
+fn however_many_permits_a_busy_process_keeps_who_waits_is_told() {
+    let permits = permits::<127>();
+    let ended = Signal::new();
+    let process = child(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..127 {
+                let ends = scope.spawn(|| std::mem::forget(permits.acquire().unwrap()));
+                ends.join().unwrap();
+            }
+        });
+        ended.give();
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    ended.wait();
+    let is_told = |outcome| matches!(outcome, Err(Error::HolderThreadEnded));
+    assert!(is_told(permits.acquire_timeout(Duration::from_secs(30))));
+    assert!(is_told(permits.try_acquire()));
+    kill(&process);
 }
 
 fn kills_at_any_instant_lose_no_permit_and_strand_nobody() {

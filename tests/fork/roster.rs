@@ -1,12 +1,16 @@
 //! A roster of workers: joined, watched, killed, taken over.
 
 use crate::kit::{
-    child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes, until,
+    child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes, state,
+    until,
 };
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use pshared::fork::Child;
-use pshared::{Error, Holder, SeatState, Shared, SharedCounter, SharedRoster, ShmSafe};
+use pshared::{
+    Error, Holder, SeatState, Shared, SharedCounter, SharedRoster, ShmSafe, wait_any_timeout,
+};
 use std::cell::Cell;
+use std::fs;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -21,6 +25,7 @@ crate::tests!(
     a_watcher_that_is_killed_disturbs_nobody,
     signals_end_no_watch,
     a_watch_ends_by_its_deadline,
+    watchers_do_not_wake_each_other_again_and_again,
     a_seat_of_an_ended_thread_is_not_given_out_while_its_process_lives,
     kills_at_any_instant_lose_no_count_and_no_seat,
 );
@@ -235,6 +240,53 @@ fn a_watch_ends_by_its_deadline() {
     assert!(matches!(roster.join_timeout(soon), Err(Error::TimedOut)));
     kill(&worker);
     assert_eq!(roster.wait_for_vacancy_timeout(LONG).unwrap(), 0);
+}
+
+/// How often a process was put to sleep, or stopped for another.
+fn switches(process: &Child) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let counts = status
+        .lines()
+        .filter_map(|line| line.split_once("ctxt_switches:"));
+    counts
+        .map(|(_, count)| count.trim().parse::<u64>().unwrap())
+        .sum()
+}
+
+/// A seat is left for one who is stopped. Each watcher passes on what woke it, which may have been for that one, but once.
+fn watchers_do_not_wake_each_other_again_and_again() {
+    let roster = roster::<2>();
+    let seats = [(); 2].map(|()| roster.join().unwrap());
+    let stopped = child_of_a_holder(|| drop(roster.join().unwrap()));
+    until_idly(|| watches(stopped.id()));
+    let signal = |signal| {
+        let process = nix::unistd::Pid::from_raw(stopped.id().cast_signed());
+        nix::sys::signal::kill(process, signal).unwrap();
+    };
+    signal(nix::sys::signal::Signal::SIGSTOP);
+    until_idly(|| state(stopped.id()) == Some('T'));
+    let watchers: Vec<_> = (0..8)
+        .map(|number| {
+            child_of_a_holder(|| match number % 2 {
+                0 => _ = roster.wait_for_vacancy_timeout(LONG),
+                _ => _ = wait_any_timeout(&[&*roster], LONG),
+            })
+        })
+        .collect();
+    until_idly(|| watchers.iter().all(|watcher| watches(watcher.id())));
+    drop(seats);
+    let all = || watchers.iter().map(switches).sum::<u64>();
+    let before = all();
+    // They nap for half a second by then.
+    assert!(matches!(
+        wait_any_timeout(&[&*roster], Duration::from_secs(1)),
+        Err(Error::TimedOut)
+    ));
+    let during = all() - before;
+    signal(nix::sys::signal::Signal::SIGCONT);
+    passes(&stopped);
+    watchers.iter().for_each(kill);
+    assert!(during < 5_000, "{during} switches in a second");
 }
 
 fn a_seat_of_an_ended_thread_is_not_given_out_while_its_process_lives() {

@@ -12,6 +12,7 @@ crate::tests!(
     whichever_slot_is_left_or_orphaned_the_reader_that_waits_is_woken,
     of_several_that_wait_for_a_slot_each_gets_one_whoever_is_killed,
     a_slot_that_an_ended_thread_keeps_is_had_when_its_process_is_gone,
+    however_short_the_wait_who_finds_all_slots_kept_is_told,
     a_writer_gets_its_turn_after_a_full_row,
     a_wait_for_a_slot_ends_by_its_deadline_and_takes_nothing,
     where_the_kernel_has_no_sleep_on_several_words_a_slot_is_had_all_the_same,
@@ -158,6 +159,31 @@ fn a_slot_that_an_ended_thread_keeps_is_had_when_its_process_is_gone() {
     kill(&keeps);
     passes(&waits);
     row.into_iter().for_each(Reader::leaves);
+    drop(lock.try_write().unwrap());
+}
+
+fn however_short_the_wait_who_finds_all_slots_kept_is_told() {
+    let lock = lock();
+    let ended = Signal::new();
+    let keeps = child(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..SLOTS {
+                let forgets = || std::mem::forget(lock.read().unwrap());
+                scope.spawn(forgets).join().unwrap();
+            }
+        });
+        ended.give();
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    ended.wait();
+    let is_told = |outcome| matches!(outcome, Err(RwLockError::HolderThreadEnded));
+    // Until then it may have been about to end.
+    assert!(is_told(lock.read()));
+    assert!(is_told(lock.try_read()));
+    assert!(is_told(lock.read_timeout(Duration::from_millis(20))));
+    kill(&keeps);
     drop(lock.try_write().unwrap());
 }
 

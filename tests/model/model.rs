@@ -72,6 +72,8 @@ pub struct Seen {
     pub deaths_told: Count,
     pub timeouts: Count,
     pub refusals: Count,
+    /// How often somebody looked whether a process lives.
+    pub looks_at_processes: Count,
 }
 
 type Body = dyn Fn(&Rc<World>) + Send + Sync;

@@ -260,6 +260,32 @@ fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
 
+/// Two threads. One ended with a permit, and its process lives. Who waits for the other permit spins first, and does not look at
+/// that process each time: a look takes tens of microseconds for each of its threads.
+#[test]
+fn who_spins_does_not_look_at_a_process_again_and_again() {
+    const PROCESS: u32 = 9;
+    let model = Model {
+        spins: true,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
+        let permits = Permits::place(world, 2);
+        world.keep_alive(PROCESS);
+        let (here, there) = (world.clone(), permits.clone());
+        let ends = move || there.acquire(&here, Patience::Endless).expect("it is free");
+        world.spawn_in(PROCESS, 2, ends).join().expect("not killed");
+        let other = permits.acquire(world, Patience::None).expect("one is left");
+        world.deadline_passes();
+        let missed = permits.acquire(world, Patience::Until(Deadline::Ahead));
+        assert_eq!(missed, Err(Missed::Refused(Refused::TimedOut)));
+        permits.release(other);
+        world.let_end(PROCESS);
+    });
+    // As it comes, as the head of the line, and at its end; and once more by who took the other one before.
+    assert!(seen.looks_at_processes.get() <= 4 * seen.runs.get());
+}
+
 /// Two threads, three preemptions. One ended with a permit, and its process is on its way out: the head of the line does not keep
 /// its eyes on that one, and takes another permit that is given back meanwhile. What is left of the dying one comes later.
 #[test]

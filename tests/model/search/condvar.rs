@@ -97,8 +97,15 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Action {
     Step(usize),
-    Wake { waker: usize, sleeper: usize },
+    Wake {
+        waker: usize,
+        sleeper: usize,
+    },
     Expire(usize),
+    /// A signal ends the sleep: no wake was meant, and none is told apart from that.
+    Interrupt(usize),
+    /// A nap ends, and the sleeper is counted still.
+    NapEnds(usize),
     Die(usize),
 }
 
@@ -111,6 +118,8 @@ struct Desk {
     givers: usize,
     rounds: u8,
     deaths: u8,
+    /// Whether sleeps end without a wake too.
+    restless: bool,
     /// Whether the givers notify all.
     all: bool,
     /// The count that stands for any number.
@@ -126,6 +135,7 @@ impl Desk {
         givers: 2,
         rounds: 1,
         deaths: 0,
+        restless: false,
         all: false,
         many: 2,
         wake_order: WakeOrder::Any,
@@ -353,6 +363,9 @@ impl Model for Desk {
             if self.is_timed(me) && waits && !thread.expired {
                 actions.push(Action::Expire(me));
             }
+            if self.restless && matches!(thread.pc, Pc::Asleep { .. }) {
+                actions.extend([Action::Interrupt(me), Action::NapEnds(me)]);
+            }
             if state.deaths > 0 && !matches!(thread.pc, Pc::Finished | Pc::Dead) {
                 actions.push(Action::Die(me));
             }
@@ -370,6 +383,11 @@ impl Model for Desk {
             Action::Expire(me) => {
                 next.threads[me].expired = true;
                 self.wake(&mut next, me);
+            }
+            Action::Interrupt(me) => self.wake(&mut next, me),
+            Action::NapEnds(me) => {
+                self.wake(&mut next, me);
+                next.threads[me].counted = true;
             }
             Action::Die(me) => {
                 let pc = state.threads[me].pc;

@@ -20,6 +20,7 @@ pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
 pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) -> Option<bool> {
     let task = task::current();
     let process = task.world.process(pid_of(who));
+    task.world.seen.looks_at_processes.add();
     task.world.look_until(|| {
         let lives = process.lives() && process.image() == image;
         if !lives || task.has(Fault::ProcessesLookGone) {

@@ -3,6 +3,7 @@
 use super::{
     A_NAP_WOULD_DO, Desk, NOBODY_SLEEPS_BESIDE_A_LETTER, THE_COUNT_IS_NEVER_TOO_SMALL, Variant,
 };
+use crate::model::is_thorough;
 use crate::search::lock::WakeOrder;
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -95,6 +96,22 @@ fn takers_with_deadlines() {
             ..Desk::PLAIN
         };
         holds(desk, 20_000);
+    }
+}
+
+/// Signals and the ends of naps count a sleeper once too often, and never once too few. Once each, or twice in a thorough run.
+#[test]
+fn takers_whose_sleeps_end_without_a_wake() {
+    for (takers, givers, many) in [(2, 2, 2), (3, 1, 3)] {
+        let desk = Desk {
+            takers,
+            givers,
+            many,
+            rounds: 1 + u8::from(is_thorough()),
+            restless: true,
+            ..Desk::PLAIN
+        };
+        holds(desk, 5_000);
     }
 }
 
