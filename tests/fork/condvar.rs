@@ -360,10 +360,12 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
         if turn % 3 == 0 {
             (0..random.below(8)).for_each(|turn| leave(&desk, turn));
         } else {
+            // Or it is over already: they took its letter, and it waits for another one, as they do.
             until(|| {
-                !survivors
-                    .iter()
-                    .all(|waiter| sleeps_on(waiter.id(), &desk.arrived))
+                sleeps_on(victim.id(), &desk.arrived)
+                    || !survivors
+                        .iter()
+                        .all(|waiter| sleeps_on(waiter.id(), &desk.arrived))
             });
         }
         (0..random.below(4_000)).for_each(|_| std::hint::spin_loop());
