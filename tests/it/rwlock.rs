@@ -355,3 +355,21 @@ fn whoever_excludes_itself_is_told_at_once() {
         over.wait();
     });
 }
+
+#[test]
+fn the_holder_is_who_writes_or_reads_upgradably() {
+    let lock = placed();
+    let own = std::process::id();
+    let holder = || lock.holder().map(|who| who.process);
+    assert_eq!(holder(), None);
+    let reads = lock.read().unwrap();
+    assert_eq!(holder(), None, "a reader with a slot is not told");
+    drop(reads);
+    let writes = lock.write().unwrap();
+    assert_eq!(holder(), Some(own));
+    drop(writes);
+    let upgradable = lock.upgradable_read().unwrap();
+    assert_eq!(holder(), Some(own));
+    drop(upgradable);
+    assert_eq!(holder(), None);
+}
