@@ -208,12 +208,12 @@ pub enum Error {
 
     /// A barrier was waited at, and one of its parties died.
     #[error(
-        "the barrier is broken: the party at seat {seat} ({who}) died, or ended or panicked without leaving it. Reset the barrier when everybody knows, and let another party join",
+        "the barrier is broken: the party at slot {slot} ({who}) died, or ended or panicked without leaving it. Reset the barrier when everybody knows, and let another party join",
         who = process.map_or_else(|| "which had just joined".to_owned(), |id| format!("process {id}"))
     )]
     BarrierBroken {
-        /// The seat of the party, from 0 on.
-        seat: usize,
+        /// The slot of the party, from 0 on.
+        slot: usize,
         /// The id of its process, in its own PID namespace, if it had sat down.
         process: Option<u32>,
     },
@@ -261,7 +261,7 @@ pub enum Error {
     #[error(
         "the System V semaphore set {id} has {found} semaphores, and one that this crate makes has 1: it is another program's. Check the id"
     )]
-    OtherSemaphoreSet {
+    SemaphoreSetMismatch {
         /// The id of the set.
         id: i32,
         /// How many semaphores it has.
@@ -294,7 +294,7 @@ pub enum Error {
     #[error(
         "no room for another System V semaphore set: the second number of the sysctl kernel.sem limits all semaphores, the fourth all sets. Remove sets whose programs are gone (`ipcs -s`, `ipcrm -s ID`), or raise the limit"
     )]
-    NoRoomForSemaphores,
+    SemaphoreLimit,
 
     /// A value is too large for the address space.
     #[error("the value is too large for the address space: ask for fewer elements")]
@@ -339,7 +339,7 @@ pub enum Error {
 
     /// Another user's file.
     #[error("{} belongs to user {found}, and this process is user {expected}: whoever owns the file could change it under its locks. Run as user {found}, or use another file", path.display())]
-    OtherOwner {
+    OwnerMismatch {
         /// The file.
         path: PathBuf,
         /// Its owner's id.
@@ -350,7 +350,7 @@ pub enum Error {
 
     /// A file that others may read or write.
     #[error("{} has mode {mode:04o}, which opens it to others than its owner: chmod it to 0600 once you know that nobody else has written to it", path.display())]
-    OpenToOthers {
+    InsecureMode {
         /// The file.
         path: PathBuf,
         /// Its mode.
@@ -359,7 +359,7 @@ pub enum Error {
 
     /// A file with several names.
     #[error("{} has {names} names (hard links): a file that is also known elsewhere may be changed from there. Remove the others", path.display())]
-    ManyNames {
+    HardLinked {
         /// The file.
         path: PathBuf,
         /// How many names it has.
@@ -368,7 +368,7 @@ pub enum Error {
 
     /// A file on a file system where futexes and file locks do not reach all who use it.
     #[error("{} lies on {kind}, whose files other machines or a server may change, and no futex or file lock is sure to reach them: use a local disk, or /dev/shm", path.display())]
-    DistantFileSystem {
+    RemoteFileSystem {
         /// The file.
         path: PathBuf,
         /// The file system.
@@ -388,7 +388,7 @@ pub enum Error {
 
     /// A file in which no value of this crate lies.
     #[error("{} holds no value placed by pshared: {why}. It was left as it is; give another path, or remove it", path.display())]
-    NotAPlacedValue {
+    InvalidHeader {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -397,7 +397,7 @@ pub enum Error {
 
     /// A file that was cut short, or added to.
     #[error("{} is {found} bytes long and must be {expected}: it was cut short or added to, and what lies in it cannot be trusted. Remove it", path.display())]
-    WrongLength {
+    LengthMismatch {
         /// The file.
         path: PathBuf,
         /// Its length.
@@ -408,7 +408,7 @@ pub enum Error {
 
     /// A file of another version of the format.
     #[error("{} has format version {found}, and this pshared reads version {expected}: end its users and remove it, or use the pshared that made it", path.display())]
-    OtherVersion {
+    VersionMismatch {
         /// The file.
         path: PathBuf,
         /// The version that its header tells.
@@ -419,7 +419,7 @@ pub enum Error {
 
     /// A file in which a value of another type lies.
     #[error("{} holds a value of another layout. The first difference: expected {expected}; found {found}. Build both programs from the same types, or use another file", path.display())]
-    OtherLayout {
+    LayoutMismatch {
         /// The file.
         path: PathBuf,
         /// What the type of the caller has there.
@@ -430,7 +430,7 @@ pub enum Error {
 
     /// A file that is in use in another PID namespace.
     #[error("{} is in use in PID namespace {found}, and this process lives in {own}: thread ids in its locks mean other threads there. End its users first (whoever is alone with it may use it), or join their namespace", path.display())]
-    OtherPidNamespace {
+    PidNamespaceMismatch {
         /// The file.
         path: PathBuf,
         /// The number of the namespace in which it is used.
@@ -441,7 +441,7 @@ pub enum Error {
 
     /// A file that is in use on another machine.
     #[error("{} is in use under another boot id: by another machine, or by processes of a snapshot. No futex reaches them; end them first", path.display())]
-    OtherMachine {
+    BootIdMismatch {
         /// The file.
         path: PathBuf,
     },
@@ -465,7 +465,7 @@ pub enum Error {
     #[error(
         "the type is to be aligned to {asked} bytes, and a map can promise {page}: reduce its repr(align)"
     )]
-    AlignedTooStrictly {
+    OverAligned {
         /// The type's alignment.
         asked: usize,
         /// What every map has.

@@ -48,7 +48,7 @@ pub enum Error {
     #[error(
         "fork refused: after unshare(CLONE_NEWPID) or setns(2) children get another PID namespace ({childrens} instead of {own}), in which thread ids in lock words mean other threads. Fork before unshare, or fork an intermediate process that makes its own maps"
     )]
-    OtherPidNamespace {
+    PidNamespaceMismatch {
         /// The number of the caller's namespace.
         own: u32,
         /// The number of the namespace that a child would get.
@@ -142,7 +142,7 @@ pub unsafe fn spawn_unchecked<F: FnOnce()>(body: F) -> Result<Child, Error> {
         }
         Some(id) => {
             let pidfd = process::pidfd_open(id).map_err(|source| {
-                process::end(id);
+                process::kill_and_reap(id);
                 Error::Os {
                     call: "pidfd_open",
                     source,

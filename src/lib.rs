@@ -88,16 +88,16 @@
 //! | type | is | when a process dies |
 //! |---|---|---|
 //! | [`SharedMutex<T>`] | a robust futex | the next `lock` gets the guard inside an error that says so |
-//! | [`SharedReentrantMutex<T>`] | a robust futex that its holder may lock again | as `SharedMutex` |
+//! | [`SharedReentrantLock<T>`] | a robust futex that its holder may lock again | as `SharedMutex` |
 //! | [`SharedCondvar`] | a sequence in a futex, for waits with a mutex | nothing is owned: who sleeps on is woken by the next notification, and none is lost for longer than a second |
 //! | [`SharedRwLock<T>`] | robust futexes: one each for up to 16 readers, three for writers | a dead reader's slot is freed; a dead writer is told as by the mutex |
 //! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
-//! | [`SharedOnce`], [`SharedOnceCell<T>`] | a robust futex and an event | the next caller takes the initialization over; nothing is read that was written by half |
+//! | [`SharedOnce`], [`SharedOnceLock<T>`] | a robust futex and an event | the next caller takes the initialization over; nothing is read that was written by half |
 //! | [`SharedPermits<N>`](SharedPermits) | a robust futex a permit | the permit is available again, and its next holder can tell |
-//! | [`SharedRoster<T, N>`](SharedRoster) | a robust futex a worker, and its data | the seat is seen vacated, its data stays, and who watches is woken |
+//! | [`SharedRoster<T, N>`](SharedRoster) | a robust futex a worker, and its data | the slot is seen vacated, its data stays, and who watches is woken |
 //! | [`SharedBarrier<N>`](SharedBarrier) | a robust futex a party, and a count | the others are told who died, at once |
 //! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
-//! | [`SharedAutoEvent`] | a futex | nothing is owned: a set that nobody has taken is there for the next one |
+//! | [`SharedAutoResetEvent`] | a futex | nothing is owned: a set that nobody has taken is there for the next one |
 //! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
 //! | [`FileLock`], a handle | `flock(2)` or `F_OFD_SETLK` on a file | the kernel releases it, and nobody is told |
 //! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel gives its permits back, and nobody is told |
@@ -152,14 +152,14 @@ pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
     BarrierParty, BarrierWaitResult, Cause, FileLock, FileLockGuard, Holder, LockError,
-    MappedSharedMutexGuard, NotUpgraded, Permit, PermitGuard, Poisoned, ReentrantLockError,
-    ReentrantPoisoned, RosterSeat, RwGuard, RwLockError, RwPoisoned, SeatState, SeatView,
-    ShardedCounter, SharedAutoEvent, SharedBarrier, SharedCondvar, SharedCounter, SharedEvent,
-    SharedGauge, SharedMutex, SharedMutexGuard, SharedOnce, SharedOnceCell, SharedOnceState,
-    SharedPermits, SharedReentrantMutex, SharedReentrantMutexGuard, SharedRoster, SharedRwLock,
+    MappedSharedMutexGuard, Permit, Poisoned, ReentrantLockError, ReentrantPoisoned, RosterSlot,
+    RwGuard, RwLockError, RwPoisoned, SemaphorePermit, ShardedCounter, SharedAutoResetEvent,
+    SharedBarrier, SharedCondvar, SharedCounter, SharedEvent, SharedGauge, SharedMutex,
+    SharedMutexGuard, SharedOnce, SharedOnceLock, SharedOnceState, SharedPermits,
+    SharedReentrantLock, SharedReentrantLockGuard, SharedRoster, SharedRwLock,
     SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
-    SharedSemaphore, SysvPermit, SysvSemaphore, TryLockError, WaitTimeoutResult, Waitable,
-    wait_any, wait_any_timeout,
+    SharedSemaphore, SlotState, SlotView, SysvPermit, SysvSemaphore, TryLockError, UpgradeError,
+    WaitTimeoutResult, Waitable, wait_any, wait_any_timeout,
 };
 pub use zerocopy::{self, FromBytes};
 

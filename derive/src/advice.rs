@@ -4,7 +4,7 @@
 //! name only chooses the words of an error that the compiler gives where the type really lacks the trait. Only what
 //! syntax alone tells, such as a reference, is refused at once.
 
-use crate::input::Derive;
+use crate::names::Derive;
 use crate::text::text;
 use syn::{GenericArgument, PathArguments, PathSegment, Type};
 

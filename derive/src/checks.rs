@@ -1,8 +1,8 @@
 //! The code that checks, for the compiler to refuse what a derive cannot see.
 
-use crate::expand::trait_name;
 use crate::fields::{Check, Field, Named};
-use crate::input::{Derive, Input, inside};
+use crate::input::Input;
+use crate::names::{Derive, inside};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 
@@ -12,7 +12,7 @@ use quote::{ToTokens, quote, quote_spanned};
 /// versions, at the whole call where a function is.
 pub(crate) fn named_trait(input: &Input, field: &Field, named: &Named) -> TokenStream {
     let krate = &input.krate;
-    let trait_name = trait_name(input);
+    let trait_name = input.derive.trait_ident();
     let Named {
         name,
         message,
@@ -21,17 +21,18 @@ pub(crate) fn named_trait(input: &Input, field: &Field, named: &Named) -> TokenS
     let [message, label] = [message, label].map(|text| text.replace('{', "{{").replace('}', "}}"));
     let bool = quote!(::core::primitive::bool);
     let describe = quote!(fn(&mut #krate::memory::Layout));
-    let walk = quote!(fn(&::core::primitive::str, &Self, &mut #krate::memory::Walk<'_>));
-    let walk_declared = quote! {
+    let visit =
+        quote!(fn(&::core::primitive::str, &Self, &mut #krate::memory::PrimitiveVisitor<'_>));
+    let visit_declared = quote! {
         const HAS_PRIMITIVES: #bool;
-        const WALK: #walk;
+        const VISIT: #visit;
     };
-    let walk_defined = quote! {
+    let visit_defined = quote! {
         const HAS_PRIMITIVES: #bool = <T as #krate::ShmSafe>::HAS_PRIMITIVES;
-        const WALK: #walk = |path, value, walk| walk.field::<T>(path, value);
+        const VISIT: #visit = |path, value, visitor| visitor.field::<T>(path, value);
     };
-    let (walk_declared, walk_defined) = match input.derive {
-        Derive::ShmSafe => (walk_declared, walk_defined),
+    let (visit_declared, visit_defined) = match input.derive {
+        Derive::ShmSafe => (visit_declared, visit_defined),
         Derive::ShmData => Default::default(),
     };
     let check = matches!(field.check, Check::Bound(_))
@@ -41,13 +42,13 @@ pub(crate) fn named_trait(input: &Input, field: &Field, named: &Named) -> TokenS
         trait #name: ::core::marker::Sized {
             const ZERO_IS_VALID: #bool;
             const DESCRIBE: #describe;
-            #walk_declared
+            #visit_declared
         }
         #[diagnostic::do_not_recommend]
         impl<T: #krate::#trait_name> #name for T {
             const ZERO_IS_VALID: #bool = <T as #krate::#trait_name>::ZERO_IS_VALID;
             const DESCRIBE: #describe = <T as #krate::#trait_name>::describe;
-            #walk_defined
+            #visit_defined
         }
         #check
     }

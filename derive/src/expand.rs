@@ -2,13 +2,14 @@
 
 use crate::checks::{named_constant, named_trait, no_drop};
 use crate::fields::{Check, Field};
-use crate::input::{Body, Derive, Input, Variant, inside, unraw};
+use crate::input::{Body, Input, Variant};
+use crate::names::{Derive, inside, unraw};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 
 pub(crate) fn expand(input: &Input) -> TokenStream {
     let Input { krate, name, .. } = input;
-    let trait_name = trait_name(input);
+    let trait_name = input.derive.trait_ident();
     let (impl_generics, ty_generics, _) = input.generics.split_for_impl();
     let allow = match input.allowed.as_slice() {
         [] => TokenStream::new(),
@@ -23,8 +24,8 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     let bounds = bounds(input);
     let zero_is_valid = zero_is_valid(input);
     let describe = describe(input);
-    let walk = match input.derive {
-        Derive::ShmSafe => walk(input),
+    let visit = match input.derive {
+        Derive::ShmSafe => visit(input),
         Derive::ShmData => TokenStream::new(),
     };
     quote! {
@@ -43,15 +44,10 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
                     #describe
                 }
 
-                #walk
+                #visit
             }
         };
     }
-}
-
-/// The name of the trait that is derived, for code.
-pub(crate) fn trait_name(input: &Input) -> Ident {
-    Ident::new(input.derive.trait_name(), Span::mixed_site())
 }
 
 /// The name of the enum that has the discriminants of an enum whose variants have fields.
@@ -94,7 +90,7 @@ fn discriminant(variants: &[Variant], variant: &Variant) -> TokenStream {
 /// The impl's where clause.
 fn bounds(input: &Input) -> TokenStream {
     let krate = &input.krate;
-    let trait_name = trait_name(input);
+    let trait_name = input.derive.trait_ident();
     let mut generics = input.generics.clone();
     for field in input
         .fields()
@@ -117,13 +113,13 @@ fn constants(
     constant: &str,
 ) -> TokenStream {
     let krate = &input.krate;
-    let trait_name = trait_name(input);
+    let trait_name = input.derive.trait_ident();
     let constants = fields
         .iter()
         .filter(|field| !field.is_refused())
         .map(|field| match &field.check {
             Check::Named(named) => named_constant(field, named, constant),
-            Check::Trait | Check::Bound(_) | Check::Refused => {
+            Check::Trait | Check::Bound(_) | Check::Rejected => {
                 let ty = &field.ty;
                 let constant = Ident::new(constant, Span::mixed_site());
                 quote!(<#ty as #krate::#trait_name>::#constant)
@@ -152,7 +148,7 @@ fn zero_is_valid(input: &Input) -> TokenStream {
 
 fn describe(input: &Input) -> TokenStream {
     let krate = &input.krate;
-    let trait_name = trait_name(input);
+    let trait_name = input.derive.trait_ident();
     let fields = |fields: &[Field], place: &dyn Fn(&Field, TokenStream) -> TokenStream| {
         let fields = fields
             .iter()
@@ -161,7 +157,7 @@ fn describe(input: &Input) -> TokenStream {
                 let ty = &field.ty;
                 let describe = match &field.check {
                     Check::Named(named) => named_constant(field, named, "DESCRIBE"),
-                    Check::Trait | Check::Bound(_) | Check::Refused => {
+                    Check::Trait | Check::Bound(_) | Check::Rejected => {
                         quote!(<#ty as #krate::#trait_name>::describe)
                     }
                 };
@@ -194,7 +190,7 @@ fn describe(input: &Input) -> TokenStream {
         }
     };
     let exhaustive = match input.derive {
-        // `walk` names every field.
+        // `visit` names every field.
         Derive::ShmSafe => TokenStream::new(),
         Derive::ShmData => {
             let arms = arms(input, &|_, _| None);
@@ -204,7 +200,7 @@ fn describe(input: &Input) -> TokenStream {
     quote!(#described #exhaustive)
 }
 
-fn walk(input: &Input) -> TokenStream {
+fn visit(input: &Input) -> TokenStream {
     let krate = &input.krate;
     let has_primitives = input
         .bodies()
@@ -215,20 +211,20 @@ fn walk(input: &Input) -> TokenStream {
         } = field;
         Some(match check {
             Check::Named(named) => {
-                let walk = named_constant(field, named, "WALK");
-                quote!(let walk_field = #walk; walk_field(#path, #value, walk);)
+                let visit = named_constant(field, named, "VISIT");
+                quote!(let visit_field = #visit; visit_field(#path, #value, visitor);)
             }
-            Check::Trait | Check::Bound(_) | Check::Refused => {
-                quote!(walk.field::<#ty>(#path, #value);)
+            Check::Trait | Check::Bound(_) | Check::Rejected => {
+                quote!(visitor.field::<#ty>(#path, #value);)
             }
         })
     });
-    // A type without fields uses no `walk`.
+    // A type without fields does not use `visitor`.
     quote! {
         const HAS_PRIMITIVES: ::core::primitive::bool = false #(#has_primitives)*;
 
-        fn walk(&self, walk: &mut #krate::memory::Walk<'_>) {
-            let _ = &walk;
+        fn visit(&self, visitor: &mut #krate::memory::PrimitiveVisitor<'_>) {
+            let _ = &visitor;
             match *self { #arms }
         }
     }

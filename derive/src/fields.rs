@@ -1,7 +1,7 @@
 //! The fields of a struct or of a variant: what each must be, and what is said where it is not.
 
 use crate::advice::{self, Advice};
-use crate::input::{Derive, unraw};
+use crate::names::{Derive, unraw};
 use crate::text::text;
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
@@ -24,8 +24,8 @@ pub(crate) enum Check {
     /// By a bound on the impl: whether the type is allowed depends on the type's parameters. Where its name says that
     /// no parameters can make it so, that is told already where the type is defined.
     Bound(Option<Named>),
-    /// Refused already.
-    Refused,
+    /// An error was already reported for it.
+    Rejected,
 }
 
 /// A trait that everything allowed implements, and the words of the compiler's error for a type that does not.
@@ -95,7 +95,7 @@ impl FieldReader<'_> {
                 ));
                 self.is_hopeless |=
                     matches!(ty, Type::Ptr(_) | Type::TraitObject(_) | Type::Slice(_));
-                Check::Refused
+                Check::Rejected
             }
             known if depends(ty.to_token_stream(), self.generics) => Check::Bound(known.map(named)),
             Some(known) => Check::Named(named(known)),
@@ -107,14 +107,14 @@ impl FieldReader<'_> {
 
 impl Field {
     pub(crate) fn is_refused(&self) -> bool {
-        matches!(self.check, Check::Refused)
+        matches!(self.check, Check::Rejected)
     }
 
     /// The trait whose error names this field, if it has one.
     pub(crate) fn named(&self) -> Option<&Named> {
         match &self.check {
             Check::Named(named) | Check::Bound(Some(named)) => Some(named),
-            Check::Trait | Check::Bound(None) | Check::Refused => None,
+            Check::Trait | Check::Bound(None) | Check::Rejected => None,
         }
     }
 }

@@ -1,28 +1,13 @@
 //! The type that is derived for, checked.
 
 use crate::fields::{Field, FieldReader};
+use crate::names::{Derive, unraw};
 use crate::repr;
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use syn::{
     Attribute, Data, DeriveInput, Error, Expr, Fields, GenericParam, Generics, Ident, LitStr, Meta,
     Path,
 };
-
-/// Which of the two traits is derived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Derive {
-    ShmSafe,
-    ShmData,
-}
-
-impl Derive {
-    pub(crate) fn trait_name(self) -> &'static str {
-        match self {
-            Derive::ShmSafe => "ShmSafe",
-            Derive::ShmData => "ShmData",
-        }
-    }
-}
 
 /// A type whose impl can be made.
 pub(crate) struct Input {
@@ -138,12 +123,6 @@ impl Input {
     }
 }
 
-/// `r#type` is called `type`.
-pub(crate) fn unraw(name: &Ident) -> String {
-    let name = name.to_string();
-    name.strip_prefix("r#").unwrap_or(&name).to_string()
-}
-
 /// The path from `#[pshared(crate = "path")]`, or `::pshared`.
 fn krate(attributes: &[Attribute]) -> syn::Result<Path> {
     let mut krate = None;
@@ -190,10 +169,4 @@ fn allowed(attributes: &[Attribute]) -> Vec<TokenStream> {
         _ => None,
     };
     attributes.iter().filter_map(lints).collect()
-}
-
-/// A span whose place is the user's and whose code is the derive's: an error points at the user's source, and lints on
-/// the user's style keep silent.
-pub(crate) fn inside(span: Span) -> Span {
-    span.resolved_at(Span::mixed_site())
 }

@@ -8,10 +8,12 @@ mod checks;
 mod expand;
 mod fields;
 mod input;
+mod names;
 mod repr;
 mod text;
 
-use input::{Derive, Input};
+use input::Input;
+use names::Derive;
 use proc_macro::TokenStream;
 
 /// Derives `pshared::ShmSafe`: the type may be placed in a map.

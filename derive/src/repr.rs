@@ -1,6 +1,6 @@
 //! Whether a type's representation fixes its layout.
 
-use crate::input::Derive;
+use crate::names::Derive;
 use proc_macro2::Span;
 use syn::{Attribute, Data, DeriveInput, Error, Ident, Meta, Path};
 

@@ -101,7 +101,7 @@ impl Counting {
             Err(LockError::Poisoned(poisoned)) => poisoned,
             other => return Ok(other?),
         };
-        if poisoned.is_fresh() {
+        if poisoned.is_first_report() {
             self.board.told.add(1);
         }
         let mut count = poisoned.into_guard();

@@ -3,7 +3,7 @@
 //! `do_not_recommend` keeps the compiler's errors from listing these types, alphabetically, as "other types that
 //! implement the trait": the traits' own words say more.
 
-use super::{Layout, ShmData, ShmSafe, Walk};
+use super::{Layout, PrimitiveVisitor, ShmData, ShmSafe};
 #[cfg(feature = "arrayvec")]
 use arrayvec::{ArrayString, ArrayVec};
 use std::cell::Cell;
@@ -34,7 +34,7 @@ macro_rules! leaves {
                 layout.leaf::<$ty>($name);
             }
 
-            fn walk(&self, _: &mut Walk<'_>) {}
+            fn visit(&self, _: &mut PrimitiveVisitor<'_>) {}
         }
 
         #[diagnostic::do_not_recommend]
@@ -104,8 +104,8 @@ unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
         layout.array(N, size_of::<T>(), T::describe);
     }
 
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.elements(self);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.elements(self);
     }
 }
 
@@ -129,7 +129,7 @@ unsafe impl<T: ?Sized + Sync + 'static> ShmSafe for PhantomData<T> {
         layout.leaf::<Self>("PhantomData");
     }
 
-    fn walk(&self, _: &mut Walk<'_>) {}
+    fn visit(&self, _: &mut PrimitiveVisitor<'_>) {}
 }
 
 #[diagnostic::do_not_recommend]
@@ -152,8 +152,8 @@ unsafe impl<T: ShmSafe> ShmSafe for Wrapping<T> {
         T::describe(layout);
     }
 
-    fn walk(&self, walk: &mut Walk<'_>) {
-        self.0.walk(walk);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        self.0.visit(visitor);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The layout of a placed type in words: what a file's fingerprint and its directory of primitives are made from.
 
-use super::Kind;
+use super::PrimitiveKind;
 use std::fmt;
 
 /// Everything that lies in a placed value: offsets, sizes, types, enum discriminants and primitives, one entry each, in
@@ -51,7 +51,7 @@ impl Layout {
     }
 
     /// A primitive of this crate; its data, if it has any, follows as fields.
-    pub fn primitive<T>(&mut self, kind: Kind) {
+    pub fn primitive<T>(&mut self, kind: PrimitiveKind) {
         self.push(size_of::<T>(), format!("primitive:{kind}"));
     }
 

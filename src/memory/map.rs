@@ -423,8 +423,11 @@ mod tests {
     fn a_file_that_is_refused_is_closed_and_its_lock_gone() {
         let path = NamedTempFile::new().unwrap();
         // SAFETY: nobody shortens this temporary file.
-        let refusal = unsafe { Map::file_shared(locked(&path).unwrap(), 1) };
-        assert!(matches!(refusal, Err(Error::FileTooShort { size: 0, .. })));
+        let on_timeout = unsafe { Map::file_shared(locked(&path).unwrap(), 1) };
+        assert!(matches!(
+            on_timeout,
+            Err(Error::FileTooShort { size: 0, .. })
+        ));
         assert!(locked(&path).is_ok());
     }
 

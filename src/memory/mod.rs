@@ -2,22 +2,18 @@
 
 mod assertions;
 mod builtin;
-mod difference;
-mod header;
+mod file;
 mod layout;
 mod map;
-mod open;
 mod placed;
-mod publish;
 mod registry;
 mod shared;
 mod shm_safe;
-mod users;
 
 pub(crate) use registry::any_lock_in_use;
 
 pub use layout::Layout;
 pub use map::{Advice, Map, MapOptions};
-pub use placed::Placed;
+pub use placed::Placeable;
 pub use shared::Shared;
-pub use shm_safe::{Kind, Primitive, ShmData, ShmSafe, Walk};
+pub use shm_safe::{Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};

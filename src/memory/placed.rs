@@ -1,14 +1,14 @@
 //! What [`Shared`](super::Shared) can hold: one `T`, or a slice whose length is known at run time.
 
-use super::{Layout, ShmSafe, Walk};
+use super::{Layout, PrimitiveVisitor, ShmSafe};
 use std::alloc;
 use std::ptr::{self, NonNull};
 
 /// A `T: ShmSafe`, or a `[T]` of them. Sealed: there is nothing else to place.
-pub trait Placed: sealed::Sealed + Sync + 'static {}
+pub trait Placeable: sealed::Sealed + Sync + 'static {}
 
-impl<T: ShmSafe> Placed for T {}
-impl<T: ShmSafe> Placed for [T] {}
+impl<T: ShmSafe> Placeable for T {}
+impl<T: ShmSafe> Placeable for [T] {}
 
 pub(crate) mod sealed {
     use super::*;
@@ -29,7 +29,7 @@ pub(crate) mod sealed {
         fn at(start: NonNull<u8>, count: usize) -> NonNull<Self>;
 
         /// Visits every primitive inside.
-        fn walk_all(&self, walk: &mut Walk<'_>);
+        fn visit_all(&self, visitor: &mut PrimitiveVisitor<'_>);
     }
 
     impl<T: ShmSafe> Sealed for T {
@@ -48,9 +48,9 @@ pub(crate) mod sealed {
             start.cast()
         }
 
-        fn walk_all(&self, walk: &mut Walk<'_>) {
+        fn visit_all(&self, visitor: &mut PrimitiveVisitor<'_>) {
             if T::HAS_PRIMITIVES {
-                self.walk(walk);
+                self.visit(visitor);
             }
         }
     }
@@ -73,8 +73,8 @@ pub(crate) mod sealed {
             NonNull::new(start).unwrap_or_else(|| unreachable!("made from a NonNull"))
         }
 
-        fn walk_all(&self, walk: &mut Walk<'_>) {
-            walk.elements(self);
+        fn visit_all(&self, visitor: &mut PrimitiveVisitor<'_>) {
+            visitor.elements(self);
         }
     }
 }

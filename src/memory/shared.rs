@@ -1,8 +1,8 @@
 //! [`Shared<T>`]: one typed value in a map of its own.
 
-use super::placed::Placed;
-use super::registry::{self, Entry};
-use super::{Map, Primitive, ShmSafe, Walk};
+use super::{Map, Primitive, PrimitiveVisitor, ShmSafe};
+use crate::memory::placed::Placeable;
+use crate::memory::registry::{self, Entry};
 use crate::{Error, sys};
 use std::fmt;
 use std::marker::PhantomData;
@@ -46,17 +46,17 @@ use std::ptr::NonNull;
 /// assert_eq!(hits.get(), 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Shared<T: ?Sized + Placed> {
+pub struct Shared<T: ?Sized + Placeable> {
     map: ManuallyDrop<Map>,
     value: NonNull<T>,
     entry: &'static Entry,
     marker: PhantomData<T>,
 }
 
-// SAFETY: gives `&T` to whichever thread has it, and `Placed` is `Sync`. The map is `Send` and `Sync` itself.
-unsafe impl<T: ?Sized + Placed> Send for Shared<T> {}
+// SAFETY: gives `&T` to whichever thread has it, and `Placeable` is `Sync`. The map is `Send` and `Sync` itself.
+unsafe impl<T: ?Sized + Placeable> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl<T: ?Sized + Placed> Sync for Shared<T> {}
+unsafe impl<T: ?Sized + Placeable> Sync for Shared<T> {}
 
 impl<T: ShmSafe> Shared<T> {
     /// Places `value` in anonymous memory, shared with the children that are forked from here on.
@@ -109,14 +109,14 @@ impl<T: ShmSafe> Shared<T> {
         };
         let map = Map::anonymous(room::<T>(1)?)?;
         // SAFETY: the new map is all zero, and by `ZERO_IS_VALID` that is a `T` in its start state.
-        unsafe { Self::arm_new(map, 0, 1) }
+        unsafe { Self::init_new(map, 0, 1) }
     }
 
     fn in_new_map(map: Map, value: T) -> Result<Self, Error> {
         // SAFETY: the map is new, writable, large enough, and page-aligned, which `room` found to be enough.
         unsafe { map.as_mut_ptr().cast::<T>().write(value) };
         // SAFETY: the value has just been written, and nobody else has seen the map.
-        unsafe { Self::arm_new(map, 0, 1) }
+        unsafe { Self::init_new(map, 0, 1) }
     }
 }
 
@@ -146,11 +146,11 @@ impl<T: ShmSafe> Shared<[T]> {
             unsafe { first.add(index).write(value(index)) };
         }
         // SAFETY: all values have just been written.
-        unsafe { Self::arm_new(map, 0, len) }
+        unsafe { Self::init_new(map, 0, len) }
     }
 }
 
-impl<T: ?Sized + Placed> Shared<T> {
+impl<T: ?Sized + Placeable> Shared<T> {
     /// Gives the value up to this process for good: it stays mapped until the process ends.
     pub fn leak(self) -> &'static T {
         let value = self.value;
@@ -165,17 +165,19 @@ impl<T: ?Sized + Placed> Shared<T> {
     ///
     /// A valid `T` of `count` elements lies at `offset` of the map, which is writable, aligned for it, and seen by nobody
     /// else yet.
-    pub(super) unsafe fn arm_new(map: Map, offset: usize, count: usize) -> Result<Self, Error> {
+    pub(super) unsafe fn init_new(map: Map, offset: usize, count: usize) -> Result<Self, Error> {
         // SAFETY: the caller's promise.
         let shared = unsafe { Self::adopt(map, offset, count) };
         let mut outcome = Ok(());
-        shared.walk_all(&mut Walk::new(&mut |_, primitive: &dyn Primitive| {
-            if outcome.is_ok() {
-                // SAFETY: it has its final address, since `Shared` never moves its value; nobody else has seen the map;
-                // and `drop` leaks the memory while a thread of this process holds the primitive.
-                outcome = unsafe { primitive.arm() };
-            }
-        }));
+        shared.visit_all(&mut PrimitiveVisitor::new(
+            &mut |_, primitive: &dyn Primitive| {
+                if outcome.is_ok() {
+                    // SAFETY: it has its final address, since `Shared` never moves its value; nobody else has seen the map;
+                    // and `drop` leaks the memory while a thread of this process holds the primitive.
+                    outcome = unsafe { primitive.init() };
+                }
+            },
+        ));
         outcome.map(|()| shared)
     }
 
@@ -208,9 +210,12 @@ impl<T: ?Sized + Placed> Shared<T> {
         // SAFETY: the caller's promise.
         let value = unsafe { T::at(start, count).as_ref() };
         let mut in_use = false;
-        value.walk_all(&mut Walk::new(&mut |_, primitive: &dyn Primitive| {
-            in_use |= primitive.is_held_here() || primitive.was_forgotten_here();
-        }));
+        value.visit_all(&mut PrimitiveVisitor::new(
+            &mut |_, primitive: &dyn Primitive| {
+                in_use |=
+                    primitive.is_held_by_this_process() || primitive.was_leaked_by_this_process();
+            },
+        ));
         in_use
     }
 
@@ -230,7 +235,7 @@ impl<T: ?Sized + Placed> Shared<T> {
     }
 }
 
-impl<T: ?Sized + Placed> Deref for Shared<T> {
+impl<T: ?Sized + Placeable> Deref for Shared<T> {
     type Target = T;
 
     #[inline]
@@ -240,15 +245,17 @@ impl<T: ?Sized + Placed> Deref for Shared<T> {
     }
 }
 
-impl<T: ?Sized + Placed> Drop for Shared<T> {
+impl<T: ?Sized + Placeable> Drop for Shared<T> {
     fn drop(&mut self) {
         let mut held = false;
-        self.walk_all(&mut Walk::new(&mut |_, primitive: &dyn Primitive| {
-            held |= primitive.is_held_here();
-        }));
+        self.visit_all(&mut PrimitiveVisitor::new(
+            &mut |_, primitive: &dyn Primitive| {
+                held |= primitive.is_held_by_this_process();
+            },
+        ));
         if !held {
             self.entry.vacate();
-            sys::forget_announced(self.map.as_ptr(), self.map.len());
+            sys::forget_list_op_pending(self.map.as_ptr(), self.map.len());
             // SAFETY: dropped once, here, and the value is not used again. No thread of this process holds a primitive
             // inside: no guard is left, since each borrows `self`, and the walk found no forgotten one.
             unsafe { ManuallyDrop::drop(&mut self.map) };
@@ -256,14 +263,14 @@ impl<T: ?Sized + Placed> Drop for Shared<T> {
     }
 }
 
-impl<T: ?Sized + Placed + fmt::Debug> fmt::Debug for Shared<T> {
+impl<T: ?Sized + Placeable + fmt::Debug> fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Shared").field(&&**self).finish()
     }
 }
 
 /// The bytes that `count` elements need in a map of their own; at least one, so that a `T` of none has an address.
-fn room<T: ?Sized + Placed>(count: usize) -> Result<usize, Error> {
-    super::header::fits(T::memory_layout(count))
+fn room<T: ?Sized + Placeable>(count: usize) -> Result<usize, Error> {
+    crate::memory::file::header::fits(T::memory_layout(count))
         .map(|layout| layout.size().max(usize::from(T::IS_SIZED)))
 }

@@ -81,7 +81,7 @@ pub unsafe trait ShmSafe: Sync + 'static {
     fn describe(layout: &mut Layout);
 
     /// Visits every primitive inside.
-    fn walk(&self, walk: &mut Walk<'_>);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>);
 }
 
 /// Plain data that may lie under a lock, in a cell, or in a roster.
@@ -132,9 +132,9 @@ pub unsafe trait ShmData: Send + 'static {
 
 /// The kind of a primitive, as a file's directory names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Kind(pub &'static str);
+pub struct PrimitiveKind(pub &'static str);
 
-impl fmt::Display for Kind {
+impl fmt::Display for PrimitiveKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
@@ -143,7 +143,7 @@ impl fmt::Display for Kind {
 /// What a map asks of every primitive that lies in it. Implemented by this crate's primitives.
 pub trait Primitive {
     /// The name under which the primitive stands in a file's directory.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> PrimitiveKind;
 
     /// Readies the primitive at the address where it will stay.
     ///
@@ -155,14 +155,14 @@ pub trait Primitive {
     ///
     /// The primitive lies in a map, never moves again, is not reachable by anybody else yet, and its memory is not
     /// reused while any map of it exists.
-    unsafe fn arm(&self) -> Result<(), Error>;
+    unsafe fn init(&self) -> Result<(), Error>;
 
     /// Whether a thread of this process still holds the primitive, so that its memory may not be unmapped.
-    fn is_held_here(&self) -> bool;
+    fn is_held_by_this_process(&self) -> bool;
 
     /// Whether a thread of this process ended with the primitive in its hands, so that what it guards may have been handed on
     /// here.
-    fn was_forgotten_here(&self) -> bool {
+    fn was_leaked_by_this_process(&self) -> bool {
         false
     }
 
@@ -179,27 +179,27 @@ pub trait Primitive {
     /// # Safety
     ///
     /// Nobody else uses the primitive.
-    unsafe fn distrust(&self) {}
+    unsafe fn mark_inconsistent(&self) {}
 }
 
 /// A visit to every primitive of a placed value; see [`ShmSafe::walk`].
-pub struct Walk<'v> {
+pub struct PrimitiveVisitor<'v> {
     path: String,
     visit: &'v mut dyn FnMut(&str, &dyn Primitive),
 }
 
-impl fmt::Debug for Walk<'_> {
+impl fmt::Debug for PrimitiveVisitor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Walk")
+        f.debug_struct("PrimitiveVisitor")
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
 }
 
-impl<'v> Walk<'v> {
+impl<'v> PrimitiveVisitor<'v> {
     /// A walk that calls `visit` with the field path of each primitive and the primitive.
     pub fn new(visit: &'v mut dyn FnMut(&str, &dyn Primitive)) -> Self {
-        Walk {
+        PrimitiveVisitor {
             path: String::new(),
             visit,
         }
@@ -215,7 +215,7 @@ impl<'v> Walk<'v> {
             self.path.push('.');
         }
         self.path.push_str(name);
-        value.walk(self);
+        value.visit(self);
         self.path.truncate(length);
     }
 
@@ -228,7 +228,7 @@ impl<'v> Walk<'v> {
         for (index, value) in values.iter().enumerate() {
             use fmt::Write as _;
             let _ = write!(self.path, "[{index}]");
-            value.walk(self);
+            value.visit(self);
             self.path.truncate(length);
         }
     }

@@ -29,9 +29,9 @@
 //!
 //! **What a death loses.** A notifier that dies after it raised the sequence has not woken, and a waiter that dies as it was
 //! woken takes the wake with it. Whoever sleeps on has a sequence in its hands that is out of date, and returns when its
-//! [nap](Nap) ends. For the same reason a wake that reached a later sleeper than those it was meant for is made good. A
+//! [timer](RecheckTimer) ends. For the same reason a wake that reached a later sleeper than those it was meant for is made good. A
 //! notifier that dies before it raised the sequence has notified nobody, though it may have changed the condition, or broken
-//! it: at the end of each nap a waiter is asked whether it has cause to look.
+//! it: at the end of each timer a waiter is asked whether it has cause to look.
 //!
 //! **Wrap.** A waiter misses notifications if exactly 2^30 of them, or a multiple, come between two of its looks. Asleep it
 //! is woken besides, and looks once a second, in which no machine makes as many; only one that is stopped for longer, by
@@ -40,7 +40,7 @@
 //! **Orderings.** None: the mutex publishes. That the waiter's reading comes before the notifier's change follows from the
 //! mutex too, whose release by the waiter synchronizes with its acquisition by whoever changes the condition.
 
-use crate::sys::{self, AtomicU32, Deadline, Nap, Wait};
+use crate::sys::{self, AtomicU32, Deadline, RecheckTimer, Wait};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// The count of who may sleep, and its last value.
@@ -68,15 +68,15 @@ impl Condvar {
         self.0.load(Relaxed) / ONE
     }
 
-    /// Waits until the sequence is another one than `seen`, or, after a nap, `has_cause` says that there is another reason
+    /// Waits until the sequence is another one than `seen`, or, after a timer, `has_cause` says that there is another reason
     /// to return: false where `deadline` came first.
     ///
-    /// `nap` is kept from one wait to the next by who waits for a condition, since only the first ones are short.
+    /// `timer` is kept from one wait to the next by who waits for a condition, since only the first ones are short.
     pub(crate) fn wait_past(
         &self,
         seen: u32,
         deadline: Option<Deadline>,
-        nap: &mut Nap,
+        timer: &mut RecheckTimer,
         has_cause: impl Fn() -> bool,
     ) -> bool {
         if self.spin_past(seen, deadline) {
@@ -109,10 +109,10 @@ impl Condvar {
             {
                 continue;
             }
-            let answer = sys::futex_wait(&self.0, expected, nap.end(deadline));
+            let answer = sys::futex_wait(&self.0, expected, timer.next_deadline(deadline));
             // A wake without news was another's, whom the count has lost with it: so this one is counted once more.
             counted = answer != Wait::Woken;
-            napped = answer == Wait::TimedOut || nap.is_over();
+            napped = answer == Wait::TimedOut || timer.is_due();
             expired = deadline.is_some_and(Deadline::has_passed);
         }
     }
@@ -141,9 +141,9 @@ impl Condvar {
         if deadline.is_some_and(Deadline::has_passed) {
             return false;
         }
-        let mut spin = sys::NewsSpin::start(&self.0);
+        let mut spin = sys::AdaptiveSpin::start(&self.0);
         let mut news = self.sequence() != seen;
-        while !news && spin.passes_time() {
+        while !news && spin.spin() {
             news = self.sequence() != seen;
         }
         spin.end(news);

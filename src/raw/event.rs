@@ -16,7 +16,7 @@
 //!
 //! **Orderings.** The release of a set synchronizes with the acquire load by which a waiter sees it.
 
-use crate::sys::{self, AtomicU32, Deadline, Nap};
+use crate::sys::{self, AtomicU32, Deadline, RecheckTimer};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const SET: u32 = 1;
@@ -76,20 +76,20 @@ impl Event {
     }
 
     /// Says that somebody is about to sleep on the word, and gives it and what it then is. `None` where the event is set.
-    pub(crate) fn announce(&self) -> Option<(&AtomicU32, u32)> {
+    pub(crate) fn register_waiter(&self) -> Option<(&AtomicU32, u32)> {
         loop {
             let word = self.0.load(Acquire);
-            let announced = word | WAITERS;
+            let with_waiters = word | WAITERS;
             if word & SET != 0 {
                 return None;
             }
-            if word == announced
+            if word == with_waiters
                 || self
                     .0
-                    .compare_exchange(word, announced, Relaxed, Relaxed)
+                    .compare_exchange(word, with_waiters, Relaxed, Relaxed)
                     .is_ok()
             {
-                return Some((&self.0, announced));
+                return Some((&self.0, with_waiters));
             }
         }
     }
@@ -99,9 +99,9 @@ impl Event {
             return true;
         }
         if deadline.is_none_or(|deadline| !deadline.has_passed()) {
-            let mut spin = sys::NewsSpin::start(&self.0);
+            let mut spin = sys::AdaptiveSpin::start(&self.0);
             let mut news = false;
-            while !news && spin.passes_time() {
+            while !news && spin.spin() {
                 news = done(self.0.load(Acquire));
             }
             spin.end(news);
@@ -109,7 +109,7 @@ impl Event {
                 return true;
             }
         }
-        let mut nap = Nap::first();
+        let mut timer = RecheckTimer::new();
         let mut expired = false;
         loop {
             let word = self.0.load(Acquire);
@@ -120,16 +120,16 @@ impl Event {
             if expired {
                 return false;
             }
-            let announced = word | WAITERS;
-            if word != announced
+            let with_waiters = word | WAITERS;
+            if word != with_waiters
                 && self
                     .0
-                    .compare_exchange(word, announced, Relaxed, Relaxed)
+                    .compare_exchange(word, with_waiters, Relaxed, Relaxed)
                     .is_err()
             {
                 continue;
             }
-            sys::futex_wait(&self.0, announced, nap.end(deadline));
+            sys::futex_wait(&self.0, with_waiters, timer.next_deadline(deadline));
             expired = deadline.is_some_and(Deadline::has_passed);
         }
     }

@@ -17,39 +17,18 @@
 // own, where loom tries their interleavings and a model of the kernel walks the robust lists of threads that die at every
 // step. `strategy` is the seam to `sync`; `plain` and `pthread` make strategies of what is below it.
 
-pub(crate) mod any;
-pub(crate) mod auto_event;
-pub(crate) mod barrier;
+pub(crate) mod auto_reset_event;
 pub(crate) mod condvar;
-pub(crate) mod count;
-mod death;
 pub(crate) mod event;
-mod external;
-mod futex;
-mod local;
+pub(crate) mod futex_semaphore;
+pub(crate) mod multi;
 pub(crate) mod once;
 pub(crate) mod outcome;
-mod pace;
-mod plain;
 pub(crate) mod poison;
-mod pthread;
-mod reader_seat;
-pub(crate) mod record;
 pub(crate) mod reentrant;
-mod robust;
-pub(crate) mod row;
+pub(crate) mod robust;
 pub(crate) mod rwlock;
-mod rwlock_read;
-mod rwlock_write;
-pub(crate) mod seat;
-mod slot;
-mod spin;
-pub(crate) mod strategy;
-mod ticket;
-mod unplaced;
-mod watch;
+pub(crate) mod strategies;
 
-pub use plain::{Futex, PosixSem, Pthread, Spin, Ticket};
-pub use pthread::{PthreadPi, PthreadRobust};
 pub use robust::Robust;
-pub use strategy::RawLock;
+pub use strategies::{Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Spin, Ticket};

@@ -7,7 +7,7 @@
 //! | not set | free | nobody has begun, or who did gave up |
 //! | not set | marked | who did it died; the next one takes over |
 //!
-//! Who finds the event not set takes the [lock](super::robust), looks again, does it, sets the event, and releases the lock.
+//! Who finds the event not set takes the [lock](crate::raw::robust), looks again, does it, sets the event, and releases the lock.
 //! So a death at any step leaves either a set event, whose lock may be marked and tells nothing more, or one that is not
 //! set, and a lock that the next one gets with the news. What the dead one made by half is never looked at, since only the
 //! set event says that there is something.
@@ -17,10 +17,10 @@
 //!
 //! **Orderings.** The release by which the event is set synchronizes with the acquire load that finds it set.
 
-use super::event::Event;
-use super::outcome::{Acquired, Patience, Refused};
-use super::robust::Robust;
-use crate::sys::{self, AtomicU32, Deadline, Me};
+use crate::raw::event::Event;
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::raw::robust::Robust;
+use crate::sys::{self, AtomicU32, CurrentThread, Deadline};
 use core::sync::atomic::Ordering::Relaxed;
 
 const PANICKED: u32 = 1;
@@ -38,9 +38,9 @@ pub(crate) struct Once {
 
 /// How earlier attempts ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Past(u32);
+pub(crate) struct OnceState(u32);
 
-impl Past {
+impl OnceState {
     pub(crate) fn panicked(self) -> bool {
         self.0 & PANICKED != 0
     }
@@ -66,10 +66,10 @@ impl Once {
     ///
     /// # Safety
     ///
-    /// As for [`Robust::arm`].
-    pub(crate) unsafe fn arm(&self) {
+    /// As for [`Robust::init`].
+    pub(crate) unsafe fn init(&self) {
         // SAFETY: the caller's promise.
-        unsafe { self.lock.arm() };
+        unsafe { self.lock.init() };
     }
 
     /// Whether it is done: one load.
@@ -85,10 +85,14 @@ impl Once {
 
     /// The calling thread's turn to do it, which ends by [`complete`](Self::complete) or [`abandon`](Self::abandon). `None`
     /// where it is done, be it by somebody who was waited for.
-    pub(crate) fn begin(&self, me: Me, patience: Patience) -> Result<Option<Past>, Refused> {
-        let acquired = match self.lock.acquire_by_the_slot(me) {
+    pub(crate) fn begin(
+        &self,
+        current: CurrentThread,
+        mode: WaitMode,
+    ) -> Result<Option<OnceState>, AcquireError> {
+        let acquired = match self.lock.try_acquire_fast(current) {
             true => Acquired::Released,
-            false => match self.lock.acquire(me, patience) {
+            false => match self.lock.acquire_slow(current, mode) {
                 Ok(acquired) => acquired,
                 // By whoever has the lock, which is released after that.
                 Err(_) if self.is_done() => return Ok(None),
@@ -97,13 +101,13 @@ impl Once {
         };
         if self.is_done() {
             // SAFETY: acquired just now.
-            unsafe { self.lock.unlock(me) };
+            unsafe { self.lock.unlock(current) };
             return Ok(None);
         }
         if acquired == Acquired::OwnerDied {
             self.past.fetch_or(DIED, Relaxed);
         }
-        Ok(Some(Past(self.past.load(Relaxed))))
+        Ok(Some(OnceState(self.past.load(Relaxed))))
     }
 
     /// It is done.
@@ -111,10 +115,10 @@ impl Once {
     /// # Safety
     ///
     /// It is the calling thread's turn.
-    pub(crate) unsafe fn complete(&self, me: Me) {
+    pub(crate) unsafe fn complete(&self, current: CurrentThread) {
         self.done.set();
         // SAFETY: whose turn it is holds the lock.
-        unsafe { self.lock.unlock(me) };
+        unsafe { self.lock.unlock(current) };
     }
 
     /// It is not done, and somebody else's turn.
@@ -122,22 +126,22 @@ impl Once {
     /// # Safety
     ///
     /// It is the calling thread's turn.
-    pub(crate) unsafe fn abandon(&self, me: Me, panicked: bool) {
+    pub(crate) unsafe fn abandon(&self, current: CurrentThread, panicked: bool) {
         if panicked {
             self.past.fetch_or(PANICKED, Relaxed);
         }
         // SAFETY: whose turn it is holds the lock.
-        unsafe { self.lock.unlock(me) };
+        unsafe { self.lock.unlock(current) };
     }
 
     /// Whether a thread of the calling process is at it.
-    pub(crate) fn is_held_here(&self) -> bool {
-        self.lock.is_held_here()
+    pub(crate) fn is_held_by_this_process(&self) -> bool {
+        self.lock.is_held_by_this_process()
     }
 
     /// Whether a thread of the calling process ended at it.
-    pub(crate) fn was_forgotten_here(&self) -> bool {
-        self.lock.was_forgotten_here()
+    pub(crate) fn was_leaked_by_this_process(&self) -> bool {
+        self.lock.was_leaked_by_this_process()
     }
 
     /// Marks the lock of one who was at it.

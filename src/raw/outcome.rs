@@ -13,7 +13,7 @@ pub enum Acquired {
 
 /// Why a lock was not acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum AcquireError {
     /// Somebody else holds it.
     WouldBlock,
     /// Somebody else held it until the deadline.
@@ -26,40 +26,37 @@ pub enum Refused {
 
 /// How long a caller waits for the lock.
 #[derive(Debug, Clone, Copy)]
-pub enum Patience {
+pub enum WaitMode {
     /// Not at all.
-    None,
+    Try,
     /// Not at all, and only for a lock that its last holder released: the news of a death is left to others.
-    IfReleased,
+    TryIfReleased,
     /// Until then.
-    Until(Deadline),
-    /// As long as it takes.
-    Endless,
+    Until(Option<Deadline>),
 }
 
-impl Patience {
+impl WaitMode {
     /// When it ends, if it does.
     pub(crate) fn deadline(self) -> Option<Deadline> {
         match self {
-            Patience::None | Patience::IfReleased => Some(Deadline::now()),
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Endless => None,
+            WaitMode::Try | WaitMode::TryIfReleased => Some(Deadline::now()),
+            WaitMode::Until(deadline) => deadline,
         }
     }
 
-    /// What a caller is told who met another holder to the end of its patience.
-    pub(crate) fn refusal(self) -> Refused {
+    /// What a caller is told who met another holder to the end of its mode.
+    pub(crate) fn on_timeout(self) -> AcquireError {
         match self {
-            Patience::None | Patience::IfReleased => Refused::WouldBlock,
-            Patience::Until(_) | Patience::Endless => Refused::TimedOut,
+            WaitMode::Try | WaitMode::TryIfReleased => AcquireError::WouldBlock,
+            WaitMode::Until(_) => AcquireError::TimedOut,
         }
     }
 
     /// What a caller is told who holds the lock itself.
-    pub(crate) fn refusal_of_the_holder(self) -> Refused {
+    pub(crate) fn on_relock(self) -> AcquireError {
         match self {
-            Patience::None | Patience::IfReleased => Refused::WouldBlock,
-            Patience::Until(_) | Patience::Endless => Refused::Deadlock,
+            WaitMode::Try | WaitMode::TryIfReleased => AcquireError::WouldBlock,
+            WaitMode::Until(_) => AcquireError::Deadlock,
         }
     }
 }

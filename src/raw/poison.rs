@@ -25,7 +25,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A lock's poison. Written only by the lock's holder, but for `clear_panic` and `take_untold`.
+/// A lock's poison. Written only by the lock's holder, but for `clear_panic` and `take_unreported`.
 #[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct Poison(AtomicU32);
@@ -33,7 +33,7 @@ pub(crate) struct Poison(AtomicU32);
 const PANICKED: u32 = 1;
 const DIED: u32 = 2;
 /// Beside `DIED`: nobody has been told of it.
-const UNTOLD: u32 = 4;
+const UNREPORTED: u32 = 4;
 
 impl Poison {
     pub(crate) const fn new() -> Self {
@@ -65,13 +65,13 @@ impl Poison {
     }
 
     /// Notes a death for somebody else to be told of.
-    pub(crate) fn set_untold_death(&self) {
-        self.0.fetch_or(DIED | UNTOLD, Relaxed);
+    pub(crate) fn set_unreported_death(&self) {
+        self.0.fetch_or(DIED | UNREPORTED, Relaxed);
     }
 
     /// Whether the caller is the first who is told of a death that was noted so.
-    pub(crate) fn take_untold(&self) -> bool {
-        self.0.fetch_and(!UNTOLD, Relaxed) & UNTOLD != 0
+    pub(crate) fn take_unreported(&self) -> bool {
+        self.0.fetch_and(!UNREPORTED, Relaxed) & UNREPORTED != 0
     }
 
     /// Clears everything. Only for a holder whose data is whole.

@@ -1,13 +1,13 @@
 //! A robust lock that its holder may acquire again.
 //!
-//! Beside the [robust lock](super::robust), whose record tells a thread whether it holds the lock itself, lies how often it
+//! Beside the [robust lock](crate::raw::robust), whose record tells a thread whether it holds the lock itself, lies how often it
 //! does. That number is its holder's alone. One that a dead holder left is overwritten by the next.
 //!
 //! **Orderings.** Those of the lock.
 
-use super::outcome::{Acquired, Patience, Refused};
-use super::robust::Robust;
-use crate::sys::{self, AtomicU32, Me};
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::raw::robust::Robust;
+use crate::sys::{self, AtomicU32, CurrentThread};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// A reentrant robust lock without data.
@@ -33,11 +33,11 @@ impl Reentrant {
     ///
     /// # Safety
     ///
-    /// As for [`Robust::arm`].
-    pub(crate) unsafe fn arm(&self) {
+    /// As for [`Robust::init`].
+    pub(crate) unsafe fn init(&self) {
         self.depth.store(0, Relaxed);
         // SAFETY: the caller's promise.
-        unsafe { self.lock.arm() };
+        unsafe { self.lock.init() };
     }
 
     /// Acquires the lock, once more where the calling thread holds it.
@@ -46,16 +46,20 @@ impl Reentrant {
     ///
     /// Where it holds it 2^32 - 1 times.
     #[inline]
-    pub(crate) fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        if self.lock.is_held_by(me) {
+    pub(crate) fn acquire(
+        &self,
+        current: CurrentThread,
+        mode: WaitMode,
+    ) -> Result<Acquired, AcquireError> {
+        if self.lock.is_held_by(current) {
             let depth = self.depth.load(Relaxed).checked_add(1);
             let depth = depth.expect("a reentrant lock is held as often as can be counted");
             self.depth.store(depth, Relaxed);
             return Ok(Acquired::Released);
         }
-        let acquired = match self.lock.acquire_by_the_slot(me) {
+        let acquired = match self.lock.try_acquire_fast(current) {
             true => Acquired::Released,
-            false => self.lock.acquire(me, patience)?,
+            false => self.lock.acquire_slow(current, mode)?,
         };
         self.depth.store(1, Relaxed);
         Ok(acquired)
@@ -72,12 +76,12 @@ impl Reentrant {
     ///
     /// The calling thread holds the lock.
     #[inline]
-    pub(crate) unsafe fn release(&self, me: Me) {
+    pub(crate) unsafe fn release(&self, current: CurrentThread) {
         let depth = self.depth.load(Relaxed) - 1;
         self.depth.store(depth, Relaxed);
         if depth == 0 {
             // SAFETY: the caller's promise.
-            unsafe { self.lock.unlock(me) };
+            unsafe { self.lock.unlock(current) };
         }
     }
 

@@ -1,28 +1,28 @@
 //! [`SharedBarrier`]: parties wait for each other, and learn of a death instead of waiting for the dead.
 
 use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
+use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
 use crate::raw::Robust;
-use crate::raw::barrier::{Barrier, Unmet};
+use crate::raw::multi::barrier::{Barrier, BarrierError};
+use crate::raw::multi::lock_set::MultiError;
+use crate::raw::multi::member_slot::{MemberSlot, MemberState};
 use crate::raw::outcome::Acquired;
-use crate::raw::row::{HasWord, Missed};
-use crate::raw::seat::{Place, Seat};
-use crate::sys::{self, Deadline, Me};
+use crate::sys::{self, CurrentThread, Deadline};
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 /// A barrier in shared memory for `N` parties, 1 to 127, in the manner of [`std::sync::Barrier`].
 ///
-/// A thread that takes part [joins](Self::join) first, which gives it a seat: that is how the others know of its death. Then
+/// A thread that takes part [joins](Self::join) first, which gives it a slot: that is how the others know of its death. Then
 /// [`BarrierParty::wait`] returns in all `N` parties once each of them has called it, as often as they like. What each party wrote
 /// before is seen by all after. Before it is placed in a map the barrier works for the threads of this process.
 ///
 /// # What a death does
 ///
 /// Where a party dies, wherever it is, the others get [`Error::BarrierBroken`], which says who it was: at once where they
-/// wait, and otherwise when they do. A party that panics and drops its seat, or whose thread ends with it, breaks the barrier
-/// as well. It stays broken until somebody [resets](Self::reset) it; the dead one's seat is free then for another party to
+/// wait, and otherwise when they do. A party that panics and drops its slot, or whose thread ends with it, breaks the barrier
+/// as well. It stays broken until somebody [resets](Self::reset) it; the dead one's slot is free then for another party to
 /// join. Who had met the others already, and was on its way out when one of them died, has met them.
 ///
 /// A death that the kernel could not mark is found within a second.
@@ -54,12 +54,12 @@ use std::time::Duration;
 ///
 /// # Source
 ///
-/// A count and a round in one futex word; robust futexes held for life as seats, and
+/// A count and a round in one futex word; robust futexes held for life as slots, and
 /// [futex_waitv](https://docs.kernel.org/userspace-api/futex2.html) over all of them.
 #[repr(C)]
 pub struct SharedBarrier<const N: usize> {
     raw: Barrier,
-    seats: [Seat; N],
+    slots: [MemberSlot; N],
 }
 
 impl<const N: usize> SharedBarrier<N> {
@@ -70,7 +70,7 @@ impl<const N: usize> SharedBarrier<N> {
         const { assert!(N >= 1 && N <= 127, "there may be 1 to 127 parties") };
         SharedBarrier {
             raw: Barrier::new(),
-            seats: [const { Seat::new() }; N],
+            slots: [const { MemberSlot::new() }; N],
         }
     }
 
@@ -80,36 +80,36 @@ impl<const N: usize> SharedBarrier<N> {
     ///
     /// [`Error::WouldBlock`] where there are `N` parties already, and [`Error::BarrierBroken`].
     pub fn join(&self) -> Result<BarrierParty<'_, N>, Error> {
-        let me = sys::me();
-        self.raw.look(&self.seats).map_err(Error::from_unmet)?;
-        for (number, seat) in self.seats.iter().enumerate() {
-            if seat.place() != Place::Free {
+        let current = sys::current_thread();
+        self.raw.look(&self.slots).map_err(Error::from_unmet)?;
+        for (number, slot) in self.slots.iter().enumerate() {
+            if slot.state() != MemberState::Free {
                 continue;
             }
-            let Ok(acquired) = seat.take(me, Some(Deadline::now())) else {
+            let Ok(acquired) = slot.acquire(current, Some(Deadline::now())) else {
                 continue;
             };
-            let before = seat.sit(me);
+            let before = slot.register(current);
             if acquired == Acquired::OwnerDied {
-                // Somebody joined there meanwhile, and died: that is news for all, before the seat is free.
+                // Somebody joined there meanwhile, and died: that is news for all, before the slot is free.
                 self.raw.give_up(number, before);
                 // SAFETY: taken just now.
-                unsafe { seat.leave(me) };
-                self.raw.look(&self.seats).map_err(Error::from_unmet)?;
+                unsafe { slot.release(current) };
+                self.raw.look(&self.slots).map_err(Error::from_unmet)?;
                 return Err(Error::WouldBlock);
             }
             return Ok(BarrierParty {
                 barrier: self,
                 number,
-                generation: me.generation(),
+                generation: current.generation(),
                 was_panicking: std::thread::panicking(),
-                stays_here: PhantomData,
+                not_send: PhantomData,
             });
         }
         Err(Error::WouldBlock)
     }
 
-    /// Mends the barrier after a death: it is whole, nobody has arrived, and the seats of the dead are free. Parties that still
+    /// Mends the barrier after a death: it is whole, nobody has arrived, and the slots of the dead are free. Parties that still
     /// wait are told that it was broken. Nothing happens where it is not broken.
     ///
     /// # Errors
@@ -117,34 +117,34 @@ impl<const N: usize> SharedBarrier<N> {
     /// [`Error::HolderThreadEnded`] where the thread of a party ended, and its process lives.
     pub fn reset(&self) -> Result<(), Error> {
         self.raw
-            .reset(sys::me(), &self.seats)
-            .map_err(|refused| Error::from_missed(Missed::Refused(refused)))
+            .reset(sys::current_thread(), &self.slots)
+            .map_err(|refused| Error::from_missed(MultiError::AcquireError(refused)))
     }
 
     /// Whether a party died, or panicked, and nobody has reset the barrier since.
     pub fn is_broken(&self) -> bool {
-        self.raw.look(&self.seats).is_err()
+        self.raw.look(&self.slots).is_err()
     }
 
     /// How many parties have joined and live.
     pub fn parties(&self) -> usize {
-        let is_there = |seat: &&Seat| matches!(seat.place(), Place::Occupied(_));
-        self.seats.iter().filter(is_there).count()
+        let is_there = |slot: &&MemberSlot| matches!(slot.state(), MemberState::Occupied(_));
+        self.slots.iter().filter(is_there).count()
     }
 
     fn words(&self) -> impl Iterator<Item = &Robust> {
-        self.seats.iter().map(HasWord::word)
+        self.slots.iter().map(AsRef::<Robust>::as_ref)
     }
 }
 
 impl Error {
-    fn from_unmet(unmet: Unmet) -> Self {
+    fn from_unmet(unmet: BarrierError) -> Self {
         match unmet {
-            Unmet::Broken(seat, process) => Error::BarrierBroken {
-                seat,
+            BarrierError::Broken(slot, process) => Error::BarrierBroken {
+                slot,
                 process: (process != 0).then_some(process),
             },
-            Unmet::Missed(missed) => Error::from_missed(missed),
+            BarrierError::MultiError(missed) => Error::from_missed(missed),
         }
     }
 }
@@ -160,8 +160,8 @@ pub struct BarrierParty<'a, const N: usize> {
     /// The process that joined.
     generation: u64,
     was_panicking: bool,
-    /// The seat's word and the robust list name the thread that joined.
-    stays_here: PhantomData<*mut ()>,
+    /// The slot's word and the robust list name the thread that joined.
+    not_send: PhantomData<*mut ()>,
 }
 
 impl<const N: usize> BarrierParty<'_, N> {
@@ -174,7 +174,7 @@ impl<const N: usize> BarrierParty<'_, N> {
     ///
     /// # Panics
     ///
-    /// In a child of the process that joined: the seat is the parent's.
+    /// In a child of the process that joined: the slot is the parent's.
     pub fn wait(&self) -> Result<BarrierWaitResult, Error> {
         self.wait_until(None)
     }
@@ -192,32 +192,32 @@ impl<const N: usize> BarrierParty<'_, N> {
         self.wait_until(Some(Deadline::after(timeout)))
     }
 
-    /// The number of its seat, from 0 on.
+    /// The number of its slot, from 0 on.
     pub fn number(&self) -> usize {
         self.number
     }
 
     fn wait_until(&self, deadline: Option<Deadline>) -> Result<BarrierWaitResult, Error> {
         assert!(
-            Me::of_generation(self.generation).is_some(),
+            CurrentThread::of_generation(self.generation).is_some(),
             "a party that crossed a fork is the parent's: join in the child"
         );
         let barrier = self.barrier;
-        let outcome = barrier.raw.wait(&barrier.seats, deadline);
+        let outcome = barrier.raw.wait(&barrier.slots, deadline);
         outcome.map(BarrierWaitResult).map_err(Error::from_unmet)
     }
 }
 
 impl<const N: usize> Drop for BarrierParty<'_, N> {
     fn drop(&mut self) {
-        let Some(me) = Me::of_generation(self.generation) else {
+        let Some(current) = CurrentThread::of_generation(self.generation) else {
             return;
         };
         if !self.was_panicking && std::thread::panicking() {
-            self.barrier.raw.give_up(self.number, me.who());
+            self.barrier.raw.give_up(self.number, current.who());
         }
-        // SAFETY: this thread joined in this process, and nothing but this drop leaves its seat.
-        unsafe { self.barrier.seats[self.number].leave(me) };
+        // SAFETY: this thread joined in this process, and nothing but this drop leaves its slot.
+        unsafe { self.barrier.slots[self.number].release(current) };
     }
 }
 
@@ -256,9 +256,9 @@ impl<const N: usize> fmt::Debug for SharedBarrier<N> {
     }
 }
 
-const KIND: Kind = Kind("barrier");
+const KIND: PrimitiveKind = PrimitiveKind("barrier");
 
-// SAFETY: `repr(C)` over atomics; the links mean something only to the thread that has a seat. The whole state is told, and
+// SAFETY: `repr(C)` over atomics; the links mean something only to the thread that has a slot. The whole state is told, and
 // visited as one primitive. Zero bytes are an unarmed barrier that nobody has joined.
 #[diagnostic::do_not_recommend]
 unsafe impl<const N: usize> ShmSafe for SharedBarrier<N> {
@@ -269,42 +269,42 @@ unsafe impl<const N: usize> ShmSafe for SharedBarrier<N> {
         layout.primitive::<Self>(KIND);
     }
 
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.primitive(self);
     }
 }
 
 impl<const N: usize> Primitive for SharedBarrier<N> {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> PrimitiveKind {
         KIND
     }
 
-    unsafe fn arm(&self) -> Result<(), Error> {
+    unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
         // SAFETY: the caller's promise.
-        unsafe { self.raw.arm() };
-        for seat in &self.seats {
+        unsafe { self.raw.init() };
+        for slot in &self.slots {
             // SAFETY: as above.
-            unsafe { seat.arm() };
+            unsafe { slot.init() };
         }
         Ok(())
     }
 
-    fn is_held_here(&self) -> bool {
-        self.words().any(Robust::is_held_here)
+    fn is_held_by_this_process(&self) -> bool {
+        self.words().any(Robust::is_held_by_this_process)
     }
 
-    fn was_forgotten_here(&self) -> bool {
-        self.words().any(Robust::was_forgotten_here)
+    fn was_leaked_by_this_process(&self) -> bool {
+        self.words().any(Robust::was_leaked_by_this_process)
     }
 
     unsafe fn reset(&self) {
         // Parties that died are gone with everybody else, so nobody is left to be told.
         // SAFETY: the caller's promise.
-        unsafe { self.raw.arm() };
-        for seat in &self.seats {
+        unsafe { self.raw.init() };
+        for slot in &self.slots {
             // SAFETY: as above.
-            unsafe { seat.arm() };
+            unsafe { slot.init() };
         }
     }
 }

@@ -1,12 +1,12 @@
 //! [`SharedCondvar`]: waiting for what a mutex guards to change.
 
-use super::guard::SharedMutexGuard;
-use super::lock_error::LockError;
-use super::one_word::one_word_primitive;
 use crate::memory::ShmData;
 use crate::raw::RawLock;
 use crate::raw::condvar::Condvar;
-use crate::sys::{Deadline, Nap};
+use crate::sync::lock_error::LockError;
+use crate::sync::mutex::guard::SharedMutexGuard;
+use crate::sync::primitive_macros::impl_one_word_primitive;
+use crate::sys::{Deadline, RecheckTimer};
 use std::time::Duration;
 
 /// A condition variable in memory that several processes map, in the manner of [`std::sync::Condvar`].
@@ -111,7 +111,7 @@ impl SharedCondvar {
         &self,
         guard: SharedMutexGuard<'a, T, R>,
     ) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
-        self.wait_once(guard, None, &mut Nap::first(), R::owner_is_found_dead)
+        self.wait_once(guard, None, &mut RecheckTimer::new(), R::owner_is_dead)
             .map(|(guard, _)| guard)
     }
 
@@ -127,9 +127,9 @@ impl SharedCondvar {
         mut guard: SharedMutexGuard<'a, T, R>,
         mut condition: impl FnMut(&mut T) -> bool,
     ) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
-        let mut nap = Nap::first();
+        let mut timer = RecheckTimer::new();
         while condition(&mut guard) {
-            (guard, _) = self.wait_once(guard, None, &mut nap, |_| true)?;
+            (guard, _) = self.wait_once(guard, None, &mut timer, |_| true)?;
         }
         Ok(guard)
     }
@@ -149,8 +149,8 @@ impl SharedCondvar {
         self.wait_once(
             guard,
             Some(deadline),
-            &mut Nap::first(),
-            R::owner_is_found_dead,
+            &mut RecheckTimer::new(),
+            R::owner_is_dead,
         )
     }
 
@@ -167,12 +167,12 @@ impl SharedCondvar {
         mut condition: impl FnMut(&mut T) -> bool,
     ) -> Result<(SharedMutexGuard<'a, T, R>, WaitTimeoutResult), LockError<'a, T, R>> {
         let deadline = Deadline::after(timeout);
-        let mut nap = Nap::first();
+        let mut timer = RecheckTimer::new();
         while condition(&mut guard) {
             if deadline.has_passed() {
                 return Ok((guard, WaitTimeoutResult(true)));
             }
-            (guard, _) = self.wait_once(guard, Some(deadline), &mut nap, |_| true)?;
+            (guard, _) = self.wait_once(guard, Some(deadline), &mut timer, |_| true)?;
         }
         Ok((guard, WaitTimeoutResult(false)))
     }
@@ -189,19 +189,19 @@ impl SharedCondvar {
         self.raw.notify_all();
     }
 
-    /// One wait. When a nap ends without news, `has_cause` is asked whether to look all the same.
+    /// One wait. When a timer ends without news, `has_cause` is asked whether to look all the same.
     fn wait_once<'a, T: ShmData, R: RawLock>(
         &self,
         guard: SharedMutexGuard<'a, T, R>,
         deadline: Option<Deadline>,
-        nap: &mut Nap,
+        timer: &mut RecheckTimer,
         has_cause: impl Fn(&R) -> bool,
     ) -> Result<(SharedMutexGuard<'a, T, R>, WaitTimeoutResult), LockError<'a, T, R>> {
         let mutex = guard.mutex();
         let seen = self.raw.sequence();
         drop(guard);
         let raw = mutex.raw;
-        let in_time = self.raw.wait_past(seen, deadline, nap, || has_cause(raw));
+        let in_time = self.raw.wait_past(seen, deadline, timer, || has_cause(raw));
         let guard = mutex.lock()?;
         Ok((guard, WaitTimeoutResult(!in_time)))
     }
@@ -213,4 +213,4 @@ impl Default for SharedCondvar {
     }
 }
 
-one_word_primitive!(SharedCondvar, "condvar");
+impl_one_word_primitive!(SharedCondvar, "condvar");

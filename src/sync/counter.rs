@@ -1,7 +1,7 @@
 //! Counters: [`SharedCounter`], [`SharedGauge`], and [`ShardedCounter`] for many writers.
 
 use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
+use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
 use crate::sys;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -172,7 +172,7 @@ impl ShardedCounter {
     #[inline]
     pub fn add(&self, amount: u64) {
         // Thread ids are given out in sequence, so that neighbours are the best spread there is.
-        self.shards[sys::me().tid() as usize % SHARDS]
+        self.shards[sys::current_thread().tid() as usize % SHARDS]
             .count
             .fetch_add(amount, Relaxed);
     }
@@ -209,24 +209,24 @@ macro_rules! primitive {
             const HAS_PRIMITIVES: bool = false;
 
             fn describe(layout: &mut Layout) {
-                layout.primitive::<Self>(Kind($kind));
+                layout.primitive::<Self>(PrimitiveKind($kind));
             }
 
-            fn walk(&self, walk: &mut Walk<'_>) {
-                walk.primitive(self);
+            fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+                visitor.primitive(self);
             }
         }
 
         impl Primitive for $type {
-            fn kind(&self) -> Kind {
-                Kind($kind)
+            fn kind(&self) -> PrimitiveKind {
+                PrimitiveKind($kind)
             }
 
-            unsafe fn arm(&self) -> Result<(), Error> {
+            unsafe fn init(&self) -> Result<(), Error> {
                 Ok(())
             }
 
-            fn is_held_here(&self) -> bool {
+            fn is_held_by_this_process(&self) -> bool {
                 false
             }
 

@@ -1,7 +1,7 @@
 //! [`SharedEvent`]: news for any number of waiters.
 
-use super::one_word::one_word_primitive;
 use crate::raw::event::Event;
+use crate::sync::primitive_macros::impl_one_word_primitive;
 use crate::sys::Deadline;
 use std::time::Duration;
 
@@ -120,4 +120,4 @@ impl Default for SharedEvent {
     }
 }
 
-one_word_primitive!(SharedEvent, "event");
+impl_one_word_primitive!(SharedEvent, "event");

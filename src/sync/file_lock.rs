@@ -1,7 +1,7 @@
 //! [`FileLock`]: a lock on a file of its own, kept by the kernel for whoever has the file open.
 
 use crate::Error;
-use crate::sys::{LockCall, files, me};
+use crate::sys::{FileLockKind, current_thread, files};
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -78,7 +78,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
-    call: LockCall,
+    call: FileLockKind,
     path: PathBuf,
     /// The process that opened the file.
     generation: u64,
@@ -91,7 +91,7 @@ impl FileLock {
     ///
     /// # Errors
     ///
-    /// [`Error::SymbolicLink`] and [`Error::NotARegularFile`], without opening what is there; [`Error::DistantFileSystem`]
+    /// [`Error::SymbolicLink`] and [`Error::NotARegularFile`], without opening what is there; [`Error::RemoteFileSystem`]
     /// on NFS, 9p, FUSE and their kin, where a lock is kept by a server that may forget it, or reaches one machine only;
     /// [`Error::Os`] where the kernel refuses, for missing rights or a missing directory, say. The file is opened for reading
     /// and writing.
@@ -108,7 +108,7 @@ impl FileLock {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flock(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::open(path.as_ref(), LockCall::Flock)
+        Self::open(path.as_ref(), FileLockKind::Flock)
     }
 
     /// As [`flock`](Self::flock), to be locked by `fcntl(2)` with `F_OFD_SETLK`, from the file's first byte to its end,
@@ -118,15 +118,15 @@ impl FileLock {
     ///
     /// As [`flock`](Self::flock).
     pub fn ofd(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::open(path.as_ref(), LockCall::Ofd)
+        Self::open(path.as_ref(), FileLockKind::Ofd)
     }
 
-    fn open(path: &Path, call: LockCall) -> Result<Self, Error> {
+    fn open(path: &Path, call: FileLockKind) -> Result<Self, Error> {
         Ok(FileLock {
             file: open_or_create(path)?,
             call,
             path: path.into(),
-            generation: me().generation(),
+            generation: current_thread().generation(),
         })
     }
 
@@ -175,7 +175,7 @@ impl FileLock {
 
     fn is_inherited(&self) -> bool {
         // The thread may be one that was never asked who it is.
-        me().generation() != self.generation
+        current_thread().generation() != self.generation
     }
 
     fn refuse_inherited(&self) -> Result<(), Error> {
@@ -220,14 +220,14 @@ impl Drop for FileLockGuard<'_> {
 fn open_or_create(path: &Path) -> Result<File, Error> {
     let failed = |source| Error::os(format!("open of {}", path.display()), source);
     loop {
-        match files::find(path) {
-            Ok(found) => return open_found(&found, path),
+        match files::open_path(path) {
+            Ok(found) => return reopen(&found, path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(failed(source)),
         }
-        let directory = files::find_directory(files::directory_of(path)).map_err(failed)?;
-        files::refuse_distant(&directory, path)?;
-        match files::named(path) {
+        let directory = files::open_directory(files::directory_of(path)).map_err(failed)?;
+        files::reject_remote_fs(&directory, path)?;
+        match files::create_exclusive(path) {
             Ok(file) => {
                 // The umask may have taken rights away.
                 file.set_permissions(Permissions::from_mode(files::MODE))
@@ -241,13 +241,13 @@ fn open_or_create(path: &Path) -> Result<File, Error> {
     }
 }
 
-fn open_found(found: &File, path: &Path) -> Result<File, Error> {
+fn reopen(found: &File, path: &Path) -> Result<File, Error> {
     let metadata = found
         .metadata()
         .map_err(|source| Error::os(format!("stat of {}", path.display()), source))?;
-    files::refuse_irregular(metadata.file_type(), path)?;
-    files::refuse_distant(found, path)?;
-    files::open_found(found).map_err(|source| {
+    files::reject_irregular(metadata.file_type(), path)?;
+    files::reject_remote_fs(found, path)?;
+    files::reopen(found).map_err(|source| {
         Error::os(
             format!("open of {} by way of /proc/thread-self/fd", path.display()),
             source,

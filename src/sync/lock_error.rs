@@ -1,10 +1,10 @@
 //! Why a lock was not acquired as asked, and what a death or a panic left.
 
-use super::guard::SharedMutexGuard;
 use crate::Error;
 use crate::memory::ShmData;
 use crate::raw::poison::Cause;
 use crate::raw::{RawLock, Robust};
+use crate::sync::mutex::guard::SharedMutexGuard;
 use std::error::Error as StdError;
 use std::fmt;
 use zerocopy::FromBytes;
@@ -21,7 +21,7 @@ pub struct Poisoned<'a, T, R: RawLock = Robust> {
 impl<'a, T, R: RawLock> Poisoned<'a, T, R> {
     pub(super) fn new(mut guard: SharedMutexGuard<'a, T, R>, cause: Cause, fresh: bool) -> Self {
         // Until it is handed out, a panic does not concern the data.
-        guard.keep_back();
+        guard.suspend_poisoning();
         Poisoned {
             guard,
             cause,
@@ -35,7 +35,7 @@ impl<'a, T, R: RawLock> Poisoned<'a, T, R> {
     }
 
     /// Whether this lock call is the one that is told of the death: true for exactly one locker a death.
-    pub fn is_fresh(&self) -> bool {
+    pub fn is_first_report(&self) -> bool {
         self.fresh
     }
 
@@ -44,7 +44,7 @@ impl<'a, T, R: RawLock> Poisoned<'a, T, R> {
     where
         T: ShmData,
     {
-        let guard = self.hand_out();
+        let guard = self.resume_poisoning();
         // SAFETY: the lock is held. The old bytes may be no `T`, so they are not dropped; `ShmData` has nothing to drop.
         unsafe { guard.place().write(value) };
         SharedMutexGuard::clear_poison(&guard);
@@ -57,7 +57,7 @@ impl<'a, T, R: RawLock> Poisoned<'a, T, R> {
     where
         T: FromBytes,
     {
-        self.hand_out()
+        self.resume_poisoning()
     }
 
     /// The guard, where a panic is all that happened: the data is whole then, as in `std`.
@@ -65,9 +65,9 @@ impl<'a, T, R: RawLock> Poisoned<'a, T, R> {
     /// # Errors
     ///
     /// Itself, where a holder died.
-    pub fn into_whole(self) -> Result<SharedMutexGuard<'a, T, R>, Self> {
+    pub fn try_into_guard(self) -> Result<SharedMutexGuard<'a, T, R>, Self> {
         match self.cause {
-            Cause::Panicked => Ok(self.hand_out()),
+            Cause::Panicked => Ok(self.resume_poisoning()),
             Cause::Died => Err(self),
         }
     }
@@ -78,12 +78,12 @@ impl<'a, T, R: RawLock> Poisoned<'a, T, R> {
     ///
     /// The bytes are a valid `T`. A holder that died in the middle of an assignment leaves a mixture of two values.
     pub unsafe fn assume_valid(self) -> SharedMutexGuard<'a, T, R> {
-        self.hand_out()
+        self.resume_poisoning()
     }
 
-    fn hand_out(self) -> SharedMutexGuard<'a, T, R> {
+    fn resume_poisoning(self) -> SharedMutexGuard<'a, T, R> {
         let mut guard = self.guard;
-        guard.hand_out();
+        guard.resume_poisoning();
         guard
     }
 }

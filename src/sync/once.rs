@@ -1,11 +1,11 @@
 //! [`SharedOnce`]: what one thread of all processes does, once.
 
 use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
-use crate::raw::once::{Once, Past};
-use crate::raw::outcome::{Patience, Refused};
-use crate::raw::row::Missed;
-use crate::sys::{self, Deadline, Me};
+use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
+use crate::raw::multi::lock_set::MultiError;
+use crate::raw::once::{Once, OnceState};
+use crate::raw::outcome::{AcquireError, WaitMode};
+use crate::sys::{self, CurrentThread, Deadline};
 use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub struct SharedOnce {
 /// How earlier attempts ended; what [`SharedOnce::call_once_force`] tells its closure.
 #[derive(Debug)]
 pub struct SharedOnceState {
-    past: Past,
+    past: OnceState,
 }
 
 impl SharedOnceState {
@@ -171,7 +171,7 @@ impl SharedOnce {
     #[inline]
     pub fn call_once_force(&self, f: impl FnOnce(&SharedOnceState)) {
         if !self.is_completed()
-            && let Err(refused) = self.run(Patience::Endless, f)
+            && let Err(refused) = self.run(WaitMode::Until(None), f)
         {
             never(refused);
         }
@@ -191,7 +191,7 @@ impl SharedOnce {
         if self.is_completed() {
             return Ok(());
         }
-        self.run(Patience::None, f).map_err(told)
+        self.run(WaitMode::Try, f).map_err(told)
     }
 
     /// As [`call_once_timeout`](Self::call_once_timeout), also where an earlier `f` panicked: `f` is told.
@@ -211,8 +211,8 @@ impl SharedOnce {
         if self.is_completed() {
             return Ok(());
         }
-        let patience = Patience::Until(Deadline::after(timeout));
-        self.run(patience, f).map_err(told)
+        let mode = WaitMode::Until(Some(Deadline::after(timeout)));
+        self.run(mode, f).map_err(told)
     }
 
     /// Whether it is initialized.
@@ -232,41 +232,41 @@ impl SharedOnce {
         self.raw.wait(Some(Deadline::after(timeout)))
     }
 
-    fn run(&self, patience: Patience, f: impl FnOnce(&SharedOnceState)) -> Result<(), Refused> {
+    fn run(&self, mode: WaitMode, f: impl FnOnce(&SharedOnceState)) -> Result<(), AcquireError> {
         let f = |state: &SharedOnceState| -> Result<(), Infallible> {
             f(state);
             Ok(())
         };
-        self.initialize(patience, f, |()| ()).map_err(|unmade| {
-            let Unmade::Refused(refused) = unmade;
+        self.initialize(mode, f, |()| ()).map_err(|unmade| {
+            let InitError::AcquireError(refused) = unmade;
             refused
         })
     }
 
     /// Initializes, if nobody has, by the making of a value and the storing of it. Whoever is at it is waited for as long as
-    /// `patience` says.
+    /// `mode` says.
     #[cold]
     pub(super) fn initialize<V, E>(
         &self,
-        patience: Patience,
+        mode: WaitMode,
         make: impl FnOnce(&SharedOnceState) -> Result<V, E>,
         store: impl FnOnce(V),
-    ) -> Result<(), Unmade<E>> {
-        let me = sys::me();
-        let past = match self.raw.begin(me, patience) {
+    ) -> Result<(), InitError<E>> {
+        let current = sys::current_thread();
+        let past = match self.raw.begin(current, mode) {
             Ok(Some(past)) => past,
             Ok(None) => return Ok(()),
-            Err(refused) => return Err(Unmade::Refused(refused)),
+            Err(refused) => return Err(InitError::AcquireError(refused)),
         };
         let mut turn = Turn {
             raw: &self.raw,
-            generation: me.generation(),
+            generation: current.generation(),
             end: End::Panic,
         };
         match make(&SharedOnceState { past }) {
             Ok(value) => {
                 assert!(
-                    Me::of_generation(turn.generation).is_some(),
+                    CurrentThread::of_generation(turn.generation).is_some(),
                     "a process that was forked inside a shared initialization went on with it, which is its parent's"
                 );
                 store(value);
@@ -275,26 +275,26 @@ impl SharedOnce {
             }
             Err(error) => {
                 turn.end = End::Failure;
-                Err(Unmade::Failed(error))
+                Err(InitError::Failed(error))
             }
         }
     }
 }
 
 /// Why nothing was made.
-pub(super) enum Unmade<E> {
+pub(super) enum InitError<E> {
     /// It was nobody's turn here.
-    Refused(Refused),
+    AcquireError(AcquireError),
     /// The making failed.
     Failed(E),
 }
 
-impl<E> Unmade<E> {
+impl<E> InitError<E> {
     /// What failed, of a call that waits to the end.
     pub(super) fn failed(self) -> E {
         match self {
-            Unmade::Refused(refused) => never(refused),
-            Unmade::Failed(error) => error,
+            InitError::AcquireError(refused) => never(refused),
+            InitError::Failed(error) => error,
         }
     }
 
@@ -304,30 +304,30 @@ impl<E> Unmade<E> {
         E: From<Error>,
     {
         match self {
-            Unmade::Refused(refused) => told(refused).into(),
-            Unmade::Failed(error) => error,
+            InitError::AcquireError(refused) => told(refused).into(),
+            InitError::Failed(error) => error,
         }
     }
 }
 
 /// The end of a call that waits to the end, and cannot have its turn.
 #[cold]
-pub(super) fn never(refused: Refused) -> ! {
+pub(super) fn never(refused: AcquireError) -> ! {
     match refused {
-        Refused::Deadlock => panic!(
+        AcquireError::Deadlock => panic!(
             "a shared initialization was asked for inside itself, by the thread that makes it"
         ),
-        Refused::HolderThreadEnded => panic!(
+        AcquireError::HolderThreadEnded => panic!(
             "the thread that made a shared initialization ended in the middle of it, without a panic, and its process lives"
         ),
-        Refused::WouldBlock | Refused::TimedOut => {
+        AcquireError::WouldBlock | AcquireError::TimedOut => {
             unreachable!("a wait without an end has timed out")
         }
     }
 }
 
-fn told(refused: Refused) -> Error {
-    Error::from_missed(Missed::Refused(refused))
+fn told(refused: AcquireError) -> Error {
+    Error::from_missed(MultiError::AcquireError(refused))
 }
 
 /// An initialization that nobody makes where an earlier one panicked.
@@ -357,15 +357,15 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let Some(me) = Me::of_generation(self.generation) else {
+        let Some(current) = CurrentThread::of_generation(self.generation) else {
             return;
         };
         // SAFETY: this thread began the turn in this process, and nothing but this drop ends it.
         unsafe {
             match self.end {
-                End::Completion => self.raw.complete(me),
-                End::Failure => self.raw.abandon(me, false),
-                End::Panic => self.raw.abandon(me, true),
+                End::Completion => self.raw.complete(current),
+                End::Failure => self.raw.abandon(current, false),
+                End::Panic => self.raw.abandon(current, true),
             }
         }
     }
@@ -385,7 +385,7 @@ impl fmt::Debug for SharedOnce {
     }
 }
 
-const KIND: Kind = Kind("once");
+const KIND: PrimitiveKind = PrimitiveKind("once");
 
 // SAFETY: `repr(transparent)` over `repr(C)` atomics and the links of a lock, which mean something only to the thread that
 // holds it. Zero bytes are an initialization that nobody has begun, with a free lock.
@@ -398,29 +398,29 @@ unsafe impl ShmSafe for SharedOnce {
         layout.primitive::<Self>(KIND);
     }
 
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.primitive(self);
     }
 }
 
 impl Primitive for SharedOnce {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> PrimitiveKind {
         KIND
     }
 
-    unsafe fn arm(&self) -> Result<(), Error> {
+    unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
         // SAFETY: the caller's promise.
-        unsafe { self.raw.arm() };
+        unsafe { self.raw.init() };
         Ok(())
     }
 
-    fn is_held_here(&self) -> bool {
-        self.raw.is_held_here()
+    fn is_held_by_this_process(&self) -> bool {
+        self.raw.is_held_by_this_process()
     }
 
-    fn was_forgotten_here(&self) -> bool {
-        self.raw.was_forgotten_here()
+    fn was_leaked_by_this_process(&self) -> bool {
+        self.raw.was_leaked_by_this_process()
     }
 
     unsafe fn reset(&self) {
@@ -428,7 +428,7 @@ impl Primitive for SharedOnce {
         unsafe { self.raw.reset() };
     }
 
-    unsafe fn distrust(&self) {
+    unsafe fn mark_inconsistent(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.raw.undo() };
     }

@@ -1,28 +1,28 @@
 //! [`SharedPermits`]: permits that come back when their holder dies.
 
 use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
+use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
 use crate::raw::Robust;
-use crate::raw::outcome::{Acquired, Patience, Refused};
-use crate::raw::row::{HasWord, Missed, Row};
-use crate::sys::{self, Deadline, Me};
+use crate::raw::multi::lock_set::{LockSet, MultiError};
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::sys::{self, CurrentThread, Deadline};
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 /// `N` permits in shared memory, numbered from 0 to `N - 1`: a counting semaphore that knows its holders. `N` is 1 to 127.
 ///
-/// [`acquire`](Self::acquire) gives a [`PermitGuard`], and dropping that gives the permit back. Each permit is a robust lock,
+/// [`acquire`](Self::acquire) gives a [`Permit`], and dropping that gives the permit back. Each permit is a robust lock,
 /// so the kernel gives back what a killed process held. Before it is placed in a map it works for the threads of this process,
 /// and may be moved and forgotten.
 ///
-/// Use it to bound how many are at work at once, or to hand out `N` things of a kind: the [number](PermitGuard::number) of a
+/// Use it to bound how many are at work at once, or to hand out `N` things of a kind: the [number](Permit::number) of a
 /// permit is nobody else's while it is held.
 ///
 /// # What a death does
 ///
 /// A permit whose holder dies is available again at once: one who waits is woken by the kernel. Whoever gets it can see that
-/// ([`PermitGuard::previous_holder_died`]), and put in order what the dead one left under that number. A waiter that dies, at
+/// ([`Permit::previous_holder_died`]), and put in order what the dead one left under that number. A waiter that dies, at
 /// whichever instant, takes no permit and nobody's wake-up with it. Where the kernel could not mark the dead thread's permit,
 /// the waiters find out within a second.
 ///
@@ -60,16 +60,16 @@ use std::time::Duration;
 /// for the head of the line.
 #[repr(C)]
 pub struct SharedPermits<const N: usize> {
-    room: Robust,
-    permits: [Permit; N],
+    queue_lock: Robust,
+    permits: [PermitWord; N],
 }
 
 /// A permit, on a cache line of its own.
 #[repr(C, align(64))]
-pub(super) struct Permit(Robust);
+pub(super) struct PermitWord(Robust);
 
-impl HasWord for Permit {
-    fn word(&self) -> &Robust {
+impl AsRef<Robust> for PermitWord {
+    fn as_ref(&self) -> &Robust {
         &self.0
     }
 }
@@ -85,13 +85,13 @@ impl<const N: usize> SharedPermits<N> {
     pub const fn new() -> Self {
         const {
             assert!(
-                N >= 1 && N <= Row::<Permit>::MAX,
+                N >= 1 && N <= LockSet::<PermitWord>::MAX,
                 "there may be 1 to 127 permits"
             )
         };
         SharedPermits {
-            room: Robust::new(),
-            permits: [const { Permit(Robust::new()) }; N],
+            queue_lock: Robust::new(),
+            permits: [const { PermitWord(Robust::new()) }; N],
         }
     }
 
@@ -103,8 +103,8 @@ impl<const N: usize> SharedPermits<N> {
     /// - [`Error::HolderThreadEnded`]: all were held by threads that ended without giving them back, and their processes live.
     /// - [`Error::NoFutexWaitv`]: none is free, and the kernel cannot wait for any of several.
     #[inline]
-    pub fn acquire(&self) -> Result<PermitGuard<'_>, Error> {
-        self.acquire_with(Patience::Endless)
+    pub fn acquire(&self) -> Result<Permit<'_>, Error> {
+        self.acquire_with(WaitMode::Until(None))
     }
 
     /// Takes a permit if one is free, without waiting.
@@ -113,8 +113,8 @@ impl<const N: usize> SharedPermits<N> {
     ///
     /// [`Error::WouldBlock`] where there is none, and [`Error::HolderThreadEnded`] as for [`acquire`](Self::acquire).
     #[inline]
-    pub fn try_acquire(&self) -> Result<PermitGuard<'_>, Error> {
-        self.acquire_with(Patience::None)
+    pub fn try_acquire(&self) -> Result<Permit<'_>, Error> {
+        self.acquire_with(WaitMode::Try)
     }
 
     /// Takes a permit, waiting for one no longer than `timeout` of the monotonic clock.
@@ -122,64 +122,64 @@ impl<const N: usize> SharedPermits<N> {
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), and [`Error::TimedOut`].
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<PermitGuard<'_>, Error> {
-        self.acquire_with(Patience::Until(Deadline::after(timeout)))
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, Error> {
+        self.acquire_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
     /// How many permits can be had just now, those of the dead included. The answer may be out of date when it is read.
     pub fn available(&self) -> usize {
-        let free = |permit: &&Permit| permit.0.is_available();
+        let free = |permit: &&PermitWord| permit.0.is_available();
         self.permits.iter().filter(free).count()
     }
 
     #[inline]
-    fn acquire_with(&self, patience: Patience) -> Result<PermitGuard<'_>, Error> {
-        let me = sys::me();
+    fn acquire_with(&self, mode: WaitMode) -> Result<Permit<'_>, Error> {
+        let current = sys::current_thread();
         // Threads begin at different permits, so that they do not meet where there are enough.
-        let first = me.tid() as usize % N;
-        if self.permits[first].0.acquire_by_the_slot(me) {
-            return Ok(self.guard(me, first, Acquired::Released));
+        let first = current.tid() as usize % N;
+        if self.permits[first].0.try_acquire_fast(current) {
+            return Ok(self.guard(current, first, Acquired::Released));
         }
         let (number, acquired) = self
-            .row()
-            .acquire(me, first, patience)
+            .lock_set()
+            .acquire(current, first, mode)
             .map_err(Error::from_missed)?;
-        Ok(self.guard(me, number, acquired))
+        Ok(self.guard(current, number, acquired))
     }
 
-    pub(super) fn row(&self) -> Row<'_, Permit> {
-        Row {
+    pub(super) fn lock_set(&self) -> LockSet<'_, PermitWord> {
+        LockSet {
             words: &self.permits,
-            room: &self.room,
+            queue_lock: &self.queue_lock,
         }
     }
 
     /// The guard of a permit that the thread has just acquired.
     #[inline]
-    fn guard(&self, me: Me, number: usize, acquired: Acquired) -> PermitGuard<'_> {
-        PermitGuard {
+    fn guard(&self, current: CurrentThread, number: usize, acquired: Acquired) -> Permit<'_> {
+        Permit {
             permit: &self.permits[number].0,
             number: number as u32,
             after_a_death: acquired == Acquired::OwnerDied,
-            generation: me.generation(),
-            stays_here: PhantomData,
+            generation: current.generation(),
+            not_send: PhantomData,
         }
     }
 
     fn words(&self) -> impl Iterator<Item = &Robust> {
         let permits = self.permits.iter().map(|permit| &permit.0);
-        permits.chain([&self.room])
+        permits.chain([&self.queue_lock])
     }
 }
 
 impl Error {
-    pub(super) fn from_missed(missed: Missed) -> Self {
+    pub(super) fn from_missed(missed: MultiError) -> Self {
         match missed {
-            Missed::CannotWait => Error::NoFutexWaitv,
-            Missed::Refused(Refused::WouldBlock) => Error::WouldBlock,
-            Missed::Refused(Refused::TimedOut) => Error::TimedOut,
-            Missed::Refused(Refused::Deadlock) => Error::Deadlock,
-            Missed::Refused(Refused::HolderThreadEnded) => Error::HolderThreadEnded,
+            MultiError::CannotWait => Error::NoFutexWaitv,
+            MultiError::AcquireError(AcquireError::WouldBlock) => Error::WouldBlock,
+            MultiError::AcquireError(AcquireError::TimedOut) => Error::TimedOut,
+            MultiError::AcquireError(AcquireError::Deadlock) => Error::Deadlock,
+            MultiError::AcquireError(AcquireError::HolderThreadEnded) => Error::HolderThreadEnded,
         }
     }
 }
@@ -189,17 +189,17 @@ impl Error {
 /// It stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy does
 /// nothing when it is dropped. Forgetting it keeps the permit for as long as the process lives.
 #[must_use = "if unused the permit goes back at once"]
-pub struct PermitGuard<'a> {
+pub struct Permit<'a> {
     permit: &'a Robust,
     number: u32,
     after_a_death: bool,
     /// The process that acquired it.
     generation: u64,
     /// The word and the robust list name the acquiring thread.
-    stays_here: PhantomData<*mut ()>,
+    not_send: PhantomData<*mut ()>,
 }
 
-impl PermitGuard<'_> {
+impl Permit<'_> {
     /// Which permit it is, from 0 on. No other guard has the same number at the same time.
     pub fn number(&self) -> usize {
         self.number as usize
@@ -211,20 +211,20 @@ impl PermitGuard<'_> {
     }
 }
 
-impl Drop for PermitGuard<'_> {
+impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Some(me) = Me::of_generation(self.generation) else {
+        let Some(current) = CurrentThread::of_generation(self.generation) else {
             return;
         };
         // SAFETY: this thread acquired the permit in this process, and nothing but this drop releases it.
-        unsafe { self.permit.unlock(me) };
+        unsafe { self.permit.unlock(current) };
     }
 }
 
-impl fmt::Debug for PermitGuard<'_> {
+impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PermitGuard")
+        f.debug_struct("Permit")
             .field("number", &self.number)
             .field("previous_holder_died", &self.after_a_death)
             .finish_non_exhaustive()
@@ -246,7 +246,7 @@ impl<const N: usize> fmt::Debug for SharedPermits<N> {
     }
 }
 
-const KIND: Kind = Kind("permits");
+const KIND: PrimitiveKind = PrimitiveKind("permits");
 
 // SAFETY: `repr(C)` over atomics; the links mean something only to the thread that holds a permit. The whole state is told, and
 // visited as one primitive. Zero bytes are free, unarmed permits.
@@ -259,31 +259,31 @@ unsafe impl<const N: usize> ShmSafe for SharedPermits<N> {
         layout.primitive::<Self>(KIND);
     }
 
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.primitive(self);
     }
 }
 
 impl<const N: usize> Primitive for SharedPermits<N> {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> PrimitiveKind {
         KIND
     }
 
-    unsafe fn arm(&self) -> Result<(), Error> {
+    unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
         for word in self.words() {
             // SAFETY: the caller's promise.
-            unsafe { word.arm() };
+            unsafe { word.init() };
         }
         Ok(())
     }
 
-    fn is_held_here(&self) -> bool {
-        self.words().any(Robust::is_held_here)
+    fn is_held_by_this_process(&self) -> bool {
+        self.words().any(Robust::is_held_by_this_process)
     }
 
-    fn was_forgotten_here(&self) -> bool {
-        self.words().any(Robust::was_forgotten_here)
+    fn was_leaked_by_this_process(&self) -> bool {
+        self.words().any(Robust::was_leaked_by_this_process)
     }
 
     unsafe fn reset(&self) {
@@ -293,7 +293,7 @@ impl<const N: usize> Primitive for SharedPermits<N> {
         }
     }
 
-    unsafe fn distrust(&self) {
+    unsafe fn mark_inconsistent(&self) {
         for permit in &self.permits {
             // SAFETY: the caller's promise.
             unsafe { permit.0.mark() };
@@ -306,4 +306,4 @@ static_assertions::assert_eq_size!(SharedPermits<127>, [u8; 64 * 128]);
 static_assertions::const_assert_eq!(std::mem::offset_of!(SharedPermits<2>, permits), 64);
 static_assertions::assert_impl_all!(SharedPermits<2>: Send, Sync, ShmSafe);
 static_assertions::assert_not_impl_any!(SharedPermits<2>: crate::ShmData);
-static_assertions::assert_not_impl_any!(PermitGuard<'static>: Send, Sync);
+static_assertions::assert_not_impl_any!(Permit<'static>: Send, Sync);

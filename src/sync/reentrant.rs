@@ -1,13 +1,13 @@
-//! [`SharedReentrantMutex`]: a mutex that its holder may lock again.
+//! [`SharedReentrantLock`]: a mutex that its holder may lock again.
 
-use super::mutex::Holder;
-use super::reentrant_error::{ReentrantLockError, ReentrantPoisoned};
 use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmData, ShmSafe, Walk};
-use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::poison::{Cause, Poison};
 use crate::raw::reentrant::Reentrant;
-use crate::sys::{self, Deadline, Me};
+use crate::sync::mutex::Holder;
+use crate::sync::reentrant_error::{ReentrantLockError, ReentrantPoisoned};
+use crate::sys::{self, CurrentThread, Deadline};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -29,10 +29,10 @@ use std::time::{Duration, Instant};
 /// # Examples
 ///
 /// ```
-/// use pshared::{fork, Shared, SharedReentrantMutex};
+/// use pshared::{fork, Shared, SharedReentrantLock};
 /// use std::cell::Cell;
 ///
-/// let account = Shared::anonymous(SharedReentrantMutex::new(Cell::new(100_u64)))?;
+/// let account = Shared::anonymous(SharedReentrantLock::new(Cell::new(100_u64)))?;
 /// let withdraw = |sum| {
 ///     let balance = account.lock().unwrap();
 ///     balance.set(balance.get() - sum);
@@ -53,19 +53,19 @@ use std::time::{Duration, Instant};
 /// The count of `std`'s `library/std/src/sync/reentrant_lock.rs` over the robust lock of
 /// [`SharedMutex`](crate::SharedMutex).
 #[repr(C)]
-pub struct SharedReentrantMutex<T> {
+pub struct SharedReentrantLock<T> {
     raw: Reentrant,
     poison: Poison,
     data: UnsafeCell<T>,
 }
 
 // SAFETY: the lock gives `&T` to one thread at a time, so sharing the mutex only ever sends the `T`; `ShmData` is `Send`.
-unsafe impl<T: ShmData> Sync for SharedReentrantMutex<T> {}
+unsafe impl<T: ShmData> Sync for SharedReentrantLock<T> {}
 
-impl<T: ShmData> SharedReentrantMutex<T> {
+impl<T: ShmData> SharedReentrantLock<T> {
     /// A free mutex around `value`.
     pub const fn new(value: T) -> Self {
-        SharedReentrantMutex {
+        SharedReentrantLock {
             raw: Reentrant::new(),
             poison: Poison::new(),
             data: UnsafeCell::new(value),
@@ -85,8 +85,8 @@ impl<T: ShmData> SharedReentrantMutex<T> {
     ///
     /// Where the calling thread holds the lock 2^32 - 1 times.
     #[inline]
-    pub fn lock(&self) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
-        self.lock_with(Patience::Endless)
+    pub fn lock(&self) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
+        self.lock_with(WaitMode::Until(None))
     }
 
     /// Acquires the lock if no other thread holds it, without waiting.
@@ -95,8 +95,8 @@ impl<T: ShmData> SharedReentrantMutex<T> {
     ///
     /// As [`lock`](Self::lock), and [`ReentrantLockError::WouldBlock`].
     #[inline]
-    pub fn try_lock(&self) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
-        self.lock_with(Patience::None)
+    pub fn try_lock(&self) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
+        self.lock_with(WaitMode::Try)
     }
 
     /// Acquires the lock, waiting for it no longer than `timeout` of the monotonic clock.
@@ -107,8 +107,8 @@ impl<T: ShmData> SharedReentrantMutex<T> {
     pub fn lock_timeout(
         &self,
         timeout: Duration,
-    ) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
-        self.lock_with(Patience::Until(Deadline::after(timeout)))
+    ) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
+        self.lock_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
     /// Acquires the lock, waiting for it until `deadline` at the latest.
@@ -119,7 +119,7 @@ impl<T: ShmData> SharedReentrantMutex<T> {
     pub fn lock_until(
         &self,
         deadline: Instant,
-    ) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
+    ) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
         self.lock_timeout(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -149,24 +149,26 @@ impl<T: ShmData> SharedReentrantMutex<T> {
     #[inline]
     fn lock_with(
         &self,
-        patience: Patience,
-    ) -> Result<SharedReentrantMutexGuard<'_, T>, ReentrantLockError<'_, T>> {
-        let me = sys::me();
-        let fresh = match self.raw.acquire(me, patience) {
+        mode: WaitMode,
+    ) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
+        let current = sys::current_thread();
+        let fresh = match self.raw.acquire(current, mode) {
             Ok(Acquired::Released) => false,
             Ok(Acquired::OwnerDied) => {
                 self.poison.set(Cause::Died);
                 true
             }
-            Err(Refused::WouldBlock) => return Err(ReentrantLockError::WouldBlock),
-            Err(Refused::TimedOut) => return Err(ReentrantLockError::TimedOut),
-            Err(Refused::HolderThreadEnded) => return Err(ReentrantLockError::HolderThreadEnded),
-            Err(Refused::Deadlock) => unreachable!("who holds the lock acquires it again"),
+            Err(AcquireError::WouldBlock) => return Err(ReentrantLockError::WouldBlock),
+            Err(AcquireError::TimedOut) => return Err(ReentrantLockError::TimedOut),
+            Err(AcquireError::HolderThreadEnded) => {
+                return Err(ReentrantLockError::HolderThreadEnded);
+            }
+            Err(AcquireError::Deadlock) => unreachable!("who holds the lock acquires it again"),
         };
-        let guard = SharedReentrantMutexGuard {
+        let guard = SharedReentrantLockGuard {
             mutex: self,
-            generation: me.generation(),
-            stays_here: PhantomData,
+            generation: current.generation(),
+            not_send: PhantomData,
         };
         match self.poison.is_clear() {
             true => Ok(guard),
@@ -177,20 +179,20 @@ impl<T: ShmData> SharedReentrantMutex<T> {
     }
 }
 
-/// The data of a [`SharedReentrantMutex`], for as long as the lock is held. The last one that a thread drops releases the
+/// The data of a [`SharedReentrantLock`], for as long as the lock is held. The last one that a thread drops releases the
 /// lock.
 ///
 /// A guard stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy
 /// does nothing when it is dropped. Forgetting a guard leaves the lock held.
-#[must_use = "if unused the SharedReentrantMutex will immediately unlock"]
-pub struct SharedReentrantMutexGuard<'a, T> {
-    mutex: &'a SharedReentrantMutex<T>,
+#[must_use = "if unused the SharedReentrantLock will immediately unlock"]
+pub struct SharedReentrantLockGuard<'a, T> {
+    mutex: &'a SharedReentrantLock<T>,
     /// The process that acquired it. In a child of that process the guard is a copy.
     generation: u64,
-    stays_here: PhantomData<*mut ()>,
+    not_send: PhantomData<*mut ()>,
 }
 
-impl<T> SharedReentrantMutexGuard<'_, T> {
+impl<T> SharedReentrantLockGuard<'_, T> {
     /// Clears the poison of the guard's mutex: you have repaired the data.
     ///
     /// An associated function, as for `std`'s guards.
@@ -201,7 +203,7 @@ impl<T> SharedReentrantMutexGuard<'_, T> {
     /// Whether it is the only guard of its mutex.
     pub(super) fn is_only_one(&self) -> bool {
         // The copy of a guard in a child counts for nothing: the lock is the parent's.
-        Me::of_generation(self.generation).is_some() && self.mutex.raw.depth() == 1
+        CurrentThread::of_generation(self.generation).is_some() && self.mutex.raw.depth() == 1
     }
 
     /// Where the data lies.
@@ -210,17 +212,17 @@ impl<T> SharedReentrantMutexGuard<'_, T> {
     }
 }
 
-impl<T> Drop for SharedReentrantMutexGuard<'_, T> {
+impl<T> Drop for SharedReentrantLockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(me) = Me::of_generation(self.generation) {
+        if let Some(current) = CurrentThread::of_generation(self.generation) {
             // SAFETY: this thread acquired the lock in this process, and each guard releases one acquisition.
-            unsafe { self.mutex.raw.release(me) };
+            unsafe { self.mutex.raw.release(current) };
         }
     }
 }
 
-impl<T> Deref for SharedReentrantMutexGuard<'_, T> {
+impl<T> Deref for SharedReentrantLockGuard<'_, T> {
     type Target = T;
 
     #[inline]
@@ -230,39 +232,39 @@ impl<T> Deref for SharedReentrantMutexGuard<'_, T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for SharedReentrantMutexGuard<'_, T> {
+impl<T: fmt::Debug> fmt::Debug for SharedReentrantLockGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, f)
     }
 }
 
-impl<T: ShmData + Default> Default for SharedReentrantMutex<T> {
+impl<T: ShmData + Default> Default for SharedReentrantLock<T> {
     fn default() -> Self {
-        SharedReentrantMutex::new(T::default())
+        SharedReentrantLock::new(T::default())
     }
 }
 
-impl<T: ShmData> From<T> for SharedReentrantMutex<T> {
+impl<T: ShmData> From<T> for SharedReentrantLock<T> {
     fn from(value: T) -> Self {
-        SharedReentrantMutex::new(value)
+        SharedReentrantLock::new(value)
     }
 }
 
-impl<T: ShmData> fmt::Debug for SharedReentrantMutex<T> {
+impl<T: ShmData> fmt::Debug for SharedReentrantLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedReentrantMutex")
+        f.debug_struct("SharedReentrantLock")
             .field("holder", &self.holder())
             .field("poisoned", &self.is_poisoned())
             .finish_non_exhaustive()
     }
 }
 
-const KIND: Kind = Kind("reentrant_mutex");
+const KIND: PrimitiveKind = PrimitiveKind("reentrant_mutex");
 
 // SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds the lock. The whole
 // state is told, and the one primitive visited. Zero bytes are a free lock around zero bytes of `T`.
 #[diagnostic::do_not_recommend]
-unsafe impl<T: ShmData> ShmSafe for SharedReentrantMutex<T> {
+unsafe impl<T: ShmData> ShmSafe for SharedReentrantLock<T> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
     const HAS_PRIMITIVES: bool = true;
 
@@ -271,29 +273,29 @@ unsafe impl<T: ShmData> ShmSafe for SharedReentrantMutex<T> {
         layout.field("data", offset_of!(Self, data), T::describe);
     }
 
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.primitive(self);
     }
 }
 
-impl<T: ShmData> Primitive for SharedReentrantMutex<T> {
-    fn kind(&self) -> Kind {
+impl<T: ShmData> Primitive for SharedReentrantLock<T> {
+    fn kind(&self) -> PrimitiveKind {
         KIND
     }
 
-    unsafe fn arm(&self) -> Result<(), Error> {
+    unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
         // SAFETY: the caller's promise.
-        unsafe { self.raw.arm() };
+        unsafe { self.raw.init() };
         Ok(())
     }
 
-    fn is_held_here(&self) -> bool {
-        self.raw.lock().is_held_here()
+    fn is_held_by_this_process(&self) -> bool {
+        self.raw.lock().is_held_by_this_process()
     }
 
-    fn was_forgotten_here(&self) -> bool {
-        self.raw.lock().was_forgotten_here()
+    fn was_leaked_by_this_process(&self) -> bool {
+        self.raw.lock().was_leaked_by_this_process()
     }
 
     unsafe fn reset(&self) {
@@ -301,13 +303,13 @@ impl<T: ShmData> Primitive for SharedReentrantMutex<T> {
         unsafe { self.raw.lock().reset() };
     }
 
-    unsafe fn distrust(&self) {
+    unsafe fn mark_inconsistent(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.raw.lock().mark() };
     }
 }
 
-static_assertions::assert_eq_size!(SharedReentrantMutex<()>, [u8; 56]);
-static_assertions::assert_impl_all!(SharedReentrantMutex<std::cell::Cell<u64>>: Sync, Send, ShmSafe);
-static_assertions::assert_not_impl_any!(SharedReentrantMutex<u64>: ShmData);
-static_assertions::assert_not_impl_any!(SharedReentrantMutexGuard<'static, u64>: Send, Sync);
+static_assertions::assert_eq_size!(SharedReentrantLock<()>, [u8; 56]);
+static_assertions::assert_impl_all!(SharedReentrantLock<std::cell::Cell<u64>>: Sync, Send, ShmSafe);
+static_assertions::assert_not_impl_any!(SharedReentrantLock<u64>: ShmData);
+static_assertions::assert_not_impl_any!(SharedReentrantLockGuard<'static, u64>: Send, Sync);

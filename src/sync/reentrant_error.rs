@@ -1,9 +1,9 @@
 //! Why a reentrant lock was not acquired as asked, and what a death left.
 
-use super::reentrant::SharedReentrantMutexGuard;
 use crate::Error;
 use crate::memory::ShmData;
 use crate::raw::poison::Cause;
+use crate::sync::reentrant::SharedReentrantLockGuard;
 use std::error::Error as StdError;
 use std::fmt;
 use zerocopy::FromBytes;
@@ -12,17 +12,17 @@ use zerocopy::FromBytes;
 ///
 /// Dropped as it is, it releases the lock and leaves the poison for the next locker.
 pub struct ReentrantPoisoned<'a, T> {
-    guard: SharedReentrantMutexGuard<'a, T>,
+    guard: SharedReentrantLockGuard<'a, T>,
     fresh: bool,
 }
 
 impl<'a, T> ReentrantPoisoned<'a, T> {
-    pub(super) fn new(guard: SharedReentrantMutexGuard<'a, T>, fresh: bool) -> Self {
+    pub(super) fn new(guard: SharedReentrantLockGuard<'a, T>, fresh: bool) -> Self {
         ReentrantPoisoned { guard, fresh }
     }
 
     /// Whether this lock call is the one that is told of the death: true for exactly one locker a death.
-    pub fn is_fresh(&self) -> bool {
+    pub fn is_first_report(&self) -> bool {
         self.fresh
     }
 
@@ -31,7 +31,7 @@ impl<'a, T> ReentrantPoisoned<'a, T> {
     /// # Errors
     ///
     /// Itself, where the thread has another guard of the mutex, which may lend the data, or has forgotten one.
-    pub fn replace(self, value: T) -> Result<SharedReentrantMutexGuard<'a, T>, Self>
+    pub fn replace(self, value: T) -> Result<SharedReentrantLockGuard<'a, T>, Self>
     where
         T: ShmData,
     {
@@ -41,13 +41,13 @@ impl<'a, T> ReentrantPoisoned<'a, T> {
         // SAFETY: the lock is held, and there is no other guard that lends the data. The old bytes may be no `T`, so they
         // are not dropped; `ShmData` has nothing to drop.
         unsafe { self.guard.place().write(value) };
-        SharedReentrantMutexGuard::clear_poison(&self.guard);
+        SharedReentrantLockGuard::clear_poison(&self.guard);
         Ok(self.guard)
     }
 
     /// The guard, for data of which any mixture of bytes is a valid value. Repair it in place, then
-    /// [`SharedReentrantMutexGuard::clear_poison`]; until then the lock stays poisoned.
-    pub fn into_guard(self) -> SharedReentrantMutexGuard<'a, T>
+    /// [`SharedReentrantLockGuard::clear_poison`]; until then the lock stays poisoned.
+    pub fn into_guard(self) -> SharedReentrantLockGuard<'a, T>
     where
         T: FromBytes,
     {
@@ -59,7 +59,7 @@ impl<'a, T> ReentrantPoisoned<'a, T> {
     /// # Safety
     ///
     /// The bytes are a valid `T`. A holder that died in the middle of an assignment leaves a mixture of two values.
-    pub unsafe fn assume_valid(self) -> SharedReentrantMutexGuard<'a, T> {
+    pub unsafe fn assume_valid(self) -> SharedReentrantLockGuard<'a, T> {
         self.guard
     }
 }

@@ -1,10 +1,10 @@
 //! Why a [`SharedRwLock`](crate::SharedRwLock) was not acquired as asked, and what a death or a panic left.
 
-use super::rwlock_guard::{SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard};
 use crate::Error;
 use crate::memory::ShmData;
-use crate::raw::outcome::Refused;
+use crate::raw::outcome::AcquireError;
 use crate::raw::poison::Cause;
+use crate::sync::rwlock::guard::{SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard};
 use std::error::Error as StdError;
 use std::fmt;
 use zerocopy::FromBytes;
@@ -18,11 +18,11 @@ pub trait RwGuard: Sealed {
 
     /// Says that the data is not in the user's hands yet: a panic does not concern it.
     #[doc(hidden)]
-    fn keep_back(&mut self) {}
+    fn suspend_poisoning(&mut self) {}
 
     /// Says that the data is in the user's hands from here on.
     #[doc(hidden)]
-    fn hand_out(&mut self) {}
+    fn resume_poisoning(&mut self) {}
 }
 
 /// What keeps the trait to this crate's guards.
@@ -40,7 +40,7 @@ pub struct RwPoisoned<G> {
 
 impl<G: RwGuard> RwPoisoned<G> {
     pub(super) fn new(mut guard: G, cause: Cause, fresh: bool) -> Self {
-        guard.keep_back();
+        guard.suspend_poisoning();
         RwPoisoned {
             guard,
             cause,
@@ -54,7 +54,7 @@ impl<G: RwGuard> RwPoisoned<G> {
     }
 
     /// Whether this call is the one that is told of the death: true for exactly one caller a death, a reader or a writer.
-    pub fn is_fresh(&self) -> bool {
+    pub fn is_first_report(&self) -> bool {
         self.fresh
     }
 
@@ -64,7 +64,7 @@ impl<G: RwGuard> RwPoisoned<G> {
     where
         G::Data: FromBytes,
     {
-        self.hand_out()
+        self.resume_poisoning()
     }
 
     /// The guard, where a panic is all that happened: the data is whole then, as in `std`.
@@ -72,9 +72,9 @@ impl<G: RwGuard> RwPoisoned<G> {
     /// # Errors
     ///
     /// Itself, where a writer died.
-    pub fn into_whole(self) -> Result<G, Self> {
+    pub fn try_into_guard(self) -> Result<G, Self> {
         match self.cause {
-            Cause::Panicked => Ok(self.hand_out()),
+            Cause::Panicked => Ok(self.resume_poisoning()),
             Cause::Died => Err(self),
         }
     }
@@ -85,12 +85,12 @@ impl<G: RwGuard> RwPoisoned<G> {
     ///
     /// The bytes are a valid value. A writer that died in the middle of an assignment leaves a mixture of two.
     pub unsafe fn assume_valid(self) -> G {
-        self.hand_out()
+        self.resume_poisoning()
     }
 
-    fn hand_out(self) -> G {
+    fn resume_poisoning(self) -> G {
         let mut guard = self.guard;
-        guard.hand_out();
+        guard.resume_poisoning();
         guard
     }
 }
@@ -98,7 +98,7 @@ impl<G: RwGuard> RwPoisoned<G> {
 impl<'a, T: ShmData> RwPoisoned<SharedRwLockWriteGuard<'a, T>> {
     /// Replaces the data whole, clears the poison, and gives the guard.
     pub fn replace(self, value: T) -> SharedRwLockWriteGuard<'a, T> {
-        let mut guard = self.hand_out();
+        let mut guard = self.resume_poisoning();
         guard.replace(value);
         SharedRwLockWriteGuard::clear_poison(&guard);
         guard
@@ -132,12 +132,12 @@ pub enum RwLockError<G> {
 }
 
 impl<G> RwLockError<G> {
-    pub(super) fn refused(refused: Refused) -> Self {
+    pub(super) fn refused(refused: AcquireError) -> Self {
         match refused {
-            Refused::WouldBlock => RwLockError::WouldBlock,
-            Refused::TimedOut => RwLockError::TimedOut,
-            Refused::Deadlock => RwLockError::Deadlock,
-            Refused::HolderThreadEnded => RwLockError::HolderThreadEnded,
+            AcquireError::WouldBlock => RwLockError::WouldBlock,
+            AcquireError::TimedOut => RwLockError::TimedOut,
+            AcquireError::Deadlock => RwLockError::Deadlock,
+            AcquireError::HolderThreadEnded => RwLockError::HolderThreadEnded,
         }
     }
 
@@ -192,14 +192,17 @@ impl<G> From<RwLockError<G>> for Box<dyn StdError + Send + Sync> {
 }
 
 /// An upgrade that failed, with the guard of the upgradable read, which goes on.
-pub struct NotUpgraded<'a, T> {
+pub struct UpgradeError<'a, T> {
     guard: SharedRwLockUpgradableReadGuard<'a, T>,
     why: Error,
 }
 
-impl<'a, T> NotUpgraded<'a, T> {
-    pub(super) fn new(guard: SharedRwLockUpgradableReadGuard<'a, T>, refused: Refused) -> Self {
-        NotUpgraded {
+impl<'a, T> UpgradeError<'a, T> {
+    pub(super) fn new(
+        guard: SharedRwLockUpgradableReadGuard<'a, T>,
+        refused: AcquireError,
+    ) -> Self {
+        UpgradeError {
             guard,
             why: RwLockError::<()>::refused(refused).error(),
         }
@@ -207,7 +210,7 @@ impl<'a, T> NotUpgraded<'a, T> {
 
     /// A child's copy of its parent's guard: the parent has the lock.
     pub(super) fn of_the_parent(guard: SharedRwLockUpgradableReadGuard<'a, T>) -> Self {
-        Self::new(guard, Refused::WouldBlock)
+        Self::new(guard, AcquireError::WouldBlock)
     }
 
     /// Why: [`Error::Deadlock`], [`Error::HolderThreadEnded`], [`Error::WouldBlock`] or [`Error::TimedOut`].
@@ -221,22 +224,22 @@ impl<'a, T> NotUpgraded<'a, T> {
     }
 }
 
-impl<T> fmt::Debug for NotUpgraded<'_, T> {
+impl<T> fmt::Debug for UpgradeError<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NotUpgraded")
+        f.debug_struct("UpgradeError")
             .field("why", &self.why)
             .finish_non_exhaustive()
     }
 }
 
-impl<T> fmt::Display for NotUpgraded<'_, T> {
+impl<T> fmt::Display for UpgradeError<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.why.fmt(f)
     }
 }
 
-impl<T> From<NotUpgraded<'_, T>> for Error {
-    fn from(error: NotUpgraded<'_, T>) -> Self {
+impl<T> From<UpgradeError<'_, T>> for Error {
+    fn from(error: UpgradeError<'_, T>) -> Self {
         error.why
     }
 }

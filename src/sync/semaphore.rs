@@ -1,9 +1,9 @@
 //! [`SharedSemaphore`]: a POSIX semaphore, and permits that come back by themselves.
 
 use crate::Error;
-use crate::memory::{Kind, Layout, Primitive, ShmSafe, Walk};
-use crate::raw::count::Count;
-use crate::sys::{AtomicU32, Deadline, SEMAPHORE_MAX, Semaphore, me};
+use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
+use crate::raw::futex_semaphore::FutexSemaphore;
+use crate::sys::{AtomicU32, Deadline, SEMAPHORE_MAX, Semaphore, current_thread};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// A counting semaphore in shared memory: a real `sem_t`, made by `sem_init(pshared = 1)` at the address where it stays.
 ///
-/// [`acquire`](Self::acquire) gives a [`Permit`] that comes back when it is dropped. [`wait`](Self::wait) and
+/// [`acquire`](Self::acquire) gives a [`SemaphorePermit`] that comes back when it is dropped. [`wait`](Self::wait) and
 /// [`post`](Self::post) are the bare operations, for permits that one takes and another gives.
 ///
 /// Before it is placed it counts too, for the threads of this process, and may be moved; the count moves with it.
@@ -49,7 +49,7 @@ use std::time::Duration;
 pub struct SharedSemaphore {
     semaphore: Semaphore,
     /// The permits while the semaphore is not placed; what it starts with when it is.
-    unarmed: Count,
+    unarmed: FutexSemaphore,
     armed: AtomicU32,
 }
 
@@ -69,7 +69,7 @@ impl SharedSemaphore {
         );
         SharedSemaphore {
             semaphore: Semaphore::new(),
-            unarmed: Count::new(permits),
+            unarmed: FutexSemaphore::new(permits),
             armed: AtomicU32::new(0),
         }
     }
@@ -79,7 +79,7 @@ impl SharedSemaphore {
     /// # Errors
     ///
     /// None today; the result leaves room for a semaphore that can be closed.
-    pub fn acquire(&self) -> Result<Permit<'_>, Error> {
+    pub fn acquire(&self) -> Result<SemaphorePermit<'_>, Error> {
         self.wait().map(|()| self.permit())
     }
 
@@ -88,7 +88,7 @@ impl SharedSemaphore {
     /// # Errors
     ///
     /// [`Error::WouldBlock`] where there is none.
-    pub fn try_acquire(&self) -> Result<Permit<'_>, Error> {
+    pub fn try_acquire(&self) -> Result<SemaphorePermit<'_>, Error> {
         self.try_wait().map(|()| self.permit())
     }
 
@@ -97,7 +97,7 @@ impl SharedSemaphore {
     /// # Errors
     ///
     /// [`Error::TimedOut`].
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, Error> {
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<SemaphorePermit<'_>, Error> {
         self.wait_timeout(timeout).map(|()| self.permit())
     }
 
@@ -148,7 +148,7 @@ impl SharedSemaphore {
     /// [`Error::SemaphoreFull`] where there are [`MAX`](Self::MAX) already (`EOVERFLOW`).
     #[inline]
     pub fn post(&self) -> Result<(), Error> {
-        let posted = if self.is_armed() {
+        let posted = if self.is_initialized() {
             // SAFETY: an armed semaphore was initialized.
             unsafe { self.semaphore.post() }
         } else {
@@ -163,7 +163,7 @@ impl SharedSemaphore {
 
     /// The permits that are free: `sem_getvalue`. The answer may be out of date when it is read.
     pub fn value(&self) -> u32 {
-        if self.is_armed() {
+        if self.is_initialized() {
             // SAFETY: an armed semaphore was initialized.
             unsafe { self.semaphore.value() }
         } else {
@@ -172,13 +172,13 @@ impl SharedSemaphore {
     }
 
     #[inline]
-    fn is_armed(&self) -> bool {
+    fn is_initialized(&self) -> bool {
         self.armed.load(Relaxed) != 0
     }
 
     #[inline]
     fn take(&self) -> bool {
-        if self.is_armed() {
+        if self.is_initialized() {
             // SAFETY: an armed semaphore was initialized.
             unsafe { self.semaphore.try_wait() }
         } else {
@@ -188,17 +188,17 @@ impl SharedSemaphore {
 
     #[cold]
     fn wait_until(&self, deadline: Option<Deadline>) -> bool {
-        if !self.is_armed() {
+        if !self.is_initialized() {
             return self.unarmed.wait_until(deadline);
         }
         // SAFETY: an armed semaphore was initialized.
-        unsafe { self.semaphore.wait_with_looks(deadline) }
+        unsafe { self.semaphore.wait_in_slices(deadline) }
     }
 
-    fn permit(&self) -> Permit<'_> {
-        Permit {
+    fn permit(&self) -> SemaphorePermit<'_> {
+        SemaphorePermit {
             semaphore: self,
-            generation: me().generation(),
+            generation: current_thread().generation(),
             marker: PhantomData,
         }
     }
@@ -209,25 +209,25 @@ impl SharedSemaphore {
 /// A copy of it in a child that was forked meanwhile does nothing when it is dropped: the permit is the parent's. Forgetting
 /// it ([`std::mem::forget`]) keeps the permit for good, as [`SharedSemaphore::wait`] does.
 #[must_use = "if unused the permit goes back at once"]
-pub struct Permit<'a> {
+pub struct SemaphorePermit<'a> {
     semaphore: &'a SharedSemaphore,
     generation: u64,
     marker: PhantomData<&'a ()>,
 }
 
-impl Drop for Permit<'_> {
+impl Drop for SemaphorePermit<'_> {
     fn drop(&mut self) {
         // The thread may be another one than that which took the permit, and one that was never asked who it is.
-        if me().generation() == self.generation {
+        if current_thread().generation() == self.generation {
             // It fits, unless somebody has posted permits that were never taken.
             let _ = self.semaphore.post();
         }
     }
 }
 
-impl fmt::Debug for Permit<'_> {
+impl fmt::Debug for SemaphorePermit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit")
+        f.debug_struct("SemaphorePermit")
             .field("semaphore", self.semaphore)
             .finish_non_exhaustive()
     }
@@ -241,7 +241,7 @@ impl fmt::Debug for SharedSemaphore {
     }
 }
 
-const KIND: Kind = Kind("semaphore");
+const KIND: PrimitiveKind = PrimitiveKind("semaphore");
 
 // SAFETY: `repr(C)` over glibc's `sem_t` and two atomics; an initialized `sem_t` with pshared = 1 is made to be shared.
 // Zero bytes are an unarmed semaphore without permits.
@@ -254,24 +254,24 @@ unsafe impl ShmSafe for SharedSemaphore {
         layout.primitive::<Self>(KIND);
     }
 
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.primitive(self);
     }
 }
 
 impl Primitive for SharedSemaphore {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> PrimitiveKind {
         KIND
     }
 
-    unsafe fn arm(&self) -> Result<(), Error> {
+    unsafe fn init(&self) -> Result<(), Error> {
         // SAFETY: the caller's promise; the count is at most `MAX`, by `new` and `post`.
         unsafe { self.semaphore.init(self.unarmed.value()) };
         self.armed.store(1, Relaxed);
         Ok(())
     }
 
-    fn is_held_here(&self) -> bool {
+    fn is_held_by_this_process(&self) -> bool {
         // A permit has no place in the map that the kernel would write to.
         false
     }

@@ -1,7 +1,7 @@
 //! [`SysvSemaphore`]: a semaphore that lies in the kernel, whose permits come back when a process dies.
 
 use crate::Error;
-use crate::sys::{Deadline, SEMAPHORE_SET_MAX, SemaphoreSet, me};
+use crate::sys::{Deadline, SEMAPHORE_SET_MAX, SemaphoreSet, current_thread};
 use std::time::Duration;
 
 /// A System V semaphore: a counter in the kernel, which processes find by a number, and whose permits the kernel gives back
@@ -67,7 +67,7 @@ impl SysvSemaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyPermits`] beyond [`MAX`](Self::MAX); [`Error::NoRoomForSemaphores`] where a limit of the sysctl
+    /// [`Error::TooManyPermits`] beyond [`MAX`](Self::MAX); [`Error::SemaphoreLimit`] where a limit of the sysctl
     /// `kernel.sem` is reached (`ENOSPC`); [`Error::Os`] where there is no memory, or no System V IPC in the kernel.
     pub fn private(permits: u32) -> Result<Self, Error> {
         if permits > Self::MAX {
@@ -78,7 +78,7 @@ impl SysvSemaphore {
         }
         Ok(SysvSemaphore {
             set: SemaphoreSet::create(permits)?,
-            maker: Some(me().generation()),
+            maker: Some(current_thread().generation()),
         })
     }
 
@@ -88,7 +88,7 @@ impl SysvSemaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::SemaphoreRemoved`] where there is none; [`Error::OtherSemaphoreSet`] where it is not one of this crate's;
+    /// [`Error::SemaphoreRemoved`] where there is none; [`Error::SemaphoreSetMismatch`] where it is not one of this crate's;
     /// [`Error::Os`] where it is another user's (`EACCES`).
     ///
     /// # Examples
@@ -109,7 +109,7 @@ impl SysvSemaphore {
         let set = SemaphoreSet(id);
         match set.size()? {
             1 => Ok(SysvSemaphore { set, maker: None }),
-            found => Err(Error::OtherSemaphoreSet { id, found }),
+            found => Err(Error::SemaphoreSetMismatch { id, found }),
         }
     }
 
@@ -179,7 +179,7 @@ impl SysvSemaphore {
     fn permit(&self) -> SysvPermit<'_> {
         SysvPermit {
             semaphore: self,
-            generation: me().generation(),
+            generation: current_thread().generation(),
         }
     }
 }
@@ -187,7 +187,7 @@ impl SysvSemaphore {
 impl Drop for SysvSemaphore {
     fn drop(&mut self) {
         // The thread may be one that was never asked who it is.
-        if self.maker == Some(me().generation()) {
+        if self.maker == Some(current_thread().generation()) {
             // It is gone either way where somebody else has removed it.
             let _ = self.set.remove();
         }
@@ -207,7 +207,7 @@ pub struct SysvPermit<'a> {
 
 impl Drop for SysvPermit<'_> {
     fn drop(&mut self) {
-        if me().generation() == self.generation {
+        if current_thread().generation() == self.generation {
             self.semaphore.set.give();
         }
     }

@@ -3,8 +3,8 @@
 use super::{SharedEvent, SharedPermits, SharedRoster};
 use crate::Error;
 use crate::memory::ShmSafe;
-use crate::raw::any::{self, Source};
-use crate::sys::{Deadline, WaitSet};
+use crate::raw::multi::wait_any::{self, WaitSource};
+use crate::sys::{Deadline, WaitvSet};
 use std::time::Duration;
 
 /// What [`wait_any`] can wait for. It is sealed.
@@ -13,16 +13,16 @@ use std::time::Duration;
 /// |---|---|---|
 /// | [`SharedEvent`] | it is set | 1 |
 /// | [`SharedPermits<N>`](SharedPermits) | a permit can be had, or its holder died | `N` |
-/// | [`SharedRoster<T, N>`](SharedRoster) | a death has vacated a seat | `N` |
+/// | [`SharedRoster<T, N>`](SharedRoster) | a death has vacated a slot | `N` |
 pub trait Waitable: sealed::Sealed {}
 
 mod sealed {
-    use super::Source;
+    use super::WaitSource;
 
     pub trait Sealed {
         /// Calls `then` with what is waited for.
         #[allow(private_interfaces, reason = "nobody outside can name or call it")]
-        fn with_source(&self, then: &mut dyn FnMut(&dyn Source));
+        fn with_source(&self, then: &mut dyn FnMut(&dyn WaitSource));
     }
 }
 
@@ -30,29 +30,29 @@ impl<S: sealed::Sealed + ?Sized> Waitable for S {}
 
 impl sealed::Sealed for SharedEvent {
     #[allow(private_interfaces, reason = "as the trait says")]
-    fn with_source(&self, then: &mut dyn FnMut(&dyn Source)) {
+    fn with_source(&self, then: &mut dyn FnMut(&dyn WaitSource)) {
         then(self.raw());
     }
 }
 
 impl<const N: usize> sealed::Sealed for SharedPermits<N> {
     #[allow(private_interfaces, reason = "as the trait says")]
-    fn with_source(&self, then: &mut dyn FnMut(&dyn Source)) {
-        then(&self.row());
+    fn with_source(&self, then: &mut dyn FnMut(&dyn WaitSource)) {
+        then(&self.lock_set());
     }
 }
 
 impl<T: ShmSafe, const N: usize> sealed::Sealed for SharedRoster<T, N> {
     #[allow(private_interfaces, reason = "as the trait says")]
-    fn with_source(&self, then: &mut dyn FnMut(&dyn Source)) {
-        then(&self.vacancies());
+    fn with_source(&self, then: &mut dyn FnMut(&dyn WaitSource)) {
+        then(&self.abandoned_slots());
     }
 }
 
 /// Waits until one of `things` is ready, and gives its index: the first one, where there are several. It takes nothing; whoever is
 /// told goes and tries, and may find that somebody else was faster.
 ///
-/// A permit or a seat of a dead one is ready from its mark on, and refused until that one's process is gone. Where a thread ended with
+/// A permit or a slot of a dead one is ready from its mark on, and refused until that one's process is gone. Where a thread ended with
 /// it, that may take as long as its process lives; who tries and waits here by turns does not sleep meanwhile.
 ///
 /// # Errors
@@ -65,7 +65,7 @@ impl<T: ShmSafe, const N: usize> sealed::Sealed for SharedRoster<T, N> {
 ///
 /// # What a death does
 ///
-/// Who dies while it waits here disturbs nobody, but for one case: where it was woken for a permit or a seat that somebody else
+/// Who dies while it waits here disturbs nobody, but for one case: where it was woken for a permit or a slot that somebody else
 /// waits for too, and dies before it could wake that one, that one gets it within a second.
 ///
 /// # Examples
@@ -79,7 +79,7 @@ impl<T: ShmSafe, const N: usize> sealed::Sealed for SharedRoster<T, N> {
 ///
 /// let board = Shared::anonymous(Board::default())?;
 /// let worker = fork::spawn(|| {
-///     let _seat = board.workers.join().unwrap();
+///     let _slot = board.workers.join().unwrap();
 ///     std::process::abort();
 /// })?;
 /// // A supervisor sleeps until it is told to stop, or a worker dies.
@@ -112,11 +112,11 @@ fn wait_until(things: &[&dyn Waitable], deadline: Option<Deadline>) -> Result<us
     with_sources(things, &mut Vec::new(), &mut |sources| {
         let words: usize = sources.iter().map(|source| source.words()).sum();
         assert!(
-            words <= WaitSet::MAX,
+            words <= WaitvSet::MAX,
             "{words} words were to be waited on together: the kernel takes {}",
-            WaitSet::MAX
+            WaitvSet::MAX
         );
-        outcome = any::wait_any(sources, deadline).map_err(Error::from_missed);
+        outcome = wait_any::wait_any(sources, deadline).map_err(Error::from_missed);
     });
     outcome
 }
@@ -124,13 +124,13 @@ fn wait_until(things: &[&dyn Waitable], deadline: Option<Deadline>) -> Result<us
 /// Calls `then` with the sources of all things.
 fn with_sources(
     things: &[&dyn Waitable],
-    sources: &mut Vec<&dyn Source>,
-    then: &mut dyn FnMut(&[&dyn Source]),
+    sources: &mut Vec<&dyn WaitSource>,
+    then: &mut dyn FnMut(&[&dyn WaitSource]),
 ) {
     match things {
         [] => then(sources),
         [first, rest @ ..] => first.with_source(&mut |source| {
-            let mut all: Vec<&dyn Source> = sources.to_vec();
+            let mut all: Vec<&dyn WaitSource> = sources.to_vec();
             all.push(source);
             with_sources(rest, &mut all, then);
         }),

@@ -44,26 +44,26 @@ impl Deadline {
 /// The safety net's rhythm: no sleep is longer than a second without a look, and the first ones are shorter, so that what
 /// the kernel left unmarked is found soon.
 #[derive(Debug)]
-pub(crate) struct Nap {
+pub(crate) struct RecheckTimer {
     next: Duration,
     end: Deadline,
 }
 
-impl Nap {
+impl RecheckTimer {
     const FIRST: Duration = Duration::from_millis(62);
     const LONGEST: Duration = Duration::from_secs(1);
 
-    pub(crate) fn first() -> Self {
-        Nap {
+    pub(crate) fn new() -> Self {
+        RecheckTimer {
             next: Self::FIRST,
             end: Deadline(Duration::ZERO),
         }
     }
 
-    /// When the sleeper looks next: after this nap, or at its own deadline where that is earlier. A nap that a wake or a
+    /// When the sleeper looks next: after this timer, or at its own deadline where that is earlier. A timer that a wake or a
     /// signal has cut short goes on; the one after it is twice as long.
-    pub(crate) fn end(&mut self, deadline: Option<Deadline>) -> Deadline {
-        if self.is_over() {
+    pub(crate) fn next_deadline(&mut self, deadline: Option<Deadline>) -> Deadline {
+        if self.is_due() {
             self.end = Deadline::after(self.next);
             self.next = (self.next * 2).min(Self::LONGEST);
         }
@@ -72,7 +72,7 @@ impl Nap {
     }
 
     /// Whether it is time for a look, however the sleep ended.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.end.has_passed()
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn nanoseconds() -> u64 {
 }
 
 /// `deadline` on the clock that people set, or a second from now where that is earlier.
-pub(super) fn realtime_of_at_most_a_second(deadline: Deadline) -> libc::timespec {
+pub(super) fn realtime_slice(deadline: Deadline) -> libc::timespec {
     let wait = deadline.left().0.min(Duration::from_secs(1));
     Deadline(now(libc::CLOCK_REALTIME) + wait).timespec()
 }
@@ -149,7 +149,7 @@ mod tests {
         for (timeout, most) in [(Duration::MAX, 1), (Duration::ZERO, 0)] {
             let deadline = Deadline::after(timeout);
             let before = now(libc::CLOCK_REALTIME);
-            let until = moment(realtime_of_at_most_a_second(deadline));
+            let until = moment(realtime_slice(deadline));
             let after = now(libc::CLOCK_REALTIME);
             let most = Duration::from_secs(most);
             assert!(before + most <= until && until <= after + most);
@@ -158,33 +158,37 @@ mod tests {
 
     #[test]
     fn naps_double_up_to_one_second() {
-        let mut nap = Nap::first();
-        let mut lengths = vec![nap.next];
+        let mut timer = RecheckTimer::new();
+        let mut lengths = vec![timer.next];
         for _ in 0..6 {
-            nap.end = Deadline(Duration::ZERO);
-            nap.end(None);
-            lengths.push(nap.next);
+            timer.end = Deadline(Duration::ZERO);
+            timer.next_deadline(None);
+            lengths.push(timer.next);
         }
         assert_eq!(lengths.map_millis(), [62, 124, 248, 496, 992, 1000, 1000]);
     }
 
     #[test]
     fn a_nap_that_is_cut_short_goes_on_and_is_over_in_its_time() {
-        let mut nap = Nap::first();
-        let end = nap.end(None);
-        assert!(!nap.is_over());
-        assert_eq!(nap.end(None), end, "whatever woke the sleeper in between");
-        nap.end = Deadline::now();
-        assert!(nap.is_over());
-        assert!(nap.end(None) > end);
+        let mut timer = RecheckTimer::new();
+        let end = timer.next_deadline(None);
+        assert!(!timer.is_due());
+        assert_eq!(
+            timer.next_deadline(None),
+            end,
+            "whatever woke the sleeper in between"
+        );
+        timer.end = Deadline::now();
+        assert!(timer.is_due());
+        assert!(timer.next_deadline(None) > end);
     }
 
     #[test]
     fn a_nap_ends_at_the_sleepers_own_deadline_where_that_is_earlier() {
         let soon = Deadline::after(Duration::ZERO);
-        assert_eq!(Nap::first().end(Some(soon)), soon);
+        assert_eq!(RecheckTimer::new().end(Some(soon)), soon);
         let late = Deadline::after(Duration::from_secs(3600));
-        assert!(Nap::first().end(Some(late)) < late);
+        assert!(RecheckTimer::new().end(Some(late)) < late);
     }
 
     trait Millis {
@@ -192,7 +196,7 @@ mod tests {
     }
     impl Millis for Vec<Duration> {
         fn map_millis(self) -> Vec<u128> {
-            self.into_iter().map(|nap| nap.as_millis()).collect()
+            self.into_iter().map(|timer| timer.as_millis()).collect()
         }
     }
 }

@@ -9,15 +9,15 @@ pub(crate) fn pause() {
 }
 
 /// Lets another thread run on this CPU: `sched_yield(2)`.
-pub(crate) fn give_cpu_away() {
+pub(crate) fn yield_now() {
     std::thread::yield_now();
 }
 
-/// How many looks pay, of so many that a spinning waiter would have: none on one CPU, where whoever holds the lock cannot run
+/// How many spins pay, of so many that a spinning waiter would have: none on one CPU, where whoever holds the lock cannot run
 /// meanwhile.
 #[inline]
-pub(crate) fn affordable_looks(looks: u32) -> u32 {
-    if spinning_pays() { looks } else { 0 }
+pub(crate) fn spin_limit(spins: u32) -> u32 {
+    if spinning_pays() { spins } else { 0 }
 }
 
 /// Asked once a process: the CPUs that the thread which asks first may run on.
@@ -26,7 +26,7 @@ fn spinning_pays() -> bool {
     /// The generation of the process that asked, and how many there are.
     static ASKED: AtomicU64 = AtomicU64::new(0);
     const MOST: u64 = 1 << 10;
-    let generation = super::me().generation();
+    let generation = super::current_thread().generation();
     let mut asked = ASKED.load(Relaxed);
     if asked / MOST != generation {
         asked = generation * MOST + cpus().min(MOST - 1);

@@ -1,24 +1,24 @@
 //! Locks on a whole file that belong to its open file description: `flock(2)`, and `fcntl(2)` with `F_OFD_SETLK`.
 
-use super::files::flock;
+use crate::sys::files::flock;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// By which call a file is locked. The locks of one know nothing of those of the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LockCall {
+pub(crate) enum FileLockKind {
     /// `flock(2)`.
     Flock,
     /// `fcntl(2)` with `F_OFD_SETLK`. The file is open for writing.
     Ofd,
 }
 
-impl LockCall {
+impl FileLockKind {
     /// What an error names.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            LockCall::Flock => "flock",
-            LockCall::Ofd => "fcntl(F_OFD_SETLK)",
+            FileLockKind::Flock => "flock",
+            FileLockKind::Ofd => "fcntl(F_OFD_SETLK)",
         }
     }
 
@@ -26,8 +26,8 @@ impl LockCall {
     pub(crate) fn lock(self, file: impl AsFd) -> io::Result<()> {
         let file = file.as_fd();
         self.judge(match self {
-            LockCall::Flock => flock(file, libc::LOCK_EX),
-            LockCall::Ofd => ofd(file, libc::F_OFD_SETLKW, libc::F_WRLCK),
+            FileLockKind::Flock => flock(file, libc::LOCK_EX),
+            FileLockKind::Ofd => ofd(file, libc::F_OFD_SETLKW, libc::F_WRLCK),
         })
     }
 
@@ -35,8 +35,8 @@ impl LockCall {
     pub(crate) fn try_lock(self, file: impl AsFd) -> io::Result<bool> {
         let file = file.as_fd();
         let outcome = match self {
-            LockCall::Flock => flock(file, libc::LOCK_EX | libc::LOCK_NB),
-            LockCall::Ofd => ofd(file, libc::F_OFD_SETLK, libc::F_WRLCK),
+            FileLockKind::Flock => flock(file, libc::LOCK_EX | libc::LOCK_NB),
+            FileLockKind::Ofd => ofd(file, libc::F_OFD_SETLK, libc::F_WRLCK),
         };
         match outcome {
             // EAGAIN. POSIX would also allow EACCES, which in Linux is a security module's.
@@ -53,8 +53,8 @@ impl LockCall {
     pub(crate) fn unlock(self, file: impl AsFd) {
         let file = file.as_fd();
         let outcome = match self {
-            LockCall::Flock => flock(file, libc::LOCK_UN),
-            LockCall::Ofd => ofd(file, libc::F_OFD_SETLK, libc::F_UNLCK),
+            FileLockKind::Flock => flock(file, libc::LOCK_UN),
+            FileLockKind::Ofd => ofd(file, libc::F_OFD_SETLK, libc::F_UNLCK),
         };
         if let Err(error) = outcome {
             panic!("{}: {error}", self.name());

@@ -17,7 +17,7 @@ pub(crate) const MODE: u32 = 0o600;
 /// Finds the file at `path` without opening it: no symbolic link is followed at its end, no FIFO waits, no device starts.
 ///
 /// `open(2)` with `O_PATH | O_NOFOLLOW`. A symbolic link is found as itself.
-pub(crate) fn find(path: &Path) -> io::Result<File> {
+pub(crate) fn open_path(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC)
@@ -33,7 +33,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 }
 
 /// Refuses what is no regular file.
-pub(crate) fn refuse_irregular(kind: FileType, path: &Path) -> Result<(), Error> {
+pub(crate) fn reject_irregular(kind: FileType, path: &Path) -> Result<(), Error> {
     let path = path.to_path_buf();
     if kind.is_symlink() {
         return Err(Error::SymbolicLink { path });
@@ -52,7 +52,7 @@ pub(crate) fn refuse_irregular(kind: FileType, path: &Path) -> Result<(), Error>
 }
 
 /// Finds a directory without opening it: links to it are followed.
-pub(crate) fn find_directory(path: &Path) -> io::Result<File> {
+pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)
@@ -63,7 +63,7 @@ pub(crate) fn find_directory(path: &Path) -> io::Result<File> {
 ///
 /// `O_NONBLOCK` means nothing to a regular file, but for one on which another process has a lease: opening that would wait
 /// until the lease is given up or broken.
-pub(crate) fn open_found(found: &File) -> io::Result<File> {
+pub(crate) fn reopen(found: &File) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -76,7 +76,7 @@ pub(crate) fn open_found(found: &File) -> io::Result<File> {
 /// # Errors
 ///
 /// `EOPNOTSUPP`, `EISDIR` or `EINVAL` on file systems that have no such files.
-pub(crate) fn nameless(directory: &Path) -> io::Result<File> {
+pub(crate) fn open_tmpfile(directory: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -86,7 +86,7 @@ pub(crate) fn nameless(directory: &Path) -> io::Result<File> {
 }
 
 /// A new file under a name that nothing has yet: `O_CREAT | O_EXCL`.
-pub(crate) fn named(path: &Path) -> io::Result<File> {
+pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -96,7 +96,7 @@ pub(crate) fn named(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Gives a nameless file a name that nothing has yet: `linkat(2)` by way of `/proc`, which needs no privilege.
+/// Gives a open_tmpfile file a name that nothing has yet: `linkat(2)` by way of `/proc`, which needs no privilege.
 pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
     let file = descriptor_path(file);
     linkat(
@@ -159,12 +159,12 @@ pub(super) fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> io::Result<
 
 /// Refuses a file, or a directory for new ones, on a file system whose files other machines, or a server in user space, may
 /// change: no futex reaches them, and perhaps no file lock. A file that was only found can be asked for too.
-pub(crate) fn refuse_distant(file: &File, path: &Path) -> Result<(), Error> {
+pub(crate) fn reject_remote_fs(file: &File, path: &Path) -> Result<(), Error> {
     let status = fstatfs(file.as_fd())
         .map_err(|source| Error::os(format!("statfs of {}", path.display()), source))?;
-    match name_if_distant(status.filesystem_type().0) {
+    match remote_fs_name(status.filesystem_type().0) {
         None => Ok(()),
-        Some(kind) => Err(Error::DistantFileSystem {
+        Some(kind) => Err(Error::RemoteFileSystem {
             path: path.into(),
             kind,
         }),
@@ -172,9 +172,9 @@ pub(crate) fn refuse_distant(file: &File, path: &Path) -> Result<(), Error> {
 }
 
 /// The name of a file system by its magic number in `statfs(2)`, where it is a distant one.
-fn name_if_distant(magic: i64) -> Option<&'static str> {
+fn remote_fs_name(magic: i64) -> Option<&'static str> {
     // linux/magic.h, and the sources of the file systems that are not in it.
-    const DISTANT: [(i64, &str); 18] = [
+    const REMOTE: [(i64, &str); 18] = [
         (0x6969, "NFS"),
         (0x0102_1997, "9p"),
         (0x6573_5546, "FUSE"), // virtiofs too
@@ -194,7 +194,7 @@ fn name_if_distant(magic: i64) -> Option<&'static str> {
         (0x786F_4256, "a VirtualBox shared folder"),
         (0xBACB_ACBC, "a VMware shared folder"),
     ];
-    DISTANT
+    REMOTE
         .iter()
         .find(|(distant, _)| *distant == magic)
         .map(|(_, name)| *name)
@@ -244,7 +244,7 @@ mod tests {
             CODA_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC,
             OVERLAYFS_SUPER_MAGIC, SMB_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC,
         };
-        let name = |FsType(magic)| name_if_distant(magic);
+        let name = |FsType(magic)| remote_fs_name(magic);
         assert_eq!(name(NFS_SUPER_MAGIC), Some("NFS"));
         assert_eq!(name(FUSE_SUPER_MAGIC), Some("FUSE"));
         assert_eq!(name(SMB_SUPER_MAGIC), Some("SMB"));

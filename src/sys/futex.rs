@@ -83,8 +83,8 @@ pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
 /// **It can swallow wakes.** A sleeper that was woken by one word stays in the queues of the others until it runs, and a wake
 /// there may find it too. Whoever has slept so owes the others a look at every word.
 #[derive(Debug)]
-pub(crate) struct WaitSet<'a> {
-    waiters: [Waiter; WaitSet::MAX],
+pub(crate) struct WaitvSet<'a> {
+    waiters: [Waiter; WaitvSet::MAX],
     count: usize,
     words: PhantomData<&'a AtomicU32>,
 }
@@ -101,9 +101,9 @@ struct Waiter {
 
 /// The kernel has no sleep on several words, or a filter on system calls denies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoWaitOnSeveral;
+pub(crate) struct FutexWaitvUnsupported;
 
-impl<'a> WaitSet<'a> {
+impl<'a> WaitvSet<'a> {
     /// The most words that the kernel takes: its `FUTEX_WAITV_MAX`.
     pub(crate) const MAX: usize = 128;
 
@@ -114,7 +114,7 @@ impl<'a> WaitSet<'a> {
             flags: 0,
             reserved: 0,
         };
-        WaitSet {
+        WaitvSet {
             waiters: [NONE; Self::MAX],
             count: 0,
             words: PhantomData,
@@ -135,7 +135,7 @@ impl<'a> WaitSet<'a> {
 
     /// Sleeps while every word is as expected, until `until` at the latest. The kernel compares each word, and joins its
     /// queue, in one step.
-    pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, NoWaitOnSeveral> {
+    pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, FutexWaitvUnsupported> {
         if let [only] = &self.waiters[..self.count] {
             // SAFETY: the address of an atomic that `push` borrowed for as long as the set lives.
             let word = unsafe { &*ptr::with_exposed_provenance::<AtomicU32>(only.word as usize) };
@@ -162,7 +162,7 @@ impl<'a> WaitSet<'a> {
             libc::EINTR => Ok(Wait::Woken),
             libc::ETIMEDOUT => Ok(Wait::TimedOut),
             // Filters deny what they do not know by either.
-            libc::ENOSYS | libc::EPERM => Err(NoWaitOnSeveral),
+            libc::ENOSYS | libc::EPERM => Err(FutexWaitvUnsupported),
             errno => impossible("futex_waitv", errno),
         }
     }
@@ -172,7 +172,7 @@ impl<'a> WaitSet<'a> {
 ///
 /// The kernel reads it, so it is an answer also where the memory is gone, or another thread takes it away just now. Nothing
 /// else is needed for it: no descriptor, and no call that a sandbox denies.
-pub(super) fn can_be_read_as(address: *const u32, expected: u32) -> bool {
+pub(super) fn probe_u32(address: *const u32, expected: u32) -> bool {
     // SAFETY: the kernel compares the word, and neither writes it nor expects it to be there.
     let answer = unsafe {
         libc::syscall(
@@ -231,19 +231,19 @@ mod tests {
     fn memory_is_compared_where_it_can_be_read() {
         const PAGE: usize = 4096;
         let word = AtomicU32::new(7);
-        assert!(can_be_read_as(word.as_ptr(), 7));
-        assert!(!can_be_read_as(word.as_ptr(), 8));
+        assert!(probe_u32(word.as_ptr(), 7));
+        assert!(!probe_u32(word.as_ptr(), 8));
         let own = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new map touches no memory that exists.
         let page = unsafe { libc::mmap(ptr::null_mut(), PAGE, libc::PROT_READ, own, -1, 0) };
         assert_ne!(page, libc::MAP_FAILED);
-        assert!(can_be_read_as(page.cast(), 0));
+        assert!(probe_u32(page.cast(), 0));
         // SAFETY: the page was mapped just now, and nobody borrows it.
         assert_eq!(unsafe { libc::mprotect(page, PAGE, libc::PROT_NONE) }, 0);
-        assert!(!can_be_read_as(page.cast(), 0));
+        assert!(!probe_u32(page.cast(), 0));
         // SAFETY: as above.
         assert_eq!(unsafe { libc::munmap(page, PAGE) }, 0);
-        assert!(!can_be_read_as(page.cast(), 0));
+        assert!(!probe_u32(page.cast(), 0));
     }
 
     #[test]
@@ -259,8 +259,8 @@ mod tests {
         });
     }
 
-    fn set<'a>(words: &[(&'a AtomicU32, u32)]) -> WaitSet<'a> {
-        let mut set = WaitSet::new();
+    fn set<'a>(words: &[(&'a AtomicU32, u32)]) -> WaitvSet<'a> {
+        let mut set = WaitvSet::new();
         for (word, expected) in words {
             set.push(word, *expected);
         }
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_sleep_on_as_many_words_as_there_may_be_is_one_on_several() {
-        let words = [const { AtomicU32::new(1) }; WaitSet::MAX];
+        let words = [const { AtomicU32::new(1) }; WaitvSet::MAX];
         let all: Vec<_> = words.iter().map(|word| (word, 1)).collect();
         let soon = || Deadline::after(Duration::ZERO);
         assert_eq!(set(&all).sleep(soon()), Ok(Wait::TimedOut));

@@ -7,18 +7,18 @@
 //! An owner is gone only where something says so. What cannot be seen lives: the answer is then late, and not wrong.
 
 use super::Deadline;
-use super::identity::{self, namespace_of, pid_of, tid_of};
-use super::proc::{self, Image, Stat};
+use crate::sys::proc::{self, Image, Stat};
+use crate::sys::thread::{self, namespace_of, pid_of, tid_of};
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// Whether the thread of `who` (see [`Me::who`](super::Me::who)) has certainly ended, or its process runs another program
+/// Whether the thread of `who` (see [`CurrentThread::who`](super::CurrentThread::who)) has certainly ended, or its process runs another program
 /// than `image` since.
 ///
 /// For a word that the kernel has not marked: a thread that still exits may yet touch the data.
-pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
+pub(crate) fn owner_is_dead(who: u64, image: u64) -> bool {
     if !is_of_own_namespace(who) {
         // Its threads have no ids here; but a process that is nowhere has none.
         return life_in_namespace(who, Image(image)) == Life::Gone;
@@ -51,12 +51,12 @@ pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) ->
     }
     let look: &dyn Fn() -> Life = match () {
         () if is_of_own_namespace(who) && pid_of(who) == std::process::id() => {
-            return Some(Image(image).may_be(identity::own_image()));
+            return Some(Image(image).may_be(thread::own_image()));
         }
         () if is_of_own_namespace(who) => &|| life_of(pid_of(who), Image(image)),
         () => &|| life_in_namespace(who, Image(image)),
     };
-    let mut nap = Duration::from_millis(1);
+    let mut timer = Duration::from_millis(1);
     let mut patience = PATIENCE;
     loop {
         let life = look();
@@ -65,14 +65,16 @@ pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) ->
             Life::Gone => return Some(false),
             Life::Running | Life::Lives | Life::Unknown if patience.is_zero() => return Some(true),
             Life::Lives | Life::Unknown if is_late => return Some(true),
-            Life::Running if is_late => return runs_for_long(who, image).then_some(true),
+            Life::Running if is_late => return grace_period_expired(who, image).then_some(true),
             Life::Dying if is_late => return None,
-            Life::Running | Life::Lives | Life::Unknown => patience = patience.saturating_sub(nap),
+            Life::Running | Life::Lives | Life::Unknown => {
+                patience = patience.saturating_sub(timer)
+            }
             Life::Dying => {}
         }
-        let end = Deadline::after(nap);
+        let end = Deadline::after(timer);
         deadline.map_or(end, |deadline| deadline.min(end)).sleep();
-        nap = (nap * 2).min(Duration::from_millis(128));
+        timer = (timer * 2).min(Duration::from_millis(128));
     }
 }
 
@@ -86,7 +88,7 @@ fn was_its_last_thread(who: u64) -> bool {
     if !is_of_own_namespace(who) || pid_of(who) != tid_of(who) {
         return false;
     }
-    identity::known_proc().is_some_and(|mount| proc::threads(pid_of(who)) == Some((1, mount)))
+    thread::known_proc().is_some_and(|mount| proc::threads(pid_of(who)) == Some((1, mount)))
 }
 
 /// How long a process is looked at before it counts as living: 1, 2, 4 and so on up to 128 milliseconds.
@@ -94,14 +96,14 @@ const PATIENCE: Duration = Duration::from_millis(255);
 
 /// The same patience of a caller who looks at other things too, and asks [`process_lives`] again and again without waiting.
 #[derive(Debug)]
-pub(crate) struct Doubt {
+pub(crate) struct GracePeriod {
     end: Deadline,
     pause: Duration,
 }
 
-impl Doubt {
+impl GracePeriod {
     pub(crate) fn new() -> Self {
-        Doubt {
+        GracePeriod {
             end: Deadline::after(PATIENCE),
             pause: Duration::from_millis(1),
         }
@@ -123,12 +125,12 @@ impl Doubt {
 /// Whether this thread asked for the same process before, and that long ago: whoever asks again and again without waiting
 /// has waited too. It remembers those that it began to ask for last, each thread of a process for itself: as many as one may wait
 /// for by turns. Were there fewer, each would be forgotten before it is asked for again, and the answer would never come.
-fn runs_for_long(who: u64, image: u64) -> bool {
-    const SOME: usize = super::WaitSet::MAX;
+fn grace_period_expired(who: u64, image: u64) -> bool {
+    const SOME: usize = super::WaitvSet::MAX;
     thread_local! {
         static SINCE: RefCell<[(u64, u64, u64); SOME]> = const { RefCell::new([(0, 0, 0); SOME]) };
     }
-    let now = super::clock::coarse_milliseconds();
+    let now = crate::sys::clock::coarse_milliseconds();
     SINCE.with_borrow_mut(|since| {
         let known = since
             .iter()
@@ -144,11 +146,11 @@ fn runs_for_long(who: u64, image: u64) -> bool {
 
 /// Whether this thread has looked at the same word with the same value in the last 10 ms, so that a caller who polls
 /// pays for a look only now and then.
-pub(crate) fn looked_lately(word: &super::AtomicU32, value: u32) -> bool {
+pub(crate) fn checked_recently(word: &super::AtomicU32, value: u32) -> bool {
     thread_local! {
         static LAST: Cell<(usize, u32, u64)> = const { Cell::new((0, 0, 0)) };
     }
-    let now = super::clock::coarse_milliseconds();
+    let now = crate::sys::clock::coarse_milliseconds();
     let address = word.as_ptr().addr();
     LAST.with(|last| {
         let (same_word, same_value, then) = last.get();
@@ -162,7 +164,7 @@ pub(crate) fn looked_lately(word: &super::AtomicU32, value: u32) -> bool {
 
 /// Whether the ids of `who` mean the same to the caller.
 fn is_of_own_namespace(who: u64) -> bool {
-    namespace_of(who) != 0 && namespace_of(who) == namespace_of(super::me().who())
+    namespace_of(who) != 0 && namespace_of(who) == namespace_of(super::current_thread().who())
 }
 
 /// Asks the kernel, which needs no `/proc` for it. A thread of another user exists too (`EPERM`).
@@ -186,9 +188,9 @@ struct Seen {
 
 impl Seen {
     fn now() -> Option<Self> {
-        let boot_offset = identity::boot_offset()?;
+        let boot_offset = thread::boot_offset()?;
         let here = Stat::of("/proc/self/stat").ok()?.image(boot_offset);
-        let believed = here == identity::own_image() && proc::shows_own_namespace();
+        let believed = here == thread::own_image() && proc::shows_own_namespace();
         believed.then_some(Seen { boot_offset })
     }
 
@@ -216,8 +218,8 @@ fn life_of(pid: u32, image: Image) -> Life {
         return Life::Gone;
     }
     // A pidfd is readable once every thread of the process has ended: the kernel's own word, which needs no /proc.
-    let ended = super::process::pidfd_open(pid)
-        .and_then(|pidfd| super::process::pidfd_wait(&pidfd, Some(Duration::ZERO)));
+    let ended = crate::sys::process::pidfd_open(pid)
+        .and_then(|pidfd| crate::sys::process::pidfd_wait(&pidfd, Some(Duration::ZERO)));
     if matches!(ended, Ok(true)) {
         return Life::Gone;
     }

@@ -3,42 +3,42 @@
 //! `raw/*.rs` names nothing outside this module, so that the models in `tests/model` can put a world of their own in its
 //! place: loom's atomics, a futex as the manual page states it, and a kernel that walks robust lists.
 
+mod adaptive_spin;
 mod clock;
 mod cpu;
 mod file_lock;
 mod futex;
-mod identity;
 mod liveness;
-mod pace;
 mod proc;
 mod pthread;
 mod robust_list;
 mod semaphore;
 mod sysv;
-mod wiped_page;
+mod thread;
+mod wipe_on_fork;
 
 pub(crate) mod files;
 pub(crate) mod mmap;
 pub(crate) mod process;
 
-pub(crate) use clock::{Deadline, Nap};
+pub(crate) use adaptive_spin::{AdaptiveSpin, critical_sections_are_short};
+pub(crate) use clock::{Deadline, RecheckTimer};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
-pub(crate) use cpu::{affordable_looks, give_cpu_away, pause};
-pub(crate) use file_lock::LockCall;
+pub(crate) use cpu::{pause, spin_limit, yield_now};
+pub(crate) use file_lock::FileLockKind;
 pub(crate) use futex::{
-    NoWaitOnSeveral, Wait, WaitSet, futex_wait, futex_wake, futex_wake_clearing,
+    FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
 };
-pub(crate) use identity::{
-    Me, RECORD_BEFORE_LINKS, forget_announced, holds_robust_lock, is_this_process, me, pid_of,
-    tid_of,
-};
-pub(crate) use liveness::{Doubt, looked_lately, owner_is_gone, process_lives};
-pub(crate) use pace::{NewsSpin, follow_rapidly};
+pub(crate) use liveness::{GracePeriod, checked_recently, owner_is_dead, process_lives};
 pub(crate) use proc::own_namespace;
 pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};
 pub(crate) use robust_list::{Links, check_robust_list};
 pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
 pub(crate) use sysv::{SEMAPHORE_SET_MAX, SemaphoreSet};
+pub(crate) use thread::{
+    CurrentThread, RECORD_BEFORE_LINKS, current_thread, forget_list_op_pending, holds_robust_lock,
+    is_this_process, pid_of, tid_of,
+};
 
 /// Stands between the two sides of a Dekker pattern: a thread's `SeqCst` write of its own word, and its `SeqCst` read of the
 /// other's. Such accesses have one order among them all, so nothing is left to do here. The models' loom takes them for

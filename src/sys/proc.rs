@@ -31,7 +31,7 @@ pub(super) fn boot_offset() -> Option<i64> {
 /// The number of the process's own PID namespace, or 0 where neither `/proc` nor the kernel tells.
 pub(crate) fn own_namespace() -> u32 {
     namespace("/proc/self/ns/pid")
-        .or_else(|_| super::process::own_pid_namespace())
+        .or_else(|_| crate::sys::process::own_pid_namespace())
         .unwrap_or(0)
 }
 

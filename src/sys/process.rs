@@ -36,12 +36,12 @@ pub(crate) fn check_single_thread() -> Result<(), Error> {
 
 /// Refuses where a child would get another PID namespace than the process's own.
 pub(crate) fn check_childrens_namespace() -> Result<(), Error> {
-    let own = super::proc::own_namespace();
-    let childrens = super::proc::childrens_namespace();
+    let own = crate::sys::proc::own_namespace();
+    let childrens = crate::sys::proc::childrens_namespace();
     if own == childrens {
         Ok(())
     } else {
-        Err(Error::OtherPidNamespace { own, childrens })
+        Err(Error::PidNamespaceMismatch { own, childrens })
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) fn own_pid_namespace() -> io::Result<u32> {
 }
 
 /// Kills and reaps a child that no pidfd could be had for. It was not reaped, so its id is still its own.
-pub(crate) fn end(id: u32) {
+pub(crate) fn kill_and_reap(id: u32) {
     // SAFETY: takes numbers; the status is not asked for.
     unsafe {
         libc::kill(id as i32, libc::SIGKILL);

@@ -34,7 +34,7 @@ pub(crate) enum PthreadLocked {
     /// It was acquired, its owner died with it (`EOWNERDEAD`), and it was made consistent again.
     OwnerDied,
     /// It was not: somebody has it (`EBUSY`), or had it for too long (`ETIMEDOUT`).
-    Refused,
+    AcquireError,
 }
 
 /// A process-shared mutex of glibc's. Used only after [`init`](Self::init).
@@ -136,11 +136,11 @@ impl PthreadMutex {
         // Priority inheritance on the monotonic clock needs FUTEX_LOCK_PI2 (Linux 5.14). The older operation has the clock
         // that people set; so the wait is cut into pieces, and a clock that is set makes one of them longer or shorter.
         loop {
-            let time = clock::realtime_of_at_most_a_second(until);
+            let time = clock::realtime_slice(until);
             // SAFETY: as above.
             let errno = unsafe { libc::pthread_mutex_timedlock(self.as_ptr(), &time) };
             let locked = self.locked("pthread_mutex_timedlock", errno);
-            if locked != PthreadLocked::Refused || until.has_passed() {
+            if locked != PthreadLocked::AcquireError || until.has_passed() {
                 return locked;
             }
         }
@@ -163,7 +163,7 @@ impl PthreadMutex {
     fn locked(&self, call: &str, errno: libc::c_int) -> PthreadLocked {
         match errno {
             0 => PthreadLocked::Acquired,
-            libc::EBUSY | libc::ETIMEDOUT => PthreadLocked::Refused,
+            libc::EBUSY | libc::ETIMEDOUT => PthreadLocked::AcquireError,
             libc::EOWNERDEAD => {
                 // SAFETY: `EOWNERDEAD` says that the calling thread has acquired the mutex.
                 check("pthread_mutex_consistent", unsafe {

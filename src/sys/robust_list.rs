@@ -101,8 +101,8 @@ unsafe fn prev_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RobustList(NonNull<Head>);
 
-/// The list that [`RobustList::NOBODYS`] is.
-static NOBODYS: Head = Head {
+/// The list that [`RobustList::ALWAYS_BUSY`] is.
+static ALWAYS_BUSY: Head = Head {
     first: AtomicPtr::new(ptr::null_mut()),
     futex_offset: AtomicIsize::new(FUTEX_OFFSET),
     pending: AtomicPtr::new(ptr::dangling_mut()),
@@ -110,9 +110,9 @@ static NOBODYS: Head = Head {
 
 impl RobustList {
     /// Stands for a list whose slot is never empty, and never names a lock. It is only asked for that.
-    pub(super) const NOBODYS: Self = {
+    pub(super) const ALWAYS_BUSY: Self = {
         // SAFETY: the address of a static is not null.
-        RobustList(unsafe { NonNull::new_unchecked((&raw const NOBODYS).cast_mut()) })
+        RobustList(unsafe { NonNull::new_unchecked((&raw const ALWAYS_BUSY).cast_mut()) })
     };
 
     #[inline]
@@ -124,7 +124,7 @@ impl RobustList {
 
     /// Whether the slot is empty.
     #[inline]
-    pub(crate) fn has_free_slot(self) -> bool {
+    pub(crate) fn is_pending_free(self) -> bool {
         self.head().pending.load(Relaxed).is_null()
     }
 
@@ -310,7 +310,7 @@ impl OwnList {
 ///
 /// [`Error::RobustListUnusable`] where it has not.
 pub(crate) fn check_robust_list() -> Result<(), Error> {
-    super::identity::has_robust_list().map_err(|found| Error::RobustListUnusable { found })
+    crate::sys::thread::has_robust_list().map_err(|found| Error::RobustListUnusable { found })
 }
 
 fn pthread_self() -> usize {

@@ -1,6 +1,6 @@
 //! `sem_t`, initialized where it stays by `sem_init(pshared = 1)`.
 
-use super::{Deadline, Nap};
+use super::{Deadline, RecheckTimer};
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
@@ -78,11 +78,11 @@ impl Semaphore {
     /// # Safety
     ///
     /// The semaphore was initialized.
-    pub(crate) unsafe fn wait_with_looks(&self, deadline: Option<Deadline>) -> bool {
-        let mut nap = Nap::first();
+    pub(crate) unsafe fn wait_in_slices(&self, deadline: Option<Deadline>) -> bool {
+        let mut timer = RecheckTimer::new();
         loop {
             // SAFETY: the caller's promise.
-            if unsafe { self.wait_until(nap.end(deadline)) } {
+            if unsafe { self.wait_until(timer.next_deadline(deadline)) } {
                 return true;
             }
             if deadline.is_some_and(Deadline::has_passed) {

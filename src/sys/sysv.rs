@@ -37,7 +37,7 @@ impl SemaphoreSet {
         if id < 0 {
             let error = io::Error::last_os_error();
             return Err(match error.raw_os_error() {
-                Some(libc::ENOSPC) => Error::NoRoomForSemaphores,
+                Some(libc::ENOSPC) => Error::SemaphoreLimit,
                 Some(libc::EEXIST | libc::ENOENT | libc::EINVAL) => panic!("semget: {error}"),
                 _ => Error::os("semget", error),
             });

@@ -1,9 +1,9 @@
 //! A barrier between processes: rounds, deaths at every place, repairs.
 
-use crate::kit::{
+use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
+use crate::support::{
     child, child_elsewhere as child_of_a_party, create, kill, kill_unreaped, open, passes, until,
 };
-use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use pshared::fork::Child;
 use pshared::{BarrierParty, Error, Shared, SharedBarrier, SharedCounter, ShmSafe};
 use std::cell::Cell;
@@ -22,7 +22,7 @@ crate::tests!(
     a_party_that_gives_up_may_come_again,
     signals_end_no_wait,
     a_reset_lets_another_party_in,
-    a_thread_that_ends_breaks_it_and_its_seat_waits_for_the_process,
+    a_thread_that_ends_breaks_it_and_its_slot_waits_for_the_process,
     kills_at_any_instant_break_the_round_and_strand_nobody,
     a_panic_breaks_it_once,
     a_party_that_dies_as_another_joins_is_told_of,
@@ -281,7 +281,7 @@ fn a_reset_lets_another_party_in() {
     barrier.reset().unwrap();
 }
 
-fn a_thread_that_ends_breaks_it_and_its_seat_waits_for_the_process() {
+fn a_thread_that_ends_breaks_it_and_its_slot_waits_for_the_process() {
     let barrier = barrier::<2>();
     let (ended, over) = (Signal::new(), Signal::new());
     let process = child(|| {
@@ -413,7 +413,7 @@ fn is_told<const N: usize>(party: &BarrierParty<'_, N>) {
     );
 }
 
-/// It sits down and dies between the other's look at the seat and its attempt.
+/// It sits down and dies between the other's look at the slot and its attempt.
 fn a_party_that_dies_as_another_joins_is_told_of() {
     let barrier = barrier::<1>();
     for death in 0..150 {

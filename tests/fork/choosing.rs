@@ -1,7 +1,7 @@
 //! What the guide on choosing says of all locks, whose state lies in a map or elsewhere: each excludes, and what the next
 //! locker sees when a holder is killed.
 
-use crate::kit::{child, kill, passes, until};
+use crate::support::{child, kill, passes, until};
 use pshared::raw::{
     Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
 };
@@ -206,7 +206,7 @@ fn waits<L: AnyLock>(asleep: bool) -> Sees {
     let holder = holder(&lock);
     let waiter = Wanting::start(&lock);
     let state = if asleep { 'S' } else { 'R' };
-    until(|| crate::kit::state(waiter.child.id()) == Some(state));
+    until(|| crate::support::state(waiter.child.id()) == Some(state));
     kill(&holder);
     waiter.end()
 }

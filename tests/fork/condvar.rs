@@ -1,8 +1,8 @@
 //! Condition variables between processes: nobody waits for ever, whoever dies, and no notifier waits at all.
 
 use crate::files::{open, open_or_create, place};
-use crate::kit::{Told, child, kill, passes, repaired, sleeps, sleeps_on, told, until};
 use crate::steps::{Interruptions, Random};
+use crate::support::{Told, child, kill, passes, repaired, sleeps, sleeps_on, told, until};
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 use pshared::fork::Child;
@@ -214,7 +214,7 @@ fn a_waiter_that_is_killed_as_it_was_woken_loses_nobody_elses_notification() {
         let victim = desk.waiter();
         let waiter = desk.waiter();
         send(&victim, Signal::SIGSTOP);
-        until(|| crate::kit::state(victim.id()) == Some('T'));
+        until(|| crate::support::state(victim.id()) == Some('T'));
         desk.leave();
         kill(&victim);
         passes(&waiter);

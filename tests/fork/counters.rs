@@ -1,7 +1,7 @@
 //! Counters of many processes: no addition is lost, and what the dead have counted stays counted.
 
-use crate::kit::{child, gettid, kill, passes};
 use crate::steps::{Random, until_idly};
+use crate::support::{child, gettid, kill, passes};
 use pshared::{ShardedCounter, Shared, SharedCounter, SharedGauge, ShmSafe};
 use std::thread;
 

@@ -1,8 +1,8 @@
 //! Events between processes: news for everybody, whoever dies meanwhile.
 
 use crate::files::{create, open, place};
-use crate::kit::{child, kill, passes, sleeps, sleeps_on, until};
 use crate::steps::{Interruptions, Random};
+use crate::support::{child, kill, passes, sleeps, sleeps_on, until};
 use pshared::{Shared, SharedCounter, SharedEvent, ShmSafe};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;

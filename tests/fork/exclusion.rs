@@ -1,6 +1,6 @@
 //! Mutual exclusion: a plain integer counts exactly, and nobody is ever inside together with somebody else.
 
-use crate::kit::{child, passes};
+use crate::support::{child, passes};
 use pshared::{LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! File locks between processes: opened by each, inherited, interrupted, killed.
 
-use crate::kit::{child, kill, kill_unreaped, passes, sleeps};
 use crate::steps::{Interruptions, Signal, sleeps_in, until_idly};
+use crate::support::{child, kill, kill_unreaped, passes, sleeps};
 use nix::sys::signal::{SIGKILL, kill as signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;

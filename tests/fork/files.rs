@@ -1,7 +1,7 @@
 //! Files that are created and opened by processes: racing, dying, under every umask, on full and on distant disks.
 
 mod create;
-mod elsewhere;
+mod namespace;
 mod race;
 mod unfinished;
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 pub fn tests() -> Vec<crate::harness::Test> {
     [
         create::tests(),
-        elsewhere::tests(),
+        namespace::tests(),
         race::tests(),
         unfinished::tests(),
     ]

@@ -1,7 +1,7 @@
 //! Beside glibc's own robust mutexes, which use the same list and the same slot of it.
 
-use crate::kit::{Stage, Told, child, kill, passes, repaired, told};
 use crate::pthread::{Protocol, PthreadMutex};
+use crate::support::{Stage, Told, child, kill, passes, repaired, told};
 use pshared::fork::Child;
 use pshared::{Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmSafe};
 use std::time::Duration;

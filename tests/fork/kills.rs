@@ -12,10 +12,10 @@
 //! `PSHARED_KILLS` sets the number of kills of each run (2,000), `PSHARED_SEED` repeats one.
 
 use crate::harness::who_waits_for_what;
-use crate::kit::{
+use crate::pthread::{Protocol, PthreadMutex};
+use crate::support::{
     Told, child, child_elsewhere, in_a_pid_namespace, kill, passes, sleeps_on, told, until,
 };
-use crate::pthread::{Protocol, PthreadMutex};
 use fastrand::Rng;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
@@ -176,7 +176,7 @@ impl Field {
             Ok(guard) => Some((Got::Ours(guard), false)),
             Err(LockError::Poisoned(poisoned)) => {
                 // Whoever was told repairs; if it was killed before it had, its own death is told.
-                if poisoned.cause() != Cause::Died || !poisoned.is_fresh() {
+                if poisoned.cause() != Cause::Died || !poisoned.is_first_report() {
                     self.wrong.death_told_twice.add(1);
                 }
                 Some((Got::Ours(poisoned.into_guard()), true))
@@ -253,16 +253,16 @@ impl Field {
 
     /// Takes some of the locks in a random order, the first one by waiting for it where that may be, and gives them back
     /// in another.
-    fn round(&self, random: &mut Rng, locks: usize, own: u32, seat: Option<usize>) {
+    fn round(&self, random: &mut Rng, locks: usize, own: u32, slot: Option<usize>) {
         let at = |lock: usize, place| {
-            if let Some(seat) = seat {
-                self.place[seat][lock].store(place, SeqCst);
+            if let Some(slot) = slot {
+                self.place[slot][lock].store(place, SeqCst);
             }
         };
         let mut order: Vec<usize> = (0..locks).collect();
         random.shuffle(&mut order);
         order.truncate(random.usize(1..=locks));
-        let asked = seat.is_some() && self.stay.load(SeqCst) == own;
+        let asked = slot.is_some() && self.stay.load(SeqCst) == own;
         if asked {
             order = vec![0];
         }
@@ -276,7 +276,7 @@ impl Field {
                 _ if lock == LOCKS - 1 => How::Try,
                 0 => How::Try,
                 1 => How::Timed,
-                _ if held.is_empty() && (lock < OURS || seat.is_some()) => How::Wait,
+                _ if held.is_empty() && (lock < OURS || slot.is_some()) => How::Wait,
                 _ => How::Try,
             };
             at(lock, LOCKING);
@@ -305,14 +305,14 @@ impl Field {
         spin(random.u32(..200));
     }
 
-    fn victim(&self, locks: usize, serial: u32, seat: usize, seed: u64) -> Child {
-        for place in &self.place[seat] {
+    fn victim(&self, locks: usize, serial: u32, slot: usize, seed: u64) -> Child {
+        for place in &self.place[slot] {
             place.store(OUTSIDE, SeqCst);
         }
         child(|| {
             let mut random = Rng::with_seed(seed);
             loop {
-                self.round(&mut random, locks, serial, Some(seat));
+                self.round(&mut random, locks, serial, Some(slot));
             }
         })
     }
@@ -394,17 +394,17 @@ fn one_by_one(locks: usize) {
         .map(|number| field.survivor(locks, number, random.u64(..)))
         .collect();
     let mut serial = 0;
-    let mut next_victim = |random: &mut Rng, seat| {
+    let mut next_victim = |random: &mut Rng, slot| {
         serial += 1;
-        (serial, field.victim(locks, serial, seat, random.u64(..)))
+        (serial, field.victim(locks, serial, slot, random.u64(..)))
     };
     let mut victims: Vec<_> = (0..VICTIMS)
-        .map(|seat| next_victim(&mut random, seat))
+        .map(|slot| next_victim(&mut random, slot))
         .collect();
     let (mut inside, mut border, mut outside) = (0, 0, 0);
     for death in 0..kills() {
-        let seat = random.usize(..VICTIMS);
-        let (serial, victim) = &victims[seat];
+        let slot = random.usize(..VICTIMS);
+        let (serial, victim) = &victims[slot];
         if death % 4 == 0 {
             // Inside, and somebody asleep at the lock.
             field.stay.store(*serial, SeqCst);
@@ -421,7 +421,7 @@ fn one_by_one(locks: usize) {
         kill(victim);
         for (lock, told_before) in told_before.into_iter().enumerate().take(locks) {
             field.visit(lock);
-            let place = field.place[seat][lock].load(SeqCst);
+            let place = field.place[slot][lock].load(SeqCst);
             let told = field.told[lock].get() - told_before;
             let told_of = field.told_of[lock].load(SeqCst);
             let told_of_it = told == 1 && told_of == *serial;
@@ -442,7 +442,7 @@ fn one_by_one(locks: usize) {
             }
         }
         field.check("after a death");
-        victims[seat] = next_victim(&mut random, seat);
+        victims[slot] = next_victim(&mut random, slot);
     }
     victims.iter().for_each(|(_, victim)| kill(victim));
     field.stop(&survivors);

@@ -1,13 +1,11 @@
 //! Everything that forks or kills. One thread, and each test in a process of its own: see `harness`.
 
-mod auto_event;
+mod auto_reset_event;
 mod barrier;
-mod breakers;
 mod choosing;
 mod condvar;
 mod counters;
 mod disk;
-mod ends;
 mod event;
 mod examples;
 mod exclusion;
@@ -15,12 +13,12 @@ mod file_lock;
 mod files;
 mod glibc;
 mod harness;
-mod identity;
+mod holder_exit;
 mod kills;
-mod kit;
-mod net;
+mod list_op_pending;
+mod liveness;
+mod liveness_fallback;
 mod once;
-mod owners;
 mod permits;
 mod program;
 mod pthread;
@@ -28,54 +26,56 @@ mod pthreads;
 mod reentrant;
 mod roster;
 mod rwlock;
+mod rwlock_full;
 mod rwlock_kills;
-mod rwlock_row;
 mod scenarios;
 mod semaphore;
-mod slot;
+mod soundness;
 mod steps;
-mod strangers;
 mod strategies;
+mod support;
 mod sysv;
+mod thread_identity;
 mod traced;
+mod unrelated;
 mod wait_any;
 
 fn main() -> std::process::ExitCode {
-    if let Ok(socket) = std::env::var(strangers::ROLE) {
-        return strangers::as_stranger(&socket);
+    if let Ok(socket) = std::env::var(unrelated::ROLE) {
+        return unrelated::as_unrelated_process(&socket);
     }
     harness::run(
         [
-            auto_event::tests(),
+            auto_reset_event::tests(),
             barrier::tests(),
-            breakers::tests(),
+            soundness::tests(),
             choosing::tests(),
             condvar::tests(),
             counters::tests(),
-            ends::tests(),
+            holder_exit::tests(),
             event::tests(),
             examples::tests(),
             exclusion::tests(),
             file_lock::tests(),
             files::tests(),
             glibc::tests(),
-            identity::tests(),
+            thread_identity::tests(),
             kills::tests(),
-            net::tests(),
+            liveness_fallback::tests(),
             once::tests(),
-            owners::tests(),
+            liveness::tests(),
             reentrant::tests(),
             pthreads::tests(),
             permits::tests(),
             roster::tests(),
             rwlock::tests(),
             rwlock_kills::tests(),
-            rwlock_row::tests(),
+            rwlock_full::tests(),
             scenarios::tests(),
             semaphore::tests(),
-            slot::tests(),
+            list_op_pending::tests(),
             strategies::tests(),
-            strangers::tests(),
+            unrelated::tests(),
             sysv::tests(),
             wait_any::tests(),
         ]

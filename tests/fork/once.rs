@@ -1,12 +1,12 @@
 //! What is done once, between processes: taken over from whoever dies at it, and never seen by half.
 
 use crate::files::{open, open_or_create, place};
-use crate::kit::{child, kill, passes, sleeps, sleeps_on, until};
 use crate::steps::{Interruptions, Random};
+use crate::support::{child, kill, passes, sleeps, sleeps_on, until};
 use pshared::fork::Child;
 use pshared::memory::Primitive;
 use pshared::{
-    Error, Shared, SharedCounter, SharedEvent, SharedOnce, SharedOnceCell, ShmSafe, fork,
+    Error, Shared, SharedCounter, SharedEvent, SharedOnce, SharedOnceLock, ShmSafe, fork,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU32;
@@ -39,7 +39,7 @@ type Large = [u64; 512];
 #[repr(C)]
 struct Board {
     once: SharedOnce,
-    cell: SharedOnceCell<Large>,
+    cell: SharedOnceLock<Large>,
     times: SharedCounter,
     ready: SharedEvent,
     thread: AtomicU32,
@@ -49,7 +49,7 @@ impl Board {
     fn new() -> Self {
         Board {
             once: SharedOnce::new(),
-            cell: SharedOnceCell::new(),
+            cell: SharedOnceLock::new(),
             times: SharedCounter::new(0),
             ready: SharedEvent::new(),
             thread: AtomicU32::new(0),
@@ -169,7 +169,7 @@ fn initializers_are_killed_at_random_instants() {
     let mut random = Random::new(23);
     let mut taken_over = 0;
     for _ in 0..KILLS {
-        let cells = Shared::anonymous([const { SharedOnceCell::<Large>::new() }; 24]).unwrap();
+        let cells = Shared::anonymous([const { SharedOnceLock::<Large>::new() }; 24]).unwrap();
         let begun = Shared::anonymous(AtomicU32::new(0)).unwrap();
         let work = |own: u64| {
             for cell in cells.iter() {
@@ -405,13 +405,14 @@ fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 board.once.call_once(|| {
-                    board.thread.store(crate::kit::gettid(), Relaxed);
+                    board.thread.store(crate::support::gettid(), Relaxed);
                     ends();
                 });
             });
             until(|| board.thread.load(Relaxed) != 0);
-            until(|| crate::kit::state(board.thread.load(Relaxed)).is_none());
-            let was_forgotten = board.once.was_forgotten_here() && !board.once.is_held_here();
+            until(|| crate::support::state(board.thread.load(Relaxed)).is_none());
+            let was_forgotten =
+                board.once.was_leaked_by_this_process() && !board.once.is_held_by_this_process();
             board.times.add(u64::from(was_forgotten));
             board.ready.set();
             loop {
@@ -421,7 +422,7 @@ fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
     });
     board.ready.wait();
     assert_eq!(board.times.get(), 1, "it was not told in its own process");
-    assert!(!board.once.was_forgotten_here());
+    assert!(!board.once.was_leaked_by_this_process());
     let outcome = catch_unwind(AssertUnwindSafe(|| board.once.call_once(|| ())));
     assert!(outcome.is_err() && !board.once.is_completed());
     // Its process may be ending, as far as a look without patience tells.

@@ -1,12 +1,12 @@
 //! Permits between processes: forked, interrupted, killed as they wait, hold and release.
 
-use crate::kit::{
+use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
+use crate::support::{
     child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes, sleeps,
     until,
 };
-use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use pshared::fork::Child;
-use pshared::{Error, PermitGuard, Shared, SharedCounter, SharedPermits, ShmSafe};
+use pshared::{Error, Permit, Shared, SharedCounter, SharedPermits, ShmSafe};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn permits<const N: usize>() -> Shared<SharedPermits<N>> {
     Shared::anonymous(SharedPermits::new()).unwrap()
 }
 
-fn all<const N: usize>(permits: &SharedPermits<N>) -> [PermitGuard<'_>; N] {
+fn all<const N: usize>(permits: &SharedPermits<N>) -> [Permit<'_>; N] {
     std::array::from_fn(|_| permits.acquire_timeout(LONG).unwrap())
 }
 
@@ -193,7 +193,7 @@ fn a_permit_that_crossed_a_fork_is_the_parents() {
 }
 
 fn signals_end_no_wait() {
-    type Wait = fn(&SharedPermits<2>) -> Result<PermitGuard<'_>, Error>;
+    type Wait = fn(&SharedPermits<2>) -> Result<Permit<'_>, Error>;
     let waits: [Wait; 2] = [SharedPermits::acquire, |permits| {
         permits.acquire_timeout(LONG)
     }];
@@ -329,7 +329,7 @@ fn a_permit_of_an_ended_thread_waits_for_its_process() {
     drop(permits.acquire().unwrap());
     let sleeper = child_of_a_holder(|| {
         let both = all(&permits);
-        assert!(both.iter().any(PermitGuard::previous_holder_died));
+        assert!(both.iter().any(Permit::previous_holder_died));
     });
     until_idly(|| sleeps_on_any(sleeper.id()));
     over.give();
@@ -364,7 +364,7 @@ fn however_short_the_wait_who_finds_all_permits_kept_is_told() {
     waiters.iter().for_each(passes);
     over.give();
     passes(&process);
-    assert!(all(&permits).iter().all(PermitGuard::previous_holder_died));
+    assert!(all(&permits).iter().all(Permit::previous_holder_died));
 }
 
 /// A thread that runs may be the one that ends its process just now, so each of its ended threads is looked at for a while.

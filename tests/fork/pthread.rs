@@ -1,7 +1,7 @@
 //! glibc's own robust mutexes, in the same maps and on the same robust lists.
 
 use pshared::ShmSafe;
-use pshared::memory::{Layout, Walk};
+use pshared::memory::{Layout, PrimitiveVisitor};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -24,7 +24,7 @@ unsafe impl ShmSafe for PthreadMutex {
         layout.leaf::<Self>("pthread_mutex_t");
     }
 
-    fn walk(&self, _: &mut Walk<'_>) {}
+    fn visit(&self, _: &mut PrimitiveVisitor<'_>) {}
 }
 
 /// Whether waiters lend their holder their priority. glibc marks such mutexes in the list.

@@ -1,8 +1,8 @@
 //! The strategies that are glibc's mutexes, beside the crate's own locks and with glibc's habits.
 
-use crate::kit::{child, kill, passes, sleeps, until};
+use crate::list_op_pending::own_list;
 use crate::pthread::{Protocol, PthreadMutex};
-use crate::slot::own_list;
+use crate::support::{child, kill, passes, sleeps, until};
 use pshared::raw::{Pthread, PthreadPi, PthreadRobust, RawLock, Robust};
 use pshared::{Cause, LockError, Shared, SharedEvent, SharedMutex};
 use std::mem::MaybeUninit;
@@ -180,7 +180,7 @@ fn looks<R: RawLock>() {
         kill(&victim);
         let _ = format!("{lock:?}");
         if let Err(LockError::Poisoned(poisoned)) = lock.lock() {
-            assert!(poisoned.is_fresh(), "told to nobody");
+            assert!(poisoned.is_first_report(), "told to nobody");
         };
     }
 }
@@ -209,7 +209,9 @@ fn looks_after_a_reset<R: RawLock>() {
     unsafe { lock.reset() };
     let shown = format!("{lock:?}");
     match lock.lock() {
-        Err(LockError::Poisoned(poisoned)) => assert!(poisoned.is_fresh(), "told to {shown}"),
+        Err(LockError::Poisoned(poisoned)) => {
+            assert!(poisoned.is_first_report(), "told to {shown}")
+        }
         other => panic!("the death was not told: {other:?}"),
     };
 }
@@ -242,13 +244,13 @@ fn half_a_reset<R: RawLock>() {
     match lock.lock() {
         Err(LockError::Poisoned(poisoned)) => {
             assert_eq!(poisoned.cause(), Cause::Died);
-            assert!(poisoned.is_fresh());
+            assert!(poisoned.is_first_report());
         }
         other => panic!("a torn value is handed out: {other:?}"),
     };
     let again = lock.lock();
     assert!(
-        matches!(&again, Err(LockError::Poisoned(poisoned)) if !poisoned.is_fresh()),
+        matches!(&again, Err(LockError::Poisoned(poisoned)) if !poisoned.is_first_report()),
         "{again:?}"
     );
 }

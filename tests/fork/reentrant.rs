@@ -1,11 +1,11 @@
 //! Reentrant mutexes between processes: excluded until the last guard is gone, and freed by a death at any depth.
 
 use crate::files::{open, open_or_create, place};
-use crate::kit::{child, kill, passes, sleeps_on, until};
 use crate::steps::{Interruptions, Random};
+use crate::support::{child, kill, passes, sleeps_on, until};
 use pshared::{
-    Error, ReentrantLockError, Shared, SharedEvent, SharedReentrantMutex,
-    SharedReentrantMutexGuard, ShmSafe, fork,
+    Error, ReentrantLockError, Shared, SharedEvent, SharedReentrantLock, SharedReentrantLockGuard,
+    ShmSafe, fork,
 };
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -29,18 +29,18 @@ const LONG: Duration = Duration::from_secs(3600);
 #[repr(C)]
 struct Book {
     /// Both halves are the same, outside sections.
-    pair: SharedReentrantMutex<Cell<[u64; 2]>>,
+    pair: SharedReentrantLock<Cell<[u64; 2]>>,
     ready: SharedEvent,
     inside: AtomicU32,
 }
 
-type Guard<'a> = SharedReentrantMutexGuard<'a, Cell<[u64; 2]>>;
+type Guard<'a> = SharedReentrantLockGuard<'a, Cell<[u64; 2]>>;
 type Outcome<'a> = Result<Guard<'a>, ReentrantLockError<'a, Cell<[u64; 2]>>>;
 
 impl Book {
     fn new() -> Self {
         Book {
-            pair: SharedReentrantMutex::new(Cell::new([0, 0])),
+            pair: SharedReentrantLock::new(Cell::new([0, 0])),
             ready: SharedEvent::new(),
             inside: AtomicU32::new(0),
         }
@@ -84,7 +84,7 @@ fn repaired(outcome: Outcome<'_>) -> (Guard<'_>, bool) {
     match outcome {
         Ok(guard) => (guard, false),
         Err(ReentrantLockError::Poisoned(poisoned)) => {
-            let fresh = poisoned.is_fresh();
+            let fresh = poisoned.is_first_report();
             (poisoned.replace(Cell::new([0, 0])).unwrap(), fresh)
         }
         Err(other) => panic!("not acquired: {other:?}"),
@@ -286,7 +286,7 @@ fn a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody() {
 }
 
 fn who_has_another_guard_does_not_replace_the_data() {
-    let lock = Shared::anonymous(SharedReentrantMutex::new(3_u64)).unwrap();
+    let lock = Shared::anonymous(SharedReentrantLock::new(3_u64)).unwrap();
     let victim = child(|| {
         std::mem::forget(lock.lock().unwrap());
         std::process::abort();
@@ -309,6 +309,6 @@ fn who_has_another_guard_does_not_replace_the_data() {
     let Err(ReentrantLockError::Poisoned(poisoned)) = lock.lock() else {
         panic!("the poison is cleared");
     };
-    let guard: SharedReentrantMutexGuard<'_, u64> = poisoned.replace(5).unwrap();
+    let guard: SharedReentrantLockGuard<'_, u64> = poisoned.replace(5).unwrap();
     assert_eq!((*guard, lock.is_poisoned()), (5, false));
 }

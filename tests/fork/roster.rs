@@ -1,13 +1,13 @@
 //! A roster of workers: joined, watched, killed, taken over.
 
-use crate::kit::{
+use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
+use crate::support::{
     child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes, state,
     until,
 };
-use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use pshared::fork::Child;
 use pshared::{
-    Error, Holder, SeatState, Shared, SharedCounter, SharedRoster, ShmSafe, wait_any_timeout,
+    Error, Holder, Shared, SharedCounter, SharedRoster, ShmSafe, SlotState, wait_any_timeout,
 };
 use std::cell::Cell;
 use std::fs;
@@ -15,19 +15,19 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 crate::tests!(
-    a_worker_is_seen_and_its_seat_is_free_when_it_leaves,
+    a_worker_is_seen_and_its_slot_is_free_when_it_leaves,
     a_roster_in_a_file_outlives_its_workers,
-    a_seat_that_crossed_a_fork_is_the_parents,
+    a_slot_that_crossed_a_fork_is_the_parents,
     a_death_wakes_every_watcher,
-    a_zombie_has_vacated_its_seat,
-    a_seat_is_taken_over_with_its_data,
-    who_waits_for_a_seat_gets_that_of_the_dead,
+    a_zombie_has_vacated_its_slot,
+    a_slot_is_taken_over_with_its_data,
+    who_waits_for_a_slot_gets_that_of_the_dead,
     a_watcher_that_is_killed_disturbs_nobody,
     signals_end_no_watch,
     a_watch_ends_by_its_deadline,
     watchers_do_not_wake_each_other_again_and_again,
-    a_seat_of_an_ended_thread_is_not_given_out_while_its_process_lives,
-    kills_at_any_instant_lose_no_count_and_no_seat,
+    a_slot_of_an_ended_thread_is_not_given_out_while_its_process_lives,
+    kills_at_any_instant_lose_no_count_and_no_slot,
 );
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -42,12 +42,12 @@ fn watches(process: u32) -> bool {
     sleeps_in(process, libc::SYS_futex_waitv)
 }
 
-/// A child that has a seat until it is killed.
+/// A child that has a slot until it is killed.
 fn worker<const N: usize>(roster: &Roster<N>) -> Child {
     let sits = Signal::new();
     let worker = child_of_a_holder(|| {
-        let seat = roster.join().unwrap();
-        seat.add(1);
+        let slot = roster.join().unwrap();
+        slot.add(1);
         sits.give();
         loop {
             nix::unistd::pause();
@@ -57,8 +57,8 @@ fn worker<const N: usize>(roster: &Roster<N>) -> Child {
     worker
 }
 
-fn states<const N: usize>(roster: &Roster<N>) -> Vec<SeatState> {
-    roster.seats().map(|seat| seat.state).collect()
+fn states<const N: usize>(roster: &Roster<N>) -> Vec<SlotState> {
+    roster.slots().map(|slot| slot.state).collect()
 }
 
 fn by(process: &Child) -> Option<Holder> {
@@ -68,24 +68,24 @@ fn by(process: &Child) -> Option<Holder> {
     })
 }
 
-fn a_worker_is_seen_and_its_seat_is_free_when_it_leaves() {
+fn a_worker_is_seen_and_its_slot_is_free_when_it_leaves() {
     let roster = roster::<2>();
     let (sits, over) = (Signal::new(), Signal::new());
     let worker = child(|| {
-        let seat = roster.join().unwrap();
-        assert_eq!((seat.number(), seat.previous_holder_died()), (0, false));
+        let slot = roster.join().unwrap();
+        assert_eq!((slot.number(), slot.previous_holder_died()), (0, false));
         sits.give();
         over.wait();
-        drop(seat);
+        drop(slot);
     });
     sits.wait();
-    let occupied = SeatState::Occupied { by: by(&worker) };
-    assert_eq!(states(&roster), [occupied, SeatState::Free]);
-    assert!(matches!(roster.take_over(0), Err(Error::WouldBlock)));
+    let occupied = SlotState::Occupied { by: by(&worker) };
+    assert_eq!(states(&roster), [occupied, SlotState::Free]);
+    assert!(matches!(roster.adopt(0), Err(Error::WouldBlock)));
     over.give();
     passes(&worker);
-    assert_eq!(states(&roster), [SeatState::Free; 2]);
-    assert_eq!(roster.vacancy(), None);
+    assert_eq!(states(&roster), [SlotState::Free; 2]);
+    assert_eq!(roster.abandoned(), None);
 }
 
 fn a_roster_in_a_file_outlives_its_workers() {
@@ -96,35 +96,35 @@ fn a_roster_in_a_file_outlives_its_workers() {
     let worker = child(|| {
         let there = open::<Roster<3>>(&path);
         there.join().unwrap().add(4);
-        let _seat = there.join().unwrap();
+        let _slot = there.join().unwrap();
         sits.give();
         loop {
             nix::unistd::pause();
         }
     });
     sits.wait();
-    let watcher = child(|| assert_eq!(open::<Roster<3>>(&path).wait_for_vacancy().unwrap(), 0));
+    let watcher = child(|| assert_eq!(open::<Roster<3>>(&path).wait_for_abandoned().unwrap(), 0));
     until_idly(|| watches(watcher.id()));
     kill(&worker);
     passes(&watcher);
-    assert_eq!(here.seats().map(|seat| seat.data.get()).sum::<u64>(), 4);
+    assert_eq!(here.slots().map(|slot| slot.data.get()).sum::<u64>(), 4);
     drop(here);
-    // Nobody uses it any more: the seat is vacated all the same.
+    // Nobody uses it any more: the slot is vacated all the same.
     let here = open::<Roster<3>>(&path);
-    assert!(matches!(states(&here)[0], SeatState::Vacated { .. }));
-    assert!(here.take_over(0).unwrap().previous_holder_died());
+    assert!(matches!(states(&here)[0], SlotState::Abandoned { .. }));
+    assert!(here.adopt(0).unwrap().previous_holder_died());
 }
 
-fn a_seat_that_crossed_a_fork_is_the_parents() {
+fn a_slot_that_crossed_a_fork_is_the_parents() {
     let roster = roster::<1>();
-    let seat = Cell::new(Some(roster.join().unwrap()));
-    passes(&child_of_a_holder(|| drop(seat.take())));
-    assert!(matches!(states(&roster)[0], SeatState::Occupied { .. }));
+    let slot = Cell::new(Some(roster.join().unwrap()));
+    passes(&child_of_a_holder(|| drop(slot.take())));
+    assert!(matches!(states(&roster)[0], SlotState::Occupied { .. }));
     passes(&child_of_a_holder(|| {
         assert!(matches!(roster.try_join(), Err(Error::WouldBlock)));
     }));
-    drop(seat.take());
-    assert_eq!(states(&roster), [SeatState::Free]);
+    drop(slot.take());
+    assert_eq!(states(&roster), [SlotState::Free]);
 }
 
 fn a_death_wakes_every_watcher() {
@@ -132,13 +132,13 @@ fn a_death_wakes_every_watcher() {
         let roster = roster::<3>();
         let workers = [(); 3].map(|()| worker(&roster));
         let watchers =
-            [(); 3].map(|()| child(|| assert_eq!(roster.wait_for_vacancy().unwrap(), 1)));
+            [(); 3].map(|()| child(|| assert_eq!(roster.wait_for_abandoned().unwrap(), 1)));
         until_idly(|| watchers.iter().all(|watcher| watches(watcher.id())));
         kill(&workers[1]);
         watchers.iter().for_each(passes);
         assert_eq!(
             states(&roster)[1],
-            SeatState::Vacated {
+            SlotState::Abandoned {
                 by: by(&workers[1])
             }
         );
@@ -146,55 +146,55 @@ fn a_death_wakes_every_watcher() {
     }
 }
 
-fn a_zombie_has_vacated_its_seat() {
+fn a_zombie_has_vacated_its_slot() {
     let roster = roster::<1>();
     let worker = worker(&roster);
     kill_unreaped(&worker);
-    assert_eq!(states(&roster), [SeatState::Vacated { by: by(&worker) }]);
+    assert_eq!(states(&roster), [SlotState::Abandoned { by: by(&worker) }]);
     assert!(roster.try_join().unwrap().previous_holder_died());
     worker.wait().unwrap();
 }
 
-fn a_seat_is_taken_over_with_its_data() {
+fn a_slot_is_taken_over_with_its_data() {
     let roster = roster::<2>();
     let worker = worker(&roster);
     kill(&worker);
-    let seat = roster.take_over(0).unwrap();
-    assert!(seat.previous_holder_died());
-    assert_eq!(seat.previous_holder(), by(&worker));
-    assert_eq!(seat.get(), 1);
+    let slot = roster.adopt(0).unwrap();
+    assert!(slot.previous_holder_died());
+    assert_eq!(slot.previous_holder(), by(&worker));
+    assert_eq!(slot.get(), 1);
     // Anew, by what the data offers.
-    seat.reset();
-    drop(seat);
-    let seat = roster.join().unwrap();
-    assert_eq!((seat.number(), seat.get()), (0, 0));
-    assert_eq!(seat.previous_holder(), None);
-    // A free seat comes before one that was vacated.
-    drop(seat);
+    slot.reset();
+    drop(slot);
+    let slot = roster.join().unwrap();
+    assert_eq!((slot.number(), slot.get()), (0, 0));
+    assert_eq!(slot.previous_holder(), None);
+    // A free slot comes before one that was vacated.
+    drop(slot);
     kill(&self::worker(&roster));
     assert_eq!(roster.join().unwrap().number(), 1);
 }
 
-fn who_waits_for_a_seat_gets_that_of_the_dead() {
+fn who_waits_for_a_slot_gets_that_of_the_dead() {
     for _ in 0..30 {
         let roster = roster::<2>();
         let workers = [(); 2].map(|()| worker(&roster));
         let successors = [(); 2].map(|()| {
             child(|| {
-                let seat = roster.join_timeout(LONG).unwrap();
-                assert!(seat.previous_holder_died());
-                seat.add(10);
-                std::mem::forget(seat);
+                let slot = roster.join_timeout(LONG).unwrap();
+                assert!(slot.previous_holder_died());
+                slot.add(10);
+                std::mem::forget(slot);
             })
         });
-        // One joins the line, and one of the two sleeps on the seats; a watcher sleeps there too.
-        let watcher = child(|| _ = roster.wait_for_vacancy().unwrap());
+        // One joins the line, and one of the two sleeps on the slots; a watcher sleeps there too.
+        let watcher = child(|| _ = roster.wait_for_abandoned().unwrap());
         until_idly(|| successors.iter().any(|one| watches(one.id())) && watches(watcher.id()));
         workers.iter().for_each(kill);
         successors.iter().for_each(passes);
-        // Both ended with their seats.
+        // Both ended with their slots.
         passes(&watcher);
-        let total: u64 = roster.seats().map(|seat| seat.data.get()).sum();
+        let total: u64 = roster.slots().map(|slot| slot.data.get()).sum();
         assert_eq!(total, 22);
     }
 }
@@ -204,7 +204,7 @@ fn a_watcher_that_is_killed_disturbs_nobody() {
         let roster = roster::<2>();
         let worker = worker(&roster);
         let watchers = [(); 3].map(|()| {
-            let watcher = child(|| assert_eq!(roster.wait_for_vacancy().unwrap(), 0));
+            let watcher = child(|| assert_eq!(roster.wait_for_abandoned().unwrap(), 0));
             until_idly(|| watches(watcher.id()));
             watcher
         });
@@ -221,7 +221,7 @@ fn signals_end_no_watch() {
     let worker = worker(&roster);
     let watcher = child(|| {
         interruptions.allow();
-        assert_eq!(roster.wait_for_vacancy_timeout(LONG).unwrap(), 0);
+        assert_eq!(roster.wait_for_abandoned_timeout(LONG).unwrap(), 0);
     });
     interruptions.send_where(&watcher, watches);
     kill(&worker);
@@ -233,13 +233,13 @@ fn a_watch_ends_by_its_deadline() {
     let worker = worker(&roster);
     let soon = Duration::from_millis(20);
     assert!(matches!(
-        roster.wait_for_vacancy_timeout(soon),
+        roster.wait_for_abandoned_timeout(soon),
         Err(Error::TimedOut)
     ));
     let _own = roster.join().unwrap();
     assert!(matches!(roster.join_timeout(soon), Err(Error::TimedOut)));
     kill(&worker);
-    assert_eq!(roster.wait_for_vacancy_timeout(LONG).unwrap(), 0);
+    assert_eq!(roster.wait_for_abandoned_timeout(LONG).unwrap(), 0);
 }
 
 /// How often a process was put to sleep, or stopped for another.
@@ -253,10 +253,10 @@ fn switches(process: &Child) -> u64 {
         .sum()
 }
 
-/// A seat is left for one who is stopped. Each watcher passes on what woke it, which may have been for that one, but once.
+/// A slot is left for one who is stopped. Each watcher passes on what woke it, which may have been for that one, but once.
 fn watchers_do_not_wake_each_other_again_and_again() {
     let roster = roster::<2>();
-    let seats = [(); 2].map(|()| roster.join().unwrap());
+    let slots = [(); 2].map(|()| roster.join().unwrap());
     let stopped = child_of_a_holder(|| drop(roster.join().unwrap()));
     until_idly(|| watches(stopped.id()));
     let signal = |signal| {
@@ -268,13 +268,13 @@ fn watchers_do_not_wake_each_other_again_and_again() {
     let watchers: Vec<_> = (0..8)
         .map(|number| {
             child_of_a_holder(|| match number % 2 {
-                0 => _ = roster.wait_for_vacancy_timeout(LONG),
+                0 => _ = roster.wait_for_abandoned_timeout(LONG),
                 _ => _ = wait_any_timeout(&[&*roster], LONG),
             })
         })
         .collect();
     until_idly(|| watchers.iter().all(|watcher| watches(watcher.id())));
-    drop(seats);
+    drop(slots);
     let all = || watchers.iter().map(switches).sum::<u64>();
     let before = all();
     // They nap for half a second by then.
@@ -289,7 +289,7 @@ fn watchers_do_not_wake_each_other_again_and_again() {
     assert!(during < 5_000, "{during} switches in a second");
 }
 
-fn a_seat_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
+fn a_slot_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
     let roster = roster::<1>();
     let (ended, over) = (Signal::new(), Signal::new());
     let process = child(|| {
@@ -303,7 +303,7 @@ fn a_seat_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
     });
     ended.wait();
     assert!(matches!(roster.join(), Err(Error::HolderThreadEnded)));
-    assert!(matches!(roster.take_over(0), Err(Error::HolderThreadEnded)));
+    assert!(matches!(roster.adopt(0), Err(Error::HolderThreadEnded)));
     over.give();
     passes(&process);
     assert!(roster.join().unwrap().previous_holder_died());
@@ -325,7 +325,7 @@ struct Office {
     stop: AtomicU32,
 }
 
-fn kills_at_any_instant_lose_no_count_and_no_seat() {
+fn kills_at_any_instant_lose_no_count_and_no_slot() {
     const KILLS: u32 = 600;
     let office = Shared::anonymous(Office {
         roster: SharedRoster::default(),
@@ -338,28 +338,28 @@ fn kills_at_any_instant_lose_no_count_and_no_seat() {
         child(move || {
             let mut random = Random::new(seed);
             while office.stop.load(SeqCst) == 0 {
-                let seat = office.roster.join().unwrap();
+                let slot = office.roster.join().unwrap();
                 for _ in 0..random.below(30) {
-                    // One after the other, and each counted in the seat before it is counted for all.
-                    seat.begun.fetch_add(1, SeqCst);
-                    seat.done.fetch_add(1, SeqCst);
+                    // One after the other, and each counted in the slot before it is counted for all.
+                    slot.begun.fetch_add(1, SeqCst);
+                    slot.done.fetch_add(1, SeqCst);
                     office.total.add(1);
                 }
             }
         })
     };
-    // Four seats for six workers, so that two of them sleep; and a watcher.
+    // Four slots for six workers, so that two of them sleep; and a watcher.
     let mut workers: Vec<_> = (1..=6).map(work).collect();
     let watcher = child(|| {
         let mut seen = 0_u32;
         while office.stop.load(SeqCst) == 0 {
             match office
                 .roster
-                .wait_for_vacancy_timeout(Duration::from_millis(5))
+                .wait_for_abandoned_timeout(Duration::from_millis(5))
             {
                 Ok(number) => {
                     seen += 1;
-                    drop(office.roster.take_over(number));
+                    drop(office.roster.adopt(number));
                 }
                 Err(Error::TimedOut) => {}
                 Err(other) => panic!("{other}"),
@@ -383,16 +383,16 @@ fn kills_at_any_instant_lose_no_count_and_no_seat() {
     office.stop.store(1, SeqCst);
     workers.iter().for_each(passes);
     passes(&watcher);
-    let (begun, done) = office.roster.seats().fold((0, 0), |(begun, done), seat| {
-        let Work { begun: b, done: d } = seat.data;
+    let (begun, done) = office.roster.slots().fold((0, 0), |(begun, done), slot| {
+        let Work { begun: b, done: d } = slot.data;
         (begun + b.load(SeqCst), done + d.load(SeqCst))
     });
     // What the dead counted is there; each death may have come between two steps of one count.
     assert!(done <= begun && begun - done <= u64::from(KILLS));
     assert!(office.total.get() <= done && done - office.total.get() <= u64::from(KILLS));
-    let seats: Vec<_> = (0..4)
+    let slots: Vec<_> = (0..4)
         .map(|_| office.roster.join_timeout(LONG).unwrap())
         .collect();
     assert!(matches!(office.roster.try_join(), Err(Error::WouldBlock)));
-    drop(seats);
+    drop(slots);
 }

@@ -1,8 +1,8 @@
 //! Readers and writers in processes and threads, and deaths at each place of theirs.
 
 use crate::files::place;
-use crate::kit::{child, child_elsewhere, create, kill, open, passes, sleeps, until};
 use crate::steps::{Interruptions, until_idly};
+use crate::support::{child, child_elsewhere, create, kill, open, passes, sleeps, until};
 use fastrand::Rng;
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
@@ -229,7 +229,7 @@ fn a_dead_writer_is_told_to_readers_and_writers_and_to_one_as_fresh() {
             panic!("the death was not told")
         };
         stage.count.add(1);
-        stage.other.add(u64::from(poisoned.is_fresh()));
+        stage.other.add(u64::from(poisoned.is_first_report()));
     }
     for _ in 0..10 {
         let stage = Stage::anonymous();
@@ -284,7 +284,7 @@ fn a_reader_that_dies_as_it_is_woken_holds_up_nobody() {
         let writer = stage.writer();
         let (dies, reads, writes) = (stage.reads(), stage.reads(), stage.writes());
         signal(Pid::from_raw(dies.id().cast_signed()), Signal::SIGSTOP).unwrap();
-        until(|| crate::kit::state(dies.id()) == Some('T'));
+        until(|| crate::support::state(dies.id()) == Some('T'));
         // It is woken, and does not run.
         stage.over.set();
         passes(&writer);
@@ -397,7 +397,7 @@ fn a_write_that_a_thread_forgot_keeps_everybody_away_while_its_process_lives() {
     kill(&forgot);
     match stage.lock.read() {
         Err(RwLockError::Poisoned(poisoned)) => {
-            assert!(poisoned.is_fresh() && poisoned.cause() == Cause::Died);
+            assert!(poisoned.is_first_report() && poisoned.cause() == Cause::Died);
         }
         other => panic!("{other:?}"),
     }
@@ -475,7 +475,7 @@ fn a_file_whose_users_died_is_told_so() {
         let stage = open::<Stage>(&path);
         match stage.lock.write() {
             Ok(_) => assert!(!write),
-            Err(RwLockError::Poisoned(poisoned)) => assert!(write && poisoned.is_fresh()),
+            Err(RwLockError::Poisoned(poisoned)) => assert!(write && poisoned.is_first_report()),
             Err(other) => panic!("{other:?}"),
         }
     }

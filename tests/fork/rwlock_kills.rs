@@ -1,7 +1,7 @@
 //! SIGKILL at random instants of readers and writers: as they wait, hold, release and wake.
 
-use crate::kit::{child, kill, passes};
 use crate::steps::until_idly;
+use crate::support::{child, kill, passes};
 use fastrand::Rng;
 use pshared::fork::Child;
 use pshared::{
@@ -42,7 +42,7 @@ struct Field {
 
 impl Field {
     fn note<G: RwGuard>(&self, poisoned: &RwPoisoned<G>) {
-        self.told.add(u64::from(poisoned.is_fresh()));
+        self.told.add(u64::from(poisoned.is_first_report()));
     }
 
     /// A read or a write, by waiting for it.
@@ -92,12 +92,12 @@ impl Field {
         spin(random.u32(..200));
     }
 
-    fn victim(&self, seat: usize, seed: u64) -> Child {
-        self.place[seat].store(OUTSIDE, SeqCst);
+    fn victim(&self, slot: usize, seed: u64) -> Child {
+        self.place[slot].store(OUTSIDE, SeqCst);
         child(|| {
             let mut random = Rng::with_seed(seed);
             loop {
-                self.round(&mut random, |place| self.place[seat].store(place, SeqCst));
+                self.round(&mut random, |place| self.place[slot].store(place, SeqCst));
             }
         })
     }
@@ -132,7 +132,7 @@ fn kills_at_random_instants_leave_nobody_waiting() {
         })
         .collect();
     let mut victims: Vec<_> = (0..VICTIMS)
-        .map(|seat| field.victim(seat, random.u64(..)))
+        .map(|slot| field.victim(slot, random.u64(..)))
         .collect();
     let mut killed_at = [0_usize; PLACES];
     let mut slowest = Duration::ZERO;
@@ -143,14 +143,14 @@ fn kills_at_random_instants_leave_nobody_waiting() {
         let before = field.sections.get();
         until_idly(|| field.sections.get() > before);
         spin(random.u32(..20_000));
-        let seat = random.usize(..VICTIMS);
-        kill(&victims[seat]);
-        killed_at[field.place[seat].load(SeqCst) as usize] += 1;
+        let slot = random.usize(..VICTIMS);
+        kill(&victims[slot]);
+        killed_at[field.place[slot].load(SeqCst) as usize] += 1;
         let since = Instant::now();
         field.round(&mut random, |_| {});
         field.round(&mut random, |_| {});
         slowest = slowest.max(since.elapsed());
-        victims[seat] = field.victim(seat, random.u64(..));
+        victims[slot] = field.victim(slot, random.u64(..));
     }
     victims.iter().for_each(kill);
     field.stop.store(1, SeqCst);

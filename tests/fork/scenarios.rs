@@ -4,7 +4,7 @@
 //! glibc's first six hold two mutexes in a thread that is cancelled. A thread whose process lives on is another matter here
 //! (`ends`), so the holder is a process.
 
-use crate::kit::{Stage, Told, child, kill, kill_unreaped, passes, repaired, told};
+use crate::support::{Stage, Told, child, kill, kill_unreaped, passes, repaired, told};
 use pshared::{
     LockError, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard, SharedSemaphore,
     ShmSafe,
@@ -76,7 +76,7 @@ fn robust(lock: fn(&Lock) -> Outcome<'_>, repairs: bool) {
         for one in &two.locks {
             match lock(one) {
                 Err(LockError::Poisoned(poisoned)) => {
-                    assert!(poisoned.is_fresh());
+                    assert!(poisoned.is_first_report());
                     if repairs {
                         drop(poisoned.replace(round));
                     }
@@ -158,7 +158,7 @@ fn robust8_a_hundred_locks_in_a_file_outlive_a_killed_process_of_nine_threads() 
             });
         });
         // The time to die comes when enough has been done.
-        crate::kit::until(|| hundred.operations.get() >= 5_000);
+        crate::support::until(|| hundred.operations.get() >= 5_000);
         kill(&process);
         let guards: Vec<_> = hundred
             .locks

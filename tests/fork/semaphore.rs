@@ -1,10 +1,10 @@
 //! Semaphores between processes: forked, interrupted, killed.
 
-use crate::kit::{child, kill, passes, sleeps};
 use crate::steps::{Interruptions, Random, until_idly};
+use crate::support::{child, kill, passes, sleeps};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use pshared::{Error, Permit, Shared, SharedCounter, SharedSemaphore, ShmSafe};
+use pshared::{Error, SemaphorePermit, Shared, SharedCounter, SharedSemaphore, ShmSafe};
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -96,7 +96,7 @@ fn no_more_processes_are_inside_than_there_are_permits() {
 
 fn a_permit_that_crossed_a_fork_is_the_parents() {
     let gate = gate(2);
-    let permit: Cell<Option<Permit<'_>>> = Cell::new(Some(gate.acquire().unwrap()));
+    let permit: Cell<Option<SemaphorePermit<'_>>> = Cell::new(Some(gate.acquire().unwrap()));
     passes(&child(|| drop(permit.take())));
     assert_eq!(gate.value(), 1);
     // Also where the child has permits of its own, before and after.

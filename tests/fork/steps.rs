@@ -2,7 +2,7 @@
 
 use crate::disk::enter_new;
 use crate::harness::skip;
-use crate::kit::{child, sleeps, until};
+use crate::support::{child, sleeps, until};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{
     SIGUSR1, SaFlags, SigAction, SigHandler, SigSet, kill as signal, sigaction,

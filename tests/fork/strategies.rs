@@ -1,6 +1,6 @@
 //! One suite over all lock strategies of a mutex. What they share with the locks outside of maps is in `choosing`.
 
-use crate::kit::{child, kill, passes, until};
+use crate::support::{child, kill, passes, until};
 use pshared::raw::{
     Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
 };
@@ -163,7 +163,7 @@ fn relock<R: RawLock>() {
     let holder = books.count.holder().expect("it is held");
     assert_eq!(
         (holder.process, holder.thread),
-        (std::process::id(), crate::kit::gettid())
+        (std::process::id(), crate::support::gettid())
     );
     assert!(matches!(books.count.lock(), Err(LockError::Deadlock)));
     let timed = books.count.lock_timeout(Duration::from_millis(1));
@@ -229,10 +229,10 @@ fn panic_inside<R: RawLock>() {
 fn reopen<R: RawLock>() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("books");
-    drop(crate::kit::create(&path, Books::<R>::new()));
+    drop(crate::support::create(&path, Books::<R>::new()));
     let told = Shared::anonymous(SharedEvent::new()).unwrap();
     let holder = child(|| {
-        let books = crate::kit::open::<Books<R>>(&path);
+        let books = crate::support::open::<Books<R>>(&path);
         let mut count = books.count.lock().unwrap();
         *count = 5;
         told.set();
@@ -240,7 +240,7 @@ fn reopen<R: RawLock>() {
     });
     told.wait();
     kill(&holder);
-    let books = crate::kit::open::<Books<R>>(&path);
+    let books = crate::support::open::<Books<R>>(&path);
     match books.count.lock() {
         Err(LockError::Poisoned(poisoned)) => {
             assert_eq!(poisoned.cause(), Cause::Died);
@@ -253,7 +253,7 @@ fn reopen<R: RawLock>() {
 fn a_file_of_one_strategy_is_not_opened_as_another() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lock");
-    drop(crate::kit::create(
+    drop(crate::support::create(
         &path,
         SharedMutex::<u64, Spin>::with_strategy(0),
     ));
@@ -297,13 +297,13 @@ fn leak_in_a_thread<R: RawLock>() {
     passes(&leaks);
     let fresh = books.count.lock();
     assert!(
-        matches!(&fresh, Err(LockError::Poisoned(poisoned)) if poisoned.is_fresh()),
+        matches!(&fresh, Err(LockError::Poisoned(poisoned)) if poisoned.is_first_report()),
         "{fresh:?}"
     );
     drop(fresh);
     let again = books.count.lock();
     assert!(
-        matches!(&again, Err(LockError::Poisoned(poisoned)) if !poisoned.is_fresh()),
+        matches!(&again, Err(LockError::Poisoned(poisoned)) if !poisoned.is_first_report()),
         "{again:?}"
     );
 }

@@ -1,8 +1,8 @@
 //! System V semaphores between processes: forked, attached, interrupted, removed, killed.
 
 use crate::disk::enter_new;
-use crate::kit::{child, kill, kill_unreaped, passes};
 use crate::steps::{Interruptions, Random, Signal, need_new, sleeps_in, until_idly};
+use crate::support::{child, kill, kill_unreaped, passes};
 use nix::sched::CloneFlags;
 use pshared::fork::Child;
 use pshared::{Error, Shared, SharedCounter, SysvPermit, SysvSemaphore};
@@ -388,7 +388,7 @@ fn a_limit_of_the_system_is_an_error_that_names_it() {
     }
     let made = [(); 2].map(|()| SysvSemaphore::private(1).unwrap());
     let error = SysvSemaphore::private(1).unwrap_err();
-    assert!(matches!(error, Error::NoRoomForSemaphores), "{error:?}");
+    assert!(matches!(error, Error::SemaphoreLimit), "{error:?}");
     assert!(error.to_string().contains("kernel.sem"), "{error}");
     drop(made);
     drop(SysvSemaphore::private(1).unwrap());
@@ -404,11 +404,11 @@ fn a_limit_of_the_system_is_an_error_that_names_it() {
 }
 
 fn another_users_semaphore_is_an_error() {
-    crate::kit::as_root();
+    crate::support::as_root();
     let semaphore = SysvSemaphore::private(1).unwrap();
     let id = semaphore.id();
     passes(&child(|| {
-        crate::kit::become_nobody();
+        crate::support::become_nobody();
         let denied = |error: Error, call: &str| {
             let message = error.to_string();
             assert!(

@@ -1,8 +1,8 @@
 //! A child's system calls, as ptrace(2) shows them: what ended a sleep.
 
 use crate::harness::skip;
-use crate::kit::state;
 use crate::steps::{sleeps_in, until_idly};
+use crate::support::state;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use pshared::fork::Child;

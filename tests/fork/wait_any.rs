@@ -1,8 +1,8 @@
 //! A wait for whichever of several things comes first.
 
-use crate::kit::{child, child_elsewhere as child_of_a_holder, kill, passes, until};
-use crate::slot::deny;
+use crate::list_op_pending::deny;
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
+use crate::support::{child, child_elsewhere as child_of_a_holder, kill, passes, until};
 use pshared::{
     Error, Shared, SharedBarrier, SharedCounter, SharedEvent, SharedPermits, SharedRoster, ShmSafe,
     Waitable, wait_any, wait_any_timeout,
@@ -46,7 +46,7 @@ fn an_event_a_permit_and_a_death_each_end_the_wait() {
         let held = [(); 2].map(|()| board.permits.acquire().unwrap());
         let sits = Signal::new();
         let worker = child_of_a_holder(|| {
-            let _seat = board.roster.join().unwrap();
+            let _slot = board.roster.join().unwrap();
             sits.give();
             loop {
                 nix::unistd::pause();
@@ -175,7 +175,7 @@ fn where_the_kernel_has_no_such_wait_an_error_says_so() {
         });
         assert!(matches!(wait_any(&board.all()), Err(Error::NoFutexWaitv)));
         assert!(matches!(
-            board.roster.wait_for_vacancy(),
+            board.roster.wait_for_abandoned(),
             Err(Error::NoFutexWaitv)
         ));
         assert!(matches!(party.wait(), Err(Error::NoFutexWaitv)));

@@ -259,21 +259,21 @@ mod names {
     #[repr(C)]
     struct Some {
         layout: u32,
-        walk: Walk,
+        walk: PrimitiveVisitor,
         field0: Is,
         end: u8,
     }
 
     #[derive(ShmSafe, ShmData)]
     #[repr(transparent)]
-    struct Walk(u8);
+    struct PrimitiveVisitor(u8);
 
     #[derive(ShmSafe, ShmData)]
     #[repr(u8)]
     #[allow(non_camel_case_types)]
     enum Is {
         Self_,
-        r#Drop(Walk),
+        r#Drop(PrimitiveVisitor),
         r#try { end: u8 },
     }
 }

@@ -205,8 +205,11 @@ fn what_is_no_regular_file_is_refused_without_being_opened() {
         for (target, link) in [(path.as_path(), "dangling"), (directory.path(), "link")] {
             let link = directory.path().join(link);
             symlink(target, &link).unwrap();
-            let refusal = open(&link).unwrap_err();
-            assert!(matches!(refusal, Error::SymbolicLink { .. }), "{refusal:?}");
+            let on_timeout = open(&link).unwrap_err();
+            assert!(
+                matches!(on_timeout, Error::SymbolicLink { .. }),
+                "{on_timeout:?}"
+            );
         }
         assert!(!path.exists(), "a link was followed");
         let fifo = directory.path().join("fifo");
@@ -216,12 +219,12 @@ fn what_is_no_regular_file_is_refused_without_being_opened() {
             (directory.path(), "is a directory"),
             (Path::new("/dev/null"), "is a character device"),
         ] {
-            let refusal = open(path).unwrap_err();
+            let on_timeout = open(path).unwrap_err();
             assert!(
-                matches!(refusal, Error::NotARegularFile { .. }),
-                "{refusal:?}"
+                matches!(on_timeout, Error::NotARegularFile { .. }),
+                "{on_timeout:?}"
             );
-            assert!(refusal.to_string().contains(what), "{refusal}");
+            assert!(on_timeout.to_string().contains(what), "{on_timeout}");
         }
     }
 }
@@ -231,12 +234,12 @@ fn a_file_that_cannot_be_made_is_an_error_that_names_it() {
     for open in KINDS {
         let (directory, _) = place();
         for path in [directory.path().join("missing/lock"), PathBuf::new()] {
-            let refusal = open(&path).unwrap_err();
+            let on_timeout = open(&path).unwrap_err();
             assert!(
-                matches!(&refusal, Error::Os { source, .. } if source.kind() == std::io::ErrorKind::NotFound),
-                "{refusal:?}"
+                matches!(&on_timeout, Error::Os { source, .. } if source.kind() == std::io::ErrorKind::NotFound),
+                "{on_timeout:?}"
             );
-            assert!(refusal.to_string().contains(path.to_str().unwrap()));
+            assert!(on_timeout.to_string().contains(path.to_str().unwrap()));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Values in files: what is created, what is opened, and everything that is refused and left as it was.
 
-use pshared::memory::Placed;
+use pshared::memory::Placeable;
 use pshared::{Error, Shared, SharedCounter, ShmSafe};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -31,7 +31,7 @@ fn create_slice<T: ShmSafe>(
     unsafe { Shared::create_from_fn(path, len, value) }
 }
 
-fn open<T: ?Sized + Placed>(path: &Path) -> Result<Shared<T>, Error> {
+fn open<T: ?Sized + Placeable>(path: &Path) -> Result<Shared<T>, Error> {
     // SAFETY: as above; where a file was tampered with, it is not in use.
     unsafe { Shared::open(path) }
 }
@@ -80,7 +80,7 @@ impl State {
 }
 
 /// Opens what is refused, by `open` and by `open_or_create`, and looks whether it is as it was. Gives the error.
-fn refusal<T: ShmSafe>(path: &Path) -> Error {
+fn on_timeout<T: ShmSafe>(path: &Path) -> Error {
     let before = State::of(path);
     let Err(error) = open::<T>(path) else {
         panic!("{} was opened", path.display());
@@ -98,7 +98,7 @@ fn refusal<T: ShmSafe>(path: &Path) -> Error {
 /// `refused!(path as type, pattern, "said", "in the message")`.
 macro_rules! refused {
     ($path:expr, $ty:ty, $pattern:pat, $($part:expr),+ $(,)?) => {
-        match refusal::<$ty>(&$path) {
+        match on_timeout::<$ty>(&$path) {
             error @ $pattern => assert_says(&error, &[$($part.as_ref()),+]),
             other => panic!("not {}: {other:?}", stringify!($pattern)),
         }
@@ -120,7 +120,7 @@ fn patch(path: &Path, offset: u64, bytes: &[u8]) {
     file.write_all_at(bytes, offset).unwrap();
 }
 
-fn descriptor<T: ?Sized + Placed>(shared: &Shared<T>) -> i32 {
+fn descriptor<T: ?Sized + Placeable>(shared: &Shared<T>) -> i32 {
     // SAFETY: it is only looked at.
     unsafe { shared.as_fd() }.unwrap().as_raw_fd()
 }
@@ -158,13 +158,13 @@ fn a_new_file_is_its_owners_alone_has_all_its_blocks_and_one_name() {
 fn creating_over_something_keeps_it() {
     let (directory, path) = file_of_seven();
     let before = State::of(&path);
-    let refusal = create(&path, SharedCounter::new(8)).unwrap_err();
+    let on_timeout = create(&path, SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(refusal, Error::AlreadyExists { .. }),
-        "{refusal:?}"
+        matches!(on_timeout, Error::AlreadyExists { .. }),
+        "{on_timeout:?}"
     );
     assert_says(
-        &refusal,
+        &on_timeout,
         &[
             &path.display().to_string(),
             "Shared::open",
@@ -174,22 +174,22 @@ fn creating_over_something_keeps_it() {
     assert_eq!(State::of(&path), before);
     assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 7);
 
-    let refusal = create_slice(&path, 3, |_| SharedCounter::new(8)).unwrap_err();
+    let on_timeout = create_slice(&path, 3, |_| SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(refusal, Error::AlreadyExists { .. }),
-        "{refusal:?}"
+        matches!(on_timeout, Error::AlreadyExists { .. }),
+        "{on_timeout:?}"
     );
-    let refusal = create(directory.path(), SharedCounter::new(8)).unwrap_err();
+    let on_timeout = create(directory.path(), SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(refusal, Error::AlreadyExists { .. }),
-        "{refusal:?}"
+        matches!(on_timeout, Error::AlreadyExists { .. }),
+        "{on_timeout:?}"
     );
     let link = directory.path().join("link");
     symlink("nowhere", &link).unwrap();
-    let refusal = create(&link, SharedCounter::new(8)).unwrap_err();
+    let on_timeout = create(&link, SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(refusal, Error::AlreadyExists { .. }),
-        "{refusal:?}"
+        matches!(on_timeout, Error::AlreadyExists { .. }),
+        "{on_timeout:?}"
     );
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
 }
@@ -203,23 +203,26 @@ fn a_creation_that_fails_leaves_nothing() {
     assert!(panic.is_err());
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 
-    let refusal = create(&directory.path().join("no/board"), SharedCounter::new(1)).unwrap_err();
-    assert_says(&refusal, &["no/board", "No such file or directory"]);
-    for nameless in ["", "/", ".."] {
-        let refusal = create(Path::new(nameless), SharedCounter::new(1)).unwrap_err();
-        assert!(matches!(refusal, Error::NoFileName { .. }), "{refusal:?}");
+    let on_timeout = create(&directory.path().join("no/board"), SharedCounter::new(1)).unwrap_err();
+    assert_says(&on_timeout, &["no/board", "No such file or directory"]);
+    for open_tmpfile in ["", "/", ".."] {
+        let on_timeout = create(Path::new(open_tmpfile), SharedCounter::new(1)).unwrap_err();
+        assert!(
+            matches!(on_timeout, Error::NoFileName { .. }),
+            "{on_timeout:?}"
+        );
     }
     // A file has 2^63 - 1 bytes at most, and no disk holds that.
-    let refusal =
+    let on_timeout =
         create_slice(&path, 1 << 60, |_| -> SharedCounter { unreachable!() }).unwrap_err();
     assert!(
-        matches!(refusal, Error::TooLarge | Error::NoRoom { .. }),
-        "{refusal:?}"
+        matches!(on_timeout, Error::TooLarge | Error::NoRoom { .. }),
+        "{on_timeout:?}"
     );
-    let refusal =
+    let on_timeout =
         create_slice(&path, 1 << 50, |_| -> SharedCounter { unreachable!() }).unwrap_err();
-    assert!(matches!(refusal, Error::NoRoom { .. }), "{refusal:?}");
-    assert_says(&refusal, &["board", "bytes could not be reserved"]);
+    assert!(matches!(on_timeout, Error::NoRoom { .. }), "{on_timeout:?}");
+    assert_says(&on_timeout, &["board", "bytes could not be reserved"]);
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 }
 
@@ -242,10 +245,13 @@ fn any_name_that_a_file_can_have_will_do() {
 fn a_missing_file_is_not_found() {
     let (directory, path) = place();
     for missing in [path, directory.path().join("no/board")] {
-        let refusal = open::<SharedCounter>(&missing).unwrap_err();
-        assert!(matches!(refusal, Error::NotFound { .. }), "{refusal:?}");
+        let on_timeout = open::<SharedCounter>(&missing).unwrap_err();
+        assert!(
+            matches!(on_timeout, Error::NotFound { .. }),
+            "{on_timeout:?}"
+        );
         assert_says(
-            &refusal,
+            &on_timeout,
             &[
                 &missing.display().to_string(),
                 "Shared::create",
@@ -258,9 +264,9 @@ fn a_missing_file_is_not_found() {
 #[test]
 fn a_file_in_the_place_of_a_directory_is_told() {
     let (_directory, path) = file_of_seven();
-    let refusal = open::<SharedCounter>(&path.join("board")).unwrap_err();
-    assert!(matches!(refusal, Error::Os { .. }), "{refusal:?}");
-    assert_says(&refusal, &["board/board", "Not a directory"]);
+    let on_timeout = open::<SharedCounter>(&path.join("board")).unwrap_err();
+    assert!(matches!(on_timeout, Error::Os { .. }), "{on_timeout:?}");
+    assert_says(&on_timeout, &["board/board", "Not a directory"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a layout tells is where the compiler put it, and a walk reaches what the layout tells.
 
-use pshared::memory::{Kind, Layout, Primitive, Walk};
+use pshared::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor};
 use pshared::{Error, ShmSafe};
 use std::collections::HashSet;
 use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
@@ -39,24 +39,24 @@ unsafe impl ShmSafe for Lamp {
     const HAS_PRIMITIVES: bool = true;
 
     fn describe(layout: &mut Layout) {
-        layout.primitive::<Self>(Kind("lamp"));
+        layout.primitive::<Self>(PrimitiveKind("lamp"));
     }
 
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.primitive(self);
     }
 }
 
 impl Primitive for Lamp {
-    fn kind(&self) -> Kind {
-        Kind("lamp")
+    fn kind(&self) -> PrimitiveKind {
+        PrimitiveKind("lamp")
     }
 
-    unsafe fn arm(&self) -> Result<(), Error> {
+    unsafe fn init(&self) -> Result<(), Error> {
         Ok(())
     }
 
-    fn is_held_here(&self) -> bool {
+    fn is_held_by_this_process(&self) -> bool {
         false
     }
 
@@ -73,7 +73,7 @@ fn reached<T: ShmSafe>(value: &T) -> Vec<(String, usize)> {
             address.addr() - std::ptr::from_ref(value).addr(),
         ));
     };
-    value.walk(&mut Walk::new(&mut visit));
+    value.visit(&mut PrimitiveVisitor::new(&mut visit));
     reached
 }
 

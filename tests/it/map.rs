@@ -126,7 +126,7 @@ fn assert_send_and_sync<T: Send + Sync>() {}
 #[test]
 fn a_length_of_zero_is_refused_by_every_constructor() {
     let file = file_with(b"some bytes");
-    for refusal in [
+    for on_timeout in [
         Map::anonymous(0),
         Map::dev_zero(0),
         Map::memfd("nothing", 0),
@@ -136,7 +136,7 @@ fn a_length_of_zero_is_refused_by_every_constructor() {
         map_file(&file_with(b""), MapOptions::shared().len(0)),
     ] {
         refused!(
-            refusal,
+            on_timeout,
             Error::ZeroLength,
             "0 bytes",
             "ask for 1 byte or more"
@@ -217,7 +217,7 @@ fn bytes_are_read_where_they_were_written_and_nowhere_else() {
 fn a_range_that_nothing_can_count_is_refused() {
     let half = 1_u64 << 63;
     let file = file_with(b"x");
-    for refusal in [
+    for on_timeout in [
         Map::anonymous(usize::MAX),
         Map::dev_zero(usize::MAX),
         Map::memfd("endless", usize::MAX),
@@ -226,7 +226,7 @@ fn a_range_that_nothing_can_count_is_refused() {
         map_file(&file, MapOptions::shared().len(usize::MAX)),
     ] {
         refused!(
-            refusal,
+            on_timeout,
             Error::LengthOverflow { offset: 0, .. },
             "from offset 0",
             "9223372036854775807",

@@ -1,6 +1,6 @@
 //! Permits of one process, placed and not.
 
-use pshared::{Error, PermitGuard, Shared, SharedPermits};
+use pshared::{Error, Permit, Shared, SharedPermits};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -16,7 +16,7 @@ fn both<const N: usize>() -> [Box<dyn Deref<Target = SharedPermits<N>> + Sync>; 
 fn permits_are_taken_until_there_are_none_and_given_back() {
     for permits in both::<3>() {
         let mut held: Vec<_> = (0..3).map(|_| permits.try_acquire().unwrap()).collect();
-        let mut numbers: Vec<_> = held.iter().map(PermitGuard::number).collect();
+        let mut numbers: Vec<_> = held.iter().map(Permit::number).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [0, 1, 2]);
         assert_eq!(permits.available(), 0);

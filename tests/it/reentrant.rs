@@ -1,13 +1,13 @@
 //! Reentrant mutexes of one process, placed and not.
 
-use pshared::{Shared, SharedReentrantMutex};
+use pshared::{Shared, SharedReentrantLock};
 use std::cell::Cell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-type Counted = SharedReentrantMutex<Cell<u64>>;
+type Counted = SharedReentrantLock<Cell<u64>>;
 
 /// Both kinds: one that was never placed, and one in a map.
 fn both() -> [Box<dyn Deref<Target = Counted> + Sync>; 2] {

@@ -101,7 +101,7 @@ fn reading_then_writing_in_one_thread_is_a_deadlock_and_so_is_the_reverse() {
     assert_eq!(*writer, 7);
 }
 
-/// A thread that reads reads on, though a writer waits, and though each seat is taken.
+/// A thread that reads reads on, though a writer waits, and though each slot is taken.
 #[test]
 fn a_nested_read_never_waits() {
     let lock = placed();
@@ -238,8 +238,8 @@ fn a_panic_poisons_what_was_written_and_not_what_was_read() {
         match lock.read() {
             Err(RwLockError::Poisoned(poisoned)) => {
                 assert_eq!(poisoned.cause(), Cause::Panicked);
-                assert!(!poisoned.is_fresh());
-                assert_eq!(*poisoned.into_whole().unwrap(), 7);
+                assert!(!poisoned.is_first_report());
+                assert_eq!(*poisoned.try_into_guard().unwrap(), 7);
             }
             other => panic!("{other:?}"),
         }
@@ -303,25 +303,25 @@ fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
     let lock = placed();
     std::mem::forget(lock.read().unwrap());
     std::mem::forget(lock.upgradable_read().unwrap());
-    assert!(lock.is_held_here());
+    assert!(lock.is_held_by_this_process());
     // SAFETY: nobody uses the lock.
     unsafe { lock.reset() };
-    assert!(!lock.is_held_here());
+    assert!(!lock.is_held_by_this_process());
     drop(lock.write().expect("readers leave no news"));
     // SAFETY: as above.
     unsafe {
         lock.reset();
-        lock.distrust();
+        lock.mark_inconsistent();
     }
     match lock.read() {
         Err(RwLockError::Poisoned(poisoned)) => {
-            assert!(poisoned.is_fresh() && poisoned.cause() == Cause::Died);
+            assert!(poisoned.is_first_report() && poisoned.cause() == Cause::Died);
         }
         other => panic!("{other:?}"),
     }
     match lock.write() {
         Err(RwLockError::Poisoned(poisoned)) => {
-            assert!(!poisoned.is_fresh());
+            assert!(!poisoned.is_first_report());
             drop(poisoned.replace(1));
         }
         other => panic!("{other:?}"),
@@ -339,7 +339,7 @@ fn whoever_excludes_itself_is_told_at_once() {
     let guard = lock.write().unwrap();
     assert!(matches!(lock.read(), Err(RwLockError::Deadlock)));
     drop(guard);
-    // Its own seat is not the first one of those that are taken, and the others are not left.
+    // Its own slot is not the first one of those that are taken, and the others are not left.
     let (sits, over) = (Barrier::new(4), Barrier::new(4));
     thread::scope(|scope| {
         for _ in 0..3 {

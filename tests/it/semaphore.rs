@@ -73,14 +73,14 @@ fn a_permit_may_be_dropped_by_another_thread() {
 #[test]
 fn a_semaphore_that_can_count_no_further_says_so() {
     for semaphore in both(SharedSemaphore::MAX) {
-        let refusal = semaphore.post().unwrap_err();
+        let on_timeout = semaphore.post().unwrap_err();
         assert!(
-            matches!(refusal, Error::SemaphoreFull { max: 2_147_483_647 }),
-            "{refusal:?}"
+            matches!(on_timeout, Error::SemaphoreFull { max: 2_147_483_647 }),
+            "{on_timeout:?}"
         );
         assert!(
-            refusal.to_string().contains("2147483647 permits"),
-            "{refusal}"
+            on_timeout.to_string().contains("2147483647 permits"),
+            "{on_timeout}"
         );
         assert_eq!(semaphore.value(), SharedSemaphore::MAX);
         semaphore.wait().unwrap();
@@ -220,5 +220,5 @@ fn semaphores_and_permits_are_shown() {
     let semaphore = SharedSemaphore::new(2);
     let permit = semaphore.acquire().unwrap();
     assert_eq!(format!("{semaphore:?}"), "SharedSemaphore { value: 1, .. }");
-    assert!(format!("{permit:?}").starts_with("Permit"));
+    assert!(format!("{permit:?}").starts_with("SemaphorePermit"));
 }

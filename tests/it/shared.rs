@@ -106,31 +106,34 @@ fn two_maps_of_one_lock_exclude_each_other() {
 #[test]
 fn a_descriptor_of_something_else_is_refused() {
     let sealed = Shared::memfd("board", board()).unwrap();
-    let refusal = from_fd::<SharedCounter>(descriptor(&sealed)).unwrap_err();
-    assert!(matches!(refusal, Error::OtherLayout { .. }), "{refusal:?}");
+    let on_timeout = from_fd::<SharedCounter>(descriptor(&sealed)).unwrap_err();
     assert!(
-        refusal
-            .to_string()
-            .contains("the memfd holds a value of another layout"),
-        "{refusal}"
+        matches!(on_timeout, Error::LayoutMismatch { .. }),
+        "{on_timeout:?}"
     );
     assert!(
-        refusal.to_string().contains("a pshared counter"),
-        "{refusal}"
+        on_timeout
+            .to_string()
+            .contains("the memfd holds a value of another layout"),
+        "{on_timeout}"
+    );
+    assert!(
+        on_timeout.to_string().contains("a pshared counter"),
+        "{on_timeout}"
     );
 
     let (reader, _writer) = std::io::pipe().unwrap();
-    let refusal = from_fd::<SharedCounter>(reader.into()).unwrap_err();
-    assert!(matches!(refusal, Error::NotMemfd), "{refusal:?}");
+    let on_timeout = from_fd::<SharedCounter>(reader.into()).unwrap_err();
+    assert!(matches!(on_timeout, Error::NotMemfd), "{on_timeout:?}");
 
     // Memory of this crate in which no value was placed.
     let bare = pshared::Map::memfd("bytes", 8192).unwrap();
     // SAFETY: it is used by this crate alone.
     let bare = unsafe { bare.fd() }.unwrap().try_clone_to_owned().unwrap();
-    let refusal = from_fd::<SharedCounter>(bare).unwrap_err();
+    let on_timeout = from_fd::<SharedCounter>(bare).unwrap_err();
     assert!(
-        matches!(refusal, Error::NotAPlacedValue { .. }),
-        "{refusal:?}"
+        matches!(on_timeout, Error::InvalidHeader { .. }),
+        "{on_timeout:?}"
     );
 }
 
@@ -152,11 +155,16 @@ fn a_memfd_without_seals_is_refused() {
     );
     copy.write_all_at(&bytes, 0).unwrap();
     let received = || copy.as_fd().try_clone_to_owned().unwrap();
-    let refusal = from_fd::<SharedCounter>(received()).unwrap_err();
-    assert!(matches!(refusal, Error::MissingSeals { .. }), "{refusal:?}");
+    let on_timeout = from_fd::<SharedCounter>(received()).unwrap_err();
     assert!(
-        refusal.to_string().contains("F_SEAL_SHRINK | F_SEAL_GROW"),
-        "{refusal}"
+        matches!(on_timeout, Error::MissingSeals { .. }),
+        "{on_timeout:?}"
+    );
+    assert!(
+        on_timeout
+            .to_string()
+            .contains("F_SEAL_SHRINK | F_SEAL_GROW"),
+        "{on_timeout}"
     );
     let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(size)).unwrap();
@@ -215,18 +223,21 @@ fn an_alignment_beyond_a_page_is_refused() {
             .err()
             .unwrap(),
     ];
-    for refusal in refusals {
+    for on_timeout in refusals {
         assert!(
             matches!(
-                refusal,
-                Error::AlignedTooStrictly {
+                on_timeout,
+                Error::OverAligned {
                     asked: 8192,
                     page: 4096
                 }
             ),
-            "{refusal:?}"
+            "{on_timeout:?}"
         );
-        assert!(refusal.to_string().contains("repr(align)"), "{refusal}");
+        assert!(
+            on_timeout.to_string().contains("repr(align)"),
+            "{on_timeout}"
+        );
     }
 }
 

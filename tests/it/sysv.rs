@@ -179,7 +179,7 @@ fn a_set_of_another_program_is_refused_and_left_as_it_is() {
     unsafe { libc::semctl(id, 0, libc::IPC_RMID) };
     let error = outcome.unwrap_err();
     assert!(
-        matches!(error, Error::OtherSemaphoreSet { id: of, found: 3 } if of == id),
+        matches!(error, Error::SemaphoreSetMismatch { id: of, found: 3 } if of == id),
         "{error:?}"
     );
     assert!(was_left);

@@ -1,8 +1,8 @@
 //! Condition variables, events that reset themselves, and what is done once, in one process: placed and not.
 
 use pshared::{
-    Error, LockError, Shared, SharedAutoEvent, SharedCondvar, SharedEvent, SharedMutex, SharedOnce,
-    SharedOnceCell, ShmSafe, raw,
+    Error, LockError, Shared, SharedAutoResetEvent, SharedCondvar, SharedEvent, SharedMutex,
+    SharedOnce, SharedOnceLock, ShmSafe, raw,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -95,7 +95,7 @@ mod condvar {
                 let Err(LockError::Poisoned(poisoned)) = outcome else {
                     panic!("the panic was not told");
                 };
-                assert_eq!(*poisoned.into_whole().unwrap(), 1);
+                assert_eq!(*poisoned.try_into_guard().unwrap(), 1);
             });
             ready.wait();
             let panic = catch_unwind(AssertUnwindSafe(|| {
@@ -140,7 +140,7 @@ mod auto_event {
 
     #[test]
     fn a_set_lets_one_through_and_is_kept_until_then() {
-        let event = SharedAutoEvent::default();
+        let event = SharedAutoResetEvent::default();
         assert!(!event.is_set() && !event.try_wait() && !event.reset());
         assert!(!event.wait_timeout(Duration::ZERO) && !event.wait_timeout(SHORT));
         event.set();
@@ -156,7 +156,7 @@ mod auto_event {
 
     #[test]
     fn threads_hand_it_on() {
-        let event = Shared::anonymous(SharedAutoEvent::new()).unwrap();
+        let event = Shared::anonymous(SharedAutoResetEvent::new()).unwrap();
         let inside = AtomicU32::new(0);
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -190,16 +190,16 @@ mod once {
                 });
             }
         });
-        let placed = Shared::anonymous(Both(once, SharedOnceCell::from(7_u64))).unwrap();
+        let placed = Shared::anonymous(Both(once, SharedOnceLock::from(7_u64))).unwrap();
         placed.0.call_once(|| unreachable!("it is completed"));
         assert!(placed.0.is_completed() && placed.0.wait_timeout(Duration::ZERO));
         assert_eq!(placed.1.get(), Some(&7));
-        assert_eq!(format!("{:?}", placed.1), "SharedOnceCell(7)");
+        assert_eq!(format!("{:?}", placed.1), "SharedOnceLock(7)");
     }
 
     #[test]
     fn a_cell_whose_making_failed_or_panicked_is_empty_and_may_be_placed() {
-        let cell = SharedOnceCell::<u64>::new();
+        let cell = SharedOnceLock::<u64>::new();
         let failed: Result<_, &str> = cell.get_or_try_init(|| Err("no"));
         assert_eq!(failed, Err("no"));
         assert!(
@@ -232,8 +232,8 @@ mod once {
     #[test]
     fn an_initialization_inside_itself_panics() {
         for placed in [false, true] {
-            let cell = Shared::anonymous(SharedOnceCell::<u32>::new()).unwrap();
-            let unplaced = SharedOnceCell::<u32>::new();
+            let cell = Shared::anonymous(SharedOnceLock::<u32>::new()).unwrap();
+            let unplaced = SharedOnceLock::<u32>::new();
             let cell = if placed { &*cell } else { &unplaced };
             let nested = || *cell.get_or_init(|| *cell.get_or_init(|| 1));
             assert!(catch_unwind(AssertUnwindSafe(nested)).is_err());
@@ -266,7 +266,7 @@ mod once {
 
     #[test]
     fn a_making_that_fails_in_time_leaves_the_cell_empty_and_tells_why() {
-        let cell = SharedOnceCell::<u64>::default();
+        let cell = SharedOnceLock::<u64>::default();
         let fails = || Err::<u64, _>(Error::ZeroLength);
         let failed = cell.get_or_try_init_timeout(LONG, fails);
         assert!(matches!(failed, Err(Error::ZeroLength)));
@@ -284,9 +284,14 @@ mod once {
     #[test]
     fn whoever_is_at_it_is_known() {
         use pshared::memory::Primitive;
-        let both = Shared::anonymous(Both(SharedOnce::new(), SharedOnceCell::<u8>::new()));
+        let both = Shared::anonymous(Both(SharedOnce::new(), SharedOnceLock::<u8>::new()));
         let both = both.unwrap();
-        let held = || (both.0.is_held_here(), both.1.is_held_here());
+        let held = || {
+            (
+                both.0.is_held_by_this_process(),
+                both.1.is_held_by_this_process(),
+            )
+        };
         assert_eq!(held(), (false, false));
         both.0.call_once(|| {
             assert_eq!(held(), (true, false));
@@ -296,18 +301,18 @@ mod once {
             });
         });
         assert_eq!(held(), (false, false));
-        assert!(!both.0.was_forgotten_here() && !both.1.was_forgotten_here());
+        assert!(!both.0.was_leaked_by_this_process() && !both.1.was_leaked_by_this_process());
     }
 
     #[test]
     fn zero_bytes_are_an_empty_cell() {
-        let cells = Shared::<[SharedOnceCell<std::num::NonZeroU32>; 3]>::zeroed().unwrap();
+        let cells = Shared::<[SharedOnceLock<std::num::NonZeroU32>; 3]>::zeroed().unwrap();
         assert_eq!(cells[1].get(), None);
         assert!(cells[1].set(9.try_into().unwrap()).is_ok());
         assert_eq!(cells[1].wait().get(), 9);
-        let mut own = SharedOnceCell::from(3_u8);
+        let mut own = SharedOnceLock::from(3_u8);
         *own.get_mut().unwrap() += 1;
         assert_eq!(own.into_inner(), Some(4));
-        assert_eq!(SharedOnceCell::<u8>::new().into_inner(), None);
+        assert_eq!(SharedOnceLock::<u8>::new().into_inner(), None);
     }
 }

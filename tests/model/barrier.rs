@@ -1,10 +1,10 @@
 //! A barrier: parties meet, and are told of a party that dies.
 
+use crate::member_slots::Hall;
 use crate::model::{Count, Model};
-use crate::raw::barrier::Unmet;
-use crate::raw::seat::Place;
-use crate::seats::Hall;
-use crate::sys::{Deadline, World, join_all, me};
+use crate::raw::multi::barrier::BarrierError;
+use crate::raw::multi::member_slot::MemberState;
+use crate::sys::{Deadline, World, current_thread, join_all};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ const ONE_SWITCH: Model = Model {
 
 impl Hall {
     /// Writes, meets the others, and reads what they wrote.
-    fn meet(&self, number: usize) -> Result<bool, Unmet> {
+    fn meet(&self, number: usize) -> Result<bool, BarrierError> {
         // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
         self.news[number].with_mut(|news| unsafe { *news = 1 });
-        let leads = self.barrier.wait(&self.seats, None)?;
+        let leads = self.barrier.wait(&self.slots, None)?;
         for news in &self.news {
             // SAFETY: as above.
             news.with(|news| assert_eq!(unsafe { *news }, 1));
@@ -29,15 +29,15 @@ impl Hall {
 
 /// Threads 2 and 3 and the first one meet, in one round.
 pub fn three_meet(world: &Rc<World>) {
-    let hall = Hall::place(world, 3);
-    hall.sit(0);
+    let hall = Hall::new(world, 3);
+    hall.register(0);
     let others = [2, 3].map(|tid| {
         hall.in_thread(world, tid, move |hall| {
             let number = tid as usize - 1;
-            hall.sit(number);
+            hall.register(number);
             let leads = hall.meet(number).expect("nobody dies");
             loom::thread::yield_now();
-            hall.leave(number);
+            hall.release(number);
             leads
         })
     });
@@ -46,7 +46,7 @@ pub fn three_meet(world: &Rc<World>) {
         leaders += usize::from(leads.expect("nobody is killed"));
     }
     assert_eq!(leaders, 1);
-    hall.leave(0);
+    hall.release(0);
 }
 
 /// Three threads, one preemption.
@@ -60,45 +60,45 @@ fn parties_meet_see_what_the_others_wrote_and_one_leads() {
 #[test]
 fn two_parties_meet_twice() {
     let seen = Model::PLAIN.holds(|world| {
-        let hall = Hall::place(world, 2);
-        hall.sit(0);
+        let hall = Hall::new(world, 2);
+        hall.register(0);
         let other = hall.in_thread(world, 2, |hall| {
-            hall.sit(1);
+            hall.register(1);
             let leads =
-                [(); 2].map(|()| hall.barrier.wait(&hall.seats, None).expect("nobody dies"));
-            hall.leave(1);
+                [(); 2].map(|()| hall.barrier.wait(&hall.slots, None).expect("nobody dies"));
+            hall.release(1);
             leads
         });
-        let own = [(); 2].map(|()| hall.barrier.wait(&hall.seats, None).expect("nobody dies"));
+        let own = [(); 2].map(|()| hall.barrier.wait(&hall.slots, None).expect("nobody dies"));
         let theirs = other.join().expect("nobody is killed");
         assert!((0..2).all(|round| own[round] != theirs[round]));
-        hall.leave(0);
+        hall.release(0);
     });
     assert!(seen.sleeps.get() > 0);
 }
 
-fn at_the_barrier(hall: &Hall) -> Result<bool, Unmet> {
-    hall.barrier.wait(&hall.seats, None)
+fn at_the_barrier(hall: &Hall) -> Result<bool, BarrierError> {
+    hall.barrier.wait(&hall.slots, None)
 }
 
-/// Thread 2 has a seat, arrives and ends; 3 and the first thread, parties too, wait twice: they meet thread 2 or are told of its
+/// Thread 2 has a slot, arrives and ends; 3 and the first thread, parties too, wait twice: they meet thread 2 or are told of its
 /// death, and then they are told.
 fn a_party_dies(world: &Rc<World>, told: &Count) {
-    let hall = Hall::place(world, 3);
-    hall.sit(0);
-    hall.in_thread(world, 4, |hall| hall.sit(1)).join();
-    // The seat of a thread that has ended: the next one is on it from the start.
-    let after_a_death = hall.seats[1].take(me(), None).is_ok();
+    let hall = Hall::new(world, 3);
+    hall.register(0);
+    hall.in_thread(world, 4, |hall| hall.register(1)).join();
+    // The slot of a thread that has ended: the next one is on it from the start.
+    let after_a_death = hall.slots[1].acquire(current_thread(), None).is_ok();
     assert!(after_a_death);
-    hall.leave(1);
+    hall.release(1);
     let dies = hall.in_thread(world, 2, |hall| {
-        hall.sit(1);
+        hall.register(1);
         let _ = at_the_barrier(hall);
     });
     let waits = hall.in_thread(world, 3, move |hall| {
-        hall.sit(2);
+        hall.register(2);
         let outcomes = [at_the_barrier(hall), at_the_barrier(hall)];
-        hall.leave(2);
+        hall.release(2);
         outcomes
     });
     let own = [at_the_barrier(&hall), at_the_barrier(&hall)];
@@ -107,8 +107,8 @@ fn a_party_dies(world: &Rc<World>, told: &Count) {
     for outcomes in [own, theirs] {
         let met = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         assert!(met <= 1 && outcomes[1].is_err(), "thread 2 comes once");
-        if let Err(Unmet::Broken(seat, _)) = outcomes[1] {
-            assert_eq!(seat, 1);
+        if let Err(BarrierError::Broken(slot, _)) = outcomes[1] {
+            assert_eq!(slot, 1);
             told.add();
         }
     }
@@ -117,7 +117,7 @@ fn a_party_dies(world: &Rc<World>, told: &Count) {
         theirs[0].is_ok(),
         "a round ends for all or for none"
     );
-    hall.leave(0);
+    hall.release(0);
 }
 
 /// Three threads and one before, one preemption; thread 2 comes to one round and ends.
@@ -129,32 +129,35 @@ fn the_others_are_told_of_a_party_that_ends() {
     assert!(seen.sleeps.get() > 0 && told.get() == 2 * seen.runs.get());
 }
 
-/// The same, and it is killed at each of its steps once it has its seat.
+/// The same, and it is killed at each of its steps once it has its slot.
 #[test]
 fn the_others_are_told_of_a_party_that_is_killed() {
     let seen = ONE_SWITCH.holds_if_killed(2, |world| {
-        let hall = Hall::place(world, 2);
-        hall.sit(0);
+        let hall = Hall::new(world, 2);
+        hall.register(0);
         let dies = hall.in_thread(world, 2, |hall| {
-            if hall.seats[1].take(me(), Some(Deadline::now())).is_ok() {
-                hall.seats[1].sit(me());
+            if hall.slots[1]
+                .acquire(current_thread(), Some(Deadline::now()))
+                .is_ok()
+            {
+                hall.slots[1].register(current_thread());
                 let _ = at_the_barrier(hall);
             }
         });
-        // Where it dies before it has its seat, the first thread waits for somebody who never comes.
+        // Where it dies before it has its slot, the first thread waits for somebody who never comes.
         loom::thread::yield_now();
         let ended = hall.in_thread(world, 3, move |hall| {
             dies.join();
-            if hall.seats[1].place() == Place::Free {
-                hall.sit(1);
+            if hall.slots[1].state() == MemberState::Free {
+                hall.register(1);
             }
         });
         let first = at_the_barrier(&hall);
         let second = at_the_barrier(&hall);
         assert!(first.is_ok() || first == second);
-        assert!(matches!(second, Err(Unmet::Broken(1, _))));
+        assert!(matches!(second, Err(BarrierError::Broken(1, _))));
         ended.join();
-        hall.leave(0);
+        hall.release(0);
     });
     assert!(seen.sleeps.get() > 0 && seen.kills.get() > 0);
 }
@@ -163,33 +166,33 @@ fn the_others_are_told_of_a_party_that_is_killed() {
 #[test]
 fn a_reset_tells_who_still_waits() {
     let seen = ONE_SWITCH.holds(|world| {
-        let hall = Hall::place(world, 2);
+        let hall = Hall::new(world, 2);
         let waits = hall.in_thread(world, 2, |hall| {
-            hall.sit(0);
-            let outcome = hall.barrier.wait(&hall.seats, None);
-            hall.leave(0);
+            hall.register(0);
+            let outcome = hall.barrier.wait(&hall.slots, None);
+            hall.release(0);
             outcome
         });
-        hall.in_thread(world, 3, |hall| hall.sit(1)).join();
+        hall.in_thread(world, 3, |hall| hall.register(1)).join();
         while !hall.barrier.is_broken() {
             // By whoever sees it first.
-            let _ = hall.barrier.look(&hall.seats);
+            let _ = hall.barrier.look(&hall.slots);
         }
         hall.barrier
-            .reset(me(), &hall.seats)
+            .reset(current_thread(), &hall.slots)
             .expect("its process is gone");
-        assert!(hall.seats[1].place() == Place::Free);
+        assert!(hall.slots[1].state() == MemberState::Free);
         // Where it came after the reset, it waits for another party.
-        hall.sit(1);
+        hall.register(1);
         world.deadline_passes();
-        let other = hall.barrier.wait(&hall.seats, Some(Deadline::Ahead));
-        if let Err(Unmet::Missed(_)) = other {
+        let other = hall.barrier.wait(&hall.slots, Some(Deadline::Ahead));
+        if let Err(BarrierError::MultiError(_)) = other {
             world.seen.timeouts.add();
             hall.barrier.give_up(1, 0);
         }
         let told = waits.join().expect("nobody is killed");
         assert_eq!(told.is_ok(), other.is_ok());
-        hall.leave(1);
+        hall.release(1);
     });
     assert!(seen.runs.get() > 1);
 }
@@ -198,28 +201,28 @@ fn a_reset_tells_who_still_waits() {
 #[test]
 fn an_arrival_that_is_withdrawn_does_not_count() {
     let seen = Model::PLAIN.holds(|world| {
-        let hall = Hall::place(world, 2);
-        hall.sit(0);
+        let hall = Hall::new(world, 2);
+        hall.register(0);
         let timed = hall.in_thread(world, 2, |hall| {
-            hall.sit(1);
-            let first = hall.barrier.wait(&hall.seats, Some(Deadline::Ahead));
+            hall.register(1);
+            let first = hall.barrier.wait(&hall.slots, Some(Deadline::Ahead));
             if first.is_err() {
-                hall.barrier.wait(&hall.seats, None).expect("nobody dies");
+                hall.barrier.wait(&hall.slots, None).expect("nobody dies");
             }
-            hall.leave(1);
+            hall.release(1);
             first.is_err()
         });
         world.deadline_passes();
-        hall.barrier.wait(&hall.seats, None).expect("nobody dies");
+        hall.barrier.wait(&hall.slots, None).expect("nobody dies");
         if timed.join().expect("nobody is killed") {
             world.seen.timeouts.add();
         }
-        hall.leave(0);
+        hall.release(0);
     });
     assert!(seen.timeouts.get() > 0);
 }
 
-/// Three threads, one preemption; the kernel marks nothing. A party finds the death when its nap ends.
+/// Three threads, one preemption; the kernel marks nothing. A party finds the death when its timer ends.
 #[test]
 fn a_party_finds_an_unmarked_death_when_its_nap_ends() {
     let seen = Model {
@@ -227,41 +230,41 @@ fn a_party_finds_an_unmarked_death_when_its_nap_ends() {
         ..ONE_SWITCH
     }
     .holds(|world| {
-        let hall = Hall::place(world, 2);
+        let hall = Hall::new(world, 2);
         let waits = hall.in_thread(world, 3, |hall| {
-            hall.sit(0);
+            hall.register(0);
             let outcome = at_the_barrier(hall);
-            hall.leave(0);
+            hall.release(0);
             outcome
         });
-        hall.in_thread(world, 2, |hall| hall.sit(1)).join();
+        hall.in_thread(world, 2, |hall| hall.register(1)).join();
         world.naps_end();
-        assert_eq!(waits.join(), Some(Err(Unmet::Broken(1, 2))));
+        assert_eq!(waits.join(), Some(Err(BarrierError::Broken(1, 2))));
     });
     assert!(seen.sleeps.get() > 0);
 }
 
 /// Three threads, one preemption. A party ends, and the one that may be woken for it is killed at each of its steps: the news comes
-/// to the first thread all the same, without a nap.
+/// to the first thread all the same, without a timer.
 #[test]
 fn who_is_woken_for_a_death_and_killed_takes_no_news_with_it() {
     let seen = ONE_SWITCH.holds_if_killed(3, |world| {
-        let hall = Hall::place(world, 3);
-        hall.sit(0);
+        let hall = Hall::new(world, 3);
+        hall.register(0);
         let killed = hall.in_thread(world, 3, |hall| {
-            hall.sit(2);
+            hall.register(2);
             let _ = at_the_barrier(hall);
-            hall.leave(2);
+            hall.release(2);
         });
         let ends = hall.in_thread(world, 2, |hall| {
-            hall.sit(1);
+            hall.register(1);
             loom::thread::yield_now();
         });
         let told = at_the_barrier(&hall);
-        assert!(matches!(told, Err(Unmet::Broken(1 | 2, _))));
+        assert!(matches!(told, Err(BarrierError::Broken(1 | 2, _))));
         ends.join();
         killed.join();
-        hall.leave(0);
+        hall.release(0);
     });
     assert!(seen.sleeps.get() > 0 && seen.kills.get() > 0);
 }

@@ -1,16 +1,18 @@
 //! Small twins of the algorithms, to be broken where the seam cannot break the originals.
 
 use crate::lock::Raw;
+use crate::member_slots::Hall;
 use crate::permits::Permits;
 use crate::plain::Plain;
-use crate::raw::auto_event::AutoEvent;
+use crate::raw::auto_reset_event::AutoResetEvent;
 use crate::raw::condvar::Condvar;
-use crate::raw::count::Count;
 use crate::raw::event::Event;
-use crate::raw::outcome::{Acquired, Patience, Refused};
-use crate::raw::row::Missed;
-use crate::seats::Hall;
-use crate::sys::{AtomicU32, Deadline, Links, Me, Nap, WaitSet, me};
+use crate::raw::futex_semaphore::FutexSemaphore;
+use crate::raw::multi::lock_set::MultiError;
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::sys::{
+    AtomicU32, CurrentThread, Deadline, Links, RecheckTimer, WaitvSet, current_thread,
+};
 use crate::sys::{futex_wait, futex_wake, futex_wake_clearing};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -42,28 +44,28 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Raw
         }
     }
 
-    unsafe fn arm(&self) {}
+    unsafe fn init(&self) {}
 
-    fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        me.list().set_pending(&self.links);
+    fn acquire(&self, current: CurrentThread, mode: WaitMode) -> Result<Acquired, AcquireError> {
+        current.list().set_pending(&self.links);
         if self
             .word
-            .compare_exchange(0, me.tid(), Acquire, Relaxed)
+            .compare_exchange(0, current.tid(), Acquire, Relaxed)
             .is_ok()
         {
             return Ok(Acquired::Released);
         }
-        let outcome = self.wait_and_acquire(me, patience);
+        let outcome = self.acquire_until(current, mode);
         if outcome.is_err() {
-            me.list().clear_pending();
+            current.list().clear_pending();
         }
         outcome
     }
 
-    unsafe fn unlock(&self, me: Me) {
+    unsafe fn unlock(&self, current: CurrentThread) {
         if self
             .word
-            .compare_exchange(me.tid(), 0, Release, Relaxed)
+            .compare_exchange(current.tid(), 0, Release, Relaxed)
             .is_err()
         {
             self.word
@@ -72,28 +74,32 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Raw
                 futex_wake_clearing(&self.word, WAITERS.trailing_zeros());
             }
         }
-        me.list().clear_pending();
+        current.list().clear_pending();
     }
 }
 
 impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVES_UP_BLINDLY> {
-    fn wait_and_acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        let deadline = match patience {
-            Patience::Until(deadline) => Some(deadline),
-            Patience::None | Patience::IfReleased | Patience::Endless => None,
+    fn acquire_until(
+        &self,
+        current: CurrentThread,
+        mode: WaitMode,
+    ) -> Result<Acquired, AcquireError> {
+        let deadline = match mode {
+            WaitMode::Until(deadline) => deadline,
+            WaitMode::Try | WaitMode::TryIfReleased => None,
         };
         let gives_up_blindly = GIVES_UP_BLINDLY && deadline.is_some();
-        let mut expired = patience_is_over(patience);
+        let mut expired = wait_is_over(mode);
         loop {
             let word = self.word.load(Relaxed);
             if expired && (gives_up_blindly || word & TID != 0) {
-                return Err(Refused::TimedOut);
+                return Err(AcquireError::TimedOut);
             }
             if word & TID == 0 {
                 let kept = if PLAIN_ZERO { WAITERS } else { word & WAITERS };
                 if self
                     .word
-                    .compare_exchange(word, me.tid() | kept, Acquire, Relaxed)
+                    .compare_exchange(word, current.tid() | kept, Acquire, Relaxed)
                     .is_err()
                 {
                     continue;
@@ -110,18 +116,21 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVE
                     .compare_exchange(word, announced, Relaxed, Relaxed)
                     .is_ok();
             if is_announced {
-                futex_wait(&self.word, announced, Nap::first().end(deadline));
-                expired = patience_is_over(patience);
+                futex_wait(
+                    &self.word,
+                    announced,
+                    RecheckTimer::new().next_deadline(deadline),
+                );
+                expired = wait_is_over(mode);
             }
         }
     }
 }
 
-fn patience_is_over(patience: Patience) -> bool {
-    match patience {
-        Patience::None | Patience::IfReleased => true,
-        Patience::Until(deadline) => Deadline::has_passed(deadline),
-        Patience::Endless => false,
+fn wait_is_over(mode: WaitMode) -> bool {
+    match mode {
+        WaitMode::Try | WaitMode::TryIfReleased => true,
+        WaitMode::Until(deadline) => deadline.is_some_and(Deadline::has_passed),
     }
 }
 
@@ -133,7 +142,7 @@ impl Plain for TwoSteps {
         TwoSteps(AtomicU32::new(0))
     }
 
-    fn lock(&self, _: Patience) -> bool {
+    fn lock(&self, _: WaitMode) -> bool {
         while self.0.load(Acquire) != 0 {
             loom::thread::yield_now();
         }
@@ -154,13 +163,13 @@ impl Plain for ForgetsTheOthers {
         ForgetsTheOthers(AtomicU32::new(0))
     }
 
-    fn lock(&self, _: Patience) -> bool {
+    fn lock(&self, _: WaitMode) -> bool {
         while self.0.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
             if self.0.swap(2, Acquire) == 0 {
                 self.0.store(1, Relaxed);
                 return true;
             }
-            futex_wait(&self.0, 2, Nap::first().end(None));
+            futex_wait(&self.0, 2, RecheckTimer::new().next_deadline(None));
         }
         true
     }
@@ -186,7 +195,7 @@ pub fn set_after_a_look(event: &Event) {
 }
 
 /// Adds a permit, and wakes somebody only where there was none.
-pub fn post_and_wake_from_zero(count: &Count) {
+pub fn post_and_wake_from_zero(count: &FutexSemaphore) {
     // SAFETY: a count is its word.
     let word = unsafe { &*ptr::from_ref(count).cast::<AtomicU32>() };
     if word.fetch_add(1, Release) == 0 {
@@ -228,7 +237,7 @@ pub fn notify_one_and_clear(condvar: &Condvar) {
 }
 
 /// Sets the event and takes the sleepers' announcement away, though it wakes one of them.
-pub fn set_and_forget_the_others(event: &AutoEvent) {
+pub fn set_and_forget_the_others(event: &AutoResetEvent) {
     // SAFETY: an event is its word.
     let word = unsafe { &*ptr::from_ref(event).cast::<AtomicU32>() };
     if word.swap(1, Release) & 2 != 0 {
@@ -240,8 +249,8 @@ pub fn set_and_forget_the_others(event: &AutoEvent) {
 /// gets a permit keeps to itself the wakes that it swallowed.
 pub fn without_a_line<const PASSES_ON: bool>(
     permits: &Permits,
-    patience: Patience,
-) -> Result<(usize, Acquired), Missed> {
+    mode: WaitMode,
+) -> Result<(usize, Acquired), MultiError> {
     let words = || {
         permits.words().map(|raw| {
             let word = ptr::from_ref(raw).cast::<AtomicU32>();
@@ -252,7 +261,7 @@ pub fn without_a_line<const PASSES_ON: bool>(
     loop {
         for (number, raw) in permits.words().enumerate() {
             if raw.is_available()
-                && let Ok(acquired) = raw.acquire(me(), Patience::None)
+                && let Ok(acquired) = raw.acquire_slow(current_thread(), WaitMode::Try)
             {
                 let is_left = |word: &&AtomicU32| {
                     let word = word.load(Relaxed);
@@ -266,10 +275,10 @@ pub fn without_a_line<const PASSES_ON: bool>(
                 return Ok((number, acquired));
             }
         }
-        if patience_is_over(patience) {
-            return Err(Missed::Refused(Refused::WouldBlock));
+        if wait_is_over(mode) {
+            return Err(MultiError::AcquireError(AcquireError::WouldBlock));
         }
-        let mut set = WaitSet::new();
+        let mut set = WaitvSet::new();
         let is_whole = words().all(|word| {
             let held = word.load(Relaxed);
             set.push(word, held | WAITERS);
@@ -279,21 +288,21 @@ pub fn without_a_line<const PASSES_ON: bool>(
                     .is_ok()
         });
         if is_whole {
-            let _ = set.sleep(Nap::first().end(None));
+            let _ = set.sleep(RecheckTimer::new().next_deadline(None));
         }
     }
 }
 
-/// Watches seats, and keeps to itself that it was woken: the kernel wakes one for a death.
+/// Watches slots, and keeps to itself that it was woken: the kernel wakes one for a death.
 pub fn watch_without_passing_on(hall: &Hall) -> usize {
     loop {
-        let mut set = WaitSet::new();
-        for (word, seen) in hall.seats.iter().map(|seat| seat.watch()) {
+        let mut set = WaitvSet::new();
+        for (word, seen) in hall.slots.iter().map(|slot| slot.expected_word()) {
             set.push(word, seen);
         }
-        if let Some(vacancy) = hall.vacancy() {
-            return vacancy;
+        if let Some(abandoned) = hall.abandoned() {
+            return abandoned;
         }
-        let _ = set.sleep(Nap::first().end(None));
+        let _ = set.sleep(RecheckTimer::new().next_deadline(None));
     }
 }

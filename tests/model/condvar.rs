@@ -5,13 +5,13 @@ use crate::lock::{Lock, Raw};
 use crate::model::Model;
 use crate::raw::condvar::Condvar;
 use crate::raw::robust::Robust;
-use crate::sys::{Deadline, Joins, Nap, World, futex_wake, join_all};
+use crate::sys::{Deadline, Joins, RecheckTimer, World, futex_wake, join_all};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// How a waiter waits: the mutex is held before and after.
-pub type Wait<R> = fn(&World, &Desk<R>, Option<Deadline>, &mut Nap) -> bool;
+pub type Wait<R> = fn(&World, &Desk<R>, Option<Deadline>, &mut RecheckTimer) -> bool;
 /// How a thread tells that it has left something.
 pub type Notify = fn(&Condvar);
 
@@ -68,11 +68,11 @@ impl<R: Raw> Desk<R> {
 
     /// The same, until the deadline, as `wait_timeout_while` does.
     pub fn take_until(&self, world: &World, deadline: Option<Deadline>, wait: Wait<R>) -> bool {
-        let mut nap = Nap::first();
+        let mut timer = RecheckTimer::new();
         self.lock.lock_briefly(world);
         let mut expired = false;
         while self.letters() == 0 && !expired {
-            expired = !wait(world, self, deadline, &mut nap);
+            expired = !wait(world, self, deadline, &mut timer);
         }
         let there = self.letters() > 0;
         if there {
@@ -88,11 +88,11 @@ pub fn wait<R: Raw>(
     world: &World,
     desk: &Desk<R>,
     deadline: Option<Deadline>,
-    nap: &mut Nap,
+    timer: &mut RecheckTimer,
 ) -> bool {
     let seen = desk.condvar.sequence();
     desk.lock.unlock();
-    let in_time = desk.condvar.wait_past(seen, deadline, nap, || true);
+    let in_time = desk.condvar.wait_past(seen, deadline, timer, || true);
     desk.lock.lock_briefly(world);
     in_time
 }
@@ -223,7 +223,7 @@ fn a_waiter_that_is_woken_for_another_is_counted_in_its_place() {
         let seen = desk.condvar.sequence();
         let waits = desk.in_thread(world, 2, move |_, desk| {
             desk.condvar
-                .wait_past(seen, None, &mut Nap::first(), || false)
+                .wait_past(seen, None, &mut RecheckTimer::new(), || false)
         });
         let was_anothers = futex_wake(word_of(&desk.condvar), 1) == 1;
         desk.condvar.notify_one();
@@ -243,10 +243,10 @@ pub fn a_waiter_is_killed<R: Raw>(world: &Rc<World>, naps_end: bool) {
     let desk = Desk::<R>::place(world);
     let readers = [2, 3].map(|tid| {
         desk.in_thread(world, tid, |world, desk| {
-            let mut nap = Nap::first();
+            let mut timer = RecheckTimer::new();
             desk.lock.lock_briefly(world);
             while desk.letters() == 0 {
-                wait(world, desk, None, &mut nap);
+                wait(world, desk, None, &mut timer);
             }
             desk.lock.unlock();
             desk.condvar.notify_one();
@@ -294,7 +294,7 @@ pub fn a_notifier_is_killed(world: &Rc<World>, notify: Notify, wait: Wait<Robust
     desk.lock.is_at_rest(world);
 }
 
-/// Three threads, one preemption; the notifier killed at each of its steps. A nap ends the sleep of whom it did not wake.
+/// Three threads, one preemption; the notifier killed at each of its steps. A timer ends the sleep of whom it did not wake.
 #[test]
 fn a_notifier_that_is_killed_strands_nobody() {
     let model = Model {
@@ -314,11 +314,11 @@ pub fn wait_for_a_notification_only(
     world: &World,
     desk: &Desk,
     deadline: Option<Deadline>,
-    nap: &mut Nap,
+    timer: &mut RecheckTimer,
 ) -> bool {
     let seen = desk.condvar.sequence();
     desk.lock.unlock();
-    let in_time = desk.condvar.wait_past(seen, deadline, nap, || false);
+    let in_time = desk.condvar.wait_past(seen, deadline, timer, || false);
     desk.lock.lock_briefly(world);
     in_time
 }
@@ -328,11 +328,11 @@ pub fn wait_with_a_late_look(
     world: &World,
     desk: &Desk,
     deadline: Option<Deadline>,
-    nap: &mut Nap,
+    timer: &mut RecheckTimer,
 ) -> bool {
     desk.lock.unlock();
     let seen = desk.condvar.sequence();
-    let in_time = desk.condvar.wait_past(seen, deadline, nap, || true);
+    let in_time = desk.condvar.wait_past(seen, deadline, timer, || true);
     desk.lock.lock_briefly(world);
     in_time
 }
@@ -373,14 +373,14 @@ fn those_who_gave_up_keep_nobody_from_being_notified() {
         world.deadline_passes();
         let seen = desk.condvar.sequence();
         for _ in 0..5 {
-            let nap = &mut Nap::first();
+            let timer = &mut RecheckTimer::new();
             let deadline = Some(Deadline::Ahead);
-            assert!(!desk.condvar.wait_past(seen, deadline, nap, || false));
+            assert!(!desk.condvar.wait_past(seen, deadline, timer, || false));
         }
         assert_eq!(desk.condvar.sequence(), seen);
         let waits = desk.in_thread(world, 2, move |_, desk| {
             desk.condvar
-                .wait_past(seen, None, &mut Nap::first(), || false)
+                .wait_past(seen, None, &mut RecheckTimer::new(), || false)
         });
         let (before, woken) = (calls_to_wake(world), world.seen.wakes.get());
         desk.condvar.notify_one();
@@ -403,7 +403,7 @@ fn a_waiter_is_woken_once_however_often_it_is_notified() {
         let seen = desk.condvar.sequence();
         let waits = desk.in_thread(world, 2, move |_, desk| {
             desk.condvar
-                .wait_past(seen, None, &mut Nap::first(), || false)
+                .wait_past(seen, None, &mut RecheckTimer::new(), || false)
         });
         let before = calls_to_wake(world);
         (0..3).for_each(|_| desk.condvar.notify_one());

@@ -2,7 +2,7 @@
 
 use crate::lock::Lock;
 use crate::model::Model;
-use crate::raw::outcome::Refused;
+use crate::raw::outcome::AcquireError;
 use crate::raw::robust::Robust;
 use crate::sys::World;
 use std::rc::Rc;
@@ -34,7 +34,7 @@ pub fn a_guard_is_leaked(world: &Rc<World>, lockers: &[u32]) {
 fn section_or_refusal(world: &World, lock: &Lock) {
     match lock.wait(world) {
         Ok(()) => lock.unlock(),
-        Err(refused) => assert_eq!(refused, Refused::HolderThreadEnded),
+        Err(refused) => assert_eq!(refused, AcquireError::HolderThreadEnded),
     }
 }
 
@@ -76,14 +76,14 @@ fn a_refusal_is_repeated_until_the_process_is_gone() {
         world.keep_alive(PROCESS);
         world.spawn_in(PROCESS, 2, move || held.lock(&here)).join();
         let tries = lock.in_thread(world, 3, |world, lock| lock.try_lock(world));
-        assert_eq!(lock.wait(world), Err(Refused::HolderThreadEnded));
+        assert_eq!(lock.wait(world), Err(AcquireError::HolderThreadEnded));
         let refused = tries
             .join()
             .expect("nobody is killed")
             .expect_err("the process lives");
         assert!(matches!(
             refused,
-            Refused::HolderThreadEnded | Refused::WouldBlock
+            AcquireError::HolderThreadEnded | AcquireError::WouldBlock
         ));
         lock.use_data();
         world.let_end(PROCESS);
@@ -107,10 +107,10 @@ fn nobody_is_refused_for_a_process_that_is_dying() {
         world.keep_alive(PROCESS);
         world.spawn_in(PROCESS, 2, move || held.lock(&here)).join();
         world.kill(PROCESS);
-        assert_eq!(lock.try_lock(world), Err(Refused::WouldBlock));
+        assert_eq!(lock.try_lock(world), Err(AcquireError::WouldBlock));
         let timed = lock.in_thread(world, 3, |world, lock| match lock.lock_until(world) {
             Ok(()) => lock.unlock(),
-            Err(refused) => assert_eq!(refused, Refused::TimedOut),
+            Err(refused) => assert_eq!(refused, AcquireError::TimedOut),
         });
         let waits = lock.in_thread(world, 4, |world, lock| lock.section(world));
         world.deadline_passes();
@@ -137,7 +137,7 @@ fn a_lock_that_was_released_before_its_holder_ended_is_not_refused() {
         let ends = lock.in_thread(world, 2, |world, lock| lock.section(world));
         match lock.try_lock(world) {
             Ok(()) => lock.unlock(),
-            Err(refused) => assert_eq!(refused, Refused::WouldBlock),
+            Err(refused) => assert_eq!(refused, AcquireError::WouldBlock),
         }
         ends.join();
     });

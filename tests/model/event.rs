@@ -214,7 +214,7 @@ pub fn a_setter_is_killed(world: &Rc<World>, naps_end: bool) {
 }
 
 /// Three threads, three preemptions; the setter killed at each of its steps. Where it dies between its change and its
-/// wake, a nap ends the sleep.
+/// wake, a timer ends the sleep.
 #[test]
 fn a_setter_that_is_killed_before_its_wake_strands_nobody() {
     let model = Model {

@@ -2,7 +2,7 @@
 
 use crate::lock::{Lock, Raw};
 use crate::model::Model;
-use crate::raw::outcome::Refused;
+use crate::raw::outcome::AcquireError;
 use crate::raw::robust::Robust;
 use crate::sys::{World, join_all};
 use std::rc::Rc;
@@ -88,7 +88,7 @@ fn a_try_acquires_a_free_lock_or_is_refused_at_once() {
             let outcome = lock.try_lock(world);
             match outcome {
                 Ok(()) => lock.unlock(),
-                Err(refused) => assert_eq!(refused, Refused::WouldBlock),
+                Err(refused) => assert_eq!(refused, AcquireError::WouldBlock),
             }
             outcome.is_ok()
         });

@@ -2,7 +2,7 @@
 
 use crate::lock::{Lock, Raw};
 use crate::model::Model;
-use crate::raw::outcome::Refused;
+use crate::raw::outcome::AcquireError;
 use crate::raw::robust::Robust;
 use crate::sys::{World, join_all};
 use std::rc::Rc;
@@ -16,7 +16,7 @@ pub fn one_waiter_has_a_deadline<R: Raw>(world: &Rc<World>, passes_first: bool) 
         let outcome = lock.lock_until(world);
         match outcome {
             Ok(()) => lock.unlock(),
-            Err(refused) => assert_eq!(refused, Refused::TimedOut),
+            Err(refused) => assert_eq!(refused, AcquireError::TimedOut),
         }
         outcome.is_ok()
     });

@@ -2,9 +2,9 @@
 
 use crate::lock::Lock;
 use crate::model::Model;
-use crate::raw::outcome::Refused;
+use crate::raw::outcome::AcquireError;
 use crate::raw::robust::Robust;
-use crate::sys::{World, join_all, me};
+use crate::sys::{World, current_thread, join_all};
 
 /// Two threads, one of which locks twice while the other one locks; two preemptions.
 #[test]
@@ -13,11 +13,11 @@ fn the_holder_is_refused_a_second_time_and_keeps_the_lock() {
         let lock = Lock::<Robust>::place(world);
         let other = lock.in_thread(world, 2, |world, lock| lock.section(world));
         lock.lock(world);
-        assert_eq!(lock.wait(world), Err(Refused::Deadlock));
-        assert_eq!(lock.lock_until(world), Err(Refused::Deadlock));
-        assert_eq!(lock.try_lock(world), Err(Refused::WouldBlock));
-        assert_eq!(lock.raw.holder(), Some(me().who()));
-        assert!(lock.raw.is_held_here());
+        assert_eq!(lock.wait(world), Err(AcquireError::Deadlock));
+        assert_eq!(lock.lock_until(world), Err(AcquireError::Deadlock));
+        assert_eq!(lock.try_lock(world), Err(AcquireError::WouldBlock));
+        assert_eq!(lock.raw.holder(), Some(current_thread().who()));
+        assert!(lock.raw.is_held_by_this_process());
         lock.use_data();
         lock.unlock();
         other.join();
@@ -36,11 +36,11 @@ fn the_holder_that_is_reported_is_one_who_locked() {
         let lockers = [2, 3].map(|tid| {
             lock.in_thread(world, tid, |world, lock| {
                 lock.section(world);
-                me().who()
+                current_thread().who()
             })
         });
         let holder = lock.raw.holder();
-        assert!(!lock.raw.is_held_here());
+        assert!(!lock.raw.is_held_by_this_process());
         let lockers = lockers.map(|locker| locker.join().expect("nobody is killed"));
         assert!(holder.is_none_or(|holder| lockers.contains(&holder)));
     });
@@ -106,7 +106,7 @@ fn look(world: &World, lock: &Lock) {
     }
     match lock.lock_released(world) {
         Ok(()) => lock.unlock(),
-        Err(refused) => assert_eq!(refused, Refused::WouldBlock),
+        Err(refused) => assert_eq!(refused, AcquireError::WouldBlock),
     }
 }
 

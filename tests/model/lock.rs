@@ -1,8 +1,8 @@
 //! A lock, its data, and what every holder checks.
 
-use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
-use crate::sys::{Deadline, Joins, Me, World, me, step};
+use crate::sys::{CurrentThread, Deadline, Joins, World, current_thread, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
@@ -12,15 +12,15 @@ pub trait Raw: 'static {
 
     /// # Safety
     ///
-    /// As for [`Robust::arm`].
-    unsafe fn arm(&self);
+    /// As for [`Robust::init`].
+    unsafe fn init(&self);
 
-    fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused>;
+    fn acquire(&self, current: CurrentThread, mode: WaitMode) -> Result<Acquired, AcquireError>;
 
     /// # Safety
     ///
     /// As for [`Robust::unlock`].
-    unsafe fn unlock(&self, me: Me);
+    unsafe fn unlock(&self, current: CurrentThread);
 }
 
 impl Raw for Robust {
@@ -28,22 +28,22 @@ impl Raw for Robust {
         Robust::new()
     }
 
-    unsafe fn arm(&self) {
+    unsafe fn init(&self) {
         // SAFETY: the caller's promise.
-        unsafe { self.arm() }
+        unsafe { self.init() }
     }
 
     /// As `SharedMutex` does.
-    fn acquire(&self, me: Me, patience: Patience) -> Result<Acquired, Refused> {
-        if self.acquire_by_the_slot(me) {
+    fn acquire(&self, current: CurrentThread, mode: WaitMode) -> Result<Acquired, AcquireError> {
+        if self.try_acquire_fast(current) {
             return Ok(Acquired::Released);
         }
-        self.acquire(me, patience)
+        self.acquire_slow(current, mode)
     }
 
-    unsafe fn unlock(&self, me: Me) {
+    unsafe fn unlock(&self, current: CurrentThread) {
         // SAFETY: the caller's promise.
-        unsafe { self.unlock(me) }
+        unsafe { self.unlock(current) }
     }
 }
 
@@ -59,7 +59,7 @@ impl<R: Raw> Lock<R> {
     pub fn place(world: &Rc<World>) -> Rc<Self> {
         let lock = Self::unplaced(world);
         // SAFETY: nobody uses it yet, and the world keeps it in its place.
-        unsafe { lock.raw.arm() };
+        unsafe { lock.raw.init() };
         lock
     }
 
@@ -98,37 +98,41 @@ impl<R: Raw> Lock<R> {
 
     /// The same, where the section is so short that nobody need come meanwhile.
     pub fn lock_briefly(&self, world: &World) {
-        let outcome = self.raw.acquire(me(), Patience::Endless);
+        let outcome = self.raw.acquire(current_thread(), WaitMode::Until(None));
         self.arrive(world, outcome)
             .expect("a lock that nobody keeps is acquired");
         self.use_data();
     }
 
     /// As [`lock`](Self::lock), where the lock may be refused.
-    pub fn wait(&self, world: &World) -> Result<(), Refused> {
-        self.enter(world, self.raw.acquire(me(), Patience::Endless))
+    pub fn wait(&self, world: &World) -> Result<(), AcquireError> {
+        self.enter(
+            world,
+            self.raw.acquire(current_thread(), WaitMode::Until(None)),
+        )
     }
 
     /// Locks, waiting until the deadline, and uses the data.
-    pub fn lock_until(&self, world: &World) -> Result<(), Refused> {
+    pub fn lock_until(&self, world: &World) -> Result<(), AcquireError> {
         let outcome = self.enter(
             world,
-            self.raw.acquire(me(), Patience::Until(Deadline::Ahead)),
+            self.raw
+                .acquire(current_thread(), WaitMode::Until(Some(Deadline::Ahead))),
         );
-        if outcome == Err(Refused::TimedOut) {
+        if outcome == Err(AcquireError::TimedOut) {
             world.seen.timeouts.add();
         }
         outcome
     }
 
     /// Locks if the lock is free, and uses the data.
-    pub fn try_lock(&self, world: &World) -> Result<(), Refused> {
-        self.enter(world, self.raw.acquire(me(), Patience::None))
+    pub fn try_lock(&self, world: &World) -> Result<(), AcquireError> {
+        self.enter(world, self.raw.acquire(current_thread(), WaitMode::Try))
     }
 
     /// Locks if the lock is free and nobody died with it, and uses the data.
-    pub fn lock_released(&self, world: &World) -> Result<(), Refused> {
-        let outcome = self.raw.acquire(me(), Patience::IfReleased);
+    pub fn lock_released(&self, world: &World) -> Result<(), AcquireError> {
+        let outcome = self.raw.acquire(current_thread(), WaitMode::TryIfReleased);
         assert_ne!(
             outcome,
             Ok(Acquired::OwnerDied),
@@ -139,11 +143,15 @@ impl<R: Raw> Lock<R> {
 
     pub fn unlock(&self) {
         // SAFETY: called by who holds the lock.
-        unsafe { self.raw.unlock(me()) }
+        unsafe { self.raw.unlock(current_thread()) }
     }
 
     /// What every new holder does, with time for others to come: this switch costs no preemption.
-    fn enter(&self, world: &World, outcome: Result<Acquired, Refused>) -> Result<(), Refused> {
+    fn enter(
+        &self,
+        world: &World,
+        outcome: Result<Acquired, AcquireError>,
+    ) -> Result<(), AcquireError> {
         self.arrive(world, outcome)?;
         step();
         loom::thread::yield_now();
@@ -152,9 +160,13 @@ impl<R: Raw> Lock<R> {
     }
 
     /// A death is told to a new holder exactly when its predecessor died.
-    fn arrive(&self, world: &World, outcome: Result<Acquired, Refused>) -> Result<(), Refused> {
+    fn arrive(
+        &self,
+        world: &World,
+        outcome: Result<Acquired, AcquireError>,
+    ) -> Result<(), AcquireError> {
         let acquired = outcome.inspect_err(|&refused| {
-            if refused == Refused::HolderThreadEnded {
+            if refused == AcquireError::HolderThreadEnded {
                 world.seen.refusals.add();
             }
         })?;

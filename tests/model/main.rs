@@ -19,19 +19,20 @@
 //!
 //! A model that fails prints its last interleaving, step by step. `-- --nocapture` prints it for the rejected ones too.
 
-mod auto_event;
+mod auto_reset_event;
 mod barrier;
 mod broken;
 mod condvar;
-mod count;
 mod counter;
 mod deaths;
 mod ended_thread;
 mod event;
 mod exclusion;
 mod expiry;
+mod futex_semaphore;
 mod holder;
 mod lock;
+mod member_slots;
 mod model;
 mod nested;
 mod once;
@@ -42,7 +43,6 @@ mod reentrant;
 mod rejected;
 mod rwlock;
 mod search;
-mod seats;
 mod sys;
 mod trace;
 mod unmarked;

@@ -104,7 +104,7 @@ fn a_thread_is_killed_that_holds_one_lock_and_waits_for_another() {
 }
 
 /// Three threads. Something else empties the slot while the first thread holds a lock, which then locks again; killed at
-/// each of its steps. What the kernel cannot find then, a nap does. Two preemptions.
+/// each of its steps. What the kernel cannot find then, a timer does. Two preemptions.
 #[test]
 fn a_thread_is_killed_whose_slot_was_emptied_by_something_else() {
     let model = Model {

@@ -1,9 +1,9 @@
 //! What is done once: by one, seen whole by all, and taken over from one that dies.
 
 use crate::model::Model;
-use crate::raw::once::{Once, Past};
-use crate::raw::outcome::{Patience, Refused};
-use crate::sys::{Deadline, Joins, World, join_all, me, step};
+use crate::raw::once::{Once, OnceState};
+use crate::raw::outcome::{AcquireError, WaitMode};
+use crate::sys::{Deadline, Joins, World, current_thread, join_all, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
@@ -24,7 +24,7 @@ impl Site {
         });
         world.map(&site, &site.once);
         // SAFETY: nobody uses it yet, and the world keeps it in its place.
-        unsafe { site.once.arm() };
+        unsafe { site.once.init() };
         site
     }
 
@@ -69,14 +69,14 @@ impl Site {
 
     /// As `get_or_init`. The death of one who was at it is told to the next.
     pub fn get_or_init(&self, world: &World) {
-        self.get_or_init_with(world, Patience::Endless)
+        self.get_or_init_with(world, WaitMode::Until(None))
             .expect("nobody keeps it");
     }
 
     /// As the forms of it that do not wait to the end.
-    pub fn get_or_init_with(&self, world: &World, patience: Patience) -> Result<(), Refused> {
+    pub fn get_or_init_with(&self, world: &World, mode: WaitMode) -> Result<(), AcquireError> {
         if !self.once.is_done()
-            && let Some(past) = self.once.begin(me(), patience)?
+            && let Some(past) = self.once.begin(current_thread(), mode)?
         {
             self.make_in_turn(world, past);
         }
@@ -84,7 +84,7 @@ impl Site {
         Ok(())
     }
 
-    fn make_in_turn(&self, world: &World, past: Past) {
+    fn make_in_turn(&self, world: &World, past: OnceState) {
         let died = world.take_tidings(&self.once);
         assert!(past.died() || !died, "a death was not told");
         if past.died() {
@@ -93,7 +93,7 @@ impl Site {
         self.count();
         self.make_both();
         // SAFETY: it is this thread's turn.
-        unsafe { self.once.complete(me()) };
+        unsafe { self.once.complete(current_thread()) };
     }
 }
 
@@ -141,9 +141,9 @@ fn one_has_a_deadline(world: &Rc<World>) {
     let site = Site::place(world);
     let makes = site.in_thread(world, 2, |world, site| site.get_or_init(world));
     let timed = site.in_thread(world, 3, |world, site| {
-        let outcome = site.get_or_init_with(world, Patience::Until(Deadline::Ahead));
+        let outcome = site.get_or_init_with(world, WaitMode::Until(Some(Deadline::Ahead)));
         if let Err(refused) = outcome {
-            assert_eq!(refused, Refused::TimedOut);
+            assert_eq!(refused, AcquireError::TimedOut);
             world.seen.timeouts.add();
         }
     });
@@ -168,12 +168,12 @@ fn a_try_is_refused_only_while_it_is_not_done() {
     let seen = Model::PLAIN.holds(|world| {
         let site = Site::place(world);
         let makes = site.in_thread(world, 2, |world, site| site.get_or_init(world));
-        if let Err(refused) = site.get_or_init_with(world, Patience::None) {
-            assert_eq!(refused, Refused::WouldBlock);
+        if let Err(refused) = site.get_or_init_with(world, WaitMode::Try) {
+            assert_eq!(refused, AcquireError::WouldBlock);
             world.seen.refusals.add();
         }
         assert!(site.once.wait(None));
-        let begun = site.once.begin(me(), Patience::None);
+        let begun = site.once.begin(current_thread(), WaitMode::Try);
         assert!(begun.is_ok_and(|turn| turn.is_none()));
         makes.join();
         assert_eq!(site.times(), 1);
@@ -189,24 +189,24 @@ fn who_comes_after_a_panic_is_told() {
         let panics = site.in_thread(world, 2, |_, site| {
             let begun = site
                 .once
-                .begin(me(), Patience::Endless)
+                .begin(current_thread(), WaitMode::Until(None))
                 .expect("nobody keeps it");
             if let Some(past) = begun {
                 assert!(!past.panicked() && !past.died());
                 // SAFETY: it is this thread's turn.
-                unsafe { site.once.abandon(me(), true) };
+                unsafe { site.once.abandon(current_thread(), true) };
             }
             begun.is_some()
         });
         let told = match site
             .once
-            .begin(me(), Patience::Endless)
+            .begin(current_thread(), WaitMode::Until(None))
             .expect("nobody keeps it")
         {
             Some(past) => {
                 site.make_both();
                 // SAFETY: it is this thread's turn.
-                unsafe { site.once.complete(me()) };
+                unsafe { site.once.complete(current_thread()) };
                 past.panicked()
             }
             None => unreachable!("nobody has made it"),
@@ -233,7 +233,7 @@ pub fn one_only_waits(world: &Rc<World>, naps_end: bool) {
     waits.join();
 }
 
-/// Three threads, two preemptions; killed at each of its steps. Where it dies between its completion and its wake, a nap
+/// Three threads, two preemptions; killed at each of its steps. Where it dies between its completion and its wake, a timer
 /// ends the wait.
 #[test]
 fn who_only_waits_is_not_stranded_by_a_death() {
@@ -247,12 +247,12 @@ pub fn completes_early(world: &Rc<World>) {
     let early = site.in_thread(world, 2, |_, site| {
         if site
             .once
-            .begin(me(), Patience::Endless)
+            .begin(current_thread(), WaitMode::Until(None))
             .expect("nobody keeps it")
             .is_some()
         {
             // SAFETY: it is this thread's turn.
-            unsafe { site.once.complete(me()) };
+            unsafe { site.once.complete(current_thread()) };
             site.make_both();
         }
     });

@@ -1,45 +1,45 @@
 //! Permits: several robust words, any of which will do, and a head of the line that sleeps on all of them.
 
 use crate::model::Model;
-use crate::raw::any::wait_any;
 use crate::raw::event::Event;
-use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::raw::multi::lock_set::{LockSet, MultiError};
+use crate::raw::multi::wait_any::wait_any;
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
-use crate::raw::row::{HasWord, Missed, Row};
-use crate::sys::{Deadline, Joins, World, join_all, me, step};
+use crate::sys::{Deadline, Joins, World, current_thread, join_all, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
 /// A permit, and what its holders use. Its first field is its word.
-struct Permit {
+struct PermitWord {
     raw: Robust,
     /// Loom panics where two threads access it without an order between them.
     data: UnsafeCell<u32>,
 }
 
-impl HasWord for Permit {
-    fn word(&self) -> &Robust {
+impl AsRef<Robust> for PermitWord {
+    fn as_ref(&self) -> &Robust {
         &self.raw
     }
 }
 
 /// Permits, and how threads acquire them.
 pub struct Permits {
-    permits: Vec<Permit>,
-    room: Robust,
+    permits: Vec<PermitWord>,
+    queue_lock: Robust,
     /// What it does where the first permit is not free.
     acquire: Acquire,
 }
 
-pub type Acquire = fn(&Permits, Patience) -> Result<(usize, Acquired), Missed>;
+pub type Acquire = fn(&Permits, WaitMode) -> Result<(usize, Acquired), MultiError>;
 
 /// As the library does.
-fn by_the_row(permits: &Permits, patience: Patience) -> Result<(usize, Acquired), Missed> {
-    let row = Row {
+fn by_the_row(permits: &Permits, mode: WaitMode) -> Result<(usize, Acquired), MultiError> {
+    let row = LockSet {
         words: &permits.permits,
-        room: &permits.room,
+        queue_lock: &permits.queue_lock,
     };
-    row.acquire(me(), 0, patience)
+    row.acquire(current_thread(), 0, mode)
 }
 
 impl Permits {
@@ -48,23 +48,23 @@ impl Permits {
     }
 
     fn place_with(world: &Rc<World>, count: usize, acquire: Acquire) -> Rc<Self> {
-        let permit = |_| Permit {
+        let permit = |_| PermitWord {
             raw: Robust::new(),
             data: UnsafeCell::new(0),
         };
         let permits = Rc::new(Permits {
             permits: (0..count).map(permit).collect(),
-            room: Robust::new(),
+            queue_lock: Robust::new(),
             acquire,
         });
         for word in permits
             .permits
             .iter()
-            .map(HasWord::word)
-            .chain([&permits.room])
+            .map(AsRef::<Robust>::as_ref)
+            .chain([&permits.queue_lock])
         {
             // SAFETY: nobody uses it yet, and the world keeps it in its place.
-            unsafe { word.arm() };
+            unsafe { word.init() };
             world.map(&permits, word);
         }
         permits
@@ -72,7 +72,7 @@ impl Permits {
 
     /// The locks, whose first field is their word.
     pub fn words(&self) -> impl Iterator<Item = &Robust> {
-        self.permits.iter().map(HasWord::word)
+        self.permits.iter().map(AsRef::<Robust>::as_ref)
     }
 
     fn in_thread<T: 'static>(
@@ -86,11 +86,11 @@ impl Permits {
     }
 
     /// As `SharedPermits` does: the number of the permit.
-    fn acquire(&self, world: &World, patience: Patience) -> Result<usize, Missed> {
-        let me = me();
-        let (number, acquired) = match self.permits[0].raw.acquire_by_the_slot(me) {
+    fn acquire(&self, world: &World, mode: WaitMode) -> Result<usize, MultiError> {
+        let current = current_thread();
+        let (number, acquired) = match self.permits[0].raw.try_acquire_fast(current) {
             true => (0, Acquired::Released),
-            false => (self.acquire)(self, patience)?,
+            false => (self.acquire)(self, mode)?,
         };
         let died = world.take_tidings(&self.permits[number].raw);
         assert_eq!(
@@ -111,12 +111,12 @@ impl Permits {
 
     fn release(&self, number: usize) {
         // SAFETY: called by who holds it.
-        unsafe { self.permits[number].raw.unlock(me()) }
+        unsafe { self.permits[number].raw.unlock(current_thread()) }
     }
 
     fn section(&self, world: &World) {
         let number = self
-            .acquire(world, Patience::Endless)
+            .acquire(world, WaitMode::Until(None))
             .expect("all are used in turn");
         loom::thread::yield_now();
         self.release(number);
@@ -128,7 +128,7 @@ impl Permits {
             .permits
             .iter()
             .map(|_| {
-                self.acquire(world, Patience::None)
+                self.acquire(world, WaitMode::Try)
                     .expect("nobody holds one")
             })
             .collect();
@@ -141,18 +141,18 @@ impl Permits {
 pub fn two_wait_for_two(world: &Rc<World>, acquire: Acquire) {
     let permits = Permits::place_with(world, 2, acquire);
     let done = Rc::new(Event::new());
-    let held = [0, 1].map(|_| permits.acquire(world, Patience::None).expect("it is free"));
+    let held = [0, 1].map(|_| permits.acquire(world, WaitMode::Try).expect("it is free"));
     let has_one = done.clone();
     let keeps = permits.in_thread(world, 2, move |world, permits| {
         let number = permits
-            .acquire(world, Patience::Endless)
+            .acquire(world, WaitMode::Until(None))
             .expect("one is for it");
         has_one.wait(None);
         permits.release(number);
     });
     let passes = permits.in_thread(world, 3, move |world, permits| {
         let number = permits
-            .acquire(world, Patience::Endless)
+            .acquire(world, WaitMode::Until(None))
             .expect("one is for it");
         done.set();
         permits.release(number);
@@ -193,7 +193,7 @@ fn a_holder_that_is_killed_gives_its_permit_to_a_sleeper() {
     };
     let seen = model.holds_if_killed(2, |world| {
         let permits = Permits::place(world, 2);
-        let held = permits.acquire(world, Patience::None).expect("it is free");
+        let held = permits.acquire(world, WaitMode::Try).expect("it is free");
         let users = [2, 3]
             .map(|tid| permits.in_thread(world, tid, |world, permits| permits.section(world)));
         join_all(users);
@@ -208,12 +208,12 @@ fn a_holder_that_is_killed_gives_its_permit_to_a_sleeper() {
 fn a_waiter_that_gives_up_strands_nobody() {
     let seen = Model::PLAIN.holds(|world| {
         let permits = Permits::place(world, 2);
-        let held = [0, 1].map(|_| permits.acquire(world, Patience::None).expect("it is free"));
+        let held = [0, 1].map(|_| permits.acquire(world, WaitMode::Try).expect("it is free"));
         let timed = permits.in_thread(world, 2, |world, permits| {
-            match permits.acquire(world, Patience::Until(Deadline::Ahead)) {
+            match permits.acquire(world, WaitMode::Until(Some(Deadline::Ahead))) {
                 Ok(number) => permits.release(number),
                 Err(missed) => {
-                    assert_eq!(missed, Missed::Refused(Refused::TimedOut));
+                    assert_eq!(missed, MultiError::AcquireError(AcquireError::TimedOut));
                     world.seen.timeouts.add();
                 }
             }
@@ -237,21 +237,25 @@ fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
         let permits = Permits::place(world, 2);
         world.keep_alive(PROCESS);
         let (here, there) = (world.clone(), permits.clone());
-        let ends = move || there.acquire(&here, Patience::Endless).expect("it is free");
+        let ends = move || {
+            there
+                .acquire(&here, WaitMode::Until(None))
+                .expect("it is free")
+        };
         let ended = world.spawn_in(PROCESS, 2, ends).join().expect("not killed");
         let waits = permits.in_thread(world, 3, move |world, permits| {
             let number = permits
-                .acquire(world, Patience::Endless)
+                .acquire(world, WaitMode::Until(None))
                 .expect("one is left");
             assert_ne!(number, ended);
             permits.release(number);
         });
         waits.join();
-        let other = permits.acquire(world, Patience::None).expect("one is left");
+        let other = permits.acquire(world, WaitMode::Try).expect("one is left");
         assert_ne!(other, ended);
         world.let_end(PROCESS);
         let both = permits
-            .acquire(world, Patience::Endless)
+            .acquire(world, WaitMode::Until(None))
             .expect("its process is gone");
         assert_eq!(both, ended);
         permits.release(both);
@@ -273,12 +277,19 @@ fn who_spins_does_not_look_at_a_process_again_and_again() {
         let permits = Permits::place(world, 2);
         world.keep_alive(PROCESS);
         let (here, there) = (world.clone(), permits.clone());
-        let ends = move || there.acquire(&here, Patience::Endless).expect("it is free");
+        let ends = move || {
+            there
+                .acquire(&here, WaitMode::Until(None))
+                .expect("it is free")
+        };
         world.spawn_in(PROCESS, 2, ends).join().expect("not killed");
-        let other = permits.acquire(world, Patience::None).expect("one is left");
+        let other = permits.acquire(world, WaitMode::Try).expect("one is left");
         world.deadline_passes();
-        let missed = permits.acquire(world, Patience::Until(Deadline::Ahead));
-        assert_eq!(missed, Err(Missed::Refused(Refused::TimedOut)));
+        let missed = permits.acquire(world, WaitMode::Until(Some(Deadline::Ahead)));
+        assert_eq!(
+            missed,
+            Err(MultiError::AcquireError(AcquireError::TimedOut))
+        );
         permits.release(other);
         world.let_end(PROCESS);
     });
@@ -299,23 +310,27 @@ fn a_permit_that_is_given_back_is_had_while_a_holder_is_dying() {
         let permits = Permits::place(world, 2);
         world.keep_alive(PROCESS);
         let (here, there) = (world.clone(), permits.clone());
-        let ends = move || there.acquire(&here, Patience::Endless).expect("it is free");
+        let ends = move || {
+            there
+                .acquire(&here, WaitMode::Until(None))
+                .expect("it is free")
+        };
         let ended = world.spawn_in(PROCESS, 2, ends).join().expect("not killed");
-        let other = permits.acquire(world, Patience::None).expect("one is left");
+        let other = permits.acquire(world, WaitMode::Try).expect("one is left");
         world.kill(PROCESS);
         let waits = permits.in_thread(world, 3, move |world, permits| {
             let number = permits
-                .acquire(world, Patience::Endless)
+                .acquire(world, WaitMode::Until(None))
                 .expect("one is given back");
             assert_eq!(number, other);
             permits.release(number);
         });
         permits.release(other);
         waits.join();
-        let other = permits.acquire(world, Patience::None).expect("it is free");
+        let other = permits.acquire(world, WaitMode::Try).expect("it is free");
         let waits = permits.in_thread(world, 4, move |world, permits| {
             let number = permits
-                .acquire(world, Patience::Endless)
+                .acquire(world, WaitMode::Until(None))
                 .expect("its process is gone at last");
             assert_eq!(number, ended);
             permits.release(number);
@@ -340,17 +355,17 @@ fn a_watcher_of_several_things_takes_nobodys_wake() {
     let seen = model.holds(|world| {
         let permits = Permits::place(world, 2);
         let event = Rc::new(Event::new());
-        let held = [0, 1].map(|_| permits.acquire(world, Patience::None).expect("it is free"));
+        let held = [0, 1].map(|_| permits.acquire(world, WaitMode::Try).expect("it is free"));
         let never = event.clone();
         let watches = permits.in_thread(world, 2, move |_, permits| {
-            let row = Row {
+            let row = LockSet {
                 words: &permits.permits,
-                room: &permits.room,
+                queue_lock: &permits.queue_lock,
             };
             let ready = wait_any(&[&*never, &row], Some(Deadline::Ahead));
             assert!(matches!(
                 ready,
-                Ok(1) | Err(Missed::Refused(Refused::TimedOut))
+                Ok(1) | Err(MultiError::AcquireError(AcquireError::TimedOut))
             ));
         });
         let waits = permits.in_thread(world, 3, |world, permits| permits.section(world));
@@ -370,14 +385,14 @@ fn a_watcher_of_several_things_takes_nobodys_wake() {
 fn watchers_of_several_things_see_an_event() {
     let seen = Model::PLAIN.holds(|world| {
         let permits = Permits::place(world, 1);
-        let held = permits.acquire(world, Patience::None).expect("it is free");
+        let held = permits.acquire(world, WaitMode::Try).expect("it is free");
         let event = Rc::new(Event::new());
         let watchers = [2, 3].map(|tid| {
             let event = event.clone();
             permits.in_thread(world, tid, move |_, permits| {
-                let row = Row {
+                let row = LockSet {
                     words: &permits.permits,
-                    room: &permits.room,
+                    queue_lock: &permits.queue_lock,
                 };
                 assert_eq!(wait_any(&[&row, &*event], None), Ok(1));
             })
@@ -390,7 +405,7 @@ fn watchers_of_several_things_see_an_event() {
 }
 
 /// Four threads, one preemption; the kernel marks nothing. Of two who wait for a permit, whoever is the head of the line finds the
-/// death when its nap ends.
+/// death when its timer ends.
 #[test]
 fn a_waiter_finds_an_unmarked_death_when_its_nap_ends() {
     let model = Model {
@@ -400,10 +415,10 @@ fn a_waiter_finds_an_unmarked_death_when_its_nap_ends() {
     };
     let seen = model.holds(|world| {
         let permits = Permits::place(world, 2);
-        let kept = permits.acquire(world, Patience::None).expect("it is free");
+        let kept = permits.acquire(world, WaitMode::Try).expect("it is free");
         let dies = permits.in_thread(world, 2, |world, permits| {
             permits
-                .acquire(world, Patience::Endless)
+                .acquire(world, WaitMode::Until(None))
                 .expect("it is free");
         });
         let waiters = [3, 4]

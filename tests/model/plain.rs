@@ -1,10 +1,10 @@
 //! The strategies that know no owner: they exclude, publish, and let a waiter give up.
 
 use crate::model::Model;
-use crate::raw::futex::FutexWord;
-use crate::raw::outcome::Patience;
-use crate::raw::spin::SpinWord;
-use crate::raw::ticket::TicketWords;
+use crate::raw::outcome::WaitMode;
+use crate::raw::strategies::futex::FutexWord;
+use crate::raw::strategies::spin::SpinWord;
+use crate::raw::strategies::ticket::TicketWords;
 use crate::sys::{Deadline, Joins, World};
 use loom::cell::UnsafeCell;
 use std::cell::Cell;
@@ -14,7 +14,7 @@ use std::rc::Rc;
 pub trait Plain: 'static {
     fn new() -> Self;
 
-    fn lock(&self, patience: Patience) -> bool;
+    fn lock(&self, mode: WaitMode) -> bool;
 
     fn unlock(&self);
 }
@@ -27,8 +27,8 @@ macro_rules! plain {
             }
 
             /// As a mutex does.
-            fn lock(&self, patience: Patience) -> bool {
-                self.try_lock() || self.lock(patience)
+            fn lock(&self, mode: WaitMode) -> bool {
+                self.try_lock() || self.lock(mode)
             }
 
             fn unlock(&self) {
@@ -68,8 +68,8 @@ impl<P: Plain> Lock<P> {
         world.spawn(tid, move || body(&lock))
     }
 
-    fn section(&self, patience: Patience) -> bool {
-        if !self.plain.lock(patience) {
+    fn section(&self, mode: WaitMode) -> bool {
+        if !self.plain.lock(mode) {
             return false;
         }
         // Long enough for others to come: this switch costs no preemption.
@@ -93,25 +93,25 @@ pub fn lockers<P: Plain>(world: &Rc<World>, rounds: &[u32]) {
         .zip(rounds)
         .map(|(tid, &rounds)| {
             lock.in_thread(world, tid, move |lock| {
-                (0..rounds).for_each(|_| assert!(lock.section(Patience::Endless)))
+                (0..rounds).for_each(|_| assert!(lock.section(WaitMode::Until(None))))
             })
         })
         .collect();
     lockers.into_iter().for_each(|locker| {
         locker.join();
     });
-    assert!(lock.section(Patience::None), "nobody holds it");
+    assert!(lock.section(WaitMode::Try), "nobody holds it");
     assert_eq!(lock.uses(), rounds.iter().sum::<u32>() + 1);
 }
 
 /// Two wait for what the first thread holds, one of them until a deadline that passes as it is released.
 fn one_gives_up<P: Plain>(world: &Rc<World>) {
     let lock = Lock::<P>::new();
-    assert!(lock.plain.lock(Patience::None));
+    assert!(lock.plain.lock(WaitMode::Try));
     let timed = lock.in_thread(world, 2, |lock| {
-        lock.section(Patience::Until(Deadline::Ahead))
+        lock.section(WaitMode::Until(Some(Deadline::Ahead)))
     });
-    let waits = lock.in_thread(world, 3, |lock| lock.section(Patience::Endless));
+    let waits = lock.in_thread(world, 3, |lock| lock.section(WaitMode::Until(None)));
     lock.plain.unlock();
     world.deadline_passes();
     let acquired = timed.join() == Some(true);
@@ -119,7 +119,7 @@ fn one_gives_up<P: Plain>(world: &Rc<World>) {
         world.seen.timeouts.add();
     }
     assert_eq!(waits.join(), Some(true));
-    assert!(lock.section(Patience::None), "nobody holds it");
+    assert!(lock.section(WaitMode::Try), "nobody holds it");
     assert_eq!(lock.uses(), u32::from(acquired) + 2);
 }
 
@@ -162,19 +162,19 @@ fn a_waiter_that_gives_up_takes_nothing_with_it() {
 }
 
 /// Three threads, two of which wait, and one of these killed at each of its steps; one preemption. Its wake goes to waste
-/// where it dies before it is in its section: then a nap ends the other one's sleep.
+/// where it dies before it is in its section: then a timer ends the other one's sleep.
 #[test]
 fn a_waiter_of_a_futex_that_is_killed_strands_nobody() {
     let seen = one_preemption().holds_if_killed(2, |world| {
         let lock = Lock::<FutexWord>::new();
-        assert!(lock.plain.lock(Patience::None));
+        assert!(lock.plain.lock(WaitMode::Try));
         let killed = lock.in_thread(world, 2, |lock| {
-            let acquired = lock.plain.lock(Patience::Endless);
+            let acquired = lock.plain.lock(WaitMode::Until(None));
             lock.entered.set(acquired);
             Plain::unlock(&lock.plain);
         });
         let waits = lock.in_thread(world, 3, |lock| {
-            lock.section(Patience::Until(Deadline::Ahead))
+            lock.section(WaitMode::Until(Some(Deadline::Ahead)))
         });
         Plain::unlock(&lock.plain);
         let died = killed.join().is_none();

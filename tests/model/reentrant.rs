@@ -1,9 +1,9 @@
 //! A lock that its holder may acquire again: it excludes the others until the last release.
 
 use crate::model::Model;
-use crate::raw::outcome::{Acquired, Patience, Refused};
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::reentrant::Reentrant;
-use crate::sys::{Joins, World, join_all, me, step};
+use crate::sys::{Joins, World, current_thread, join_all, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
@@ -22,7 +22,7 @@ impl Room {
         });
         world.map(&room, &room.lock);
         // SAFETY: nobody uses it yet, and the world keeps it in its place.
-        unsafe { room.lock.arm() };
+        unsafe { room.lock.init() };
         room
     }
 
@@ -43,7 +43,7 @@ impl Room {
 
     /// Acquires it, and once more inside. A death is told to the first of the two, exactly once.
     pub fn twice(&self, world: &World, inner_release: fn(&Room)) {
-        let acquired = self.lock.acquire(me(), Patience::Endless);
+        let acquired = self.lock.acquire(current_thread(), WaitMode::Until(None));
         let acquired = acquired.expect("a lock that nobody keeps is acquired");
         assert_eq!(
             acquired == Acquired::OwnerDied,
@@ -54,7 +54,7 @@ impl Room {
         }
         assert_eq!(self.lock.depth(), 1);
         self.use_data();
-        let again = self.lock.acquire(me(), Patience::None);
+        let again = self.lock.acquire(current_thread(), WaitMode::Try);
         assert_eq!((again, self.lock.depth()), (Ok(Acquired::Released), 2));
         inner_release(self);
         step();
@@ -64,7 +64,7 @@ impl Room {
 
     fn release(&self) {
         // SAFETY: called by who holds the lock.
-        unsafe { self.lock.release(me()) };
+        unsafe { self.lock.release(current_thread()) };
     }
 }
 
@@ -101,17 +101,17 @@ fn another_thread_is_refused_at_every_depth() {
     Model::PLAIN.holds(|world| {
         let room = Room::place(world);
         assert_eq!(
-            room.lock.acquire(me(), Patience::None),
+            room.lock.acquire(current_thread(), WaitMode::Try),
             Ok(Acquired::Released)
         );
         assert_eq!(
-            room.lock.acquire(me(), Patience::None),
+            room.lock.acquire(current_thread(), WaitMode::Try),
             Ok(Acquired::Released)
         );
         room.release();
         let tries = room.in_thread(world, 2, |_, room| {
-            let outcome = room.lock.acquire(me(), Patience::None);
-            assert_eq!(outcome, Err(Refused::WouldBlock));
+            let outcome = room.lock.acquire(current_thread(), WaitMode::Try);
+            assert_eq!(outcome, Err(AcquireError::WouldBlock));
         });
         tries.join();
         room.release();
@@ -123,5 +123,5 @@ fn another_thread_is_refused_at_every_depth() {
 /// Releases the lock itself where only one acquisition ends.
 pub fn release_at_once(room: &Room) {
     // SAFETY: none: the outer guard goes on.
-    unsafe { room.lock.lock().unlock(me()) };
+    unsafe { room.lock.lock().unlock(current_thread()) };
 }

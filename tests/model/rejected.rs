@@ -1,30 +1,30 @@
 //! What must fail: the models of the other files with a fault in the seam, or with a broken twin.
 
-use crate::auto_event;
+use crate::auto_reset_event;
 use crate::barrier::three_meet;
 use crate::broken::{self, ForgetsTheOthers, GivesUpBlindly, PlainZero, Sound, TwoSteps};
 use crate::condvar::{
     a_notifier_is_killed, a_waiter_is_killed, one_takes_letters, two_take_letters,
     two_take_what_comes_at_once, wait, wait_for_a_notification_only, wait_with_a_late_look,
 };
-use crate::count::{one_at_a_time, two_wait_for_permits};
 use crate::ended_thread::a_guard_is_leaked;
 use crate::event::{a_setter_is_killed, two_wait_for_news};
 use crate::exclusion::lockers;
 use crate::expiry::one_waiter_has_a_deadline;
+use crate::futex_semaphore::{one_at_a_time, two_wait_for_permits};
 use crate::lock::Lock;
+use crate::member_slots::{Hall, two_watch_a_worker_die};
 use crate::model::Model;
 use crate::once::{all_want_it, completes_early, one_only_waits};
 use crate::permits::two_wait_for_two;
-use crate::raw::auto_event::AutoEvent;
+use crate::raw::auto_reset_event::AutoResetEvent;
 use crate::raw::condvar::Condvar;
-use crate::raw::count::Count;
 use crate::raw::event::Event;
-use crate::raw::futex::FutexWord;
+use crate::raw::futex_semaphore::FutexSemaphore;
 use crate::raw::robust::Robust;
-use crate::raw::spin::SpinWord;
-use crate::raw::ticket::TicketWords;
-use crate::seats::{Hall, two_watch_a_worker_die};
+use crate::raw::strategies::futex::FutexWord;
+use crate::raw::strategies::spin::SpinWord;
+use crate::raw::strategies::ticket::TicketWords;
 use crate::sys::{AtomicU64, Fault, join_all};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -101,7 +101,7 @@ mod locks {
         strands_a_sleeper(model.fails_if_killed(2, |world| lockers::<Robust>(world, &[1, 1])));
     }
 
-    /// Nobody marks a dead thread's lock, and no nap ends.
+    /// Nobody marks a dead thread's lock, and no timer ends.
     #[test]
     fn a_kernel_that_does_not_walk_the_list_strands_a_sleeper() {
         let model = Model {
@@ -238,7 +238,7 @@ mod events {
         strands_a_sleeper(model.fails(|world| two_wait_for_news(world, Event::set)));
     }
 
-    /// It is the nap, and nothing else, that ends the sleep of whom a dead setter did not wake.
+    /// It is the timer, and nothing else, that ends the sleep of whom a dead setter did not wake.
     #[test]
     fn a_setter_that_is_killed_before_its_wake_strands_whoever_does_not_nap() {
         let model = Model::PLAIN;
@@ -274,7 +274,7 @@ mod counts {
     #[test]
     fn a_futex_that_compares_before_it_sleeps_strands_a_sleeper() {
         let model = with(Fault::CompareApartFromSleep);
-        let post = |count: &Count| assert!(count.post(2));
+        let post = |count: &FutexSemaphore| assert!(count.post(2));
         strands_a_sleeper(model.fails(move |world| two_wait_for_permits(world, post)));
     }
 
@@ -341,7 +341,7 @@ mod condvars {
         }));
     }
 
-    /// A killed waiter took the wake with it: it is the nap that ends the other one's sleep.
+    /// A killed waiter took the wake with it: it is the timer that ends the other one's sleep.
     #[test]
     fn a_waiter_that_is_killed_strands_whoever_does_not_nap() {
         let model = Model::PLAIN;
@@ -408,7 +408,7 @@ mod once {
         strands_a_sleeper(model.fails_if_killed(2, |world| all_want_it(world, 2)));
     }
 
-    /// It is the nap that ends the wait where the one that made it dies before its wake.
+    /// It is the timer that ends the wait where the one that made it dies before its wake.
     #[test]
     fn a_death_before_the_wake_strands_whoever_does_not_nap() {
         strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| one_only_waits(world, false)));
@@ -435,30 +435,34 @@ mod auto_events {
     #[test]
     fn a_set_that_does_not_release_publishes_nothing() {
         let model = with(Fault::NoRelease);
-        is_a_data_race(model.fails(|world| auto_event::one_after_the_other(world, AutoEvent::set)));
+        is_a_data_race(
+            model.fails(|world| auto_reset_event::one_after_the_other(world, AutoResetEvent::set)),
+        );
     }
 
     /// The same, from the other side.
     #[test]
     fn a_wait_that_does_not_acquire_publishes_nothing() {
         let model = with(Fault::NoAcquire);
-        is_a_data_race(model.fails(|world| auto_event::one_after_the_other(world, AutoEvent::set)));
+        is_a_data_race(
+            model.fails(|world| auto_reset_event::one_after_the_other(world, AutoResetEvent::set)),
+        );
     }
 
     /// The second sleeper is not announced any more when the first one sets.
     #[test]
     fn a_set_that_takes_the_announcement_away_strands_the_other() {
         strands_a_sleeper(Model::PLAIN.fails(|world| {
-            auto_event::one_after_the_other(world, broken::set_and_forget_the_others);
+            auto_reset_event::one_after_the_other(world, broken::set_and_forget_the_others);
         }));
     }
 
-    /// It is the nap that finds the set that a killed waiter was woken for.
+    /// It is the timer that finds the set that a killed waiter was woken for.
     #[test]
     fn a_waiter_that_is_killed_strands_whoever_does_not_nap() {
-        strands_a_sleeper(
-            Model::PLAIN.fails_if_killed(2, |world| auto_event::a_waiter_is_killed(world, false)),
-        );
+        strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| {
+            auto_reset_event::a_waiter_is_killed(world, false)
+        }));
     }
 }
 
@@ -495,7 +499,7 @@ mod permits {
     }
 }
 
-mod seats {
+mod slots {
     use super::*;
 
     const ONE_SWITCH: Model = Model {
@@ -510,7 +514,7 @@ mod seats {
         strands_a_sleeper(ONE_SWITCH.fails(move |world| two_watch_a_worker_die(world, watch)));
     }
 
-    /// The seat is what tells the others of a death: unmarked, nothing does before a nap ends.
+    /// The slot is what tells the others of a death: unmarked, nothing does before a timer ends.
     #[test]
     fn a_kernel_that_does_not_walk_the_list_strands_the_other_parties() {
         let model = Model {
@@ -518,10 +522,10 @@ mod seats {
             ..ONE_SWITCH
         };
         strands_a_sleeper(model.fails(|world| {
-            let hall = Hall::place(world, 2);
-            hall.sit(0);
-            hall.in_thread(world, 2, |hall| hall.sit(1)).join();
-            assert!(hall.barrier.wait(&hall.seats, None).is_err());
+            let hall = Hall::new(world, 2);
+            hall.register(0);
+            hall.in_thread(world, 2, |hall| hall.register(1)).join();
+            assert!(hall.barrier.wait(&hall.slots, None).is_err());
         }));
     }
 

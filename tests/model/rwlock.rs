@@ -2,15 +2,15 @@
 
 use crate::model::{Count, Model};
 use crate::raw::event::Event;
-use crate::raw::outcome::{Patience, Refused};
-use crate::raw::rwlock::{Place, RwLock};
-use crate::sys::{Deadline, Fault, Joins, World, join_all, me, step};
+use crate::raw::outcome::{AcquireError, WaitMode};
+use crate::raw::rwlock::{ReadPosition, RwLock};
+use crate::sys::{Deadline, Fault, Joins, World, current_thread, join_all, step};
 use loom::cell::UnsafeCell;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A lock with `N` seats, its data, and the news of deaths.
+/// A lock with `N` slots, its data, and the news of deaths.
 struct Lock<const N: usize> {
     raw: RwLock<N>,
     /// Loom panics where a reader and a writer, or two writers, access it without an order between them.
@@ -42,7 +42,7 @@ impl<const N: usize> Lock<N> {
         });
         lock.raw.words().for_each(|word| world.map(&lock, word));
         // SAFETY: nobody uses it yet, and the world keeps it in its place.
-        unsafe { lock.raw.arm() };
+        unsafe { lock.raw.init() };
         lock
     }
 
@@ -70,49 +70,49 @@ impl<const N: usize> Lock<N> {
         step();
     }
 
-    fn does(&self, does: Does) -> Result<(), Refused> {
-        let (me, news) = (me(), || self.tell());
-        let patience = match does {
-            Does::TryRead | Does::TryWrite => Patience::None,
-            Does::ReadUntil | Does::WriteUntil => Patience::Until(Deadline::Ahead),
-            _ => Patience::Endless,
+    fn does(&self, does: Does) -> Result<(), AcquireError> {
+        let (current, news) = (current_thread(), || self.tell());
+        let mode = match does {
+            Does::TryRead | Does::TryWrite => WaitMode::Try,
+            Does::ReadUntil | Does::WriteUntil => WaitMode::Until(Some(Deadline::Ahead)),
+            _ => WaitMode::Until(None),
         };
-        let read = |patience| {
-            let place = self.raw.read(me, patience, &news);
+        let read = |mode| {
+            let place = self.raw.read(current, mode, &news);
             place.inspect(|_| self.looks())
         };
         // SAFETY: called where the read was begun.
-        let end_read = |place: Place| unsafe { self.raw.end_read(me, place) };
+        let end_read = |place: ReadPosition| unsafe { self.raw.end_read(current, place) };
         match does {
-            Does::Read | Does::ReadUntil | Does::TryRead => end_read(read(patience)?),
+            Does::Read | Does::ReadUntil | Does::TryRead => end_read(read(mode)?),
             Does::ReadTwice => {
-                let first = read(patience)?;
-                let second = read(patience)?;
+                let first = read(mode)?;
+                let second = read(mode)?;
                 end_read(first);
                 self.looks();
                 end_read(second);
             }
             Does::Write | Does::WriteUntil | Does::TryWrite => {
-                self.raw.write(me, patience, &news)?;
+                self.raw.write(current, mode, &news)?;
                 self.changes();
                 // SAFETY: acquired above.
-                unsafe { self.raw.end_write(me) };
+                unsafe { self.raw.end_write(current) };
             }
             Does::Upgrade => {
-                self.raw.upgradable_read(me, patience, &news)?;
+                self.raw.upgradable_read(current, mode, &news)?;
                 self.looks();
                 // SAFETY: as above.
                 unsafe {
-                    self.raw.upgrade(me, patience, &news)?;
+                    self.raw.upgrade(current, mode, &news)?;
                     self.changes();
-                    self.raw.end_write(me);
+                    self.raw.end_write(current);
                 }
             }
             Does::Downgrade => {
-                self.raw.write(me, patience, &news)?;
+                self.raw.write(current, mode, &news)?;
                 self.changes();
                 // SAFETY: as above.
-                let place = unsafe { self.raw.downgrade(me) };
+                let place = unsafe { self.raw.downgrade(current) };
                 self.looks();
                 end_read(place);
             }
@@ -125,7 +125,10 @@ impl<const N: usize> Lock<N> {
         world.spawn(tid, move || match lock.does(does) {
             Ok(()) => true,
             Err(refused) => {
-                assert!(matches!(refused, Refused::TimedOut | Refused::WouldBlock));
+                assert!(matches!(
+                    refused,
+                    AcquireError::TimedOut | AcquireError::WouldBlock
+                ));
                 false
             }
         })
@@ -269,18 +272,20 @@ fn one_who_upgrades_or_downgrades_is_killed() {
     assert!(killed(1, &[Does::Downgrade, Does::Read]).1 > 0);
 }
 
-/// Readers in both seats, of whom thread 2 leaves. The first thread keeps the other seat until the `waiting` ones have read but for
-/// one that is doomed; it is the first seat that each of them looks at.
+/// Readers in both slots, of whom thread 2 leaves. The first thread keeps the other slot until the `waiting` ones have read but for
+/// one that is doomed; it is the first slot that each of them looks at.
 fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
     let lock = Lock::<2>::place(world);
     let begins = |lock: &Lock<2>| {
-        let place = lock.raw.read(me(), Patience::Endless, &|| lock.tell());
+        let place = lock
+            .raw
+            .read(current_thread(), WaitMode::Until(None), &|| lock.tell());
         let place = place.expect("there is room for it, in its turn");
         lock.looks();
         place
     };
     // SAFETY: called where the read was begun.
-    let ends = |lock: &Lock<2>, place| unsafe { lock.raw.end_read(me(), place) };
+    let ends = |lock: &Lock<2>, place| unsafe { lock.raw.end_read(current_thread(), place) };
     let own = begins(&lock);
     let there = lock.clone();
     let leaves = world.spawn(2, move || ends(&there, begins(&there)));
@@ -293,7 +298,7 @@ fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
     let waiters: Vec<_> = waiting
         .iter()
         .map(|tid| {
-            assert_eq!(tid % 2, 1, "its first seat is another one");
+            assert_eq!(tid % 2, 1, "its first slot is another one");
             let is_waited_for = is_waited_for(&tid);
             let (lock, left, have_read) = (lock.clone(), left.clone(), have_read.clone());
             world.spawn(*tid, move || {
@@ -318,58 +323,66 @@ fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
     assert_eq!(lock.does(Does::TryWrite), Ok(()));
 }
 
-/// Three threads, two preemptions. A reader waits for a seat as both are left: whichever it gets, the other one is for whoever comes,
+/// Three threads, two preemptions. A reader waits for a slot as both are left: whichever it gets, the other one is for whoever comes,
 /// and so are both when it is gone.
 #[test]
-fn a_reader_that_waited_for_a_seat_leaves_the_others_open() {
+fn a_reader_that_waited_for_a_slot_leaves_the_others_open() {
     let seen = with(2).holds(|world| {
         let lock = Lock::<2>::place(world);
         let does = Does::Read;
-        let own = lock.raw.read(me(), Patience::Endless, &|| lock.tell());
+        let own = lock
+            .raw
+            .read(current_thread(), WaitMode::Until(None), &|| lock.tell());
         let leaves = lock.in_thread(world, 2, does);
         loom::thread::yield_now();
         let waits = lock.in_thread(world, 3, does);
         loom::thread::yield_now();
         // SAFETY: begun above.
-        unsafe { lock.raw.end_read(me(), own.expect("it is free")) };
+        unsafe {
+            lock.raw
+                .end_read(current_thread(), own.expect("it is free"))
+        };
         join_all([leaves, waits]);
-        for seat in lock.raw.words().skip(3) {
-            assert!(seat.acquire_by_the_slot(me()), "a seat stays closed");
+        for slot in lock.raw.words().skip(3) {
+            assert!(
+                slot.try_acquire_fast(current_thread()),
+                "a slot stays closed"
+            );
             // SAFETY: acquired just now.
-            unsafe { seat.unlock(me()) };
+            unsafe { slot.unlock(current_thread()) };
         }
     });
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, two preemptions. A reader finds both seats taken, and gets the one that is left, which is not the first one that
+/// Three threads, two preemptions. A reader finds both slots taken, and gets the one that is left, which is not the first one that
 /// it looked at.
 #[test]
-fn whichever_seat_is_left_wakes_the_reader_that_waits() {
+fn whichever_slot_is_left_wakes_the_reader_that_waits() {
     let seen = with(2).holds(|world| full_row(world, &[3], false));
     assert!(seen.sleeps.get() > 0);
 }
 
-/// The same, and whoever was in that seat is killed at each of its steps.
+/// The same, and whoever was in that slot is killed at each of its steps.
 #[test]
-fn whichever_seat_is_orphaned_wakes_the_reader_that_waits() {
+fn whichever_slot_is_orphaned_wakes_the_reader_that_waits() {
     let seen = with(2).holds_if_killed(2, |world| full_row(world, &[3], false));
     assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
 }
 
-/// Four threads. Two wait, and the one that may sleep on the seats is killed at each of its steps: also when it was woken.
+/// Four threads. Two wait, and the one that may sleep on the slots is killed at each of its steps: also when it was woken.
 #[test]
-fn who_is_killed_as_it_waits_for_a_seat_takes_nobodys_wake_with_it() {
+fn who_is_killed_as_it_waits_for_a_slot_takes_nobodys_wake_with_it() {
     let seen = with(0).holds_if_killed(3, |world| full_row(world, &[3, 5], false));
     assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
 }
 
 /// Three threads, one preemption. Where the kernel has no sleep on several words, the reader sleeps on one, and sees at the end
-/// of its nap that another one was left. No wake tells it.
+/// of its timer that another one was left. No wake tells it.
 #[test]
-fn without_a_sleep_on_several_words_a_seat_is_seen_when_a_nap_ends() {
+fn without_a_sleep_on_several_words_a_slot_is_seen_when_a_nap_ends() {
     let model = Model {
-        fault: Some(Fault::NoWaitOnSeveral),
+        fault: Some(Fault::FutexWaitvUnsupported),
         ..with(1)
     };
     let seen = model.holds(|world| full_row(world, &[3], true));
@@ -388,15 +401,20 @@ fn nobody_writes_while_the_process_of_a_forgotten_read_lives() {
         world.keep_alive(PROCESS);
         world
             .spawn_in(PROCESS, 2, move || {
-                let place = reads.raw.read(me(), Patience::Endless, &|| reads.tell());
+                let place = reads
+                    .raw
+                    .read(current_thread(), WaitMode::Until(None), &|| reads.tell());
                 assert!(place.is_ok());
             })
             .join();
-        assert_eq!(lock.does(Does::Write), Err(Refused::HolderThreadEnded));
+        assert_eq!(lock.does(Does::Write), Err(AcquireError::HolderThreadEnded));
         let writes = lock.clone();
         let writer = world.spawn(3, move || {
             let outcome = writes.does(Does::Write);
-            assert!(matches!(outcome, Ok(()) | Err(Refused::HolderThreadEnded)));
+            assert!(matches!(
+                outcome,
+                Ok(()) | Err(AcquireError::HolderThreadEnded)
+            ));
         });
         lock.looks();
         world.let_end(PROCESS);

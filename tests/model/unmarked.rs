@@ -2,7 +2,7 @@
 
 use crate::lock::Lock;
 use crate::model::Model;
-use crate::raw::outcome::Refused;
+use crate::raw::outcome::AcquireError;
 use crate::raw::robust::Robust;
 use crate::sys::{World, join_all};
 use std::rc::Rc;
@@ -57,7 +57,7 @@ fn a_try_finds_an_unmarked_death() {
                     true
                 }
                 Err(refused) => {
-                    assert_eq!(refused, Refused::WouldBlock);
+                    assert_eq!(refused, AcquireError::WouldBlock);
                     false
                 }
             })

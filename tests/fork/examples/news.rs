@@ -1,7 +1,7 @@
 //! `writer` and `reader`: unrelated processes over one file.
 
 use super::{Outcome, example};
-use crate::kit::{sleeps, until};
+use crate::support::{sleeps, until};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -199,10 +199,10 @@ fn reader_and_writer_leave_a_strangers_file_as_it_was() {
     fs::write(&board.path, &letter).expect("written");
     fs::set_permissions(&board.path, fs::Permissions::from_mode(0o600)).expect("it is ours");
     for program in ["reader", "writer"] {
-        let refusal = Outcome::failure(program, &[board.path()], 1);
+        let on_timeout = Outcome::failure(program, &[board.path()], 1);
         assert!(
-            refusal.starts_with(&format!("{program}: {} holds no value", board.path())),
-            "{refusal}"
+            on_timeout.starts_with(&format!("{program}: {} holds no value", board.path())),
+            "{on_timeout}"
         );
     }
     assert_eq!(fs::read_to_string(&board.path).expect("the file"), letter);

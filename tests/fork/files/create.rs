@@ -2,8 +2,8 @@
 
 use super::{count, create, names, open, open_or_create, place};
 use crate::harness::skip;
-use crate::kit::{child, kill, passes};
 use crate::steps::{Random, Signal};
+use crate::support::{child, kill, passes};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chdir, geteuid, seteuid};
@@ -47,17 +47,17 @@ fn a_file_of_another_effective_user_is_refused() {
     drop(create(&path, SharedCounter::new(1)).unwrap());
     seteuid(Uid::from_raw(65534)).unwrap();
     let before = fs::metadata(&path).unwrap();
-    let refusal = open::<SharedCounter>(&path).unwrap_err();
+    let on_timeout = open::<SharedCounter>(&path).unwrap_err();
     assert!(
         matches!(
-            refusal,
-            Error::OtherOwner {
+            on_timeout,
+            Error::OwnerMismatch {
                 found: 0,
                 expected: 65534,
                 ..
             }
         ),
-        "{refusal:?}"
+        "{on_timeout:?}"
     );
     let after = fs::metadata(&path).unwrap();
     assert_eq!(
@@ -69,17 +69,17 @@ fn a_file_of_another_effective_user_is_refused() {
     let value = create(&own, SharedMutex::new(5)).unwrap();
     assert_eq!(*open::<SharedMutex<i32>>(&own).unwrap().lock().unwrap(), 5);
     seteuid(Uid::from_raw(0)).unwrap();
-    let refusal = open::<SharedMutex<i32>>(&own).unwrap_err();
+    let on_timeout = open::<SharedMutex<i32>>(&own).unwrap_err();
     assert!(
         matches!(
-            refusal,
-            Error::OtherOwner {
+            on_timeout,
+            Error::OwnerMismatch {
                 found: 65534,
                 expected: 0,
                 ..
             }
         ),
-        "{refusal:?}"
+        "{on_timeout:?}"
     );
     assert_eq!(*value.lock().unwrap(), 5);
 }
@@ -189,13 +189,13 @@ fn a_leased_file_blocks_nobody() {
     });
     leased.wait();
     // The kernel would give the lessee 45 seconds.
-    let refusal = open::<SharedCounter>(&path).unwrap_err();
-    assert!(matches!(refusal, Error::Os { .. }), "{refusal:?}");
+    let on_timeout = open::<SharedCounter>(&path).unwrap_err();
+    assert!(matches!(on_timeout, Error::Os { .. }), "{on_timeout:?}");
     assert!(
-        refusal
+        on_timeout
             .to_string()
             .contains("Resource temporarily unavailable"),
-        "{refusal}"
+        "{on_timeout}"
     );
     over.give();
     passes(&lessee);

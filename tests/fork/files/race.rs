@@ -1,8 +1,8 @@
 //! Any number of processes that race to create one file.
 
 use super::{names, open_or_create, place};
-use crate::kit::{child, until};
 use crate::steps::Random;
+use crate::support::{child, until};
 use pshared::fork::Child;
 use pshared::{Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
 use std::os::unix::fs::MetadataExt;
@@ -57,7 +57,7 @@ fn race(path: &Path, racers: usize, random: &mut Random) {
         })
         .unwrap();
         assert_eq!(prize.creator, prize.copy);
-        *crate::kit::repaired(prize.users.lock(), 0) += 1;
+        *crate::support::repaired(prize.users.lock(), 0) += 1;
         let inode = std::fs::metadata(path).unwrap().ino();
         track.found[racer][1].store(inode, Relaxed);
         track.found[racer][0].store(prize.creator, Relaxed);
@@ -144,7 +144,7 @@ fn a_file_that_is_removed_meanwhile_is_created_again() {
     while over.get() < 4 {
         let _ = std::fs::remove_file(&path);
     }
-    users.iter().for_each(crate::kit::passes);
+    users.iter().for_each(crate::support::passes);
     drop(open_or_create(&path, || SharedCounter::new(7)).unwrap());
     assert_eq!(names(directory.path()), ["board"]);
 }

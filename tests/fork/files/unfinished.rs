@@ -1,12 +1,12 @@
-//! File systems without nameless files (`O_TMPFILE`): a file is built under a name of its own, which a dead creator leaves
+//! File systems without open_tmpfile files (`O_TMPFILE`): a file is built under a name of its own, which a dead creator leaves
 //! to the next.
 //!
 //! Every local file system of a current kernel has such files, or nearly; so the system call is forbidden instead.
 
 use super::{count, create, names, open_or_create, place};
 use crate::harness::skip;
-use crate::kit::{child, kill, passes};
 use crate::steps::Signal;
+use crate::support::{child, kill, passes};
 use pshared::{Error, SharedCounter, SharedMutex};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,7 +20,7 @@ crate::tests!(
     the_longest_name_will_do_here_too,
 );
 
-/// Lets the kernel answer this process, and its children, that there are no nameless files.
+/// Lets the kernel answer this process, and its children, that there are no open_tmpfile files.
 pub fn without_nameless_files() {
     const TMPFILE: u32 = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
     let load = |offset| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0);
@@ -60,12 +60,12 @@ pub fn without_nameless_files() {
         ));
     }
     let directory = tempfile::tempdir().unwrap();
-    let nameless = nix::fcntl::open(
+    let open_tmpfile = nix::fcntl::open(
         directory.path(),
         nix::fcntl::OFlag::O_TMPFILE | nix::fcntl::OFlag::O_RDWR,
         nix::sys::stat::Mode::S_IRUSR,
     );
-    assert_eq!(nameless.unwrap_err(), nix::errno::Errno::EOPNOTSUPP);
+    assert_eq!(open_tmpfile.unwrap_err(), nix::errno::Errno::EOPNOTSUPP);
 }
 
 fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
@@ -113,19 +113,19 @@ fn a_file_is_built_under_another_name_and_keeps_none_but_its_own() {
     let metadata = fs::metadata(&path).unwrap();
     assert_eq!((metadata.mode() & 0o7777, metadata.nlink()), (0o600, 1));
     assert_eq!(count(&path), 11);
-    let refusal = create(&path, SharedCounter::new(8)).unwrap_err();
+    let on_timeout = create(&path, SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(refusal, Error::AlreadyExists { .. }),
-        "{refusal:?}"
+        matches!(on_timeout, Error::AlreadyExists { .. }),
+        "{on_timeout:?}"
     );
-    let refusal = create(
+    let on_timeout = create(
         &directory.path().join("n".repeat(300)),
         SharedCounter::new(8),
     )
     .unwrap_err();
     assert!(
-        refusal.to_string().contains("File name too long"),
-        "{refusal}"
+        on_timeout.to_string().contains("File name too long"),
+        "{on_timeout}"
     );
     assert_eq!(names(directory.path()), ["board"]);
     assert_eq!(count(&path), 11);

@@ -8,9 +8,9 @@ use std::num::NonZeroU32;
 fn refusal_of<Ours: ShmSafe, Theirs: ShmSafe>(theirs: Theirs) -> String {
     let (_directory, path) = place();
     drop(create(&path, theirs).unwrap());
-    match refusal::<Ours>(&path) {
-        error @ Error::OtherLayout { .. } => error.to_string(),
-        other => panic!("not OtherLayout: {other:?}"),
+    match on_timeout::<Ours>(&path) {
+        error @ Error::LayoutMismatch { .. } => error.to_string(),
+        other => panic!("not LayoutMismatch: {other:?}"),
     }
 }
 
@@ -206,19 +206,19 @@ fn a_slice_is_no_single_value_and_a_value_no_slice() {
     refused!(
         path,
         SharedCounter,
-        Error::OtherLayout { .. },
+        Error::LayoutMismatch { .. },
         "expected one value; found a slice of 1."
     );
     refused!(
         path,
         [SharedCounter; 1],
-        Error::OtherLayout { .. },
+        Error::LayoutMismatch { .. },
         "expected one value; found a slice of 1."
     );
     let single = directory.path().join("single");
     drop(create(&single, [const { SharedCounter::new(0) }; 3]).unwrap());
-    let refusal = open::<[SharedCounter]>(&single).unwrap_err();
-    assert_says(&refusal, &["expected a slice; found one value."]);
+    let on_timeout = open::<[SharedCounter]>(&single).unwrap_err();
+    assert_says(&on_timeout, &["expected a slice; found one value."]);
 }
 
 #[test]
@@ -235,7 +235,10 @@ fn a_slice_is_opened_with_the_length_it_was_made_with() {
         }
         drop((ours, theirs));
         assert_eq!(open::<[SharedCounter]>(&path).unwrap().len(), len);
-        let refusal = open::<[SharedEvent]>(&path).unwrap_err();
-        assert!(matches!(refusal, Error::OtherLayout { .. }), "{refusal:?}");
+        let on_timeout = open::<[SharedEvent]>(&path).unwrap_err();
+        assert!(
+            matches!(on_timeout, Error::LayoutMismatch { .. }),
+            "{on_timeout:?}"
+        );
     }
 }

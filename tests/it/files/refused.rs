@@ -15,12 +15,12 @@ fn a_file_of_something_else_is_refused() {
         refused!(
             path,
             SharedCounter,
-            Error::NotAPlacedValue { .. },
+            Error::InvalidHeader { .. },
             "left as it is"
         );
     }
     fs::write(&path, [0; 10_000]).unwrap();
-    refused!(path, SharedCounter, Error::NotAPlacedValue { .. }, "magic");
+    refused!(path, SharedCounter, Error::InvalidHeader { .. }, "magic");
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_file_that_was_cut_short_or_added_to_is_refused() {
         refused!(
             path,
             SharedCounter,
-            Error::WrongLength { .. },
+            Error::LengthMismatch { .. },
             format!("is {other} bytes long"),
             format!("must be {length}"),
         );
@@ -43,7 +43,7 @@ fn a_file_that_was_cut_short_or_added_to_is_refused() {
         refused!(
             path,
             SharedCounter,
-            Error::NotAPlacedValue { .. },
+            Error::InvalidHeader { .. },
             format!("{other} bytes are fewer")
         );
     }
@@ -56,7 +56,7 @@ fn another_version_of_the_format_is_refused() {
     refused!(
         path,
         SharedCounter,
-        Error::OtherVersion { found: 77, .. },
+        Error::VersionMismatch { found: 77, .. },
         "version 77",
         "reads version 1",
     );
@@ -127,7 +127,7 @@ fn a_file_that_others_may_use_is_refused() {
         refused!(
             path,
             SharedCounter,
-            Error::OpenToOthers { .. },
+            Error::InsecureMode { .. },
             format!("has mode {mode:04o}"),
             "chmod it to 0600",
         );
@@ -144,13 +144,13 @@ fn a_file_of_several_names_is_refused_under_each() {
     refused!(
         path,
         SharedCounter,
-        Error::ManyNames { names: 2, .. },
+        Error::HardLinked { names: 2, .. },
         "2 names"
     );
     refused!(
         second,
         SharedCounter,
-        Error::ManyNames { names: 2, .. },
+        Error::HardLinked { names: 2, .. },
         "Remove the others"
     );
     fs::remove_file(&path).unwrap();
@@ -164,7 +164,7 @@ fn another_users_file_is_refused() {
         refused!(
             Path::new("/etc/passwd"),
             SharedCounter,
-            Error::OtherOwner { found: 0, .. },
+            Error::OwnerMismatch { found: 0, .. },
             "Run as user 0"
         );
         return;
@@ -174,7 +174,7 @@ fn another_users_file_is_refused() {
     refused!(
         path,
         SharedCounter,
-        Error::OtherOwner {
+        Error::OwnerMismatch {
             found: 65534,
             expected: 0,
             ..
@@ -222,10 +222,10 @@ fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_i
                 }
                 assert_eq!(board.hits[2].get(), 2);
             } else {
-                let refusal = opened
+                let on_timeout = opened
                     .err()
                     .unwrap_or_else(|| panic!("bit {bit} of byte {at} was missed"));
-                assert_says(&refusal, &["board"]);
+                assert_says(&on_timeout, &["board"]);
             }
             let file = File::options().write(true).open(&path).unwrap();
             file.write_all_at(&whole, 0).unwrap();

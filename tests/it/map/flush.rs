@@ -154,8 +154,8 @@ fn advice_without_a_trace_changes_no_byte() {
         match map.advise(advice) {
             Ok(()) => {}
             // A kernel without transparent huge pages.
-            refusal => refused!(
-                refusal,
+            on_timeout => refused!(
+                on_timeout,
                 Error::AdviceRefused { .. },
                 "HUGEPAGE",
                 "works without"

@@ -1,6 +1,6 @@
 //! Where there is not enough room, making a map is an error, and no later access is a SIGBUS.
 //!
-//! Two of these tests run again in a process of their own, under a limit that holds also if the refusal should fail:
+//! Two of these tests run again in a process of their own, under a limit that holds also if the on_timeout should fail:
 //! what they ask for would otherwise fill the machine's memory.
 
 use super::*;
@@ -41,13 +41,13 @@ fn again(test: &str, shell: &str) -> Option<PathBuf> {
 
 #[test]
 fn more_memory_than_there_are_addresses_is_refused_before_any_is_taken() {
-    for refusal in [
+    for on_timeout in [
         Map::anonymous(1 << 62),
         Map::dev_zero(1 << 62),
         Map::memfd("endless", 1 << 62),
     ] {
         refused!(
-            refusal,
+            on_timeout,
             Error::NoMemory { .. },
             "4611686018427387904 bytes",
             "RLIMIT_AS",

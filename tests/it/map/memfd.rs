@@ -187,8 +187,8 @@ fn sealed_memory_cannot_be_resized_by_whoever_gets_the_descriptor() {
     let map = Map::memfd("sealed", page()).unwrap();
     let file = File::from(descriptor(&map));
     for len in [0, page() as u64 - 1, page() as u64 + 1] {
-        let refusal = file.set_len(len).unwrap_err();
-        assert_eq!(refusal.raw_os_error(), Some(libc::EPERM));
+        let on_timeout = file.set_len(len).unwrap_err();
+        assert_eq!(on_timeout.raw_os_error(), Some(libc::EPERM));
     }
     let more = fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE));
     assert_eq!(more, Err(Errno::EPERM));

@@ -14,10 +14,10 @@ fn a_panic_poisons_and_the_data_is_handed_out_all_the_same() {
                 panic!("not poisoned")
             };
             assert_eq!(
-                (poisoned.cause(), poisoned.is_fresh()),
+                (poisoned.cause(), poisoned.is_first_report()),
                 (Cause::Panicked, false)
             );
-            assert_eq!(*poisoned.into_whole().unwrap(), 1);
+            assert_eq!(*poisoned.try_into_guard().unwrap(), 1);
         }
         for refused in [
             lock.try_lock(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use pshared::SharedGauge;
-use pshared::memory::{Kind, Layout, Primitive, Walk};
+use pshared::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor};
 use std::num::NonZeroU8;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -19,20 +19,20 @@ unsafe impl ShmSafe for Fuse {
     const HAS_PRIMITIVES: bool = true;
 
     fn describe(layout: &mut Layout) {
-        layout.primitive::<Self>(Kind("fuse"));
+        layout.primitive::<Self>(PrimitiveKind("fuse"));
     }
 
-    fn walk(&self, walk: &mut Walk<'_>) {
-        walk.primitive(self);
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.primitive(self);
     }
 }
 
 impl Primitive for Fuse {
-    fn kind(&self) -> Kind {
-        Kind("fuse")
+    fn kind(&self) -> PrimitiveKind {
+        PrimitiveKind("fuse")
     }
 
-    unsafe fn arm(&self) -> Result<(), Error> {
+    unsafe fn init(&self) -> Result<(), Error> {
         self.armed.fetch_add(1, Relaxed);
         if self.refuses == 0 {
             Ok(())
@@ -43,7 +43,7 @@ impl Primitive for Fuse {
         }
     }
 
-    fn is_held_here(&self) -> bool {
+    fn is_held_by_this_process(&self) -> bool {
         false
     }
 
@@ -86,20 +86,20 @@ fn where_a_primitive_cannot_be_armed_nothing_is_placed() {
             .unwrap(),
         Shared::memfd("fuse", fuse(1)).err().unwrap(),
     ];
-    for refusal in refusals {
+    for on_timeout in refusals {
         assert!(
-            matches!(refusal, Error::RobustListUnusable { .. }),
-            "{refusal:?}"
+            matches!(on_timeout, Error::RobustListUnusable { .. }),
+            "{on_timeout:?}"
         );
     }
     let directory = tempfile::tempdir().unwrap();
     // SAFETY: nobody else knows the directory.
-    let refusal = unsafe { Shared::create(directory.path().join("fuse"), fuse(1)) }
+    let on_timeout = unsafe { Shared::create(directory.path().join("fuse"), fuse(1)) }
         .err()
         .unwrap();
     assert!(
-        matches!(refusal, Error::RobustListUnusable { .. }),
-        "{refusal:?}"
+        matches!(on_timeout, Error::RobustListUnusable { .. }),
+        "{on_timeout:?}"
     );
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
 }

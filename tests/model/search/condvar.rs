@@ -6,9 +6,9 @@
 //!
 //! * **Nobody sleeps beside a letter**: where nobody dies and nobody has a step to take, no taker is asleep while there is a
 //!   letter.
-//! * **A nap would do**: where somebody died, whoever is asleep beside a letter has a sequence that is out of date, so that
-//!   it returns when its nap ends; unless the giver died before it raised the sequence, and then a look at the letters,
-//!   which `wait_while` makes after each nap, finds one.
+//! * **A timer would do**: where somebody died, whoever is asleep beside a letter has a sequence that is out of date, so that
+//!   it returns when its timer ends; unless the giver died before it raised the sequence, and then a look at the letters,
+//!   which `wait_while` makes after each timer, finds one.
 //! * **The count is never too small**: where nobody died, no more are asleep than it says and notifiers are about to wake.
 //! * **A notifier never waits**: whoever notifies has a step to take, whatever the others do.
 
@@ -18,7 +18,7 @@ use super::lock::WakeOrder;
 use stateright::{Model, Property};
 
 const NOBODY_SLEEPS_BESIDE_A_LETTER: &str = "nobody sleeps beside a letter";
-const A_NAP_WOULD_DO: &str = "a nap would do";
+const A_NAP_WOULD_DO: &str = "a timer would do";
 const THE_COUNT_IS_NEVER_TOO_SMALL: &str = "the count is never too small";
 const A_NOTIFIER_NEVER_WAITS: &str = "a notifier never waits";
 
@@ -104,7 +104,7 @@ enum Action {
     Expire(usize),
     /// A signal ends the sleep: no wake was meant, and none is told apart from that.
     Interrupt(usize),
-    /// A nap ends, and the sleeper is counted still.
+    /// A timer ends, and the sleeper is counted still.
     NapEnds(usize),
     Die(usize),
 }
@@ -170,18 +170,18 @@ impl Desk {
         };
     }
 
-    fn step(&self, state: &mut State, me: usize) {
+    fn step(&self, state: &mut State, current: usize) {
         let (word, variant) = (state.word, self.variant);
-        let thread = state.threads[me];
+        let thread = state.threads[current];
         let next = match thread.pc {
             Pc::Lock => {
-                state.owner = Some(me as u8);
+                state.owner = Some(current as u8);
                 Pc::Check
             }
             Pc::Check if state.letters > 0 || thread.expired => {
                 state.letters = state.letters.saturating_sub(1);
                 state.owner = None;
-                return self.end_round(&mut state.threads[me], Pc::Lock);
+                return self.end_round(&mut state.threads[current], Pc::Lock);
             }
             Pc::Check => Pc::Unlock {
                 seen: word.sequence,
@@ -201,7 +201,7 @@ impl Desk {
                     || thread.expired
                     || variant == Variant::NoSequence && state.letters > 0 =>
             {
-                state.threads[me].counted = false;
+                state.threads[current].counted = false;
                 Pc::Lock
             }
             Pc::Look { seen } if thread.counted || word.sleepers == self.many => {
@@ -213,7 +213,7 @@ impl Desk {
                 word: expected,
             } if word == expected => {
                 state.word.sleepers += 1;
-                state.threads[me].counted = true;
+                state.threads[current].counted = true;
                 let word = state.word;
                 Pc::Sleep { seen, word }
             }
@@ -232,7 +232,7 @@ impl Desk {
             Pc::Sleep { seen, .. } => Pc::Look { seen },
 
             Pc::LockToGive => {
-                state.owner = Some(me as u8);
+                state.owner = Some(current as u8);
                 Pc::Give
             }
             Pc::Give => {
@@ -252,7 +252,7 @@ impl Desk {
                 state.word.sleepers = left;
                 state.word.sequence += u8::from(variant != Variant::NoSequence);
                 if word.sleepers == 0 {
-                    return self.end_round(&mut state.threads[me], Pc::LockToGive);
+                    return self.end_round(&mut state.threads[current], Pc::LockToGive);
                 }
                 match self.all {
                     true => Pc::WakeAll,
@@ -264,16 +264,16 @@ impl Desk {
             // It found nobody.
             Pc::Wake { were_many: true } => Pc::Clear,
             Pc::Wake { were_many: false } => {
-                return self.end_round(&mut state.threads[me], Pc::LockToGive);
+                return self.end_round(&mut state.threads[current], Pc::LockToGive);
             }
             Pc::Clear if word.sleepers != self.many => {
-                return self.end_round(&mut state.threads[me], Pc::LockToGive);
+                return self.end_round(&mut state.threads[current], Pc::LockToGive);
             }
             Pc::Clear => {
                 state.word.sleepers = 0;
                 match variant {
                     Variant::ClearsWithoutWaking => {
-                        return self.end_round(&mut state.threads[me], Pc::LockToGive);
+                        return self.end_round(&mut state.threads[current], Pc::LockToGive);
                     }
                     Variant::ClearsInPlace => {}
                     _ => state.word.sequence += 1,
@@ -282,11 +282,11 @@ impl Desk {
             }
             Pc::WakeAll => {
                 (0..THREADS).for_each(|sleeper| self.wake(state, sleeper));
-                return self.end_round(&mut state.threads[me], Pc::LockToGive);
+                return self.end_round(&mut state.threads[current], Pc::LockToGive);
             }
-            Pc::Asleep { .. } | Pc::Finished | Pc::Dead => unreachable!("{me} takes no step"),
+            Pc::Asleep { .. } | Pc::Finished | Pc::Dead => unreachable!("{current} takes no step"),
         };
-        state.threads[me].pc = next;
+        state.threads[current].pc = next;
     }
 
     /// Whether the thread has a step to take.
@@ -351,23 +351,26 @@ impl Model for Desk {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        for (me, thread) in state.threads.iter().enumerate() {
+        for (current, thread) in state.threads.iter().enumerate() {
             let sleepers = self.sleepers(state);
             if matches!(thread.pc, Pc::Wake { .. }) && !sleepers.is_empty() {
                 let wakes = sleepers.into_iter();
-                actions.extend(wakes.map(|sleeper| Action::Wake { waker: me, sleeper }));
-            } else if Desk::may_step(state, me) {
-                actions.push(Action::Step(me));
+                actions.extend(wakes.map(|sleeper| Action::Wake {
+                    waker: current,
+                    sleeper,
+                }));
+            } else if Desk::may_step(state, current) {
+                actions.push(Action::Step(current));
             }
             let waits = matches!(thread.pc, Pc::Asleep { .. } | Pc::Look { .. });
-            if self.is_timed(me) && waits && !thread.expired {
-                actions.push(Action::Expire(me));
+            if self.is_timed(current) && waits && !thread.expired {
+                actions.push(Action::Expire(current));
             }
             if self.restless && matches!(thread.pc, Pc::Asleep { .. }) {
-                actions.extend([Action::Interrupt(me), Action::NapEnds(me)]);
+                actions.extend([Action::Interrupt(current), Action::NapEnds(current)]);
             }
             if state.deaths > 0 && !matches!(thread.pc, Pc::Finished | Pc::Dead) {
-                actions.push(Action::Die(me));
+                actions.push(Action::Die(current));
             }
         }
     }
@@ -375,30 +378,30 @@ impl Model for Desk {
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = *state;
         match action {
-            Action::Step(me) => self.step(&mut next, me),
+            Action::Step(current) => self.step(&mut next, current),
             Action::Wake { waker, sleeper } => {
                 self.wake(&mut next, sleeper);
                 self.end_round(&mut next.threads[waker], Pc::LockToGive);
             }
-            Action::Expire(me) => {
-                next.threads[me].expired = true;
-                self.wake(&mut next, me);
+            Action::Expire(current) => {
+                next.threads[current].expired = true;
+                self.wake(&mut next, current);
             }
-            Action::Interrupt(me) => self.wake(&mut next, me),
-            Action::NapEnds(me) => {
-                self.wake(&mut next, me);
-                next.threads[me].counted = true;
+            Action::Interrupt(current) => self.wake(&mut next, current),
+            Action::NapEnds(current) => {
+                self.wake(&mut next, current);
+                next.threads[current].counted = true;
             }
-            Action::Die(me) => {
-                let pc = state.threads[me].pc;
-                self.wake(&mut next, me);
+            Action::Die(current) => {
+                let pc = state.threads[current].pc;
+                self.wake(&mut next, current);
                 next.deaths -= 1;
                 next.died = true;
                 next.died_unnotified |= matches!(pc, Pc::UnlockToNotify | Pc::Raise);
-                if next.owner == Some(me as u8) {
+                if next.owner == Some(current as u8) {
                     next.owner = None;
                 }
-                next.threads[me].pc = Pc::Dead;
+                next.threads[current].pc = Pc::Dead;
             }
         }
         Some(next)

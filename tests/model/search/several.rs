@@ -41,7 +41,7 @@ pub struct Row {
     pub holders: usize,
     pub rounds: u8,
     pub deaths: u8,
-    /// Sleeps that end by a signal, a deadline or the end of a nap.
+    /// Sleeps that end by a signal, a deadline or the end of a timer.
     pub interruptions: u8,
 }
 
@@ -152,30 +152,32 @@ impl State {
 }
 
 impl Row {
-    fn step(&self, state: &mut State, me: u8, woken: Option<u8>) {
+    fn step(&self, state: &mut State, current: u8, woken: Option<u8>) {
         let next_word = |word: u8| word + 1;
         let is_last = |word: u8| usize::from(word) + 1 == WORDS;
-        let tid = me as usize;
-        let wakes_on = state.wakes_on(me);
+        let tid = current as usize;
+        let wakes_on = state.wakes_on(current);
         if let (Some(word), Some(sleeper)) = (wakes_on, woken) {
             state.wake(word, sleeper);
         }
         state.threads[tid].pc = match state.threads[tid].pc {
             Pc::Look(word) if state.owner[word as usize].is_none() => Pc::Take(word),
             Pc::Look(word) if !is_last(word) => Pc::Look(next_word(word)),
-            Pc::Look(_) if self.variant.has_a_line() && state.room != Some(me) => Pc::GetInLine,
+            Pc::Look(_) if self.variant.has_a_line() && state.room != Some(current) => {
+                Pc::GetInLine
+            }
             Pc::Look(_) => Pc::Announce(0),
             Pc::Take(word) if state.owner[word as usize].is_some() => Pc::Look(0),
             Pc::Take(word) => {
                 // `WAITERS` stays.
-                state.owner[word as usize] = Some(me);
+                state.owner[word as usize] = Some(current);
                 match state.threads[tid].woken && self.variant.passes_on() {
                     true => Pc::PassOn { has: word, next: 0 },
                     false => Pc::LeaveTheRoom(word),
                 }
             }
             Pc::GetInLine => {
-                state.room = Some(me);
+                state.room = Some(current);
                 Pc::Look(0)
             }
             Pc::Announce(word) => match state.owner[word as usize] {
@@ -216,7 +218,7 @@ impl Row {
             Pc::PassOn { has, .. } => Pc::LeaveTheRoom(has),
             Pc::LeaveTheRoom(word) => {
                 state.threads[tid].woken = false;
-                if state.room == Some(me) {
+                if state.room == Some(current) {
                     state.room = None;
                 }
                 Pc::Section(word)
@@ -259,20 +261,20 @@ impl Row {
     }
 
     /// The thread is killed: it leaves the queues with what wakes it had, and the kernel walks its words.
-    fn die(&self, state: &mut State, me: u8) {
-        let tid = me as usize;
+    fn die(&self, state: &mut State, current: u8) {
+        let tid = current as usize;
         let mut owed = [false; WORDS];
         // In the slot, and without an owner.
         if let Pc::Wake(word) | Pc::Clear(word) = state.threads[tid].pc {
             owed[word as usize] = true;
         }
         for (word, owes) in owed.iter_mut().enumerate() {
-            if state.owner[word] == Some(me) {
+            if state.owner[word] == Some(current) {
                 state.owner[word] = None;
                 *owes |= state.waiters[word];
             }
         }
-        if state.room == Some(me) {
+        if state.room == Some(current) {
             state.room = None;
         }
         state.threads[tid] = Thread {

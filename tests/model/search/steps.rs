@@ -12,21 +12,21 @@ use super::word::{Tid, Word};
 
 impl Lock {
     /// The next step of `me`.
-    pub fn step(&self, state: &mut State, me: Tid) {
+    pub fn step(&self, state: &mut State, current: Tid) {
         let word = state.word;
-        match state[me].pc {
+        match state[current].pc {
             Pc::Pend => {
-                state[me].pending = true;
-                state[me].pc = Pc::TakeFast;
+                state[current].pending = true;
+                state[current].pc = Pc::TakeFast;
             }
-            Pc::TakeFast => self.take(state, me, Word::FREE, Word::held_by(me)),
-            Pc::Look => state[me].pc = self.look(state, me),
-            Pc::Take(seen) => self.take(state, me, seen, self.variant.taken(seen, me)),
+            Pc::TakeFast => self.take(state, current, Word::FREE, Word::held_by(current)),
+            Pc::Look => state[current].pc = self.look(state, current),
+            Pc::Take(seen) => self.take(state, current, seen, self.variant.taken(seen, current)),
             Pc::SetWaiters(seen) => {
                 let expected = seen.with_waiters();
                 let set = self.variant == Variant::WaitersNotSet
                     || state.compare_exchange(seen, expected);
-                state[me].pc = if set {
+                state[current].pc = if set {
                     self.variant.before_wait(expected)
                 } else {
                     Pc::Look
@@ -34,38 +34,38 @@ impl Lock {
             }
             Pc::Announce(expected) => {
                 state.announced += 1;
-                state[me].pc = Pc::Wait(expected);
+                state[current].pc = Pc::Wait(expected);
             }
-            Pc::Wait(expected) if word == expected => self.fall_asleep(state, me),
-            Pc::Wait(_) => state[me].pc = self.variant.after_wait(),
+            Pc::Wait(expected) if word == expected => self.fall_asleep(state, current),
+            Pc::Wait(_) => state[current].pc = self.variant.after_wait(),
             Pc::Retract => {
                 state.announced -= 1;
-                state[me].pc = Pc::Look;
+                state[current].pc = Pc::Look;
             }
             Pc::Link => {
-                state[me].linked = true;
-                state[me].pc = Pc::Enter;
+                state[current].linked = true;
+                state[current].pc = Pc::Enter;
             }
             Pc::Enter => {
-                state[me].pending = false;
-                state[me].pc = Pc::Section;
+                state[current].pending = false;
+                state[current].pc = Pc::Section;
             }
             Pc::GiveUp => {
-                state[me].pending = self.variant == Variant::PendingForgotten;
-                self.end_round(state, me);
+                state[current].pending = self.variant == Variant::PendingForgotten;
+                self.end_round(state, current);
             }
 
             Pc::Section => {
-                state[me].pending = true;
-                state[me].pc = Pc::Unlink;
+                state[current].pending = true;
+                state[current].pc = Pc::Unlink;
             }
             Pc::Unlink => {
-                state[me].linked = false;
-                state[me].pc = Pc::Release;
+                state[current].linked = false;
+                state[current].pc = Pc::Release;
             }
             Pc::Release => {
-                let released = state.compare_exchange(Word::held_by(me), Word::FREE);
-                state[me].pc = if released {
+                let released = state.compare_exchange(Word::held_by(current), Word::FREE);
+                state[current].pc = if released {
                     Pc::Leave
                 } else {
                     Pc::ReleaseContended
@@ -73,16 +73,16 @@ impl Lock {
             }
             Pc::ReleaseContended => {
                 state.word = self.variant.released();
-                state[me].pending = self.variant != Variant::PendingClearedBeforeWake;
-                state[me].pc = Pc::WakeOne;
+                state[current].pending = self.variant != Variant::PendingClearedBeforeWake;
+                state[current].pc = Pc::WakeOne;
             }
-            Pc::WakeOne | Pc::ExitWake => self.after_wake(state, me, 0),
+            Pc::WakeOne | Pc::ExitWake => self.after_wake(state, current, 0),
             Pc::WakeOp => {
                 self.wake_op(state);
-                state[me].pc = Pc::Leave;
+                state[current].pc = Pc::Leave;
             }
             Pc::ReadAnnounced => {
-                state[me].pc = if state.announced == 0 {
+                state[current].pc = if state.announced == 0 {
                     Pc::ClearWaiters
                 } else {
                     Pc::Leave
@@ -92,25 +92,25 @@ impl Lock {
                 if self.variant == Variant::StoreClear || word == Word::FREE_WITH_WAITERS {
                     state.word = Word::FREE;
                 }
-                state[me].pc = Pc::Leave;
+                state[current].pc = Pc::Leave;
             }
             Pc::Leave => {
-                state[me].pending = false;
-                self.end_round(state, me);
+                state[current].pending = false;
+                self.end_round(state, current);
             }
 
-            Pc::ExitWalk => self.exit_walk(state, me),
+            Pc::ExitWalk => self.exit_walk(state, current),
             Pc::Asleep { .. } | Pc::Finished | Pc::Dead => {
-                unreachable!("{me} takes no step at {:?}", state[me].pc)
+                unreachable!("{current} takes no step at {:?}", state[current].pc)
             }
         }
     }
 
     /// A look at the word in the slow path. A waiter whose deadline has passed looks once more: it
     /// may have been woken, and the wake is lost if it leaves a free word alone.
-    fn look(&self, state: &State, me: Tid) -> Pc {
+    fn look(&self, state: &State, current: Tid) -> Pc {
         let word = state.word;
-        let expired = state[me].expired;
+        let expired = state[current].expired;
         if expired && self.variant == Variant::ExpiredWithoutRetry {
             Pc::GiveUp
         } else if word.owner().is_none() {
@@ -125,11 +125,11 @@ impl Lock {
     }
 
     /// Compare-exchange that acquires. Who fails looks again.
-    fn take(&self, state: &mut State, me: Tid, seen: Word, mine: Word) {
+    fn take(&self, state: &mut State, current: Tid, seen: Word, mine: Word) {
         let word = state.word;
-        let stores = self.variant == Variant::TakenByStore && state[me].pc != Pc::TakeFast;
+        let stores = self.variant == Variant::TakenByStore && state[current].pc != Pc::TakeFast;
         if word != seen && !stores {
-            state[me].pc = Pc::Look;
+            state[current].pc = Pc::Look;
             return;
         }
         state.tidings = match (state.tidings, seen.owner_died()) {
@@ -137,7 +137,7 @@ impl Lock {
             _ => Tidings::Wrong,
         };
         state.word = mine;
-        state[me].pc = Pc::Link;
+        state[current].pc = Pc::Link;
     }
 
     /// `waker`, an unlocker or the kernel on behalf of a dead thread, has woken `woken`.
@@ -148,8 +148,8 @@ impl Lock {
         };
     }
 
-    fn end_round(&self, state: &mut State, me: Tid) {
-        let thread = &mut state[me];
+    fn end_round(&self, state: &mut State, current: Tid) {
+        let thread = &mut state[current];
         thread.expired = false;
         thread.rounds -= 1;
         thread.pc = match thread.rounds {

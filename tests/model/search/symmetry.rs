@@ -31,9 +31,9 @@ impl Representative for State {
     /// tells them apart, two states are searched that could have been one, and none is missed.
     fn representative(&self) -> State {
         let mut order = Tid::ALL.map(|tid| {
-            let mut nameless = self[tid];
-            nameless.pc = nameless.pc.map_word(Word::without_owner);
-            (nameless, self.word.owner() == Some(tid), tid)
+            let mut open_tmpfile = self[tid];
+            open_tmpfile.pc = open_tmpfile.pc.map_word(Word::without_owner);
+            (open_tmpfile, self.word.owner() == Some(tid), tid)
         });
         order.sort_unstable();
         let mut names = Tid::ALL;

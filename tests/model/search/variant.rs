@@ -35,11 +35,11 @@ pub enum Variant {
 
 impl Variant {
     /// What a waiter stores to take a word that it saw without owner.
-    pub fn taken(self, seen: Word, me: Tid) -> Word {
+    pub fn taken(self, seen: Word, current: Tid) -> Word {
         match self {
             // Its unlock threw the bit away; whoever was in the slow path has to assume it.
-            Variant::PlainZeroUnlock => Word::held_by(me).with_waiters(),
-            _ => seen.taken_by(me),
+            Variant::PlainZeroUnlock => Word::held_by(current).with_waiters(),
+            _ => seen.taken_by(current),
         }
     }
 

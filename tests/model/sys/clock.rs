@@ -9,7 +9,7 @@ pub(crate) enum Deadline {
     Passed,
     /// The one that comes with [`World::deadline_passes`](super::World::deadline_passes).
     Ahead,
-    /// The end of a nap.
+    /// The end of a timer.
     EndOfNap,
 }
 
@@ -29,22 +29,22 @@ impl Deadline {
     }
 }
 
-/// The safety net's rhythm. A nap ends with [`World::naps_end`](super::World::naps_end), and never in a model that does
+/// The safety net's rhythm. A timer ends with [`World::naps_end`](super::World::naps_end), and never in a model that does
 /// not call it: there a lost wake is a deadlock.
 #[derive(Debug)]
-pub(crate) struct Nap;
+pub(crate) struct RecheckTimer;
 
-impl Nap {
-    pub(crate) fn first() -> Self {
-        Nap
+impl RecheckTimer {
+    pub(crate) fn new() -> Self {
+        RecheckTimer
     }
 
-    pub(crate) fn end(&mut self, deadline: Option<Deadline>) -> Deadline {
+    pub(crate) fn next_deadline(&mut self, deadline: Option<Deadline>) -> Deadline {
         deadline.unwrap_or(Deadline::EndOfNap)
     }
 
-    /// Here a nap ends by the answer of the sleep alone.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Here a timer ends by the answer of the sleep alone.
+    pub(crate) fn is_due(&self) -> bool {
         false
     }
 }

@@ -7,17 +7,17 @@ use super::{AtomicU32, task};
 pub(crate) fn pause() {}
 
 /// Loom runs another thread first.
-pub(crate) fn give_cpu_away() {
+pub(crate) fn yield_now() {
     loom::thread::yield_now();
 }
 
 /// The pauses between two looks, which depend on it, are nothing here; how a waiter looks depends on it too.
-pub(crate) fn follow_rapidly(_: &AtomicU32, _: u32) -> bool {
+pub(crate) fn critical_sections_are_short(_: &AtomicU32, _: u32) -> bool {
     task::current().world.model.rapid
 }
 
 /// Some are enough.
-pub(crate) fn affordable_looks(looks: u32) -> u32 {
+pub(crate) fn spin_limit(looks: u32) -> u32 {
     if task::current().world.model.spins {
         looks.min(8)
     } else {
@@ -26,14 +26,14 @@ pub(crate) fn affordable_looks(looks: u32) -> u32 {
 }
 
 /// A spin before a sleep on a word's news, as long as the model has it.
-pub(crate) struct NewsSpin(u32);
+pub(crate) struct AdaptiveSpin(u32);
 
-impl NewsSpin {
+impl AdaptiveSpin {
     pub(crate) fn start(_: &AtomicU32) -> Self {
-        NewsSpin(affordable_looks(2))
+        AdaptiveSpin(spin_limit(2))
     }
 
-    pub(crate) fn passes_time(&mut self) -> bool {
+    pub(crate) fn spin(&mut self) -> bool {
         let goes_on = self.0 > 0;
         self.0 -= u32::from(goes_on);
         goes_on

@@ -24,7 +24,7 @@ pub enum Fault {
     /// A process that lives is taken for gone.
     ProcessesLookGone,
     /// The kernel has no sleep on several words.
-    NoWaitOnSeveral,
+    FutexWaitvUnsupported,
     /// The two sides of a Dekker pattern write and read without a fence between.
     NoDekkerFence,
 }

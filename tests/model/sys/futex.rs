@@ -125,18 +125,18 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
 }
 
 /// Words to sleep on together: `futex_waitv`.
-pub(crate) struct WaitSet<'a>(Vec<(&'a AtomicU32, u32)>);
+pub(crate) struct WaitvSet<'a>(Vec<(&'a AtomicU32, u32)>);
 
-/// It happens where a model [says so](Fault::NoWaitOnSeveral).
+/// It happens where a model [says so](Fault::FutexWaitvUnsupported).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoWaitOnSeveral;
+pub(crate) struct FutexWaitvUnsupported;
 
-impl<'a> WaitSet<'a> {
+impl<'a> WaitvSet<'a> {
     /// More than a model has.
     pub(crate) const MAX: usize = 8;
 
     pub(crate) fn new() -> Self {
-        WaitSet(Vec::new())
+        WaitvSet(Vec::new())
     }
 
     pub(crate) fn push(&mut self, word: &'a AtomicU32, expected: u32) {
@@ -144,9 +144,9 @@ impl<'a> WaitSet<'a> {
     }
 
     #[track_caller]
-    pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, NoWaitOnSeveral> {
-        if self.0.len() > 1 && task::current().has(Fault::NoWaitOnSeveral) {
-            return Err(NoWaitOnSeveral);
+    pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, FutexWaitvUnsupported> {
+        if self.0.len() > 1 && task::current().has(Fault::FutexWaitvUnsupported) {
+            return Err(FutexWaitvUnsupported);
         }
         let answer = wait_on(&self.0, until);
         let tid = task::current().tid;
@@ -278,7 +278,7 @@ impl World {
         queue.time_out(|sleeper| sleeper.is_timed);
     }
 
-    /// Every thread's nap ends, once: the one that it sleeps now or next. One look is enough where nobody dies any more, and
+    /// Every thread's timer ends, once: the one that it sleeps now or next. One look is enough where nobody dies any more, and
     /// every run ends.
     pub fn naps_end(&self) {
         let mut queue = self.futexes.queue.lock().unwrap();

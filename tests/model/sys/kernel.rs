@@ -49,7 +49,7 @@ pub(crate) enum RobustList {
 }
 
 impl RobustList {
-    pub(crate) fn has_free_slot(self) -> bool {
+    pub(crate) fn is_pending_free(self) -> bool {
         self == RobustList::Own && task::current().pending.get().is_null()
     }
 

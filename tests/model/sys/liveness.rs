@@ -1,13 +1,13 @@
 //! Whether a lock's recorded owner still exists.
 
 use super::fault::Fault;
-use super::identity::{pid_of, tid_of};
+use super::thread::{pid_of, tid_of};
 use super::{AtomicU32, Deadline, task};
 
 /// Whether the thread has ended, or its process runs another program since.
 ///
 /// As the library does, it believes its arguments: a record put together from two holders' is the caller's mistake.
-pub(crate) fn owner_is_gone(who: u64, image: u64) -> bool {
+pub(crate) fn owner_is_dead(who: u64, image: u64) -> bool {
     let world = &task::current().world;
     world.thread(tid_of(who)).has_ended() || world.process(pid_of(who)).image() != image
 }
@@ -36,11 +36,11 @@ pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) ->
 /// What a look shows here is so: there is no doubt but of a process that is dying, which ends with
 /// [`World::naps_end`](super::World::naps_end).
 #[derive(Debug)]
-pub(crate) struct Doubt;
+pub(crate) struct GracePeriod;
 
-impl Doubt {
+impl GracePeriod {
     pub(crate) fn new() -> Self {
-        Doubt
+        GracePeriod
     }
 
     pub(crate) fn next_look(&mut self, deadline: Option<Deadline>) -> Deadline {
@@ -53,6 +53,6 @@ impl Doubt {
 }
 
 /// Every try looks.
-pub(crate) fn looked_lately(_word: &AtomicU32, _value: u32) -> bool {
+pub(crate) fn checked_recently(_word: &AtomicU32, _value: u32) -> bool {
     false
 }

@@ -8,26 +8,26 @@ mod clock;
 mod cpu;
 mod fault;
 mod futex;
-mod identity;
 mod kernel;
 mod liveness;
 mod task;
+mod thread;
 mod world;
 
 // The seam.
 pub(crate) use atomic::{AtomicU32, AtomicU64};
-pub(crate) use clock::{Deadline, Nap};
-pub(crate) use cpu::{NewsSpin, affordable_looks, follow_rapidly, give_cpu_away, pause};
+pub(crate) use clock::{Deadline, RecheckTimer};
+pub(crate) use cpu::{AdaptiveSpin, critical_sections_are_short, pause, spin_limit, yield_now};
 pub(crate) use futex::{
-    NoWaitOnSeveral, Wait, WaitSet, futex_wait, futex_wake, futex_wake_clearing,
+    FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
 };
-pub(crate) use identity::{Me, is_this_process, pid_of, tid_of};
 pub(crate) use kernel::Links;
-pub(crate) use liveness::{Doubt, looked_lately, owner_is_gone, process_lives};
+pub(crate) use liveness::{GracePeriod, checked_recently, owner_is_dead, process_lives};
+pub(crate) use thread::{CurrentThread, is_this_process, pid_of, tid_of};
 
 // What the models need beyond it.
 pub use fault::Fault;
-pub use identity::me;
+pub use thread::current_thread;
 pub use world::{Joins, World, join_all};
 
 /// A step that changes nothing: somewhere to be killed.

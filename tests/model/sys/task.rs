@@ -22,7 +22,7 @@ pub struct Task {
     pub(super) pending: Cell<*const Links>,
     /// What the thread itself knows of that slot: the lock that was announced last, and whether locks may stay there.
     pub(super) announced: Cell<*const Links>,
-    pub(super) gave_up_the_slot: Cell<bool>,
+    pub(super) fast_path_disabled: Cell<bool>,
     /// How many of its naps have ended.
     pub(super) naps: Cell<u32>,
 }
@@ -68,7 +68,7 @@ impl Task {
             list: RefCell::default(),
             pending: Cell::new(ptr::null()),
             announced: Cell::new(ptr::null()),
-            gave_up_the_slot: Cell::new(false),
+            fast_path_disabled: Cell::new(false),
             naps: Cell::new(0),
         })
     }

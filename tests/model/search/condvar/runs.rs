@@ -167,7 +167,7 @@ fn a_sleep_that_does_not_compare_misses_a_notification() {
     rejects(desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
 }
 
-/// A taker is killed with the wake in its hands, and the nap of the other one finds nothing new.
+/// A taker is killed with the wake in its hands, and the timer of the other one finds nothing new.
 #[test]
 fn a_wake_without_a_sequence_is_lost_with_whom_it_woke() {
     let desk = Desk {

@@ -1,15 +1,15 @@
-//! An explicit-state search of the readers-writer lock's protocol: three or four threads, two seats, a death or two between any
+//! An explicit-state search of the readers-writer lock's protocol: three or four threads, two slots, a death or two between any
 //! steps.
 //!
 //! `main` is taken as the mutex that the other searches are about: whoever waits for it gets it once it is free. What is new is
-//! modelled step by step, in one order of all accesses: seats, gates, who sleeps on which of them, who wakes whom, and the
+//! modelled step by step, in one order of all accesses: slots, gates, who sleeps on which of them, who wakes whom, and the
 //! kernel, which marks a dead thread's words one after the other. A wake takes any sleeper. A reader that finds the row full sleeps
-//! on both seats, whose queues it joins one after the other; who was woken by one stays in the other until it runs.
+//! on both slots, whose queues it joins one after the other; who was woken by one stays in the other until it runs.
 //!
 //! What must hold: a writer is alone; where nobody has a step left, everybody is done; where nobody has but those who are in their
-//! sections, nobody sleeps beside a seat that was left; where all are done and nobody died, every seat is as it was first; whoever begins a section after a death in
+//! sections, nobody sleeps beside a slot that was left; where all are done and nobody died, every slot is as it was first; whoever begins a section after a death in
 //! the data has been told, and nobody is told otherwise; and, as long as nobody dies, the bounds: a reader that waits sees one
-//! section written, a writer with its gate as many read as there are seats.
+//! section written, a writer with its gate as many read as there are slots.
 
 mod state;
 mod steps;
@@ -23,7 +23,7 @@ use state::{GATES, Pc, SEATS, State, THREADS, Thread, Word};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Variant {
     Sound,
-    /// A reader looks at the gates, and then takes a seat.
+    /// A reader looks at the gates, and then takes a slot.
     LooksFirst,
     /// A gate's release wakes one reader, who tells nobody.
     NobodyPassesOn,
@@ -33,11 +33,11 @@ enum Variant {
     NotAnnounced,
     /// Writers use one gate, and let nobody go first.
     OneGate,
-    /// A reader that finds the row full sleeps on one seat.
+    /// A reader that finds the row full sleeps on one slot.
     SleepsOnOneSeat,
     /// It sleeps on both, and says so in one.
     AnnouncesOneSeat,
-    /// It has a seat, and leaves another one to the sleeper that it was.
+    /// It has a slot, and leaves another one to the sleeper that it was.
     KeepsSeatsClosed,
 }
 
@@ -72,7 +72,7 @@ impl Model for Search {
             writes: index < self.writers,
             rounds: self.rounds,
             gate: 0,
-            seat: None,
+            slot: None,
             waits: false,
             overtaken: 0,
             seen: Default::default(),
@@ -95,7 +95,7 @@ impl Model for Search {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (thread, own) in state.threads.iter().enumerate() {
-            match Self::wakes(own.pc, own.seat) {
+            match Self::wakes(own.pc, own.slot) {
                 Some((word, ..)) => {
                     let before = actions.len();
                     let sleepers = state.sleepers(word);
@@ -122,14 +122,14 @@ impl Model for Search {
         match action {
             Action::Step(thread) => {
                 let own = state.threads[thread];
-                match Self::wakes(own.pc, own.seat) {
+                match Self::wakes(own.pc, own.slot) {
                     Some((_, _, nobody)) => self.after_wake(&mut next, thread, nobody),
                     None => self.step(&mut next, thread),
                 }
             }
             Action::Wake(thread, sleeper) => {
                 let own = state.threads[thread];
-                let (word, somebody, _) = Self::wakes(own.pc, own.seat).expect("it wakes");
+                let (word, somebody, _) = Self::wakes(own.pc, own.slot).expect("it wakes");
                 next.wake(sleeper, word);
                 self.after_wake(&mut next, thread, somebody);
             }
@@ -141,7 +141,7 @@ impl Model for Search {
                 next.due |= matches!(own.pc, Pc::Write | Pc::ClearWriting);
                 let pending = match own.pc {
                     Pc::OpenWake(gate, _) | Pc::OpenClear(gate, _) => Some(gate),
-                    Pc::LeaveWake(_) | Pc::LeaveClear(_) => own.seat.map(|seat| seat + GATES as u8),
+                    Pc::LeaveWake(_) | Pc::LeaveClear(_) => own.slot.map(|slot| slot + GATES as u8),
                     // A reader announces the gate on which it sleeps.
                     Pc::Watch
                     | Pc::Announce(_)
@@ -183,7 +183,7 @@ impl Model for Search {
                     matches!(own.pc, Pc::Read | Pc::Write) || !search.enabled(state, thread)
                 };
                 let misses = state.threads.iter().any(|own| own.pc == Pc::AsleepOnSeats)
-                    && state.words[GATES..].iter().any(|seat| seat.owner == 0);
+                    && state.words[GATES..].iter().any(|slot| slot.owner == 0);
                 !misses || !state.threads.iter().enumerate().all(rests)
             }),
             Property::always(SEATS_ARE_OPEN, |_, state: &State| {
@@ -204,8 +204,8 @@ impl Model for Search {
 
 const ALONE: &str = "a writer is alone";
 const NOBODY_WAITS_FOR_EVER: &str = "nobody waits for ever";
-const NO_SEAT_IS_MISSED: &str = "nobody sleeps beside a seat that was left";
-const SEATS_ARE_OPEN: &str = "no seat is left for who does not come";
+const NO_SEAT_IS_MISSED: &str = "nobody sleeps beside a slot that was left";
+const SEATS_ARE_OPEN: &str = "no slot is left for who does not come";
 const TOLD: &str = "a death in the data is told before the next section, and no other";
 const BOUND: &str = "who waits is not overtaken more often than stated";
 
@@ -294,7 +294,7 @@ fn a_full_row_with_another_about() {
 }
 
 #[test]
-fn a_reader_that_sleeps_on_one_seat_misses_another() {
+fn a_reader_that_sleeps_on_one_slot_misses_another() {
     for variant in [Variant::SleepsOnOneSeat, Variant::AnnouncesOneSeat] {
         let search = Search {
             variant,
@@ -306,7 +306,7 @@ fn a_reader_that_sleeps_on_one_seat_misses_another() {
 }
 
 #[test]
-fn a_reader_that_takes_one_of_two_seats_that_were_left_closes_the_other() {
+fn a_reader_that_takes_one_of_two_slots_that_were_left_closes_the_other() {
     let search = Search {
         variant: Variant::KeepsSeatsClosed,
         writers: 0,
@@ -317,7 +317,7 @@ fn a_reader_that_takes_one_of_two_seats_that_were_left_closes_the_other() {
 }
 
 #[test]
-fn a_reader_that_looks_before_it_takes_a_seat_meets_a_writer() {
+fn a_reader_that_looks_before_it_takes_a_slot_meets_a_writer() {
     let variant = Variant::LooksFirst;
     rejects(Search { variant, ..PLAIN }, ALONE);
 }

@@ -16,7 +16,7 @@ impl Word {
     }
 }
 
-/// A word that can be slept on: the gates, then the seats.
+/// A word that can be slept on: the gates, then the slots.
 pub(super) type Id = usize;
 pub(super) const GATES: usize = 2;
 
@@ -28,7 +28,7 @@ pub(super) enum Then {
     LeaveMain,
 }
 
-/// The next step of a thread. `u8` is a gate, or a seat, or how far a walk has come.
+/// The next step of a thread. `u8` is a gate, or a slot, or how far a walk has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Pc {
     // A reader.
@@ -90,11 +90,11 @@ pub(super) struct Thread {
     pub(super) rounds: u8,
     /// The gate that a reader waits for.
     pub(super) gate: u8,
-    pub(super) seat: Option<u8>,
+    pub(super) slot: Option<u8>,
     /// Sections of the other kind that began since it announced itself.
     pub(super) waits: bool,
     pub(super) overtaken: u8,
-    /// A sleep on all seats: what they were when it said so, in whose queues it is, and whether it was woken by any.
+    /// A sleep on all slots: what they were when it said so, in whose queues it is, and whether it was woken by any.
     pub(super) seen: [Word; SEATS],
     pub(super) queued: [bool; SEATS],
     pub(super) woken: bool,
@@ -157,7 +157,7 @@ impl State {
         all.into_iter().for_each(|thread| self.wake(thread, word));
     }
 
-    pub(super) fn pass_on(&mut self, word: Id) {
+    pub(super) fn propagate_wake(&mut self, word: Id) {
         if self.words[word].owner == 0 && self.words[word].waiters {
             self.clear_and_wake_all(word);
         }

@@ -5,16 +5,16 @@ use super::{Search, Variant};
 
 impl Search {
     /// The word on which the thread's coming step wakes one, and what follows: where it woke somebody, and where not.
-    pub(super) fn wakes(pc: Pc, seat: Option<u8>) -> Option<(Id, Pc, Pc)> {
+    pub(super) fn wakes(pc: Pc, slot: Option<u8>) -> Option<(Id, Pc, Pc)> {
         match pc {
             Pc::OpenWake(gate, then) => {
                 let (gate_id, next) = (usize::from(gate), Pc::OpenPassOn(gate, then));
                 Some((gate_id, next, Pc::OpenClear(gate, then)))
             }
             Pc::LeaveWake(died) => {
-                let seat = GATES + usize::from(seat.expect("it leaves a seat"));
+                let slot = GATES + usize::from(slot.expect("it leaves a slot"));
                 let next = Self::left(died);
-                Some((seat, next, Pc::LeaveClear(died)))
+                Some((slot, next, Pc::LeaveClear(died)))
             }
             Pc::ExitWake(word, at, pending) => {
                 let next = Pc::Exit(at, pending);
@@ -43,7 +43,7 @@ impl Search {
     pub(super) fn step(&self, state: &mut State, thread: usize) {
         let tid = State::tid(thread);
         let own = state.threads[thread];
-        let seat = own.seat.map(|seat| GATES + usize::from(seat));
+        let slot = own.slot.map(|slot| GATES + usize::from(slot));
         let gate = usize::from(own.gate);
         let next = match own.pc {
             Pc::Start if self.variant == Variant::LooksFirst => Pc::LookFirst(0),
@@ -56,7 +56,7 @@ impl Search {
                 let word = &mut state.words[GATES + usize::from(at)];
                 if *word == Word::default() {
                     word.owner = tid;
-                    state.threads[thread].seat = Some(at);
+                    state.threads[thread].slot = Some(at);
                     if self.variant == Variant::LooksFirst {
                         Pc::Look(2)
                     } else {
@@ -77,13 +77,13 @@ impl Search {
                 Pc::Say
             }
             Pc::Say => {
-                state.says[usize::from(own.seat.expect("a seat"))] = 1 + own.gate;
+                state.says[usize::from(own.slot.expect("a slot"))] = 1 + own.gate;
                 Pc::Tell
             }
             Pc::Tell => {
-                let seat = seat.expect("a seat");
-                if state.words[seat].waiters && self.variant != Variant::SaysNothing {
-                    state.clear_and_wake_all(seat);
+                let slot = slot.expect("a slot");
+                if state.words[slot].waiters && self.variant != Variant::SaysNothing {
+                    state.clear_and_wake_all(slot);
                 }
                 Pc::Watch
             }
@@ -100,12 +100,12 @@ impl Search {
             Pc::Sleep(expected) if state.words[gate] == expected => Pc::Asleep(gate),
             Pc::Sleep(_) => Pc::Watch,
             Pc::TakeBack(died) => {
-                state.says[usize::from(own.seat.expect("a seat"))] = 0;
+                state.says[usize::from(own.slot.expect("a slot"))] = 0;
                 Pc::PassOn(died)
             }
             Pc::PassOn(died) => {
                 if self.variant != Variant::NobodyPassesOn {
-                    state.pass_on(gate);
+                    state.propagate_wake(gate);
                 }
                 if died { Pc::Leave(true) } else { Pc::LookAgain }
             }
@@ -116,7 +116,7 @@ impl Search {
             Pc::LookAgain => Pc::Say,
             Pc::Read => Pc::Leave(false),
             Pc::Leave(died) => {
-                let word = &mut state.words[seat.expect("a seat")];
+                let word = &mut state.words[slot.expect("a slot")];
                 word.owner = 0;
                 if word.waiters {
                     Pc::LeaveWake(died)
@@ -125,7 +125,7 @@ impl Search {
                 }
             }
             Pc::LeaveClear(died) => {
-                state.clear_and_wake_all(seat.expect("a seat"));
+                state.clear_and_wake_all(slot.expect("a slot"));
                 Self::left(died)
             }
             Pc::ReadByMain => {
@@ -149,7 +149,7 @@ impl Search {
                 if word.owner == 0 {
                     (word.owner, word.died) = (tid, false);
                     state.says[usize::from(at)] = 0;
-                    state.threads[thread].seat = Some(at);
+                    state.threads[thread].slot = Some(at);
                     Pc::SeatPassOn(0)
                 } else {
                     Pc::FindSeat(at + 1)
@@ -199,7 +199,7 @@ impl Search {
             }
             Pc::SeatPassOn(at) => {
                 if self.variant != Variant::KeepsSeatsClosed {
-                    state.pass_on(GATES + usize::from(at));
+                    state.propagate_wake(GATES + usize::from(at));
                 }
                 Pc::SeatPassOn(at + 1)
             }
@@ -261,7 +261,7 @@ impl Search {
                 }
             }
             Pc::DrainPassOn(at) => {
-                state.pass_on(GATES + usize::from(at));
+                state.propagate_wake(GATES + usize::from(at));
                 Pc::Drain(at + 1)
             }
             Pc::DrainFree(at) => {
@@ -299,7 +299,7 @@ impl Search {
             }
             Pc::OpenPassOn(at, then) => {
                 if self.variant != Variant::NobodyPassesOn {
-                    state.pass_on(usize::from(at));
+                    state.propagate_wake(usize::from(at));
                 }
                 Self::opened(at, then)
             }
@@ -340,14 +340,14 @@ impl Search {
             | Pc::Done
             | Pc::Dead => unreachable!("no step at {:?}", own.pc),
         };
-        // A reader that has left its seat after its section is done with the round.
+        // A reader that has left its slot after its section is done with the round.
         if next == Pc::Start && own.pc != Pc::Start {
-            state.threads[thread].seat = None;
+            state.threads[thread].slot = None;
             state.ends_round(thread);
             return;
         }
         if next == Pc::ReadByMain {
-            state.threads[thread].seat = None;
+            state.threads[thread].slot = None;
             state.threads[thread].waits = false;
         }
         state.threads[thread].pc = next;
@@ -364,10 +364,10 @@ impl Search {
     pub(super) fn after_wake(&self, state: &mut State, thread: usize, next: Pc) {
         state.threads[thread].pc = next;
         if next == Pc::Start {
-            state.threads[thread].seat = None;
+            state.threads[thread].slot = None;
             state.ends_round(thread);
         } else if next == Pc::ReadByMain {
-            state.threads[thread].seat = None;
+            state.threads[thread].slot = None;
             state.threads[thread].waits = false;
         }
     }

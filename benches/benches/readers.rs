@@ -1,0 +1,125 @@
+//! What processes pay that read together: reads in a second, ours beside glibc's `pthread_rwlock_t`, and their ratio.
+//!
+//! `cargo bench --bench readers`. Each round measures both, one after the other; the median of the rounds' ratios counts.
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use pshared::{Shared, SharedCounter, SharedEvent, SharedRwLock, ShmSafe, fork};
+use pshared_bench::glibc;
+use std::error::Error;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 60;
+const TIME: Duration = Duration::from_millis(40);
+/// A round counts where each process had its CPU for so much of the time, of both locks. Reads that do not run together are
+/// not in each other's way.
+const ENOUGH: f64 = 0.9;
+/// Reads between two looks at the clock.
+const BATCH: u64 = 1_000;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Arena {
+    start: SharedEvent,
+    reads: SharedCounter,
+    /// Processes that had their CPU.
+    undisturbed: SharedCounter,
+    lock: SharedRwLock<u64>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!(
+        "{:>9} {:>7} {:>12} {:>12} {:>7}",
+        "processes", "rounds", "ours Mop/s", "glibc Mop/s", "ratio"
+    );
+    let cpus = std::thread::available_parallelism()?.get();
+    for processes in [1, 2, 4, 8] {
+        if processes > cpus {
+            break;
+        }
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let (one, other, lock) = (arena()?, arena()?, glibc::RwLock::new()?);
+            let ours = reads_a_second(&one, processes, || *one.lock.read().unwrap())?;
+            let theirs = reads_a_second(&other, processes, || lock.read())?;
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                rounds.push((ours / theirs, ours, theirs));
+            }
+        }
+        rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+        match rounds.get(rounds.len() / 2) {
+            Some((ratio, ours, theirs)) => println!(
+                "{processes:>9} {:>7} {ours:>12.1} {theirs:>12.1} {ratio:>7.2}",
+                rounds.len()
+            ),
+            None => println!("{processes:>9} {:>7}: others had the CPUs", 0),
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the calling process on one of the CPUs that it may use, so that no two share one while another is idle.
+fn pin(process: usize) {
+    let here = Pid::this();
+    let allowed = sched_getaffinity(here).expect("no affinity");
+    let cpus: Vec<_> = (0..CpuSet::count())
+        .filter(|&cpu| allowed.is_set(cpu) == Ok(true))
+        .collect();
+    let mut own = CpuSet::new();
+    own.set(cpus[process % cpus.len()]).expect("no such CPU");
+    sched_setaffinity(here, &own).expect("not pinned");
+}
+
+fn arena() -> Result<Shared<Arena>, pshared::Error> {
+    Shared::anonymous(Arena {
+        start: SharedEvent::new(),
+        reads: SharedCounter::new(0),
+        undisturbed: SharedCounter::new(0),
+        lock: SharedRwLock::new(0),
+    })
+}
+
+/// Millions of reads in a second, by all processes together. `None` where others had their CPUs.
+fn reads_a_second(
+    arena: &Arena,
+    processes: usize,
+    read: impl Fn() -> u64,
+) -> Result<Option<f64>, Box<dyn Error>> {
+    let mut children = Vec::new();
+    for process in 0..processes {
+        children.push(fork::spawn(|| {
+            pin(process);
+            arena.start.wait();
+            let (since, had, mut reads) = (Instant::now(), cpu_time(), 0);
+            while since.elapsed() < TIME {
+                (0..BATCH).for_each(|_| {
+                    black_box(read());
+                });
+                reads += BATCH;
+            }
+            arena.reads.add(reads);
+            let had = cpu_time() - had;
+            let enough = had.as_secs_f64() > since.elapsed().as_secs_f64() * ENOUGH;
+            arena.undisturbed.add(enough.into());
+        })?);
+    }
+    arena.start.set();
+    for child in children {
+        assert!(child.wait()?.success(), "a reader failed");
+    }
+    let together = arena.undisturbed.get() == processes as u64;
+    Ok(together.then_some(arena.reads.get() as f64 / TIME.as_secs_f64() / 1e6))
+}
+
+/// What the calling thread has had of its CPU.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a timespec that may be written.
+    let answer = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(answer, 0, "no clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

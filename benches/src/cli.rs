@@ -1,0 +1,208 @@
+//! The command line.
+
+use crate::arena::MOST_WORKERS;
+use crate::contender::list::{ALL, Entry};
+use crate::workload::Workload;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, value_parser};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Measures locks between processes, the crate's and those that a user would otherwise pick.
+///
+/// Each cell of the table is a workload with its sizes. A contender's processes start together, run for the cell's time, and
+/// time themselves; then the count that they kept under the lock is compared with what they did. A lock whose count is wrong
+/// is BROKEN and gets no figure. Contenders take turns within a round, in another order each round, so that a drift of the
+/// machine hits all of them; the tables show medians over the rounds with the least and the most, and ratios are medians of
+/// the ratios within each round.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pshared-bench",
+    version,
+    after_help = EXAMPLES,
+)]
+pub struct Options {
+    /// Numbers of processes that share a lock [default: 1,2,4,8,16,64, and 200 for the crate alone; with --quick 2,8]
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = value_parser!(u32).range(1..=MOST_WORKERS as i64))]
+    pub processes: Option<Vec<u32>>,
+
+    /// Work inside the section, ns [default: cells with 0 inside and 0 outside, and with 50 and 200]
+    #[arg(long, value_name = "NS")]
+    pub inside: Option<u32>,
+
+    /// Work outside, ns
+    #[arg(long, value_name = "NS")]
+    pub outside: Option<u32>,
+
+    /// How long a cell is measured [default: 1, with --quick 0.1]
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<Duration>,
+
+    /// How often each cell is measured [default: 5, and 3 where no target is about the cell; with --quick 1]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
+    pub rounds: Option<u32>,
+
+    /// Contenders by name, or by a part of it that may fit several
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    contenders: Option<Vec<String>>,
+
+    /// Workloads
+    #[arg(long, value_enum, value_name = "WORKLOAD,..", value_delimiter = ',')]
+    workloads: Option<Vec<Workload>>,
+
+    /// Look at everything for under a minute; the figures are rough
+    #[arg(long)]
+    pub quick: bool,
+
+    /// List the contenders and end
+    #[arg(long)]
+    pub list: bool,
+
+    /// Where the record goes [default: target/pshared-bench/strategies.csv, without a target directory pshared-bench/strategies.csv]
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// Where the page goes [default: strategies.html beside it]
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// Measure nothing: make the tables and the page from a record
+    #[arg(long, value_name = "FILE")]
+    pub from_csv: Option<PathBuf>,
+
+    /// Run every contender for an instant, and report only which count correctly
+    #[arg(long)]
+    pub check: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pshared-bench --quick
+      everything, roughly
+  pshared-bench --workloads contended --processes 2,8 --inside 50 --outside 200
+      one kind of cell, thoroughly
+  pshared-bench --contenders SharedMutex,robust --workloads crash,deaths
+      the crate's mutex and whoever has `robust` in its name, under fire
+  pshared-bench --contenders none --workloads contended --processes 2
+      no lock at all: reported as BROKEN
+  pshared-bench --from-csv target/pshared-bench/strategies.csv
+      the tables of the last run once more";
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|error| format!("{error}"))?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    let sensible = Duration::from_millis(1)..=Duration::from_secs(3600);
+    match sensible.contains(&duration) {
+        true => Ok(duration),
+        false => Err(String::from("from 0.001 to 3600")),
+    }
+}
+
+impl Options {
+    /// The options, or the end of the process with a message that says what is wrong with them.
+    pub fn from_command_line() -> Self {
+        let mut options = Options::parse();
+        if !options.measures_for_figures() {
+            options.become_a_check();
+        }
+        options
+    }
+
+    /// Whether figures are wanted, or only that the bench works.
+    pub fn measures_for_figures(&self) -> bool {
+        !self.check || self.list || self.from_csv.is_some()
+    }
+
+    fn become_a_check(&mut self) {
+        self.processes.get_or_insert(vec![2]);
+        // Long sections: without a lock, whoever is interrupted in one loses an update, on one CPU as well.
+        self.inside.get_or_insert(1000);
+        self.seconds.get_or_insert(Duration::from_millis(50));
+        self.rounds.get_or_insert(1);
+        self.workloads
+            .get_or_insert(vec![Workload::Contended, Workload::Handoff]);
+    }
+
+    pub fn time(&self) -> Duration {
+        let default = if self.quick { 0.1 } else { 1.0 };
+        self.seconds.unwrap_or(Duration::from_secs_f64(default))
+    }
+
+    pub fn wants(&self, workload: Workload) -> bool {
+        self.workloads
+            .as_ref()
+            .is_none_or(|workloads| workloads.contains(&workload))
+    }
+
+    /// Whether contenders were named.
+    pub fn names_contenders(&self) -> bool {
+        self.contenders.is_some()
+    }
+
+    /// Who takes part. A name that fits nobody ends the process with all names.
+    pub fn chosen(&self) -> Vec<&'static Entry> {
+        let Some(patterns) = &self.contenders else {
+            // A check is also one of the check: see `main`.
+            let all = !self.measures_for_figures();
+            return ALL
+                .iter()
+                .filter(|entry| all || entry.by_default())
+                .collect();
+        };
+        let fitting: Vec<_> = patterns.iter().map(|pattern| fits(pattern)).collect();
+        if let Some(unknown) = fitting.iter().position(Vec::is_empty) {
+            let asked = format!(
+                "no contender is called '{}'. There are:\n  {}",
+                patterns[unknown],
+                names().join("\n  ")
+            );
+            Options::command()
+                .error(ErrorKind::InvalidValue, asked)
+                .exit();
+        }
+        ALL.iter()
+            .filter(|entry| fitting.iter().flatten().any(|name| *name == entry.name))
+            .collect()
+    }
+
+    /// Where the record and the page go.
+    pub fn outputs(&self) -> (PathBuf, PathBuf) {
+        let target = Path::new("target");
+        let directory = match target.is_dir() {
+            true => target.join("pshared-bench"),
+            false => PathBuf::from("pshared-bench"),
+        };
+        let file =
+            |chosen: &Option<PathBuf>, name| chosen.clone().unwrap_or_else(|| directory.join(name));
+        (
+            file(&self.csv, "strategies.csv"),
+            file(&self.html, "strategies.html"),
+        )
+    }
+}
+
+/// Who has exactly this name, or else everybody with it in the name.
+fn fits(pattern: &str) -> Vec<&'static str> {
+    let pattern = pattern.to_lowercase();
+    let by = |fit: &dyn Fn(&str) -> bool| -> Vec<&'static str> {
+        names()
+            .into_iter()
+            .filter(|name| fit(&name.to_lowercase()))
+            .collect()
+    };
+    match by(&|name| name == pattern) {
+        exact if !exact.is_empty() => exact,
+        _ => by(&|name| name.contains(&pattern)),
+    }
+}
+
+/// All names, each once.
+fn names() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for entry in ALL {
+        if !names.contains(&entry.name) {
+            names.push(entry.name);
+        }
+    }
+    names
+}

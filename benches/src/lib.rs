@@ -1,0 +1,6 @@
+//! What the program `pshared-bench`, its tests and the criterion benchmarks share: glibc's locks,
+//! the record of a run, and the page that is made from it.
+
+pub mod glibc;
+pub mod record;
+pub mod report;

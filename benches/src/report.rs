@@ -1,0 +1,98 @@
+//! The page of a run: one file with charts and tables, made from the rows and nothing else. It loads nothing and runs no
+//! script, so that it can be kept beside the figures and read in years.
+
+mod axis;
+mod bars;
+mod contenders;
+mod dots;
+mod fates;
+mod figures;
+mod headline;
+mod lines;
+mod plot;
+mod sections;
+mod stats;
+mod tables;
+mod text;
+
+use crate::record::{Record, Row};
+use stats::Run;
+use text::escape;
+
+/// The page, whatever the record holds: what was not run is said to be left out.
+pub fn html(record: &Record) -> String {
+    let run = Run::new(record);
+    let body = if run.is_empty() {
+        "<p class=\"lead\">The record holds no rows: nothing was run.</p>\n".to_owned()
+    } else {
+        content(&run)
+    };
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>Locks between processes: pshared and others</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n<h1>Locks between processes: pshared and others</h1>\n{}</header>\n<main>\n{body}</main>\n<footer><p>Made from the rows of one run. The figures hold for this machine and this day.</p></footer>\n</body>\n</html>\n",
+        include_str!("report/style.css"),
+        about(record)
+    )
+}
+
+fn about(record: &Record) -> String {
+    let item = |(key, value): &(String, String)| {
+        format!(
+            "<div{}><dt>{}</dt><dd>{}</dd></div>",
+            if value.len() > 32 {
+                " class=\"long\""
+            } else {
+                ""
+            },
+            escape(key),
+            escape(value)
+        )
+    };
+    let items: String = record.about.iter().map(item).collect();
+    if items.is_empty() {
+        return "<p class=\"note\">The record does not say on what it was run.</p>\n".to_owned();
+    }
+    format!("<dl class=\"about\">{items}</dl>\n")
+}
+
+fn content(run: &Run) -> String {
+    let sentences: String = headline::sentences(run)
+        .iter()
+        .map(|sentence| format!("<li>{sentence}</li>\n"))
+        .collect();
+    let found = if sentences.is_empty() {
+        "<p class=\"note\">The rows do not let this crate's lock be compared with another.</p>\n"
+            .to_owned()
+    } else {
+        format!("<ul class=\"lead\">\n{sentences}</ul>\n")
+    };
+    let sections = sections::all(run);
+    let links: String = sections
+        .iter()
+        .map(|section| format!("<li><a href=\"#{}\">{}</a></li>", section.id, section.title))
+        .collect();
+    let charts: String = sections
+        .iter()
+        .map(|section| {
+            format!(
+                "<section id=\"{id}\" aria-labelledby=\"{id}-title\">\n<h2 id=\"{id}-title\">{}</h2>\n{}</section>\n",
+                section.title,
+                section.body,
+                id = section.id
+            )
+        })
+        .collect();
+    let tables: String = run
+        .workloads()
+        .into_iter()
+        .map(|workload| tables::all(run, workload))
+        .collect();
+    format!(
+        "<section id=\"found\" aria-labelledby=\"found-title\">\n<h2 id=\"found-title\">What was found</h2>\n{found}</section>\n<nav aria-label=\"Sections\"><ul>{links}<li><a href=\"#all\">All medians</a></li></ul></nav>\n<section id=\"overview\" aria-labelledby=\"overview-title\">\n<h2 id=\"overview-title\">Which lock for what</h2>\n{}{}<p class=\"note\">Everywhere below: a figure is the median of its rounds, and the thin bar (the band, for {}) goes from the lowest round to the highest. A hollow bar is a lock that works in one process only. On a log axis compare where bars end, not how long they are.</p>\n</section>\n{charts}<section id=\"all\" aria-labelledby=\"all-title\">\n<h2 id=\"all-title\">All medians</h2>\n<details><summary>Median (lowest–highest round) of everything that was measured</summary>\n{tables}</details>\n</section>\n",
+        tables::overview(run),
+        tables::legend(run),
+        run.contenders
+            .iter()
+            .find(|contender| contender.own)
+            .map_or("this crate's lock".to_owned(), |own| escape(own.name)),
+    )
+}

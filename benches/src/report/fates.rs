@@ -1,0 +1,131 @@
+//! What a killed holder leaves to the others, and what failed without one.
+
+use super::stats::Run;
+use super::text::{self, code};
+
+/// What became of the others when the holder was killed; the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    Told,
+    Silent,
+    Hangs,
+    Broken,
+}
+
+impl Fate {
+    pub fn of(verdict: &str) -> Option<Self> {
+        match verdict.split([':', ' ', ',']).next()? {
+            "told" => Some(Fate::Told),
+            "silent" => Some(Fate::Silent),
+            "hangs" => Some(Fate::Hangs),
+            "BROKEN" => Some(Fate::Broken),
+            _ => None,
+        }
+    }
+}
+
+/// How often each fate was met.
+#[derive(Debug, Default)]
+pub struct Fates {
+    pub counts: [usize; 4],
+    /// Verdicts that are none of these, as they are.
+    pub others: Vec<String>,
+}
+
+impl Fates {
+    /// ` (1 of 5)`, or nothing if it was always so.
+    pub fn often(&self, fate: Fate) -> String {
+        let (count, total) = (
+            self.counts[fate as usize],
+            self.counts.iter().sum::<usize>(),
+        );
+        if count < total {
+            format!(" ({count} of {total})")
+        } else {
+            String::new()
+        }
+    }
+
+    pub fn worst(&self) -> Option<Fate> {
+        let all = [Fate::Broken, Fate::Hangs, Fate::Silent, Fate::Told];
+        all.into_iter().find(|fate| self.counts[*fate as usize] > 0)
+    }
+}
+
+pub fn of(run: &Run, contender: &str) -> Fates {
+    let mut fates = Fates::default();
+    let spots = run
+        .spots("crash")
+        .filter(|(spot, _)| spot.contender == contender);
+    for verdict in spots.flat_map(|(_, found)| found.verdicts()) {
+        let Some(fate) = Fate::of(verdict) else {
+            fates.others.push((*verdict).to_owned());
+            continue;
+        };
+        fates.counts[fate as usize] += 1;
+    }
+    fates
+}
+
+/// As sentences, in HTML.
+pub fn sentences(run: &Run) -> Vec<String> {
+    crash(run).into_iter().chain(failures(run)).collect()
+}
+
+fn crash(run: &Run) -> Option<String> {
+    let whose = |fate: Fate| -> Vec<String> {
+        run.contenders
+            .iter()
+            .filter(|contender| of(run, contender.name).worst() == Some(fate))
+            .map(code)
+            .collect()
+    };
+    let parts: Vec<String> = [
+        (Fate::Told, "is told by"),
+        (Fate::Silent, "gets the lock and is not told by"),
+        (Fate::Hangs, "waits forever with"),
+    ]
+    .into_iter()
+    .map(|(fate, words)| (words, whose(fate)))
+    .filter(|(_, names)| !names.is_empty())
+    .map(|(words, names)| format!("{words} {}", text::list(&names)))
+    .collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "When the holder is killed, the next {}. The worst that was seen counts.",
+            parts.join("; ")
+        )
+    })
+}
+
+/// What failed, before anybody takes it for a choice.
+fn failures(run: &Run) -> Vec<String> {
+    let names = |failed: &[&str]| -> Vec<String> {
+        run.contenders
+            .iter()
+            .filter(|contender| failed.contains(&contender.name))
+            .map(code)
+            .collect()
+    };
+    let broken: Vec<&str> = run.broken().map(|(spot, _)| spot.contender).collect();
+    let hanging: Vec<&str> = run.hanging().map(|spot| spot.contender).collect();
+    let say = |word: &str, names: Vec<String>, what: &str| {
+        (!names.is_empty()).then(|| {
+            format!(
+                "<strong class=\"bad\">{word}:</strong> {} {what}",
+                text::list(&names)
+            )
+        })
+    };
+    let broken = say(
+        "BROKEN",
+        names(&broken),
+        "did not exclude, or lost what was written, where this page says so. No figure is shown there.",
+    );
+    let hanging = say(
+        "HANGS",
+        names(&hanging),
+        "hung though nobody was killed, where this page says so.",
+    );
+    broken.into_iter().chain(hanging).collect()
+}

@@ -1,0 +1,45 @@
+//! Ctrl-C: a flag, and no thread, since the parent forks.
+
+use crate::fault::Fault;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn remember(_signal: i32) {
+    ASKED.store(true, Relaxed);
+}
+
+/// Has Ctrl-C end the run after the cell, instead of at once.
+pub fn catch() -> io::Result<()> {
+    set(SigHandler::Handler(remember))
+}
+
+/// In a child: the parent alone ends the run, and kills its children.
+pub fn leave_to_the_parent() {
+    let _ = set(SigHandler::SigIgn);
+}
+
+fn set(handler: SigHandler) -> io::Result<()> {
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    for signal in SIGNALS {
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+pub fn asked_to_end() -> bool {
+    ASKED.load(Relaxed)
+}
+
+/// An error where the user wants an end.
+pub fn check() -> Result<(), Fault> {
+    match asked_to_end() {
+        true => Err(Fault::Interrupted),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,117 @@
+//! A holder is killed by SIGKILL. Who sleeps on the lock: when does it get it, and is it told? And who comes afterwards?
+
+use super::{Figure, Outcome, Terms};
+use crate::arena::SharedArena;
+use crate::children::Crew;
+use crate::clock;
+use crate::contender::{Contender, Handle as _, News};
+use crate::fault::Fault;
+use std::fs;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+/// Which slot is whose.
+const HOLDER: usize = 0;
+const LOCKER: usize = 1;
+
+/// When the second process asks for the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comes {
+    /// While the holder lives: it sleeps on the lock, or spins.
+    Before,
+    /// When the holder is dead and reaped.
+    After,
+}
+
+/// What the second process found.
+struct Found {
+    /// ns from just before kill(2) to the lock.
+    recovery: u64,
+    told: bool,
+}
+
+pub fn run<C: Contender>(terms: &Terms) -> Outcome {
+    let mut waiters = Vec::new();
+    for _ in 0..terms.trials {
+        match trial::<C>(terms, Comes::Before) {
+            Err(Fault::Hangs) => return Ok(vec![Figure::verdict("hangs")]),
+            found => waiters.push(found?),
+        }
+    }
+    let late = match trial::<C>(terms, Comes::After) {
+        Err(Fault::Hangs) => return Ok(vec![Figure::verdict("hangs")]),
+        found => found?,
+    };
+    // One that is not always told cannot rely on it.
+    let told = late.told && waiters.iter().all(|found| found.told);
+    waiters.sort_unstable_by_key(|found| found.recovery);
+    let median = waiters.get(waiters.len() / 2);
+    let mut figures = vec![Figure::verdict(if told { "told" } else { "silent" })];
+    figures.extend(median.map(|found| Figure::number("recovery", "ns", found.recovery as f64)));
+    Ok(figures)
+}
+
+fn trial<C: Contender>(terms: &Terms, comes: Comes) -> Result<Found, Fault> {
+    let contender = C::prepare(1)?;
+    let arena = SharedArena::new()?;
+    let mut crew = Crew::new(&arena);
+    crew.start(HOLDER, || {
+        contender.attach(0)?.with(|_| {
+            arena.inside.store(HOLDER as u32 + 1, Release);
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        })
+    })?;
+    while arena.inside.load(Acquire) == 0 {
+        crew.watch(Duration::from_micros(100))?;
+    }
+    let mut killed = 0;
+    if comes == Comes::After {
+        killed = clock::now();
+        crew.kill(HOLDER)?;
+    }
+    crew.start(LOCKER, || {
+        let mut handle = contender.attach(0)?;
+        let slot = &arena.slots[LOCKER];
+        slot.began.store(clock::now(), Release);
+        handle.with(|news| {
+            slot.ended.store(clock::now(), Relaxed);
+            slot.told.store((news == News::Died).into(), Relaxed);
+        })
+    })?;
+    if comes == Comes::Before {
+        while arena.slots[LOCKER].began.load(Acquire) == 0 {
+            crew.watch(Duration::from_micros(50))?;
+        }
+        until_asleep(crew.id(LOCKER));
+        killed = clock::now();
+        crew.kill(HOLDER)?;
+    }
+    crew.join(LOCKER, terms.patience)?;
+    let slot = &arena.slots[LOCKER];
+    let Some(recovery) = slot.ended.load(Relaxed).checked_sub(killed) else {
+        return Err(Fault::Broken(String::from(
+            "the lock was acquired while its holder lived",
+        )));
+    };
+    Ok(Found {
+        recovery,
+        told: slot.told.load(Relaxed) != 0,
+    })
+}
+
+/// Waits until a process sleeps. One that spins is waited for a little.
+fn until_asleep(id: u32) {
+    let until = Instant::now() + Duration::from_millis(20);
+    // The state follows the name in parentheses: proc_pid_stat(5).
+    let asleep = || {
+        fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| {
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('S'))
+        })
+    };
+    while !asleep() && Instant::now() < until {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}

@@ -1,0 +1,111 @@
+//! Workers run contended, are killed by SIGKILL at random instants, the one in the section first, and are replaced.
+//!
+//! **The books.** In the section a worker adds one to a tally of its own, then to the count. So at whichever instruction it is
+//! killed, the count is the sum of the tallies, or one less. Whoever is told of a death sets the count to the sum, and notes
+//! how much was missing: where that is more than one, the lock has lost updates as well. At the end the count is exact.
+
+use super::{Cell, Figure, Outcome, Terms};
+use crate::arena::{Arena, SharedArena};
+use crate::children::Crew;
+use crate::contender::{Contender, Failed, Handle as _, News};
+use crate::fault::Fault;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::compiler_fence;
+use std::time::{Duration, Instant};
+
+pub fn run<C: Contender>(cell: &Cell, terms: &Terms) -> Outcome {
+    let contender = C::prepare(1)?;
+    let arena = SharedArena::new()?;
+    let (inside, outside) = (
+        terms.pace.work(cell.inside_ns),
+        terms.pace.work(cell.outside_ns),
+    );
+    let work = |slot: usize| {
+        let (contender, arena) = (&contender, &arena);
+        move || -> Result<(), Failed> {
+            let mut handle = contender.attach(0)?;
+            arena.pass_gate();
+            while !arena.stopped() {
+                handle.with(|news| {
+                    repair(arena, news);
+                    turn(arena, slot);
+                    inside.run();
+                    arena.inside.store(0, Relaxed);
+                })?;
+                outside.run();
+            }
+            Ok(())
+        }
+    };
+    let workers = cell.processes as usize;
+    let mut crew = Crew::new(&arena);
+    for slot in 0..workers {
+        crew.start(slot, work(slot))?;
+    }
+    crew.gather(workers)?;
+    let began = Instant::now();
+    arena.open_gate();
+    let interval = terms.time / (terms.kills + 1);
+    for _ in 0..terms.kills {
+        let us = interval.as_micros() as u64;
+        crew.watch(Duration::from_micros(fastrand::u64(us / 2..=us * 3 / 2)))?;
+        let chosen = match arena.inside.load(Relaxed) {
+            0 => fastrand::usize(..workers),
+            inside => inside as usize - 1,
+        };
+        crew.replace(chosen, chosen, work(chosen))?;
+    }
+    crew.watch(interval)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let tallies = arena.tallies();
+    arena.stop();
+    crew.finish(terms.patience)?;
+    // The last death may not have been told yet.
+    crew.start(workers, || {
+        contender.attach(0)?.with(|news| repair(&arena, news))
+    })?;
+    crew.join(workers, terms.patience)?;
+    Ok(vec![
+        Figure::number("throughput", "Mops/s", tallies as f64 / 1e6 / seconds),
+        Figure::verdict(verdict(&arena, terms.kills)?),
+    ])
+}
+
+/// One section, booked: the tally first, also for the compiler.
+fn turn(arena: &Arena, slot: usize) {
+    arena.inside.store(slot as u32 + 1, Relaxed);
+    let mine = &arena.slots[slot].tally;
+    mine.bump();
+    compiler_fence(SeqCst);
+    arena.count.bump();
+}
+
+fn repair(arena: &Arena, news: News) {
+    if news == News::None {
+        return;
+    }
+    let sum = arena.tallies();
+    let missing = sum.abs_diff(arena.count.get());
+    arena.astray.set(arena.astray.get().max(missing));
+    arena.count.set(sum);
+    arena.slots[0].told.fetch_add(1, Relaxed);
+}
+
+fn verdict(arena: &Arena, kills: u32) -> Result<&'static str, Fault> {
+    let (count, sum, astray) = (arena.count.get(), arena.tallies(), arena.astray.get());
+    let missing = sum.abs_diff(count);
+    let told = arena.slots[0].told.load(Relaxed);
+    if astray > 1 {
+        return Err(Fault::Broken(format!(
+            "one death left the count {astray} off"
+        )));
+    }
+    match (missing, told) {
+        (0, _) => Ok("ok"),
+        // Nobody is told of anything, so nobody can repair: off by one a kill at most.
+        (_, 0) if missing <= kills.into() => Ok("silent"),
+        _ => Err(Fault::Broken(format!(
+            "the count is {count} after {sum} operations"
+        ))),
+    }
+}

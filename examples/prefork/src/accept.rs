@@ -1,0 +1,111 @@
+//! Whose turn it is to accept.
+
+use crate::faults::{Faults, Place};
+use crate::listener::Listener;
+use crate::options::{Accept, Options};
+use crate::shared_state::{Doing, SharedState, Worker};
+use crate::signals::{Signals, Woken};
+use pshared::{Error, LockError, SharedMutexGuard};
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// What a worker needs to accept.
+pub struct Entrance<'a> {
+    state: &'a SharedState,
+    listener: &'a Listener,
+    signals: &'a Signals,
+    faults: &'a Faults,
+    strategy: Accept,
+    /// The longest time without a sign of life.
+    beat: Duration,
+}
+
+impl<'a> Entrance<'a> {
+    pub fn new(
+        state: &'a SharedState,
+        listener: &'a Listener,
+        signals: &'a Signals,
+        faults: &'a Faults,
+        options: &Options,
+    ) -> Self {
+        Entrance {
+            state,
+            listener,
+            signals,
+            faults,
+            strategy: options.accept(),
+            beat: options.beat(),
+        }
+    }
+
+    /// The worker's next connection; `None` where it is to leave.
+    pub fn next(&self, worker: &Worker) -> io::Result<Option<TcpStream>> {
+        worker.turn_to(Doing::Queueing);
+        match self.strategy {
+            Accept::Mutex => {
+                let Some(_turn) = self.turn(worker)? else {
+                    return Ok(None);
+                };
+                self.accept(worker)
+            }
+            Accept::Permits => loop {
+                match self.state.acceptors.acquire_timeout(self.beat) {
+                    Ok(permit) => {
+                        if permit.previous_holder_died() {
+                            self.state.reported.accept.add(1);
+                        }
+                        break self.accept(worker);
+                    }
+                    Err(Error::TimedOut) => worker.beat(),
+                    Err(error) => break Err(io::Error::other(error)),
+                }
+                if self.signals.are_to_leave() {
+                    break Ok(None);
+                }
+            },
+            Accept::None => self.accept(worker),
+        }
+    }
+
+    /// Waits for the turn, and looks now and then whether it is to leave: nobody sleeps on a lock and a signal at once.
+    fn turn(&self, worker: &Worker) -> io::Result<Option<SharedMutexGuard<'a, ()>>> {
+        loop {
+            match self.state.accept.lock_timeout(self.beat) {
+                Ok(turn) => return Ok(Some(turn)),
+                // The last one died while it had the turn. There is nothing to put right.
+                Err(LockError::Poisoned(poisoned)) => {
+                    if poisoned.is_first_report() {
+                        self.state.reported.accept.add(1);
+                    }
+                    return Ok(Some(poisoned.replace(())));
+                }
+                Err(LockError::TimedOut) => worker.beat(),
+                Err(other) => return Err(io::Error::other(Error::from(other))),
+            }
+            if self.signals.are_to_leave() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn accept(&self, worker: &Worker) -> io::Result<Option<TcpStream>> {
+        worker.turn_to(Doing::Accepting);
+        self.faults.strike(Place::Accept);
+        loop {
+            if self.signals.are_to_leave() {
+                return Ok(None);
+            }
+            match self.signals.wait_for(self.listener.as_fd(), self.beat)? {
+                Woken::Readable => match self.listener.accept()? {
+                    Some(connection) => return Ok(Some(connection)),
+                    // Somebody else was faster, or there is no room.
+                    None => worker.beat(),
+                },
+                Woken::Ordered => return Ok(None),
+                Woken::TimedOut => worker.beat(),
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The pages that people read. Nothing in them comes from a client.
+
+use crate::clock;
+use crate::histogram::Durations;
+use crate::shared_state::{SharedState, Worker};
+use pshared::{Holder, SlotState, SlotView};
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+const STYLE: &str = include_str!("style.css");
+
+fn page(title: &str, refresh: bool, body: &str) -> String {
+    let refresh = if refresh {
+        "<meta http-equiv=\"refresh\" content=\"1\">\n"
+    } else {
+        ""
+    };
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n{refresh}<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+}
+
+/// `/`
+pub fn home() -> String {
+    page(
+        "prefork",
+        false,
+        "<h1>prefork</h1>\n<p>A forking server whose workers share memory, by <code>pshared</code>.</p>\n<ul>\n\
+         <li><a href=\"/count\">/count</a> counts its visits, over all workers</li>\n\
+         <li><a href=\"/primes?below=1000000\">/primes?below=N</a> is dear to make, and cached for all workers</li>\n\
+         <li><a href=\"/metrics\">/metrics</a> is for Prometheus: totals over all workers, the dead included</li>\n\
+         <li><a href=\"/workers\">/workers</a> shows who does what</li>\n</ul>\n",
+    )
+}
+
+/// `/workers`
+pub fn workers(state: &SharedState) -> String {
+    let mut body = String::new();
+    let durations = Durations::of(state.workers.slots().map(|slot| &slot.data.durations));
+    let age = clock::seconds_since(state.started.load(Relaxed));
+    let at_most = |share| {
+        durations
+            .quantile(share)
+            .map_or("–".to_owned(), |bound| span(bound as f64 / 1e9))
+    };
+    let figures = [
+        ("requests", grouped(state.answered())),
+        ("half took at most", at_most(0.5)),
+        ("99 % took at most", at_most(0.99)),
+        ("workers died", grouped(state.deaths())),
+        ("killed as stuck", grouped(state.stuck.get())),
+        ("visits of /count", grouped(state.hits.get())),
+    ];
+    let closing = if state.closing.load(Relaxed) {
+        ", and lets nobody in any more"
+    } else {
+        ""
+    };
+    let _ = write!(
+        body,
+        "<h1>Workers</h1>\n<p>Supervisor {} has run for {}{closing}. All of this is read from shared memory by one worker, process {}.</p>\n<dl class=\"figures\">\n",
+        state.supervisor.load(Relaxed),
+        span(age),
+        std::process::id(),
+    );
+    for (name, figure) in figures {
+        let _ = writeln!(body, "<div><dt>{name}</dt><dd>{figure}</dd></div>");
+    }
+    body.push_str("</dl>\n");
+    body.push_str(&slots(state));
+    body.push_str(&locks(state));
+    page("prefork: workers", true, &body)
+}
+
+fn slots(state: &SharedState) -> String {
+    let mut table = String::from(
+        "<table>\n<thead><tr><th class=\"n\">slot</th><th class=\"n\">process</th><th>state</th><th class=\"n\">requests</th><th class=\"n\">of the slot</th><th class=\"n\">age</th><th class=\"n\">silent for</th><th class=\"n\">deaths</th><th>holds</th></tr></thead>\n<tbody>\n",
+    );
+    let used = state.workers.slots().filter(|slot| {
+        slot.state != SlotState::Free || slot.data.answered() > 0 || slot.data.deaths.get() > 0
+    });
+    for slot in used {
+        row(&mut table, state, &slot);
+    }
+    table.push_str("</tbody>\n</table>\n");
+    table
+}
+
+fn row(table: &mut String, state: &SharedState, slot: &SlotView<'_, Worker>) {
+    let worker = slot.data;
+    let (class, who, condition) = match slot.state {
+        SlotState::Occupied { by } => ("", by, worker.doing().name()),
+        SlotState::Abandoned { by } => ("dead", by, "died"),
+        _ => ("free", None, "free"),
+    };
+    let process = who.map_or("–".to_owned(), |Holder { process, .. }| {
+        process.to_string()
+    });
+    let sits = matches!(slot.state, SlotState::Occupied { .. });
+    let of_this = |text: String| if sits { text } else { "–".to_owned() };
+    let held: Vec<&str> = state
+        .holders()
+        .filter(|(_, process)| sits && who.is_some_and(|who| who.process == *process))
+        .map(|(lock, _)| lock)
+        .collect();
+    let _ = writeln!(
+        table,
+        "<tr class=\"{class}\"><td class=\"n\">{}</td><td class=\"n\">{process}</td><td>{condition}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
+        slot.number,
+        of_this(grouped(worker.answered_by_this_one())),
+        grouped(worker.answered()),
+        of_this(span(worker.age())),
+        of_this(span(worker.silence())),
+        worker.deaths.get(),
+        held.join(", "),
+    );
+}
+
+fn locks(state: &SharedState) -> String {
+    let mut table = String::from(
+        "<table>\n<thead><tr><th>shared</th><th class=\"n\">held by</th><th class=\"n\">deaths told and mended</th></tr></thead>\n<tbody>\n",
+    );
+    let holders: Vec<_> = state.holders().collect();
+    let reported = &state.reported;
+    for (name, count) in [
+        ("the turn to accept", reported.accept.get()),
+        ("the rate limiter", reported.limiter.get()),
+        ("the cache", reported.cache.get()),
+    ] {
+        let holder = holders.iter().find(|(lock, _)| *lock == name);
+        let holder = holder.map_or("nobody".to_owned(), |(_, process)| process.to_string());
+        let _ = writeln!(
+            table,
+            "<tr><td>{name}</td><td class=\"n\">{holder}</td><td class=\"n\">{count}</td></tr>"
+        );
+    }
+    let _ = writeln!(
+        table,
+        "<tr><td>permits to accept</td><td class=\"n\">{} free</td><td></td></tr>\n<tr><td>slots</td><td></td><td class=\"n\">{}</td></tr>",
+        state.acceptors.available(),
+        reported.slot.get()
+    );
+    table.push_str("</tbody>\n</table>\n");
+    table
+}
+
+/// A number with its thousands apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push('\u{202f}');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A time that a person can read.
+fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.001 => format!("{:.0} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s if s < 100.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.0} h", s / 3600.0),
+    }
+}

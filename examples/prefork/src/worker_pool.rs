@@ -1,0 +1,234 @@
+//! The workers as their supervisor knows them: as children.
+
+use crate::clock;
+use crate::listener::Listener;
+use crate::log::log_line;
+use crate::options::Options;
+use crate::shared_state::{SharedState, WORKER_SLOTS, Worker};
+use crate::worker::{self, Post};
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pshared::SlotState;
+use pshared::fork::{self, Child};
+use std::io;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+/// How long nobody is hired after a first worker that was not, and at most.
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// The workers.
+pub struct WorkerPool<'a> {
+    state: &'static SharedState,
+    listener: &'a Listener,
+    options: &'a Options,
+    /// Readable when a worker has become ready.
+    pub ready: EventFd,
+    pub members: Vec<Member>,
+    /// Workers that died one after the other before they were ready to work.
+    failures: u32,
+    not_before: Instant,
+}
+
+/// One worker.
+pub struct Member {
+    pub child: Child,
+    pub slot: usize,
+    /// When it was, by the [clock].
+    pub hired: u64,
+    /// It was told to leave, and is killed if it has not by then.
+    pub leaves_by: Option<Instant>,
+    /// It was killed, and has not ended yet, which may take its time on a busy machine.
+    pub is_killed: bool,
+}
+
+impl Member {
+    /// Kills the worker, once.
+    pub fn kill(&mut self) {
+        if !self.is_killed {
+            self.is_killed = true;
+            signal(&self.child, Signal::SIGKILL);
+        }
+    }
+}
+
+/// A worker that has ended.
+pub struct Departure {
+    pub process: u32,
+    pub slot: usize,
+    pub status: ExitStatus,
+    pub was_told: bool,
+    /// How long nobody is hired because of it.
+    pub delay: Option<Duration>,
+}
+
+impl<'a> WorkerPool<'a> {
+    pub fn new(
+        state: &'static SharedState,
+        listener: &'a Listener,
+        options: &'a Options,
+    ) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(WorkerPool {
+            state,
+            listener,
+            options,
+            ready: EventFd::from_flags(flags)?,
+            members: Vec::new(),
+            failures: 0,
+            not_before: Instant::now(),
+        })
+    }
+
+    /// Those who have not been told to leave.
+    pub fn staying(&self) -> impl Iterator<Item = &Member> {
+        self.members
+            .iter()
+            .filter(|member| member.leaves_by.is_none())
+    }
+
+    /// The time before which nobody is hired, where that lies ahead.
+    pub fn pause(&self) -> Option<Instant> {
+        Some(self.not_before).filter(|time| *time > Instant::now())
+    }
+
+    /// Forks a worker, at a slot that nobody has.
+    pub fn hire(&mut self) -> Result<(), fork::Error> {
+        let slot = self
+            .free_slot()
+            .expect("there are twice as many slots as workers");
+        let post = Post {
+            state: self.state,
+            listener: self.listener,
+            options: self.options,
+            slot,
+            ready: &self.ready,
+            supervisor: Pid::this(),
+        };
+        let hired = clock::now();
+        let child = fork::spawn(|| {
+            if let Err(error) = worker::work(&post) {
+                let process = std::process::id();
+                log_line(format_args!("worker {process} (slot {slot}): {error}"));
+                std::process::exit(1);
+            }
+        });
+        let child = match child {
+            // The machine may have no room for a process or a descriptor just now.
+            Err(error @ (fork::Error::Os { .. } | fork::Error::Unchecked { .. })) => {
+                let delay = self.delay();
+                log_line(format_args!(
+                    "no new worker: {error}; tried again in {delay:?}"
+                ));
+                return Ok(());
+            }
+            other => other?,
+        };
+        self.members.push(Member {
+            child,
+            slot,
+            hired,
+            leaves_by: None,
+            is_killed: false,
+        });
+        Ok(())
+    }
+
+    fn free_slot(&self) -> Option<usize> {
+        let mut slots = self.state.workers.slots();
+        let given = |number| self.members.iter().any(|member| member.slot == number);
+        let free = slots
+            .find(|slot| !matches!(slot.state, SlotState::Occupied { .. }) && !given(slot.number));
+        free.map(|slot| slot.number)
+            .filter(|slot| *slot < WORKER_SLOTS)
+    }
+
+    /// Tells a worker to leave, once.
+    pub fn tell_to_leave(&mut self, process: u32, by: Instant) {
+        let mut members = self.members.iter_mut();
+        if let Some(member) = members.find(|member| member.child.id() == process)
+            && member.leaves_by.is_none()
+        {
+            member.leaves_by = Some(by);
+            signal(&member.child, Signal::SIGTERM);
+        }
+    }
+
+    /// Kills those who were told to leave and have not.
+    pub fn kill_the_late(&mut self) {
+        let now = Instant::now();
+        let is_late = |member: &&mut Member| member.leaves_by.is_some_and(|by| by <= now);
+        for member in self.members.iter_mut().filter(is_late) {
+            member.kill();
+        }
+    }
+
+    /// Takes those who have ended off the list.
+    pub fn reap(&mut self) -> io::Result<Vec<Departure>> {
+        let mut gone = Vec::new();
+        let mut number = 0;
+        while number < self.members.len() {
+            match self.members[number].child.try_wait()? {
+                None => number += 1,
+                Some(status) => {
+                    let member = self.members.swap_remove(number);
+                    gone.push(self.departure(&member, status));
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    fn departure(&mut self, member: &Member, status: ExitStatus) -> Departure {
+        let data = self.data(member);
+        let is_death = !status.success();
+        if is_death {
+            data.deaths.add(1);
+        }
+        let was_told = member.leaves_by.is_some();
+        // One that was ready once says nothing about the next. Those that never are would be hired as fast as they die.
+        let was_ready = data.has_been_ready_since(member.hired);
+        if was_ready {
+            self.failures = 0;
+        }
+        let delay = (is_death && !was_ready && !was_told).then(|| self.delay());
+        Departure {
+            process: member.child.id(),
+            slot: member.slot,
+            status,
+            was_told,
+            delay,
+        }
+    }
+
+    /// Hires nobody for a while, which is twice as long as the last time.
+    fn delay(&mut self) -> Duration {
+        let factor = 1 << self.failures.min(16);
+        let delay = (FIRST_DELAY * factor).min(LONGEST_DELAY);
+        self.failures += 1;
+        self.not_before = Instant::now() + delay;
+        delay
+    }
+
+    /// Whether a worker is ready to answer.
+    pub fn is_ready(&self, member: &Member) -> bool {
+        self.data(member).has_been_ready_since(member.hired)
+    }
+
+    /// What lies at a worker's slot.
+    pub fn data(&self, member: &Member) -> &'static Worker {
+        let mut slots = self.state.workers.slots();
+        slots.nth(member.slot).expect("its slot").data
+    }
+}
+
+/// A child that has ended is still a zombie as long as it was not reaped, so the id is no other process's.
+pub fn signal(child: &Child, signal: Signal) {
+    match kill(Pid::from_raw(child.id().cast_signed()), signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => log_line(format_args!("{signal} to worker {}: {error}", child.id())),
+    }
+}

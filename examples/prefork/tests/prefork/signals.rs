@@ -1,0 +1,306 @@
+//! What the server is told by signals: to replace its workers, and to end.
+
+use crate::clients::{Clients, Wants};
+use crate::server::{Server, pass, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+crate::tests!(
+    sighup_replaces_every_worker_and_breaks_nothing,
+    sighup_replaces_workers_that_nobody_asks,
+    sigterm_under_load_drops_no_request_that_was_taken,
+    sigterm_answers_those_who_wait_at_the_door,
+    sigterm_gives_an_idle_connection_one_request_more,
+    sigterm_answers_those_whose_handshake_is_on_its_way,
+    sigterm_ends_in_time_whoever_waits_at_the_door,
+    signals_are_taken_from_the_first_word_on,
+    a_worker_that_is_told_to_leave_by_somebody_else_is_replaced,
+    workers_leave_when_their_supervisor_is_killed_and_another_goes_on,
+    a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number,
+    a_map_is_refused_while_somebody_of_another_time_sits_there,
+);
+
+fn sighup_replaces_every_worker_and_breaks_nothing() {
+    for (accept, wants) in [
+        ("mutex", Wants::Everything),
+        ("permits", Wants::NewConnections),
+        ("none", Wants::NewConnections),
+    ] {
+        let mut server = Server::start(&["--accept", accept, "--workers", "3"]);
+        let clients = Clients::start(server.address(), 4, wants);
+        for round in 1..=3 {
+            clients.wait_for(50);
+            until(|| server.workers().len() == 3);
+            let before = server.workers();
+            server.signal(Signal::SIGHUP);
+            until(|| server.state().replaced.get() == 3 * round);
+            until(|| server.workers().len() == 3);
+            let after = server.workers();
+            assert!(
+                before.iter().all(|process| !after.contains(process)),
+                "{before:?} {after:?}"
+            );
+        }
+        clients.wait_for(50);
+        let books = clients.stop();
+        server.end();
+        let answered = books.answered.load(SeqCst);
+        assert_eq!(books.broken.load(SeqCst), 0, "{books:?}");
+        assert_eq!(books.turned_away.load(SeqCst), 0, "{books:?}");
+        assert_eq!(server.state().answered(), answered);
+        assert_eq!(server.state().deaths(), 0, "{}", server.log());
+    }
+}
+
+fn sighup_replaces_workers_that_nobody_asks() {
+    for accept in ["mutex", "permits", "none"] {
+        let mut server = Server::start(&["--accept", accept, "--workers", "3"]);
+        until(|| server.workers().len() == 3);
+        let before = server.workers();
+        server.signal(Signal::SIGHUP);
+        until(|| server.state().replaced.get() == 3 && server.workers().len() == 3);
+        until(|| {
+            server
+                .workers()
+                .iter()
+                .all(|process| !before.contains(process))
+        });
+        server.end();
+        assert_eq!(server.state().deaths(), 0, "{}", server.log());
+    }
+}
+
+fn sigterm_under_load_drops_no_request_that_was_taken() {
+    for (accept, wants) in [
+        ("mutex", Wants::Everything),
+        ("mutex", Wants::NewConnections),
+        ("permits", Wants::NewConnections),
+        ("none", Wants::NewConnections),
+        ("none", Wants::Page),
+    ] {
+        let mut server = Server::start(&["--accept", accept]);
+        // More than workers: some wait at the door, accepted by the kernel only.
+        let clients = Clients::start(server.address(), 8, wants);
+        clients.wait_for(300);
+        server.signal(Signal::SIGTERM);
+        let status = server.wait();
+        assert!(status.success(), "{status}\n{}", server.log());
+        clients.wait_for_the_end();
+        let books = clients.stop();
+        assert_eq!(books.broken.load(SeqCst), 0, "{accept} {wants:?} {books:?}");
+        assert_eq!(server.state().answered(), books.answered.load(SeqCst));
+        assert_eq!(server.state().deaths(), 0, "{}", server.log());
+        server.nothing_is_held();
+    }
+}
+
+const REQUEST: &[u8] = b"GET /count HTTP/1.1\r\nHost: here\r\n\r\n";
+
+#[track_caller]
+fn read_all(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("an answer and an end");
+    answer
+}
+
+fn sigterm_answers_those_who_wait_at_the_door() {
+    let mut server = Server::start(&["--workers", "1"]);
+    // The only worker listens to one that says nothing; the others have only the kernel's word.
+    let mut first = TcpStream::connect(server.address()).unwrap();
+    let slot = || server.state().workers.slots().next().unwrap();
+    until(|| slot().data.connections.get() == 1);
+    let mut waiting: Vec<TcpStream> = (0..10)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            stream.write_all(REQUEST).unwrap();
+            stream
+        })
+        .collect();
+    server.signal(Signal::SIGTERM);
+    until(|| server.state().closing.load(SeqCst));
+    first.write_all(REQUEST).unwrap();
+    for stream in [&mut first].into_iter().chain(&mut waiting) {
+        let answer = read_all(stream);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    }
+    assert!(server.wait().success());
+    assert_eq!(server.state().hits.get(), 11);
+}
+
+fn sigterm_gives_an_idle_connection_one_request_more() {
+    let mut server = Server::start(&["--workers", "1", "--keep-alive", "60000"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(REQUEST).unwrap();
+    until(|| server.state().answered() == 1);
+    server.signal(Signal::SIGTERM);
+    until(|| server.state().closing.load(SeqCst));
+    // As if it had been on its way.
+    stream.write_all(REQUEST).unwrap();
+    let answers = read_all(&mut stream);
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+    assert_eq!(answers.matches("Connection: close").count(), 1, "{answers}");
+    assert!(server.wait().success());
+    // And who says nothing more does not keep the server.
+    let mut server = Server::start(&["--workers", "1", "--keep-alive", "60000"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(REQUEST).unwrap();
+    until(|| server.state().answered() == 1);
+    server.end();
+    assert_eq!(read_all(&mut stream).matches("HTTP/1.1 200 ").count(), 1);
+}
+
+fn sigterm_answers_those_whose_handshake_is_on_its_way() {
+    let mut server = Server::start(&["--workers", "2"]);
+    until(|| server.workers().len() == 2);
+    // Connected, as far as this side's kernel is concerned. It keeps the last segment of the handshake back for a while, as
+    // a long way would.
+    let mut clients: Vec<TcpStream> = (0..5)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_tcp_quickack(false).unwrap();
+            let address: SocketAddr = server.address().parse().unwrap();
+            socket.connect(&address.into()).unwrap();
+            socket.into()
+        })
+        .collect();
+    server.signal(Signal::SIGTERM);
+    until(|| server.state().closing.load(SeqCst));
+    pass(Duration::from_millis(100));
+    for stream in &mut clients {
+        stream.write_all(REQUEST).unwrap();
+    }
+    for stream in &mut clients {
+        let answer = read_all(stream);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert!(server.wait().success());
+    assert_eq!(server.state().hits.get(), 5);
+}
+
+fn sigterm_ends_in_time_whoever_waits_at_the_door() {
+    let mut server = Server::start(&["--workers", "1", "--drain", "1500"]);
+    until(|| server.workers().len() == 1);
+    // They say nothing, and a worker would listen to each for a while.
+    let silent: Vec<TcpStream> = (0..20)
+        .map(|_| TcpStream::connect(server.address()).unwrap())
+        .collect();
+    server.signal(Signal::SIGTERM);
+    let status = server.wait();
+    assert!(status.success(), "{status}\n{}", server.log());
+    // The time was over before all had been listened to.
+    let slots = server.state().workers.slots();
+    let heard: u64 = slots.map(|slot| slot.data.connections.get()).sum();
+    assert!(heard < silent.len() as u64, "{heard}\n{}", server.log());
+    server.nothing_is_held();
+    drop(silent);
+}
+
+fn signals_are_taken_from_the_first_word_on() {
+    for _ in 0..10 {
+        let mut server = Server::start(&[]);
+        server.signal(Signal::SIGHUP);
+        server.end();
+        assert_eq!(server.state().deaths(), 0, "{}", server.log());
+    }
+}
+
+fn a_worker_that_is_told_to_leave_by_somebody_else_is_replaced() {
+    let mut server = Server::start(&["--workers", "2"]);
+    until(|| server.workers().len() == 2);
+    let clients = Clients::start(server.address(), 3, Wants::NewConnections);
+    clients.wait_for(20);
+    let left = server.workers()[0];
+    kill(Pid::from_raw(left.cast_signed()), Signal::SIGTERM).unwrap();
+    until(|| server.workers().len() == 2 && !server.workers().contains(&left));
+    clients.wait_for(20);
+    let books = clients.stop();
+    assert_eq!(books.broken.load(SeqCst), 0);
+    server.end();
+    assert_eq!(server.state().deaths(), 0);
+}
+
+fn workers_leave_when_their_supervisor_is_killed_and_another_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = Server::start_in(directory.path(), &["--workers", "2"]);
+    let clients = Clients::start(first.address(), 2, Wants::Page);
+    clients.wait_for(100);
+    let second = crate::server::program()
+        .args(["--listen", "127.0.0.1:0", "--map"])
+        .arg(directory.path().join("state"))
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let on_timeout = String::from_utf8(second.stderr).unwrap();
+    assert!(
+        on_timeout.contains(&format!("another server, process {}", first.id())),
+        "{on_timeout}"
+    );
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    until(|| first.workers().is_empty());
+    let books = clients.stop();
+    let counted = first.state().answered();
+    assert!(counted >= books.answered.load(SeqCst));
+    first.nothing_is_held();
+
+    let mut second = Server::start_in(directory.path(), &["--workers", "2"]);
+    let clients = Clients::start(second.address(), 2, Wants::Page);
+    clients.wait_for(100);
+    let more = clients.stop().answered.load(SeqCst);
+    second.end();
+    assert_eq!(
+        second.state().answered(),
+        counted + more,
+        "the counts went on"
+    );
+}
+
+fn a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = Server::start_in(directory.path(), &["--workers", "2"]);
+    until(|| first.workers().len() == 2);
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    until(|| first.workers().is_empty());
+    // As after a reboot: some other process has the number by now.
+    first.state().supervisor.store(std::process::id(), SeqCst);
+    let mut second = Server::start_in(directory.path(), &["--workers", "2"]);
+    until(|| second.workers().len() == 2 || second.has_ended());
+    second.end();
+}
+
+fn a_map_is_refused_while_somebody_of_another_time_sits_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = ["--workers", "2", "--stuck", "3600000"];
+    let mut first = Server::start_in(directory.path(), &options);
+    until(|| first.workers().len() == 2);
+    let stopped = Pid::from_raw(first.workers()[0].cast_signed());
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    until(|| first.workers().len() == 1);
+    // It may have a lock, which nobody would take from it.
+    let second = crate::server::program()
+        .args(["--listen", "127.0.0.1:0", "--drain", "200", "--map"])
+        .arg(directory.path().join("state"))
+        .output()
+        .unwrap();
+    let on_timeout = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1), "{on_timeout}");
+    assert!(
+        on_timeout.contains(&format!("process {stopped}")),
+        "{on_timeout}"
+    );
+    kill(stopped, Signal::SIGCONT).unwrap();
+    let mut third = Server::start_in(directory.path(), &["--workers", "2"]);
+    until(|| third.workers().len() == 2);
+    third.end();
+}

@@ -1,0 +1,309 @@
+//! What stands before a value in a file or a memfd: magic, version, the layout in words, and whose ids its locks hold.
+//!
+//! A fixed part, then the layout's text ([`Layout`]'s `Display`), then zeroes up to where the value starts. The text is
+//! the directory of primitives too: a program that does not know `T` finds each with its offset, kind and field path.
+
+use crate::memory::file::layout_diff::first_difference;
+use crate::memory::placed::Placeable;
+use crate::memory::{Layout, Map};
+use crate::{Error, sys};
+use std::alloc;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+const MAGIC: [u8; 8] = *b"pshared\0";
+
+/// The version of the format: of this header, and of every primitive that lies behind it.
+const VERSION: u32 = 1;
+
+/// Where values start is a multiple of this, whatever the page size of the machine that made the file.
+const PAGE: usize = 4096;
+
+/// A directory longer than this is no directory: a bound on what opening reads of an unknown file.
+const LONGEST_DIRECTORY: u64 = 16 << 20;
+
+/// What stands in the place of a slice's length where the value is no slice.
+const NO_SLICE: u64 = u64::MAX;
+
+/// The fixed part.
+#[repr(C)]
+#[derive(Debug)]
+pub(in crate::memory) struct Header {
+    magic: [u8; 8],
+    version: u32,
+    /// Not 0 while a reset of the locks is under way, or was when its process died.
+    pub(in crate::memory) dirty: AtomicU32,
+    value_offset: u64,
+    value_length: u64,
+    alignment: u64,
+    /// The elements of a slice, or [`NO_SLICE`].
+    slice: u64,
+    fingerprint: u64,
+    directory_length: u64,
+    boot: [AtomicU64; 2],
+    namespace: AtomicU64,
+    created: u64,
+}
+
+const FIXED: usize = size_of::<Header>();
+static_assertions::const_assert_eq!(FIXED, 96);
+
+/// What a file for a `T` looks like.
+#[derive(Debug)]
+pub(in crate::memory) struct FileLayout {
+    value: alloc::Layout,
+    is_slice: bool,
+    count: usize,
+    directory: String,
+}
+
+impl FileLayout {
+    /// The plan for a `T` of `count` elements.
+    pub(in crate::memory) fn of<T: ?Sized + Placeable>(count: usize) -> Result<Self, Error> {
+        Ok(FileLayout {
+            value: fits(T::memory_layout(count))?,
+            is_slice: !T::IS_SIZED,
+            count,
+            directory: Layout::of(|layout| T::describe(count, layout)).to_string(),
+        })
+    }
+
+    /// The elements of a slice, or 1.
+    pub(in crate::memory) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Where the value starts.
+    pub(in crate::memory) fn value_offset(&self) -> usize {
+        (FIXED + self.directory.len()).next_multiple_of(PAGE)
+    }
+
+    /// The length of the file, where there is such a length.
+    pub(in crate::memory) fn length(&self) -> Result<usize, Error> {
+        self.value_offset()
+            .checked_add(self.value.size().max(1))
+            .filter(|length| i64::try_from(*length).is_ok())
+            .ok_or(Error::TooLarge)
+    }
+
+    /// Writes the header of a new file.
+    pub(in crate::memory) fn write(&self, map: &Map) -> Result<(), Error> {
+        let [boot_0, boot_1] = boot();
+        let created = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |since| since.as_secs());
+        let mut bytes = Vec::with_capacity(FIXED + self.directory.len());
+        bytes.extend(MAGIC);
+        bytes.extend(VERSION.to_ne_bytes());
+        bytes.extend(0_u32.to_ne_bytes());
+        for field in [
+            self.value_offset() as u64,
+            self.value.size() as u64,
+            self.value.align() as u64,
+            if self.is_slice {
+                self.count as u64
+            } else {
+                NO_SLICE
+            },
+            fingerprint(&self.directory),
+            self.directory.len() as u64,
+            boot_0,
+            boot_1,
+            sys::own_namespace().into(),
+            created,
+        ] {
+            bytes.extend(field.to_ne_bytes());
+        }
+        debug_assert_eq!(bytes.len(), FIXED);
+        bytes.extend(self.directory.as_bytes());
+        map.write_at(0, &bytes)
+    }
+}
+
+/// A header that was read from a file and found to be one.
+#[derive(Debug)]
+pub(in crate::memory) struct FileHeader {
+    /// The elements of a slice.
+    slice: Option<u64>,
+    value_offset: u64,
+    value_length: u64,
+    alignment: u64,
+    directory: String,
+}
+
+impl FileHeader {
+    /// Reads the header of `file`, which is `length` bytes long, and checks all of it that does not depend on `T`.
+    ///
+    /// It is read and not mapped: a file that somebody shortens meanwhile is an error, and no bus error.
+    pub(in crate::memory) fn read(file: &File, length: u64, path: &Path) -> Result<Self, Error> {
+        let not_ours = |why: String| Error::InvalidHeader {
+            path: path.into(),
+            why,
+        };
+        if length < FIXED as u64 {
+            return Err(not_ours(format!(
+                "its {length} bytes are fewer than the {FIXED} of a header"
+            )));
+        }
+        let unreadable = |source| Error::os(format!("read of {}", path.display()), source);
+        let mut fixed = [0_u8; FIXED];
+        file.read_exact_at(&mut fixed, 0).map_err(unreadable)?;
+        if fixed[..8] != MAGIC {
+            return Err(not_ours(
+                "it does not start with the magic bytes of one".into(),
+            ));
+        }
+        let version = u32::from_ne_bytes(bytes_at(&fixed, 8));
+        if version != VERSION {
+            return Err(Error::VersionMismatch {
+                path: path.into(),
+                found: version,
+                expected: VERSION,
+            });
+        }
+        let [
+            value_offset,
+            value_length,
+            alignment,
+            slice,
+            sum,
+            directory_length,
+        ] = [16, 24, 32, 40, 48, 56].map(|at| u64::from_ne_bytes(bytes_at(&fixed, at)));
+        let expected = value_offset.saturating_add(value_length.max(1));
+        if expected != length {
+            return Err(Error::LengthMismatch {
+                path: path.into(),
+                found: length,
+                expected,
+            });
+        }
+        if directory_length > LONGEST_DIRECTORY || FIXED as u64 + directory_length > value_offset {
+            return Err(not_ours(format!(
+                "a directory of {directory_length} bytes does not fit its header"
+            )));
+        }
+        let mut directory = vec![0; directory_length as usize];
+        file.read_exact_at(&mut directory, FIXED as u64)
+            .map_err(unreadable)?;
+        let directory = String::from_utf8(directory)
+            .ok()
+            .filter(|text| fingerprint(text) == sum)
+            .ok_or_else(|| not_ours("its directory does not have its fingerprint".into()))?;
+        Ok(FileHeader {
+            slice: (slice != NO_SLICE).then_some(slice),
+            value_offset,
+            value_length,
+            alignment,
+            directory,
+        })
+    }
+
+    /// Checks that the value in the file is a `T`, and gives the plan by which such a file is made.
+    pub(in crate::memory) fn check<T: ?Sized + Placeable>(
+        &self,
+        path: &Path,
+    ) -> Result<FileLayout, Error> {
+        let other = |(expected, found)| Error::LayoutMismatch {
+            path: path.into(),
+            expected,
+            found,
+        };
+        let count = match (T::IS_SIZED, self.slice) {
+            (true, None) => 1,
+            (false, Some(count)) => count as usize,
+            (true, Some(count)) => {
+                return Err(other(("one value".into(), format!("a slice of {count}"))));
+            }
+            (false, None) => return Err(other(("a slice".into(), "one value".into()))),
+        };
+        let plan = FileLayout::of::<T>(count)?;
+        if self.directory != plan.directory {
+            return Err(other(first_difference(&plan.directory, &self.directory)));
+        }
+        let place =
+            |offset, length, align| format!("{length} bytes at {offset}, aligned to {align}");
+        let ours = place(
+            plan.value_offset() as u64,
+            plan.value.size() as u64,
+            plan.value.align() as u64,
+        );
+        let theirs = place(self.value_offset, self.value_length, self.alignment);
+        if ours != theirs {
+            return Err(other((ours, theirs)));
+        }
+        Ok(plan)
+    }
+}
+
+impl Header {
+    /// The header at the start of a map.
+    ///
+    /// # Safety
+    ///
+    /// The map starts with a header, and is writable.
+    pub(in crate::memory) unsafe fn of(map: &Map) -> &Header {
+        // SAFETY: the caller's promise; a map's start is page-aligned, and what another process may write is atomic.
+        unsafe { &*map.as_mut_ptr().cast::<Header>() }
+    }
+
+    /// Whether the file was made, or last reset, in the running boot of this machine.
+    pub(in crate::memory) fn is_of_this_boot(&self) -> bool {
+        self.boot.each_ref().map(|half| half.load(Relaxed)) == boot()
+    }
+
+    /// The PID namespace whose ids the lock words hold, where it is not the caller's.
+    pub(in crate::memory) fn other_namespace(&self) -> Option<u64> {
+        let namespace = self.namespace.load(Relaxed);
+        (namespace != u64::from(sys::own_namespace())).then_some(namespace)
+    }
+
+    /// Makes the file the running boot's and the caller's namespace's.
+    pub(in crate::memory) fn stamp(&self) {
+        for (half, value) in self.boot.iter().zip(boot()) {
+            half.store(value, Relaxed);
+        }
+        self.namespace.store(sys::own_namespace().into(), Relaxed);
+    }
+}
+
+/// Whether a value of `layout` can be placed: not where it needs more than a page's alignment.
+pub(in crate::memory) fn fits(layout: Option<alloc::Layout>) -> Result<alloc::Layout, Error> {
+    match layout {
+        Some(layout) if layout.align() <= PAGE => Ok(layout),
+        Some(layout) => Err(Error::OverAligned {
+            asked: layout.align(),
+            page: PAGE,
+        }),
+        None => Err(Error::TooLarge),
+    }
+}
+
+fn bytes_at<const N: usize>(fixed: &[u8; FIXED], at: usize) -> [u8; N] {
+    std::array::from_fn(|index| fixed[at + index])
+}
+
+fn boot() -> [u64; 2] {
+    let id = sys::files::boot_id();
+    [id as u64, (id >> 64) as u64]
+}
+
+/// 64-bit FNV-1a.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fingerprint_is_fnv_1a() {
+        assert_eq!(fingerprint(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fingerprint("foobar"), 0x8594_4171_f739_67e8);
+    }
+}

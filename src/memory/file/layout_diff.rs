@@ -1,0 +1,184 @@
+//! Where two layouts differ, in words: what the error of a file with another layout says.
+
+/// The first place in which two layouts, as a header holds them, differ: what was expected there, and what was found.
+///
+/// What holds the difference is larger or smaller for it, so a struct, an array or a primitive that differs only in its
+/// size is told only where nothing inside it differs.
+pub(in crate::memory) fn first_difference(expected: &str, found: &str) -> (String, String) {
+    let mut around = None;
+    let (mut expected, mut found) = (
+        expected.lines().map(Entry::parse),
+        found.lines().map(Entry::parse),
+    );
+    loop {
+        match (expected.next(), found.next()) {
+            (None, None) => {
+                return around.unwrap_or_else(|| (describe_entry(None), describe_entry(None)));
+            }
+            (Some(ours), Some(theirs)) if ours == theirs => {}
+            (Some(ours), Some(theirs)) if ours.is_the_same_but_for_its_size(&theirs) => {
+                around.get_or_insert_with(|| {
+                    (describe_entry(Some(ours)), describe_entry(Some(theirs)))
+                });
+            }
+            (ours, theirs) => return (describe_entry(ours), describe_entry(theirs)),
+        }
+    }
+}
+
+/// A line of a layout: `offset size what path`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry<'a> {
+    offset: &'a str,
+    size: &'a str,
+    what: &'a str,
+    path: &'a str,
+}
+
+impl<'a> Entry<'a> {
+    fn parse(line: &'a str) -> Self {
+        let mut parts = line.splitn(4, ' ');
+        let mut part = || parts.next().unwrap_or("?");
+        Entry {
+            offset: part(),
+            size: part(),
+            what: part(),
+            path: part(),
+        }
+    }
+
+    fn is_the_same_but_for_its_size(&self, other: &Self) -> bool {
+        self.path == other.path
+            && self.offset == other.offset
+            && self.container() == other.container()
+            && self.container().is_some()
+    }
+
+    /// What holds other entries, without what follows from their sizes.
+    fn container(&self) -> Option<&'a str> {
+        let (kind, rest) = self.what.split_once(':')?;
+        match kind {
+            "aggregate" => Some(kind),
+            "array" => self.what.split(',').next(),
+            "primitive" => Some(rest),
+            _ => None,
+        }
+    }
+}
+
+fn describe_entry(entry: Option<Entry<'_>>) -> String {
+    let Some(Entry {
+        offset,
+        size,
+        what,
+        path,
+    }) = entry
+    else {
+        return "nothing more".into();
+    };
+    let path = match path {
+        "" => "the whole value".into(),
+        path => format!("field `{path}`"),
+    };
+    let parameter = |name: &str| {
+        let mut parameters = what.split([':', ',']);
+        parameters
+            .find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or("?")
+    };
+    let what = match what.split_once(':') {
+        Some(("variant", variant)) => {
+            let (name, discriminant) = variant.rsplit_once('=').unwrap_or((variant, "?"));
+            return format!("{path}: variant `{name}` with discriminant {discriminant}");
+        }
+        Some(("aggregate", _)) => format!("a struct or enum, aligned to {}", parameter("align")),
+        Some(("array", _)) => format!(
+            "an array of {}, {} bytes apart",
+            parameter("len"),
+            parameter("stride")
+        ),
+        Some(("primitive", kind)) => format!("a pshared {kind}"),
+        _ => what.into(),
+    };
+    format!("{path}: {what}, {size} bytes at offset {offset}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_told(ours: &str, theirs: &str, expected: &str, found: &str) {
+        assert_eq!(
+            first_difference(ours, theirs),
+            (expected.into(), found.into())
+        );
+    }
+
+    #[test]
+    fn the_first_line_that_differs_is_told_in_words() {
+        assert_told(
+            "0 16 aggregate:align=8 \n0 8 u64 a\n8 4 u32 b\n",
+            "0 16 aggregate:align=8 \n0 8 u64 a\n8 4 NonZeroU32 b\n",
+            "field `b`: u32, 4 bytes at offset 8",
+            "field `b`: NonZeroU32, 4 bytes at offset 8",
+        );
+    }
+
+    #[test]
+    fn what_grew_with_a_field_is_not_told_but_the_field() {
+        assert_told(
+            "0 8 aggregate:align=4 \n0 8 array:len=1,stride=8 a\n0 8 aggregate:align=4 a[]\n0 4 u32 a[].b\n",
+            "0 16 aggregate:align=8 \n0 16 array:len=1,stride=16 a\n0 16 aggregate:align=8 a[]\n0 4 u32 a[].b\n8 8 u64 a[].c\n",
+            "nothing more",
+            "field `a[].c`: u64, 8 bytes at offset 8",
+        );
+        assert_told(
+            "0 48 primitive:mutex \n40 8 u64 data\n",
+            "0 56 primitive:mutex \n40 8 i64 data\n",
+            "field `data`: u64, 8 bytes at offset 40",
+            "field `data`: i64, 8 bytes at offset 40",
+        );
+    }
+
+    #[test]
+    fn what_grew_with_nothing_inside_is_told_itself() {
+        assert_told(
+            "0 64 aggregate:align=64 \n0 4 u32 a\n",
+            "0 4 aggregate:align=4 \n0 4 u32 a\n",
+            "the whole value: a struct or enum, aligned to 64, 64 bytes at offset 0",
+            "the whole value: a struct or enum, aligned to 4, 4 bytes at offset 0",
+        );
+    }
+
+    #[test]
+    fn arrays_variants_and_primitives_are_told_in_words() {
+        assert_told(
+            "0 24 array:len=3,stride=8 a\n",
+            "0 32 array:len=4,stride=8 a\n",
+            "field `a`: an array of 3, 8 bytes apart, 24 bytes at offset 0",
+            "field `a`: an array of 4, 8 bytes apart, 32 bytes at offset 0",
+        );
+        assert_told(
+            "0 0 variant:Red=0 color\n",
+            "0 0 variant:Red=-1 color\n",
+            "field `color`: variant `Red` with discriminant 0",
+            "field `color`: variant `Red` with discriminant -1",
+        );
+        assert_told(
+            "0 4 primitive:event \n",
+            "0 4 AtomicU32 \n",
+            "the whole value: a pshared event, 4 bytes at offset 0",
+            "the whole value: AtomicU32, 4 bytes at offset 0",
+        );
+    }
+
+    #[test]
+    fn a_layout_that_ends_early_differs_there() {
+        assert_told(
+            "0 8 u64 \n8 8 u64 b\n",
+            "0 8 u64 \n",
+            "field `b`: u64, 8 bytes at offset 8",
+            "nothing more",
+        );
+    }
+}

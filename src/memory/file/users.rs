@@ -1,0 +1,269 @@
+//! Who uses a file: a shared `flock` a user, and a reset by whoever is alone.
+//!
+//! Each user holds a shared lock on its own open file description for as long as its map lives. Children share it, so a
+//! user leaves by closing and never by `LOCK_UN`. Whoever gets it exclusively is alone: what looks held in the file is
+//! then held by the dead of another time, and is reset.
+//!
+//! A reset sets `dirty` first and clears it last, and nobody touches the value before holding the shared lock with `dirty`
+//! clear. So a reset that was killed half way is finished by the next opener: whoever finds `dirty` set lets go and tries to
+//! be alone. That comes true, since nobody stays a user of such a file.
+
+use crate::Error;
+use crate::memory::file::header::Header;
+use crate::sys::files::{self, FileLock};
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::fence;
+use std::time::{Duration, Instant};
+
+/// How long an opener waits for somebody else's reset, which takes microseconds unless its process is stopped in it.
+pub(in crate::memory) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether the machine has been started anew since the file was last used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::memory) enum Boot {
+    /// It has not: what was written is there.
+    Same,
+    /// It has: it may have stopped at any instant, and only some of the pages reached the disk.
+    Changed,
+}
+
+/// Becomes a user of the file, whose open description holds no lock yet. Where nobody else uses it, `reset` is called
+/// before, with nobody else able to look.
+///
+/// # Errors
+///
+/// [`Error::Busy`] where somebody else stays alone with the file for longer than `patience`.
+pub(in crate::memory) fn attach(
+    file: &File,
+    header: &Header,
+    path: &Path,
+    patience: Duration,
+    mut reset: impl FnMut(Boot),
+) -> Result<(), Error> {
+    let mut pauses = Backoff::new(patience);
+    loop {
+        if lock(file, FileLock::Exclusive, path)? {
+            reset_exclusively(header, &mut reset);
+        }
+        // Also from being alone this is a change that may fail: somebody may come between, be alone, and reset once more.
+        // Nobody has touched the value since.
+        if attach_shared(file, header, path)? {
+            return Ok(());
+        }
+        pauses.pause(path)?;
+    }
+}
+
+/// Takes the shared lock, and keeps it unless there is an unfinished reset: whoever finishes that has to be alone.
+fn attach_shared(file: &File, header: &Header, path: &Path) -> Result<bool, Error> {
+    if !lock(file, FileLock::Shared, path)? {
+        return Ok(false);
+    }
+    // The pair of the release in `reset_exclusively`.
+    if header.dirty.load(Acquire) == 0 {
+        return Ok(true);
+    }
+    // No child uses the file by this description yet, so its lock may go at once.
+    files::unlock(file).map_err(|source| lock_failed(path, source))?;
+    Ok(false)
+}
+
+fn lock(file: &File, lock: FileLock, path: &Path) -> Result<bool, Error> {
+    files::try_flock(file, lock).map_err(|source| lock_failed(path, source))
+}
+
+/// Resets the value for a caller who is alone with it.
+fn reset_exclusively(header: &Header, reset: &mut impl FnMut(Boot)) {
+    header.dirty.store(1, Relaxed);
+    // Whoever sees any part of the reset sees `dirty`. A process that was killed has run its instructions in their order,
+    // so it is the compiler's order that counts most here.
+    fence(SeqCst);
+    reset(if header.is_of_this_boot() {
+        Boot::Same
+    } else {
+        Boot::Changed
+    });
+    // After the reset: one that is given up leaves the old stamp, so that whoever finishes it knows as much.
+    header.stamp();
+    header.dirty.store(0, Release);
+}
+
+/// Refuses a value whose users live in another PID namespace, or on another machine: thread ids in its lock words mean
+/// other threads there.
+pub(in crate::memory) fn check_namespace(header: &Header, path: &Path) -> Result<(), Error> {
+    if !header.is_of_this_boot() {
+        return Err(Error::BootIdMismatch { path: path.into() });
+    }
+    match header.other_namespace() {
+        None => Ok(()),
+        Some(found) => Err(Error::PidNamespaceMismatch {
+            path: path.into(),
+            found,
+            own: crate::sys::own_namespace().into(),
+        }),
+    }
+}
+
+fn lock_failed(path: &Path, source: std::io::Error) -> Error {
+    Error::os(format!("flock of {}", path.display()), source)
+}
+
+/// Backoff between two tries, longer each time, until patience is at its end.
+struct Backoff {
+    since: Instant,
+    patience: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    fn new(patience: Duration) -> Self {
+        Backoff {
+            since: Instant::now(),
+            patience,
+            next: Duration::from_micros(50),
+        }
+    }
+
+    fn pause(&mut self, path: &Path) -> Result<(), Error> {
+        if self.since.elapsed() > self.patience {
+            return Err(Error::Busy {
+                path: path.into(),
+                seconds: self.patience.as_secs(),
+            });
+        }
+        std::thread::sleep(self.next);
+        self.next = (self.next * 2).min(Duration::from_millis(20));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Map;
+    use crate::memory::header::FileLayout;
+    use std::cell::Cell;
+    use tempfile::NamedTempFile;
+
+    /// A file with a header, and a map of it.
+    fn made() -> (NamedTempFile, Map) {
+        let named = NamedTempFile::new().unwrap();
+        let plan = FileLayout::of::<u64>(1).unwrap();
+        named
+            .as_file()
+            .set_len(plan.length().unwrap() as u64)
+            .unwrap();
+        let file = named.reopen().unwrap();
+        // SAFETY: nobody shortens this temporary file.
+        let map = unsafe { Map::file_shared(file.into(), plan.length().unwrap()) }.unwrap();
+        plan.write(&map).unwrap();
+        (named, map)
+    }
+
+    fn header(map: &Map) -> &Header {
+        // SAFETY: `made` has written one.
+        unsafe { Header::of(map) }
+    }
+
+    #[test]
+    fn who_is_alone_resets_and_then_stands_beside_others() {
+        let (named, map) = made();
+        let resets = Cell::new(0);
+        let join = |file: &File| {
+            attach(file, header(&map), named.path(), OPEN_TIMEOUT, |_| {
+                assert_eq!(header(&map).dirty.load(Relaxed), 1);
+                resets.set(resets.get() + 1);
+            })
+        };
+        let (first, second) = (named.reopen().unwrap(), named.reopen().unwrap());
+        attach(&first).unwrap();
+        attach(&second).unwrap();
+        assert_eq!(resets.get(), 1);
+        assert_eq!(header(&map).dirty.load(Relaxed), 0);
+        drop((first, second));
+        attach(&named.reopen().unwrap()).unwrap();
+        assert_eq!(resets.get(), 2);
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_keeps_to_itself_is_busy() {
+        let (named, map) = made();
+        let other = named.reopen().unwrap();
+        assert!(files::try_flock(&other, FileLock::Exclusive).unwrap());
+        let on_timeout = attach(
+            &named.reopen().unwrap(),
+            header(&map),
+            named.path(),
+            Duration::ZERO,
+            |_| unreachable!(),
+        );
+        assert!(
+            matches!(on_timeout, Err(Error::Busy { seconds: 0, .. })),
+            "{on_timeout:?}"
+        );
+    }
+
+    #[test]
+    fn nobody_becomes_a_user_of_a_file_with_an_unfinished_reset_before_it_is_finished() {
+        let (named, map) = made();
+        header(&map).dirty.store(1, Relaxed);
+        // Another newcomer is just looking.
+        let other = named.reopen().unwrap();
+        assert!(files::try_flock(&other, FileLock::Shared).unwrap());
+        let on_timeout = attach(
+            &named.reopen().unwrap(),
+            header(&map),
+            named.path(),
+            Duration::ZERO,
+            |_| unreachable!(),
+        );
+        assert!(
+            matches!(on_timeout, Err(Error::Busy { .. })),
+            "{on_timeout:?}"
+        );
+        // The one who gave up is not in the way of the other, nor that of a third.
+        assert!(files::try_flock(&other, FileLock::Exclusive).unwrap());
+        files::unlock(&other).unwrap();
+        assert!(!attach_shared(&other, header(&map), named.path()).unwrap());
+        let third = named.reopen().unwrap();
+        assert!(files::try_flock(&third, FileLock::Exclusive).unwrap());
+        drop(third);
+        drop(other);
+        let resets = Cell::new(0);
+        let newcomer = named.reopen().unwrap();
+        attach(&newcomer, header(&map), named.path(), OPEN_TIMEOUT, |_| {
+            resets.set(1)
+        })
+        .unwrap();
+        assert_eq!((resets.get(), header(&map).dirty.load(Relaxed)), (1, 0));
+    }
+
+    #[test]
+    fn any_number_of_newcomers_who_meet_an_unfinished_reset_come_in() {
+        for _ in 0..20 {
+            let (named, map) = made();
+            header(&map).dirty.store(1, Relaxed);
+            let (named, header) = (&named, header(&map));
+            std::thread::scope(|scope| {
+                for _ in 0..50 {
+                    scope.spawn(move || {
+                        let file = named.reopen().unwrap();
+                        attach(
+                            &file,
+                            header,
+                            named.path(),
+                            Duration::from_secs(100),
+                            |_| {
+                                assert_eq!(header.dirty.load(Relaxed), 1);
+                            },
+                        )
+                        .unwrap();
+                    });
+                }
+            });
+            assert_eq!(header.dirty.load(Relaxed), 0);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Algorithms over several words: waiting for any of them, and groups whose members hold one each.
+
+pub(crate) mod barrier;
+pub(crate) mod lock_set;
+pub(crate) mod member_slot;
+pub(crate) mod wait_any;

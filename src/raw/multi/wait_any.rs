@@ -1,0 +1,162 @@
+//! A wait for any of several things: each has words to sleep on, and all are slept on by one call.
+//!
+//! Nothing is taken here; who is told that something can be had goes and tries. So a wake that came to a watcher may have been for
+//! somebody who waits for the same thing, and the watcher wakes one more before it goes on. Where it is killed before it has, that
+//! one sees to itself when its timer ends, within a second.
+//!
+//! **Orderings.** Those of the words: whoever finds a thing ready has looked at it by the acquire that its own algorithm uses.
+
+use crate::raw::event::Event;
+use crate::raw::multi::lock_set::{LockSet, MultiError};
+use crate::raw::multi::member_slot::{MemberSlot, MemberState, Rewoken};
+use crate::raw::outcome::AcquireError;
+use crate::raw::robust::Robust;
+use crate::sys::{Deadline, FutexWaitvUnsupported, RecheckTimer, Wait, WaitvSet};
+use core::cell::RefCell;
+
+/// Something to wait for.
+pub(crate) trait WaitSource {
+    /// How many words it sleeps on.
+    fn words(&self) -> usize;
+
+    /// Whether there is what one waits for.
+    fn is_ready(&self) -> bool;
+
+    /// Adds its words to a set, and says in them that somebody sleeps. False where there is something new.
+    fn join<'a>(&'a self, set: &mut WaitvSet<'a>) -> bool;
+
+    /// After a sleep: wakes others for whom a wake may have been that came here, and is_check_due for unmarked deaths where `is_check_due`.
+    fn after_sleep(&self, is_check_due: bool);
+}
+
+impl WaitSource for Event {
+    fn words(&self) -> usize {
+        1
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_set()
+    }
+
+    fn join<'a>(&'a self, set: &mut WaitvSet<'a>) -> bool {
+        let with_waiters = self.register_waiter();
+        with_waiters
+            .inspect(|(word, expected)| set.push(word, *expected))
+            .is_some()
+    }
+
+    // A set wakes everybody.
+    fn after_sleep(&self, _: bool) {}
+}
+
+impl<W: AsRef<Robust>> WaitSource for LockSet<'_, W> {
+    fn words(&self) -> usize {
+        self.words.len()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.words.iter().any(|word| word.as_ref().is_available())
+    }
+
+    fn join<'a>(&'a self, set: &mut WaitvSet<'a>) -> bool {
+        self.words.iter().map(AsRef::<Robust>::as_ref).all(|lock| {
+            let expected = lock.prepare_wait();
+            expected
+                .inspect(|&expected| set.push(&lock.word, expected))
+                .is_some()
+        })
+    }
+
+    fn after_sleep(&self, is_check_due: bool) {
+        if is_check_due {
+            self.check_all_owners();
+        }
+        self.propagate_wakes();
+    }
+}
+
+/// Slots, of which one that was abandoned by a death is waited for, and the queue_lock of the line for them.
+#[derive(Debug)]
+pub(crate) struct AbandonedSlots<'a, S> {
+    slots: &'a [S],
+    queue_lock: &'a Robust,
+    rewoken: RefCell<Rewoken>,
+}
+
+impl<'a, S> AbandonedSlots<'a, S> {
+    /// For one wait.
+    pub(crate) fn new(slots: &'a [S], queue_lock: &'a Robust) -> Self {
+        let rewoken = RefCell::new(Rewoken::new());
+        AbandonedSlots {
+            slots,
+            queue_lock,
+            rewoken,
+        }
+    }
+}
+
+impl<S: AsRef<MemberSlot>> WaitSource for AbandonedSlots<'_, S> {
+    fn words(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn is_ready(&self) -> bool {
+        let is_abandoned = |slot: &MemberSlot| matches!(slot.state(), MemberState::Abandoned(_));
+        self.slots.iter().any(|slot| is_abandoned(slot.as_ref()))
+    }
+
+    // Whether there is a abandoned is looked at again when all words have been read.
+    fn join<'a>(&'a self, set: &mut WaitvSet<'a>) -> bool {
+        for (word, seen) in self.slots.iter().map(|slot| slot.as_ref().expected_word()) {
+            set.push(word, seen);
+        }
+        true
+    }
+
+    fn after_sleep(&self, is_check_due: bool) {
+        let is_waited_for = !self.queue_lock.is_available();
+        let mut rewoken = self.rewoken.borrow_mut();
+        if is_check_due {
+            *rewoken = Rewoken::new();
+        }
+        for (number, slot) in (0..).zip(self.slots.iter().map(AsRef::<MemberSlot>::as_ref)) {
+            if is_check_due {
+                slot.check_owner();
+            }
+            let (_, word) = slot.expected_word();
+            let is_abandoned = matches!(slot.state(), MemberState::Abandoned(_));
+            if is_abandoned || is_waited_for && rewoken.is_due(number, word) {
+                slot.propagate_wake();
+            }
+        }
+    }
+}
+
+/// Waits until one of the sources is ready, and gives its place among them.
+pub(crate) fn wait_any(
+    sources: &[&dyn WaitSource],
+    deadline: Option<Deadline>,
+) -> Result<usize, MultiError> {
+    let mut timer = RecheckTimer::new();
+    let mut expired = false;
+    loop {
+        let mut set = WaitvSet::new();
+        let is_whole = sources.iter().all(|source| source.join(&mut set));
+        if let Some(ready) = sources.iter().position(|source| source.is_ready()) {
+            return Ok(ready);
+        }
+        if expired {
+            return Err(MultiError::AcquireError(AcquireError::TimedOut));
+        }
+        if is_whole {
+            let answer = set
+                .sleep(timer.next_deadline(deadline))
+                .map_err(|FutexWaitvUnsupported| MultiError::CannotWait)?;
+            let is_check_due = answer == Wait::TimedOut || timer.is_due();
+            for source in sources {
+                source.after_sleep(is_check_due);
+            }
+        }
+        expired = deadline.is_some_and(Deadline::has_passed);
+    }
+}

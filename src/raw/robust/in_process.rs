@@ -1,0 +1,52 @@
+//! A robust lock before it is placed: a [plain futex mutex](crate::raw::strategies::futex) in its word, which may be moved and forgotten.
+
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::raw::robust::{IN_PROCESS, Robust, TID};
+use crate::raw::strategies::futex::FutexWord;
+use crate::sys::{self, CurrentThread, Deadline, RecheckTimer};
+use core::sync::atomic::Ordering::Relaxed;
+
+impl Robust {
+    pub(in crate::raw) fn is_in_process(&self) -> bool {
+        self.word.load(Relaxed) & TID >= IN_PROCESS
+    }
+
+    pub(in crate::raw) fn in_process_mutex(&self) -> &FutexWord<IN_PROCESS> {
+        FutexWord::of(&self.word)
+    }
+
+    pub(in crate::raw) fn acquire_in_process(
+        &self,
+        current: CurrentThread,
+        mode: WaitMode,
+    ) -> Result<Acquired, AcquireError> {
+        if self.record.is_current_thread(current) {
+            return Err(mode.on_relock());
+        }
+        let deadline = mode.deadline();
+        let mut timer = RecheckTimer::new();
+        // A timer at a time: its holder may be a thread that has ended, whose guard was forgotten.
+        while !self
+            .in_process_mutex()
+            .lock(WaitMode::Until(Some(timer.next_deadline(deadline))))
+        {
+            let none = matches!(mode, WaitMode::Try | WaitMode::TryIfReleased);
+            if none && sys::checked_recently(&self.word, self.word.load(Relaxed)) {
+                return Err(mode.on_timeout());
+            }
+            let holder = self.record.load_consistent();
+            // And the record is its still when it has been seen to be gone: it did not release before it ended.
+            let is_gone = |(who, image)| {
+                who != 0 && sys::owner_is_dead(who, image) && self.record.still_is(who)
+            };
+            if holder.is_some_and(is_gone) {
+                return Err(AcquireError::HolderThreadEnded);
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                return Err(mode.on_timeout());
+            }
+        }
+        self.record.write(current);
+        Ok(Acquired::Released)
+    }
+}

@@ -1,0 +1,71 @@
+//! What is found of an owner that is gone: whether its word may be taken, and whether it died unmarked.
+
+use crate::raw::outcome::AcquireError;
+use crate::raw::robust::{OWNER_DIED, Robust, TID, WAITERS};
+use crate::sys::{self, Deadline};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+impl Robust {
+    /// Finds out whether a word that is marked may be taken. It stays marked meanwhile, so that nobody waits for the
+    /// examiner, who may take a quarter of a second.
+    ///
+    /// `None` where the record has changed; `Some(None)` where the word may be taken, whose record is then cleared.
+    pub(in crate::raw) fn examine(
+        &self,
+        word: u32,
+        deadline: Option<Deadline>,
+    ) -> Option<Option<AcquireError>> {
+        let (who, image) = self.record.load();
+        // The pair of the mark. The same record before and after it is the dead owner's: not that of an owner before it,
+        // nor of one that has taken the word since.
+        if self.word.load(Acquire) & (OWNER_DIED | TID) != OWNER_DIED || !self.record.still_is(who)
+        {
+            return None;
+        }
+        if who == 0 {
+            // It had not handed the data out yet, or had them back.
+            return Some(None);
+        }
+        let refused = match sys::process_lives(who, image, deadline) {
+            // From here on the record tells nothing. Were it left, the next owner could be taken for this one.
+            Some(false) => {
+                return self.record.clear_if(who).then_some(None);
+            }
+            // What the dead thread held may have been handed on.
+            Some(true) => AcquireError::HolderThreadEnded,
+            None => AcquireError::TimedOut,
+        };
+        if word & WAITERS != 0 {
+            // The others want an answer too; and a wake that brought this one here was for all of them.
+            sys::futex_wake(&self.word, 1);
+        }
+        Some(Some(refused))
+    }
+
+    /// The safety net's look: marks the word as the kernel does when its owner died without being marked.
+    pub(in crate::raw) fn mark_if_owner_dead(&self) -> bool {
+        let (word, record) = (self.word.load(Acquire), self.record.load_consistent());
+        let Some((who, image)) = record else {
+            return false;
+        };
+        // The record is this owner's, who has not released since: it clears it first.
+        if word & TID == 0 || sys::tid_of(who) != word & TID || !sys::owner_is_dead(who, image) {
+            return false;
+        }
+        loop {
+            let now = self.word.fetch_or(0, Acquire);
+            // And it still is when the owner has been seen to be gone, so that no later holder is meant.
+            if now & TID != word & TID || self.record.load_consistent() != record {
+                return false;
+            }
+            // It fails where others have set or cleared `WAITERS`, which takes no sleep to find out.
+            if self
+                .word
+                .compare_exchange(now, now & WAITERS | OWNER_DIED, Release, Relaxed)
+                .is_ok()
+            {
+                return true;
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! How a reader of a [readers-writer lock](crate::raw::rwlock) waits: in its slot, for the writer, or as the owner of `writer_lock`, for a
+//! slot.
+
+use crate::raw::multi::lock_set::{LockSet, MultiError, NoWaitvPolicy};
+use crate::raw::outcome::{AcquireError, WaitMode};
+use crate::raw::robust::watch::WatchOutcome;
+use crate::raw::rwlock::in_process::LockMode;
+use crate::raw::rwlock::reader_slot::READING;
+use crate::raw::rwlock::{ReadPosition, ReportDeath, RwLock};
+use crate::sys::{self, CurrentThread};
+use core::sync::atomic::Ordering::SeqCst;
+
+impl<const N: usize> RwLock<N> {
+    /// A read whose first slot is not to be had.
+    #[cold]
+    pub(in crate::raw) fn read_slow(
+        &self,
+        current: CurrentThread,
+        home: usize,
+        mode: WaitMode,
+        report_death: ReportDeath<'_>,
+    ) -> Result<ReadPosition, AcquireError> {
+        if self.writer_lock.is_in_process() {
+            self.slots[home].lock.retract_list_op(current);
+            self.lock_in_process(current, None, LockMode::Read, mode)?;
+            return Ok(ReadPosition::IN_PROCESS);
+        }
+        if self.slots[home].lock.is_held_by(current) {
+            return Ok(self.recurse(home));
+        }
+        for slot in (home..N).chain(0..home) {
+            if self.slots[slot].lock.try_acquire_free(current) {
+                return self.wait_for_writer(current, slot, mode, report_death);
+            }
+        }
+        match self.slot_of(current, None) {
+            Some(slot) => Ok(self.recurse(slot)),
+            None => self.read_under_writer_lock(current, home, mode, report_death),
+        }
+    }
+
+    /// Waits, in a slot that the thread has just taken, for the writer to end, if there is one.
+    #[cold]
+    pub(in crate::raw) fn wait_for_writer(
+        &self,
+        current: CurrentThread,
+        place: usize,
+        mode: WaitMode,
+        report_death: ReportDeath<'_>,
+    ) -> Result<ReadPosition, AcquireError> {
+        sys::dekker_fence();
+        // One that was seen owned after the slot was taken stays the one to wait for: every later writer sees the slot. And who
+        // owns the other phase_lock by then is a later one: see `rwlock` on orderings.
+        let Some(number) = (0..2).find(|&phase_lock| !self.phase_locks[phase_lock].is_open())
+        else {
+            return Ok(ReadPosition(place as u32));
+        };
+        let (phase_lock, slot) = (&self.phase_locks[number], &self.slots[place]);
+        let refused = loop {
+            if phase_lock.is_held_by(current) {
+                break Some(mode.on_relock());
+            }
+            if let Some(own) = self.slot_of(current, Some(place)) {
+                // SAFETY: taken by the caller.
+                unsafe { slot.release(current) };
+                return Ok(self.recurse(own));
+            }
+            slot.state.swap(1 + number as u32, SeqCst);
+            slot.lock.notify_watchers();
+            // Announced, so that the kernel wakes another if this thread is woken, and dies before it has passed that on.
+            phase_lock.begin_list_op(current);
+            let watched = phase_lock.watch(mode.deadline(), || false);
+            slot.state.swap(READING, SeqCst);
+            phase_lock.propagate_wake();
+            phase_lock.finish_list_op(current, false);
+            sys::dekker_fence();
+            match watched {
+                WatchOutcome::TimedOut => break Some(mode.on_timeout()),
+                WatchOutcome::Died | WatchOutcome::Over => break None,
+                WatchOutcome::Free if phase_lock.is_open() => {
+                    return Ok(ReadPosition(place as u32));
+                }
+                WatchOutcome::Free => {}
+            }
+        };
+        // SAFETY: taken by the caller.
+        unsafe { slot.release(current) };
+        match (refused, mode) {
+            (Some(refused), _) => Err(refused),
+            (None, WaitMode::TryIfReleased) => Err(AcquireError::WouldBlock),
+            (None, _) => self.read_under_writer_lock(current, place, mode, report_death),
+        }
+    }
+
+    /// Reads where a writer has died, or the row is full: as the owner of `writer_lock` while it finds a slot.
+    fn read_under_writer_lock(
+        &self,
+        current: CurrentThread,
+        home: usize,
+        mode: WaitMode,
+        report_death: ReportDeath<'_>,
+    ) -> Result<ReadPosition, AcquireError> {
+        let has_writer_lock = self.writer_lock.is_held_by(current);
+        if !has_writer_lock {
+            self.acquire_writer_lock(current, mode)?;
+        }
+        let opened = self.recover_phase_locks(current, mode, report_death);
+        let outcome = opened.and_then(|()| self.acquire_any_slot(current, home, mode));
+        if !has_writer_lock {
+            // SAFETY: acquired above.
+            unsafe { self.writer_lock.unlock(current) };
+        }
+        outcome
+    }
+
+    /// Waits for a slot. The phase_locks are open, and stay so: the thread owns `writer_lock`, and is the only one who sleeps on the slots.
+    fn acquire_any_slot(
+        &self,
+        current: CurrentThread,
+        home: usize,
+        mode: WaitMode,
+    ) -> Result<ReadPosition, AcquireError> {
+        let lock_set = LockSet {
+            words: &self.slots,
+            queue_lock: &self.writer_lock,
+        };
+        let outcome = lock_set.acquire_as_head(current, home, mode, NoWaitvPolicy::SleepsOnOne);
+        // Those that were left for the sleeper are for whoever comes: it has one, or waits no longer.
+        for slot in &self.slots {
+            slot.lock.propagate_wake();
+        }
+        match outcome {
+            Ok((place, _)) => {
+                self.slots[place].clear();
+                Ok(ReadPosition(place as u32))
+            }
+            Err(MultiError::AcquireError(refused)) => Err(refused),
+            // It sleeps on one word then.
+            Err(MultiError::CannotWait) => Err(mode.on_timeout()),
+        }
+    }
+
+    /// Reads once more in the slot that the thread has.
+    fn recurse(&self, slot: usize) -> ReadPosition {
+        self.slots[slot].recurse();
+        ReadPosition(slot as u32)
+    }
+
+    /// The slot of the calling thread, other than `except`.
+    pub(in crate::raw) fn slot_of(
+        &self,
+        current: CurrentThread,
+        except: Option<usize>,
+    ) -> Option<usize> {
+        (0..N).find(|&slot| Some(slot) != except && self.slots[slot].lock.is_held_by(current))
+    }
+}

@@ -1,0 +1,66 @@
+//! A reader's place in a [readers-writer lock](crate::raw::rwlock): a robust word, and what its owner says beside it.
+
+use crate::raw::robust::Robust;
+use crate::sys::{self, AtomicU32, CurrentThread};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// A reader's place.
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub struct ReaderSlot {
+    pub(in crate::raw) lock: Robust,
+    pub(in crate::raw) state: AtomicU32,
+    /// How many reads its owner has begun besides the first. Only the owner looks here.
+    recursion: AtomicU32,
+}
+
+/// The state of a reader that reads, or looks whether it may.
+pub(in crate::raw) const READING: u32 = 0;
+
+impl AsRef<Robust> for ReaderSlot {
+    fn as_ref(&self) -> &Robust {
+        &self.lock
+    }
+}
+
+impl ReaderSlot {
+    sys::const_fn! {
+        /// An empty one.
+        pub(in crate::raw) fn new() -> Self {
+            ReaderSlot {
+                lock: Robust::new(),
+                state: AtomicU32::new(READING),
+                recursion: AtomicU32::new(0),
+            }
+        }
+    }
+
+    /// What a new owner finds, and a dead one may not have left.
+    pub(in crate::raw) fn clear(&self) {
+        self.state.store(READING, Relaxed);
+        self.recursion.store(0, Relaxed);
+    }
+
+    /// Begins another read of the owner's.
+    pub(in crate::raw) fn recurse(&self) {
+        let recursion = self.recursion.load(Relaxed);
+        let more = recursion.checked_add(1).expect("2^32 reads of one thread");
+        self.recursion.store(more, Relaxed);
+    }
+
+    /// Ends a read, and leaves the slot if it is the last one.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread owns the slot.
+    #[inline]
+    pub(in crate::raw) unsafe fn release(&self, current: CurrentThread) {
+        let recursion = self.recursion.load(Relaxed);
+        if recursion > 0 {
+            self.recursion.store(recursion - 1, Relaxed);
+            return;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.lock.unlock(current) };
+    }
+}

@@ -1,0 +1,398 @@
+//! [`SharedRwLock`]: many readers or one writer, between processes, and the news of a death.
+
+pub(in crate::sync) mod guard;
+
+use crate::Error;
+use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
+use crate::raw::Robust;
+use crate::raw::outcome::{AcquireError, WaitMode};
+use crate::raw::poison::Poison;
+use crate::raw::rwlock::RwLock;
+use crate::sync::Holder;
+use crate::sync::rwlock::guard::{
+    Held, SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
+};
+use crate::sync::rwlock_error::{RwGuard, RwLockError, RwPoisoned};
+use crate::sys::{self, CurrentThread, Deadline};
+use std::cell::UnsafeCell;
+use std::mem::offset_of;
+use std::sync::{LockResult, PoisonError};
+use std::time::Duration;
+
+type Read<'a, T> = SharedRwLockReadGuard<'a, T>;
+type Write<'a, T> = SharedRwLockWriteGuard<'a, T>;
+type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
+
+/// A readers-writer lock for data in memory that several processes map, in the manner of [`std::sync::RwLock`].
+///
+/// Readers on different CPUs do not touch each other's memory: each takes one of 16 padded slots. Placed in a map by
+/// [`Shared`](crate::Shared), the lock excludes the threads of every process that uses the map. Before it is placed it is an
+/// ordinary lock of this process, and may be moved and forgotten.
+///
+/// # Who goes first
+///
+/// Readers and writers take turns. A reader that waits for a writer goes before the next one: it sees one section written
+/// before its own begins. A writer that has excluded the other writers waits for at most 16 readers, those that have a slot by
+/// then. Two limits: writers among themselves are as the lockers of a mutex, and a reader that finds all 16 slots taken
+/// lines up with them, without being counted among those who wait for a writer. In its turn it gets the first slot that is left, or
+/// whose reader dies, at once. (It sleeps on all slots by one call, `futex_waitv(2)`. Before Linux 5.16, which has none, it sleeps
+/// on one of them, and sees another that is left within a second, and writers wait as long.) A writer that gives up its wait has no
+/// section. Where one dies, those who waited for it line up anew.
+///
+/// # One thread, several guards
+///
+/// A thread that reads may read again: the second guard shares the first one's slot where the thread would have to wait, for a
+/// writer or because the row is full. (One that [downgraded](SharedRwLockWriteGuard::downgrade) while the row was full, or reads
+/// upgradably, has no slot to share, and waits for one as long as the row is full.) It may not [`write`](Self::write): that is [`Deadlock`](RwLockError::Deadlock). So is
+/// reading where it writes. It may read where it reads upgradably, and then has to drop the one guard to upgrade the other.
+/// Before the lock is placed it does not know its readers: writing where one reads waits for ever, as with `std`'s.
+///
+/// # What a death does
+///
+/// A process may be killed at any instruction. A dead **reader** has changed nothing, and its slot is freed. If a dead
+/// **writer** had the data in its hands, whoever gets the lock next, for reading or for writing, gets it inside
+/// [`RwLockError::Poisoned`] with [`Cause::Died`](crate::Cause::Died), and exactly one is told of each death as it happens
+/// ([`RwPoisoned::is_first_report`]). The poison stays until a writer repairs the data. One who waits is woken at once and wakes the
+/// others; where the kernel could not mark the lock, they find out within a second. A thread
+/// that ends with its guard forgotten while its process lives keeps the lock:
+/// [`HolderThreadEnded`](RwLockError::HolderThreadEnded).
+///
+/// # Examples
+///
+/// ```
+/// use pshared::{fork, RwLockError, Shared, SharedRwLock};
+///
+/// let prices = Shared::anonymous(SharedRwLock::new([3_u64, 4]))?;
+/// let child = fork::spawn(|| prices.write().unwrap()[0] = 5)?;
+/// assert!(child.wait()?.success());
+/// {
+///     let (mine, another) = (prices.read()?, prices.read()?);
+///     assert_eq!((mine[0], another[1]), (5, 4));
+/// }
+///
+/// // A child that dies while it writes.
+/// fork::spawn(|| {
+///     let _guard = prices.write().unwrap();
+///     std::process::abort();
+/// })?
+/// .wait()?;
+/// assert!(matches!(prices.read(), Err(RwLockError::Poisoned(poisoned)) if poisoned.is_first_report()));
+/// match prices.write() {
+///     Err(RwLockError::Poisoned(poisoned)) => drop(poisoned.replace([5, 4])),
+///     other => panic!("the death was not told: {other:?}"),
+/// }
+/// assert_eq!(*prices.read()?, [5, 4]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Read, and write only if there is need to:
+///
+/// ```
+/// use pshared::{Shared, SharedRwLock, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard};
+///
+/// let stock = Shared::anonymous(SharedRwLock::new(0_u64))?;
+/// let guard = stock.upgradable_read()?;
+/// if *guard == 0 {
+///     let mut guard = SharedRwLockUpgradableReadGuard::upgrade(guard)?;
+///     *guard = 10;
+///     let guard = SharedRwLockWriteGuard::downgrade(guard);
+///     assert_eq!(*guard, 10);
+/// }
+/// # Ok::<(), pshared::Error>(())
+/// ```
+///
+/// # Source
+///
+/// Slots of their own for readers are those of the Linux kernel's per-CPU locks; that who waited for one writer goes before the
+/// next is *phase fairness*: Brandenburg and Anderson, "Reader-Writer Synchronization for Shared-Memory Multiprocessor Real-Time
+/// Systems" (ECRTS 2009). The words are [`SharedMutex`](crate::SharedMutex)'s.
+#[repr(C)]
+pub struct SharedRwLock<T> {
+    pub(in crate::sync) raw: RwLock,
+    pub(in crate::sync) poison: Poison,
+    data: UnsafeCell<T>,
+}
+
+// SAFETY: the lock gives `&mut T` to one thread at a time, which sends the `T`, or `&T` to several, which shares it.
+unsafe impl<T: ShmData + Sync> Sync for SharedRwLock<T> {}
+
+impl<T: ShmData + Sync> SharedRwLock<T> {
+    /// A free lock around `value`.
+    pub const fn new(value: T) -> Self {
+        SharedRwLock {
+            raw: RwLock::new(),
+            poison: Poison::new(),
+            data: UnsafeCell::new(value),
+        }
+    }
+
+    /// Acquires the lock for reading, waiting for it as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// - [`RwLockError::Poisoned`]: the lock was acquired, and a writer died or panicked in its section since the data was last
+    ///   repaired.
+    /// - [`RwLockError::Deadlock`]: the calling thread writes.
+    /// - [`RwLockError::HolderThreadEnded`]: the thread that wrote ended without releasing the lock, and its process lives.
+    #[inline]
+    pub fn read(&self) -> Result<Read<'_, T>, RwLockError<Read<'_, T>>> {
+        self.read_with(WaitMode::Until(None))
+    }
+
+    /// Acquires the lock for reading if nobody writes, or waits or tries to, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and [`RwLockError::WouldBlock`] where somebody writes or waits to, the calling thread included.
+    #[inline]
+    pub fn try_read(&self) -> Result<Read<'_, T>, RwLockError<Read<'_, T>>> {
+        self.read_with(WaitMode::Try)
+    }
+
+    /// Acquires the lock for reading, waiting for it no longer than `timeout` of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and [`RwLockError::TimedOut`].
+    pub fn read_timeout(&self, timeout: Duration) -> Result<Read<'_, T>, RwLockError<Read<'_, T>>> {
+        self.read_with(WaitMode::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// Acquires the lock for writing, waiting for it as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// - [`RwLockError::Poisoned`]: the lock was acquired, and a writer died or panicked in its section since the data was last
+    ///   repaired.
+    /// - [`RwLockError::Deadlock`]: the calling thread reads or writes.
+    /// - [`RwLockError::HolderThreadEnded`]: a thread that read or wrote ended without releasing the lock, and its process
+    ///   lives.
+    pub fn write(&self) -> Result<Write<'_, T>, RwLockError<Write<'_, T>>> {
+        self.write_with(WaitMode::Until(None))
+    }
+
+    /// Acquires the lock for writing if nobody has it, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and [`RwLockError::WouldBlock`] where somebody has the lock, the calling thread included.
+    pub fn try_write(&self) -> Result<Write<'_, T>, RwLockError<Write<'_, T>>> {
+        self.write_with(WaitMode::Try)
+    }
+
+    /// Acquires the lock for writing, waiting for it no longer than `timeout` of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and [`RwLockError::TimedOut`].
+    pub fn write_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<Write<'_, T>, RwLockError<Write<'_, T>>> {
+        self.write_with(WaitMode::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// Acquires the lock for reading, with the right to [write](SharedRwLockUpgradableReadGuard::upgrade) later, waiting for it as
+    /// long as it takes. Others may read meanwhile, but neither write nor read upgradably.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn upgradable_read(&self) -> Result<Upgradable<'_, T>, RwLockError<Upgradable<'_, T>>> {
+        self.upgradable_read_with(WaitMode::Until(None))
+    }
+
+    /// The same, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_write`](Self::try_write).
+    pub fn try_upgradable_read(&self) -> Result<Upgradable<'_, T>, RwLockError<Upgradable<'_, T>>> {
+        self.upgradable_read_with(WaitMode::Try)
+    }
+
+    /// The same, waiting no longer than `timeout` of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_timeout`](Self::write_timeout).
+    pub fn upgradable_read_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<Upgradable<'_, T>, RwLockError<Upgradable<'_, T>>> {
+        self.upgradable_read_with(WaitMode::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// Whether a writer died or panicked in its section since the data was last repaired.
+    ///
+    /// A death is only known here once somebody has locked after it.
+    pub fn is_poisoned(&self) -> bool {
+        !self.poison.is_clear()
+    }
+
+    /// Clears the poison that a panic left, as [`std::sync::RwLock::clear_poison`] does.
+    ///
+    /// What a death left stays, until [`RwPoisoned::replace`] or [`SharedRwLockWriteGuard::clear_poison`].
+    pub fn clear_poison(&self) {
+        self.poison.clear_panic();
+    }
+
+    /// Who writes, or waits to write for readers to leave, or reads upgradably, or is the first in line for a slot where all are
+    /// taken. The answer may be out of date when it is read; it is for reports. Readers that have a slot are not told.
+    ///
+    /// The ids are those of the holder's own PID namespace.
+    pub fn holder(&self) -> Option<Holder> {
+        self.raw.holder().map(|who| Holder {
+            process: sys::pid_of(who),
+            thread: sys::tid_of(who),
+        })
+    }
+
+    /// The data, through the exclusive borrow that only a lock which is not placed can give.
+    ///
+    /// # Errors
+    ///
+    /// [`PoisonError`] where a writer panicked; it gives the data all the same.
+    pub fn get_mut(&mut self) -> LockResult<&mut T> {
+        match (self.is_poisoned(), self.data.get_mut()) {
+            (true, data) => Err(PoisonError::new(data)),
+            (false, data) => Ok(data),
+        }
+    }
+
+    /// The data of a lock that is not placed.
+    ///
+    /// # Errors
+    ///
+    /// [`PoisonError`] where a writer panicked; it gives the data all the same.
+    pub fn into_inner(self) -> LockResult<T> {
+        match (self.is_poisoned(), self.data.into_inner()) {
+            (true, data) => Err(PoisonError::new(data)),
+            (false, data) => Ok(data),
+        }
+    }
+
+    #[inline]
+    fn read_with(&self, mode: WaitMode) -> Result<Read<'_, T>, RwLockError<Read<'_, T>>> {
+        let current = sys::current_thread();
+        let news = || self.poison.set_unreported_death();
+        match self.raw.read(current, mode, &news) {
+            Ok(place) => {
+                // SAFETY: acquired just now, for this guard.
+                let guard = unsafe { SharedRwLockReadGuard::new(self.held(current), place) };
+                if self.poison.is_clear() {
+                    return Ok(guard);
+                }
+                self.explain(guard)
+            }
+            Err(refused) => Err(RwLockError::refused(refused)),
+        }
+    }
+
+    fn write_with(&self, mode: WaitMode) -> Result<Write<'_, T>, RwLockError<Write<'_, T>>> {
+        let current = sys::current_thread();
+        self.raw
+            .write(current, mode, &|| self.poison.set_unreported_death())?;
+        // SAFETY: acquired just now, for this guard.
+        self.explain(unsafe { SharedRwLockWriteGuard::new(self.held(current)) })
+    }
+
+    fn upgradable_read_with(
+        &self,
+        mode: WaitMode,
+    ) -> Result<Upgradable<'_, T>, RwLockError<Upgradable<'_, T>>> {
+        let current = sys::current_thread();
+        let news = || self.poison.set_unreported_death();
+        self.raw.upgradable_read(current, mode, &news)?;
+        // SAFETY: acquired just now, for this guard.
+        self.explain(unsafe { SharedRwLockUpgradableReadGuard::new(self.held(current)) })
+    }
+
+    #[inline]
+    pub(in crate::sync) fn held(&self, current: CurrentThread) -> Held<'_, T> {
+        Held::new(&self.raw, &self.poison, &self.data, current)
+    }
+
+    /// The guard, or what happened to its data.
+    fn explain<G: RwGuard>(&self, guard: G) -> Result<G, RwLockError<G>> {
+        match self.poison.cause() {
+            None => Ok(guard),
+            Some(cause) => {
+                let fresh = self.poison.take_unreported();
+                Err(RwLockError::Poisoned(RwPoisoned::new(guard, cause, fresh)))
+            }
+        }
+    }
+}
+
+impl<G> From<AcquireError> for RwLockError<G> {
+    fn from(refused: AcquireError) -> Self {
+        RwLockError::refused(refused)
+    }
+}
+
+impl<T: ShmData + Sync + Default> Default for SharedRwLock<T> {
+    fn default() -> Self {
+        SharedRwLock::new(T::default())
+    }
+}
+
+impl<T: ShmData + Sync> From<T> for SharedRwLock<T> {
+    fn from(value: T) -> Self {
+        SharedRwLock::new(value)
+    }
+}
+
+// SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds a word. The whole
+// state is told, and the one primitive visited. Zero bytes are a free, unarmed lock around zero bytes of `T`.
+#[diagnostic::do_not_recommend]
+unsafe impl<T: ShmData + Sync> ShmSafe for SharedRwLock<T> {
+    const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
+    const HAS_PRIMITIVES: bool = true;
+
+    fn describe(layout: &mut Layout) {
+        layout.primitive::<Self>(PrimitiveKind("rwlock"));
+        layout.field("data", offset_of!(Self, data), T::describe);
+    }
+
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.primitive(self);
+    }
+}
+
+impl<T: ShmData + Sync> Primitive for SharedRwLock<T> {
+    fn kind(&self) -> PrimitiveKind {
+        PrimitiveKind("rwlock")
+    }
+
+    unsafe fn init(&self) -> Result<(), Error> {
+        sys::check_robust_list()?;
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.init() };
+        Ok(())
+    }
+
+    fn is_held_by_this_process(&self) -> bool {
+        self.raw.words().any(Robust::is_held_by_this_process)
+    }
+
+    fn was_leaked_by_this_process(&self) -> bool {
+        self.raw.words().any(Robust::was_leaked_by_this_process)
+    }
+
+    unsafe fn reset(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.reset() };
+    }
+
+    unsafe fn mark_inconsistent(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.mark() };
+    }
+}
+
+// 16 slots of 128 bytes, 256 for the writers' words, and the data.
+static_assertions::assert_eq_size!(SharedRwLock<()>, [u8; 128 * 19]);
+static_assertions::assert_impl_all!(SharedRwLock<u64>: Sync, Send, ShmSafe);
+static_assertions::assert_not_impl_any!(SharedRwLock<u64>: ShmData);
+static_assertions::assert_not_impl_any!(SharedRwLock<std::cell::Cell<u64>>: Sync, ShmSafe);

@@ -1,0 +1,499 @@
+//! Who am I: the calling thread and process, cached, and never believed across a fork.
+//!
+//! A child made by `fork`, `_Fork` or a bare `clone` has a copy of its parent's thread-local storage, and would take
+//! itself for its parent. So the process's *generation* lies in a page that the kernel wipes in every child
+//! (`MADV_WIPEONFORK`), and a thread believes its cache only while the generation there is the one it was made under. The
+//! next generation comes from a counter outside that page: no value of any ancestor returns, whichever thread of the
+//! child comes first; 0, the wiped page's, is never valid.
+
+use crate::sys::futex::probe_u32;
+use crate::sys::proc::{self, Image, Stat};
+use crate::sys::robust_list::{Links, OwnList, RobustList};
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::atomic::{
+    AtomicI64, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+/// What is known of the process, valid while `generation` is not 0.
+struct Process {
+    generation: AtomicU64,
+    pid: AtomicU32,
+    namespace: AtomicU32,
+    image: AtomicU64,
+    /// See [`proc::boot_offset`]; [`NO_OFFSET`] where it is not known.
+    boot_offset: AtomicI64,
+    /// The mount of `/proc` ([`proc::mount`]) where that shows the process's own PID namespace; else 0.
+    proc: AtomicU64,
+}
+
+const NO_OFFSET: i64 = i64::MIN;
+
+/// What is known of the calling thread, valid while its generation is the process's.
+struct Thread {
+    process: Cell<*const Process>,
+    generation: Cell<u64>,
+    tid: Cell<u32>,
+    who: Cell<u64>,
+    image: Cell<u64>,
+    list: Cell<RobustList>,
+    has_list: Cell<bool>,
+    /// The list, while held locks may stay in its slot; else one whose slot is never empty.
+    pending_slot: Cell<RobustList>,
+    /// The lock that this crate pending last, held or not. The slot alone is not believed: glibc leaves there what it no
+    /// longer holds.
+    pending: Cell<*const Links>,
+    /// [`UNMAPPED_VALUES`] when what is pending was last looked at.
+    unmapped_values: Cell<u64>,
+    /// Stands in for the list of a thread that has none: its locks are then found by the safety net alone.
+    orphan: OwnList,
+}
+
+impl Thread {
+    #[inline]
+    fn process(&self) -> &'static Process {
+        // SAFETY: `UNMAPPED`, or the page, which is never unmapped.
+        unsafe { &*self.process.get() }
+    }
+}
+
+thread_local! {
+    // Without a destructor, so that it can be reached until the thread's last instruction.
+    static THREAD: Thread = const {
+        Thread {
+            process: Cell::new(&raw const UNMAPPED),
+            generation: Cell::new(u64::MAX),
+            tid: Cell::new(0),
+            who: Cell::new(0),
+            image: Cell::new(0),
+            list: Cell::new(RobustList::ALWAYS_BUSY),
+            has_list: Cell::new(false),
+            pending_slot: Cell::new(RobustList::ALWAYS_BUSY),
+            pending: Cell::new(std::ptr::null()),
+            unmapped_values: Cell::new(0),
+            orphan: OwnList::new(),
+        }
+    };
+}
+
+/// Stands in until the wiped page is mapped: a generation of 0, which no thread's cache has.
+static UNMAPPED: Process = Process {
+    generation: AtomicU64::new(0),
+    pid: AtomicU32::new(0),
+    namespace: AtomicU32::new(0),
+    image: AtomicU64::new(0),
+    boot_offset: AtomicI64::new(NO_OFFSET),
+    proc: AtomicU64::new(0),
+};
+static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const UNMAPPED).cast_mut());
+/// The newest generation given out in this process or an ancestor; fork copies it.
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+/// How often a placed value was unmapped in this process.
+static UNMAPPED_VALUES: AtomicU64 = AtomicU64::new(0);
+/// How far before its links a lock records its holder ([`CurrentThread::who`]).
+pub(crate) const RECORD_BEFORE_LINKS: usize = 16;
+/// Where the robust list's head lies in glibc's thread descriptor; 0 while unknown.
+static HEAD_OFFSET: AtomicIsize = AtomicIsize::new(0);
+
+fn process() -> &'static Process {
+    // SAFETY: points at `UNMAPPED`, or at a page that was mapped for `Process`, starts as zeroes (a valid `Process`), and
+    // is never unmapped. Acquire pairs with the release of the pointer in `map_process_page`.
+    unsafe { &*PROCESS.load(Acquire) }
+}
+
+/// The calling thread, as lock words, robust lists and guards know it.
+///
+/// Neither `Send` nor `Sync`: it is the thread's own.
+#[derive(Debug, Clone, Copy)]
+pub struct CurrentThread(NonNull<Thread>);
+
+/// The calling thread.
+///
+/// # Panics
+///
+/// Where the kernel denies what identity rests on: a private page with `MADV_WIPEONFORK` (Linux 4.14).
+#[inline]
+pub(crate) fn current_thread() -> CurrentThread {
+    THREAD.with(|thread| {
+        if thread.generation.get() != thread.process().generation.load(Relaxed) {
+            init_thread(thread);
+        }
+        CurrentThread(NonNull::from(thread))
+    })
+}
+
+impl CurrentThread {
+    #[inline]
+    fn thread(&self) -> &Thread {
+        // SAFETY: thread-local storage without a destructor lives as long as the thread, and `CurrentThread` never leaves it.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The kernel's id of the thread, as it stands in a lock word: 1 to 2^22.
+    #[inline]
+    pub(crate) fn tid(&self) -> u32 {
+        self.thread().tid.get()
+    }
+
+    /// Process, thread and PID namespace in one word: what a lock records of its holder. Never 0.
+    #[inline]
+    pub(crate) fn who(&self) -> u64 {
+        self.thread().who.get()
+    }
+
+    /// What tells the program that the process runs from the one that it ran before an `exec`, and the process from a
+    /// later one with the same id.
+    #[inline]
+    pub(crate) fn image(&self) -> u64 {
+        self.thread().image.get()
+    }
+
+    /// A number that no other process among this one's ancestors and descendants has.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.thread().generation.get()
+    }
+
+    /// The calling thread, if the process is still the one in which it had `generation`: not in a child of it.
+    #[inline]
+    pub(crate) fn of_generation(generation: u64) -> Option<CurrentThread> {
+        THREAD.with(|thread| {
+            // The page says so itself, whatever the thread believes; and where it does, the thread's facts are of it.
+            let same = thread.process().generation.load(Relaxed) == generation;
+            same.then(|| CurrentThread(NonNull::from(thread)))
+        })
+    }
+
+    /// The thread's robust list.
+    #[inline]
+    pub(crate) fn list(&self) -> RobustList {
+        self.thread().list.get()
+    }
+
+    /// The thread's robust list while held locks may stay in its slot; else one whose slot is never empty.
+    #[inline]
+    pub(crate) fn pending_slot(&self) -> RobustList {
+        self.thread().pending_slot.get()
+    }
+
+    /// Announces a lock in the slot of the thread's list: its word is about to be acquired or released, or is held.
+    #[inline]
+    pub(crate) fn set_list_op_pending(&self, list: RobustList, links: &Links) {
+        let pending = &self.thread().pending;
+        // A store that changes nothing would cost more than the look: an atomic instruction waits for it.
+        if !std::ptr::eq(pending.get(), links) {
+            pending.set(links);
+        }
+        list.set_pending(links);
+    }
+
+    /// Takes the announcement of a lock back that turns out not to be placed: it may be moved, and something else lie there.
+    pub(crate) fn clear_list_op_pending(&self, links: &Links) {
+        let pending = &self.thread().pending;
+        if std::ptr::eq(pending.get(), links) {
+            pending.set(std::ptr::null());
+        }
+    }
+
+    /// The links of the lock that this crate has pending, if the slot still names it.
+    pub(crate) fn list_op_pending(&self) -> Option<&Links> {
+        let thread = self.thread();
+        let links = thread.pending.get();
+        if !self.list().names(links) {
+            return None;
+        }
+        let unmapped = UNMAPPED_VALUES.load(Acquire);
+        if thread.unmapped_values.get() != unmapped {
+            // Where memory has been unmapped since, another lock may lie there, which glibc has left in the slot.
+            if !self.is_recorded_before(links) {
+                thread.pending.set(std::ptr::null());
+                return None;
+            }
+            thread.unmapped_values.set(unmapped);
+        }
+        // SAFETY: what is pending stays mapped: it is held, or an operation on it is under way, by the contract of
+        // `Robust::init`. A lock whose memory is gone was taken out of the slot when it was released.
+        Some(unsafe { &*links })
+    }
+
+    /// Whether the lock with these links has this thread in its record. Where there is no lock any more, or no memory that may
+    /// be read, it has not.
+    fn is_recorded_before(&self, links: *const Links) -> bool {
+        let record = links.cast::<u32>().wrapping_byte_sub(RECORD_BEFORE_LINKS);
+        // In the order in which the two halves lie in memory.
+        let mut halves = [self.who() as u32, (self.who() >> u32::BITS) as u32];
+        if cfg!(target_endian = "big") {
+            halves.reverse();
+        }
+        // Nobody but this thread writes itself into a record, so they may be compared one after the other.
+        probe_u32(record, halves[0]) && probe_u32(record.wrapping_add(1), halves[1])
+    }
+
+    /// From here on, this thread's locks do not stay in the slot: something else empties it.
+    pub(crate) fn disable_fast_path(&self) {
+        self.thread().pending_slot.set(RobustList::ALWAYS_BUSY);
+    }
+}
+
+/// Whether the calling thread has a list that the kernel knows; else what was found instead.
+pub(super) fn has_robust_list() -> Result<(), String> {
+    map_process_page()?;
+    if current_thread().thread().has_list.get() {
+        Ok(())
+    } else {
+        find_list().map(|_| ())
+    }
+}
+
+/// Whether the calling thread holds a robust lock that its list knows of, of this crate or of glibc.
+pub(crate) fn holds_robust_lock() -> bool {
+    let current = current_thread();
+    current.list_op_pending().is_some() || !current.list().is_empty()
+}
+
+/// Whether the holder that recorded itself so is a thread of the calling process, and not of a dead one whose ids have come
+/// round again.
+pub(crate) fn is_this_process(who: u64, image: u64) -> bool {
+    let current = current_thread();
+    who != 0
+        && pid_of(who) == pid_of(current.who())
+        && namespace_of(who) == namespace_of(current.who())
+        && Image(image).may_be(Image(current.image()))
+}
+
+/// Forgets what the calling thread has pending in memory that is about to be unmapped: something else may lie at the same
+/// address later.
+pub(crate) fn forget_list_op_pending(start: *const u8, length: usize) {
+    UNMAPPED_VALUES.fetch_add(1, AcqRel);
+    THREAD.with(|thread| {
+        let offset = thread.pending.get().addr().wrapping_sub(start.addr());
+        if offset < length {
+            thread.pending.set(std::ptr::null());
+        }
+    });
+}
+
+/// What the calling process is known by; see [`Image`].
+pub(super) fn own_image() -> Image {
+    Image(current_thread().image())
+}
+
+/// The [mount](proc::mount) of a `/proc` whose ids are those of the process's own PID namespace, where one is known.
+pub(super) fn known_proc() -> Option<u64> {
+    current_thread();
+    Some(process().proc.load(Relaxed)).filter(|mount| *mount != 0)
+}
+
+/// See [`proc::boot_offset`].
+pub(super) fn boot_offset() -> Option<i64> {
+    current_thread();
+    Some(process().boot_offset.load(Relaxed)).filter(|offset| *offset != NO_OFFSET)
+}
+
+// `who`: 22 bits process id, 22 bits thread id (the kernel's PID_MAX_LIMIT is 2^22), 20 bits of the namespace's number.
+// The kernel numbers namespaces upwards from one start, so their low bits differ.
+
+fn pack_who(pid: u32, tid: u32, namespace: u32) -> u64 {
+    u64::from(pid & 0x3f_ffff) << 42
+        | u64::from(tid & 0x3f_ffff) << 20
+        | u64::from(namespace & 0xf_ffff)
+}
+
+/// The process id in a holder's record.
+pub(crate) fn pid_of(who: u64) -> u32 {
+    (who >> 42) as u32
+}
+
+/// The thread id in a holder's record.
+pub(crate) fn tid_of(who: u64) -> u32 {
+    (who >> 20) as u32 & 0x3f_ffff
+}
+
+/// The PID namespace in a holder's record: the low bits of its number.
+pub(super) fn namespace_of(who: u64) -> u32 {
+    who as u32 & 0xf_ffff
+}
+
+#[cold]
+fn init_thread(thread: &Thread) {
+    if let Err(why) = map_process_page() {
+        panic!("pshared cannot tell a process from its parent: {why}");
+    }
+    let process = process();
+    thread.process.set(process);
+    let mut generation = process.generation.load(Acquire);
+    if generation == 0 {
+        generation = init_process(process, thread.who.get());
+    }
+    // SAFETY: has no preconditions.
+    let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
+    thread.tid.set(tid);
+    thread.who.set(pack_who(
+        process.pid.load(Relaxed),
+        tid,
+        process.namespace.load(Relaxed),
+    ));
+    thread.image.set(process.image.load(Relaxed));
+    let list = find_list();
+    thread.has_list.set(list.is_ok());
+    let list = list.unwrap_or_else(|_| thread.orphan.list());
+    // A child has a copy of its parent's announcement.
+    if list.names(thread.pending.get()) {
+        list.clear_pending();
+    }
+    thread.pending.set(std::ptr::null());
+    thread.list.set(list);
+    thread.pending_slot.set(list);
+    thread.generation.set(generation);
+}
+
+/// Empties the slot in a child as soon as it is one: what its parent has pending there is the parent's. glibc empties the
+/// list in a child, and not the slot; and the kernel would take the parent's lock for the child's where both threads have the
+/// same id, in two PID namespaces.
+extern "C" fn clear_list_op_pending_after_fork() {
+    THREAD.with(|thread| {
+        let list = thread.list.get();
+        if list.names(thread.pending.get()) {
+            list.clear_pending();
+        }
+    });
+}
+
+/// Fills the process's page. Threads that race here write the same values.
+///
+/// `before` is what the thread was known by so far: in a child, its parent's.
+fn init_process(process: &Process, before: u64) -> u64 {
+    let pid = std::process::id();
+    process.pid.store(pid, Relaxed);
+    let mut namespace = proc::own_namespace();
+    if namespace == 0 && before != 0 && std::os::unix::process::parent_id() == pid_of(before) {
+        // Without /proc, after a chroot say: who sees its parent by the parent's own id lives where the parent does.
+        namespace = namespace_of(before);
+    }
+    process.namespace.store(namespace, Relaxed);
+    let offset = proc::boot_offset();
+    process
+        .boot_offset
+        .store(offset.unwrap_or(NO_OFFSET), Relaxed);
+    let mount = proc::mount();
+    // The count is tried on oneself: a kernel that does not count so is not asked again.
+    let counts = proc::threads(pid).is_some_and(|(count, on)| count > 0 && on == mount);
+    let believed = mount != 0 && counts && proc::shows_own_namespace();
+    process
+        .proc
+        .store(if believed { mount } else { 0 }, Relaxed);
+    let image = offset.and_then(|offset| Some(Stat::of("/proc/self/stat").ok()?.image(offset)));
+    process
+        .image
+        .store(image.unwrap_or(Image::UNKNOWN).0, Relaxed);
+    let fresh = GENERATIONS.fetch_add(1, Relaxed) + 1;
+    match process
+        .generation
+        .compare_exchange(0, fresh, AcqRel, Acquire)
+    {
+        Ok(_) => fresh,
+        Err(other_thread) => other_thread,
+    }
+}
+
+fn find_list() -> Result<RobustList, String> {
+    let offset = HEAD_OFFSET.load(Relaxed);
+    match RobustList::registered() {
+        Ok(Some(list)) => {
+            HEAD_OFFSET.store(list.offset_in_thread(), Relaxed);
+            Ok(list)
+        }
+        Ok(None) if offset == 0 => Err("none is registered for this thread".into()),
+        // SAFETY: the offset is another thread's of this program, and the kernel has just said that it has none.
+        Ok(None) => Ok(unsafe { RobustList::register_anew(offset) }),
+        Err(why) if offset == 0 => Err(why),
+        // SAFETY: as above. The kernel does not answer any more, but glibc has registered the list of every thread.
+        Err(_) => Ok(unsafe { RobustList::at_offset(offset) }),
+    }
+}
+
+/// Maps the page that the kernel wipes in children, once a program.
+fn map_process_page() -> Result<(), String> {
+    let unmapped = (&raw const UNMAPPED).cast_mut();
+    if PROCESS.load(Acquire) != unmapped {
+        return Ok(());
+    }
+    let page = crate::sys::wipe_on_fork::map(size_of::<Process>())?.cast::<Process>();
+    if PROCESS
+        .compare_exchange(unmapped, page.as_ptr(), Release, Relaxed)
+        .is_ok()
+    {
+        crate::sys::process::at_fork_in_the_child(clear_list_op_pending_after_fork);
+    } else {
+        // SAFETY: just mapped here, and nobody else has seen it.
+        unsafe { crate::sys::wipe_on_fork::unmap(page.cast(), size_of::<Process>()) };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_the_holder_gives_back_what_was_packed() {
+        let who = pack_who((1 << 22) - 1, 1, 0xf_fffe);
+        assert_eq!(
+            (pid_of(who), tid_of(who), namespace_of(who)),
+            ((1 << 22) - 1, 1, 0xf_fffe)
+        );
+        let who = pack_who(1, (1 << 22) - 1, 1);
+        assert_eq!(
+            (pid_of(who), tid_of(who), namespace_of(who)),
+            (1, (1 << 22) - 1, 1)
+        );
+    }
+
+    #[test]
+    fn threads_of_a_process_share_the_generation_and_differ_in_id() {
+        let here = (
+            current_thread().generation(),
+            current_thread().tid(),
+            pid_of(current_thread().who()),
+        );
+        let there = std::thread::spawn(|| {
+            (
+                current_thread().generation(),
+                current_thread().tid(),
+                pid_of(current_thread().who()),
+            )
+        })
+        .join()
+        .unwrap();
+        assert_eq!(here.0, there.0);
+        assert_ne!(here.1, there.1);
+        assert_eq!(here.2, there.2);
+        assert!(here.0 > 0);
+        assert_eq!(
+            CurrentThread::of_generation(here.0).map(|current| current.tid()),
+            Some(here.1)
+        );
+        assert!(CurrentThread::of_generation(here.0 + 1).is_none());
+    }
+
+    #[test]
+    fn only_this_processes_records_are_its_own() {
+        let (who, image) = (current_thread().who(), current_thread().image());
+        assert!(is_this_process(who, image));
+        assert!(is_this_process(who, 0), "where the image is not known");
+        assert!(
+            !is_this_process(who, image + (1 << 24)),
+            "ids that came round again"
+        );
+        assert!(!is_this_process(0, image));
+        assert!(!is_this_process(
+            pack_who(pid_of(who) + 1, tid_of(who), namespace_of(who)),
+            image
+        ));
+        assert!(!is_this_process(
+            pack_who(pid_of(who), tid_of(who), namespace_of(who) ^ 1),
+            image
+        ));
+    }
+}

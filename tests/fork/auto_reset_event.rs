@@ -1,0 +1,178 @@
+//! Events that reset themselves, between processes: each set lets one through, whoever dies meanwhile.
+
+use crate::files::{open, open_or_create, place};
+use crate::steps::{Interruptions, Random};
+use crate::support::{child, kill, passes, sleeps, sleeps_on, state, until};
+use nix::sys::signal::{Signal, kill as signal};
+use nix::unistd::Pid;
+use pshared::{Shared, SharedAutoResetEvent, SharedCounter, ShmSafe};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+crate::tests!(
+    each_set_lets_one_of_threads_and_processes_through,
+    a_set_reaches_a_program_that_opened_the_file,
+    a_waiter_that_is_killed_as_it_was_woken_leaves_its_set_to_another,
+    setters_and_waiters_are_killed_at_random_instants,
+    signals_end_no_wait,
+);
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A token that goes from hand to hand.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Ring {
+    token: SharedAutoResetEvent,
+    inside: AtomicU32,
+    passed: SharedCounter,
+}
+
+impl Ring {
+    fn new() -> Self {
+        Ring {
+            token: SharedAutoResetEvent::new(),
+            inside: AtomicU32::new(0),
+            passed: SharedCounter::new(0),
+        }
+    }
+
+    fn pass(&self, times: u32) {
+        for turn in 0..times {
+            if turn % 2 == 0 {
+                self.token.wait();
+            } else {
+                assert!(self.token.wait_timeout(LONG));
+            }
+            assert_eq!(self.inside.swap(1, Relaxed), 0, "two were let through");
+            self.inside.store(0, Relaxed);
+            self.passed.add(1);
+            self.token.set();
+        }
+    }
+}
+
+fn each_set_lets_one_of_threads_and_processes_through() {
+    const TIMES: u32 = 300;
+    let ring = Shared::anonymous(Ring::new()).unwrap();
+    let workers: Vec<_> = (0..3)
+        .map(|_| {
+            child(|| {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| ring.pass(TIMES));
+                    ring.pass(TIMES);
+                });
+            })
+        })
+        .collect();
+    until(|| workers.iter().all(|worker| sleeps(worker.id())));
+    ring.token.set();
+    workers.iter().for_each(passes);
+    assert_eq!(ring.passed.get(), u64::from(6 * TIMES));
+    assert!(ring.token.try_wait() && !ring.token.try_wait());
+}
+
+fn a_set_reaches_a_program_that_opened_the_file() {
+    let (_directory, path) = place();
+    let waiter = child(|| {
+        open_or_create(&path, SharedAutoResetEvent::new)
+            .unwrap()
+            .wait();
+    });
+    until(|| sleeps(waiter.id()));
+    open::<SharedAutoResetEvent>(&path).unwrap().set();
+    passes(&waiter);
+}
+
+fn a_waiter_that_is_killed_as_it_was_woken_leaves_its_set_to_another() {
+    let event = Shared::anonymous(SharedAutoResetEvent::new()).unwrap();
+    for _ in 0..10 {
+        let waiters = [0, 1].map(|_| {
+            let waiter = child(|| event.wait());
+            until(|| sleeps_on(waiter.id(), &*event));
+            waiter
+        });
+        // The first sleeper is the first to be woken. It is stopped, so it takes its wake and does nothing.
+        let [victim, waiter] = waiters;
+        signal(Pid::from_raw(victim.id().cast_signed()), Signal::SIGSTOP).unwrap();
+        until(|| state(victim.id()) == Some('T'));
+        event.set();
+        kill(&victim);
+        passes(&waiter);
+        assert!(!event.is_set());
+    }
+}
+
+fn setters_and_waiters_are_killed_at_random_instants() {
+    const KILLS: u64 = 600;
+    let mut random = Random::new(31);
+    let ring = Shared::anonymous(Ring::new()).unwrap();
+    let over = Shared::anonymous(AtomicU32::new(0)).unwrap();
+    // Each that is let through says so. What a killed one took is lost, so the parent sets until somebody has passed.
+    let survivors: Vec<_> = (0..3)
+        .map(|_| {
+            child(|| {
+                while over.load(Relaxed) == 0 {
+                    ring.token.wait();
+                    ring.passed.add(1);
+                }
+            })
+        })
+        .collect();
+    let asleep = || {
+        survivors
+            .iter()
+            .all(|waiter| sleeps_on(waiter.id(), &ring.token))
+    };
+    for turn in 0..KILLS {
+        until(asleep);
+        let victim = child(|| {
+            if turn % 2 == 0 {
+                loop {
+                    ring.token.set();
+                }
+            }
+            loop {
+                ring.token.wait();
+            }
+        });
+        if turn % 2 == 0 {
+            until(|| !asleep());
+        } else {
+            (0..random.below(6)).for_each(|_| ring.token.set());
+        }
+        (0..random.below(4_000)).for_each(|_| std::hint::spin_loop());
+        kill(&victim);
+        // No more is set: what was left is found.
+        until(|| !ring.token.is_set());
+        until(asleep);
+        let passed = ring.passed.get();
+        ring.token.set();
+        until(|| ring.passed.get() > passed);
+    }
+    over.store(1, Relaxed);
+    until(|| {
+        ring.token.set();
+        survivors
+            .iter()
+            .all(|waiter| waiter.try_wait().unwrap().is_some())
+    });
+    survivors.iter().for_each(passes);
+}
+
+fn signals_end_no_wait() {
+    let waits: [fn(&SharedAutoResetEvent); 2] = [SharedAutoResetEvent::wait, |event| {
+        assert!(event.wait_timeout(LONG));
+    }];
+    for wait in waits {
+        let event = Shared::anonymous(SharedAutoResetEvent::new()).unwrap();
+        let interruptions = Interruptions::new();
+        let waiter = child(|| {
+            interruptions.allow();
+            wait(&event);
+        });
+        interruptions.send(&waiter);
+        event.set();
+        passes(&waiter);
+    }
+}

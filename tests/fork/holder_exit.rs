@@ -1,0 +1,720 @@
+//! The ways in which a holder or a waiter ends, and what the others are told.
+
+use crate::support::{
+    Stage, Told, child, gettid, kill, kill_unreaped, passes, repaired, sleeps_on, state, told,
+    told_by_trying, until,
+};
+use nix::sys::resource::{Resource, setrlimit};
+use pshared::fork::Child;
+use pshared::{
+    Cause, LockError, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData, ShmSafe,
+};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+crate::tests!(
+    an_exec_by_the_leader_is_told_as_a_death,
+    an_exec_by_another_thread_is_told_as_a_death_of_every_holder,
+    an_exec_that_fails_is_no_death,
+    an_exit_inside_a_section_is_told_as_a_death,
+    a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_lives,
+    a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_runs_without_a_pause,
+    a_thread_that_ended_with_its_guard_is_told_to_all_who_slept,
+    a_thread_that_ended_with_its_guard_is_told_apart_by_a_waiter_without_descriptors,
+    a_thread_that_ended_with_its_guard_is_told_apart_when_the_leader_has_ended_too,
+    a_process_of_many_threads_dies_with_another_than_the_leader_inside,
+    locks_2100_of_a_zombie_come_back_by_lock,
+    locks_2100_of_a_zombie_come_back_by_try_lock,
+    locks_2100_of_a_thread_come_back_when_its_process_is_gone,
+    locks_2100_of_a_thread_that_ended_are_told_apart,
+    locks_2100_of_a_program_that_was_left_by_exec_come_back,
+    the_death_of_a_waiter_concerns_nobody,
+    the_death_of_a_woken_waiter_strands_nobody,
+    a_panic_is_told_until_somebody_clears_it,
+    clearing_a_panics_poison_leaves_that_of_a_death,
+    a_torn_value_is_reached_only_by_replacing_it_or_as_bytes,
+    a_process_killed_in_a_large_assignment_leaves_no_torn_value_as_whole,
+);
+
+/// Becomes a program that sleeps until it is killed.
+fn exec_away() -> ! {
+    panic!("no exec: {}", Command::new("sleep").arg("3600").exec());
+}
+
+/// Waits here until the process is killed.
+fn stay() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// What the caller's wait for the lock of a living process is told, while it sleeps at it.
+fn an_exec_by_the_leader_is_told_as_a_death() {
+    let stage = Stage::anonymous();
+    let waiter = gettid();
+    let holder = child(|| {
+        let _guard = stage.lock.lock().unwrap();
+        stage.ready.set();
+        until(|| sleeps_on(waiter, &stage.lock));
+        exec_away();
+    });
+    stage.meet(&holder);
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+    assert!(
+        holder.try_wait().unwrap().is_none(),
+        "its new program lives"
+    );
+    kill(&holder);
+    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+}
+
+/// Locks of the thread that calls `exec`, of the leader, and of a third thread.
+fn an_exec_by_another_thread_is_told_as_a_death_of_every_holder() {
+    let locks = Shared::anonymous([const { SharedMutex::new(0_u64) }; 3]).unwrap();
+    let stage = Stage::anonymous();
+    let waiter = gettid();
+    let holder = child(|| {
+        let inside = std::sync::Barrier::new(3);
+        thread::scope(|scope| {
+            let _leaders = locks[1].lock().unwrap();
+            scope.spawn(|| {
+                let _thirds = locks[2].lock().unwrap();
+                inside.wait();
+                stay();
+            });
+            scope.spawn(|| {
+                let _own = locks[0].lock().unwrap();
+                inside.wait();
+                stage.ready.set();
+                until(|| sleeps_on(waiter, &locks[0]));
+                exec_away();
+            });
+            inside.wait();
+            stay();
+        })
+    });
+    stage.meet(&holder);
+    for (number, lock) in locks.iter().enumerate() {
+        assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
+    }
+    assert!(
+        holder.try_wait().unwrap().is_none(),
+        "its new program lives"
+    );
+    kill(&holder);
+}
+
+fn an_exec_that_fails_is_no_death() {
+    let stage = Stage::anonymous();
+    let holder = child(|| {
+        let guard = stage.lock.lock().unwrap();
+        let _ = Command::new("/no such program").exec();
+        stage.ready.set();
+        stage.over.wait();
+        drop(guard);
+    });
+    stage.meet(&holder);
+    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    assert_eq!(
+        told(stage.lock.lock_timeout(Duration::from_millis(300))),
+        Told::TimedOut
+    );
+    stage.over.set();
+    passes(&holder);
+    assert_eq!(told(stage.lock.lock()), Told::Whole);
+}
+
+/// A child with three threads more than its leader, one of which holds the lock.
+fn crowd(stage: &Stage, leader: impl FnOnce()) -> Child {
+    stage.ready.reset();
+    let child = child(|| {
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    loop {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            scope.spawn(|| {
+                let _guard = repaired(stage.lock.lock(), 0);
+                stage.ready.set();
+                stay();
+            });
+            stage.ready.wait();
+            leader();
+            stay();
+        })
+    });
+    stage.meet(&child);
+    child
+}
+
+fn an_exit_inside_a_section_is_told_as_a_death() {
+    let stage = Stage::anonymous();
+    for round in 0..12 {
+        let ends = crowd(&stage, || match round % 4 {
+            0 => std::process::exit(0),
+            1 => pshared_exit(0),
+            2 => pshared_exit(7),
+            _ => std::process::abort(),
+        });
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath, "round {round}");
+        assert_eq!(told(stage.lock.lock()), Told::OldDeath, "round {round}");
+        ends.wait().unwrap();
+    }
+}
+
+/// `_exit(2)`, without what is registered with `atexit`.
+fn pshared_exit(code: i32) {
+    // SAFETY: has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// A thread that ends and keeps its guard.
+fn forgets(stage: &Stage) {
+    let ended = thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                std::mem::forget(repaired(stage.lock.lock(), 0));
+                gettid()
+            })
+            .join()
+            .unwrap()
+    });
+    until(|| state(ended).is_none());
+}
+
+/// What everybody is told while the process of the thread lives.
+fn is_told_apart(stage: &Stage) {
+    assert_eq!(told_by_trying(&stage.lock), Told::HolderThreadEnded);
+    assert_eq!(
+        told(stage.lock.lock_timeout(Duration::from_secs(60))),
+        Told::HolderThreadEnded
+    );
+    assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+}
+
+fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_lives() {
+    let stage = Stage::anonymous();
+    for ends_by_itself in [false, true] {
+        stage.ready.reset();
+        stage.over.reset();
+        let holder = child(|| {
+            forgets(&stage);
+            is_told_apart(&stage);
+            stage.ready.set();
+            stage.over.wait();
+        });
+        stage.meet(&holder);
+        is_told_apart(&stage);
+        passes(&child(|| is_told_apart(&stage)));
+        if ends_by_itself {
+            stage.over.set();
+            passes(&holder);
+        } else {
+            kill_unreaped(&holder);
+        }
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+        assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+        *repaired(stage.lock.lock(), 1) += 1;
+        assert_eq!(*stage.lock.lock().unwrap(), 2);
+    }
+}
+
+/// Its last thread could be leaving at any moment. Who does not wait is not told so before it is certain, and who waits is.
+fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_runs_without_a_pause() {
+    let stage = Stage::anonymous();
+    let holder = child(|| {
+        forgets(&stage);
+        stage.ready.set();
+        while !stage.over.is_set() {
+            std::hint::spin_loop();
+        }
+    });
+    stage.meet(&holder);
+    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    // Another thread, which has not asked before.
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let at_once = told(stage.lock.lock_timeout(Duration::ZERO));
+            assert_eq!(at_once, Told::TimedOut);
+        });
+    });
+    is_told_apart(&stage);
+    stage.over.set();
+    passes(&holder);
+    assert_eq!(told(stage.lock.try_lock()), Told::FreshDeath);
+}
+
+fn a_thread_that_ended_with_its_guard_is_told_to_all_who_slept() {
+    let stage = Stage::anonymous();
+    let heard = Shared::anonymous([const { AtomicU32::new(0) }; 2]).unwrap();
+    let holder = child(|| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                std::mem::forget(stage.lock.lock().unwrap());
+                stage.ready.set();
+                stage.over.wait();
+            });
+        });
+        stay();
+    });
+    stage.meet(&holder);
+    let waiters: Vec<_> = (0..3)
+        .map(|_| {
+            child(|| {
+                assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+                heard[0].fetch_add(1, SeqCst);
+                // Until the process is gone, whose death one of them is told of.
+                loop {
+                    match told(stage.lock.lock()) {
+                        Told::HolderThreadEnded => {}
+                        Told::FreshDeath => {
+                            heard[1].fetch_add(1, SeqCst);
+                            break;
+                        }
+                        Told::OldDeath => break,
+                        other => panic!("{other:?}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    until(|| {
+        waiters
+            .iter()
+            .all(|waiter| sleeps_on(waiter.id(), &stage.lock))
+    });
+    stage.over.set();
+    until(|| heard[0].load(SeqCst) == 3);
+    kill(&holder);
+    waiters.iter().for_each(passes);
+    assert_eq!(heard[1].load(SeqCst), 1);
+}
+
+fn a_thread_that_ended_with_its_guard_is_told_apart_by_a_waiter_without_descriptors() {
+    let stage = Stage::anonymous();
+    let holder = child(|| {
+        forgets(&stage);
+        stage.ready.set();
+        stage.over.wait();
+    });
+    stage.meet(&holder);
+    passes(&child(|| {
+        setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
+        is_told_apart(&stage);
+    }));
+    stage.over.set();
+    passes(&holder);
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+}
+
+fn a_thread_that_ended_with_its_guard_is_told_apart_when_the_leader_has_ended_too() {
+    let stage = Stage::anonymous();
+    for code in [0, 1] {
+        stage.ready.reset();
+        stage.over.reset();
+        let holder = child(|| {
+            let leader = gettid();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    forgets(&stage);
+                    until(|| state(leader) == Some('Z'));
+                    stage.ready.set();
+                    stage.over.wait();
+                    pshared_exit(0);
+                });
+                // SAFETY: ends this thread alone, whose stack stays mapped for the other.
+                unsafe { libc::syscall(libc::SYS_exit, code) };
+            });
+        });
+        stage.meet(&holder);
+        is_told_apart(&stage);
+        stage.over.set();
+        passes(&holder);
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    }
+}
+
+fn a_process_of_many_threads_dies_with_another_than_the_leader_inside() {
+    let stage = Stage::anonymous();
+    for round in 0..60 {
+        let waiter = child(|| assert_eq!(told(stage.lock.lock()), Told::Whole));
+        passes(&waiter);
+        let holder = crowd(&stage, || ());
+        let waiter = child(|| {
+            assert_eq!(told(stage.lock.lock()), Told::FreshDeath, "round {round}");
+            drop(repaired(stage.lock.lock(), 0));
+        });
+        if round % 2 == 0 {
+            until(|| sleeps_on(waiter.id(), &stage.lock));
+        }
+        kill(&holder);
+        passes(&waiter);
+    }
+}
+
+const MANY: usize = 2_100;
+
+/// That many locks, and a child whose `run` locks all and stays.
+fn many_held(run: impl FnOnce(&dyn Fn())) -> (Shared<[SharedMutex<u64>]>, Child) {
+    let locks = Shared::<[_]>::anonymous_from_fn(MANY, |_| SharedMutex::new(0_u64)).unwrap();
+    let ready = Shared::anonymous(SharedEvent::new()).unwrap();
+    let holder = child(|| {
+        run(&|| {
+            for lock in locks.iter() {
+                std::mem::forget(lock.lock().unwrap());
+            }
+        });
+        ready.set();
+        stay();
+    });
+    ready.wait();
+    (locks, holder)
+}
+
+fn locks_2100_of_a_zombie_come_back_by_lock() {
+    let (locks, holder) = many_held(|hold| hold());
+    kill_unreaped(&holder);
+    for (number, lock) in locks.iter().enumerate() {
+        assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
+    }
+    holder.wait().unwrap();
+    for (number, lock) in locks.iter().enumerate() {
+        *repaired(lock.lock(), 1) += 1;
+        assert_eq!(*lock.lock().unwrap(), 2, "lock {number}");
+    }
+}
+
+fn locks_2100_of_a_zombie_come_back_by_try_lock() {
+    let (locks, holder) = many_held(|hold| hold());
+    kill_unreaped(&holder);
+    for (number, lock) in locks.iter().enumerate().rev() {
+        assert_eq!(told(lock.try_lock()), Told::FreshDeath, "lock {number}");
+        assert_eq!(told(lock.try_lock()), Told::OldDeath, "lock {number}");
+    }
+    holder.wait().unwrap();
+}
+
+fn locks_2100_of_a_thread_come_back_when_its_process_is_gone() {
+    let locks = Shared::<[_]>::anonymous_from_fn(MANY, |_| SharedMutex::new(0_u64)).unwrap();
+    let ready = Shared::anonymous(SharedEvent::new()).unwrap();
+    let holder = child(|| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _guards: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
+                ready.set();
+                stay();
+            });
+        });
+    });
+    ready.wait();
+    kill(&holder);
+    for (number, lock) in locks.iter().enumerate() {
+        assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
+    }
+}
+
+fn locks_2100_of_a_thread_that_ended_are_told_apart() {
+    let (locks, holder) = many_held(|hold| {
+        let hold = hold_in_a_thread(hold);
+        let thread = || {
+            hold();
+            gettid()
+        };
+        let ended = thread::scope(|scope| scope.spawn(thread).join().unwrap());
+        until(|| state(ended).is_none());
+    });
+    // The kernel has marked the newest, the others are found by the net. Each look takes its time, so not all are asked.
+    for number in [0, 1, MANY / 2, MANY - 2, MANY - 1] {
+        assert_eq!(
+            told_by_trying(&locks[number]),
+            Told::HolderThreadEnded,
+            "lock {number}"
+        );
+        assert_eq!(
+            told(locks[number].lock()),
+            Told::HolderThreadEnded,
+            "lock {number}"
+        );
+    }
+    kill(&holder);
+    for (number, lock) in locks.iter().enumerate() {
+        assert_eq!(told(lock.try_lock()), Told::FreshDeath, "lock {number}");
+    }
+}
+
+fn locks_2100_of_a_program_that_was_left_by_exec_come_back() {
+    let locks = Shared::<[_]>::anonymous_from_fn(MANY, |_| SharedMutex::new(0_u64)).unwrap();
+    let stage = Stage::anonymous();
+    let holder = child(|| {
+        for lock in locks.iter() {
+            std::mem::forget(lock.lock().unwrap());
+        }
+        let _last = stage.lock.lock().unwrap();
+        stage.ready.set();
+        exec_away();
+    });
+    stage.meet(&holder);
+    // The kernel has marked the newest at the exec; the process and its thread live on.
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    for (number, lock) in locks.iter().enumerate() {
+        assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
+    }
+    assert!(
+        holder.try_wait().unwrap().is_none(),
+        "its new program lives"
+    );
+    kill(&holder);
+}
+
+/// The closure, for a thread that ends before the caller goes on.
+fn hold_in_a_thread<'a>(hold: &'a dyn Fn()) -> impl FnOnce() + Send + 'a {
+    struct Lent<'a>(&'a dyn Fn());
+    // SAFETY: the closure borrows a slice of mutexes alone, which is `Sync`.
+    unsafe impl Send for Lent<'_> {}
+    let lent = Lent(hold);
+    move || {
+        let lent = lent;
+        (lent.0)();
+    }
+}
+
+fn the_death_of_a_waiter_concerns_nobody() {
+    let stage = Stage::anonymous();
+    let holder = stage.holder();
+    let waiters: Vec<_> = (0..4)
+        .map(|_| {
+            child(|| {
+                *stage.lock.lock().unwrap() += 1;
+            })
+        })
+        .collect();
+    until(|| {
+        waiters
+            .iter()
+            .all(|waiter| sleeps_on(waiter.id(), &stage.lock))
+    });
+    let (die, live) = waiters.split_at(2);
+    die.iter().for_each(kill);
+    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    stage.over.set();
+    passes(&holder);
+    live.iter().for_each(passes);
+    assert_eq!(*stage.lock.lock().unwrap(), 2);
+}
+
+/// Two sleep; one is woken, and killed about then, while a third takes the lock without sleeping. The other sleeper must
+/// get it in the end.
+fn the_death_of_a_woken_waiter_strands_nobody() {
+    let stage = Stage::anonymous();
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..300 {
+        stage.ready.reset();
+        let waiter = || {
+            child(|| {
+                stage.ready.wait();
+                drop(repaired(stage.lock.lock(), 0));
+            })
+        };
+        let (first, second) = (waiter(), waiter());
+        let guard = repaired(stage.lock.lock(), 0);
+        stage.ready.set();
+        until(|| {
+            [&first, &second]
+                .iter()
+                .all(|waiter| sleeps_on(waiter.id(), &stage.lock))
+        });
+        drop(guard);
+        for _ in 0..random.u32(..300) {
+            std::hint::spin_loop();
+        }
+        first.kill().unwrap();
+        for _ in 0..random.u32(..10) {
+            drop(repaired(stage.lock.lock(), 0));
+        }
+        second
+            .wait()
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
+        first.wait().unwrap();
+    }
+}
+
+fn a_panic_is_told_until_somebody_clears_it() {
+    let stage = Stage::anonymous();
+    let panics = || {
+        let child = child(|| {
+            let mut value = repaired(stage.lock.lock(), 0);
+            *value = 5;
+            std::panic::resume_unwind(Box::new("in a section"));
+        });
+        assert_eq!(child.wait().unwrap().code(), Some(101));
+    };
+    panics();
+    assert!(stage.lock.is_poisoned());
+    assert_eq!(told(stage.lock.lock()), Told::Panic);
+    assert_eq!(told(stage.lock.try_lock()), Told::Panic);
+    // The value is whole.
+    let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
+        panic!("not told")
+    };
+    assert_eq!(poisoned.cause(), Cause::Panicked);
+    assert!(!poisoned.is_first_report());
+    assert_eq!(*poisoned.try_into_guard().unwrap(), 5);
+    assert_eq!(told(stage.lock.lock()), Told::Panic);
+    stage.lock.clear_poison();
+    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    assert!(!stage.lock.is_poisoned());
+    // By the guard, and by replacing the value.
+    panics();
+    let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
+        panic!("not told")
+    };
+    let guard = poisoned.try_into_guard().unwrap();
+    SharedMutexGuard::clear_poison(&guard);
+    drop(guard);
+    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    panics();
+    drop(repaired(stage.lock.lock(), 0));
+    assert_eq!(told(stage.lock.lock()), Told::Whole);
+}
+
+fn clearing_a_panics_poison_leaves_that_of_a_death() {
+    let stage = Stage::anonymous();
+    // Both happen, in either order.
+    for death_first in [true, false] {
+        let dies = || {
+            let child = child(|| {
+                let _guard = match stage.lock.lock() {
+                    Ok(guard) => guard,
+                    Err(LockError::Poisoned(poisoned)) => poisoned.into_guard(),
+                    Err(other) => panic!("{other:?}"),
+                };
+                std::process::abort();
+            });
+            assert!(!child.wait().unwrap().success());
+            assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+        };
+        let panics = || {
+            let child = child(|| {
+                let _guard = match stage.lock.lock() {
+                    Ok(guard) => guard,
+                    Err(LockError::Poisoned(poisoned)) => poisoned.into_guard(),
+                    Err(other) => panic!("{other:?}"),
+                };
+                std::panic::resume_unwind(Box::new("in a section"));
+            });
+            assert_eq!(child.wait().unwrap().code(), Some(101));
+        };
+        if death_first {
+            dies();
+            panics();
+        } else {
+            panics();
+            dies();
+        }
+        assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+        stage.lock.clear_poison();
+        assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+        let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
+            panic!("not told")
+        };
+        let poisoned = poisoned
+            .try_into_guard()
+            .expect_err("a death's value as whole");
+        // Had, and not repaired.
+        drop(poisoned.into_guard());
+        assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+        drop(repaired(stage.lock.lock(), 0));
+        assert_eq!(told(stage.lock.lock()), Told::Whole);
+    }
+}
+
+/// Not every mixture of bytes is one of these.
+#[derive(ShmData, Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Suit {
+    Clubs = 3,
+    Hearts = 7,
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Values {
+    numbers: SharedMutex<[u64; 4096]>,
+    cards: SharedMutex<[Suit; 4096]>,
+    ready: SharedEvent,
+}
+
+fn a_torn_value_is_reached_only_by_replacing_it_or_as_bytes() {
+    let values = Shared::anonymous(Values {
+        numbers: SharedMutex::new([1; 4096]),
+        cards: SharedMutex::new([Suit::Clubs; 4096]),
+        ready: SharedEvent::new(),
+    })
+    .unwrap();
+    let writer = child(|| {
+        let mut numbers = values.numbers.lock().unwrap();
+        let mut cards = values.cards.lock().unwrap();
+        numbers[..2048].fill(2);
+        cards[..2048].fill(Suit::Hearts);
+        values.ready.set();
+        stay();
+    });
+    values.ready.wait();
+    kill(&writer);
+    // Numbers: any mixture is one, so it can be looked at and repaired in place.
+    let Err(LockError::Poisoned(poisoned)) = values.numbers.lock() else {
+        panic!("not told")
+    };
+    assert!(poisoned.is_first_report());
+    let mut numbers = poisoned.into_guard();
+    assert_eq!((numbers[2047], numbers[2048]), (2, 1));
+    numbers[2048..].fill(2);
+    SharedMutexGuard::clear_poison(&numbers);
+    drop(numbers);
+    assert_eq!(*values.numbers.lock().unwrap(), [2; 4096]);
+    // Cards: only a whole new value.
+    let Err(LockError::Poisoned(poisoned)) = values.cards.lock() else {
+        panic!("not told")
+    };
+    let poisoned = poisoned
+        .try_into_guard()
+        .expect_err("a torn value as whole");
+    assert_eq!(*poisoned.replace([Suit::Clubs; 4096]), [Suit::Clubs; 4096]);
+    assert_eq!(*values.cards.lock().unwrap(), [Suit::Clubs; 4096]);
+}
+
+fn a_process_killed_in_a_large_assignment_leaves_no_torn_value_as_whole() {
+    const LENGTH: usize = 32 << 10;
+    let value = Shared::anonymous(SharedMutex::new([0_u64; LENGTH])).unwrap();
+    let mut torn = 0;
+    for kills in 0..60_u32 {
+        let writer = child(|| {
+            for number in 1.. {
+                *value.lock().unwrap() = [number; LENGTH];
+            }
+        });
+        for _ in 0..kills * 997 % 20_000 {
+            std::hint::spin_loop();
+        }
+        kill(&writer);
+        match value.lock() {
+            Ok(whole) => assert!(whole.iter().all(|number| *number == whole[0])),
+            Err(LockError::Poisoned(poisoned)) => {
+                assert!(poisoned.is_first_report());
+                let guard = poisoned.into_guard();
+                torn += u32::from(guard.iter().any(|number| *number != guard[0]));
+                drop(guard);
+                drop(repaired(value.lock(), [0; LENGTH]));
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    println!("{torn} values were torn");
+}

@@ -1,0 +1,853 @@
+//! The slot of the robust list, which glibc's robust mutexes use too: what they leave in it, and what they take out of it.
+//! Nested locks in every order, with deaths at any instant; and what `fork::spawn` makes of locks that neither slot nor list
+//! knows of.
+
+use crate::harness::skip;
+use crate::pthread::{Protocol, PthreadMutex};
+use crate::support::{Told, child, gettid, kill, passes, repaired, told, until};
+use fastrand::Rng;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use pshared::fork::{self as forks, Child};
+use pshared::{Error, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
+use std::fs::File;
+use std::io;
+use std::mem::forget;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+crate::tests!(
+    a_failed_wait_for_glibcs_mutex_leaves_the_list_of_the_thread_that_holds_it_whole,
+    a_failed_wait_for_glibcs_mutex_whose_memory_is_gone_since_does_no_harm,
+    a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_is_not_taken_for_it,
+    a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_may_go_too,
+    spawn_refuses_with_a_lock_held_that_glibc_took_out_of_the_slot,
+    spawn_refuses_with_a_lock_that_an_ended_thread_forgot,
+    spawn_refuses_with_a_lock_that_an_ended_thread_forgot_and_the_kernel_did_not_mark,
+    spawn_refuses_with_a_lock_held_where_the_kernel_does_not_tell_of_the_list,
+    deaths_are_told_where_the_kernel_does_not_tell_of_the_list,
+    nothing_is_placed_where_the_kernel_never_told_of_the_list,
+    spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child,
+    killed_at_any_instant_of_every_order_all_that_was_held_is_told,
+);
+
+type Lock = SharedMutex<u64>;
+
+fn locks<const N: usize>() -> Shared<[Lock; N]> {
+    Shared::anonymous([const { SharedMutex::new(0) }; N]).unwrap()
+}
+
+/// What a program's C library may do on any thread at any time.
+fn glibc_locks_and_unlocks(mutex: &PthreadMutex) {
+    mutex.lock().unwrap();
+    mutex.unlock();
+}
+
+fn theirs(protocol: Protocol) -> Shared<PthreadMutex> {
+    let mutex = Shared::anonymous(PthreadMutex::new()).unwrap();
+    mutex.init(protocol);
+    mutex
+}
+
+/// The nodes in the calling thread's robust list, the newest first.
+pub fn own_list() -> Vec<usize> {
+    let mut head = ptr::null::<usize>();
+    let mut length = 0_usize;
+    // SAFETY: both are places that get_robust_list(2) may write; 0 is the calling thread.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
+    assert_eq!(answer, 0, "{}", io::Error::last_os_error());
+    let mut nodes = Vec::new();
+    // SAFETY: the head of a robust list starts with a pointer to the first node, or to the head.
+    let mut entry = unsafe { *head };
+    while entry & !1 != head.addr() {
+        assert!(
+            nodes.len() < 100,
+            "the list of thread {} has no end: {nodes:x?}",
+            gettid()
+        );
+        nodes.push(entry & !1);
+        // SAFETY: a list entry points at the next one, and its lowest bit at nothing; only this thread changes its list.
+        entry = unsafe { *ptr::with_exposed_provenance::<usize>(entry & !1) };
+    }
+    nodes
+}
+
+/// A wait for a mutex that another thread holds, which fails. glibc leaves the slot as it is then: it names the mutex.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    TimedOut,
+    /// For a time that there is not.
+    NoTime,
+}
+
+fn fails_to_get(mutex: &PthreadMutex, failure: Failure) {
+    match failure {
+        Failure::TimedOut => {
+            assert_eq!(
+                mutex.lock_timeout(Duration::from_millis(1)),
+                Err(libc::ETIMEDOUT)
+            );
+        }
+        Failure::NoTime => {
+            let never = libc::timespec {
+                tv_sec: 1,
+                tv_nsec: -1,
+            };
+            let place = ptr::from_ref(mutex)
+                .cast_mut()
+                .cast::<libc::pthread_mutex_t>();
+            // SAFETY: an initialized mutex, which is all that there is in a `PthreadMutex`, and a timespec.
+            let answer = unsafe { libc::pthread_mutex_timedlock(place, &never) };
+            assert_ne!(answer, 0);
+        }
+    }
+}
+
+fn a_failed_wait_for_glibcs_mutex_leaves_the_list_of_the_thread_that_holds_it_whole() {
+    for protocol in [Protocol::None, Protocol::Inherit] {
+        for failure in [Failure::TimedOut, Failure::NoTime] {
+            for ends_with_all in [false, true] {
+                passes(&child(|| {
+                    waits_beside_a_holder(protocol, failure, ends_with_all)
+                }));
+            }
+        }
+    }
+}
+
+fn waits_beside_a_holder(protocol: Protocol, failure: Failure, ends_with_all: bool) {
+    let theirs = [theirs(protocol), theirs(protocol)];
+    let held = locks::<2>();
+    let free = locks::<2>();
+    let step = Barrier::new(2);
+    thread::scope(|scope| {
+        let holder = scope.spawn(|| {
+            theirs[0].lock().unwrap();
+            let guards = held.each_ref().map(|lock| lock.lock().unwrap());
+            theirs[1].lock().unwrap();
+            let list = own_list();
+            assert!(list.len() >= 3);
+            step.wait();
+            step.wait();
+            assert_eq!(own_list(), list, "{protocol:?}, {failure:?}");
+            if ends_with_all {
+                return forget(guards);
+            }
+            theirs[1].unlock();
+            drop(guards);
+            theirs[0].unlock();
+            assert!(own_list().is_empty());
+        });
+        step.wait();
+        for mutex in &theirs {
+            fails_to_get(mutex, failure);
+            drop(free[0].lock().unwrap());
+            fails_to_get(mutex, failure);
+            let first = free[0].lock().unwrap();
+            fails_to_get(mutex, failure);
+            let second = free[1].lock().unwrap();
+            fails_to_get(mutex, failure);
+            drop(first);
+            fails_to_get(mutex, failure);
+            drop(second);
+            fails_to_get(mutex, failure);
+            drop((free[1].lock().unwrap(), free[0].lock().unwrap()));
+            assert!(own_list().is_empty());
+        }
+        step.wait();
+        holder.join().unwrap();
+    });
+    for mutex in &theirs {
+        if ends_with_all {
+            assert_eq!(
+                mutex.try_lock(),
+                Err(libc::EOWNERDEAD),
+                "{protocol:?}, {failure:?}"
+            );
+            mutex.consistent();
+        } else {
+            mutex.try_lock().unwrap();
+        }
+        mutex.unlock();
+    }
+    for lock in held.iter() {
+        // Once the net has looked, where glibc took the lock out of the slot.
+        let expected = if ends_with_all {
+            Told::HolderThreadEnded
+        } else {
+            Told::Whole
+        };
+        assert_eq!(told(lock.lock()), expected);
+    }
+    for lock in free.iter() {
+        assert_eq!(told(lock.lock()), Told::Whole);
+    }
+    if !ends_with_all {
+        passes(&child(|| ()));
+    }
+}
+
+/// A page of the process's own, with two mutexes of glibc in it.
+struct Page(*mut libc::c_void);
+
+const PAGE: usize = 4096;
+
+impl Page {
+    /// Wherever there is room.
+    fn new() -> Self {
+        Self::at(ptr::null_mut(), 0)
+    }
+
+    /// Where something else was unmapped.
+    fn in_the_place_of(place: usize) -> Self {
+        Self::at(
+            ptr::with_exposed_provenance_mut(place),
+            libc::MAP_FIXED_NOREPLACE,
+        )
+    }
+
+    fn at(place: *mut libc::c_void, flags: i32) -> Self {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+        // SAFETY: asks for new memory, and for none that is in use.
+        let page = unsafe { libc::mmap(place, PAGE, access, flags, -1, 0) };
+        assert_ne!(page, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        let page = Page(page);
+        page.mutexes()
+            .iter()
+            .for_each(|mutex| mutex.init(Protocol::None));
+        page
+    }
+
+    fn mutexes(&self) -> &[PthreadMutex; 2] {
+        // SAFETY: the page is large enough, aligned and mapped; zeroes are mutexes that are yet to be initialized.
+        unsafe { &*self.0.cast::<[PthreadMutex; 2]>() }
+    }
+
+    /// Takes the memory away, or the right to touch it.
+    fn take_away(self, unmap: bool) {
+        // SAFETY: a page of this type's own, which nobody borrows any more.
+        let answer = unsafe {
+            match unmap {
+                true => libc::munmap(self.0, PAGE),
+                false => libc::mprotect(self.0, PAGE, libc::PROT_NONE),
+            }
+        };
+        assert_eq!(answer, 0, "{}", io::Error::last_os_error());
+    }
+}
+
+fn a_failed_wait_for_glibcs_mutex_whose_memory_is_gone_since_does_no_harm() {
+    let ready = Shared::anonymous(SharedEvent::new()).unwrap();
+    for unmap in [true, false] {
+        for holds_one in [false, true] {
+            let ours = locks::<3>();
+            ready.reset();
+            let dies = child(|| {
+                let first = holds_one.then(|| ours[0].lock().unwrap());
+                let page = Page::new();
+                let [mutex, _] = page.mutexes();
+                let step = Barrier::new(2);
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        mutex.lock().unwrap();
+                        step.wait();
+                        step.wait();
+                        mutex.unlock();
+                    });
+                    step.wait();
+                    fails_to_get(mutex, Failure::TimedOut);
+                    step.wait();
+                });
+                page.take_away(unmap);
+                drop(ours[2].lock().unwrap());
+                let first = first.unwrap_or_else(|| ours[0].lock().unwrap());
+                let second = ours[1].lock().unwrap();
+                drop(ours[2].lock().unwrap());
+                forget((first, second));
+                ready.set();
+                loop {
+                    thread::park();
+                }
+            });
+            meet(&ready, &dies);
+            kill(&dies);
+            let all = ours.each_ref().map(|lock| told(lock.lock()));
+            assert_eq!(
+                all,
+                [Told::FreshDeath, Told::FreshDeath, Told::Whole],
+                "unmapped: {unmap}, held before: {holds_one}"
+            );
+        }
+    }
+}
+
+fn a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_is_not_taken_for_it() {
+    for nested in [false, true] {
+        passes(&child(|| waits_in_the_place_of_a_lock(nested)));
+    }
+}
+
+fn waits_in_the_place_of_a_lock(nested: bool) {
+    let other = locks::<2>();
+    let gone = locks::<2>();
+    let place = ptr::from_ref(&gone[0]).addr();
+    drop((gone[1].lock().unwrap(), gone[0].lock().unwrap()));
+    // The last that this thread has announced.
+    drop(gone[0].lock().unwrap());
+    in_a_thread(|| drop(gone));
+    let page = Page::in_the_place_of(place);
+    let mutexes = page.mutexes();
+    let step = Barrier::new(2);
+    thread::scope(|scope| {
+        let holder = scope.spawn(|| {
+            mutexes[1].lock().unwrap();
+            mutexes[0].lock().unwrap();
+            let list = own_list();
+            step.wait();
+            step.wait();
+            assert_eq!(own_list(), list, "nested: {nested}");
+            mutexes.iter().for_each(PthreadMutex::unlock);
+            assert!(own_list().is_empty());
+        });
+        step.wait();
+        fails_to_get(&mutexes[0], Failure::TimedOut);
+        let guards = (
+            other[0].lock().unwrap(),
+            nested.then(|| other[1].lock().unwrap()),
+        );
+        fails_to_get(&mutexes[0], Failure::TimedOut);
+        drop(guards);
+        step.wait();
+        holder.join().unwrap();
+    });
+    assert!(own_list().is_empty());
+    for mutex in mutexes {
+        mutex.try_lock().unwrap();
+        mutex.unlock();
+    }
+}
+
+fn a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_may_go_too() {
+    for unmap in [true, false] {
+        for spawns in [true, false] {
+            passes(&child(|| waits_in_a_place_that_goes_too(unmap, spawns)));
+        }
+    }
+}
+
+/// The slot names memory that is there and may not be read, or is not there; the thread locks, or asks whether it holds a lock.
+fn waits_in_a_place_that_goes_too(unmap: bool, spawns: bool) {
+    let other = locks::<2>();
+    let gone = locks::<2>();
+    let place = ptr::from_ref(&gone[0]).addr();
+    // The last that this thread has announced.
+    drop(gone[0].lock().unwrap());
+    in_a_thread(|| drop(gone));
+    let page = Page::in_the_place_of(place);
+    let [mutex, _] = page.mutexes();
+    let step = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            mutex.lock().unwrap();
+            step.wait();
+            step.wait();
+            mutex.unlock();
+        });
+        step.wait();
+        fails_to_get(mutex, Failure::TimedOut);
+        step.wait();
+    });
+    page.take_away(unmap);
+    if spawns {
+        spawn_works();
+    }
+    let guards = other.each_ref().map(|lock| lock.lock().unwrap());
+    spawn_refuses();
+    drop(guards);
+    assert!(own_list().is_empty());
+    spawn_works();
+}
+
+/// Waits for an event that the child sets, unless a check in it fails.
+#[track_caller]
+fn meet(event: &SharedEvent, child: &Child) {
+    while !event.wait_timeout(Duration::from_millis(50)) {
+        let ended = child.try_wait().expect("no status");
+        assert!(
+            ended.is_none() || event.is_set(),
+            "child {}: {ended:?}",
+            child.id()
+        );
+    }
+}
+
+#[track_caller]
+fn has_no_children() {
+    let any = waitpid(None, Some(WaitPidFlag::WNOHANG));
+    assert_eq!(any, Err(Errno::ECHILD));
+}
+
+#[track_caller]
+fn spawn_refuses() {
+    match forks::spawn(|| ()) {
+        Err(forks::Error::LockHeld) => {}
+        other => panic!("not refused: {other:?}"),
+    }
+    has_no_children();
+}
+
+#[track_caller]
+fn spawn_works() {
+    passes(&child(|| ()));
+}
+
+fn spawn_refuses_with_a_lock_held_that_glibc_took_out_of_the_slot() {
+    let other_thread_holds = theirs(Protocol::None);
+    let mutexes = [theirs(Protocol::None), theirs(Protocol::Inherit)];
+    let ours = locks::<2>();
+    for mutex in &mutexes {
+        for nested in [false, true] {
+            let guard = ours[0].lock().unwrap();
+            let second = nested.then(|| ours[1].lock().unwrap());
+            spawn_refuses();
+            glibc_locks_and_unlocks(mutex);
+            spawn_refuses();
+            drop(guard);
+            if nested {
+                spawn_refuses();
+                glibc_locks_and_unlocks(mutex);
+                spawn_refuses();
+            }
+            drop(second);
+            spawn_works();
+        }
+    }
+    // Or put its own there, and failed.
+    let step = Barrier::new(2);
+    let guard = thread::scope(|scope| {
+        scope.spawn(|| {
+            other_thread_holds.lock().unwrap();
+            step.wait();
+            step.wait();
+            other_thread_holds.unlock();
+        });
+        step.wait();
+        let guard = ours[0].lock().unwrap();
+        fails_to_get(&other_thread_holds, Failure::TimedOut);
+        step.wait();
+        guard
+    });
+    spawn_refuses();
+    drop(guard);
+    spawn_works();
+}
+
+/// A thread that ends after `hold`.
+fn in_a_thread(hold: impl FnOnce() + Send) {
+    thread::scope(|scope| scope.spawn(hold).join().unwrap());
+}
+
+/// Nothing is placed in the process but what `hold` uses; a thread runs it and ends.
+fn refuses_after(hold: impl FnOnce() + Send) {
+    passes(&child(|| {
+        spawn_works();
+        in_a_thread(hold);
+        spawn_refuses();
+        // Also once this thread has used other locks.
+        let other = locks::<1>();
+        drop(other[0].lock().unwrap());
+        spawn_refuses();
+    }));
+}
+
+fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot() {
+    refuses_after(|| {
+        let lock = locks::<1>().leak();
+        Box::leak(Box::new(lock[0].lock().unwrap()));
+    });
+    refuses_after(|| {
+        let lock = Shared::memfd("lock", Lock::new(0)).unwrap().leak();
+        forget(lock.lock().unwrap());
+    });
+    refuses_after(|| {
+        let slice = Shared::<[Lock]>::anonymous_from_fn(300, |_| Lock::new(0)).unwrap();
+        forget(slice.leak()[299].try_lock().unwrap());
+    });
+    refuses_after(|| {
+        let (_directory, path) = crate::files::place();
+        // By the second of two maps of one file.
+        let first = crate::support::create(&path, Lock::new(0)).leak();
+        let second = crate::support::open::<Lock>(&path).leak();
+        forget(second.lock_timeout(Duration::from_secs(60)).unwrap());
+        assert_eq!(told(first.try_lock()), Told::WouldBlock);
+    });
+    // The news of a death may be forgotten, too.
+    let ours = locks::<1>();
+    passes(&child(|| forget(ours[0].lock().unwrap())));
+    refuses_after(|| {
+        let Err(LockError::Poisoned(poisoned)) = ours[0].lock() else {
+            panic!("not told")
+        };
+        forget(poisoned);
+    });
+    // Here no thread forgot anything.
+    spawn_works();
+    // A value that is unmapped concerns nobody any more.
+    let gone = locks::<1>();
+    in_a_thread(|| forget(gone[0].lock().unwrap()));
+    spawn_refuses();
+    drop(gone);
+    spawn_works();
+}
+
+fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot_and_the_kernel_did_not_mark() {
+    refuses_after(|| {
+        forget(locks::<1>().leak()[0].lock().unwrap());
+        // glibc empties the slot, by which the kernel would have found it.
+        glibc_locks_and_unlocks(&theirs(Protocol::None));
+    });
+    refuses_after(|| {
+        forget(locks::<1>().leak()[0].lock().unwrap());
+        // SAFETY: takes a head, or none, and its length.
+        unsafe { libc::syscall(libc::SYS_set_robust_list, 0, 24) };
+    });
+}
+
+/// From here on, the call fails by `EPERM` in this process.
+pub fn deny(call: libc::c_long) -> io::Result<()> {
+    let statement = |code, jt, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let mut filter = [
+        // The number of the call is the first word of what a filter sees.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        statement(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            0,
+            1,
+            call as u32,
+        ),
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned(),
+        ),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    prctl::set_no_new_privs()?;
+    // SAFETY: a program of as many statements as it says, which the kernel copies.
+    let answer = unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Runs `body` in a process that may not ask the kernel for its robust list, as in some containers.
+fn where_the_list_is_not_told(body: impl FnOnce()) -> Child {
+    let probe = child(|| deny(libc::SYS_get_robust_list).unwrap());
+    if !probe.wait().unwrap().success() {
+        skip("seccomp filters are not permitted here");
+    }
+    child(|| {
+        deny(libc::SYS_get_robust_list).unwrap();
+        body();
+    })
+}
+
+fn spawn_refuses_with_a_lock_held_where_the_kernel_does_not_tell_of_the_list() {
+    let ours = locks::<2>();
+    let mutex = theirs(Protocol::None);
+    passes(&where_the_list_is_not_told(|| {
+        let first = ours[0].lock().unwrap();
+        spawn_refuses();
+        let second = ours[1].lock().unwrap();
+        drop(first);
+        spawn_refuses();
+        glibc_locks_and_unlocks(&mutex);
+        spawn_refuses();
+        drop(second);
+        mutex.lock().unwrap();
+        spawn_refuses();
+        mutex.unlock();
+        passes(&child(|| {
+            let _guard = ours[0].lock().unwrap();
+            spawn_refuses();
+        }));
+        in_a_thread(|| forget(ours[1].lock().unwrap()));
+        spawn_refuses();
+    }));
+    assert_eq!(told(ours[0].lock()), Told::Whole);
+    assert_eq!(told(ours[1].lock()), Told::FreshDeath);
+}
+
+fn deaths_are_told_where_the_kernel_does_not_tell_of_the_list() {
+    let ours = locks::<3>();
+    let ready = Shared::anonymous(SharedEvent::new()).unwrap();
+    for in_another_thread in [false, true] {
+        ready.reset();
+        let dies = where_the_list_is_not_told(|| {
+            let holds = || {
+                let guards = ours.each_ref().map(|lock| repaired(lock.lock(), 0));
+                let [_first, second, _third] = guards;
+                drop(second);
+                ready.set();
+                loop {
+                    thread::park();
+                }
+            };
+            if in_another_thread {
+                in_a_thread(holds);
+            } else {
+                holds();
+            }
+        });
+        meet(&ready, &dies);
+        kill(&dies);
+        let all = ours.each_ref().map(|lock| told(lock.lock()));
+        assert_eq!(
+            all,
+            [Told::FreshDeath, Told::Whole, Told::FreshDeath],
+            "{in_another_thread}"
+        );
+        ours.iter().for_each(|lock| drop(repaired(lock.lock(), 0)));
+    }
+}
+
+fn nothing_is_placed_where_the_kernel_never_told_of_the_list() {
+    const DENIED: i32 = 7;
+    // By the bare call: fork::spawn would ask for the list, and the child know what it was told.
+    // SAFETY: the process has one thread.
+    let child = match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let body = || {
+                if deny(libc::SYS_get_robust_list).is_err() {
+                    return DENIED;
+                }
+                let on_timeout = Shared::anonymous(Lock::new(0)).unwrap_err();
+                assert!(
+                    matches!(on_timeout, Error::RobustListUnusable { .. }),
+                    "{on_timeout:?}"
+                );
+                assert!(
+                    on_timeout.to_string().contains("get_robust_list"),
+                    "{on_timeout}"
+                );
+                // What needs no list can be placed.
+                drop(Shared::anonymous(SharedCounter::new(0)).unwrap());
+                0
+            };
+            let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(101);
+            // SAFETY: leaves at once.
+            unsafe { libc::_exit(code) }
+        }
+        ForkResult::Parent { child } => child,
+    };
+    match waitpid(child, None).unwrap() {
+        WaitStatus::Exited(_, DENIED) => skip("seccomp filters are not permitted here"),
+        status => assert_eq!(status, WaitStatus::Exited(child, 0)),
+    }
+}
+
+fn spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child() {
+    /// What another library may do when the process forks.
+    extern "C" fn open_one() {
+        forget(File::open("/dev/null"));
+    }
+    let inside = Shared::anonymous(SharedEvent::new()).unwrap();
+    let tries = || {
+        forks::spawn(|| {
+            inside.set();
+            loop {
+                thread::park();
+            }
+        })
+    };
+    // SAFETY: the function is there for as long as the process is.
+    let answer = unsafe { libc::pthread_atfork(None, Some(open_one), None) };
+    assert_eq!(answer, 0);
+    let mut files = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        files.push(file);
+    }
+    // One is enough for all that is looked at before the fork.
+    files.pop();
+    match tries() {
+        Err(forks::Error::Os { call, source }) => {
+            assert_eq!(
+                (call, source.raw_os_error()),
+                ("pidfd_open", Some(libc::EMFILE))
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    has_no_children();
+    // With none at all it is refused before the fork.
+    assert!(tries().is_err());
+    has_no_children();
+    drop(files);
+    let works = tries().unwrap();
+    inside.wait();
+    kill(&works);
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Nest {
+    ours: [Lock; 3],
+    theirs: PthreadMutex,
+    /// Where the victim is with each lock.
+    place: [AtomicU32; 3],
+    steps: SharedCounter,
+}
+
+const OUTSIDE: u32 = 0;
+const LOCKING: u32 = 1;
+const INSIDE: u32 = 2;
+const LEAVING: u32 = 3;
+
+const ORDERS: [[usize; 3]; 6] = [
+    [0, 1, 2],
+    [0, 2, 1],
+    [1, 0, 2],
+    [1, 2, 0],
+    [2, 0, 1],
+    [2, 1, 0],
+];
+
+impl Nest {
+    /// Takes all locks in one order and gives them back in another, again and again. Before each of the six steps for which
+    /// there is a bit, glibc uses the list and the slot for a mutex of its own.
+    fn victim(&self, taken: [usize; 3], given: [usize; 3], glibc: u32) {
+        let mut guards = [const { None }; 3];
+        let at = |lock: usize, place| self.place[lock].store(place, SeqCst);
+        loop {
+            for step in 0..6 {
+                if glibc & 1 << step != 0 {
+                    glibc_locks_and_unlocks(&self.theirs);
+                }
+                if let Some(&lock) = taken.get(step) {
+                    at(lock, LOCKING);
+                    guards[lock] = Some(self.ours[lock].lock().expect("whole and free"));
+                    at(lock, INSIDE);
+                } else {
+                    let lock = given[step - taken.len()];
+                    at(lock, LEAVING);
+                    guards[lock] = None;
+                    at(lock, OUTSIDE);
+                }
+                self.steps.add(1);
+            }
+        }
+    }
+
+    /// What a death leaves is told as it was, once, and mended.
+    fn bury(&self, what: &str) {
+        for (number, lock) in self.ours.iter().enumerate() {
+            let first = told(lock.lock_timeout(Duration::from_secs(60)));
+            let place = self.place[number].load(SeqCst);
+            let right = match place {
+                OUTSIDE => first == Told::Whole,
+                INSIDE => first == Told::FreshDeath,
+                _ => matches!(first, Told::Whole | Told::FreshDeath),
+            };
+            assert!(right, "{what}, lock {number}, place {place}: {first:?}");
+            let second = told(lock.lock());
+            let expected = if first == Told::FreshDeath {
+                Told::OldDeath
+            } else {
+                Told::Whole
+            };
+            assert_eq!(second, expected, "{what}, lock {number}");
+            drop(repaired(lock.lock(), 0));
+            assert_eq!(told(lock.lock()), Told::Whole, "{what}, lock {number}");
+            self.place[number].store(OUTSIDE, SeqCst);
+        }
+        match self.theirs.try_lock() {
+            Ok(()) => {}
+            Err(libc::EOWNERDEAD) => self.theirs.consistent(),
+            Err(error) => panic!("{what}: {}", io::Error::from_raw_os_error(error)),
+        }
+        self.theirs.unlock();
+        assert!(own_list().is_empty(), "{what}");
+    }
+}
+
+fn killed_at_any_instant_of_every_order_all_that_was_held_is_told() {
+    const EACH: u64 = 10;
+    let seed = std::env::var("PSHARED_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("PSHARED_SEED={seed}");
+    let mut random = Rng::with_seed(seed);
+    let nest = Shared::anonymous(Nest {
+        ours: [const { SharedMutex::new(0) }; 3],
+        theirs: PthreadMutex::new(),
+        place: Default::default(),
+        steps: SharedCounter::new(0),
+    })
+    .unwrap();
+    nest.theirs.init(Protocol::None);
+    let mut told_of = [0; 4];
+    for taken in ORDERS {
+        for given in ORDERS {
+            for number in 0..EACH {
+                let glibc = match number % 3 {
+                    0 => 0,
+                    1 => random.u32(1..64),
+                    _ => 1 << random.u32(..6),
+                };
+                nest.steps.reset();
+                let victim = child(|| nest.victim(taken, given, glibc));
+                let steps = random.u64(1..40);
+                until(|| nest.steps.get() >= steps);
+                for _ in 0..random.u32(..2_000) {
+                    std::hint::spin_loop();
+                }
+                kill(&victim);
+                for place in &nest.place {
+                    told_of[place.load(SeqCst) as usize] += 1;
+                }
+                nest.bury(&format!(
+                    "taken {taken:?}, given {given:?}, glibc {glibc:06b}"
+                ));
+            }
+        }
+    }
+    let [outside, locking, inside, leaving] = told_of;
+    println!("{outside} outside, {locking} locking, {inside} inside, {leaving} leaving");
+    assert!(inside > 100, "too few deaths inside");
+    // And all can be used as before.
+    passes(&child(|| {
+        for order in ORDERS {
+            let mut guards = order.map(|lock| Some(nest.ours[lock].lock().unwrap()));
+            for lock in order {
+                guards[lock] = None;
+            }
+        }
+    }));
+}

@@ -1,0 +1,306 @@
+//! The safety net looks at owners that the kernel has not marked: it finds every one that is gone and robs nobody who lives.
+
+use crate::support::{
+    Stage, Told, as_root, become_nobody, child, field, gettid, hide_others, kill, passes, state,
+    told, until,
+};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill as signal, sigaction};
+use nix::unistd::Pid;
+use pshared::{Shared, SharedCondvar};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+crate::tests!(
+    a_holder_whose_thread_is_younger_than_its_process_is_not_robbed,
+    a_stopped_holder_is_not_robbed,
+    a_holder_whose_leader_had_ended_before_it_first_locked_is_not_robbed,
+    a_holder_that_had_no_descriptors_left_when_it_first_locked_is_not_robbed,
+    a_holder_in_another_time_namespace_is_not_robbed,
+    a_waiter_without_descriptors_robs_nobody,
+    a_waiter_whose_root_has_no_proc_robs_nobody,
+    a_waiter_of_another_user_robs_nobody_and_is_told_of_the_death,
+    a_waiter_to_whom_proc_hides_the_holder_robs_nobody,
+    a_death_that_the_kernel_did_not_mark_is_found_by_lock_and_by_try_lock,
+    a_waiter_without_descriptors_is_told_of_a_death,
+    signals_do_not_put_the_look_off,
+    a_wait_for_a_notification_is_told_of_a_death_that_the_kernel_did_not_mark,
+);
+
+/// Long enough for several looks of the net.
+const LOOKS: Duration = Duration::from_secs(1);
+
+/// Waits for a lock that is held, and never gets it.
+fn robs_nobody(stage: &Stage) {
+    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    assert_eq!(told(stage.lock.lock_timeout(LOOKS)), Told::TimedOut);
+    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+}
+
+/// What holds for every holder that lives.
+fn is_not_robbed(stage: &Stage, holder: &pshared::fork::Child) {
+    robs_nobody(stage);
+    stage.over.set();
+    passes(holder);
+    assert_eq!(told(stage.lock.lock()), Told::Whole);
+}
+
+fn a_holder_whose_thread_is_younger_than_its_process_is_not_robbed() {
+    let stage = Stage::anonymous();
+    let holder = child(|| {
+        const STARTED: usize = 22;
+        let process = field(Path::new("/proc/self/stat"), STARTED);
+        // The kernel counts start times in hundredths of a second: threads start until one has another than its process.
+        let mut held = false;
+        while !held {
+            std::thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    let own = format!("/proc/self/task/{}/stat", gettid());
+                    let younger = field(Path::new(&own), STARTED) != process;
+                    if younger {
+                        stage.hold();
+                    }
+                    younger
+                });
+                held = thread.join().unwrap();
+            });
+        }
+    });
+    stage.meet(&holder);
+    is_not_robbed(&stage, &holder);
+}
+
+fn a_stopped_holder_is_not_robbed() {
+    let stage = Stage::anonymous();
+    let holder = stage.holder();
+    let id = Pid::from_raw(holder.id().cast_signed());
+    signal(id, Signal::SIGSTOP).unwrap();
+    until(|| state(holder.id()) == Some('T'));
+    robs_nobody(&stage);
+    signal(id, Signal::SIGCONT).unwrap();
+    is_not_robbed(&stage, &holder);
+}
+
+fn a_holder_whose_leader_had_ended_before_it_first_locked_is_not_robbed() {
+    let stage = Stage::anonymous();
+    let holder = child(|| {
+        let leader = gettid();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                until(|| state(leader) == Some('Z'));
+                stage.hold();
+                std::process::exit(0);
+            });
+            // SAFETY: ends this thread alone, whose stack stays mapped for the other.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        });
+    });
+    stage.meet(&holder);
+    is_not_robbed(&stage, &holder);
+}
+
+/// From here on the process opens no file.
+fn use_up_descriptors() {
+    setrlimit(Resource::RLIMIT_NOFILE, 0, 0).expect("no limit");
+    assert!(fs::File::open("/proc/self/stat").is_err());
+}
+
+fn a_holder_that_had_no_descriptors_left_when_it_first_locked_is_not_robbed() {
+    let stage = Stage::anonymous();
+    let holder = child(|| {
+        use_up_descriptors();
+        stage.hold();
+    });
+    stage.meet(&holder);
+    is_not_robbed(&stage, &holder);
+}
+
+fn a_holder_in_another_time_namespace_is_not_robbed() {
+    as_root();
+    let stage = Stage::anonymous();
+    let between = child(|| {
+        // CLONE_NEWTIME (Linux 5.6) has no name in nix: the children get a clock of their own.
+        // SAFETY: takes a number.
+        let answer = unsafe { libc::unshare(libc::CLONE_NEWTIME) };
+        assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+        fs::write(
+            "/proc/self/timens_offsets",
+            "boottime 86400 0\nmonotonic 86400 0",
+        )
+        .unwrap();
+        passes(&child(|| stage.hold()));
+    });
+    stage.meet(&between);
+    is_not_robbed(&stage, &between);
+}
+
+fn a_waiter_without_descriptors_robs_nobody() {
+    let stage = Stage::anonymous();
+    let holder = stage.holder();
+    passes(&child(|| {
+        use_up_descriptors();
+        robs_nobody(&stage);
+    }));
+    // And one that knew itself before.
+    passes(&child(|| {
+        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+        use_up_descriptors();
+        robs_nobody(&stage);
+    }));
+    is_not_robbed(&stage, &holder);
+}
+
+fn a_waiter_whose_root_has_no_proc_robs_nobody() {
+    as_root();
+    let empty = tempfile::tempdir().unwrap();
+    let stage = Stage::anonymous();
+    let holder = stage.holder();
+    passes(&child(|| {
+        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+        nix::unistd::chroot(empty.path()).unwrap();
+        robs_nobody(&stage);
+    }));
+    is_not_robbed(&stage, &holder);
+}
+
+fn a_waiter_of_another_user_robs_nobody_and_is_told_of_the_death() {
+    as_root();
+    let stage = Stage::anonymous();
+    let holder = stage.holder();
+    let waiter = child(|| {
+        become_nobody();
+        robs_nobody(&stage);
+        stage.thread.store(1, Relaxed);
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    });
+    until(|| stage.thread.load(Relaxed) == 1);
+    kill(&holder);
+    passes(&waiter);
+}
+
+fn a_waiter_to_whom_proc_hides_the_holder_robs_nobody() {
+    as_root();
+    let stage = Stage::anonymous();
+    let holder = stage.holder();
+    passes(&child(|| {
+        hide_others();
+        become_nobody();
+        assert!(fs::read_to_string(format!("/proc/{}/stat", holder.id())).is_err());
+        robs_nobody(&stage);
+    }));
+    is_not_robbed(&stage, &holder);
+}
+
+/// A child that dies with the lock, and the kernel does not know: as when the out-of-memory reaper was faster.
+fn dies_unmarked(stage: &Stage) {
+    stage.ready.reset();
+    let holder = child(|| {
+        let _guard = stage.lock.lock();
+        // SAFETY: the kernel then walks no list for this thread.
+        let answer = unsafe { libc::syscall(libc::SYS_set_robust_list, 0, 24) };
+        assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+        stage.ready.set();
+        loop {
+            std::thread::park();
+        }
+    });
+    stage.meet(&holder);
+    kill(&holder);
+}
+
+fn a_death_that_the_kernel_did_not_mark_is_found_by_lock_and_by_try_lock() {
+    let stage = Stage::anonymous();
+    dies_unmarked(&stage);
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+    dies_unmarked(&stage);
+    assert_eq!(told(stage.lock.try_lock()), Told::FreshDeath);
+    dies_unmarked(&stage);
+    assert_eq!(
+        told(stage.lock.lock_timeout(Duration::from_secs(60))),
+        Told::FreshDeath
+    );
+}
+
+fn a_waiter_without_descriptors_is_told_of_a_death() {
+    let stage = Stage::anonymous();
+    let holder = stage.holder();
+    let waiter = child(|| {
+        use_up_descriptors();
+        stage.thread.store(gettid(), Relaxed);
+        // A zombie is not told from a process that lives then.
+        let mut outcome = Told::HolderThreadEnded;
+        while outcome == Told::HolderThreadEnded {
+            outcome = told(stage.lock.lock());
+        }
+        assert_eq!(outcome, Told::FreshDeath);
+    });
+    until(|| {
+        stage.thread.load(Relaxed) == waiter.id()
+            && crate::support::sleeps_on(waiter.id(), &stage.lock)
+    });
+    kill(&holder);
+    passes(&waiter);
+}
+
+/// Interrupts every sleep of the calling process long before its first look, from here on.
+fn be_interrupted() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(Signal::SIGALRM, &action) }.unwrap();
+    let often = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 20_000,
+    };
+    let timer = libc::itimerval {
+        it_interval: often,
+        it_value: often,
+    };
+    // SAFETY: a timer to read, and none to write.
+    let answer = unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Long enough for whoever looks at all.
+const FAR: Duration = Duration::from_secs(60);
+
+fn comes_to_its_end(child: &pshared::fork::Child) {
+    if child.wait_timeout(FAR).unwrap().is_none() {
+        kill(child);
+        panic!("it waits for ever");
+    }
+    passes(child);
+}
+
+fn signals_do_not_put_the_look_off() {
+    let stage = Stage::anonymous();
+    dies_unmarked(&stage);
+    comes_to_its_end(&child(|| {
+        be_interrupted();
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    }));
+}
+
+fn a_wait_for_a_notification_is_told_of_a_death_that_the_kernel_did_not_mark() {
+    for interrupted in [false, true] {
+        let stage = Stage::anonymous();
+        let condvar = Shared::anonymous(SharedCondvar::new()).unwrap();
+        let waiter = child(|| {
+            if interrupted {
+                be_interrupted();
+            }
+            let guard = stage.lock.lock().unwrap();
+            assert_eq!(told(condvar.wait(guard)), Told::FreshDeath);
+        });
+        until(|| crate::support::sleeps_on(waiter.id(), &*condvar));
+        dies_unmarked(&stage);
+        comes_to_its_end(&waiter);
+    }
+}

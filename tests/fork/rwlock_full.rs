@@ -1,0 +1,242 @@
+//! A readers-writer lock all of whose reader slots are taken, and a reader that waits for one.
+
+use crate::list_op_pending::deny;
+use crate::steps::{Signal, sleeps_in, until_idly};
+use crate::support::{child, kill, passes, sleeps};
+use crate::traced::Traced;
+use pshared::fork::Child;
+use pshared::{RwLockError, Shared, SharedRwLock};
+use std::time::Duration;
+
+crate::tests!(
+    whichever_slot_is_left_or_orphaned_the_reader_that_waits_is_woken,
+    of_several_that_wait_for_a_slot_each_gets_one_whoever_is_killed,
+    a_slot_that_an_ended_thread_keeps_is_had_when_its_process_is_gone,
+    however_short_the_wait_who_finds_all_slots_kept_is_told,
+    a_writer_gets_its_turn_after_a_full_row,
+    a_wait_for_a_slot_ends_by_its_deadline_and_takes_nothing,
+    where_the_kernel_has_no_sleep_on_several_words_a_slot_is_had_all_the_same,
+);
+
+const SLOTS: usize = 16;
+
+/// On one slot, or on all of them.
+const SLEEPS: [libc::c_long; 2] = [libc::SYS_futex_waitv, libc::SYS_futex];
+
+type Lock = SharedRwLock<u64>;
+
+fn lock() -> Shared<Lock> {
+    Shared::anonymous(SharedRwLock::new(0)).unwrap()
+}
+
+/// A child that reads until it is told to leave.
+struct Reader {
+    child: Child,
+    leave: Signal,
+}
+
+impl Reader {
+    /// One that has a slot. Where `in_a_thread`, its process is not gone as soon as the kernel has marked what it read.
+    fn sits(lock: &Lock, in_a_thread: bool) -> Self {
+        let (sits, leave) = (Signal::new(), Signal::new());
+        let read = || {
+            let _guard = lock.read().unwrap();
+            sits.give();
+            leave.wait();
+        };
+        let child = child(|| match in_a_thread {
+            true => std::thread::scope(|scope| scope.spawn(read).join().unwrap()),
+            false => read(),
+        });
+        sits.wait();
+        Reader { child, leave }
+    }
+
+    fn leaves(self) {
+        self.leave.give();
+        passes(&self.child);
+    }
+}
+
+/// Every second one in a thread of its own.
+fn full_row(lock: &Lock) -> Vec<Reader> {
+    (0..SLOTS)
+        .map(|slot| Reader::sits(lock, slot % 2 == 0))
+        .collect()
+}
+
+fn is_asleep(process: u32) -> bool {
+    sleeps(process) || sleeps_in(process, libc::SYS_futex_waitv)
+}
+
+fn asleep(child: Child) -> Child {
+    until_idly(|| is_asleep(child.id()));
+    child
+}
+
+/// A child that waits for a slot.
+fn reads(lock: &Lock) -> Child {
+    asleep(child(|| assert_eq!(*lock.read().unwrap(), 0)))
+}
+
+/// By a wake, and not by the end of a nap: what the sleep answered says so. A nap may end just then too, which is seldom.
+fn whichever_slot_is_left_or_orphaned_the_reader_that_waits_is_woken() {
+    let lock = lock();
+    let mut row = full_row(&lock);
+    let mut woken = 0;
+    for slot in 0..2 * SLOTS {
+        let waits = reads(&lock);
+        let traced = Traced::seize(&waits);
+        traced.sleeps_in_any(&SLEEPS);
+        let ends = row.remove(0);
+        // Each of them once the one and once the other.
+        match (slot + 2 * (slot / SLOTS)) % 4 {
+            0 | 1 => kill(&ends.child),
+            _ => ends.leaves(),
+        }
+        woken += u32::from(traced.wakes() >= 0);
+        passes(&waits);
+        row.push(Reader::sits(&lock, slot % 2 == 0));
+    }
+    assert!(woken as usize > SLOTS, "{woken} were woken");
+    row.into_iter().for_each(Reader::leaves);
+    drop(lock.try_write().unwrap());
+}
+
+/// The head of the line is killed, or one behind it, as a slot is left, or orphaned.
+fn of_several_that_wait_for_a_slot_each_gets_one_whoever_is_killed() {
+    for round in 0..12 {
+        let lock = lock();
+        let mut row = full_row(&lock);
+        let waiters = [(); 3].map(|()| reads(&lock));
+        let ends = row.remove(round % SLOTS);
+        match round % 4 {
+            0 | 1 => ends.leaves(),
+            _ => kill(&ends.child),
+        }
+        let victim = &waiters[round % 3];
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        for (number, waits) in waiters.iter().enumerate() {
+            if number != round % 3 {
+                passes(waits);
+            }
+        }
+        row.into_iter().for_each(Reader::leaves);
+        drop(lock.try_write().unwrap());
+    }
+}
+
+/// No wake tells of that end. Meanwhile the other slots are had as ever.
+fn a_slot_that_an_ended_thread_keeps_is_had_when_its_process_is_gone() {
+    let lock = lock();
+    let ended = Signal::new();
+    let keeps = child(|| {
+        std::thread::scope(|scope| {
+            let forgets = || std::mem::forget(lock.read().unwrap());
+            scope.spawn(forgets).join().unwrap();
+        });
+        ended.give();
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    ended.wait();
+    let mut row: Vec<_> = (1..SLOTS)
+        .map(|slot| Reader::sits(&lock, slot % 2 == 0))
+        .collect();
+    for left in [false, true] {
+        let waits = reads(&lock);
+        let ends = row.remove(0);
+        match left {
+            true => ends.leaves(),
+            false => kill(&ends.child),
+        }
+        passes(&waits);
+        row.push(Reader::sits(&lock, false));
+    }
+    let waits = reads(&lock);
+    kill(&keeps);
+    passes(&waits);
+    row.into_iter().for_each(Reader::leaves);
+    drop(lock.try_write().unwrap());
+}
+
+fn however_short_the_wait_who_finds_all_slots_kept_is_told() {
+    let lock = lock();
+    let ended = Signal::new();
+    let keeps = child(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..SLOTS {
+                let forgets = || std::mem::forget(lock.read().unwrap());
+                scope.spawn(forgets).join().unwrap();
+            }
+        });
+        ended.give();
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    ended.wait();
+    let is_told = |outcome| matches!(outcome, Err(RwLockError::HolderThreadEnded));
+    // Until then it may have been about to end.
+    assert!(is_told(lock.read()));
+    assert!(is_told(lock.try_read()));
+    assert!(is_told(lock.read_timeout(Duration::from_millis(20))));
+    kill(&keeps);
+    drop(lock.try_write().unwrap());
+}
+
+/// The reader that waits keeps writers away, and leaves no slot closed to them.
+fn a_writer_gets_its_turn_after_a_full_row() {
+    let lock = lock();
+    let row = full_row(&lock);
+    let waits = reads(&lock);
+    let writes = asleep(child(|| *lock.write().unwrap() += 1));
+    row.into_iter().for_each(Reader::leaves);
+    passes(&waits);
+    passes(&writes);
+    assert_eq!(*lock.try_read().unwrap(), 1);
+    // Of all slots.
+    full_row(&lock).into_iter().for_each(Reader::leaves);
+    *lock.try_write().unwrap() += 1;
+}
+
+fn a_wait_for_a_slot_ends_by_its_deadline_and_takes_nothing() {
+    let lock = lock();
+    let row = full_row(&lock);
+    let refused = |outcome| matches!(outcome, Err(RwLockError::TimedOut));
+    assert!(refused(lock.read_timeout(Duration::from_millis(30))));
+    assert!(matches!(lock.try_read(), Err(RwLockError::WouldBlock)));
+    let waits = reads(&lock);
+    assert!(refused(lock.read_timeout(Duration::from_millis(30))));
+    row.into_iter().for_each(Reader::leaves);
+    passes(&waits);
+    drop(lock.try_write().unwrap());
+}
+
+/// As on Linux before 5.16, or in some containers: by one of the slots, or by the end of a nap.
+fn where_the_kernel_has_no_sleep_on_several_words_a_slot_is_had_all_the_same() {
+    let probe = child(|| deny(libc::SYS_futex_waitv).unwrap());
+    if !probe.wait().unwrap().success() {
+        crate::harness::skip("seccomp filters are not permitted here");
+    }
+    let lock = lock();
+    let mut row = full_row(&lock);
+    for left in [false, true, false, true] {
+        let waits = child(|| {
+            deny(libc::SYS_futex_waitv).unwrap();
+            assert_eq!(*lock.read().unwrap(), 0);
+        });
+        until_idly(|| sleeps(waits.id()));
+        let ends = row.remove(0);
+        match left {
+            true => ends.leaves(),
+            false => kill(&ends.child),
+        }
+        passes(&waits);
+        row.push(Reader::sits(&lock, left));
+    }
+    row.into_iter().for_each(Reader::leaves);
+    drop(lock.try_write().unwrap());
+}

@@ -1,0 +1,639 @@
+//! Programs without `unsafe` that try to get two `&mut` to one value, a lock that nobody gets any more, or memory that is gone.
+#![forbid(unsafe_code)]
+
+use crate::support::{
+    Stage, Told, child, create, gettid, kill, open, passes, repaired, state, told, told_by_trying,
+    until,
+};
+use pshared::{
+    Cause, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard, fork,
+};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+crate::tests!(
+    a_leaked_guard_of_an_ended_thread_gives_no_second_reference,
+    a_leaked_part_of_the_data_of_an_ended_thread_gives_no_second_reference,
+    a_forgotten_piece_of_news_of_an_ended_thread_gives_no_second_reference,
+    a_lock_whose_guard_was_forgotten_before_it_was_placed_is_free,
+    a_lock_whose_guard_was_forgotten_can_be_moved_and_is_still_one_lock,
+    unplaced_locks_can_be_swapped_while_they_look_held,
+    guards_can_be_swapped_and_dropped_in_any_order,
+    data_swapped_between_two_locks_stays_with_its_locks,
+    guards_dropped_in_any_order_leave_the_list_whole,
+    a_forgotten_guard_keeps_the_memory,
+    a_forgotten_guard_keeps_the_memory_of_an_element,
+    the_memory_of_an_ended_threads_lock_can_go,
+    two_maps_of_one_file_are_one_lock,
+    a_forgotten_guard_of_one_map_holds_in_the_other,
+    a_guard_taken_by_one_map_outlives_the_other,
+    threads_that_forget_and_end_break_nothing,
+    a_lock_can_be_used_by_a_destructor_of_thread_local_storage,
+    a_panic_anywhere_in_a_section_frees_the_lock,
+    a_value_dropped_in_the_child_stays_the_parents,
+    a_forgotten_guard_of_the_parent_is_no_lock_of_the_child,
+    a_child_that_returns_with_a_forgotten_guard_is_told_as_dead,
+    an_error_that_is_passed_on_releases_the_lock,
+    showing_a_lock_neither_waits_nor_takes_the_news_away,
+);
+
+type Lock = SharedMutex<u64>;
+
+fn placed() -> &'static Lock {
+    Shared::anonymous(Lock::new(0)).unwrap().leak()
+}
+
+/// Ends a thread that leaks what `hold` gives, and hands out the reference to the data that it leaked.
+fn leaked_by_a_thread(
+    hold: impl FnOnce() -> &'static mut u64 + Send + 'static,
+) -> &'static mut u64 {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let id = gettid();
+        sender.send(hold()).unwrap();
+        id
+    });
+    let ended = thread.join().unwrap();
+    until(|| state(ended).is_none());
+    receiver.recv().unwrap()
+}
+
+/// Nobody gets the data while `first` may be used, in any process, by any call.
+fn is_the_only_one(lock: &'static Lock, first: &mut u64) {
+    let refuses = || {
+        assert_eq!(told_by_trying(lock), Told::HolderThreadEnded);
+        assert_eq!(told(lock.lock()), Told::HolderThreadEnded);
+        assert_eq!(
+            told(lock.lock_timeout(Duration::from_secs(60))),
+            Told::HolderThreadEnded
+        );
+        let _ = format!("{lock:?}");
+        lock.clear_poison();
+    };
+    *first = 1;
+    refuses();
+    thread::scope(|scope| scope.spawn(refuses).join().unwrap());
+    // A child would have a copy of the reference.
+    match fork::spawn(refuses) {
+        Ok(child) => passes(&child),
+        Err(on_timeout) => println!("{on_timeout}"),
+    }
+    refuses();
+    *first += 1;
+    assert_eq!(*first, 2);
+}
+
+fn a_leaked_guard_of_an_ended_thread_gives_no_second_reference() {
+    let lock = placed();
+    let first = leaked_by_a_thread(|| &mut **Box::leak(Box::new(lock.lock().unwrap())));
+    is_the_only_one(lock, first);
+}
+
+fn a_leaked_part_of_the_data_of_an_ended_thread_gives_no_second_reference() {
+    let lock = placed();
+    let first = leaked_by_a_thread(|| {
+        let mut part = None;
+        let guard = SharedMutexGuard::map(lock.lock().unwrap(), |data| data);
+        let guard: &'static mut MappedSharedMutexGuard<'static, u64> = Box::leak(Box::new(guard));
+        part.replace(&mut **guard);
+        part.unwrap()
+    });
+    is_the_only_one(lock, first);
+}
+
+fn a_forgotten_piece_of_news_of_an_ended_thread_gives_no_second_reference() {
+    let lock = placed();
+    let dies = child(|| {
+        let _guard = lock.lock().unwrap();
+        std::process::exit(0);
+    });
+    dies.wait().unwrap();
+    let mut replacement = 0;
+    let first = leaked_by_a_thread(move || {
+        // Told of the death, and forgotten with the lock in it; then the thread ends.
+        mem::forget(lock.lock());
+        replacement += 1;
+        Box::leak(Box::new(replacement))
+    });
+    is_the_only_one(lock, first);
+}
+
+fn a_lock_whose_guard_was_forgotten_before_it_was_placed_is_free() {
+    let lock = Lock::new(3);
+    mem::forget(lock.lock().unwrap());
+    assert_eq!(told(lock.lock()), Told::Deadlock);
+    let placed = Shared::anonymous(lock).unwrap();
+    assert_eq!(*placed.lock().unwrap(), 3);
+    passes(&child(|| *placed.lock().unwrap() += 1));
+    assert_eq!(*placed.lock().unwrap(), 4);
+    // The thread that forgot it may be gone, and others may have waited.
+    let lock = Lock::new(5);
+    thread::scope(|scope| {
+        scope
+            .spawn(|| mem::forget(lock.lock().unwrap()))
+            .join()
+            .unwrap();
+        scope
+            .spawn(|| assert_ne!(told(lock.lock()), Told::Whole))
+            .join()
+            .unwrap();
+    });
+    let placed = Shared::memfd("moved", lock).unwrap();
+    assert_eq!(*repaired(placed.lock(), 5), 5);
+    assert_eq!(told(placed.lock()), Told::Whole);
+}
+
+fn a_lock_whose_guard_was_forgotten_can_be_moved_and_is_still_one_lock() {
+    let mut locks = Vec::new();
+    for number in 0..100 {
+        let lock = Lock::new(number);
+        mem::forget(lock.lock().unwrap());
+        locks.push(lock); // moves the lock, and later the vector all of them
+    }
+    for lock in &locks {
+        assert_eq!(told(lock.lock()), Told::Deadlock);
+        assert_eq!(told(lock.try_lock()), Told::WouldBlock);
+    }
+    // Nothing of the moved ones is in a list: other locks are taken and freed, and the process forks and dies.
+    let stage = Stage::anonymous();
+    passes(&child(|| drop(stage.lock.lock().unwrap())));
+    let dies = stage.holder();
+    kill(&dies);
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    for (number, lock) in locks.into_iter().enumerate() {
+        assert_eq!(lock.into_inner().unwrap(), number as u64);
+    }
+}
+
+fn unplaced_locks_can_be_swapped_while_they_look_held() {
+    let (mut one, mut other) = (Lock::new(1), Lock::new(2));
+    mem::forget(one.lock().unwrap());
+    mem::swap(&mut one, &mut other);
+    assert_eq!(*one.lock().unwrap(), 2);
+    assert_eq!(told(other.lock()), Told::Deadlock);
+    let freed = mem::replace(&mut other, Lock::new(3));
+    assert_eq!(told(other.lock()), Told::Whole);
+    let (one, freed) = (
+        Shared::anonymous(one).unwrap(),
+        Shared::anonymous(freed).unwrap(),
+    );
+    assert_eq!((*one.lock().unwrap(), *freed.lock().unwrap()), (2, 1));
+}
+
+fn guards_can_be_swapped_and_dropped_in_any_order() {
+    let (one, other) = (placed(), placed());
+    for swapped_first in [true, false] {
+        let mut first = one.lock().unwrap();
+        let mut second = other.lock().unwrap();
+        mem::swap(&mut first, &mut second);
+        *first = 20;
+        *second = 10;
+        if swapped_first {
+            drop(first);
+            assert_eq!(told(other.try_lock()), Told::Whole);
+            assert_eq!(told(one.try_lock()), Told::WouldBlock);
+            drop(second);
+        } else {
+            drop(second);
+            assert_eq!(told(one.try_lock()), Told::Whole);
+            assert_eq!(told(other.try_lock()), Told::WouldBlock);
+            drop(first);
+        }
+        assert_eq!((*one.lock().unwrap(), *other.lock().unwrap()), (10, 20));
+    }
+}
+
+fn data_swapped_between_two_locks_stays_with_its_locks() {
+    let (one, other) = (placed(), placed());
+    *one.lock().unwrap() = 1;
+    mem::swap(&mut *one.lock().unwrap(), &mut *other.lock().unwrap());
+    assert_eq!((*one.lock().unwrap(), *other.lock().unwrap()), (0, 1));
+    // Two placed values can be swapped as well: it is the handles that change places.
+    let mut left = Shared::anonymous(Lock::new(1)).unwrap();
+    let mut right = Shared::anonymous(Lock::new(2)).unwrap();
+    mem::forget(left.lock().unwrap());
+    mem::swap(&mut left, &mut right);
+    assert_eq!(*left.lock().unwrap(), 2);
+    assert_eq!(told(right.lock()), Told::Deadlock);
+}
+
+fn guards_dropped_in_any_order_leave_the_list_whole() {
+    const LOCKS: usize = 64;
+    let locks = Shared::<[Lock]>::anonymous_from_fn(LOCKS, |_| Lock::new(0)).unwrap();
+    let stage = Stage::anonymous();
+    for seed in 0..20 {
+        stage.ready.reset();
+        let dies = child(|| {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut guards: Vec<_> = locks.iter().map(|_| None).collect();
+            for _ in 0..2_000 {
+                let number = random.usize(..LOCKS);
+                guards[number] = match guards[number].take() {
+                    None => Some(repaired(locks[number].lock(), 0)),
+                    Some(_) => None,
+                };
+            }
+            for (number, lock) in locks.iter().enumerate() {
+                let outcome = told(lock.try_lock());
+                assert_eq!(
+                    outcome == Told::WouldBlock,
+                    guards[number].is_some(),
+                    "lock {number}"
+                );
+            }
+            guards.truncate(LOCKS / 2);
+            // Dies with those of the first half that it holds.
+            guards.retain(Option::is_some);
+            stage
+                .thread
+                .store(guards.len() as u32, std::sync::atomic::Ordering::SeqCst);
+            mem::forget(guards);
+        });
+        passes(&dies);
+        let told_of = locks
+            .iter()
+            .filter(|lock| told(lock.try_lock()) == Told::FreshDeath)
+            .count();
+        assert_eq!(
+            told_of,
+            stage.thread.load(std::sync::atomic::Ordering::SeqCst) as usize
+        );
+        locks.iter().for_each(|lock| drop(repaired(lock.lock(), 0)));
+    }
+}
+
+/// How many maps of the process have this in their names.
+fn maps_of(name: &str) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains(name)).count()
+}
+
+fn a_forgotten_guard_keeps_the_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("forgotten");
+    drop(create(&path, Lock::new(0)));
+    let stranger = open::<Lock>(&path);
+    let dies = child(|| {
+        // Not that of the parent, which was mapped before.
+        let before = maps_of("forgotten");
+        let own = open::<Lock>(&path);
+        let other = open::<Lock>(&path);
+        mem::forget(own.lock().unwrap());
+        drop(own);
+        assert_eq!(maps_of("forgotten"), before + 2);
+        drop(other);
+        // Other memory takes no place that the kernel will look at.
+        let more: Vec<_> = (0..100)
+            .map(|number| Shared::anonymous(Lock::new(number)).unwrap())
+            .collect();
+        for lock in &more {
+            mem::forget(lock.lock().unwrap());
+        }
+    });
+    passes(&dies);
+    assert_eq!(told(stranger.lock()), Told::FreshDeath);
+    // And a plain drop unmaps.
+    let before = maps_of("forgotten");
+    drop(stranger);
+    assert_eq!(maps_of("forgotten"), before - 1);
+}
+
+fn a_forgotten_guard_keeps_the_memory_of_an_element() {
+    let dies = child(|| {
+        let locks = Shared::<[Lock]>::anonymous_from_fn(1_000, |_| Lock::new(0)).unwrap();
+        let address: *const Lock = &raw const locks[777];
+        mem::forget(locks[777].lock().unwrap());
+        drop(locks);
+        let mapped = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let holds = mapped.lines().any(|line| {
+            let (start, end) = line
+                .split_whitespace()
+                .next()
+                .unwrap()
+                .split_once('-')
+                .unwrap();
+            let number = |text| usize::from_str_radix(text, 16).unwrap();
+            (number(start)..number(end)).contains(&address.addr())
+        });
+        assert!(holds);
+    });
+    passes(&dies);
+}
+
+fn the_memory_of_an_ended_threads_lock_can_go() {
+    let memory = Shared::memfd("ended thread", Lock::new(0)).unwrap();
+    thread::scope(|scope| {
+        scope
+            .spawn(|| mem::forget(memory.lock().unwrap()))
+            .join()
+            .unwrap()
+    });
+    assert_eq!(told(memory.lock()), Told::HolderThreadEnded);
+    drop(memory);
+    // Whether it went or not, nothing is touched that is gone.
+    let locks: Vec<_> = (0..50)
+        .map(|_| Shared::anonymous(Lock::new(0)).unwrap())
+        .collect();
+    for lock in &locks {
+        thread::scope(|scope| {
+            scope
+                .spawn(|| assert_eq!(told(lock.lock()), Told::Whole))
+                .join()
+                .unwrap()
+        });
+    }
+}
+
+fn two_maps_of_one_file_are_one_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("two maps");
+    let (one, other) = (create(&path, Lock::new(0)), open::<Lock>(&path));
+    for (held, tried) in [(&one, &other), (&other, &one)] {
+        let mut guard = held.lock().unwrap();
+        assert_eq!(told(tried.try_lock()), Told::WouldBlock);
+        assert_eq!(told(tried.lock()), Told::Deadlock);
+        thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(told(tried.try_lock()), Told::WouldBlock));
+        });
+        *guard += 1;
+        drop(guard);
+        assert_eq!(told(tried.lock()), Told::Whole);
+    }
+    thread::scope(|scope| {
+        for map in [&one, &other, &one, &other] {
+            scope.spawn(|| (0..10_000).for_each(|_| *map.lock().unwrap() += 1));
+        }
+    });
+    assert_eq!(*one.lock().unwrap(), 40_002);
+    passes(&child(|| {
+        assert_eq!(*open::<Lock>(&path).lock().unwrap(), 40_002)
+    }));
+}
+
+fn a_forgotten_guard_of_one_map_holds_in_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("two maps");
+    let stranger = create(&path, Lock::new(0));
+    let stage = Stage::anonymous();
+    let dies = child(|| {
+        let (one, other) = (open::<Lock>(&path), open::<Lock>(&path));
+        mem::forget(one.lock().unwrap());
+        drop(one);
+        assert_eq!(told(other.lock()), Told::Deadlock);
+        drop(other);
+        assert_eq!(told(open::<Lock>(&path).lock()), Told::Deadlock);
+        // In another thread, which then ends.
+        let again = open::<Lock>(&path);
+        thread::scope(|scope| {
+            scope
+                .spawn(|| assert_eq!(told(again.try_lock()), Told::WouldBlock))
+                .join()
+                .unwrap();
+        });
+        stage.ready.set();
+        stage.over.wait();
+    });
+    stage.meet(&dies);
+    assert_eq!(told(stranger.try_lock()), Told::WouldBlock);
+    kill(&dies);
+    assert_eq!(told(stranger.lock()), Told::FreshDeath);
+}
+
+fn a_guard_taken_by_one_map_outlives_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("two maps");
+    let (one, other) = (
+        create(&path, [const { Lock::new(0) }; 2]),
+        open::<[Lock; 2]>(&path),
+    );
+    // Both maps' locks are in one list, neighbours of each other; then one map goes.
+    let first = one[0].lock().unwrap();
+    let second = other[1].lock().unwrap();
+    drop(first);
+    drop(one);
+    let first = other[0].lock().unwrap();
+    drop(second);
+    drop(first);
+    assert_eq!(told(other[0].lock()), Told::Whole);
+    assert_eq!(told(other[1].lock()), Told::Whole);
+}
+
+fn threads_that_forget_and_end_break_nothing() {
+    const LOCKS: usize = 32;
+    let stage = Stage::anonymous();
+    let locks = Shared::<[Lock]>::anonymous_from_fn(LOCKS, |_| Lock::new(0)).unwrap();
+    let dies = child(|| {
+        let forgotten: Vec<bool> = thread::scope(|scope| {
+            let threads: Vec<_> = locks
+                .iter()
+                .enumerate()
+                .map(|(number, lock)| {
+                    scope.spawn(move || {
+                        for _ in 0..100 {
+                            *lock.lock().unwrap() += 1;
+                        }
+                        let forgets = number % 3 == 0;
+                        if forgets {
+                            mem::forget(lock.lock().unwrap());
+                        }
+                        forgets
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        for (number, lock) in locks
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| !forgotten[*number])
+        {
+            assert_eq!(*lock.lock().unwrap(), 100, "lock {number}");
+        }
+        stage.ready.set();
+        stage.over.wait();
+    });
+    stage.meet(&dies);
+    assert_eq!(told(locks[0].lock()), Told::HolderThreadEnded);
+    kill(&dies);
+    for (number, lock) in locks.iter().enumerate() {
+        let expected = if number % 3 == 0 {
+            Told::FreshDeath
+        } else {
+            Told::Whole
+        };
+        assert_eq!(told(lock.lock()), expected, "lock {number}");
+    }
+}
+
+fn a_lock_can_be_used_by_a_destructor_of_thread_local_storage() {
+    struct Counts(&'static Lock);
+    impl Drop for Counts {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+    thread_local! {
+        static LATE: std::cell::Cell<Option<Counts>> = const { std::cell::Cell::new(None) };
+        static HELD: std::cell::Cell<Option<SharedMutexGuard<'static, u64>>> = const { std::cell::Cell::new(None) };
+    }
+    let (counted, held) = (placed(), placed());
+    for round in 1..=20 {
+        thread::spawn(|| {
+            LATE.set(Some(Counts(counted)));
+            // A guard that is dropped at the thread's very end.
+            HELD.set(Some(held.lock().unwrap()));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(*counted.lock().unwrap(), round);
+        assert_eq!(told(held.lock()), Told::Whole);
+    }
+}
+
+fn a_panic_anywhere_in_a_section_frees_the_lock() {
+    let (lock, inner) = (placed(), placed());
+    let panics = |section: &dyn Fn()| {
+        assert!(catch_unwind(AssertUnwindSafe(section)).is_err());
+        assert!(matches!(
+            lock.lock(),
+            Err(LockError::Poisoned(poisoned)) if poisoned.cause() == Cause::Panicked
+        ));
+        lock.clear_poison();
+        assert_eq!(told(lock.lock()), Told::Whole);
+    };
+    let panic = || std::panic::resume_unwind(Box::new("in a section"));
+    panics(&|| {
+        let _guard = lock.lock().unwrap();
+        panic();
+    });
+    // In the choice of a part.
+    panics(&|| {
+        let _part = SharedMutexGuard::map(lock.lock().unwrap(), |data| {
+            if *data < u64::MAX {
+                panic();
+            }
+            data
+        });
+    });
+    // With a part.
+    panics(&|| {
+        let _part = SharedMutexGuard::map(lock.lock().unwrap(), |data| data);
+        panic();
+    });
+    // Two locks, both poisoned.
+    panics(&|| {
+        let _guards = (inner.lock().unwrap(), lock.lock().unwrap());
+        panic();
+    });
+    assert_eq!(told(inner.lock()), Told::Panic);
+    inner.clear_poison();
+    // A section that begins and ends while the thread unwinds poisons nothing.
+    struct Locks(&'static Lock);
+    impl Drop for Locks {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+    panics(&|| {
+        let _locks = Locks(inner);
+        let _guard = lock.lock().unwrap();
+        panic();
+    });
+    assert_eq!(told(inner.lock()), Told::Whole);
+}
+
+fn a_value_dropped_in_the_child_stays_the_parents() {
+    let mut value = Some(Shared::anonymous([const { Lock::new(1) }; 2]).unwrap());
+    let guarded = Shared::anonymous(Lock::new(1)).unwrap();
+    passes(&child(|| {
+        mem::forget(value.as_ref().unwrap()[1].lock().unwrap());
+        drop(value.take());
+        drop(guarded.lock().unwrap());
+    }));
+    let value = value.unwrap();
+    assert_eq!(*value[0].lock().unwrap(), 1);
+    assert_eq!(told(value[1].lock()), Told::FreshDeath);
+    assert_eq!(told(guarded.lock()), Told::Whole);
+}
+
+fn a_forgotten_guard_of_the_parent_is_no_lock_of_the_child() {
+    let stage = Stage::anonymous();
+    let parent = child(|| {
+        // By another thread, which has ended.
+        thread::scope(|scope| {
+            scope
+                .spawn(|| mem::forget(stage.lock.lock().unwrap()))
+                .join()
+                .unwrap();
+        });
+        match fork::spawn(|| assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded)) {
+            Ok(child) => passes(&child),
+            Err(on_timeout) => println!("{on_timeout}"),
+        }
+        stage.ready.set();
+        stage.over.wait();
+    });
+    stage.meet(&parent);
+    assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    kill(&parent);
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+}
+
+fn a_child_that_returns_with_a_forgotten_guard_is_told_as_dead() {
+    let stage = Stage::anonymous();
+    passes(&child(|| mem::forget(stage.lock.lock().unwrap())));
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    // And one whose thread forgot it.
+    drop(repaired(stage.lock.lock(), 0));
+    passes(&child(|| {
+        thread::scope(|scope| {
+            scope
+                .spawn(|| mem::forget(stage.lock.lock().unwrap()))
+                .join()
+                .unwrap();
+        });
+    }));
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+}
+
+fn an_error_that_is_passed_on_releases_the_lock() {
+    let stage = Stage::anonymous();
+    kill(&stage.holder());
+    let passed_on = || -> Result<(), pshared::Error> {
+        let _guard = stage.lock.lock()?;
+        Ok(())
+    };
+    assert!(matches!(
+        passed_on(),
+        Err(pshared::Error::Poisoned { cause: Cause::Died })
+    ));
+    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+    let boxed = || -> Result<(), Box<dyn std::error::Error>> {
+        let _guard = stage.lock.lock()?;
+        Ok(())
+    };
+    assert!(boxed().is_err());
+    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+}
+
+fn showing_a_lock_neither_waits_nor_takes_the_news_away() {
+    let stage = Stage::anonymous();
+    let guard = stage.lock.lock().unwrap();
+    assert!(!format!("{:?}", stage.lock).is_empty());
+    thread::scope(|scope| {
+        scope
+            .spawn(|| assert!(!format!("{:?}", stage.lock).is_empty()))
+            .join()
+            .unwrap();
+    });
+    drop(guard);
+    kill(&stage.holder());
+    assert!(!format!("{:?}", stage.lock).is_empty());
+    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+}

@@ -1,0 +1,279 @@
+//! What the tests share: children, what a lock call told, and a look at who sleeps where.
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid};
+use pshared::fork::{self, Child};
+use pshared::{
+    Cause, LockError, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData, ShmSafe,
+};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+/// Runs `body` in a child, which does not outlive the thread that made it.
+pub fn child(body: impl FnOnce()) -> Child {
+    fork::spawn(|| {
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        body();
+    })
+    .expect("no child")
+}
+
+/// Waits for a child that leaves by itself and without a panic.
+#[track_caller]
+pub fn passes(child: &Child) {
+    let status = child.wait().expect("no status");
+    assert!(status.success(), "child {}: {status}", child.id());
+}
+
+/// Kills and reaps a child that would not have left by itself.
+#[track_caller]
+pub fn kill(child: &Child) {
+    child.kill().expect("not killed");
+    let status = child.wait().expect("no status");
+    assert_eq!(
+        status.signal(),
+        Some(libc::SIGKILL),
+        "child {}: {status}",
+        child.id()
+    );
+}
+
+/// Kills a child and waits until it has ended, without reaping it: it stays a zombie.
+#[track_caller]
+pub fn kill_unreaped(child: &Child) {
+    child.kill().expect("not killed");
+    let mut ended = [nix::poll::PollFd::new(
+        std::os::fd::AsFd::as_fd(child),
+        nix::poll::PollFlags::POLLIN,
+    )];
+    nix::poll::poll(&mut ended, nix::poll::PollTimeout::NONE).expect("no poll");
+    assert_eq!(state(child.id()), Some('Z'));
+}
+
+/// Waits until something holds, by looking again and again.
+pub fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        std::thread::yield_now();
+    }
+}
+
+/// A file that nobody but the test knows.
+pub fn create<T: ShmSafe>(path: &Path, value: T) -> Shared<T> {
+    // SAFETY: it lies in a directory of the test's own, which uses it by this crate alone.
+    unsafe { Shared::create(path, value) }.expect("no file")
+}
+
+/// What [`create`] made.
+pub fn open<T: ShmSafe>(path: &Path) -> Shared<T> {
+    // SAFETY: as above.
+    unsafe { Shared::open(path) }.expect("no file")
+}
+
+/// The calling thread's id.
+pub fn gettid() -> u32 {
+    nix::unistd::gettid().as_raw().cast_unsigned()
+}
+
+/// The state of a thread as proc_pid_stat(5) tells it, or `None` where it is gone.
+pub fn state(thread: u32) -> Option<char> {
+    field(Path::new(&format!("/proc/{thread}/stat")), 3)?
+        .chars()
+        .next()
+}
+
+/// A field of a `stat` file, counted as in proc_pid_stat(5): 3 and more.
+pub fn field(stat: &Path, number: usize) -> Option<String> {
+    let text = fs::read_to_string(stat).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    rest.split_whitespace().nth(number - 3).map(String::from)
+}
+
+/// Whether the thread is asleep in futex(2) on the word at this address of the caller's, which both have in common by a fork.
+pub fn sleeps_on<T>(thread: u32, word: &T) -> bool {
+    let address = std::ptr::from_ref(word).addr();
+    futex_word(thread).is_some_and(|word| word == address)
+}
+
+/// Whether the thread is asleep in futex(2).
+pub fn sleeps(thread: u32) -> bool {
+    futex_word(thread).is_some()
+}
+
+fn futex_word(thread: u32) -> Option<usize> {
+    // "202 0x7f52c8a3b000 0x89 ..."; "running" where it is not asleep.
+    let text = fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?;
+    let mut words = text.split_whitespace();
+    if words.next()?.parse() != Ok(libc::SYS_futex) {
+        return None;
+    }
+    usize::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()
+}
+
+/// What a lock call told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// The lock, and no news.
+    Whole,
+    /// The lock, and a death that nobody was told of before.
+    FreshDeath,
+    /// The lock, and a death that somebody was told of before.
+    OldDeath,
+    /// The lock, and a panic.
+    Panic,
+    Deadlock,
+    HolderThreadEnded,
+    WouldBlock,
+    TimedOut,
+}
+
+/// What a lock call told. What it gave is released, and the poison stays.
+pub fn told<T: ShmData>(outcome: Result<SharedMutexGuard<'_, T>, LockError<'_, T>>) -> Told {
+    match outcome {
+        Ok(_) => Told::Whole,
+        Err(LockError::Poisoned(poisoned)) => match poisoned.cause() {
+            Cause::Died if poisoned.is_first_report() => Told::FreshDeath,
+            Cause::Died => Told::OldDeath,
+            _ => Told::Panic,
+        },
+        Err(LockError::Deadlock) => Told::Deadlock,
+        Err(LockError::HolderThreadEnded) => Told::HolderThreadEnded,
+        Err(LockError::WouldBlock) => Told::WouldBlock,
+        Err(LockError::TimedOut) => Told::TimedOut,
+        Err(other) => panic!("an unknown error: {other:?}"),
+    }
+}
+
+/// What who tries again and again is told of a lock that nobody holds for long. While the process of a thread that ended runs,
+/// it may be ending, and the lock counts as held.
+pub fn told_by_trying<T: ShmData>(lock: &SharedMutex<T>) -> Told {
+    loop {
+        match told(lock.try_lock()) {
+            Told::WouldBlock => std::thread::yield_now(),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The guard of a lock that was acquired, its data replaced where it was poisoned.
+#[track_caller]
+pub fn repaired<'a, T: ShmData>(
+    outcome: Result<SharedMutexGuard<'a, T>, LockError<'a, T>>,
+    value: T,
+) -> SharedMutexGuard<'a, T> {
+    match outcome {
+        Ok(guard) => guard,
+        Err(LockError::Poisoned(poisoned)) => poisoned.replace(value),
+        Err(other) => panic!("not acquired: {other:?}"),
+    }
+}
+
+/// A lock, and what two processes need to meet at it.
+#[derive(ShmSafe)]
+#[repr(C)]
+pub struct Stage {
+    pub lock: SharedMutex<u64>,
+    pub ready: SharedEvent,
+    pub over: SharedEvent,
+    pub thread: AtomicU32,
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        Stage {
+            lock: SharedMutex::new(0),
+            ready: SharedEvent::new(),
+            over: SharedEvent::new(),
+            thread: AtomicU32::new(0),
+        }
+    }
+
+    pub fn anonymous() -> Shared<Self> {
+        Shared::anonymous(Self::new()).expect("no map")
+    }
+
+    /// Holds the lock from `ready` to `over`.
+    pub fn hold(&self) {
+        let guard = self.lock.lock().expect("the lock is free and whole");
+        self.ready.set();
+        self.over.wait();
+        drop(guard);
+    }
+
+    /// A child that has the lock, until `over` is set.
+    pub fn holder(&self) -> Child {
+        let child = child(|| self.hold());
+        self.meet(&child);
+        child
+    }
+
+    /// Waits until the child has set `ready`, which it does unless a check in it fails.
+    #[track_caller]
+    pub fn meet(&self, child: &Child) {
+        while !self.ready.wait_timeout(Duration::from_millis(50)) {
+            let ended = child.try_wait().expect("no status");
+            assert!(
+                ended.is_none() || self.ready.is_set(),
+                "child {}: {ended:?}",
+                child.id()
+            );
+        }
+    }
+}
+
+/// A root user's test. NoWaitvPolicy it is skipped.
+pub fn as_root() {
+    if !nix::unistd::geteuid().is_root() {
+        crate::harness::skip("needs root");
+    }
+}
+
+/// Gives up root's rights for good.
+pub fn become_nobody() {
+    let (group, user) = (Gid::from_raw(65534), Uid::from_raw(65534));
+    nix::unistd::setgroups(&[]).unwrap();
+    nix::unistd::setresgid(group, group, group).unwrap();
+    nix::unistd::setresuid(user, user, user).unwrap();
+}
+
+/// Gives the process a `/proc` of its own that hides the processes of other users.
+pub fn hide_others() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+    mount(
+        Some("proc"),
+        "/proc",
+        Some("proc"),
+        MsFlags::empty(),
+        Some("hidepid=2"),
+    )
+    .unwrap();
+}
+
+/// A child that is born where this process's children are, also into another PID namespace.
+pub fn child_elsewhere(body: impl FnOnce()) -> Child {
+    let body = || {
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        body();
+    };
+    // SAFETY: the process has one thread, which holds no lock; that the child may be born into another namespace is meant.
+    unsafe { fork::spawn_unchecked(body) }.expect("no child")
+}
+
+/// Runs `body` in a process that is the first one of a PID namespace of its own.
+pub fn in_a_pid_namespace(body: impl FnOnce()) -> Child {
+    as_root();
+    child(|| {
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        passes(&child_elsewhere(|| {
+            assert_eq!(std::process::id(), 1);
+            body();
+        }));
+    })
+}

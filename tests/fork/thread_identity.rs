@@ -1,0 +1,864 @@
+//! Who a process is after a fork by any route, what crosses a fork, and what `fork::spawn` refuses.
+
+use crate::harness::skip;
+use crate::pthread::{Protocol, PthreadMutex};
+use crate::support::{
+    Stage, Told, as_root, become_nobody, child, gettid, hide_others, in_a_pid_namespace, kill,
+    passes, sleeps_on, state, told, until,
+};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{Signal, kill as signal};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use pshared::{Shared, SharedCounter, SharedMutex, SharedSemaphore, fork};
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+crate::tests!(
+    a_child_by_any_route_is_itself,
+    a_child_in_which_another_thread_comes_first_is_itself,
+    grandchildren_by_any_routes_are_themselves,
+    a_child_meets_its_parents_lock_as_another_process_does,
+    a_guard_dropped_in_the_child_keeps_the_parents_lock,
+    a_child_that_ends_leaves_its_parents_locks_as_they_were,
+    a_permit_dropped_in_the_child_keeps_the_parents_permit,
+    a_child_with_its_parents_thread_id_leaves_its_parents_lock,
+    a_holder_in_another_pid_namespace_is_not_robbed_and_its_death_is_told,
+    a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_it_dies,
+    a_thread_that_ended_in_another_pid_namespace_is_told_apart,
+    a_thread_that_ended_in_another_pid_namespace_is_told_apart_by_a_waiter_that_sees_little,
+    a_death_in_another_pid_namespace_is_told_to_another_user,
+    a_waiter_in_another_pid_namespace_robs_nobody,
+    a_death_inside_a_pid_namespace_is_told_there,
+    spawn_refuses_beside_another_thread_and_not_after_its_end,
+    spawn_refuses_with_a_lock_held,
+    spawn_refuses_with_a_lock_of_glibc_held,
+    spawn_does_not_take_a_wait_for_a_glibc_mutex_that_timed_out_for_a_lock,
+    spawn_refuses_after_unshare_of_the_pid_namespace,
+    spawn_without_descriptors_makes_no_child,
+    spawn_unchecked_without_descriptors_makes_no_child,
+    a_childs_end_is_told_by_its_handle,
+    a_child_can_be_asked_for_without_waiting,
+    a_child_runs_none_of_its_parents_destructors,
+    standard_output_is_written_once,
+);
+
+/// A way to make a child.
+#[derive(Debug, Clone, Copy)]
+enum Route {
+    Fork,
+    /// glibc 2.34: runs no handlers of `pthread_atfork`.
+    UnderscoreFork,
+    /// glibc does not know of it.
+    Clone,
+}
+
+const ROUTES: [Route; 3] = [Route::Fork, Route::UnderscoreFork, Route::Clone];
+
+/// Runs `body` in a child, also where `fork::spawn` refuses.
+fn by(route: Route, body: impl FnOnce()) -> Pid {
+    // SAFETY: the caller's process has one thread; the child leaves without returning.
+    let id = unsafe {
+        match route {
+            Route::Fork => libc::fork(),
+            Route::UnderscoreFork => match libc::dlsym(libc::RTLD_DEFAULT, c"_Fork".as_ptr()) {
+                function if function.is_null() => libc::fork(),
+                function => {
+                    std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::pid_t>(
+                        function,
+                    )()
+                }
+            },
+            Route::Clone => {
+                libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t
+            }
+        }
+    };
+    assert!(id >= 0, "{}", std::io::Error::last_os_error());
+    if id > 0 {
+        return Pid::from_raw(id);
+    }
+    let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
+    // SAFETY: leaves at once.
+    unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+}
+
+#[track_caller]
+fn leaves(id: Pid) {
+    assert_eq!(waitpid(id, None).unwrap(), WaitStatus::Exited(id, 0));
+}
+
+#[track_caller]
+fn dies(id: Pid) {
+    signal(id, Signal::SIGKILL).unwrap();
+    assert!(matches!(
+        waitpid(id, None).unwrap(),
+        WaitStatus::Signaled(_, Signal::SIGKILL, _)
+    ));
+}
+
+/// The ids as the kernel tells them, past every cache.
+fn own_ids() -> (u32, u32) {
+    (std::process::id(), gettid())
+}
+
+/// Locks, and is told so by the lock.
+fn is_itself_with(lock: &SharedMutex<u64>) {
+    let mut guard = lock.lock().expect("free and whole");
+    *guard += 1;
+    let holder = lock.holder().expect("a holder");
+    assert_eq!((holder.process, holder.thread), own_ids());
+    assert_eq!(told(lock.try_lock()), Told::WouldBlock);
+    assert_eq!(told(lock.lock()), Told::Deadlock);
+    assert_eq!(
+        told(lock.lock_timeout(Duration::from_secs(60))),
+        Told::Deadlock
+    );
+}
+
+/// Holds the lock until the process is killed.
+fn dies_inside(stage: &Stage) {
+    let _guard = stage.lock.lock().expect("free and whole");
+    stage.thread.store(gettid(), SeqCst);
+    stage.ready.set();
+    stage.over.wait();
+}
+
+/// Repairs the lock after a death of which nobody was told.
+#[track_caller]
+fn repair_a_death(stage: &Stage) {
+    match stage.lock.lock() {
+        Err(pshared::LockError::Poisoned(poisoned)) => {
+            assert!(poisoned.is_first_report());
+            drop(poisoned.replace(0));
+        }
+        other => panic!("the death was not told: {other:?}"),
+    }
+    assert_eq!(told(stage.lock.lock()), Told::Whole);
+}
+
+fn a_child_by_any_route_is_itself() {
+    let stage = Stage::anonymous();
+    for route in ROUTES {
+        for parent_knows_itself in [true, false] {
+            // Where it does not, the child of the child is asked.
+            let body = || {
+                if parent_knows_itself {
+                    is_itself_with(&stage.lock);
+                }
+                leaves(by(route, || is_itself_with(&stage.lock)));
+                is_itself_with(&stage.lock);
+                stage.ready.reset();
+                let dying = by(route, || dies_inside(&stage));
+                stage.ready.wait();
+                assert_eq!(
+                    stage.lock.holder().unwrap().process,
+                    dying.as_raw().cast_unsigned()
+                );
+                assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+                dies(dying);
+                repair_a_death(&stage);
+            };
+            passes(&child(body));
+        }
+    }
+}
+
+fn a_child_in_which_another_thread_comes_first_is_itself() {
+    let stage = Stage::anonymous();
+    let other = Shared::anonymous(SharedMutex::new(0_u64)).unwrap();
+    for route in ROUTES {
+        let mut guard = Some(other.lock().unwrap());
+        let first = by(route, || {
+            thread::scope(|scope| {
+                scope.spawn(|| is_itself_with(&stage.lock)).join().unwrap();
+                // The parent's, still.
+                drop(guard.take());
+                is_itself_with(&stage.lock);
+                scope.spawn(|| {
+                    let _own = stage.lock.lock().unwrap();
+                    assert_eq!(told(other.try_lock()), Told::WouldBlock);
+                });
+            });
+        });
+        leaves(first);
+        assert!(
+            other
+                .holder()
+                .is_some_and(|holder| (holder.process, holder.thread) == own_ids())
+        );
+        // Which of the two threads dies with the lock makes no difference.
+        for thread_holds in [true, false] {
+            stage.ready.reset();
+            let dying = by(route, || {
+                thread::scope(|scope| {
+                    let thread = scope.spawn(|| {
+                        if thread_holds {
+                            dies_inside(&stage);
+                        } else {
+                            is_itself_with(&stage.lock);
+                        }
+                    });
+                    if !thread_holds {
+                        thread.join().unwrap();
+                        dies_inside(&stage);
+                    }
+                });
+            });
+            stage.ready.wait();
+            let holder = stage.lock.holder().unwrap();
+            let thread = stage.thread.load(SeqCst);
+            assert_eq!(
+                (holder.process, holder.thread),
+                (dying.as_raw().cast_unsigned(), thread)
+            );
+            dies(dying);
+            repair_a_death(&stage);
+        }
+        drop(guard);
+        assert_eq!(told(other.lock()), Told::Whole);
+    }
+}
+
+fn grandchildren_by_any_routes_are_themselves() {
+    let stage = Stage::anonymous();
+    is_itself_with(&stage.lock);
+    for first in ROUTES {
+        for second in ROUTES {
+            leaves(by(first, || {
+                leaves(by(second, || {
+                    is_itself_with(&stage.lock);
+                    leaves(by(first, || is_itself_with(&stage.lock)));
+                }));
+                is_itself_with(&stage.lock);
+                stage.ready.reset();
+                let dying = by(second, || dies_inside(&stage));
+                stage.ready.wait();
+                dies(dying);
+                repair_a_death(&stage);
+            }));
+            is_itself_with(&stage.lock);
+        }
+    }
+}
+
+fn a_child_meets_its_parents_lock_as_another_process_does() {
+    let stage = Stage::anonymous();
+    for route in ROUTES {
+        let guard = stage.lock.lock().unwrap();
+        leaves(by(route, || {
+            assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+            let short = Duration::from_millis(200);
+            assert_eq!(told(stage.lock.lock_timeout(short)), Told::TimedOut);
+            assert_eq!(
+                stage.lock.holder().unwrap().process,
+                std::os::unix::process::parent_id()
+            );
+        }));
+        let waiter = by(route, || is_itself_with(&stage.lock));
+        let id = waiter.as_raw().cast_unsigned();
+        until(|| sleeps_on(id, &stage.lock));
+        drop(guard);
+        leaves(waiter);
+    }
+}
+
+fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
+    let locks = Shared::anonymous([const { SharedMutex::new(0_u64) }; 3]).unwrap();
+    for route in ROUTES {
+        let mut guards = locks.each_ref().map(|lock| Some(lock.lock().unwrap()));
+        for child_locks_first in [false, true] {
+            leaves(by(route, || {
+                if child_locks_first {
+                    let own = Shared::anonymous(SharedMutex::new(0)).unwrap();
+                    is_itself_with(&own);
+                }
+                // In another order than they were taken in, and one in a grandchild.
+                drop(guards[1].take());
+                leaves(by(route, || drop(guards[2].take())));
+                drop(guards[0].take());
+                for lock in locks.iter() {
+                    assert_eq!(told(lock.try_lock()), Told::WouldBlock);
+                    assert_eq!(
+                        lock.holder().unwrap().process,
+                        std::os::unix::process::parent_id()
+                    );
+                }
+            }));
+        }
+        for (lock, guard) in locks.iter().zip(&mut guards) {
+            assert_eq!(told(lock.lock()), Told::Deadlock);
+            **guard.as_mut().unwrap() += 1;
+            guard.take();
+            assert_eq!(told(lock.lock()), Told::Whole);
+        }
+    }
+    // The parent's own death is told after all that.
+    let stage = Stage::anonymous();
+    let parent = child(|| {
+        let mut guard = Some(stage.lock.lock().unwrap());
+        leaves(by(Route::Fork, || drop(guard.take())));
+        stage.ready.set();
+        stage.over.wait();
+    });
+    stage.meet(&parent);
+    kill(&parent);
+    repair_a_death(&stage);
+}
+
+fn a_child_that_ends_leaves_its_parents_locks_as_they_were() {
+    let locks = Shared::anonymous([const { SharedMutex::new(0_u64) }; 3]).unwrap();
+    for route in ROUTES {
+        let guards = locks.each_ref().map(|lock| lock.lock().unwrap());
+        for uses_locks in [false, true] {
+            for killed in [false, true] {
+                let stage = Stage::anonymous();
+                let ends = by(route, || {
+                    if uses_locks {
+                        is_itself_with(&stage.lock);
+                    }
+                    stage.ready.set();
+                    if killed {
+                        stage.over.wait();
+                    }
+                });
+                stage.ready.wait();
+                if killed {
+                    dies(ends);
+                } else {
+                    leaves(ends);
+                }
+                for lock in locks.iter() {
+                    assert_eq!(told(lock.try_lock()), Told::WouldBlock);
+                    assert_eq!(told(lock.lock()), Told::Deadlock);
+                }
+            }
+        }
+        drop(guards);
+        for lock in locks.iter() {
+            assert_eq!(told(lock.lock()), Told::Whole);
+        }
+    }
+}
+
+fn a_permit_dropped_in_the_child_keeps_the_parents_permit() {
+    let gate = Shared::anonymous(SharedSemaphore::new(2)).unwrap();
+    for route in ROUTES {
+        let permit = gate.acquire().unwrap();
+        let mut copy = Some(permit);
+        leaves(by(route, || {
+            drop(copy.take());
+            assert_eq!(gate.value(), 1);
+            // Its own comes back.
+            drop(gate.acquire().unwrap());
+            assert_eq!(gate.value(), 1);
+        }));
+        assert_eq!(gate.value(), 1);
+        drop(copy);
+        assert_eq!(gate.value(), 2);
+    }
+}
+
+fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
+    let stage = Stage::anonymous();
+    for route in ROUTES {
+        for child_drops in [false, true] {
+            if matches!(route, Route::UnderscoreFork) && !child_drops {
+                // The one case that is left, and stated in the guide: `_Fork` calls no handler and leaves its parent's
+                // announcement in the slot, until the child first uses a lock.
+                continue;
+            }
+            stage.ready.reset();
+            stage.over.reset();
+            let outer = in_a_pid_namespace(|| {
+                let mut guard = Some(stage.lock.lock().unwrap());
+                // The next child is the first one of a namespace of its own, with the thread id 1 that the word names.
+                unshare(CloneFlags::CLONE_NEWPID).unwrap();
+                leaves(by(route, || {
+                    assert_eq!(own_ids(), (1, 1));
+                    if child_drops {
+                        drop(guard.take());
+                        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+                        let short = Duration::from_millis(200);
+                        assert_eq!(told(stage.lock.lock_timeout(short)), Told::TimedOut);
+                    }
+                }));
+                assert_eq!(
+                    told(stage.lock.lock()),
+                    Told::Deadlock,
+                    "{route:?}, {child_drops}"
+                );
+                stage.ready.set();
+                stage.over.wait();
+                drop(guard);
+            });
+            stage.meet(&outer);
+            assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+            stage.over.set();
+            passes(&outer);
+            assert_eq!(told(stage.lock.lock()), Told::Whole);
+        }
+    }
+}
+
+/// Whether the process can see those of all namespaces, and so can tell what becomes of them.
+fn sees_all() -> bool {
+    let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    own.to_str() == Some("pid:[4026531836]")
+}
+
+/// A process in a PID namespace of its own that runs `body`, its parent, which waits for it, and its id here.
+fn foreigner(body: impl FnOnce()) -> (fork::Child, Pid) {
+    as_root();
+    let id = Shared::anonymous(AtomicU32::new(0)).unwrap();
+    let parent = child(|| {
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        let foreigner = by(Route::Fork, body);
+        id.store(foreigner.as_raw().cast_unsigned(), SeqCst);
+        waitpid(foreigner, None).unwrap();
+    });
+    until(|| id.load(SeqCst) != 0);
+    (parent, Pid::from_raw(id.load(SeqCst).cast_signed()))
+}
+
+/// Longer than a look of the net of which there would be one a second.
+const PATIENCE: Duration = Duration::from_millis(2_300);
+
+fn a_holder_in_another_pid_namespace_is_not_robbed_and_its_death_is_told() {
+    let stage = Stage::anonymous();
+    let (parent, holder) = foreigner(|| {
+        let _guard = stage.lock.lock().unwrap();
+        stage.ready.set();
+        stage.over.wait();
+    });
+    stage.meet(&parent);
+    assert_eq!(stage.lock.holder().unwrap().process, 1);
+    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    assert_eq!(told(stage.lock.lock_timeout(PATIENCE)), Told::TimedOut);
+    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    signal(holder, Signal::SIGKILL).unwrap();
+    passes(&parent);
+    if sees_all() {
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    }
+}
+
+fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_it_dies() {
+    if !sees_all() {
+        skip("needs the initial PID namespace");
+    }
+    for glibc_first in [true, false] {
+        for glibc_held in [true, false] {
+            let stage = Stage::anonymous();
+            let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
+            theirs.init(Protocol::None);
+            let (parent, holder) = foreigner(|| {
+                if glibc_first {
+                    theirs.lock().unwrap();
+                }
+                let _guard = stage.lock.lock().unwrap();
+                if !glibc_first {
+                    theirs.lock().unwrap();
+                }
+                if !glibc_held {
+                    theirs.unlock();
+                }
+                stage.ready.set();
+                stage.over.wait();
+            });
+            stage.meet(&parent);
+            signal(holder, Signal::SIGKILL).unwrap();
+            passes(&parent);
+            assert_eq!(
+                told(stage.lock.lock_timeout(Duration::from_secs(10))),
+                Told::FreshDeath,
+                "glibc's first: {glibc_first}, held: {glibc_held}"
+            );
+            assert_eq!(
+                theirs.try_lock(),
+                if glibc_held {
+                    Err(libc::EOWNERDEAD)
+                } else {
+                    Ok(())
+                }
+            );
+            if glibc_held {
+                theirs.consistent();
+            }
+            theirs.unlock();
+        }
+    }
+}
+
+/// A process in another PID namespace that lives, and one of whose threads ended with the lock in its hands.
+fn forgets_in_a_namespace(stage: &Stage) -> (fork::Child, Pid) {
+    let (parent, holder) = foreigner(|| {
+        let forgets = || std::mem::forget(stage.lock.lock().unwrap());
+        thread::scope(|scope| scope.spawn(forgets).join().unwrap());
+        stage.ready.set();
+        stage.over.wait();
+    });
+    stage.meet(&parent);
+    (parent, holder)
+}
+
+fn a_thread_that_ended_in_another_pid_namespace_is_told_apart() {
+    let stage = Stage::anonymous();
+    let (parent, holder) = forgets_in_a_namespace(&stage);
+    assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    signal(holder, Signal::SIGKILL).unwrap();
+    passes(&parent);
+    if sees_all() {
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    }
+}
+
+fn a_thread_that_ended_in_another_pid_namespace_is_told_apart_by_a_waiter_that_sees_little() {
+    let stage = Stage::anonymous();
+    let (parent, _) = forgets_in_a_namespace(&stage);
+    // No descriptors.
+    passes(&child(|| {
+        setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
+        assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    }));
+    // Another user, without and with a /proc that hides the holder.
+    for hides in [false, true] {
+        passes(&child(|| {
+            if hides {
+                hide_others();
+            }
+            become_nobody();
+            assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+        }));
+    }
+    // No /proc.
+    let empty = tempfile::tempdir().unwrap();
+    passes(&child(|| {
+        nix::unistd::chroot(empty.path()).unwrap();
+        assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    }));
+    assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    stage.over.set();
+    passes(&parent);
+}
+
+fn a_death_in_another_pid_namespace_is_told_to_another_user() {
+    if !sees_all() {
+        skip("needs the initial PID namespace");
+    }
+    let stage = Stage::anonymous();
+    let (parent, holder) = foreigner(|| dies_inside(&stage));
+    stage.meet(&parent);
+    signal(holder, Signal::SIGKILL).unwrap();
+    passes(&parent);
+    passes(&child(|| {
+        become_nobody();
+        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    }));
+}
+
+fn a_waiter_in_another_pid_namespace_robs_nobody() {
+    let stage = Stage::anonymous();
+    let holder = stage.holder();
+    let waiter = in_a_pid_namespace(|| {
+        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+        assert_eq!(told(stage.lock.lock_timeout(PATIENCE)), Told::TimedOut);
+        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    });
+    passes(&waiter);
+    stage.over.set();
+    passes(&holder);
+    assert_eq!(told(stage.lock.lock()), Told::Whole);
+}
+
+fn a_death_inside_a_pid_namespace_is_told_there() {
+    let stage = Stage::anonymous();
+    let inside = in_a_pid_namespace(|| {
+        // Here /proc is still that of the outer namespace, whose numbers mean others.
+        for route in ROUTES {
+            stage.ready.reset();
+            let holder = by(route, || dies_inside(&stage));
+            stage.ready.wait();
+            assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+            assert_eq!(
+                told(stage.lock.lock_timeout(Duration::from_millis(500))),
+                Told::TimedOut
+            );
+            dies(holder);
+            repair_a_death(&stage);
+        }
+    });
+    passes(&inside);
+}
+
+fn spawn_refuses_beside_another_thread_and_not_after_its_end() {
+    let end = std::sync::Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| end.wait());
+        match fork::spawn(|| ()) {
+            Err(fork::Error::OtherThreads { threads: 2 }) => {}
+            other => panic!("not refused: {other:?}"),
+        }
+        end.wait();
+    });
+    for _ in 0..200 {
+        thread::spawn(|| ()).join().unwrap();
+        passes(&child(|| ()));
+    }
+}
+
+#[track_caller]
+fn has_no_children() {
+    assert_eq!(waitpid(None, None), Err(Errno::ECHILD));
+}
+
+fn spawn_refuses_with_a_lock_held() {
+    let locks = Shared::anonymous([const { SharedMutex::new(0_u64) }; 3]).unwrap();
+    let refuses = || {
+        match fork::spawn(|| ()) {
+            Err(fork::Error::LockHeld) => {}
+            other => panic!("not refused: {other:?}"),
+        }
+        has_no_children();
+    };
+    // In every order of release, by every way to take them.
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+        let mut guards = [
+            Some(locks[0].lock().unwrap()),
+            Some(locks[1].try_lock().unwrap()),
+            Some(locks[2].lock_timeout(Duration::from_secs(60)).unwrap()),
+        ];
+        for number in order {
+            refuses();
+            guards[number] = None;
+        }
+        passes(&child(|| ()));
+    }
+    // A refused lock call is none that holds.
+    let holder = child(|| {
+        thread::scope(|scope| {
+            let _guard = locks[0].lock().unwrap();
+            let waiter = scope.spawn(|| {
+                assert_eq!(told(locks[0].try_lock()), Told::WouldBlock);
+                let short = Duration::from_millis(1);
+                assert_eq!(told(locks[0].lock_timeout(short)), Told::TimedOut);
+            });
+            waiter.join().unwrap();
+        });
+        assert_eq!(told(locks[0].lock()), Told::Whole);
+        passes(&child(|| ()));
+        std::mem::forget(locks[2].lock().unwrap());
+        refuses();
+    });
+    passes(&holder);
+    let Err(pshared::LockError::Poisoned(_held)) = locks[2].lock() else {
+        panic!("not told")
+    };
+    refuses();
+}
+
+fn spawn_refuses_with_a_lock_of_glibc_held() {
+    for protocol in [Protocol::None, Protocol::Inherit] {
+        let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
+        theirs.init(protocol);
+        let ours = Shared::anonymous(SharedMutex::new(0)).unwrap();
+        assert_eq!(told(ours.lock()), Told::Whole);
+        theirs.lock().unwrap();
+        assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
+        let guard = ours.lock().unwrap();
+        theirs.unlock();
+        assert!(
+            matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)),
+            "{protocol:?}"
+        );
+        drop(guard);
+        has_no_children();
+        passes(&child(|| ()));
+    }
+}
+
+fn spawn_does_not_take_a_wait_for_a_glibc_mutex_that_timed_out_for_a_lock() {
+    for protocol in [Protocol::None, Protocol::Inherit] {
+        let stage = Stage::anonymous();
+        let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
+        theirs.init(protocol);
+        let holder = child(|| {
+            theirs.lock().unwrap();
+            stage.ready.set();
+            stage.over.wait();
+            theirs.unlock();
+        });
+        stage.meet(&holder);
+        assert_eq!(
+            theirs.lock_timeout(Duration::from_millis(1)),
+            Err(libc::ETIMEDOUT)
+        );
+        passes(&child(|| ()));
+        stage.over.set();
+        passes(&holder);
+    }
+}
+
+fn spawn_refuses_after_unshare_of_the_pid_namespace() {
+    as_root();
+    unshare(CloneFlags::CLONE_NEWPID).unwrap();
+    match fork::spawn(|| ()) {
+        Err(fork::Error::PidNamespaceMismatch { own, childrens }) => assert_ne!(own, childrens),
+        other => panic!("not refused: {other:?}"),
+    }
+    has_no_children();
+}
+
+fn spawn_without_descriptors_makes_no_child() {
+    let ran = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    passes(&child(|| {
+        setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
+        let refused = fork::spawn(|| {
+            ran.add(1);
+        });
+        assert!(refused.is_err());
+        has_no_children();
+    }));
+    assert_eq!(ran.get(), 0);
+}
+
+fn spawn_unchecked_without_descriptors_makes_no_child() {
+    let ran = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    passes(&child(|| {
+        setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
+        let body = || {
+            ran.add(1);
+        };
+        // SAFETY: the process has one thread, which holds no lock.
+        let refused = unsafe { fork::spawn_unchecked(body) };
+        assert!(refused.is_err());
+        has_no_children();
+    }));
+    assert_eq!(ran.get(), 0);
+}
+
+fn a_childs_end_is_told_by_its_handle() {
+    let code = |child: &fork::Child| child.wait().unwrap().code();
+    assert_eq!(code(&child(|| ())), Some(0));
+    assert_eq!(
+        code(&child(|| panic!("as it should"))),
+        Some(fork::PANICKED)
+    );
+    assert_eq!(fork::PANICKED, 101);
+    assert_eq!(code(&child(|| std::process::exit(3))), Some(3));
+    // A payload that panics when it is dropped.
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    assert_eq!(code(&child(|| std::panic::panic_any(Bomb))), Some(101));
+    let killed = child(thread::park);
+    killed.kill().unwrap();
+    assert_eq!(killed.wait().unwrap().signal(), Some(libc::SIGKILL));
+    // Once reaped, it is remembered, and nobody else is killed.
+    assert_eq!(killed.wait().unwrap().signal(), Some(libc::SIGKILL));
+    assert_eq!(
+        killed.try_wait().unwrap().unwrap().signal(),
+        Some(libc::SIGKILL)
+    );
+    killed.kill().unwrap();
+    let aborted = child(|| std::process::abort());
+    assert_eq!(aborted.wait().unwrap().signal(), Some(libc::SIGABRT));
+    assert!(!aborted.wait().unwrap().core_dumped());
+    has_no_children();
+    // Somebody else reaped it.
+    let lost = child(|| ());
+    waitpid(Pid::from_raw(lost.id().cast_signed()), None).unwrap();
+    assert_eq!(lost.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+}
+
+fn a_child_can_be_asked_for_without_waiting() {
+    let stage = Stage::anonymous();
+    let told_id = Shared::anonymous(AtomicU32::new(0)).unwrap();
+    let runs = child(|| {
+        told_id.store(std::process::id(), SeqCst);
+        stage.ready.set();
+        stage.over.wait();
+    });
+    stage.meet(&runs);
+    assert_eq!(runs.id(), told_id.load(SeqCst));
+    assert!(runs.try_wait().unwrap().is_none());
+    assert!(runs.wait_timeout(Duration::ZERO).unwrap().is_none());
+    assert!(
+        runs.wait_timeout(Duration::from_millis(20))
+            .unwrap()
+            .is_none()
+    );
+    stage.over.set();
+    assert!(runs.wait_timeout(Duration::MAX).unwrap().unwrap().success());
+    assert!(runs.try_wait().unwrap().unwrap().success());
+    assert!(runs.wait().unwrap().success());
+    // Killed, it stays until it is waited for.
+    let killed = child(thread::park);
+    killed.kill().unwrap();
+    until(|| state(killed.id()) == Some('Z'));
+    assert!(killed.try_wait().unwrap().is_some());
+    assert_eq!(state(killed.id()), None);
+}
+
+fn a_child_runs_none_of_its_parents_destructors() {
+    let drops = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    struct Counts<'a>(&'a SharedCounter);
+    impl Drop for Counts<'_> {
+        fn drop(&mut self) {
+            self.0.add(1);
+        }
+    }
+    let parents = Counts(&drops);
+    passes(&child(|| ()));
+    let _ = child(|| panic!("as it should")).wait();
+    assert_eq!(drops.get(), 0);
+    // What was moved into the closure is the child's own.
+    let moved = Counts(&drops);
+    passes(&child(move || drop(moved)));
+    // And the parent's copy of the closure is dropped with it.
+    assert_eq!(drops.get(), 2);
+    drop(parents);
+}
+
+fn standard_output_is_written_once() {
+    let mut file = tempfile::tempfile().unwrap();
+    let before = std::io::stdout().as_fd().try_clone_to_owned().unwrap();
+    std::io::stdout().flush().unwrap();
+    nix::unistd::dup2_stdout(file.as_fd()).unwrap();
+    print!("parent before, ");
+    passes(&child(|| {
+        print!("child, ");
+        passes(&child(|| print!("grandchild, ")));
+        print!("child again, ");
+    }));
+    assert_eq!(
+        child(|| {
+            print!("panicking child, ");
+            std::panic::resume_unwind(Box::new(()));
+        })
+        .wait()
+        .unwrap()
+        .code(),
+        Some(101)
+    );
+    print!("parent after");
+    std::io::stdout().flush().unwrap();
+    nix::unistd::dup2_stdout(before).unwrap();
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(
+        text,
+        "parent before, child, grandchild, child again, panicking child, parent after"
+    );
+}

@@ -1,0 +1,206 @@
+//! Memory that is handed to an unrelated process over a Unix socket.
+
+use crate::support::{Told, told, until};
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use pshared::{Error, Shared, SharedCounter, SharedEvent, SharedMutex, SharedSemaphore, ShmSafe};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command, ExitCode};
+
+crate::tests!(
+    a_stranger_that_was_given_the_descriptor_uses_the_same_memory,
+    a_stranger_that_dies_with_the_lock_is_told_of,
+    a_stranger_is_told_what_is_wrong_with_a_descriptor,
+    the_memory_lives_on_with_the_stranger,
+);
+
+/// This program is a stranger where the environment has this: the path of a socket at which to ask for a descriptor.
+pub const ROLE: &str = "PSHARED_TEST_STRANGER";
+
+/// What both programs know.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Board {
+    count: SharedMutex<u64>,
+    gate: SharedSemaphore,
+    hits: SharedCounter,
+    news: SharedEvent,
+}
+
+fn board() -> Shared<Board> {
+    Shared::memfd(
+        "board",
+        Board {
+            count: SharedMutex::new(1),
+            gate: SharedSemaphore::new(0),
+            hits: SharedCounter::new(0),
+            news: SharedEvent::new(),
+        },
+    )
+    .unwrap()
+}
+
+/// A stranger's life: it asks for a descriptor, and does with it as it is told.
+pub fn as_unrelated_process(socket: &str) -> ExitCode {
+    let mut socket = UnixStream::connect(socket).unwrap();
+    let (task, descriptor) = receive(&socket);
+    // SAFETY: the test that sends it uses it by this crate alone, or not at all.
+    let opened = unsafe { Shared::<Board>::from_fd(descriptor) };
+    let board = match (task, opened) {
+        (b'?', Ok(_)) => panic!("opened"),
+        (b'?', Err(on_timeout)) => {
+            socket
+                .write_all(format!("{on_timeout:?}: {on_timeout}").as_bytes())
+                .unwrap();
+            return ExitCode::SUCCESS;
+        }
+        (_, opened) => opened.unwrap(),
+    };
+    match task {
+        b'c' => {
+            for _ in 0..10_000 {
+                *board.count.lock().unwrap() += 1;
+                board.hits.add(1);
+            }
+            board.gate.post().unwrap();
+            board.news.wait();
+        }
+        b'd' => {
+            let _guard = board.count.lock().unwrap();
+            std::process::abort();
+        }
+        b'l' => {
+            // Until the other end is gone, and all else with it.
+            assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+            *board.count.lock().unwrap() += 1;
+            assert_eq!(*board.count.lock().unwrap(), 2);
+        }
+        other => panic!("what is {other}?"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Starts this program anew as a stranger, which inherits nothing, and sends it a descriptor and what to do with it.
+fn stranger(task: u8, descriptor: BorrowedFd<'_>) -> (Child, UnixStream) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let stranger = Command::new(std::env::current_exe().unwrap())
+        .env(ROLE, &path)
+        .spawn()
+        .unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    sendmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(&[task])],
+        &[ControlMessage::ScmRights(&[descriptor.as_raw_fd()])],
+        MsgFlags::empty(),
+        None,
+    )
+    .unwrap();
+    (stranger, socket)
+}
+
+fn receive(socket: &UnixStream) -> (u8, OwnedFd) {
+    let mut task = [0];
+    let mut data = [IoSliceMut::new(&mut task)];
+    let mut space = cmsg_space!([i32; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message =
+        recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut data, Some(&mut space), flags).unwrap();
+    let Some(ControlMessageOwned::ScmRights(descriptors)) = message.cmsgs().unwrap().next() else {
+        panic!("no descriptor came")
+    };
+    // SAFETY: the kernel has made the descriptor just now, and nobody else knows it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptors[0]) };
+    (task[0], descriptor)
+}
+
+fn assert_success(mut stranger: Child) {
+    let status = stranger.wait().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+fn descriptor<T: ShmSafe>(shared: &Shared<T>) -> BorrowedFd<'_> {
+    // SAFETY: the stranger uses it by this crate alone.
+    unsafe { shared.as_fd() }.unwrap()
+}
+
+fn a_stranger_that_was_given_the_descriptor_uses_the_same_memory() {
+    let board = board();
+    let (one, _socket) = stranger(b'c', descriptor(&board));
+    let (two, _socket) = stranger(b'c', descriptor(&board));
+    for _ in 0..10_000 {
+        *board.count.lock().unwrap() += 1;
+    }
+    board.gate.wait().unwrap();
+    board.gate.wait().unwrap();
+    assert_eq!(*board.count.lock().unwrap(), 30_001);
+    assert_eq!(board.hits.get(), 20_000);
+    board.news.set();
+    assert_success(one);
+    assert_success(two);
+}
+
+fn a_stranger_that_dies_with_the_lock_is_told_of() {
+    let board = board();
+    let (mut dead, _socket) = stranger(b'd', descriptor(&board));
+    assert!(!dead.wait().unwrap().success());
+    assert_eq!(told(board.count.lock()), Told::FreshDeath);
+    assert_eq!(told(board.count.lock()), Told::OldDeath);
+}
+
+fn a_stranger_is_told_what_is_wrong_with_a_descriptor() {
+    let asked = |descriptor: BorrowedFd<'_>, says: &[&str]| {
+        let (told, mut socket) = stranger(b'?', descriptor);
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert_success(told);
+        for part in says {
+            assert!(answer.contains(part), "no {part:?} in {answer:?}");
+        }
+    };
+    let counter = Shared::memfd("counter", SharedCounter::new(0)).unwrap();
+    asked(
+        descriptor(&counter),
+        &["LayoutMismatch", "a pshared counter, 8 bytes"],
+    );
+    let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    file.set_len(10_000).unwrap();
+    use std::os::fd::AsFd;
+    // On tmpfs a file has seals, of which it lacks the right ones.
+    asked(file.as_fd(), &["Map::memfd"]);
+    let bare = nix::sys::memfd::memfd_create("bare", nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING)
+        .unwrap();
+    nix::unistd::ftruncate(&bare, 10_000).unwrap();
+    asked(
+        bare.as_fd(),
+        &["MissingSeals", "F_SEAL_SHRINK | F_SEAL_GROW"],
+    );
+    let bytes = pshared::Map::memfd("bytes", 10_000).unwrap();
+    // SAFETY: the stranger looks at it by this crate.
+    asked(unsafe { bytes.fd() }.unwrap(), &["InvalidHeader", "magic"]);
+    let refused = matches!(
+        // SAFETY: nobody uses it.
+        unsafe { Shared::<Board>::from_fd(bare) },
+        Err(Error::MissingSeals { .. })
+    );
+    assert!(refused);
+}
+
+fn the_memory_lives_on_with_the_stranger() {
+    let board = board();
+    let (stranger, socket) = stranger(b'l', descriptor(&board));
+    // It has asked for the seals, and then mapped.
+    let maps = format!("/proc/{}/maps", stranger.id());
+    until(|| {
+        std::fs::read_to_string(&maps)
+            .unwrap()
+            .contains("memfd:board")
+    });
+    drop(board);
+    drop(socket);
+    assert_success(stranger);
+}

@@ -1,0 +1,195 @@
+//! Other PID namespaces and other boots: refused while somebody there uses the file, and taken over when nobody does.
+
+use super::{
+    BOOT, NAMESPACE, bytes_at, create, is_alone, leave, open, open_lock, patch, place, pretend_held,
+};
+use crate::disk::enter_new;
+use crate::steps::{Signal, need_new};
+use crate::support::{Told, child, passes, repaired, told};
+use nix::sched::CloneFlags;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use pshared::{Error, Shared, SharedCounter, SharedMutex, SharedSemaphore, ShmSafe};
+
+crate::tests!(
+    a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone,
+    memory_in_use_here_is_refused_there,
+    a_file_of_another_boot_is_reset_and_becomes_this_boots,
+    a_file_in_use_under_another_boot_id_is_refused,
+);
+
+/// Runs `body` as the first process of a new PID namespace.
+fn in_a_container(body: impl FnOnce()) {
+    enter_new(CloneFlags::CLONE_NEWPID).unwrap();
+    // SAFETY: the process has one thread.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            assert_eq!(std::process::id(), 1);
+            let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_ok();
+            // SAFETY: has no preconditions.
+            unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+        }
+        ForkResult::Parent { child } => {
+            assert!(matches!(
+                waitpid(child, None).unwrap(),
+                WaitStatus::Exited(_, 0)
+            ));
+        }
+    }
+}
+
+fn namespace(link: &str) -> u64 {
+    let link = std::fs::read_link(link)
+        .unwrap()
+        .into_os_string()
+        .into_string()
+        .unwrap();
+    link.trim_start_matches("pid:[")
+        .trim_end_matches(']')
+        .parse()
+        .unwrap()
+}
+
+fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
+    need_new(CloneFlags::CLONE_NEWPID);
+    let (_directory, path) = place();
+    let here = namespace("/proc/self/ns/pid");
+    let [created, refused, dropped, taken, looked] = [(); 5].map(|()| Signal::new());
+    // Before there is a file, or its processes would inherit it and be users of it.
+    let container = child(|| {
+        in_a_container(|| {
+            created.wait();
+            for _ in 0..2 {
+                let Err(on_timeout) = open::<SharedMutex<u64>>(&path) else {
+                    panic!("opened")
+                };
+                let there = namespace("/proc/self/ns/pid");
+                assert!(
+                    matches!(on_timeout, Error::PidNamespaceMismatch { found, own, .. } if (found, own) == (here, there)),
+                    "{on_timeout:?}"
+                );
+                let message = on_timeout.to_string();
+                assert!(
+                    message.contains(&here.to_string()) && message.contains(&there.to_string())
+                );
+            }
+            refused.give();
+            dropped.wait();
+            let lock = open_lock(&path);
+            assert_eq!(told(lock.lock()), Told::FreshDeath);
+            // Stamped as this namespace's, so others here are welcome.
+            let _second = open_lock(&path);
+            let guard = lock.lock();
+            taken.give();
+            looked.wait();
+            drop(guard);
+        });
+    });
+    let ours = create(&path, SharedMutex::new(5_u64)).unwrap();
+    created.give();
+    refused.wait();
+    assert_eq!(*ours.lock().unwrap(), 5);
+    drop(ours);
+    // What a container's last run held when its machine was reset.
+    pretend_held(&path, 0);
+    dropped.give();
+    taken.wait();
+    let Err(on_timeout) = open::<SharedMutex<u64>>(&path) else {
+        panic!("opened")
+    };
+    let there = u64::from_ne_bytes(bytes_at(&path, NAMESPACE));
+    assert_ne!(there, here);
+    assert!(
+        matches!(on_timeout, Error::PidNamespaceMismatch { found, own, .. } if (found, own) == (there, here)),
+        "{on_timeout:?}"
+    );
+    looked.give();
+    passes(&container);
+    assert!(is_alone(&path));
+    drop(open_lock(&path));
+    assert_eq!(u64::from_ne_bytes(bytes_at(&path, NAMESPACE)), here);
+}
+
+fn memory_in_use_here_is_refused_there() {
+    need_new(CloneFlags::CLONE_NEWPID);
+    let memfd = Shared::memfd("board", SharedMutex::new(5_u64)).unwrap();
+    let container = child(|| {
+        in_a_container(|| {
+            // SAFETY: it is used by this crate alone.
+            let descriptor = unsafe { memfd.as_fd() }
+                .unwrap()
+                .try_clone_to_owned()
+                .unwrap();
+            // SAFETY: as above.
+            let on_timeout =
+                unsafe { Shared::<SharedMutex<u64>>::from_fd(descriptor) }.unwrap_err();
+            assert!(
+                matches!(on_timeout, Error::PidNamespaceMismatch { .. }),
+                "{on_timeout:?}"
+            );
+        });
+    });
+    passes(&container);
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Board {
+    held: SharedMutex<u64>,
+    free: SharedMutex<u64>,
+    gate: SharedSemaphore,
+    hits: SharedCounter,
+}
+
+fn a_file_of_another_boot_is_reset_and_becomes_this_boots() {
+    let (_directory, path) = place();
+    leave(
+        &path,
+        Board {
+            held: SharedMutex::new(1),
+            free: SharedMutex::new(2),
+            gate: SharedSemaphore::new(3),
+            hits: SharedCounter::new(4),
+        },
+    );
+    let this_boot: [u8; 16] = bytes_at(&path, BOOT);
+    assert_ne!(this_boot, [0; 16]);
+    patch(&path, BOOT, &[7; 16]);
+    pretend_held(&path, 0);
+    let board = open::<Board>(&path).unwrap();
+    assert_eq!(bytes_at(&path, BOOT), this_boot);
+    // Not all of what was written need have reached the disk, whoever held what.
+    for lock in [&board.held, &board.free] {
+        assert_eq!(told(lock.lock()), Told::FreshDeath);
+        drop(repaired(lock.lock(), 5));
+    }
+    assert_eq!((board.gate.value(), board.hits.get()), (3, 4));
+    // Others come in, and of this boot nothing is distrusted.
+    drop(open::<Board>(&path).unwrap());
+    drop(board);
+    let board = open::<Board>(&path).unwrap();
+    assert_eq!(
+        *board.held.lock().unwrap() + *board.free.lock().unwrap(),
+        10
+    );
+}
+
+fn a_file_in_use_under_another_boot_id_is_refused() {
+    let (_directory, path) = place();
+    let ours = create(&path, SharedMutex::new(5_u64)).unwrap();
+    let this_boot: [u8; 16] = bytes_at(&path, BOOT);
+    // What another machine would have written.
+    patch(&path, BOOT + 8, &[7; 8]);
+    let on_timeout = open::<SharedMutex<u64>>(&path).unwrap_err();
+    assert!(
+        matches!(on_timeout, Error::BootIdMismatch { .. }),
+        "{on_timeout:?}"
+    );
+    assert!(
+        on_timeout.to_string().contains("another boot id"),
+        "{on_timeout}"
+    );
+    patch(&path, BOOT, &this_boot);
+    *open_lock(&path).lock().unwrap() += 1;
+    assert_eq!(*ours.lock().unwrap(), 6);
+}

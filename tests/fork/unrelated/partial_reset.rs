@@ -1,0 +1,290 @@
+//! A reset that is killed half way: the next one finishes it, and nobody uses the value before.
+
+use super::{BOOT, DIRTY, Lock, bytes_at, is_alone, leave, open, patch, place, pretend_held};
+use crate::steps::{Signal, sleeps_in};
+use crate::support::{Told, child, kill, passes, told, until};
+use pshared::memory::{Kind, Layout, Primitive, PrimitiveVisitor};
+use pshared::{Error, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
+use std::cell::Cell;
+use std::mem::offset_of;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+
+crate::tests!(
+    a_reset_that_was_killed_is_finished_by_the_next,
+    a_reset_that_is_killed_again_and_again_is_finished_at_last,
+    newcomers_wait_until_a_reset_is_over,
+    a_file_whose_power_failed_in_a_reset_is_reset,
+    a_reset_after_a_boot_that_was_killed_still_trusts_nothing,
+    any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes,
+);
+
+/// Two locks, and between them what happens in a reset.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Row {
+    before: Lock,
+    between: Trap,
+    after: Lock,
+}
+
+const BEFORE: u64 = offset_of!(Row, before) as u64;
+const AFTER: u64 = offset_of!(Row, after) as u64;
+
+/// A primitive whose reset does what this process has set.
+#[repr(transparent)]
+struct Trap(u32);
+
+thread_local! {
+    static IN_A_RESET: Cell<Option<&'static dyn Fn()>> = const { Cell::new(None) };
+}
+
+/// What a reset of a trap does in this process from here on.
+fn in_a_reset(act: impl Fn() + 'static) {
+    IN_A_RESET.set(Some(Box::leak(Box::new(act))));
+}
+
+// SAFETY: a word that nobody writes, and a walk that reaches itself.
+unsafe impl ShmSafe for Trap {
+    const ZERO_IS_VALID: bool = true;
+    const HAS_PRIMITIVES: bool = true;
+
+    fn describe(layout: &mut Layout) {
+        layout.primitive::<Self>(Kind("trap"));
+    }
+
+    fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
+        visitor.primitive(self);
+    }
+}
+
+impl Primitive for Trap {
+    fn kind(&self) -> Kind {
+        Kind("trap")
+    }
+
+    unsafe fn init(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn is_held_by_this_process(&self) -> bool {
+        false
+    }
+
+    unsafe fn reset(&self) {
+        if let Some(act) = IN_A_RESET.get() {
+            act();
+        }
+    }
+}
+
+fn die() {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::SIGKILL);
+}
+
+/// A file of which the dead of another time hold both locks.
+fn left_by_the_dead(path: &Path) {
+    leave(
+        path,
+        Row {
+            before: SharedMutex::new(1),
+            between: Trap(0),
+            after: SharedMutex::new(2),
+        },
+    );
+    pretend_held(path, BEFORE);
+    pretend_held(path, AFTER);
+}
+
+fn dirty(path: &Path) -> u32 {
+    u32::from_ne_bytes(bytes_at(path, DIRTY))
+}
+
+/// An opener that is killed in its reset.
+fn dies_in_its_reset(path: &Path) {
+    let opener = child(|| {
+        in_a_reset(die);
+        let _ = open::<Row>(path);
+    });
+    assert_eq!(opener.wait().unwrap().signal(), Some(libc::SIGKILL));
+}
+
+fn assert_finished(path: &Path) {
+    let row = open::<Row>(path).unwrap();
+    assert_eq!(dirty(path), 0);
+    assert_eq!(told(row.before.lock()), Told::FreshDeath);
+    assert_eq!(told(row.after.lock()), Told::FreshDeath);
+}
+
+fn a_reset_that_was_killed_is_finished_by_the_next() {
+    let (_directory, path) = place();
+    left_by_the_dead(&path);
+    dies_in_its_reset(&path);
+    assert!(is_alone(&path));
+    assert_eq!(dirty(&path), 1);
+    assert_finished(&path);
+}
+
+fn a_reset_that_is_killed_again_and_again_is_finished_at_last() {
+    let (_directory, path) = place();
+    left_by_the_dead(&path);
+    for _ in 0..20 {
+        dies_in_its_reset(&path);
+        assert_eq!(dirty(&path), 1);
+    }
+    assert_finished(&path);
+}
+
+fn newcomers_wait_until_a_reset_is_over() {
+    let (_directory, path) = place();
+    left_by_the_dead(&path);
+    let opened = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    let (begun, go_on) = (
+        Box::leak(Box::new(Signal::new())),
+        Box::leak(Box::new(Signal::new())),
+    );
+    let (begun, go_on): (&'static Signal, &'static Signal) = (begun, go_on);
+    let resetter = child(|| {
+        in_a_reset(|| {
+            begun.give();
+            go_on.wait();
+        });
+        let _row = open::<Row>(&path).unwrap();
+        // Until the others are users too, or one of them could be alone.
+        opened.add(1);
+        until(|| opened.get() == 6);
+    });
+    begun.wait();
+    let newcomers: Vec<_> = (0..5)
+        .map(|_| {
+            child(|| {
+                in_a_reset(|| unreachable!("the first has done it"));
+                let row = open::<Row>(&path).unwrap();
+                assert!(matches!(
+                    told(row.after.lock()),
+                    Told::FreshDeath | Told::OldDeath
+                ));
+                opened.add(1);
+                until(|| opened.get() == 6);
+            })
+        })
+        .collect();
+    // They pause between two tries.
+    until(|| {
+        newcomers
+            .iter()
+            .all(|newcomer| sleeps_in(newcomer.id(), libc::SYS_clock_nanosleep))
+    });
+    assert_eq!(opened.get(), 0);
+    assert_eq!(dirty(&path), 1);
+    go_on.give();
+    newcomers.iter().for_each(passes);
+    passes(&resetter);
+    let row = open::<Row>(&path).unwrap();
+    assert_eq!(told(row.before.lock()), Told::FreshDeath);
+    assert_eq!(told(row.after.lock()), Told::OldDeath);
+}
+
+fn a_file_whose_power_failed_in_a_reset_is_reset() {
+    let (_directory, path) = place();
+    left_by_the_dead(&path);
+    // What reached the disk: one lock, and the flag.
+    drop(open::<Row>(&path).unwrap());
+    pretend_held(&path, AFTER);
+    patch(&path, DIRTY, &1_u32.to_ne_bytes());
+    assert_finished(&path);
+}
+
+fn a_reset_after_a_boot_that_was_killed_still_trusts_nothing() {
+    let (_directory, path) = place();
+    leave(
+        &path,
+        Row {
+            before: SharedMutex::new(1),
+            between: Trap(0),
+            after: SharedMutex::new(2),
+        },
+    );
+    patch(&path, BOOT, &[7; 16]);
+    dies_in_its_reset(&path);
+    // Nobody held a lock; but only some of the pages may have reached the disk.
+    assert_finished(&path);
+}
+
+fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
+    const NEWCOMERS: u64 = 60;
+    #[derive(ShmSafe)]
+    #[repr(C)]
+    struct Track {
+        go: SharedEvent,
+        resets: SharedCounter,
+        opened: SharedCounter,
+        fresh: SharedCounter,
+    }
+    for round in 0..10 {
+        let (_directory, path) = place();
+        left_by_the_dead(&path);
+        let track: &'static Track = Shared::anonymous(Track {
+            go: SharedEvent::new(),
+            resets: SharedCounter::new(0),
+            opened: SharedCounter::new(0),
+            fresh: SharedCounter::new(0),
+        })
+        .unwrap()
+        .leak();
+        // The first few who are alone die of it.
+        let deaths = round % 4;
+        let newcomers: Vec<_> = (0..NEWCOMERS)
+            .map(|_| {
+                child(|| {
+                    in_a_reset(move || {
+                        if track.resets.add(1) < deaths {
+                            die();
+                        }
+                    });
+                    track.go.wait();
+                    let row = open::<Row>(&path).unwrap();
+                    for lock in [&row.before, &row.after] {
+                        match told(lock.lock()) {
+                            Told::FreshDeath => drop(track.fresh.add(1)),
+                            Told::OldDeath => {}
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    // All stay, so that nobody is alone later.
+                    track.opened.add(1);
+                    until(|| track.opened.get() == NEWCOMERS - deaths);
+                })
+            })
+            .collect();
+        track.go.set();
+        let statuses: Vec<_> = newcomers
+            .iter()
+            .map(|newcomer| newcomer.wait().unwrap())
+            .collect();
+        let killed = statuses
+            .iter()
+            .filter(|status| status.signal() == Some(libc::SIGKILL))
+            .count();
+        assert_eq!(killed as u64, deaths);
+        assert_eq!(
+            statuses.iter().filter(|status| status.success()).count() as u64,
+            NEWCOMERS - deaths
+        );
+        assert_eq!(track.fresh.get(), 2, "each death is told once");
+        assert_eq!(dirty(&path), 0);
+        // Somebody may have been alone twice before the others came, but only then.
+        assert!(track.resets.get() > deaths);
+    }
+    let (_directory, path) = place();
+    left_by_the_dead(&path);
+    let stays = child(|| {
+        let _row = open::<Row>(&path).unwrap();
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    until(|| !is_alone(&path) && sleeps_in(stays.id(), libc::SYS_pause));
+    kill(&stays);
+    assert_finished(&path);
+}

@@ -1,0 +1,141 @@
+//! The count: a permit is taken once, and nobody sleeps while there is one.
+
+use crate::model::Model;
+use crate::raw::futex_semaphore::FutexSemaphore;
+use crate::sys::{Deadline, Joins, World, join_all};
+use loom::cell::UnsafeCell;
+use std::rc::Rc;
+
+const MAX: u32 = 10;
+
+/// A count, and what its permits protect.
+pub struct Gate {
+    pub count: FutexSemaphore,
+    /// Loom panics where two threads access it without an order between them.
+    data: UnsafeCell<u32>,
+}
+
+impl Gate {
+    fn new(permits: u32) -> Rc<Self> {
+        Rc::new(Gate {
+            count: FutexSemaphore::new(permits),
+            data: UnsafeCell::new(0),
+        })
+    }
+
+    fn use_data(&self) {
+        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        self.data.with_mut(|data| unsafe { *data += 1 });
+    }
+
+    /// Starts a thread, the only one of its process.
+    fn in_thread<T: 'static>(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        tid: u32,
+        body: impl FnOnce(&Gate) -> T + 'static,
+    ) -> Joins<T> {
+        let gate = self.clone();
+        world.spawn(tid, move || body(&gate))
+    }
+}
+
+/// One permit, and three threads that take it and give it back.
+pub fn one_at_a_time(world: &Rc<World>) {
+    let gate = Gate::new(1);
+    let users = [2, 3, 4].map(|tid| {
+        gate.in_thread(world, tid, |gate| {
+            assert!(gate.count.wait_until(None));
+            gate.use_data();
+            assert!(gate.count.post(MAX));
+        })
+    });
+    join_all(users);
+    assert_eq!(gate.count.value(), 1);
+}
+
+/// Four threads, two preemptions.
+#[test]
+fn one_permit_excludes_and_publishes() {
+    let seen = Model::PLAIN.holds(one_at_a_time);
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Two threads take a permit each, and the first one posts two as `post` does.
+pub fn two_wait_for_permits(world: &Rc<World>, post: fn(&FutexSemaphore)) {
+    let gate = Gate::new(0);
+    let waiters =
+        [2, 3].map(|tid| gate.in_thread(world, tid, |gate| assert!(gate.count.wait_until(None))));
+    post(&gate.count);
+    post(&gate.count);
+    join_all(waiters);
+    assert_eq!(gate.count.value(), 0);
+}
+
+/// Three threads, two preemptions.
+#[test]
+fn each_permit_ends_one_wait() {
+    let seen =
+        Model::PLAIN.holds(|world| two_wait_for_permits(world, |count| assert!(count.post(MAX))));
+    assert!(seen.sleeps.get() > 0);
+}
+
+/// Three threads, three preemptions: two post where there is room for one.
+#[test]
+fn there_are_never_more_permits_than_the_maximum() {
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
+    model.holds(|world| {
+        let gate = Gate::new(1);
+        let posts = [2, 3].map(|tid| gate.in_thread(world, tid, |gate| gate.count.post(2)));
+        let posted = posts.map(|post| post.join().expect("nobody is killed"));
+        assert!(posted[0] != posted[1]);
+        assert_eq!(gate.count.value(), 2);
+    });
+}
+
+/// Three threads, two preemptions: two wait, one of them with a deadline that passes as a permit is posted.
+#[test]
+fn a_waiter_that_gives_up_takes_no_wake_with_it() {
+    let seen = Model::PLAIN.holds(|world| {
+        let gate = Gate::new(0);
+        let timed = gate.in_thread(world, 2, |gate| {
+            gate.count.wait_until(Some(Deadline::Ahead))
+        });
+        let waits = gate.in_thread(world, 3, |gate| assert!(gate.count.wait_until(None)));
+        gate.count.post(MAX);
+        world.deadline_passes();
+        match timed.join() {
+            Some(true) => assert!(gate.count.post(MAX)),
+            _ => world.seen.timeouts.add(),
+        }
+        waits.join();
+        assert_eq!(gate.count.value(), 0);
+    });
+    assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
+}
+
+/// Three threads, one preemption: two wait for permits; one killed at each of its steps. Its wake goes to waste, or
+/// its permit does: then a timer ends the other one's sleep, or the next post.
+#[test]
+fn a_waiter_that_is_killed_strands_nobody() {
+    let model = Model {
+        preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| {
+        let gate = Gate::new(0);
+        let waiters = [2, 3]
+            .map(|tid| gate.in_thread(world, tid, |gate| assert!(gate.count.wait_until(None))));
+        let [killed, waits] = waiters;
+        gate.count.post(MAX);
+        gate.count.post(MAX);
+        let took_its_permit = killed.join().is_some();
+        world.naps_end();
+        waits.join();
+        assert!(gate.count.value() <= u32::from(!took_its_permit));
+    });
+    assert!(seen.sleeps.get() > 0);
+}

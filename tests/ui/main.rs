@@ -1,0 +1,8 @@
+//! What does not compile, and in which words. `TRYBUILD=overwrite cargo test -p pshared-ui` writes the words anew.
+
+#[test]
+fn what_cannot_be_shared_is_refused_in_words_that_help() {
+    let tests = trybuild::TestCases::new();
+    tests.pass("cases/pass/*.rs");
+    tests.compile_fail("cases/*.rs");
+}
