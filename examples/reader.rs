@@ -7,7 +7,7 @@
 
 #![deny(unsafe_code)]
 
-mod news;
+mod message;
 
 use clap::Parser;
 use std::error::Error;
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 #[command(name = "reader", version)]
 struct Options {
     /// The file; it is made if it is not there
-    #[arg(default_value_os_t = news::default_file())]
+    #[arg(default_value_os_t = message::default_file())]
     file: PathBuf,
 
     /// Show so many messages and end
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn read(options: &Options) -> Result<(), Box<dyn Error>> {
-    let board = news::open(&options.file)?;
+    let board = message::open(&options.file)?;
     let mut seen = 0;
     let mut last = 0;
     let mut left = options.messages;

@@ -8,11 +8,11 @@
 
 #![deny(unsafe_code)]
 
-mod news;
+mod message;
 
 use arrayvec::ArrayString;
 use clap::Parser;
-use news::{Board, Message};
+use message::{Board, Message};
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 #[command(name = "writer", version)]
 struct Options {
     /// The file; it is made if it is not there
-    #[arg(default_value_os_t = news::default_file())]
+    #[arg(default_value_os_t = message::default_file())]
     file: PathBuf,
 
     /// Write so many messages and end, instead of reading lines
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn write(options: &Options) -> Result<(), Box<dyn Error>> {
-    let board = news::open(&options.file)?;
+    let board = message::open(&options.file)?;
     if let Some(messages) = options.messages {
         for message in 1..=messages {
             publish(&board, &format!("message {message} of {messages}"))?;

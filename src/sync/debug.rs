@@ -119,7 +119,7 @@ mod tests {
             current: CurrentThread,
             mode: WaitMode,
         ) -> Result<Acquired, AcquireError> {
-            let acquired = self.0.acquire(current, mode)?;
+            let acquired = self.0.acquire_slow(current, mode)?;
             Ok(match mode {
                 WaitMode::TryIfReleased => Acquired::OwnerDied,
                 _ => acquired,

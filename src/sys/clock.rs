@@ -186,9 +186,9 @@ mod tests {
     #[test]
     fn a_nap_ends_at_the_sleepers_own_deadline_where_that_is_earlier() {
         let soon = Deadline::after(Duration::ZERO);
-        assert_eq!(RecheckTimer::new().end(Some(soon)), soon);
+        assert_eq!(RecheckTimer::new().next_deadline(Some(soon)), soon);
         let late = Deadline::after(Duration::from_secs(3600));
-        assert!(RecheckTimer::new().end(Some(late)) < late);
+        assert!(RecheckTimer::new().next_deadline(Some(late)) < late);
     }
 
     trait Millis {

@@ -5,7 +5,7 @@ mod namespace;
 mod race;
 mod unfinished;
 
-use pshared::memory::Placed;
+use pshared::memory::Placeable;
 use pshared::{Error, Shared, SharedCounter, ShmSafe};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -32,7 +32,7 @@ pub fn create<T: ShmSafe>(path: &Path, value: T) -> Result<Shared<T>, Error> {
     unsafe { Shared::create(path, value) }
 }
 
-pub fn open<T: ?Sized + Placed>(path: &Path) -> Result<Shared<T>, Error> {
+pub fn open<T: ?Sized + Placeable>(path: &Path) -> Result<Shared<T>, Error> {
     // SAFETY: as above; where a file was tampered with, it is not in use.
     unsafe { Shared::open(path) }
 }

@@ -143,7 +143,7 @@ impl Backoff {
 mod tests {
     use super::*;
     use crate::memory::Map;
-    use crate::memory::header::FileLayout;
+    use crate::memory::file::header::FileLayout;
     use std::cell::Cell;
     use tempfile::NamedTempFile;
 
@@ -171,19 +171,19 @@ mod tests {
     fn who_is_alone_resets_and_then_stands_beside_others() {
         let (named, map) = made();
         let resets = Cell::new(0);
-        let join = |file: &File| {
+        let attach_file = |file: &File| {
             attach(file, header(&map), named.path(), OPEN_TIMEOUT, |_| {
                 assert_eq!(header(&map).dirty.load(Relaxed), 1);
                 resets.set(resets.get() + 1);
             })
         };
         let (first, second) = (named.reopen().unwrap(), named.reopen().unwrap());
-        attach(&first).unwrap();
-        attach(&second).unwrap();
+        attach_file(&first).unwrap();
+        attach_file(&second).unwrap();
         assert_eq!(resets.get(), 1);
         assert_eq!(header(&map).dirty.load(Relaxed), 0);
         drop((first, second));
-        attach(&named.reopen().unwrap()).unwrap();
+        attach_file(&named.reopen().unwrap()).unwrap();
         assert_eq!(resets.get(), 2);
     }
 

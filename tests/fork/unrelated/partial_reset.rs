@@ -3,7 +3,7 @@
 use super::{BOOT, DIRTY, Lock, bytes_at, is_alone, leave, open, patch, place, pretend_held};
 use crate::steps::{Signal, sleeps_in};
 use crate::support::{Told, child, kill, passes, told, until};
-use pshared::memory::{Kind, Layout, Primitive, PrimitiveVisitor};
+use pshared::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor};
 use pshared::{Error, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
 use std::cell::Cell;
 use std::mem::offset_of;
@@ -50,7 +50,7 @@ unsafe impl ShmSafe for Trap {
     const HAS_PRIMITIVES: bool = true;
 
     fn describe(layout: &mut Layout) {
-        layout.primitive::<Self>(Kind("trap"));
+        layout.primitive::<Self>(PrimitiveKind("trap"));
     }
 
     fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
@@ -59,8 +59,8 @@ unsafe impl ShmSafe for Trap {
 }
 
 impl Primitive for Trap {
-    fn kind(&self) -> Kind {
-        Kind("trap")
+    fn kind(&self) -> PrimitiveKind {
+        PrimitiveKind("trap")
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
