@@ -1,4 +1,4 @@
-//! Copies a file through two maps, and compares the copy with the original.
+//! Copies a file through two maps and compares the copy with the original.
 //!
 //! ```text
 //! cargo run --release --example copy -- Cargo.lock /tmp/Cargo.lock
@@ -18,16 +18,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tempfile::NamedTempFile;
 
-/// Copies a file through two maps, one of each file, and compares the copy with the original, byte by byte.
+/// Copies a file through two maps, one for each file, and compares the copy with the original byte
+/// by byte.
 ///
-/// The copy appears whole or not at all. While it is made, nobody may shorten the original.
+/// The copy appears complete or not at all. No process may shorten the original during the copy.
 #[derive(Debug, Parser)]
 #[command(name = "copy", version)]
 struct Options {
     /// The file to copy
     from: PathBuf,
 
-    /// The copy, which must not exist yet
+    /// The copy; it must not exist yet
     to: PathBuf,
 
     /// Replace the copy if it exists
@@ -35,10 +36,10 @@ struct Options {
     force: bool,
 }
 
-/// The bytes that go from map to map at a time.
+/// The number of bytes copied from map to map at a time.
 const STEP: usize = 1 << 20;
 
-/// From so many bytes on there is a progress bar.
+/// The file length in bytes from which a progress bar is shown.
 const LONG: u64 = 64 << 20;
 
 fn main() -> ExitCode {
@@ -60,7 +61,7 @@ fn copy(options: &Options) -> Result<u64, Box<dyn Error>> {
     let original = from.metadata().map_err(told)?;
     if !original.is_file() {
         return Err(format!(
-            "{} is no regular file, and only those can be mapped",
+            "{} is not a regular file, and only regular files can be mapped",
             from.display()
         )
         .into());
@@ -72,26 +73,27 @@ fn copy(options: &Options) -> Result<u64, Box<dyn Error>> {
             );
         }
         Ok(_) if !options.force => {
-            return Err(format!("{} exists: --force replaces it", to.display()).into());
+            return Err(format!("{} exists; use --force to replace it", to.display()).into());
         }
         _ => {}
     }
 
     let mut source = File::open(from).map_err(told)?;
-    // Under another name beside the real one, so that nobody finds half a copy, and a file that is replaced is not
-    // shortened under whoever has it mapped.
+    // The copy is written to a temporary file in the same directory and renamed at the end. So no
+    // process finds an incomplete copy, and a replaced file is not shortened while another process
+    // maps it.
     let directory = to
         .parent()
         .filter(|parent| *parent != Path::new(""))
         .unwrap_or(Path::new("."));
     let mut target = NamedTempFile::new_in(directory)?;
     let length = original.len();
-    // There is no map of no bytes; an empty file is copied when it is there.
+    // An empty map is not possible. An empty file needs no bytes copied.
     if length > 0 {
         copy_bytes(&source, target.as_file(), length)?;
     }
     if !same_bytes(&mut source, target.as_file_mut())? {
-        return Err(format!("{} changed while it was copied", from.display()).into());
+        return Err(format!("{} changed during the copy", from.display()).into());
     }
     target.as_file().set_permissions(original.permissions())?;
     match options.force {
@@ -109,13 +111,15 @@ fn copy_bytes(source: &File, target: &File, length: u64) -> Result<(), pshared::
         .read_only()
         .len(length)
         .advice(Advice::Sequential);
-    // A new file is empty: `reserve` extends it, and takes the disk's blocks while a full disk is still an error.
+    // A new file is empty: `reserve` extends it. It also allocates the disk blocks, so a full disk
+    // is an error here and not a SIGBUS at a later write.
     let to = MapOptions::shared().len(length).reserve();
     #[expect(
         unsafe_code,
-        reason = "whoever maps a file answers for what else is done to the file"
+        reason = "the caller must ensure that the file is not changed by other means"
     )]
-    // SAFETY: nobody else knows the target. That nobody shortens the source is asked of the user, in `--help`.
+    // SAFETY: no other process knows the target. The user must ensure that no process shortens the
+    // source, as `--help` says.
     let (from, to) = unsafe { (Map::file(source, from)?, Map::file(target, to)?) };
 
     let progress = progress_bar(length as u64);
@@ -150,7 +154,8 @@ fn same_bytes(one: &mut File, other: &mut File) -> std::io::Result<bool> {
     }
 }
 
-/// For a long copy. It draws nothing where standard error is no terminal.
+/// Returns a progress bar, hidden for a short copy. It draws nothing if standard error is not a
+/// terminal.
 fn progress_bar(length: u64) -> ProgressBar {
     if length < LONG {
         return ProgressBar::hidden();

@@ -1,4 +1,4 @@
-//! A file as memory: what is written to a shared map is in the file, what is written to a private one is not.
+//! Uses a file as memory: writes to a shared map change the file, writes to a private map do not.
 //!
 //! ```text
 //! cargo run --example hello_map
@@ -14,11 +14,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Maps a new file of 20 bytes, writes a greeting into the map, and shows that it is in the file.
+/// Maps a new file of 20 bytes, writes a greeting into the map, and shows that the file contains
+/// it.
 #[derive(Debug, Parser)]
 #[command(name = "hello_map", version)]
 struct Options {
-    /// The file, which must not exist yet [default: a temporary file, removed at the end]
+    /// The file; it must not exist yet [default: a temporary file, removed at the end]
     file: Option<PathBuf>,
 }
 
@@ -48,19 +49,19 @@ fn hello(path: &Path) -> Result<(), Box<dyn Error>> {
         .create_new(true)
         .open(path)
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    // A new file is empty, and a map needs a file that holds it: `reserve` extends it.
+    // A new file is empty, but a file must be at least as long as its map: `reserve` extends it.
     let map = mapped(&file, MapOptions::shared().len(LENGTH).reserve())?;
-    // The map stays.
+    // The map stays valid after the file is closed.
     drop(file);
 
     map.write_at(0, GREETING.as_bytes())?;
     println!("in the map:              {}", text(&bytes_of(&map)?));
-    // Other processes see the bytes at once; this waits until they are on the disk.
+    // Other processes see the bytes at once. `flush` waits until they are on the disk.
     map.flush()?;
     drop(map);
     println!("in the file, afterwards: {}", text(&fs::read(path)?));
 
-    // A private map needs the file for reading only, and keeps its changes to itself.
+    // A private map needs only read access to the file. Writes to it do not change the file.
     let private = mapped(&File::open(path)?, MapOptions::private())?;
     private.write_at(0, b"HELLO")?;
     println!("in a private map:        {}", text(&bytes_of(&private)?));
@@ -72,9 +73,9 @@ fn hello(path: &Path) -> Result<(), Box<dyn Error>> {
 fn mapped(file: &File, options: MapOptions) -> Result<Map, pshared::Error> {
     #[expect(
         unsafe_code,
-        reason = "whoever maps a file answers for what else is done to the file"
+        reason = "the caller must ensure that the file is not changed by other means"
     )]
-    // SAFETY: this program made the file, and nobody is told of it to shorten it.
+    // SAFETY: this program created the file, and no other program was given its name to shorten it.
     unsafe {
         Map::file(file, options)
     }
@@ -86,7 +87,7 @@ fn bytes_of(map: &Map) -> Result<[u8; LENGTH], pshared::Error> {
     Ok(bytes)
 }
 
-/// The text before the zero bytes.
+/// Returns the text before the trailing zero bytes.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .trim_end_matches('\0')

@@ -1,7 +1,8 @@
-//! A parent and its child write to each other through a map.
+//! A parent and its child send each other a letter through a map.
 //!
-//! A map blocks nobody: a reader that is early reads what was there before. Here each letter has an event, and whoever
-//! waits for the letter sleeps until it is there. Nobody waits for a time.
+//! A map does not block: a process that reads too early reads the previous contents. Here each
+//! letter has an event, and the receiver sleeps until the event is set. No process sleeps for a
+//! fixed time.
 //!
 //! ```text
 //! cargo run --example mailbox
@@ -15,24 +16,26 @@ use clap::{Parser, ValueEnum};
 use pshared::{Shared, SharedEvent, SharedMutex, ShmSafe, fork};
 use std::process::ExitCode;
 
-/// The parent writes "hello, world" to its child, which waits for it and answers "nihao father!!".
+/// Sends a letter from a parent to its child and another letter back, through a map.
+///
+/// The parent sends "hello, world". The child waits for it and answers "nihao father!!".
 #[derive(Debug, Parser)]
 #[command(name = "mailbox", version)]
 struct Options {
-    /// Where the mailboxes lie
+    /// The memory that holds the mailboxes
     #[arg(long, value_enum, default_value_t = MapKind::Anonymous)]
     map: MapKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum MapKind {
-    /// Memory without a file, shared with children
+    /// Anonymous memory, shared with the child
     Anonymous,
     /// A file in the directory for temporary files
     File,
 }
 
-/// Room for one letter.
+/// Holds one letter.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Mailbox {
@@ -61,7 +64,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Waits for the letter.
+    /// Waits for the letter and returns it.
     fn receive(&self) -> Result<ArrayString<64>, Error> {
         self.delivered.wait();
         Ok(*self.letter.lock()?)
@@ -98,7 +101,7 @@ fn correspond(map: MapKind) -> Result<(), Error> {
             .expect("the answer");
     })?;
     mailboxes.childs.deliver("hello, world")?;
-    // Without this a child that died before it answered would leave its parent waiting.
+    // Without this check, the parent would wait forever for the letter of a child that died.
     let status = child.wait()?;
     if !status.success() {
         return Err(format!("the child failed: {status}").into());
@@ -107,14 +110,15 @@ fn correspond(map: MapKind) -> Result<(), Error> {
     Ok(())
 }
 
-/// Places the mailboxes in a new file, which loses its name at once: the child has the map.
+/// Places the mailboxes in a new file and removes the file's name at once. The child inherits the
+/// map.
 fn in_a_file(empty: Mailboxes) -> Result<Shared<Mailboxes>, Error> {
     let directory = tempfile::tempdir()?;
     #[expect(
         unsafe_code,
-        reason = "whoever places a value in a file answers for what else is done to the file"
+        reason = "the caller must ensure that the file is not changed by other means"
     )]
-    // SAFETY: the directory is this program's own, so nobody else has the file.
+    // SAFETY: this program created the directory for itself, so no other program uses the file.
     let mailboxes = unsafe { Shared::create(directory.path().join("mailboxes"), empty) }?;
     Ok(mailboxes)
 }

@@ -1,4 +1,5 @@
-//! Shows the messages that `writer`s write into a file's map. It sleeps until there is news.
+//! Prints the messages that the example `writer` writes into a file's map. It sleeps until a
+//! message is written.
 //!
 //! ```text
 //! cargo run --example reader                    # in one terminal, or in several
@@ -14,18 +15,19 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Shows the messages that the program `writer` writes into a file's map, the latest one first.
+/// Prints the messages that the program `writer` writes into a file's map, starting with the
+/// latest.
 ///
-/// It wakes when there is news, and may be started before the first writer. A reader that is slower than the writer sees
-/// several messages as one, and never misses the last.
+/// The reader sleeps until a message is written. It may be started before the first writer. A
+/// reader that is slower than the writer skips messages, but never the latest one.
 #[derive(Debug, Parser)]
 #[command(name = "reader", version)]
 struct Options {
-    /// The file; it is made if it is not there
+    /// The file; created if it does not exist
     #[arg(default_value_os_t = message::default_file())]
     file: PathBuf,
 
-    /// Show so many messages and end
+    /// Print this many messages, then exit
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     messages: u64,
 }
@@ -41,14 +43,15 @@ fn main() -> ExitCode {
 }
 
 fn read(options: &Options) -> Result<(), Box<dyn Error>> {
-    let board = message::open(&options.file)?;
+    let channel = message::open(&options.file)?;
     let mut seen = 0;
     let mut last = 0;
     let mut left = options.messages;
     while left > 0 {
-        seen = board.news.wait_past(seen);
-        let message = *board.latest()?;
-        // The news may be of a message that was shown already: it was there before its news was.
+        seen = channel.updated.wait_past(seen);
+        let message = *channel.latest()?;
+        // The event may belong to a message that was already printed: a writer writes the message
+        // before it sets the event.
         if message.number > last {
             last = message.number;
             left -= 1;

@@ -1,5 +1,4 @@
-//! What a child sees of its parent's memory, and the parent of its child's: ordinary memory is copied by `fork`, a map is
-//! shared.
+//! Shows which memory a parent and its child share: `fork` copies ordinary memory and shares a map.
 //!
 //! ```text
 //! cargo run --example visibility
@@ -15,13 +14,14 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Shows what a fork copies and what a map shares.
 ///
-/// First a child counts on the heap and in a map, and the parent looks at both afterwards. Then the parent changes a
-/// global variable and a number in a map, and a child that was forked before looks at both.
+/// First, a child increments a number on the heap and a number in a map. The parent prints both
+/// after the child has ended. Then the parent changes a global variable and a number in a map. A
+/// child that was forked before the change prints both.
 #[derive(Debug, Parser)]
 #[command(name = "visibility", version)]
 struct Options {}
 
-/// A global variable: each process has its own.
+/// A global variable. Each process has its own copy.
 static VAR: AtomicU32 = AtomicU32::new(100);
 
 #[derive(ShmSafe)]
@@ -65,7 +65,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     println!();
     row("", "in a global", "in a map");
     let child = fork::spawn(|| {
-        // Without this the child could look before the parent has written: a map blocks nobody.
+        // Without this wait, the child could read before the parent writes: a map does not block.
         board.written.wait();
         row(
             "child, afterwards",

@@ -1,4 +1,5 @@
-//! Writes messages into a file's map, for any number of `reader`s that may have been started before or come later.
+//! Writes messages into a file's map for any number of processes of the example `reader`. Readers
+//! may start before or after the writer.
 //!
 //! ```text
 //! cargo run --example reader                    # in one terminal, or in several
@@ -12,23 +13,24 @@ mod message;
 
 use arrayvec::ArrayString;
 use clap::Parser;
-use message::{Board, Message};
+use message::{Channel, Message};
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Writes messages into a file's map: each line of standard input, or so many of its own.
+/// Writes messages into a file's map: the lines of standard input, or generated messages.
 ///
-/// Readers wake for each. The program `reader` shows them; either may be started first.
+/// Each message wakes the readers. The program `reader` prints the messages. Either program may be
+/// started first.
 #[derive(Debug, Parser)]
 #[command(name = "writer", version)]
 struct Options {
-    /// The file; it is made if it is not there
+    /// The file; created if it does not exist
     #[arg(default_value_os_t = message::default_file())]
     file: PathBuf,
 
-    /// Write so many messages and end, instead of reading lines
+    /// Write this many generated messages, then exit, instead of reading lines
     #[arg(long, value_name = "N")]
     messages: Option<u64>,
 }
@@ -44,38 +46,38 @@ fn main() -> ExitCode {
 }
 
 fn write(options: &Options) -> Result<(), Box<dyn Error>> {
-    let board = message::open(&options.file)?;
+    let channel = message::open(&options.file)?;
     if let Some(messages) = options.messages {
         for message in 1..=messages {
-            publish(&board, &format!("message {message} of {messages}"))?;
+            publish(&channel, &format!("message {message} of {messages}"))?;
         }
     } else {
         if io::stdin().is_terminal() {
-            eprintln!("each line becomes a message; end with Ctrl-D");
+            eprintln!("each line is sent as a message; press Ctrl-D to exit");
         }
         for line in io::stdin().lines() {
-            publish(&board, &line?)?;
+            publish(&channel, &line?)?;
         }
     }
     Ok(())
 }
 
-fn publish(board: &Board, text: &str) -> Result<(), pshared::Error> {
-    let mut latest = board.latest()?;
-    let number = board.begun.add(1) + 1;
+fn publish(channel: &Channel, text: &str) -> Result<(), pshared::Error> {
+    let mut latest = channel.latest()?;
+    let number = channel.begun.add(1) + 1;
     *latest = Message {
         number,
         text: beginning(text),
     };
     drop(latest);
-    board.news.set();
+    channel.updated.set();
     Ok(())
 }
 
-/// As much of the text as there is room for.
+/// Returns as many leading characters of the text as fit.
 fn beginning<const ROOM: usize>(text: &str) -> ArrayString<ROOM> {
     let mut beginning = ArrayString::new();
-    // The first character that does not fit ends it.
+    // An error ends the loop at the first character that does not fit.
     let _ = text
         .chars()
         .try_for_each(|character| beginning.try_push(character));

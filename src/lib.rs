@@ -151,14 +151,13 @@ pub use error::Error;
 pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
-    BarrierParty, BarrierWaitResult, Cause, FileLock, FileLockGuard, Holder, LockError,
-    MappedSharedMutexGuard, Permit, Poisoned, ReentrantLockError, ReentrantPoisoned, RosterSlot,
-    RwGuard, RwLockError, RwPoisoned, SemaphorePermit, ShardedCounter, SharedAutoResetEvent,
-    SharedBarrier, SharedCondvar, SharedCounter, SharedEvent, SharedGauge, SharedMutex,
-    SharedMutexGuard, SharedOnce, SharedOnceLock, SharedOnceState, SharedPermits,
-    SharedReentrantLock, SharedReentrantLockGuard, SharedRoster, SharedRwLock,
+    BarrierParty, BarrierWaitResult, Cause, FileLock, FileLockGuard, Holder, LockError, LockGuard,
+    LockResult, MappedSharedMutexGuard, Permit, Poisoned, RosterSlot, SemaphorePermit,
+    ShardedCounter, SharedAutoResetEvent, SharedBarrier, SharedCondvar, SharedCounter, SharedEvent,
+    SharedGauge, SharedMutex, SharedMutexGuard, SharedOnce, SharedOnceLock, SharedOnceState,
+    SharedPermits, SharedReentrantLock, SharedReentrantLockGuard, SharedRoster, SharedRwLock,
     SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
-    SharedSemaphore, SlotState, SlotView, SysvPermit, SysvSemaphore, TryLockError, UpgradeError,
+    SharedSemaphore, SlotState, SlotView, SysvPermit, SysvSemaphore, UpgradeError,
     WaitTimeoutResult, Waitable, wait_any, wait_any_timeout,
 };
 pub use zerocopy::{self, FromBytes};

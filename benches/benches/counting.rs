@@ -1,6 +1,8 @@
-//! What two processes pay that count together: additions in a second, by a sharded counter beside one shared atomic.
+//! Measures how many additions per second two processes perform on one counter: a sharded counter
+//! compared with one shared atomic.
 //!
-//! `cargo bench --bench counting`. Each round measures both, one after the other; the median of the rounds' ratios counts.
+//! Run it with `cargo bench --bench counting`. Each round measures both, one after the other. The
+//! result is the median of the rounds' ratios.
 
 use pshared::fork::{self, Child};
 use pshared::{ShardedCounter, Shared, SharedCounter, SharedEvent, ShmSafe};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 7;
 const TIME: Duration = Duration::from_millis(300);
 
-/// What the project wants of the ratio.
+/// The lowest ratio that meets the project's target.
 const AT_LEAST: f64 = 3.0;
 
 fn main() {
@@ -24,7 +26,8 @@ fn main() {
     };
     let mut rounds: Vec<_> = (0..ROUNDS)
         .map(|round| {
-            // Who goes first changes, so that a drift of the machine hits both.
+            // Drift of the machine's speed affects both sides, because the order changes from
+            // round to round.
             if round % 2 == 0 {
                 (ours(), theirs())
             } else {
@@ -55,7 +58,7 @@ struct Stage {
     ready: SharedCounter,
     start: SharedEvent,
     stop: AtomicBool,
-    /// Operations, and the nanoseconds that they took.
+    /// Operations performed, and the nanoseconds they took.
     operations: SharedCounter,
     nanoseconds: SharedCounter,
 }
@@ -82,7 +85,7 @@ fn million_times_a_second(body: &impl Fn()) -> f64 {
         let status = child.wait().expect("no status");
         assert!(status.success(), "a worker failed: {status}");
     }
-    // Each worker's own rate, together.
+    // The sum of the workers' rates.
     stage.operations.get() as f64 / (stage.nanoseconds.get() as f64 / 2.0) * 1e3
 }
 

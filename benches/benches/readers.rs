@@ -1,6 +1,8 @@
-//! What processes pay that read together: reads in a second, ours beside glibc's `pthread_rwlock_t`, and their ratio.
+//! Measures how many reads per second concurrent processes perform: this crate's lock compared with
+//! glibc's `pthread_rwlock_t`, and the ratio of the two.
 //!
-//! `cargo bench --bench readers`. Each round measures both, one after the other; the median of the rounds' ratios counts.
+//! Run it with `cargo bench --bench readers`. Each round measures both, one after the other. The
+//! result is the median of the rounds' ratios.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -12,10 +14,10 @@ use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 60;
 const TIME: Duration = Duration::from_millis(40);
-/// A round counts where each process had its CPU for so much of the time, of both locks. Reads that do not run together are
-/// not in each other's way.
+/// A round counts only if every process had its CPU for at least this share of the time, with both
+/// locks. Reads that do not run at the same time do not contend.
 const ENOUGH: f64 = 0.9;
-/// Reads between two looks at the clock.
+/// Reads between two checks of the clock.
 const BATCH: u64 = 1_000;
 
 #[derive(ShmSafe)]
@@ -23,7 +25,7 @@ const BATCH: u64 = 1_000;
 struct Arena {
     start: SharedEvent,
     reads: SharedCounter,
-    /// Processes that had their CPU.
+    /// The number of processes that had their CPU.
     undisturbed: SharedCounter,
     lock: SharedRwLock<u64>,
 }
@@ -59,7 +61,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Keeps the calling process on one of the CPUs that it may use, so that no two share one while another is idle.
+/// Pins the calling process to one of its allowed CPUs, so that no two processes share a CPU while
+/// another CPU is idle.
 fn pin(process: usize) {
     let here = Pid::this();
     let allowed = sched_getaffinity(here).expect("no affinity");
@@ -80,7 +83,8 @@ fn arena() -> Result<Shared<Arena>, pshared::Error> {
     })
 }
 
-/// Millions of reads in a second, by all processes together. `None` where others had their CPUs.
+/// Returns the millions of reads per second, summed over all processes. Returns `None` if other
+/// programs used their CPUs.
 fn reads_a_second(
     arena: &Arena,
     processes: usize,
@@ -112,7 +116,7 @@ fn reads_a_second(
     Ok(together.then_some(arena.reads.get() as f64 / TIME.as_secs_f64() / 1e6))
 }
 
-/// What the calling thread has had of its CPU.
+/// Returns the CPU time of the calling thread.
 fn cpu_time() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,

@@ -1,7 +1,8 @@
-//! What one thread pays where nobody else is about: each primitive beside what it competes with, and their ratios.
+//! Measures the cost of each primitive for one thread without contention, compared with its
+//! alternatives, and the ratios.
 //!
-//! `cargo bench --bench uncontended` measures with criterion, then prints a table of the medians. The figures that count are
-//! ratios of one run; the machine's own speed cancels out.
+//! `cargo bench --bench uncontended` measures with criterion, then prints a table of the medians.
+//! Compare only the ratios of one run: the speed of the machine cancels out in them.
 
 use criterion::{BenchmarkId, Criterion};
 use pshared::{
@@ -16,7 +17,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// A row of the table: what is measured, beside what, and the ratio it must not exceed.
+/// A row of the table: the group, the primitive, what it is compared with, and the ratio that it
+/// must not exceed.
 const RATIOS: [(&str, &str, &str, f64); 9] = [
     ("mutex", "SharedMutex", "std::sync::Mutex", 1.10),
     ("mutex", "SharedMutex", "glibc pshared robust", 0.65),
@@ -149,7 +151,7 @@ fn counters(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints the ratios of the medians that criterion has just written.
+/// Prints the ratios of the medians that criterion has written in this run.
 fn print_ratios() {
     println!(
         "\n{:44} {:>8} {:>8} {:>7} {:>6}",
@@ -173,7 +175,7 @@ fn print_ratios() {
     }
 }
 
-/// The median of a benchmark in nanoseconds, if it was measured.
+/// Returns the median of a benchmark in nanoseconds, or `None` if it was not measured.
 fn median(group: &str, name: &str) -> Option<f64> {
     let name = name.replace(':', "_");
     let root = std::env::var_os("CARGO_TARGET_DIR").map_or_else(

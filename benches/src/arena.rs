@@ -1,5 +1,5 @@
-//! The memory that the parent and the workers of one run have in common: the gate, the stop flag, the count, and a slot
-//! for each worker.
+//! The memory that the parent and the workers of one run share: the gate, the stop flag, the count,
+//! and a slot for each worker.
 
 use crate::contender::Failed;
 use crate::mapped::Mapped;
@@ -11,14 +11,15 @@ use std::ops::Deref;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
-/// The most processes that a run can have.
+/// The maximum number of processes in a run.
 pub const MOST_WORKERS: usize = 256;
 
-/// Latencies are kept to two digits, up to a minute: fewer buckets than this.
+/// Latencies are kept to two digits, up to a minute. That needs fewer buckets than this.
 const MOST_BUCKETS: usize = 5120;
 const LONGEST: u64 = 60_000_000_000;
 
-/// A value that shares no cache line, nor the pair of lines that is fetched at once, with another.
+/// A value that shares neither its cache line nor the pair of lines that is fetched at once with
+/// another value.
 #[derive(Debug, FromZeros)]
 #[repr(C, align(128))]
 pub struct Line<T>(pub T);
@@ -31,8 +32,9 @@ impl<T> Deref for Line<T> {
     }
 }
 
-/// A number that a lock protects. It is loaded and stored, never added to in one step: these are the instructions of a plain
-/// integer, so an update is lost where the lock excludes nobody, and the compiler knows that others look at it.
+/// A number that a lock protects. It is loaded and stored, never incremented in one atomic step.
+/// These are the instructions of a plain integer, so an update is lost if the lock does not
+/// exclude. The atomic tells the compiler that other processes access the number.
 #[derive(Debug, FromZeros)]
 #[repr(C)]
 pub struct Count(AtomicU64);
@@ -43,7 +45,8 @@ impl Count {
         self.bump_around(|| ());
     }
 
-    /// Adds one, in a section that lasts as long as `work`: whoever else is in it meanwhile loses an update.
+    /// Adds one in a critical section that lasts as long as `work`. If another process is in the
+    /// critical section at the same time, an update is lost.
     #[inline]
     pub fn bump_around(&self, work: impl FnOnce()) {
         let before = self.get();
@@ -69,13 +72,15 @@ struct Bucket {
     times: AtomicU64,
 }
 
-/// What one worker found. It alone writes it, and the parent reads it when the worker has ended.
+/// The results of one worker. Only the worker writes it. The parent reads it after the worker has
+/// ended.
 #[derive(Debug, FromZeros)]
 #[repr(C, align(128))]
 pub struct Slot {
-    /// Sections that the worker went through, written in the section. For the workloads that kill: its line is the worker's.
+    /// The critical sections that the worker completed, written inside the critical section. Used
+    /// by the workloads that kill. The cache line belongs to the worker.
     pub tally: Line<Count>,
-    /// The same, written once at the end.
+    /// The same number, written once at the end.
     pub operations: AtomicU64,
     pub began: AtomicU64,
     pub ended: AtomicU64,
@@ -87,7 +92,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Leaves word of what went wrong.
+    /// Records what went wrong.
     pub fn note(&self, text: &str) {
         for (place, byte) in self.text.iter().zip(text.bytes()) {
             place.store(byte, Relaxed);
@@ -100,7 +105,7 @@ impl Slot {
         (len > 0).then(|| String::from_utf8_lossy(&bytes[..len]).into_owned())
     }
 
-    /// Hands the worker's latencies over.
+    /// Copies the worker's latencies into the slot.
     pub fn hand_over(&self, latencies: &Histogram<u32>) {
         let mut used = 0;
         for (bucket, found) in self.latencies.iter().zip(latencies.iter_recorded()) {
@@ -112,24 +117,26 @@ impl Slot {
     }
 }
 
-/// An empty histogram of latencies in ns.
+/// Returns an empty histogram of latencies in ns.
 pub fn histogram() -> Histogram<u32> {
     Histogram::new_with_bounds(1, LONGEST, 2).expect("the bounds are valid")
 }
 
-/// What all share.
+/// The data that all processes share.
 #[derive(Debug, FromZeros)]
 #[repr(C)]
 pub struct Arena {
     ready: Line<AtomicU32>,
     open: Line<AtomicU32>,
     stop: Line<AtomicU32>,
-    /// What the lock protects, for every contender on a line of its own: it would be faster beside the lock's word, but not
-    /// every crate lets its user place the lock.
+    /// The count that the lock protects. It has a cache line of its own for every contender. It
+    /// would be faster on the line of the lock's word, but not every crate lets its caller place
+    /// the lock.
     pub count: Line<Count>,
-    /// Who is in the section, its slot plus 1: whom to kill.
+    /// The slot of the worker in the critical section, plus 1: the worker to kill.
     pub inside: Line<AtomicU32>,
-    /// How much of the count was not accounted for when a death was repaired.
+    /// The largest difference between the count and the sum of the tallies that was found when a
+    /// death was repaired.
     pub astray: Line<Count>,
     pub slots: [Slot; MOST_WORKERS],
 }
@@ -153,7 +160,7 @@ impl Deref for SharedArena {
 }
 
 impl Arena {
-    /// A worker says that it is ready, and waits until all start together.
+    /// Reports that the calling worker is ready, and waits until all workers start together.
     pub fn pass_gate(&self) {
         self.ready.fetch_add(1, Release);
         while self.open.load(Acquire) == 0 {
@@ -170,7 +177,8 @@ impl Arena {
         futex::wake(&self.open, i32::MAX);
     }
 
-    /// Whether the time is over. Written once, so its line stays in every worker's cache.
+    /// Returns whether the time is over. The flag is written once, so its line stays in every
+    /// worker's cache.
     #[inline]
     pub fn stopped(&self) -> bool {
         self.stop.load(Relaxed) != 0
@@ -180,7 +188,8 @@ impl Arena {
         self.stop.store(1, Relaxed);
     }
 
-    /// A worker's measured part: it waits at the gate, times `body`, which gives its operations, and writes its slot.
+    /// Runs the measured part of a worker: waits at the gate, times `body`, which returns its
+    /// number of operations, and writes the slot.
     pub fn measure(
         &self,
         slot: usize,
@@ -197,7 +206,7 @@ impl Arena {
         Ok(())
     }
 
-    /// What went wrong in one of the workers.
+    /// Returns what went wrong in the first worker that recorded a failure.
     pub fn first_note(&self, workers: usize) -> Option<String> {
         self.slots[..workers].iter().find_map(Slot::noted)
     }
@@ -206,13 +215,13 @@ impl Arena {
         self.of(workers, |slot| slot.operations.load(Relaxed))
     }
 
-    /// Seconds of CPU that the workers had.
+    /// Returns the seconds of CPU time that the workers used.
     pub fn cpu_seconds(&self, workers: usize) -> f64 {
         let ns: u64 = self.of(workers, |slot| slot.cpu.load(Relaxed)).iter().sum();
         ns as f64 / 1e9
     }
 
-    /// Seconds from the first worker's start to the last one's end.
+    /// Returns the seconds from the first worker's start to the last worker's end.
     pub fn seconds(&self, workers: usize) -> f64 {
         let began = self.of(workers, |slot| slot.began.load(Relaxed));
         let ended = self.of(workers, |slot| slot.ended.load(Relaxed));
@@ -222,12 +231,12 @@ impl Arena {
         ended.saturating_sub(*began) as f64 / 1e9
     }
 
-    /// The sum of what the workers kept in their sections.
+    /// Returns the sum of the workers' tallies.
     pub fn tallies(&self) -> u64 {
         self.slots.iter().map(|slot| slot.tally.get()).sum()
     }
 
-    /// The latencies of all workers.
+    /// Returns the latencies of all workers.
     pub fn latencies(&self, workers: usize) -> Histogram<u32> {
         let mut all = histogram();
         for slot in &self.slots[..workers] {

@@ -1,4 +1,5 @@
-//! Workers: forked, waited for with patience, and each killed by its id and reaped, whatever happens.
+//! The workers: they are forked and waited for with a time limit. Each is killed by its id and
+//! reaped on every path.
 
 use crate::arena::Arena;
 use crate::contender::Failed;
@@ -10,17 +11,17 @@ use pshared::fork::{self, Child};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-/// How long the parent sleeps between two looks at Ctrl-C.
+/// How long the parent sleeps between two checks for Ctrl-C.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// A slice of more than this says that everything stood still: a virtual machine was paused, or somebody stopped the bench.
-/// What was measured meanwhile says nothing of the lock.
+/// A slice longer than this means that everything was stopped: a virtual machine was paused, or the
+/// benchmark received a stop signal. Measurements from such a slice say nothing about the lock.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
-/// A worker that failed, and said why in its slot.
+/// The exit status of a worker that failed and recorded the reason in its slot.
 const FAILED: i32 = 1;
 
-/// The workers of one run. Those that are left when it is dropped are killed and reaped.
+/// The workers of one run. Dropping it kills and reaps the workers that remain.
 #[derive(Debug)]
 pub struct Crew<'a> {
     arena: &'a Arena,
@@ -35,7 +36,7 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Starts a worker, which has a slot. What its body says of a failure is left there.
+    /// Starts a worker with a slot. If its body fails, the slot records the error.
     pub fn start(
         &mut self,
         slot: usize,
@@ -46,7 +47,7 @@ impl<'a> Crew<'a> {
         Ok(())
     }
 
-    /// Kills a worker and puts another in its place.
+    /// Kills a worker and starts another in its place.
     pub fn replace(
         &mut self,
         index: usize,
@@ -58,7 +59,8 @@ impl<'a> Crew<'a> {
         Ok(())
     }
 
-    /// Kills a worker and reaps it. One that had ended before it was killed has failed: no worker does so of itself.
+    /// Kills a worker and reaps it. A worker that had ended before it was killed counts as failed,
+    /// because no worker ends by itself.
     pub fn kill(&self, index: usize) -> Result<(), Fault> {
         let child = &self.children[index];
         child.kill()?;
@@ -83,7 +85,7 @@ impl<'a> Crew<'a> {
         Ok(())
     }
 
-    /// Sleeps while the workers work. Returns early where one has failed.
+    /// Sleeps while the workers run. Returns early if a worker has failed.
     pub fn watch(&self, time: Duration) -> Result<(), Fault> {
         let until = Instant::now() + time;
         loop {
@@ -102,12 +104,12 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Waits until all workers have come to their end.
+    /// Waits until all workers have ended, each for at most `patience`.
     pub fn finish(&self, patience: Duration) -> Result<(), Fault> {
         (0..self.children.len()).try_for_each(|index| self.join(index, patience))
     }
 
-    /// Waits until a worker has come to its end.
+    /// Waits until a worker has ended, for at most `patience`.
     pub fn join(&self, index: usize, patience: Duration) -> Result<(), Fault> {
         let until = Instant::now() + patience;
         loop {
@@ -124,7 +126,7 @@ impl<'a> Crew<'a> {
 
     fn look(&self, until: Instant) -> Result<(), Fault> {
         signal::check()?;
-        // One that failed has left the others in the lurch.
+        // A worker that failed leaves the others waiting for it.
         if let Some(text) = self.first_note() {
             return Err(Fault::Failed(text));
         }
@@ -152,7 +154,7 @@ impl<'a> Crew<'a> {
             }
             if let Err(failed) = body() {
                 self.arena.slots[slot].note(&failed.to_string());
-                // SAFETY: has no preconditions.
+                // SAFETY: `_exit` has no preconditions.
                 unsafe { libc::_exit(FAILED) };
             }
         })
@@ -160,7 +162,8 @@ impl<'a> Crew<'a> {
     }
 }
 
-/// After a slice that began then: an error where everything stood still in it, or the user wants an end.
+/// Checks a slice that began at `slice`. Returns an error if everything was stopped during it, or
+/// if the user asked to end the run.
 fn goes_on(slice: Instant) -> Result<(), Fault> {
     match slice.elapsed() > STANDSTILL {
         true => Err(Fault::Standstill),
@@ -170,7 +173,8 @@ fn goes_on(slice: Instant) -> Result<(), Fault> {
 
 impl Drop for Crew<'_> {
     fn drop(&mut self) {
-        // All are killed before one is waited for: some spin, and leave little CPU to the others' ends.
+        // Kill all workers before waiting for one: workers that spin would leave little CPU time
+        // to the others for their exit.
         for child in &self.children {
             if matches!(child.try_wait(), Ok(None)) {
                 let _ = child.kill();

@@ -8,13 +8,14 @@ use clap::{CommandFactory, Parser, value_parser};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Measures locks between processes, the crate's and those that a user would otherwise pick.
+/// Measures locks between processes: the locks of the crate pshared and their alternatives.
 ///
-/// Each cell of the table is a workload with its sizes. A contender's processes start together, run for the cell's time, and
-/// time themselves; then the count that they kept under the lock is compared with what they did. A lock whose count is wrong
-/// is BROKEN and gets no figure. Contenders take turns within a round, in another order each round, so that a drift of the
-/// machine hits all of them; the tables show medians over the rounds with the least and the most, and ratios are medians of
-/// the ratios within each round.
+/// A cell of the table is a workload with its sizes. The processes of a contender start together,
+/// run for the cell's time, and time themselves. Then the count that they kept under the lock is
+/// compared with the number of their operations. A lock whose count is wrong is BROKEN and gets no
+/// figure. The contenders take turns within a round, in a different order each round, so that a
+/// drift of the machine's speed affects all of them. The tables show the median, the lowest and the
+/// highest of the rounds. Ratios are medians of the ratios within each round.
 #[derive(Debug, Parser)]
 #[command(
     name = "pshared-bench",
@@ -22,55 +23,59 @@ use std::time::Duration;
     after_help = EXAMPLES,
 )]
 pub struct Options {
-    /// Numbers of processes that share a lock [default: 1,2,4,8,16,64, and 200 for the crate alone; with --quick 2,8]
+    /// Numbers of processes that share a lock [default: 1,2,4,8,16,64, and 200 for the crate's
+    /// mutex alone; with --quick 2,8 and 200]
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = value_parser!(u32).range(1..=MOST_WORKERS as i64))]
     pub processes: Option<Vec<u32>>,
 
-    /// Work inside the section, ns [default: cells with 0 inside and 0 outside, and with 50 and 200]
+    /// Work inside the critical section, in ns [default: one cell with 0 inside and 0 outside, one
+    /// with 50 inside and 200 outside]
     #[arg(long, value_name = "NS")]
     pub inside: Option<u32>,
 
-    /// Work outside, ns
+    /// Work outside the critical section, in ns
     #[arg(long, value_name = "NS")]
     pub outside: Option<u32>,
 
-    /// How long a cell is measured [default: 1, with --quick 0.1]
+    /// How long each cell is measured, in seconds [default: 1; with --quick 0.1]
     #[arg(long, value_parser = seconds)]
     seconds: Option<Duration>,
 
-    /// How often each cell is measured [default: 5, and 3 where no target is about the cell; with --quick 1]
+    /// How often each cell is measured [default: 5, or 3 for a cell that no target is about; with
+    /// --quick 1]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
     pub rounds: Option<u32>,
 
-    /// Contenders by name, or by a part of it that may fit several
+    /// Contenders, by name or by a part of the name, which may match several
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     contenders: Option<Vec<String>>,
 
-    /// Workloads
+    /// Workloads to run [default: all]
     #[arg(long, value_enum, value_name = "WORKLOAD,..", value_delimiter = ',')]
     workloads: Option<Vec<Workload>>,
 
-    /// Look at everything for under a minute; the figures are rough
+    /// Measure every cell briefly, in under a minute; the figures are rough
     #[arg(long)]
     pub quick: bool,
 
-    /// List the contenders and end
+    /// List the contenders and exit
     #[arg(long)]
     pub list: bool,
 
-    /// Where the record goes [default: target/pshared-bench/strategies.csv, without a target directory pshared-bench/strategies.csv]
+    /// File for the record [default: target/pshared-bench/strategies.csv, or
+    /// pshared-bench/strategies.csv if there is no directory `target`]
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 
-    /// Where the page goes [default: strategies.html beside it]
+    /// File for the HTML page [default: strategies.html in the same directory]
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
-    /// Measure nothing: make the tables and the page from a record
+    /// Measure nothing; make the tables and the page from a record
     #[arg(long, value_name = "FILE")]
     pub from_csv: Option<PathBuf>,
 
-    /// Run every contender for an instant, and report only which count correctly
+    /// Run every contender briefly, and report only whether each counts correctly
     #[arg(long)]
     pub check: bool,
 }
@@ -99,7 +104,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl Options {
-    /// The options, or the end of the process with a message that says what is wrong with them.
+    /// Parses the command line. If it is invalid, prints a message and exits.
     pub fn from_command_line() -> Self {
         let mut options = Options::parse();
         if !options.measures_for_figures() {
@@ -108,14 +113,15 @@ impl Options {
         options
     }
 
-    /// Whether figures are wanted, or only that the bench works.
+    /// Returns whether the run produces figures, rather than only a check of the benchmark.
     pub fn measures_for_figures(&self) -> bool {
         !self.check || self.list || self.from_csv.is_some()
     }
 
     fn become_a_check(&mut self) {
         self.processes.get_or_insert(vec![2]);
-        // Long sections: without a lock, whoever is interrupted in one loses an update, on one CPU as well.
+        // Long critical sections: without a lock, a process that is interrupted inside one loses an
+        // update, even on one CPU.
         self.inside.get_or_insert(1000);
         self.seconds.get_or_insert(Duration::from_millis(50));
         self.rounds.get_or_insert(1);
@@ -134,15 +140,15 @@ impl Options {
             .is_none_or(|workloads| workloads.contains(&workload))
     }
 
-    /// Whether contenders were named.
+    /// Returns whether the user named contenders.
     pub fn names_contenders(&self) -> bool {
         self.contenders.is_some()
     }
 
-    /// Who takes part. A name that fits nobody ends the process with all names.
+    /// Returns the contenders of the run. If a name matches none, prints all names and exits.
     pub fn chosen(&self) -> Vec<&'static Entry> {
         let Some(patterns) = &self.contenders else {
-            // A check is also one of the check: see `main`.
+            // A check also checks itself, with the contender that has no lock: see `main`.
             let all = !self.measures_for_figures();
             return ALL
                 .iter()
@@ -165,7 +171,7 @@ impl Options {
             .collect()
     }
 
-    /// Where the record and the page go.
+    /// Returns the paths of the record and of the page.
     pub fn outputs(&self) -> (PathBuf, PathBuf) {
         let target = Path::new("target");
         let directory = match target.is_dir() {
@@ -181,7 +187,7 @@ impl Options {
     }
 }
 
-/// Who has exactly this name, or else everybody with it in the name.
+/// Returns the contender with exactly this name, or otherwise all whose names contain it.
 fn fits(pattern: &str) -> Vec<&'static str> {
     let pattern = pattern.to_lowercase();
     let by = |fit: &dyn Fn(&str) -> bool| -> Vec<&'static str> {
@@ -196,7 +202,7 @@ fn fits(pattern: &str) -> Vec<&'static str> {
     }
 }
 
-/// All names, each once.
+/// Returns all names, each once.
 fn names() -> Vec<&'static str> {
     let mut names: Vec<&'static str> = Vec::new();
     for entry in ALL {

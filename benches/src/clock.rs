@@ -2,13 +2,14 @@
 
 use std::hint::black_box;
 
-/// Nanoseconds of the monotonic clock, which all processes share. Read through the vDSO, about 20 ns.
+/// Returns the nanoseconds of the monotonic clock, which all processes share. A read through the
+/// vDSO takes about 20 ns.
 #[inline]
 pub fn now() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
-/// Nanoseconds of CPU that the process has had.
+/// Returns the nanoseconds of CPU time that the process has used.
 pub fn cpu() -> u64 {
     read(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
@@ -19,12 +20,13 @@ fn read(clock: libc::clockid_t) -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` may be written. Both clocks exist on every Linux, so there is no error to look at.
+    // SAFETY: `time` may be written. Both clocks exist on every Linux, so the call cannot fail.
     unsafe { libc::clock_gettime(clock, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Busy work, counted in steps of a chain of multiplications: it touches no memory and calls nobody.
+/// Busy work, counted in steps of a chain of multiplications. It accesses no memory and calls no
+/// function.
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
     steps: u32,
@@ -40,14 +42,14 @@ impl Work {
     }
 }
 
-/// How long a step takes on this machine.
+/// The time of one step on this machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     step_ns: f64,
 }
 
 impl Pace {
-    /// Measured: the best of many tries, which nobody interrupted.
+    /// Measures the pace as the best of many tries, which is one without an interruption.
     pub fn measure() -> Self {
         const STEPS: u32 = 20_000;
         let best = (0..200)

@@ -6,13 +6,13 @@ use std::{fmt, io};
 /// Why a run gave no figure.
 #[derive(Debug)]
 pub enum Fault {
-    /// A worker did not come to its end.
+    /// A worker did not end.
     Hangs,
     /// The lock lost an update.
     Broken(String),
-    /// Something else.
+    /// Another error.
     Failed(String),
-    /// Everything stood still: to be measured again.
+    /// Everything was stopped during the measurement, which must be repeated.
     Standstill,
     /// Ctrl-C.
     Interrupted,

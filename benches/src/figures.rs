@@ -1,4 +1,4 @@
-//! The record's rows, grouped by cell and contender, and what rounds say together.
+//! The record's rows, grouped by cell and contender, and their summary over the rounds.
 
 use crate::record::{Record, Row};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ pub struct CellName {
 /// The figures of a record.
 pub struct Figures<'a>(&'a Record);
 
-/// A figure's values by round.
+/// The values of a figure by round.
 pub type ByRound = BTreeMap<u32, f64>;
 
 impl<'a> Figures<'a> {
@@ -23,7 +23,7 @@ impl<'a> Figures<'a> {
         Figures(record)
     }
 
-    /// The cells, in the order in which they were measured first.
+    /// Returns the cells, in the order of their first measurement.
     pub fn cells(&self) -> Vec<CellName> {
         let mut cells = Vec::new();
         for row in &self.0.rows {
@@ -35,7 +35,8 @@ impl<'a> Figures<'a> {
         cells
     }
 
-    /// Who was measured in a cell, with the family, in the order of the first round, which is that of the list.
+    /// Returns the contenders measured in a cell, each with its family, in the order of the first
+    /// round, which is the order of the list.
     pub fn contenders(&self, cell: &CellName) -> Vec<(&'a str, &'a str)> {
         let mut names: Vec<(&str, &str)> = Vec::new();
         for row in self.rows(cell) {
@@ -47,7 +48,7 @@ impl<'a> Figures<'a> {
         names
     }
 
-    /// A figure of each round.
+    /// Returns a figure's value in each round.
     pub fn by_round(&self, cell: &CellName, contender: &str, figure: &str) -> ByRound {
         self.rows(cell)
             .filter(|row| row.contender == contender && row.figure == figure)
@@ -55,7 +56,8 @@ impl<'a> Figures<'a> {
             .collect()
     }
 
-    /// The verdict; where it was another one in a later round, that one. (After a bad one there is no later round.)
+    /// Returns the verdict. If a later round has a different verdict, returns the later one. (No
+    /// further round follows a bad verdict.)
     pub fn verdict(&self, cell: &CellName, contender: &str) -> Option<&'a str> {
         let mut verdicts = self
             .rows(cell)
@@ -70,7 +72,7 @@ impl<'a> Figures<'a> {
     }
 }
 
-/// Whether a verdict is one of a cell that gave figures.
+/// Returns whether a verdict belongs to a cell that produced figures.
 pub fn is_fine(verdict: &str) -> bool {
     matches!(verdict, "ok" | "told" | "silent")
 }
@@ -92,7 +94,7 @@ impl CellName {
             && self.placement == row.placement
     }
 
-    /// As a heading.
+    /// Returns the cell as a heading.
     pub fn title(&self) -> String {
         let processes = match self.processes {
             1 => String::from("1 process"),
@@ -114,7 +116,7 @@ impl CellName {
     }
 }
 
-/// The ratios of the rounds that both have.
+/// Returns the ratios of the rounds that both have.
 pub fn ratios(above: &ByRound, below: &ByRound) -> Vec<f64> {
     above
         .iter()
@@ -126,7 +128,7 @@ pub fn values(by_round: &ByRound) -> Vec<f64> {
     by_round.values().copied().collect()
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two middle values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,11 +1,12 @@
-//! What a run ran on. No names of hosts, users or directories: records are published.
+//! Describes the machine of a run. Records are published, so they hold no names of hosts, users or
+//! directories.
 
 use std::ffi::CStr;
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What `Record::about` holds, in its order.
+/// Returns the contents of `Record::about`, in order.
 pub fn about() -> Vec<(String, String)> {
     [
         ("machine", model()),
@@ -24,7 +25,8 @@ pub fn about() -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// How many CPUs other programs, or other guests of the host, keep busy just now: a look of a quarter of a second.
+/// Returns how many CPUs other programs, or other guests of the host, keep busy. Samples for a
+/// quarter of a second.
 pub fn busy_cpus() -> Option<f64> {
     let before = Ticks::now()?;
     std::thread::sleep(Duration::from_millis(250));
@@ -54,7 +56,7 @@ impl Ticks {
             .collect();
         Some(Ticks {
             all: ticks.iter().sum(),
-            // Idle, and idle with a disk at work.
+            // Idle, and idle while waiting for I/O.
             idle: ticks.get(3)? + ticks.get(4)?,
         })
     }
@@ -76,7 +78,7 @@ fn kernel() -> Option<String> {
 }
 
 fn libc_version() -> Option<String> {
-    // SAFETY: gives a constant string.
+    // SAFETY: the function returns a pointer to a constant string.
     let version = unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) };
     Some(format!("glibc {}", version.to_str().ok()?))
 }
@@ -95,7 +97,7 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The command, without where its output went.
+/// Returns the command line without the output paths.
 fn command() -> Option<String> {
     let mut words = vec![String::from("pshared-bench")];
     let mut arguments = std::env::args().skip(1);
@@ -117,12 +119,12 @@ fn command() -> Option<String> {
     Some(words.join(" "))
 }
 
-/// ISO 8601, UTC.
+/// Formats a time as ISO 8601, UTC.
 fn date(time: SystemTime) -> Option<String> {
     let seconds = time.duration_since(UNIX_EPOCH).ok()?.as_secs() as libc::time_t;
-    // SAFETY: zero bytes are a `tm`.
+    // SAFETY: zero bytes are a valid `tm`.
     let mut parts: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both are valid for the call.
+    // SAFETY: both pointers are valid for the call.
     unsafe { libc::gmtime_r(&seconds, &mut parts) };
     Some(format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",

@@ -1,18 +1,20 @@
-//! Locks between processes, measured: `pshared-bench --help`.
+//! A benchmark of locks between processes. See `pshared-bench --help`.
 //!
-//! The method, and why:
+//! The method and its reasons:
 //!
-//! - The parent makes a contender's lock and the arena, forks the workers, opens the gate, sets the stop flag when the time
-//!   is over, and checks the count. It sleeps meanwhile.
-//! - Workers time themselves, and write into slots of their own in the arena. Their loops are compiled for each contender:
-//!   no dynamic call lies in a measured operation.
-//! - A lock's data lies on a cache line of its own for every contender, since not every crate lets its user place the lock:
-//!   who keeps both on one line is faster than it looks here.
-//! - CPU time is the worker's own clock of it, read when it starts and when it ends, so that forks do not count.
-//! - Ratios are taken within a round, and their median is shown: what else the machine does disturbs both sides alike, if it
-//!   does it for longer than a round.
-//! - Nothing waits for ever. Whoever does not come to an end is killed by its id, and reaped, and the contender gets the
-//!   verdict `hangs`; workers die with the parent.
+//! - The parent creates a contender's lock and the arena, forks the workers, opens the gate, sets
+//!   the stop flag when the time is over, and checks the count. It sleeps in between.
+//! - Workers time themselves and write into their own slots in the arena. Their loops are compiled
+//!   for each contender, so no measured operation contains a dynamic call.
+//! - The protected data of every contender has a cache line of its own, because not every crate
+//!   lets its caller place the lock. A lock that shares its line with its data is faster than shown
+//!   here.
+//! - CPU time is the worker's own CPU clock, read at its start and at its end, so forks do not
+//!   count.
+//! - Ratios are taken within a round, and the median of the ratios is shown. A disturbance that
+//!   lasts longer than a round affects both sides alike.
+//! - No wait is unbounded. A worker that does not end is killed by its id and reaped, and the
+//!   contender gets the verdict `hangs`. Workers die with the parent.
 
 mod arena;
 mod children;
@@ -70,7 +72,7 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let figures = Figures::new(&record);
     let tables = table::text(&figures);
     let targets = targets::text(&figures);
-    // Whoever reads may have seen enough.
+    // Ignore the error: the reader of a pipe may have closed it.
     let _ = write!(io::stdout(), "{tables}{targets}\n{places}");
     Ok(verdict(&record))
 }
@@ -102,7 +104,7 @@ fn read(path: &Path) -> Result<Record, String> {
         .map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Writes the record and the page, and says where they are.
+/// Writes the record and the page, and returns a text with their paths.
 fn write(options: &Options, record: &Record) -> Result<String, String> {
     let (csv, html) = options.outputs();
     let mut places = String::new();
@@ -123,8 +125,8 @@ fn write(options: &Options, record: &Record) -> Result<String, String> {
     Ok(format!("{places}page:   {}\n", html.display()))
 }
 
-/// For `--check`: every lock counts correctly, and no lock at all does not, or the check of the
-/// count checks nothing.
+/// Checks for `--check` that every lock counts correctly and that the contender without a lock does
+/// not. Otherwise the check of the count would detect nothing.
 fn check(record: &Record) -> ExitCode {
     let as_it_should = |row: &Row| match row.contender.as_str() {
         "none" => row.value.starts_with("BROKEN"),
@@ -140,7 +142,8 @@ fn check(record: &Record) -> ExitCode {
     }
 }
 
-/// A lock of the crate's that is broken, or hangs where nobody was killed, is an error.
+/// Returns a failure if one of the crate's locks is broken, or hangs in a workload that kills no
+/// process.
 fn verdict(record: &Record) -> ExitCode {
     let bad = |row: &&Row| {
         row.family == "pshared"

@@ -1,4 +1,4 @@
-//! An anonymous map that children inherit: where the bench and the rivals' locks live.
+//! An anonymous map that children inherit. It holds the arena and the contenders' locks.
 
 use pshared::zerocopy::FromZeros;
 use std::cell::UnsafeCell;
@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::slice;
 
-/// Values in `MAP_SHARED` memory, zero bytes at first.
+/// Values in `MAP_SHARED` memory, initialized to zero bytes.
 #[derive(Debug)]
 pub struct Mapped<T> {
     start: NonNull<T>,
@@ -21,7 +21,7 @@ impl<T: FromZeros> Mapped<T> {
             assert!(!std::mem::needs_drop::<T>(), "nobody drops what lies in it");
             assert!(align_of::<T>() <= 4096, "a map starts at a page");
         }
-        // SAFETY: a new map at a place of the kernel's choice.
+        // SAFETY: a new map at an address that the kernel chooses.
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -45,25 +45,26 @@ impl<T> Deref for Mapped<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: mapped until `self` is dropped, and zero bytes are a `T`. What children change is atomic or in a cell.
+        // SAFETY: the memory is mapped until `self` is dropped, and zero bytes are a valid `T`.
+        // Everything that children change is atomic or in a cell.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new` with this length; the borrows of it have ended.
+        // SAFETY: `new` mapped this memory with this length, and all borrows of it have ended.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
     }
 }
 
-/// Room for a `T` of somebody else's, away from the cache lines of others.
+/// Memory for a `T` of a foreign type, on cache lines of its own.
 #[derive(FromZeros)]
 #[repr(C, align(128))]
 pub struct Place<T>(UnsafeCell<MaybeUninit<T>>);
 
 impl<T> Place<T> {
-    /// Where the `T` lies. It stays mapped as long as the borrow lasts.
+    /// Returns the address of the `T`. It stays mapped as long as the borrow lasts.
     #[inline]
     pub fn address(&self) -> *mut T {
         self.0.get().cast()

@@ -1,4 +1,4 @@
-//! Which cells a run has, in which order, and who is measured in each.
+//! The cells of a run, their order, and the contenders that are measured in each.
 
 use crate::cli::Options;
 use crate::clock::Pace;
@@ -7,17 +7,18 @@ use crate::targets::{self, CROWD};
 use crate::workload::{Cell, Placement, Terms, Workload};
 use std::time::Duration;
 
-/// The numbers of processes of the contended cells, where none are asked for.
+/// The numbers of processes of the contended cells, unless the user chose some.
 const PROCESSES: [u32; 6] = [1, 2, 4, 8, 16, 64];
 const FEW_PROCESSES: [u32; 2] = [2, 8];
 
-/// Work inside and outside the section, ns.
+/// Work inside and outside the critical section, ns.
 const WORK: [(u32, u32); 2] = [(0, 0), (50, 200)];
 
-/// Processes of the workload with deaths.
+/// The number of processes of the workload with deaths.
 const UNDER_FIRE: u32 = 4;
 
-/// Rounds of all cells, and of those that no promise is about, where no number is asked for.
+/// The rounds of the cells that a target is about, and the rounds of the other cells, unless the
+/// user chose a number.
 const ROUNDS: u32 = 5;
 const FEW_ROUNDS: u32 = 3;
 
@@ -25,17 +26,17 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     pub rounds: u32,
     pub terms: Terms,
-    /// The number of rounds was asked for: all cells have as many.
+    /// The user chose the number of rounds, so all cells have that number.
     all_rounds: bool,
     contenders: Vec<&'static Entry>,
     crowds_for_all: bool,
 }
 
-/// What one contender does in a cell, in one round.
+/// The measurement of one contender in one cell, in one round.
 #[derive(Clone, Copy)]
 pub struct Job {
     pub round: u32,
-    /// Its place in the plan.
+    /// Index of the cell in the plan.
     pub cell: usize,
     pub entry: &'static Entry,
 }
@@ -51,7 +52,7 @@ impl Plan {
             all_rounds: options.rounds.is_some(),
             terms: Terms {
                 time,
-                // The crate's safety net takes a second.
+                // Must exceed the interval of the crate's liveness check, one second.
                 patience: Duration::from_millis(if options.quick { 1500 } else { 3000 }),
                 pace: Pace::measure(),
                 kills: if options.quick { 10 } else { 40 },
@@ -62,8 +63,8 @@ impl Plan {
         }
     }
 
-    /// All jobs: by round, in it by cell, in it by contender. The contenders' order turns from round to round, so that none
-    /// always goes first.
+    /// Returns all jobs: ordered by round, then by cell, then by contender. The contenders' order
+    /// rotates from round to round, so that no contender is always first.
     pub fn jobs(&self) -> Vec<Job> {
         let mut jobs = Vec::new();
         for round in 0..self.rounds {
@@ -95,7 +96,7 @@ impl Plan {
             && (self.crowds_for_all || cell.processes != CROWD || entry.name == OURS)
     }
 
-    /// About how long a job takes.
+    /// Estimates how long a job takes.
     pub fn cost(&self, job: Job) -> Duration {
         let cell = self.cells[job.cell];
         let forks = Duration::from_millis(2) * cell.processes;
@@ -146,7 +147,7 @@ fn cells(options: &Options) -> Vec<Cell> {
     for processes in FEW_PROCESSES {
         add(Workload::ManyLocks, processes, (0, 0), all);
     }
-    // Before the deaths: who hangs here would hang there.
+    // Before the deaths: a contender that hangs here would also hang there.
     add(Workload::Crash, 2, (0, 0), all);
     add(Workload::Deaths, UNDER_FIRE, WORK[1], all);
     cells

@@ -1,9 +1,9 @@
-//! How far the run is: a bar on a terminal, else a line now and then.
+//! Shows the progress of the run: a bar on a terminal, otherwise a line at intervals.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 
-/// Between two lines.
+/// The minimum time between two lines.
 const INTERVAL: Duration = Duration::from_secs(15);
 
 pub struct Progress {
@@ -15,11 +15,11 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `total` is what the jobs' costs add up to.
+    /// Creates a progress bar. `total` is the sum of the jobs' costs.
     pub fn new(total: Duration) -> Self {
         let style = ProgressStyle::with_template("{bar:30} {eta} left  {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-        // The bar draws when it is told something: a thread that ticks would forbid the parent to fork.
+        // The bar redraws only on updates. A ticker thread would forbid the parent to fork.
         let bar = ProgressBar::new(total.as_millis() as u64).with_style(style);
         let now = Instant::now();
         Progress {
@@ -44,7 +44,7 @@ impl Progress {
         self.bar.set_position(self.done.as_millis() as u64);
     }
 
-    /// A line above the bar.
+    /// Prints a line above the bar.
     pub fn say(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
     }
@@ -62,7 +62,7 @@ impl Progress {
     }
 }
 
-/// Minutes and seconds.
+/// Formats a duration in seconds or minutes.
 pub fn in_words(time: Duration) -> String {
     match time.as_secs() {
         seconds if seconds < 100 => format!("{seconds} s"),

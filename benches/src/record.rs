@@ -1,5 +1,5 @@
-//! What a run found: one row a figure a round, as it stands in the CSV file. The table and the page are made from nothing
-//! else, so that they can be made again from a file.
+//! The results of a run: one row for each figure and round, as in the CSV file. The tables and the
+//! page are made only from these rows, so they can be made again from a file.
 
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Write};
@@ -9,15 +9,16 @@ use std::io::{self, BufRead, Write};
 pub struct Row {
     /// `uncontended`, `contended`, `handoff`, `many locks`, `deaths`, `crash`.
     pub workload: String,
-    /// The contender's name, as the command line takes it.
+    /// The contender's name, as on the command line.
     pub contender: String,
-    /// Where it comes from: `pshared`, `glibc`, `kernel`, `crate`, or `in-process` for what does not work across processes.
+    /// The origin: `pshared`, `glibc`, `kernel`, `crate`, or `in-process` for locks that do not
+    /// work between processes.
     pub family: String,
-    /// How many processes ran at once.
+    /// The number of processes that ran at once.
     pub processes: u32,
-    /// Work inside the section, ns.
+    /// Work inside the critical section, ns.
     pub inside_ns: u32,
-    /// Work outside, ns.
+    /// Work outside the critical section, ns.
     pub outside_ns: u32,
     /// Where the processes may run: `all CPUs` or `one CPU`.
     pub placement: String,
@@ -27,18 +28,18 @@ pub struct Row {
     pub figure: String,
     /// `Mops/s`, `min/max`, `s/Mop`, `ns`, or empty for a verdict.
     pub unit: String,
-    /// A number; for a verdict `ok`, `BROKEN: ...`, `told`, `silent`, `hangs`.
+    /// A number, or for a verdict `ok`, `BROKEN: ...`, `told`, `silent`, `hangs`, `failed: ...`.
     pub value: String,
 }
 
 impl Row {
-    /// The value as a number, unless it is a verdict.
+    /// Returns the value as a number, or `None` if it is a verdict.
     pub fn number(&self) -> Option<f64> {
         self.value.parse().ok()
     }
 }
 
-/// A run: what it ran on, and its rows.
+/// A run: a description of the machine, and the rows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Record {
     /// `machine`, `CPUs`, `kernel`, `libc`, `rustc`, `commit`, `date`, `command`, in this order.
@@ -48,7 +49,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Lines `# key: value`, then the CSV.
+    /// Writes lines `# key: value`, then the CSV.
     pub fn write(&self, mut out: impl Write) -> io::Result<()> {
         for (key, value) in &self.about {
             writeln!(out, "# {key}: {}", value.replace('\n', " "))?;
@@ -60,7 +61,7 @@ impl Record {
         csv.flush()
     }
 
-    /// Reads what [`write`](Self::write) wrote.
+    /// Reads the format that [`write`](Self::write) writes.
     pub fn read(mut input: impl BufRead) -> io::Result<Self> {
         let mut text = String::new();
         input.read_to_string(&mut text)?;

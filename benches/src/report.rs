@@ -1,5 +1,5 @@
-//! The page of a run: one file with charts and tables, made from the rows and nothing else. It loads nothing and runs no
-//! script, so that it can be kept beside the figures and read in years.
+//! The page of a run: one file with charts and tables, made only from the rows. It loads nothing
+//! and runs no script, so that it can be kept beside the record and read years later.
 
 mod axis;
 mod bars;
@@ -19,7 +19,7 @@ use crate::record::{Record, Row};
 use stats::Run;
 use text::escape;
 
-/// The page, whatever the record holds: what was not run is said to be left out.
+/// Returns the page for any record. Workloads that did not run are listed as left out.
 pub fn html(record: &Record) -> String {
     let run = Run::new(record);
     let body = if run.is_empty() {

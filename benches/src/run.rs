@@ -1,4 +1,5 @@
-//! A run: all jobs in their order, and what is learned on the way.
+//! Performs a run: all jobs in order. A contender that hangs or is broken in a cell is not measured
+//! there again.
 
 use crate::fault::Fault;
 use crate::figures::is_fine;
@@ -11,13 +12,13 @@ use crate::workload::{Cell, Figure, Outcome, Workload};
 use std::error::Error;
 use std::time::Duration;
 
-/// How often a cell is measured where everything stands still meanwhile.
+/// How often a cell is measured if everything was stopped during the measurement.
 const TRIES: u32 = 3;
 
-/// How many CPUs others may keep busy without a warning.
+/// How many CPUs other programs may keep busy without a warning.
 const MOST_BUSY: f64 = 0.2;
 
-/// Does all jobs, or those until Ctrl-C.
+/// Performs all jobs, or those before Ctrl-C.
 pub fn all(plan: &Plan) -> Result<Record, Box<dyn Error>> {
     signal::catch()?;
     let jobs = plan.jobs();
@@ -72,11 +73,11 @@ pub fn all(plan: &Plan) -> Result<Record, Box<dyn Error>> {
     Ok(record)
 }
 
-/// A contender that is not measured again where it hung, or was broken.
+/// A contender that hung or was broken in a cell, and is not measured there again.
 struct GivenUp {
     contender: &'static str,
     cell: usize,
-    /// It hung when the holder was killed.
+    /// It hung after the holder was killed.
     after_a_death: bool,
 }
 
@@ -88,7 +89,7 @@ fn outcome(plan: &Plan, job: Job, given_up: &[GivenUp]) -> Outcome {
         return Ok(Vec::new());
     }
     let cell = &plan.cells[job.cell];
-    // Its workers would only queue up behind the first one killed in the section.
+    // The workers would only queue behind the first worker killed in the critical section.
     if cell.workload == Workload::Deaths && mine.any(|given_up| given_up.after_a_death) {
         return Err(Fault::Hangs);
     }

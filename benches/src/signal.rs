@@ -1,4 +1,4 @@
-//! Ctrl-C: a flag, and no thread, since the parent forks.
+//! Handles Ctrl-C with a flag and without a thread, because the parent forks.
 
 use crate::fault::Fault;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -13,12 +13,12 @@ extern "C" fn remember(_signal: i32) {
     ASKED.store(true, Relaxed);
 }
 
-/// Has Ctrl-C end the run after the cell, instead of at once.
+/// Makes Ctrl-C end the run after the current cell instead of at once.
 pub fn catch() -> io::Result<()> {
     set(SigHandler::Handler(remember))
 }
 
-/// In a child: the parent alone ends the run, and kills its children.
+/// Ignores the signals in a child: only the parent ends the run, and it kills its children.
 pub fn leave_to_the_parent() {
     let _ = set(SigHandler::SigIgn);
 }
@@ -36,7 +36,7 @@ pub fn asked_to_end() -> bool {
     ASKED.load(Relaxed)
 }
 
-/// An error where the user wants an end.
+/// Returns an error if the user asked to end the run.
 pub fn check() -> Result<(), Fault> {
     match asked_to_end() {
         true => Err(Fault::Interrupted),

@@ -1,4 +1,4 @@
-//! The tables on the terminal: one a cell, a line a contender.
+//! The tables on the terminal: a table for each cell, a line for each contender.
 
 use crate::contender::list::{BARE, MEASURE};
 use crate::figures::{ByRound, CellName, Figures, is_fine, median, ratios, values};
@@ -22,7 +22,8 @@ const fn column(heading: &'static str, figure: &'static str) -> Column {
     Column { heading, figure }
 }
 
-/// All tables of a record. Each has a column of ratios to one contender, the one that promises are measured by.
+/// Returns all tables of a record. Each has a column of ratios to one contender, the reference of
+/// the targets.
 pub fn text(figures: &Figures<'_>) -> String {
     let mut out = String::new();
     for cell in figures.cells() {
@@ -69,7 +70,7 @@ fn table(out: &mut String, figures: &Figures<'_>, cell: &CellName) {
         let _ = write!(out, " {:>10}", column.heading);
     }
     out.push_str("  verdict\n");
-    // Uncontended, a price instead of a speed: it is what a user compares.
+    // Uncontended cells show a time instead of a rate, because users compare times.
     let shown = |contender: &str| {
         let mut by_round = figures.by_round(cell, contender, main.figure);
         if uncontended {
@@ -109,7 +110,7 @@ fn spread(by_round: &ByRound) -> String {
     }
 }
 
-/// Three or four digits, whatever the size.
+/// Formats a value with three or four digits, whatever its size.
 pub fn number(value: Option<f64>) -> String {
     match value {
         None => String::from("-"),

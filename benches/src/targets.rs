@@ -1,29 +1,30 @@
-//! The promises that the crate makes of its locks' speed, each with what was found.
+//! The performance targets of the crate's locks, each with the measured value.
 
 use crate::contender::list::{BARE, MEASURE, OUR_CONDVAR, OUR_EVENT, OURS};
 use crate::figures::{ByRound, CellName, Figures, median, ratios, values};
 use crate::workload::{Cell, Workload};
 use std::fmt::Write as _;
 
-/// A crowd on one lock: a promise of the crate, and a matter of patience with others, who take part where they are named, or
-/// where this number is asked for.
+/// The number of processes of the crowd cell, which share one lock. It is a target of the crate.
+/// Other contenders take long in it, so they are measured in it only if they are named or if the
+/// number of processes is given.
 pub const CROWD: u32 = 200;
 
-/// Numbers of processes of the contended promises, and of those about latency.
+/// The numbers of processes of the contended targets, and of the latency targets.
 const PROCESSES: [u32; 3] = [2, 4, 8];
 const TIMED: [u32; 2] = [2, 8];
 
 const BACK_TO_BACK: (u32, u32) = (0, 0);
 const WITH_WORK: (u32, u32) = (50, 200);
 
-/// What a value must keep to.
+/// The limit of a value.
 #[derive(Clone, Copy)]
 enum Limit {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// The lines of the promises whose cells were measured.
+/// Returns the lines of the targets whose cells were measured.
 pub fn text(figures: &Figures<'_>) -> String {
     let mut targets = Targets {
         figures,
@@ -42,7 +43,7 @@ pub fn text(figures: &Figures<'_>) -> String {
     }
 }
 
-/// Whether a promise is about a cell.
+/// Returns whether a target is about a cell.
 pub fn is_promised(cell: &Cell) -> bool {
     match cell.workload {
         Workload::Contended => {
@@ -129,7 +130,7 @@ impl Targets<'_> {
         }
     }
 
-    /// A count that is exact, from workers that all came to their end.
+    /// The count must be exact, and all workers must have ended.
     fn crowd(&mut self) {
         let cell = contended(CROWD, BACK_TO_BACK);
         if let Some(verdict) = self.figures.verdict(&cell, OURS) {
@@ -154,7 +155,7 @@ impl Targets<'_> {
         );
     }
 
-    /// Ours beside glibc's robust mutex.
+    /// Compares a figure of the crate's mutex with that of glibc's robust mutex.
     fn beside(&mut self, cell: &CellName, figure: &str, what: &str, limit: Limit) {
         let measure = self.figures.by_round(cell, MEASURE, figure);
         self.ratio(cell, what, OURS, figure, &measure, limit);
@@ -187,7 +188,7 @@ impl Targets<'_> {
         let _ = writeln!(self.lines, "{what:90} {found:9.3} {limit:>9} {mark}");
     }
 
-    /// The best throughput of each round among the contenders of some families.
+    /// Returns the best throughput of each round among the contenders of the chosen families.
     fn best(&self, cell: &CellName, family_counts: impl Fn(&str) -> bool) -> ByRound {
         let mut best = ByRound::new();
         for (contender, family) in self.figures.contenders(cell) {

@@ -1,4 +1,4 @@
-//! The count, the lock around it, and the books by which both are checked.
+//! The count, its lock, and the records that check both.
 
 use super::options::{Lock, MapKind, Options};
 use pshared::{
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64};
 
 const NOBODY: u16 = 0;
 
-/// What all workers share.
+/// The data that all workers share.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Board {
@@ -18,16 +18,17 @@ struct Board {
     count: SharedMutex<u64>,
     /// One permit, for `--lock semaphore`.
     gate: SharedSemaphore,
-    /// The next number for the other two, where the compiler knows of no lock. It is only ever loaded and stored, each
-    /// by itself, so that without the semaphore an update is lost as that of a plain integer would be.
+    /// The next number for `--lock semaphore` and `--lock none`, for which the compiler knows of no
+    /// lock. It is only loaded and stored, never updated by one atomic operation. So without the
+    /// semaphore an update is lost as with a plain integer.
     bare_count: AtomicU64,
-    /// The worker inside the section.
+    /// The worker in the critical section.
     inside: AtomicU16,
-    /// How often a worker found another one there.
+    /// How often a worker found another worker in the critical section.
     meetings: SharedCounter,
-    /// How often a number was taken that had been taken already.
+    /// How often a worker took a number that was already taken.
     repeats: SharedCounter,
-    /// How many lockers were told of a death, and how many of the counts had to be mended.
+    /// How many lockers were notified of a death, and how many counts they had to repair.
     told: SharedCounter,
     mended: SharedCounter,
 }
@@ -35,15 +36,15 @@ struct Board {
 /// One run.
 pub struct Counting {
     board: Shared<Board>,
-    /// Which worker took each number. Apart from the board: this is what the lock is checked by.
+    /// The worker that took each number. It is separate from the board because it checks the lock.
     taken: Shared<[AtomicU16]>,
     lock: Lock,
-    /// How many workers there are, where each number is printed with the worker's name.
+    /// The number of workers, if each number is printed with the worker's name.
     printed_for: Option<u16>,
 }
 
 impl Counting {
-    /// A count of 0, with nothing taken.
+    /// Creates a count of 0 with no number taken.
     pub fn new(options: &Options) -> Result<Self, Error> {
         let board = Board {
             count: SharedMutex::new(0),
@@ -70,7 +71,7 @@ impl Counting {
         })
     }
 
-    /// Takes the next number for `worker`; false where all are taken.
+    /// Takes the next number for `worker`. Returns false if all numbers are taken.
     pub fn turn(&self, worker: u16) -> Result<bool, Error> {
         match self.lock {
             Lock::Mutex => {
@@ -79,7 +80,8 @@ impl Counting {
                     return Ok(false);
                 }
                 self.take(*count, worker);
-                // A worker that is killed here has taken the number and not counted it: see `locked_count`.
+                // A worker that is killed here has taken the number but not counted it: see
+                // `locked_count`.
                 *count += 1;
             }
             Lock::Semaphore => {
@@ -91,11 +93,12 @@ impl Counting {
         Ok(true)
     }
 
-    /// The count, under its lock. Where a holder was killed, the count is made right before anybody uses it.
+    /// Locks the count. If the previous owner was killed, repairs the count before it is used.
     ///
-    /// A number is taken by one store, its entry in `taken`; the count follows. So the entries are the truth, at whichever
-    /// instruction the holder died, and the count is how many of them there are. A worker that is killed in here leaves
-    /// the same task to the next.
+    /// A worker takes a number by one store to its entry in `taken` and then increments the count.
+    /// So the entries are correct at whichever instruction the owner died, and the correct count is
+    /// the number of taken entries. If a worker is killed during the repair, the next locker
+    /// repairs the count.
     fn locked_count(&self) -> Result<SharedMutexGuard<'_, u64>, Error> {
         let poisoned = match self.board.count.lock() {
             Err(LockError::Poisoned(poisoned)) => poisoned,
@@ -120,7 +123,7 @@ impl Counting {
         self.board.bare_count.store(number + 1, Relaxed);
     }
 
-    /// The section: nobody else is in it, if the lock does its work.
+    /// The critical section. If the lock works, no other worker is in it.
     fn take(&self, number: u64, worker: u16) {
         let board = &self.board;
         if board.inside.swap(worker, Relaxed) != NOBODY {
@@ -128,7 +131,8 @@ impl Counting {
         }
         self.print(number, worker);
         work();
-        // An acquire, so that the compiler moves no later store, and with it the new count, before this one.
+        // The acquire ordering prevents the compiler from moving a later store, such as the store
+        // of the new count, before this one.
         if self.taken[number as usize].swap(worker, AcqRel) != NOBODY {
             board.repeats.add(1);
         }
@@ -146,17 +150,18 @@ impl Counting {
         }
     }
 
-    /// The worker that is in the section, by its own word; 0 where nobody is.
+    /// Returns the worker that has recorded itself as in the critical section, or 0 if there is
+    /// none.
     pub fn who_is_inside(&self) -> u16 {
         self.board.inside.load(Relaxed)
     }
 
-    /// How many numbers have been taken. They are taken in order.
+    /// Returns how many numbers are taken. Workers take them in order.
     pub fn so_far(&self) -> u64 {
         self.taken.partition_point(|by| by.load(Relaxed) != NOBODY) as u64
     }
 
-    /// Prints what was checked, once all workers have ended; true where all of it holds.
+    /// Prints the checks after all workers have ended. Returns true if all of them pass.
     pub fn report(&self, kills: Option<u64>) -> Result<bool, Error> {
         let total = self.taken.len() as u64;
         let board = &self.board;
@@ -165,13 +170,13 @@ impl Counting {
             Lock::Semaphore | Lock::None => board.bare_count.load(Relaxed),
         };
         if let Some(kills) = kills {
-            println!("killed  {kills} workers by SIGKILL, and started others in their place");
+            println!("killed    {kills} workers with SIGKILL and started replacements");
             println!(
-                "told    {} lockers that the holder had died in its section",
+                "notified  {} lockers that the previous owner died in its critical section",
                 board.told.get()
             );
             println!(
-                "mended  {} counts: their number had been taken already",
+                "repaired  {} counts: their number had already been taken",
                 board.mended.get()
             );
         }
@@ -194,43 +199,45 @@ impl Counting {
                     total - 1
                 )),
                 _ => Err(format!(
-                    "{missing} numbers were never taken, and {repeats} times one was taken again"
+                    "{missing} numbers were never taken; {repeats} times a taken number was taken again"
                 )),
             },
             match meetings {
-                0 => Ok("never were two workers in the section at once".into()),
+                0 => Ok("no two workers were in the critical section at once".into()),
                 _ => Err(format!(
-                    "{meetings} times a worker met another in the section"
+                    "{meetings} times a worker found another one in the critical section"
                 )),
             },
         ];
         for check in &checks {
             match check {
-                Ok(what) => println!("ok      {what}"),
-                Err(what) => println!("FAILED  {what}"),
+                Ok(what) => println!("ok        {what}"),
+                Err(what) => println!("FAILED    {what}"),
             }
         }
         Ok(checks.iter().all(Result::is_ok))
     }
 }
 
-/// Time between the load and the store of a count, in which another worker can come between.
+/// Spends time between the load and the store of a count, so that another worker can run in
+/// between.
 fn work() {
     for _ in 0..20 {
         std::hint::spin_loop();
     }
 }
 
-/// Places the board in a new file, which loses its name at once: the children have the map.
+/// Places the board in a new file and removes the file's name at once. The children inherit the
+/// map.
 fn in_a_file(board: Board) -> Result<Shared<Board>, Error> {
     let path = std::env::temp_dir().join(format!("pshared-counter-{}", std::process::id()));
     #[expect(
         unsafe_code,
-        reason = "whoever places a value in a file answers for what else is done to the file"
+        reason = "the caller must ensure that the file is not changed by other means"
     )]
-    // SAFETY: nobody else knows the file, and in a moment it has no name.
+    // SAFETY: no other program knows the file, and its name is removed below.
     let board = unsafe { Shared::create(&path, board) }?;
-    // A file that cannot be removed does no harm.
+    // A file that cannot be removed is harmless.
     let _ = std::fs::remove_file(path);
     Ok(board)
 }

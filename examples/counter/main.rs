@@ -1,8 +1,9 @@
-//! The parent and its children count together in shared memory, and what they did is checked.
+//! A parent and its children increment a count in shared memory. The program then checks the
+//! result.
 //!
-//! This is the program that books on `mmap` end with: processes print a number and add one to it, and a lock keeps them
-//! from taking the same number. `--lock none` shows what happens without it; `--kill` kills workers at random instants,
-//! and the books balance all the same.
+//! Books on `mmap` end with this program: processes print a number and add one to it, and a lock
+//! prevents two of them from taking the same number. `--lock none` shows what happens without a
+//! lock. `--kill` kills workers at random instants, and the result is still exact.
 //!
 //! ```text
 //! cargo run --release --example counter
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Counts, and tells what came of it: true where every check passed.
+/// Counts and prints the report. Returns true if every check passed.
 fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     let counting = Counting::new(options)?;
     let progress = progress_bar(options);
@@ -52,7 +53,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     Ok(counting.report(kills)?)
 }
 
-/// The parent is the first worker and forks the others.
+/// Runs the parent as the first worker and forks the others.
 fn count_together(
     counting: &Counting,
     options: &Options,
@@ -76,14 +77,17 @@ fn count_together(
     Ok(())
 }
 
-/// The parent supervises: at random instants it kills a worker, the one in the section if there is one, and starts
-/// another in its place, until all is counted. Gives the number of workers that it killed.
+/// Kills workers at random instants and starts replacements until all numbers are taken.
+///
+/// The parent only supervises. It kills the worker in the critical section, or a random worker if
+/// the critical section is empty. Returns the number of workers that it killed.
 fn count_under_fire(
     counting: &Counting,
     options: &Options,
     progress: &ProgressBar,
 ) -> Result<u64, Box<dyn Error>> {
-    // A worker goes on until all is counted: whoever takes a dead one's place needs not know how far it came.
+    // A worker goes on until all is counted: whoever takes a dead one's place needs not know how
+    // far it came.
     let start = |worker| fork::spawn(move || work(counting, worker, u64::MAX));
     let mut workers = (1..=options.workers)
         .map(|worker| Ok((worker, start(worker)?)))
@@ -101,7 +105,7 @@ fn count_under_fire(
             workers[chosen].1.kill()?;
         }
         let (worker, child) = &mut workers[chosen];
-        // It may have come to its end just before it was killed.
+        // The worker may have exited before the kill.
         if child.wait()?.signal() == Some(9) {
             kills += 1;
             *child = start(*worker)?;
@@ -114,7 +118,7 @@ fn count_under_fire(
     Ok(kills)
 }
 
-/// A child's work: so many turns, or fewer where all is counted.
+/// Runs a child: takes `turns` numbers, or fewer if all numbers are already taken.
 fn work(counting: &Counting, worker: u16, turns: u64) {
     for _ in 0..turns {
         match counting.turn(worker) {
@@ -137,7 +141,8 @@ fn has_succeeded(child: &Child) -> Result<(), String> {
     }
 }
 
-/// For a run that prints no numbers. It draws nothing where standard error is no terminal.
+/// Returns a progress bar, hidden for a run that prints its numbers. It draws nothing if standard
+/// error is not a terminal.
 fn progress_bar(options: &Options) -> ProgressBar {
     if options.prints_numbers() {
         return ProgressBar::hidden();

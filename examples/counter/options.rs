@@ -3,77 +3,81 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum, value_parser};
 
-/// The books take two bytes a number.
+/// The largest total of numbers. The record of taken numbers needs two bytes for each.
 const MOST: u64 = 1_000_000_000;
 
-/// Processes count together in shared memory, and what they did is checked.
+/// Increments a count in shared memory from several processes and checks the result.
 ///
-/// Each worker takes numbers: it reads the count, works a little, and writes the count plus one, all under a lock. The
-/// parent is the first worker. At the end three things are checked: that the count is exact, that each number was taken
-/// exactly once, and that no two workers were ever in the section at the same time. The exit code is 0 if all three hold.
+/// Each worker takes numbers: under a lock it reads the count, works for a short time and writes
+/// the count plus one. The parent is the first worker. At the end the program checks that the count
+/// is exact, that each number was taken exactly once, and that no two workers were ever in the
+/// critical section at the same time. The exit code is 0 if all three checks pass.
 #[derive(Debug, Parser)]
 #[command(name = "counter", version)]
 pub struct Options {
-    /// How many processes count, 1 to 1000
+    /// Number of processes that count, 1 to 1000
     ///
-    /// The parent is one of them. With --kill it only supervises, and this is the number of its children.
+    /// The parent is one of them. With --kill the parent only supervises, and N is the number of
+    /// its children.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u16).range(1..=1000))]
     pub workers: u16,
 
-    /// How many numbers each worker takes [default: 3; with --lock none 200000; with --kill 500000]
+    /// Numbers that each worker takes [default: 3; with --lock none 200000; with --kill 500000]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=1_000_000_000))]
     loops: Option<u64>,
 
-    /// Where the count lies
+    /// The memory that holds the count
     #[arg(long, value_enum, default_value_t = MapKind::Anonymous)]
     pub map: MapKind,
 
-    /// What keeps two workers from taking the same number
+    /// The lock that prevents two workers from taking the same number
     #[arg(long, value_enum, default_value_t = Lock::Mutex)]
     pub lock: Lock,
 
-    /// Print no numbers (more than 1000 are not printed anyway)
+    /// Do not print the numbers (more than 1000 are never printed)
     #[arg(long)]
     quiet: bool,
 
-    /// Kill workers by SIGKILL at random instants, inside the section, and start others in their place
+    /// Kill workers with SIGKILL at random instants, in the critical section, and start
+    /// replacements
     ///
-    /// The count must be exact all the same: whoever gets the lock next is told, and mends what the dead one left.
+    /// The count must still be exact: the next locker is notified of the death and repairs the
+    /// count.
     #[arg(long)]
     pub kill: bool,
 }
 
-/// Where the count lies.
+/// The memory that holds the count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MapKind {
-    /// Memory without a file, shared with children
+    /// Anonymous memory, shared with the children
     Anonymous,
-    /// The same by a map of /dev/zero, the older way
+    /// The same by a map of /dev/zero, the older method
     DevZero,
     /// A file in the directory for temporary files
     File,
-    /// Sealed memory that has a descriptor
+    /// Sealed memory with a file descriptor
     Memfd,
 }
 
-/// What keeps two workers from taking the same number.
+/// The lock that prevents two workers from taking the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Lock {
-    /// A SharedMutex: whoever waits learns of a holder's death
+    /// A SharedMutex: the next locker is notified if the owner dies
     Mutex,
-    /// A SharedSemaphore with one permit, as in the books
+    /// A SharedSemaphore with one permit, as in books on mmap
     Semaphore,
-    /// Nothing: updates are lost, and the check says how many
+    /// No lock: updates are lost, and the report says how many
     None,
 }
 
 impl Options {
-    /// The options, or the end of the process with a message that says what is wrong with them.
+    /// Parses the command line. If it is invalid, prints an error message and exits.
     pub fn from_command_line() -> Self {
         let options = Options::parse();
         if options.total() > MOST {
             let asked = format!(
-                "{} numbers are too many to keep books on: at most {MOST}",
+                "{} numbers are too many to record: at most {MOST} are supported",
                 options.total()
             );
             Options::command()
@@ -84,11 +88,12 @@ impl Options {
             _ if !options.kill => return options,
             Lock::Mutex => return options,
             Lock::Semaphore => {
-                "--kill needs --lock mutex: the permit of a killed process never comes back (POSIX semaphores know no \
-                 owner), so all others would wait for ever"
+                "--kill requires --lock mutex: the permit of a killed process is never returned (POSIX \
+                 semaphores have no owner), so all other workers would wait forever"
             }
             Lock::None => {
-                "--kill needs --lock mutex: without a lock nobody is told of a death, and updates are lost anyway"
+                "--kill requires --lock mutex: without a lock no worker is notified of a death, and \
+                 updates are lost anyway"
             }
         };
         Options::command()
@@ -96,7 +101,7 @@ impl Options {
             .exit()
     }
 
-    /// How many numbers each worker takes.
+    /// Returns how many numbers each worker takes.
     pub fn loops(&self) -> u64 {
         self.loops.unwrap_or(match self.lock {
             _ if self.kill => 500_000,
@@ -105,18 +110,20 @@ impl Options {
         })
     }
 
-    /// How many numbers all workers take.
+    /// Returns how many numbers all workers take together.
     pub fn total(&self) -> u64 {
         u64::from(self.workers) * self.loops()
     }
 
-    /// Whether each number is printed as it is taken. (Killed after it printed a number and before it took it, a worker
-    /// would leave the number to be printed once more.)
+    /// Returns whether each number is printed as it is taken.
+    ///
+    /// With `--kill` none is printed: a worker that is killed after it prints a number and before
+    /// it takes it would leave the number to be printed again.
     pub fn prints_numbers(&self) -> bool {
         !self.quiet && !self.kill && self.total() <= 1000
     }
 
-    /// What was asked for, in a line.
+    /// Returns a one-line summary of the options.
     pub fn summary(&self) -> String {
         let lock = match self.lock {
             Lock::Mutex => "under a mutex",

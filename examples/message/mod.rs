@@ -1,4 +1,4 @@
-//! What the programs `writer` and `reader` share: a type, and how the file is opened that it lies in.
+//! The value that the programs `writer` and `reader` share, and the function that opens its file.
 
 use arrayvec::ArrayString;
 use pshared::{
@@ -10,29 +10,30 @@ use std::path::{Path, PathBuf};
 /// The value in the file.
 #[derive(ShmSafe)]
 #[repr(C)]
-pub struct Board {
-    /// Set once for each message, after it was written.
-    pub news: SharedEvent,
-    /// How many messages were ever begun: where the next one's number comes from.
+pub struct Channel {
+    /// Set once for each message, after the message is written.
+    pub updated: SharedEvent,
+    /// The number of messages that writers have begun. The next message takes its number from it.
     pub begun: SharedCounter,
     latest: SharedMutex<Message>,
 }
 
-/// A message. Its text lies in place: a `String` would be a pointer into one process's memory, and does not compile here.
+/// A message. Its text is stored inline: a `String` holds a pointer into one process's memory and
+/// does not compile here.
 #[derive(Debug, Clone, Copy, Default, ShmData)]
 #[repr(C)]
 pub struct Message {
-    /// 1 for the first message; 0 says that there is none.
+    /// 1 for the first message. 0 means that there is no message.
     pub number: u64,
-    /// The text, of at most 100 bytes.
+    /// The text, at most 100 bytes.
     pub text: ArrayString<100>,
 }
 
-impl Board {
-    /// The latest message, locked.
+impl Channel {
+    /// Locks the latest message.
     ///
-    /// A writer that was killed in the middle of a message has left a mixture of two. Nobody gets to read it: whoever
-    /// locks next puts an empty message in its place.
+    /// A writer that is killed while it writes can leave a mixture of two messages. No process
+    /// reads the mixture: the next locker replaces it with an empty message.
     pub fn latest(&self) -> Result<SharedMutexGuard<'_, Message>, Error> {
         match self.latest.lock() {
             Err(LockError::Poisoned(poisoned)) => {
@@ -44,23 +45,23 @@ impl Board {
     }
 }
 
-/// Opens the board in the file, or makes one there: whoever comes first does, writer or reader.
-pub fn open(path: &Path) -> Result<Shared<Board>, Error> {
+/// Opens the channel in the file. The first process that calls this creates it, writer or reader.
+pub fn open(path: &Path) -> Result<Shared<Channel>, Error> {
     #[expect(
         unsafe_code,
-        reason = "whoever opens a file answers for what else is done to the file"
+        reason = "the caller must ensure that the file is not changed by other means"
     )]
-    // SAFETY: the file belongs to these two programs, which change it by this crate only.
+    // SAFETY: only these two programs use the file, and they change it only through this crate.
     unsafe {
-        Shared::open_or_create(path, || Board {
-            news: SharedEvent::new(),
+        Shared::open_or_create(path, || Channel {
+            updated: SharedEvent::new(),
             begun: SharedCounter::new(0),
             latest: SharedMutex::new(Message::default()),
         })
     }
 }
 
-/// The file where none is given.
+/// Returns the path of the default file.
 pub fn default_file() -> PathBuf {
-    std::env::temp_dir().join("pshared-news")
+    std::env::temp_dir().join("pshared-messages")
 }

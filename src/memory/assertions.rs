@@ -1,4 +1,5 @@
-//! What may be placed in a map, what may lie under a lock, and what may not: kept true by the compiler.
+//! Compile-time assertions of which types can be placed in a map, which can be placed under a lock,
+//! and which can not.
 
 use super::{ShmData, ShmSafe};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -36,7 +37,7 @@ assert_impl_all!(AtomicBool: ShmSafe, ShmData);
 assert_impl_all!(AtomicU64: ShmSafe, ShmData);
 assert_impl_all!([AtomicUsize; 64]: ShmSafe, ShmData);
 
-// What is written without a lock is data only.
+// Types that are written without a lock are data only.
 assert_impl_all!(Cell<u32>: ShmData);
 assert_impl_all!([Cell<AtomicU32>; 2]: ShmData);
 assert_not_impl_any!(Cell<u32>: ShmSafe);
@@ -47,7 +48,7 @@ assert_not_impl_any!(RefCell<u32>: ShmSafe, ShmData);
 assert_not_impl_any!(OnceCell<u32>: ShmSafe, ShmData);
 assert_not_impl_any!(UnsafeCell<u32>: ShmSafe, ShmData);
 
-// Addresses mean nothing in another process.
+// Addresses are meaningless in another process.
 assert_not_impl_any!(&'static u32: ShmSafe, ShmData);
 assert_not_impl_any!(&'static str: ShmSafe, ShmData);
 assert_not_impl_any!(*const u8: ShmSafe, ShmData);
@@ -67,7 +68,7 @@ assert_not_impl_any!(Vec<u8>: ShmSafe, ShmData);
 assert_not_impl_any!(HashMap<u8, u8>: ShmSafe, ShmData);
 assert_not_impl_any!(BTreeMap<u8, u8>: ShmSafe, ShmData);
 
-// Nor do descriptors, nor the locks of one process.
+// So are descriptors, and the locks of one process.
 assert_not_impl_any!(File: ShmSafe, ShmData);
 assert_not_impl_any!(OwnedFd: ShmSafe, ShmData);
 assert_not_impl_any!(TcpStream: ShmSafe, ShmData);
@@ -76,7 +77,7 @@ assert_not_impl_any!(RwLock<u32>: ShmSafe, ShmData);
 assert_not_impl_any!(Condvar: ShmSafe, ShmData);
 assert_not_impl_any!(OnceLock<u32>: ShmSafe, ShmData);
 
-// The language fixes no layout of these, or their bytes may be no value at all.
+// The language does not fix the layout of these types, or their bytes may not be a valid value.
 assert_not_impl_any!((u32, u32): ShmSafe, ShmData);
 assert_not_impl_any!(Option<u32>: ShmSafe, ShmData);
 assert_not_impl_any!(Option<bool>: ShmSafe, ShmData);

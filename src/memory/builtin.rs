@@ -1,7 +1,8 @@
-//! Which of the language's and the standard library's types may be placed in a map, and which may lie under a lock.
+//! Implementations of [`ShmSafe`] and [`ShmData`] for types of the language, of the standard
+//! library and of `arrayvec`.
 //!
-//! `do_not_recommend` keeps the compiler's errors from listing these types, alphabetically, as "other types that
-//! implement the trait": the traits' own words say more.
+//! Without `do_not_recommend`, the compiler's errors would list these types, alphabetically, as
+//! "other types that implement the trait". The messages of the traits are more useful.
 
 use super::{Layout, PrimitiveVisitor, ShmData, ShmSafe};
 #[cfg(feature = "arrayvec")]
@@ -17,15 +18,17 @@ use std::sync::atomic::{
     AtomicU32, AtomicU64, AtomicUsize,
 };
 
-/// Both traits for types that have no parts and no primitives.
+/// Implements both traits for types that have no parts and no primitives.
 ///
-/// The caller argues that the types mean the same in every process, have a layout that the language or the library
-/// fixes, need no drop, and are valid and at their start where all bytes are zero, if `zero` is true.
+/// The caller must argue that the types mean the same in every process, have a layout that the
+/// language or the library fixes, and need no drop. If `zero` is true, the caller must also argue
+/// that zero bytes are a valid value and the initial state.
 macro_rules! leaves {
     (zero = $zero:literal; $($ty:ty as $name:literal),* $(,)?) => {$(
         #[diagnostic::do_not_recommend]
-        // SAFETY: argued at each use of the macro. Nothing is inside that a walk could reach. Shared access is what the
-        // type's `Sync` allows, and that holds for every address at which the value is seen.
+        // SAFETY: argued at each use of the macro. The type contains no primitive that a walk could
+        // reach. The type's `Sync` defines the allowed shared access, and this holds for every
+        // address at which the value is seen.
         unsafe impl ShmSafe for $ty {
             const ZERO_IS_VALID: bool = $zero;
             const HAS_PRIMITIVES: bool = false;
@@ -38,7 +41,7 @@ macro_rules! leaves {
         }
 
         #[diagnostic::do_not_recommend]
-        // SAFETY: argued at each use of the macro. The type holds no primitive of this crate.
+        // SAFETY: argued at each use of the macro. The type contains no primitive of this crate.
         unsafe impl ShmData for $ty {
             const ZERO_IS_VALID: bool = $zero;
 
@@ -49,9 +52,9 @@ macro_rules! leaves {
     )*};
 }
 
-// Numbers are their bytes, in the byte order of the machine that all processes run on; their sizes are fixed, and those
-// of `usize` and `isize` are by the 64-bit targets that this crate accepts. All zero bytes are 0, `false`, `'\0'` and
-// `()`, which are valid.
+// The value of a number is its bytes, in the byte order of the machine on which all processes run.
+// The language fixes the sizes; those of `usize` and `isize` are fixed by the 64-bit targets that
+// this crate accepts. Zero bytes are 0, `false`, `'\0'` and `()`, which are valid.
 leaves! {
     zero = true;
     u8 as "u8", u16 as "u16", u32 as "u32", u64 as "u64", u128 as "u128", usize as "usize",
@@ -60,7 +63,8 @@ leaves! {
     bool as "bool", char as "char", () as "()",
 }
 
-// The library fixes that a `NonZero` has the layout of its integer, and that 0 is not a value of it.
+// The library guarantees that a `NonZero` has the layout of its integer, and that 0 is not a valid
+// value.
 leaves! {
     zero = false;
     NonZeroU8 as "NonZeroU8", NonZeroU16 as "NonZeroU16", NonZeroU32 as "NonZeroU32", NonZeroU64 as "NonZeroU64",
@@ -69,8 +73,8 @@ leaves! {
     NonZeroI128 as "NonZeroI128", NonZeroIsize as "NonZeroIsize",
 }
 
-// The library fixes that an `Option` of a `NonZero` has its layout too, and that `None` is the 0 it lacks. Of no other
-// `Option` here is that said.
+// The library guarantees that an `Option` of a `NonZero` also has that layout, and that `None` is
+// the missing value 0. It guarantees this for no other `Option` here.
 leaves! {
     zero = true;
     Option<NonZeroU8> as "Option<NonZeroU8>", Option<NonZeroU16> as "Option<NonZeroU16>",
@@ -81,9 +85,10 @@ leaves! {
     Option<NonZeroI128> as "Option<NonZeroI128>", Option<NonZeroIsize> as "Option<NonZeroIsize>",
 }
 
-// The library fixes that an atomic has the size and the bit validity of its integer. On the targets that this crate
-// accepts, all of them are plain instructions on the memory itself, so they are atomic among processes as among
-// threads. Not `AtomicPtr`: what it holds is an address.
+// The library guarantees that an atomic has the size and the bit validity of its integer. On the
+// targets that this crate accepts, all operations of these types are plain instructions on the
+// memory itself, so they are atomic between processes as between threads. `AtomicPtr` is missing
+// because it holds an address.
 leaves! {
     zero = true;
     AtomicBool as "AtomicBool",
@@ -94,8 +99,9 @@ leaves! {
 }
 
 #[diagnostic::do_not_recommend]
-// SAFETY: the language fixes that the elements lie one after another, `size_of::<T>()` apart; each is `ShmSafe`, and the
-// walk goes to each. An array without elements has no bytes, so whatever they are is its start state.
+// SAFETY: the language guarantees that the elements lie one after another, `size_of::<T>()` apart.
+// Each element is `ShmSafe`, and the walk visits each. An array without elements has no bytes, so
+// zero bytes are trivially its initial state.
 unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID || N == 0;
     const HAS_PRIMITIVES: bool = T::HAS_PRIMITIVES && N > 0;
@@ -110,7 +116,7 @@ unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
 }
 
 #[diagnostic::do_not_recommend]
-// SAFETY: as for `ShmSafe`; no element holds a primitive.
+// SAFETY: as for `ShmSafe`; no element contains a primitive.
 unsafe impl<T: ShmData, const N: usize> ShmData for [T; N] {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID || N == 0;
 
@@ -120,7 +126,7 @@ unsafe impl<T: ShmData, const N: usize> ShmData for [T; N] {
 }
 
 #[diagnostic::do_not_recommend]
-// SAFETY: it has no bytes, whatever `T` is.
+// SAFETY: the type has no bytes, for every `T`.
 unsafe impl<T: ?Sized + Sync + 'static> ShmSafe for PhantomData<T> {
     const ZERO_IS_VALID: bool = true;
     const HAS_PRIMITIVES: bool = false;
@@ -133,7 +139,7 @@ unsafe impl<T: ?Sized + Sync + 'static> ShmSafe for PhantomData<T> {
 }
 
 #[diagnostic::do_not_recommend]
-// SAFETY: it has no bytes, whatever `T` is.
+// SAFETY: the type has no bytes, for every `T`.
 unsafe impl<T: ?Sized + Send + 'static> ShmData for PhantomData<T> {
     const ZERO_IS_VALID: bool = true;
 
@@ -143,7 +149,8 @@ unsafe impl<T: ?Sized + Send + 'static> ShmData for PhantomData<T> {
 }
 
 #[diagnostic::do_not_recommend]
-// SAFETY: `Wrapping` is `repr(transparent)` and adds only arithmetic, so it is what `T` is.
+// SAFETY: `Wrapping` is `repr(transparent)` and adds only arithmetic, so all that holds for `T`
+// holds for it.
 unsafe impl<T: ShmSafe> ShmSafe for Wrapping<T> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
     const HAS_PRIMITIVES: bool = T::HAS_PRIMITIVES;
@@ -158,7 +165,8 @@ unsafe impl<T: ShmSafe> ShmSafe for Wrapping<T> {
 }
 
 #[diagnostic::do_not_recommend]
-// SAFETY: `Wrapping` is `repr(transparent)` and adds only arithmetic, so it is what `T` is.
+// SAFETY: `Wrapping` is `repr(transparent)` and adds only arithmetic, so all that holds for `T`
+// holds for it.
 unsafe impl<T: ShmData> ShmData for Wrapping<T> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
 
@@ -168,8 +176,9 @@ unsafe impl<T: ShmData> ShmData for Wrapping<T> {
 }
 
 #[diagnostic::do_not_recommend]
-// SAFETY: the library fixes that a `Cell` has the layout of its `T`, whose bytes are as good inside it as outside. Who
-// holds the lock is the only one to reach it, and `ShmData` asks for `Send` alone.
+// SAFETY: the library guarantees that a `Cell` has the layout of its `T`, and every valid `T` is
+// valid inside it. Only the holder of the lock accesses the cell, and `ShmData` requires only
+// `Send`.
 unsafe impl<T: ShmData> ShmData for Cell<T> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
 
@@ -180,9 +189,10 @@ unsafe impl<T: ShmData> ShmData for Cell<T> {
 
 #[cfg(feature = "arrayvec")]
 #[diagnostic::do_not_recommend]
-// SAFETY: since 0.7.6, the oldest version that Cargo.toml accepts, an `ArrayString` is a `repr(C)` struct of its length
-// in bytes, a `u32`, and of as many bytes in place; `describe` does not compile where the size is another one. All zero
-// bytes are an empty string, which is what `new` makes.
+// SAFETY: since 0.7.6, the oldest version that Cargo.toml accepts, an `ArrayString` is a `repr(C)`
+// struct of its length in bytes, a `u32`, followed by the bytes of its capacity in place.
+// `describe` does not compile if the size differs. Zero bytes are an empty string, which is what
+// `new` makes.
 unsafe impl<const N: usize> ShmData for ArrayString<N> {
     const ZERO_IS_VALID: bool = true;
 
@@ -196,9 +206,10 @@ unsafe impl<const N: usize> ShmData for ArrayString<N> {
 
 #[cfg(feature = "arrayvec")]
 #[diagnostic::do_not_recommend]
-// SAFETY: since 0.7.6, an `ArrayVec` is a `repr(C)` struct of its length in elements, a `u32`, and of their places;
-// `describe` does not compile where the size is another one. Its `Drop` only drops its elements, and what is `ShmData`
-// needs no drop. All zero bytes are an empty list, whatever zero bytes are to an element.
+// SAFETY: since 0.7.6, an `ArrayVec` is a `repr(C)` struct of its length in elements, a `u32`,
+// followed by the memory of the elements. `describe` does not compile if the size differs. Its
+// `Drop` only drops its elements, and `ShmData` values need no drop. Zero bytes are an empty list,
+// whether or not zero bytes are a valid element.
 unsafe impl<T: ShmData, const N: usize> ShmData for ArrayVec<T, N> {
     const ZERO_IS_VALID: bool = true;
 

@@ -1,13 +1,15 @@
-//! The layout of a placed type in words: what a file's fingerprint and its directory of primitives are made from.
+//! The textual layout of a placed type, from which a file's fingerprint and its directory of
+//! primitives are made.
 
 use super::PrimitiveKind;
 use std::fmt;
 
-/// Everything that lies in a placed value: offsets, sizes, types, enum discriminants and primitives, one entry each, in
-/// the order of the source.
+/// The layout of a placed value: offsets, sizes, types, enum discriminants and primitives.
 ///
-/// [`ShmSafe::describe`](super::ShmSafe::describe) fills it. Two programs understand the same bytes exactly when their
-/// layouts are equal, line by line; its [`Display`](fmt::Display) form is what a file's header holds.
+/// There is one entry for each, in the order of the source.
+/// [`ShmSafe::describe`](super::ShmSafe::describe) fills it. Two programs interpret the same bytes
+/// in the same way if and only if their layouts are equal, line by line. A file's header holds the
+/// [`Display`](fmt::Display) form.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Layout {
     entries: Vec<Entry>,
@@ -25,7 +27,8 @@ pub(crate) struct Entry {
 }
 
 impl fmt::Display for Entry {
-    /// `offset size type path`: the path comes last, since it alone may be empty.
+    /// Writes `offset size type path`. The path comes last, because it is the only part that may be
+    /// empty.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Entry {
             path,
@@ -38,25 +41,27 @@ impl fmt::Display for Entry {
 }
 
 impl Layout {
-    /// The layout of a type that `describe` tells.
+    /// Returns the layout that `describe` adds to an empty one.
     pub(crate) fn of(describe: impl FnOnce(&mut Layout)) -> Self {
         let mut layout = Layout::default();
         describe(&mut layout);
         layout
     }
 
-    /// A value with no parts that the layout knows: a number, a `bool`, a fixed-capacity string.
+    /// Adds a value that has no parts known to the layout: a number, a `bool`, a fixed-capacity
+    /// string.
     pub fn leaf<T>(&mut self, name: &str) {
         self.push(size_of::<T>(), name.to_string());
     }
 
-    /// A primitive of this crate; its data, if it has any, follows as fields.
+    /// Adds a primitive of this crate. The data of the primitive, if any, follows as fields.
     pub fn primitive<T>(&mut self, kind: PrimitiveKind) {
         self.push(size_of::<T>(), format!("primitive:{kind}"));
     }
 
-    /// The start of a struct or an enum, before its fields or variants. Its name is told for people and is no part of
-    /// what must agree: only its size and alignment are.
+    /// Adds the start of a struct or an enum, before its fields or variants.
+    ///
+    /// The layout does not contain the name of the type: only the size and alignment must agree.
     pub fn aggregate<T>(&mut self) {
         self.push(
             size_of::<T>(),
@@ -64,12 +69,12 @@ impl Layout {
         );
     }
 
-    /// A variant of an enum, before its fields.
+    /// Adds a variant of an enum, before its fields.
     pub fn variant(&mut self, name: &str, discriminant: i128) {
         self.push(0, format!("variant:{name}={discriminant}"));
     }
 
-    /// A field at `offset` bytes from the start of what is being described.
+    /// Adds a field at `offset` bytes from the start of the value that is being described.
     pub fn field(&mut self, name: &str, offset: usize, describe: impl FnOnce(&mut Layout)) {
         let length = self.path.len();
         if length > 0 {
@@ -82,10 +87,12 @@ impl Layout {
         self.path.truncate(length);
     }
 
-    /// A field of the variant that was told last, which lies at the first aligned place from `end` on. `end` then is
-    /// where it ends. It starts as the tag's size: an enum with an integer representation lays each variant out as a
-    /// `repr(C)` struct of its tag and its fields (RFC 2195). Called by the derive, since `offset_of!` knows no variants
-    /// yet.
+    /// Adds a field of the last variant, at the first aligned offset from `end` on, and sets `end`
+    /// to the end of the field.
+    ///
+    /// The derive calls this, because `offset_of!` does not support variants yet. Initially `end`
+    /// is the size of the tag: an enum with an integer representation lays each variant out as a
+    /// `repr(C)` struct of its tag and its fields (RFC 2195).
     #[doc(hidden)]
     pub fn variant_field<T>(
         &mut self,
@@ -98,7 +105,8 @@ impl Layout {
         self.field(name, offset, describe);
     }
 
-    /// `len` elements, `stride` bytes apart. Described once, however many there are.
+    /// Adds an array of `len` elements, `stride` bytes apart. The element is described once, for
+    /// any `len`.
     pub fn array(&mut self, len: usize, stride: usize, describe: impl FnOnce(&mut Layout)) {
         let length = self.path.len();
         self.push(len * stride, format!("array:len={len},stride={stride}"));

@@ -1,4 +1,4 @@
-//! `Map`: bytes that processes share.
+//! `Map`: a range of bytes that processes share.
 
 use crate::Error;
 use crate::sys::mmap::{self as sys, Access, OpenMode};
@@ -12,22 +12,24 @@ mod options;
 
 pub use options::{Advice, MapOptions};
 
-/// Bytes in memory that several processes can have at once.
+/// A memory map whose bytes several processes can share.
 ///
-/// | made by | shared with | the bytes live |
+/// | constructor | shared with | lifetime of the bytes |
 /// |---|---|---|
-/// | [`anonymous`](Self::anonymous), [`dev_zero`](Self::dev_zero) | children that are forked later | until the last of them is gone |
-/// | [`memfd`](Self::memfd) | the same, and whoever is given the descriptor | until the last user is gone |
-/// | [`file`](Self::file), shared | everybody who maps the file | in the file |
-/// | [`file`](Self::file), private | nobody | until this map is dropped |
+/// | [`anonymous`](Self::anonymous), [`dev_zero`](Self::dev_zero) | children forked later | until the last process unmaps them |
+/// | [`memfd`](Self::memfd) | children forked later, and processes that receive the descriptor | until the last user is gone |
+/// | [`file`](Self::file), shared | every process that maps the file | the file's |
+/// | [`file`](Self::file), private | no other process | until this map is dropped |
 ///
-/// A map is never empty, all sizes and offsets are in bytes, and new memory is all zero. A child that is forked has the
-/// map too; dropping it unmaps it in the process that drops it, and nowhere else. Maps block nobody: whoever reads
-/// bytes must learn by other means that they are there.
+/// A map is never empty. All sizes and offsets are in bytes, and new memory is zeroed.
 ///
-/// [`read_at`](Self::read_at) and [`write_at`](Self::write_at) are safe while other threads and processes write: each
-/// byte is read or written whole, but a copy of several bytes may mix what was there before with what came after. For
-/// values that are never seen torn, place a typed value in a map and lock it.
+/// A forked child inherits the map. Dropping a map unmaps it only in the process that drops it. A
+/// map does not synchronize: a reader must learn by other means that the bytes it waits for are
+/// there.
+///
+/// [`read_at`](Self::read_at) and [`write_at`](Self::write_at) are safe while other threads and
+/// processes write. Each byte is read or written whole, but a copy of several bytes may mix old and
+/// new ones. To get values that are never torn, place a typed value in a map and lock it.
 ///
 /// # Examples
 ///
@@ -44,31 +46,34 @@ pub use options::{Advice, MapOptions};
 #[derive(Debug)]
 pub struct Map {
     start: NonNull<u8>,
-    /// What was asked for.
+    /// The requested length.
     len: usize,
-    /// What the kernel made of it, and wants back: `len` rounded up to whole pages.
+    /// The mapped length, which `munmap` takes: `len` rounded up to whole pages.
     mapped: usize,
     writable: bool,
-    /// The memory file, or the file whose lock the typed layer holds. Closed after the pages are unmapped.
+    /// The memory file, or the file whose lock the typed layer holds. It is closed after the pages
+    /// are unmapped.
     fd: Option<OwnedFd>,
 }
 
-// SAFETY: the map belongs to the process, not to a thread: any thread may use and unmap it.
+// SAFETY: the map belongs to the process, not to a thread: any thread may use it and unmap it.
 unsafe impl Send for Map {}
-// SAFETY: through `&Map` bytes are reached only by relaxed atomic accesses of one byte each, or through a raw pointer
-// whose user answers for them.
+// SAFETY: `&Map` gives access to the bytes only by relaxed atomic accesses of one byte each, or
+// through a raw pointer. The user of that pointer is responsible for its accesses.
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// New memory, shared with children that are forked while it exists: `MAP_SHARED | MAP_ANONYMOUS`.
+    /// Creates zeroed memory that is shared with children forked later:
+    /// `MAP_SHARED | MAP_ANONYMOUS`.
     ///
-    /// It starts at a page boundary, and all of its `len` bytes are zero. Pages take up memory when they are first
-    /// touched.
+    /// The map starts at a page boundary and has `len` bytes. A page takes up memory when it is
+    /// first touched.
     ///
     /// # Errors
     ///
-    /// [`ZeroLength`](Error::ZeroLength), [`LengthOverflow`](Error::LengthOverflow), and
-    /// [`NoMemory`](Error::NoMemory) where the kernel does not grant so much.
+    /// Returns [`ZeroLength`](Error::ZeroLength) if `len` is 0,
+    /// [`LengthOverflow`](Error::LengthOverflow) if it is too large to be mapped, and
+    /// [`NoMemory`](Error::NoMemory) if the kernel does not grant the memory.
     pub fn anonymous(len: usize) -> Result<Map, Error> {
         let (size, mapped) = extent(0, len, sys::page_size())?;
         Ok(Map {
@@ -80,12 +85,14 @@ impl Map {
         })
     }
 
-    /// The same as [`anonymous`](Self::anonymous), the older way: a shared map of `/dev/zero`.
+    /// Creates memory as [`anonymous`](Self::anonymous) does, by the older method: a shared map of
+    /// `/dev/zero`.
     ///
     /// # Errors
     ///
-    /// Those of `anonymous`; [`Os`](Error::Os) where `/dev/zero` cannot be opened, as in a bare chroot, and
-    /// [`NotMappable`](Error::NotMappable) where something else stands there.
+    /// Returns the errors of `anonymous`, [`Os`](Error::Os) if `/dev/zero` cannot be opened (as in
+    /// a bare chroot), and [`NotMappable`](Error::NotMappable) if `/dev/zero` is not the zero
+    /// device.
     ///
     /// # Examples
     ///
@@ -108,19 +115,24 @@ impl Map {
         })
     }
 
-    /// New memory behind a descriptor, which unrelated processes can be given: a sealed `memfd_create(2)` file.
+    /// Creates zeroed memory with a descriptor that can be passed to unrelated processes: a sealed
+    /// `memfd_create(2)` file.
     ///
-    /// All of its `len` bytes are zero, and their memory is reserved: where there is not enough, this fails, and no
-    /// later access does. It is sealed with `F_SEAL_SHRINK`, `F_SEAL_GROW` and `F_SEAL_SEAL`, so that nobody who gets the
-    /// descriptor can truncate it or seal it further. The descriptor is closed on exec. `name` is what
-    /// `/proc/PID/maps` shows behind `memfd:`; it needs not be unique.
+    /// All `len` bytes are reserved: if there is not enough memory, this call fails, and no later
+    /// access does. The file is sealed with `F_SEAL_SHRINK`, `F_SEAL_GROW` and `F_SEAL_SEAL`. A
+    /// process that receives the descriptor can neither truncate the file nor seal it further. The
+    /// descriptor is closed on exec. `/proc/PID/maps` shows `name` after `memfd:`; the name need
+    /// not be unique.
     ///
-    /// [`fd`](Self::fd) hands the descriptor out, and [`from_memfd`](Self::from_memfd) maps a received one.
+    /// [`fd`](Self::fd) returns the descriptor, and [`from_memfd`](Self::from_memfd) maps a
+    /// received one.
     ///
     /// # Errors
     ///
-    /// Those of [`anonymous`](Self::anonymous); [`MemfdName`](Error::MemfdName), [`NoSpace`](Error::NoSpace), and
-    /// [`Os`](Error::Os) where the process has no descriptor left.
+    /// Returns the errors of [`anonymous`](Self::anonymous), [`MemfdName`](Error::MemfdName) if
+    /// `name` is too long or contains a NUL, [`NoSpace`](Error::NoSpace) if the bytes cannot be
+    /// reserved, and [`Os`](Error::Os) if another system call fails, such as when the process has
+    /// no descriptor left.
     ///
     /// # Examples
     ///
@@ -134,8 +146,9 @@ impl Map {
         if name.len() > sys::MEMFD_NAME_MAX || name.contains('\0') {
             return Err(Error::MemfdName { name: name.into() });
         }
-        // A memory file takes page after page until the system has none left, and is not refused a size beforehand. An
-        // anonymous map of that size is, by the kernel's own rule of what may be promised (vm.overcommit_memory).
+        // The kernel does not refuse a memory file a size beforehand: the file takes page after
+        // page until the system has none left. It does refuse an anonymous map of that size, under
+        // its overcommit policy (vm.overcommit_memory).
         drop(Map::anonymous(len)?);
         let fd = sys::memory_file(name)?;
         sys::set_len(fd.as_fd(), len as i64)?;
@@ -147,27 +160,28 @@ impl Map {
             writable: true,
             fd: None,
         };
-        // Last, when nothing else can refuse what was reserved.
+        // The reservation is made last, when nothing except the sealing can still fail.
         sys::reserve(fd.as_fd(), 0, len as i64)?;
         sys::seal_size(fd.as_fd())?;
         Ok(map.keeping(fd))
     }
 
-    /// Maps a memory file that another process made with [`memfd`](Self::memfd) and handed over: inherited, sent over a
-    /// Unix socket, or opened through `/proc/PID/fd`.
+    /// Maps a memory file that another process made with [`memfd`](Self::memfd). Its descriptor may
+    /// be inherited, received over a Unix socket, or opened through `/proc/PID/fd`.
     ///
     /// # Safety
     ///
-    /// Whoever else has the descriptor or a map of it is trusted to use it by this crate, or to write bytes as other
-    /// threads of this program might. The seals are checked here and hold for ever: nobody can shorten the memory under
-    /// the map.
+    /// Every other process that has the descriptor or a map of the memory must use it only through
+    /// this crate, or write bytes only as another thread of this program might. The seals are
+    /// checked here and cannot be removed: no process can shorten the memory under the map.
     ///
     /// # Errors
     ///
-    /// [`NotMemfd`](Error::NotMemfd) for another kind of file, [`MissingSeals`](Error::MissingSeals) where it can still
-    /// be resized, [`SealedAgainstWriting`](Error::SealedAgainstWriting), [`FileReadOnly`](Error::FileReadOnly) or
-    /// [`FileNotReadable`](Error::FileNotReadable) where the descriptor allows too little,
-    /// [`NothingToMap`](Error::NothingToMap) where it has no bytes.
+    /// Returns [`NotMemfd`](Error::NotMemfd) if the descriptor is not that of a memory file,
+    /// [`MissingSeals`](Error::MissingSeals) if the file can still be resized,
+    /// [`SealedAgainstWriting`](Error::SealedAgainstWriting), [`FileReadOnly`](Error::FileReadOnly)
+    /// or [`FileNotReadable`](Error::FileNotReadable) if the descriptor does not allow reading and
+    /// writing, and [`NothingToMap`](Error::NothingToMap) if the file is empty.
     ///
     /// # Examples
     ///
@@ -175,7 +189,7 @@ impl Map {
     /// use pshared::Map;
     ///
     /// let map = Map::memfd("board", 64)?;
-    /// // SAFETY: the descriptor goes nowhere but into another map of this crate.
+    /// // SAFETY: the descriptor is only passed to another map of this crate.
     /// let fd = unsafe { map.fd() }.unwrap().try_clone_to_owned()?;
     /// // SAFETY: as above.
     /// let same = unsafe { Map::from_memfd(fd)? };
@@ -194,37 +208,48 @@ impl Map {
                 missing: names.join(" | "),
             });
         }
-        // SAFETY: the size is sealed, so that no page goes away under the map; the caller answers for the bytes.
+        // SAFETY: the size is sealed, so no page disappears under the map; the caller guarantees
+        // how the bytes are used.
         let map = unsafe { Map::of_descriptor(fd.as_fd(), MapOptions::shared())? };
         Ok(map.keeping(fd))
     }
 
-    /// Maps a file, or a part of it, as the options say. The file may be closed afterwards: the map stays.
+    /// Maps a file, or a part of it, according to the options.
+    ///
+    /// The file may be closed afterwards: the map remains valid.
     ///
     /// # Safety
     ///
-    /// 1. While the map exists, **nobody shortens the file** below the map's end, this process or another
-    ///    (`ftruncate`, `O_TRUNC`). Access to a page that the file has lost raises SIGBUS, which kills the process, and no
-    ///    check can come before it. Where others are not trusted with that, share [`memfd`](Self::memfd) memory: it is
-    ///    sealed, and cannot be truncated.
-    /// 2. A file may have holes, ranges without blocks on the disk. The first write to one in a shared map needs a block,
-    ///    and **raises SIGBUS where the disk is full**. [`MapOptions::reserve`] takes the blocks beforehand.
-    /// 3. Whoever else writes to the file, by a map or by `write(2)`, does it as another thread of this program might:
-    ///    a byte that [`read_at`](Self::read_at) reads may change at any time, and nothing may rely on that it does not.
+    /// 1. While the map exists, **no process may shorten the file** below the map's end
+    ///    (`ftruncate`, `O_TRUNC`), this process included. Access to a page that the file has lost
+    ///    raises SIGBUS, which kills the process, and no check can prevent it. If other processes
+    ///    are not trusted to comply, share [`memfd`](Self::memfd) memory: it is sealed and cannot
+    ///    be truncated.
+    /// 2. A file may have holes: ranges without blocks on the disk. The first write to a hole
+    ///    through a shared map needs a block, and **raises SIGBUS if the disk is full**.
+    ///    [`MapOptions::reserve`] allocates the blocks beforehand.
+    /// 3. Other processes that write to the file, through a map or by `write(2)`, must do so only
+    ///    as another thread of this program might. A byte that [`read_at`](Self::read_at) reads may
+    ///    change at any time, and no code may rely on it staying the same.
     ///
     /// # Errors
     ///
-    /// What would fail at the first access, or with a bare `EINVAL`, is refused before anything is mapped:
+    /// An operation that would fail at the first access, or with a bare `EINVAL`, is refused before
+    /// anything is mapped:
     ///
     /// - [`ZeroLength`](Error::ZeroLength), [`LengthOverflow`](Error::LengthOverflow),
-    ///   [`UnalignedOffset`](Error::UnalignedOffset): what was asked for can be mapped of no file.
-    /// - [`FileTooShort`](Error::FileTooShort), [`NothingToMap`](Error::NothingToMap): the file does not hold the range,
-    ///   as a file that was just created does not.
+    ///   [`UnalignedOffset`](Error::UnalignedOffset): no file can be mapped with the requested
+    ///   range.
+    /// - [`FileTooShort`](Error::FileTooShort), [`NothingToMap`](Error::NothingToMap): the file
+    ///   does not contain the range. A newly created file is empty.
     /// - [`FileReadOnly`](Error::FileReadOnly), [`FileNotReadable`](Error::FileNotReadable),
-    ///   [`SealedAgainstWriting`](Error::SealedAgainstWriting): the file is open for less than the map needs.
-    /// - [`NotMappable`](Error::NotMappable): a directory, FIFO, socket or device, or a file system that maps no files.
-    /// - [`NoSpace`](Error::NoSpace): from [`MapOptions::reserve`]. [`NoMemory`](Error::NoMemory): no addresses left.
-    /// - [`AdviceRefused`](Error::AdviceRefused): from [`MapOptions::advice`].
+    ///   [`SealedAgainstWriting`](Error::SealedAgainstWriting): the descriptor does not allow the
+    ///   access that the map needs.
+    /// - [`NotMappable`](Error::NotMappable): the file is a directory, FIFO, socket or device, or
+    ///   its file system does not support maps.
+    /// - [`NoSpace`](Error::NoSpace): [`MapOptions::reserve`] failed.
+    ///   [`NoMemory`](Error::NoMemory): no memory or addresses are left.
+    /// - [`AdviceRefused`](Error::AdviceRefused): [`MapOptions::advice`] failed.
     ///
     /// # Examples
     ///
@@ -234,7 +259,7 @@ impl Map {
     ///
     /// let mut file = tempfile::tempfile()?;
     /// file.set_len(20)?;
-    /// // SAFETY: nobody else has this temporary file, so nobody shortens it.
+    /// // SAFETY: no other process has this temporary file, so none shortens it.
     /// let map = unsafe { Map::file(&file, MapOptions::shared())? };
     /// map.write_at(0, b"hello mmap")?;
     ///
@@ -244,22 +269,25 @@ impl Map {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub unsafe fn file(file: &File, options: MapOptions) -> Result<Map, Error> {
-        // SAFETY: the caller's promises are the same.
+        // SAFETY: guaranteed by the caller; the contracts are the same.
         unsafe { Map::of_descriptor(file.as_fd(), options) }
     }
 
-    /// Maps the first `len` bytes of a file shared and writable, and keeps the descriptor, which may carry a lock, until
-    /// the pages are unmapped.
+    /// Maps the first `len` bytes of a file, shared and writable.
+    ///
+    /// The map keeps the descriptor, which may carry a lock, until the pages are unmapped.
     ///
     /// # Safety
     ///
     /// As for [`file`](Self::file).
     pub(crate) unsafe fn file_shared(file: OwnedFd, len: usize) -> Result<Map, Error> {
-        // SAFETY: the caller's promises are the same.
+        // SAFETY: guaranteed by the caller; the contracts are the same.
         let map = unsafe { Map::of_descriptor(file.as_fd(), MapOptions::shared().len(len))? };
         Ok(map.keeping(file))
     }
 
+    /// Maps the file behind `fd`; see [`file`](Self::file).
+    ///
     /// # Safety
     ///
     /// As for [`file`](Self::file).
@@ -307,49 +335,57 @@ impl Map {
         Ok(map)
     }
 
-    /// How many bytes were asked for. The kernel maps whole pages; what follows in the last one is out of bounds.
+    /// Returns the requested length in bytes.
+    ///
+    /// The kernel maps whole pages; the bytes after `len` in the last page are out of bounds.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Always `false`: a map of no bytes cannot be made.
+    /// Returns `false`: a map of zero bytes cannot be made.
     pub fn is_empty(&self) -> bool {
         false
     }
 
-    /// Where the map starts in this process; a multiple of the page. In another process it may be elsewhere.
+    /// Returns a pointer to the start of the map, which is page-aligned. The address may differ in
+    /// another process.
     ///
-    /// To read through the pointer is `unsafe`, and up to whoever does it: up to [`len`](Self::len) bytes are there until
-    /// the map is dropped. Other threads and processes may write to them at any time, [`write_at`](Self::write_at)
-    /// among them, which counts as relaxed [`AtomicU8`](std::sync::atomic::AtomicU8) stores.
+    /// Reading through the pointer is `unsafe`, and the caller is responsible for it.
+    /// [`len`](Self::len) bytes are readable until the map is dropped. Other threads and processes
+    /// may write to them at any time. [`write_at`](Self::write_at) counts as relaxed
+    /// [`AtomicU8`](std::sync::atomic::AtomicU8) stores.
     pub fn as_ptr(&self) -> *const u8 {
         self.start.as_ptr()
     }
 
-    /// The same place, to be written to. Writing to a read-only map raises SIGSEGV.
+    /// Returns the same address for writing. Writing to a read-only map raises SIGSEGV.
     pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
     }
 
-    /// The descriptor of [`memfd`](Self::memfd) and [`from_memfd`](Self::from_memfd) memory, to be handed to another
-    /// process, which maps it by `from_memfd`; `None` for other maps.
+    /// Returns the descriptor of [`memfd`](Self::memfd) or [`from_memfd`](Self::from_memfd) memory,
+    /// or `None` for other maps.
+    ///
+    /// Another process that receives the descriptor maps it with `from_memfd`. In this process the
+    /// descriptor still belongs to the map and is not closed.
     ///
     /// # Safety
     ///
-    /// Whoever is given the descriptor has the memory. Its size is sealed, but its bytes are not: all who get it are
-    /// trusted to use it by this crate only, and **not to write to it past this crate** (`write(2)`, `fallocate(2)`, a map
-    /// of their own); where a value with locks lies in the memory, that would break it. In this process the descriptor
-    /// stays the map's own, and is not closed.
+    /// Every process that receives the descriptor has access to the memory. The size is sealed, but
+    /// the bytes are not. The caller must ensure that each of these processes uses the memory only
+    /// through this crate, and **does not write to it in any other way** (`write(2)`,
+    /// `fallocate(2)`, a map of its own). Such a write could corrupt a value with locks.
     pub unsafe fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.descriptor()
     }
 
-    /// The descriptor that the map keeps, for calls that change neither the file's bytes nor its size.
+    /// Returns the descriptor that the map keeps. It is for calls that change neither the file's
+    /// bytes nor its size.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// The same map, and the descriptor lives as long.
+    /// Stores the descriptor in the map, which closes it when it is dropped.
     fn keeping(mut self, fd: OwnedFd) -> Map {
         self.fd = Some(fd);
         self
@@ -358,14 +394,17 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // SAFETY: these are the address that mmap returned and the whole pages it mapped; who borrowed from the map is
-        // gone, and raw pointers into it are their users' to answer for.
+        // SAFETY: these are the address that mmap returned and the length of the whole pages it
+        // mapped. No borrow of the map is left; the users of raw pointers into it are responsible
+        // for them.
         unsafe { sys::unmap(self.start, self.mapped) }
     }
 }
 
-/// The length to ask mmap for, and the whole pages of `page` bytes it makes of that. Neither can be zero, and the end in
-/// the file and in memory can be counted.
+/// Returns the length to request from mmap, and that length rounded up to whole pages of `page`
+/// bytes.
+///
+/// Neither can be zero, and the end fits an `i64`, in the file and in memory.
 fn extent(offset: u64, len: usize, page: usize) -> Result<(NonZeroUsize, usize), Error> {
     let request = NonZeroUsize::new(len).ok_or(Error::ZeroLength)?;
     let countable = |end: &u64| *end <= i64::MAX as u64;
@@ -380,15 +419,18 @@ fn extent(offset: u64, len: usize, page: usize) -> Result<(NonZeroUsize, usize),
         .ok_or(Error::LengthOverflow { offset, len })
 }
 
-/// Whether the descriptor is open for what the options need: reading always, writing for shared changes and for blocks.
+/// Checks that the descriptor is open for the access that the options need.
+///
+/// Every map needs read access. A writable shared map and the reservation of blocks also need write
+/// access.
 fn check_mode(fd: BorrowedFd<'_>, options: MapOptions) -> Result<(), Error> {
     match sys::open_mode(fd)? {
         OpenMode::ReadWrite => Ok(()),
         OpenMode::ReadOnly if options.shared && !options.read_only => Err(Error::FileReadOnly {
-            asked: "a shared map that can be written to (MAP_SHARED, PROT_READ | PROT_WRITE)",
+            asked: "a writable shared map (MAP_SHARED, PROT_READ | PROT_WRITE)",
         }),
         OpenMode::ReadOnly if options.reserve => Err(Error::FileReadOnly {
-            asked: "blocks to be reserved in it (posix_fallocate)",
+            asked: "block reservation (posix_fallocate)",
         }),
         OpenMode::ReadOnly => Ok(()),
         OpenMode::WriteOnly => Err(Error::FileNotReadable {
@@ -411,7 +453,7 @@ mod tests {
     fn a_file_that_carries_a_lock_keeps_it_until_its_map_is_dropped() {
         let path = NamedTempFile::new().unwrap();
         path.as_file().set_len(100).unwrap();
-        // SAFETY: nobody shortens this temporary file.
+        // SAFETY: no process shortens this temporary file.
         let map = unsafe { Map::file_shared(locked(&path).unwrap(), 100).unwrap() };
         assert!(map.descriptor().is_some());
         assert_eq!(locked(&path).err(), Some(Errno::EWOULDBLOCK));
@@ -422,7 +464,7 @@ mod tests {
     #[test]
     fn a_file_that_is_refused_is_closed_and_its_lock_gone() {
         let path = NamedTempFile::new().unwrap();
-        // SAFETY: nobody shortens this temporary file.
+        // SAFETY: no process shortens this temporary file.
         let on_timeout = unsafe { Map::file_shared(locked(&path).unwrap(), 1) };
         assert!(matches!(
             on_timeout,
@@ -431,10 +473,11 @@ mod tests {
         assert!(locked(&path).is_ok());
     }
 
-    /// Opens the file anew and locks it; the lock goes when the last copy of the descriptor is closed.
+    /// Opens the file again and locks it. The lock is released when the last copy of the descriptor
+    /// is closed.
     fn locked(path: &NamedTempFile) -> Result<OwnedFd, Errno> {
         let file = OwnedFd::from(path.reopen().unwrap());
-        // SAFETY: flock only takes a number, of a descriptor that `file` holds open.
+        // SAFETY: flock takes only numbers; `file` keeps the descriptor open.
         let answer = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
         Errno::result(answer).map(|_| file)
     }

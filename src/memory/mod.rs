@@ -1,4 +1,4 @@
-//! Where a value lives: maps, what may be placed in them, and the files that strangers open.
+//! Maps, the types that can be placed in them, and the files that unrelated processes open.
 
 mod assertions;
 mod builtin;

@@ -1,10 +1,13 @@
-//! What [`Shared`](super::Shared) can hold: one `T`, or a slice whose length is known at run time.
+//! The values that [`Shared`](super::Shared) can hold: one `T`, or a slice whose length is known at
+//! run time.
 
 use super::{Layout, PrimitiveVisitor, ShmSafe};
 use std::alloc;
 use std::ptr::{self, NonNull};
 
-/// A `T: ShmSafe`, or a `[T]` of them. Sealed: there is nothing else to place.
+/// A `T: ShmSafe`, or a `[T]` of such values.
+///
+/// This trait is sealed: no other value can be placed.
 pub trait Placeable: sealed::Sealed + Sync + 'static {}
 
 impl<T: ShmSafe> Placeable for T {}
@@ -14,18 +17,19 @@ pub(crate) mod sealed {
     use super::*;
 
     pub trait Sealed {
-        /// Whether zero bytes are a value in its start state.
+        /// Whether a value of zero bytes is valid and is the type's initial state.
         const ZERO_IS_VALID: bool;
-        /// Whether the number of elements is the type's own, 1.
+        /// Whether the number of elements is fixed by the type, as 1.
         const IS_SIZED: bool;
 
-        /// The layout of `count` elements, or `None` where they are too many for an address space.
+        /// Returns the layout of `count` elements, or `None` if they are too many for an address
+        /// space.
         fn memory_layout(count: usize) -> Option<alloc::Layout>;
 
-        /// The layout in words.
+        /// Adds the type's entries to a textual layout.
         fn describe(count: usize, layout: &mut Layout);
 
-        /// The value of `count` elements at `start`.
+        /// Returns the value of `count` elements at `start`.
         fn at(start: NonNull<u8>, count: usize) -> NonNull<Self>;
 
         /// Visits every primitive inside.
@@ -69,7 +73,7 @@ pub(crate) mod sealed {
 
         fn at(start: NonNull<u8>, count: usize) -> NonNull<Self> {
             let start = ptr::slice_from_raw_parts_mut(start.as_ptr().cast::<T>(), count);
-            // A slice's address is its start's, which is not null.
+            // The address of a slice is that of its start, which is not null.
             NonNull::new(start).unwrap_or_else(|| unreachable!("made from a NonNull"))
         }
 

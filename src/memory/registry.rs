@@ -1,7 +1,8 @@
-//! The values that are placed in this process, so that a fork can ask whether any lock of theirs is in use.
+//! The registry of the values placed in this process. A fork uses it to check whether any lock in
+//! them is in use.
 //!
-//! A list that only grows, of entries that are used again. Without a lock: one that another thread holds during a `fork` would
-//! stay held in the child.
+//! The registry is a list that only grows, and whose entries are reused. It has no lock: a lock
+//! that another thread holds during a `fork` would stay held in the child.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
@@ -12,8 +13,10 @@ const LIVE: u32 = 2;
 
 static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 
-/// Whether a thread of this process, one that has ended perhaps, has a lock inside the value in its hands. The value is the
-/// one that was registered, given as its address and its number of elements.
+/// Returns whether a thread of this process holds a lock inside the value, or held one when it
+/// ended.
+///
+/// The arguments are the address and the number of elements of a registered value.
 pub(super) type Look = unsafe fn(*const (), usize) -> bool;
 
 /// The entry of a value.
@@ -26,7 +29,8 @@ pub(super) struct Entry {
     next: *const Entry,
 }
 
-// SAFETY: `next` is written before the entry is seen by others, and points at entries that live for ever.
+// SAFETY: `next` is written before any other thread sees the entry, and points to an entry that is
+// never freed.
 unsafe impl Sync for Entry {}
 // SAFETY: as above.
 unsafe impl Send for Entry {}
@@ -35,37 +39,39 @@ unsafe impl Send for Entry {}
 ///
 /// # Safety
 ///
-/// Until then, `look` may be called with `value` and `count`.
+/// Until [`Entry::vacate`], it must be sound to call `look` with `value` and `count`.
 pub(super) unsafe fn register(value: *const (), count: usize, look: Look) -> &'static Entry {
     let entry = vacant().unwrap_or_else(append);
     entry.value.store(value.cast_mut(), Ordering::Relaxed);
     entry.count.store(count, Ordering::Relaxed);
     entry.look.store(look as *mut (), Ordering::Relaxed);
-    // The pair of the acquire in `any_lock_in_use`.
+    // Pairs with the acquire in `any_lock_in_use`.
     entry.state.store(LIVE, Ordering::Release);
     entry
 }
 
 impl Entry {
-    /// Takes the value out.
+    /// Removes the value from the registry.
     pub(super) fn vacate(&self) {
         self.state.store(VACANT, Ordering::Release);
     }
 }
 
-/// Whether any lock in any value of this process is in use by a thread of it, or was when that thread ended.
+/// Returns whether any lock in any value of this process is in use by a thread of it, or was when
+/// that thread ended.
 ///
 /// # Safety
 ///
-/// The process has no other thread, which could take a value out meanwhile.
+/// The process must have no other thread, which could remove a value meanwhile.
 pub(crate) unsafe fn any_lock_in_use() -> bool {
     entries().any(|entry| {
         entry.state.load(Ordering::Acquire) == LIVE && {
             let value = entry.value.load(Ordering::Relaxed);
             let count = entry.count.load(Ordering::Relaxed);
-            // SAFETY: a live entry's `look` is what `register` stored.
+            // SAFETY: the `look` of a live entry is the function that `register` stored.
             let look: Look = unsafe { std::mem::transmute(entry.look.load(Ordering::Relaxed)) };
-            // SAFETY: by the contract of `register`, as the entry is live and nobody else could change that.
+            // SAFETY: the entry is live and no other thread could change that, so the contract of
+            // `register` allows the call.
             unsafe { look(value, count) }
         }
     })

@@ -10,27 +10,34 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// A `T` in memory that several processes map: made before a `fork` and shared with the children, or in a file or a sealed
-/// memfd that strangers open.
+/// A `T` in memory that several processes map.
 ///
-/// It derefs to `&T` and never gives `&mut T` or `T`: what is placed does not move, which the robust locks inside rely on.
-/// All change goes through the primitives and atomics of `T`.
+/// The memory is made before a `fork` and shared with the children, or it is a file or a sealed
+/// memfd that unrelated processes open.
 ///
-/// Dropping it unmaps the memory in this process; the other processes keep theirs. The value itself is never dropped.
+/// A `Shared<T>` dereferences to `&T`. It never gives `&mut T` or `T`, because the robust locks
+/// inside rely on a placed value not moving. Every change goes through the primitives and atomics
+/// of `T`.
+///
+/// Dropping a `Shared<T>` unmaps the memory in this process; the maps of other processes remain.
+/// The value itself is never dropped.
 ///
 /// # Processes count as threads
 ///
-/// The language defines nothing for memory that several processes write. Here every process that uses the map by this crate
-/// counts as a thread of one program: `T: Sync` then says what is allowed, and the same rules hold.
+/// The Rust language does not define the behavior of memory that several processes write. In this
+/// crate, every process that uses the map through this crate counts as a thread of one program.
+/// `T: Sync` then defines which accesses are allowed, and the same rules apply.
 ///
 /// # What a death does
 ///
-/// The map lives as long as somebody maps it. What the death of a user does to each primitive inside is told there.
+/// The memory remains while any process maps it. The documentation of each primitive describes the
+/// effect of its user's death.
 ///
-/// # Forgotten guards
+/// # Leaked guards
 ///
-/// Where a guard was forgotten, so that a thread of this process still holds a lock inside when the `Shared` is dropped, the
-/// memory is leaked: the kernel may still have to mark that lock.
+/// If a guard was leaked (`mem::forget`), a thread of this process may still hold a lock inside
+/// when the `Shared` is dropped. The memory is leaked then, because the kernel may still have to
+/// mark that lock.
 ///
 /// # Examples
 ///
@@ -53,35 +60,41 @@ pub struct Shared<T: ?Sized + Placeable> {
     marker: PhantomData<T>,
 }
 
-// SAFETY: gives `&T` to whichever thread has it, and `Placeable` is `Sync`. The map is `Send` and `Sync` itself.
+// SAFETY: `Shared` gives only `&T` to the thread that has it, and `Placeable` is `Sync`. The map is
+// `Send` and `Sync`.
 unsafe impl<T: ?Sized + Placeable> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Placeable> Sync for Shared<T> {}
 
 impl<T: ShmSafe> Shared<T> {
-    /// Places `value` in anonymous memory, shared with the children that are forked from here on.
+    /// Places `value` in anonymous memory, shared with children forked later.
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] where the kernel gives no memory, [`Error::RobustListUnusable`] where a robust primitive inside cannot
-    /// be armed.
+    /// Returns [`Error::Os`] or [`Error::NoMemory`] if the kernel does not grant the memory,
+    /// [`Error::OverAligned`] if `T` needs more than a page's alignment, and
+    /// [`Error::RobustListUnusable`] if a robust primitive inside cannot be initialized.
     pub fn anonymous(value: T) -> Result<Self, Error> {
         Self::in_new_map(Map::anonymous(room::<T>(1)?)?, value)
     }
 
-    /// As [`anonymous`](Self::anonymous), by a map of `/dev/zero`: the older way, where `MAP_ANONYMOUS` is missing.
+    /// Places `value` in a map of `/dev/zero`, the older method, for systems without
+    /// `MAP_ANONYMOUS`.
     ///
     /// # Errors
     ///
-    /// As [`anonymous`](Self::anonymous), and where `/dev/zero` cannot be opened.
+    /// As [`anonymous`](Self::anonymous). Also returns [`Error::Os`] if `/dev/zero` cannot be
+    /// opened, and [`Error::NotMappable`] if it is not the zero device.
     pub fn dev_zero(value: T) -> Result<Self, Error> {
         Self::in_new_map(Map::dev_zero(room::<T>(1)?)?, value)
     }
 
-    /// Places a value whose bytes are all zero, in anonymous memory: its start state, for types of which that is true. The
-    /// value is never built on the stack, so it may be larger than that.
+    /// Places a value whose bytes are all zero in anonymous memory.
     ///
-    /// A type of which it is not true does not compile:
+    /// This is the value's initial state, for types with [`ZERO_IS_VALID`](ShmSafe::ZERO_IS_VALID).
+    /// The value is never built on the stack, so it may be larger than the stack.
+    ///
+    /// A type for which zero bytes are not the initial state does not compile:
     ///
     /// ```compile_fail
     /// let no = pshared::Shared::<std::num::NonZeroU32>::zeroed();
@@ -104,28 +117,33 @@ impl<T: ShmSafe> Shared<T> {
         const {
             assert!(
                 T::ZERO_IS_VALID,
-                "zero bytes are not this type's start state: use Shared::anonymous(value)"
+                "zero bytes are not this type's initial state: use Shared::anonymous(value)"
             )
         };
         let map = Map::anonymous(room::<T>(1)?)?;
-        // SAFETY: the new map is all zero, and by `ZERO_IS_VALID` that is a `T` in its start state.
+        // SAFETY: the new map is all zero, and by `ZERO_IS_VALID` that is a `T` in its initial
+        // state.
         unsafe { Self::init_new(map, 0, 1) }
     }
 
     fn in_new_map(map: Map, value: T) -> Result<Self, Error> {
-        // SAFETY: the map is new, writable, large enough, and page-aligned, which `room` found to be enough.
+        // SAFETY: the map is new, writable, large enough, and page-aligned; `room` has checked that
+        // `T` needs no more alignment.
         unsafe { map.as_mut_ptr().cast::<T>().write(value) };
-        // SAFETY: the value has just been written, and nobody else has seen the map.
+        // SAFETY: the value has just been written, and no other thread or process has seen the map.
         unsafe { Self::init_new(map, 0, 1) }
     }
 }
 
 impl<T: ShmSafe> Shared<[T]> {
-    /// Places `len` values in anonymous memory, the one at index `i` being `value(i)`: one entry a worker, say.
+    /// Places `len` values in anonymous memory. The element at index `i` is `value(i)`.
+    ///
+    /// For example, a server can have one element for each worker.
     ///
     /// # Errors
     ///
-    /// As [`Shared::anonymous`], and [`Error::ZeroLength`] for a slice of no bytes.
+    /// As [`Shared::anonymous`]. Also returns [`Error::ZeroLength`] if the slice has no bytes, and
+    /// [`Error::TooLarge`] if it is too large for the address space.
     ///
     /// # Examples
     ///
@@ -141,8 +159,9 @@ impl<T: ShmSafe> Shared<[T]> {
         let map = Map::anonymous(room::<[T]>(len)?)?;
         let first = map.as_mut_ptr().cast::<T>();
         for index in 0..len {
-            // SAFETY: the map has room for `len` values, and nobody else has seen it. (Where `value` panics, the map goes
-            // and what lies in it, which has nothing to drop.)
+            // SAFETY: the map has space for `len` values, and no other thread or process has seen
+            // it. (If `value` panics, the map is unmapped together with the values in it, which
+            // need no drop.)
             unsafe { first.add(index).write(value(index)) };
         }
         // SAFETY: all values have just been written.
@@ -151,29 +170,30 @@ impl<T: ShmSafe> Shared<[T]> {
 }
 
 impl<T: ?Sized + Placeable> Shared<T> {
-    /// Gives the value up to this process for good: it stays mapped until the process ends.
+    /// Leaks the value: it stays mapped in this process until the process ends.
     pub fn leak(self) -> &'static T {
         let value = self.value;
         std::mem::forget(self);
-        // SAFETY: the map was not dropped and now never is.
+        // SAFETY: the map was not dropped and never will be.
         unsafe { value.as_ref() }
     }
 
-    /// Takes over a map in which a value was just written, and arms its primitives.
+    /// Takes over a map in which a value was just written, and initializes its primitives.
     ///
     /// # Safety
     ///
-    /// A valid `T` of `count` elements lies at `offset` of the map, which is writable, aligned for it, and seen by nobody
-    /// else yet.
+    /// A valid `T` of `count` elements must lie at `offset` of the map. The map must be writable
+    /// and aligned for it, and no other thread or process may have seen it.
     pub(super) unsafe fn init_new(map: Map, offset: usize, count: usize) -> Result<Self, Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let shared = unsafe { Self::adopt(map, offset, count) };
         let mut outcome = Ok(());
         shared.visit_all(&mut PrimitiveVisitor::new(
             &mut |_, primitive: &dyn Primitive| {
                 if outcome.is_ok() {
-                    // SAFETY: it has its final address, since `Shared` never moves its value; nobody else has seen the map;
-                    // and `drop` leaks the memory while a thread of this process holds the primitive.
+                    // SAFETY: the primitive is at its final address, because `Shared` never moves
+                    // its value. No other thread or process has seen the map. `drop` leaks the
+                    // memory while a thread of this process holds the primitive.
                     outcome = unsafe { primitive.init() };
                 }
             },
@@ -185,11 +205,13 @@ impl<T: ?Sized + Placeable> Shared<T> {
     ///
     /// # Safety
     ///
-    /// A valid `T` of `count` elements lies at `offset` of the map, which is writable and aligned for it.
+    /// A valid `T` of `count` elements must lie at `offset` of the map. The map must be writable
+    /// and aligned for it.
     pub(super) unsafe fn adopt(map: Map, offset: usize, count: usize) -> Self {
-        // SAFETY: the value lies inside the map, so there is room for it, and its address is not null.
+        // SAFETY: the value lies inside the map, so the map has space for it, and its address is
+        // not null.
         let value = unsafe { NonNull::new_unchecked(Self::place_in(&map, offset, count)) };
-        // SAFETY: the value lies there until `drop` takes the entry out.
+        // SAFETY: the value remains there until `drop` removes the entry.
         let entry = unsafe { registry::register(value.as_ptr().cast(), count, Self::is_in_use) };
         Shared {
             map: ManuallyDrop::new(map),
@@ -199,15 +221,15 @@ impl<T: ?Sized + Placeable> Shared<T> {
         }
     }
 
-    /// Whether a thread of this process has a lock inside in its hands, or had when it ended.
+    /// Returns whether a thread of this process holds a lock inside, or held one when it ended.
     ///
     /// # Safety
     ///
-    /// A valid `T` of `count` elements lies at `value`.
+    /// A valid `T` of `count` elements must lie at `value`.
     unsafe fn is_in_use(value: *const (), count: usize) -> bool {
         // SAFETY: the address of a value is not null.
         let start = unsafe { NonNull::new_unchecked(value.cast_mut().cast::<u8>()) };
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let value = unsafe { T::at(start, count).as_ref() };
         let mut in_use = false;
         value.visit_all(&mut PrimitiveVisitor::new(
@@ -219,13 +241,13 @@ impl<T: ?Sized + Placeable> Shared<T> {
         in_use
     }
 
-    /// Where a `T` of `count` elements is to be written, `offset` bytes into the map.
+    /// Returns the address for a `T` of `count` elements, `offset` bytes into the map.
     ///
     /// # Safety
     ///
-    /// There is room for one.
+    /// The map must have space for a `T` of `count` elements at `offset`.
     pub(super) unsafe fn place_in(map: &Map, offset: usize, count: usize) -> *mut T {
-        // SAFETY: the place lies inside the map, so its start does too.
+        // SAFETY: the value's memory lies inside the map, so its start does too.
         let start = unsafe { NonNull::new_unchecked(map.as_mut_ptr().add(offset)) };
         T::at(start, count).as_ptr()
     }
@@ -240,7 +262,7 @@ impl<T: ?Sized + Placeable> Deref for Shared<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: a valid `T` lies there as long as the map does, and nobody makes a `&mut` to it.
+        // SAFETY: a valid `T` lies there as long as the map does, and no code makes a `&mut` to it.
         unsafe { self.value.as_ref() }
     }
 }
@@ -256,8 +278,9 @@ impl<T: ?Sized + Placeable> Drop for Shared<T> {
         if !held {
             self.entry.vacate();
             sys::forget_list_op_pending(self.map.as_ptr(), self.map.len());
-            // SAFETY: dropped once, here, and the value is not used again. No thread of this process holds a primitive
-            // inside: no guard is left, since each borrows `self`, and the walk found no forgotten one.
+            // SAFETY: the map is dropped once, here, and the value is not used again. No thread of
+            // this process holds a primitive inside: each guard borrows `self`, so none is left,
+            // and the walk found no leaked one.
             unsafe { ManuallyDrop::drop(&mut self.map) };
         }
     }
@@ -269,7 +292,9 @@ impl<T: ?Sized + Placeable + fmt::Debug> fmt::Debug for Shared<T> {
     }
 }
 
-/// The bytes that `count` elements need in a map of their own; at least one, so that a `T` of none has an address.
+/// Returns the bytes that `count` elements need in a map of their own.
+///
+/// A `T` needs at least one byte, so that a zero-sized `T` has an address.
 fn room<T: ?Sized + Placeable>(count: usize) -> Result<usize, Error> {
     crate::memory::file::header::fits(T::memory_layout(count))
         .map(|layout| layout.size().max(usize::from(T::IS_SIZED)))

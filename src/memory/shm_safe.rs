@@ -1,4 +1,4 @@
-//! What may be placed in a map, what may lie under a lock there, and the walk over the primitives.
+//! The types that can be placed in a map or under a lock, and the visitor of their primitives.
 
 use super::Layout;
 use crate::Error;
@@ -6,10 +6,11 @@ use std::fmt;
 
 /// A type whose values may be placed in memory that several processes map.
 ///
-/// Derive it: `#[derive(ShmSafe)]` on a `#[repr(C)]` or `#[repr(transparent)]` struct, or on an enum with an integer
-/// representation (`#[repr(u8)]`), whose fields are all `ShmSafe`. The derive refuses everything else and says what to
-/// use instead. It works where `unsafe` is forbidden, on generic types (their parameters decide), and on types that also
-/// derive [`ShmData`].
+/// Derive this trait: `#[derive(ShmSafe)]` on a `#[repr(C)]` or `#[repr(transparent)]` struct, or
+/// on an enum with an integer representation (`#[repr(u8)]`). All fields must be `ShmSafe`. The
+/// derive refuses every other type, with an error that suggests a replacement. It works in crates
+/// that forbid `unsafe`. It also works on generic types, whose parameters decide, and on types that
+/// also derive [`ShmData`].
 ///
 /// ```
 /// #![forbid(unsafe_code)]
@@ -34,8 +35,9 @@ use std::fmt;
 /// # fn main() {}
 /// ```
 ///
-/// What means nothing in another process does not compile. Here the error says that "field `name: String` of `Board`
-/// holds a pointer into one process's heap", and what to use instead:
+/// A type with a field that is meaningless in another process does not compile. In this example,
+/// the error says that "field `name: String` of `Board` holds a pointer into one process's heap",
+/// and suggests a replacement:
 ///
 /// ```compile_fail,E0277
 /// #[derive(pshared::ShmSafe)]
@@ -45,49 +47,55 @@ use std::fmt;
 /// }
 /// ```
 ///
-/// A crate that re-exports this one under another path says where it is: `#[pshared(crate = "path::to::pshared")]`.
+/// A crate that re-exports this crate under another path names that path:
+/// `#[pshared(crate = "path::to::pshared")]`.
 ///
 /// # Safety
 ///
-/// By implementing this trait you promise, for every value of the type:
+/// The implementor must guarantee, for every value of the type:
 ///
-/// 1. **Nothing in its bytes means something in one process only**: no reference, pointer, `Box`, `String`, `Vec`,
-///    function pointer, thread handle or file descriptor.
-/// 2. **Its layout is fixed**: the same source gives the same offsets in every program that is compiled from it, and
-///    [`describe`](Self::describe) tells all of them.
-/// 3. **Nothing must be dropped**: placed values are never dropped.
-/// 4. **[`walk`](Self::walk) reaches every primitive inside**, each exactly once, with its field path. A primitive that
-///    is not reached is not armed, and a lock that is not armed is not robust.
-/// 5. **[`ZERO_IS_VALID`](Self::ZERO_IS_VALID)** is true only where a value of zero bytes is valid and is the type's
-///    start state.
-/// 6. All shared access that other threads could make through `&Self` is as sound from another process that runs the
-///    same code: processes that map the value count as threads of one program.
+/// 1. **None of its bytes has a meaning in one process only**: it contains no reference, pointer,
+///    `Box`, `String`, `Vec`, function pointer, thread handle or file descriptor.
+/// 2. **Its layout is fixed**: the same source gives the same offsets in every program compiled
+///    from it, and [`describe`](Self::describe) reports all of them.
+/// 3. **It needs no drop**: placed values are never dropped.
+/// 4. **[`visit`](Self::visit) reaches every primitive inside**, each exactly once, with its field
+///    path. A primitive that is not reached is not initialized, and a lock that is not initialized
+///    is not robust.
+/// 5. **[`ZERO_IS_VALID`](Self::ZERO_IS_VALID)** is true only if a value of zero bytes is valid and
+///    is the type's initial state.
+/// 6. **Sharing between processes is as sound as sharing between threads.** Processes that run the
+///    same code and map the value count as threads of one program. Any access that another thread
+///    could make through `&Self` must also be sound from another process.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` may not be placed in shared memory",
-    label = "not `ShmSafe`: it may mean nothing in another process, or move, or be written without a lock",
+    label = "not `ShmSafe`: it may be meaningless in another process, or move, or be written without a lock",
     note = "own types: `#[derive(pshared::ShmSafe)] #[repr(C)]`, or `#[derive(pshared::ShmData)]` and place a `SharedMutex<{Self}>`",
     note = "text and lists: a fixed-capacity `arrayvec::ArrayString<N>` or `ArrayVec<T, N>` under a `SharedMutex` (feature `arrayvec`)"
 )]
 pub unsafe trait ShmSafe: Sync + 'static {
-    /// Whether a value of zero bytes is valid and is the type's start state, so that
-    /// `Shared::zeroed` may make one without building it first.
+    /// Whether a value of zero bytes is valid and is the type's initial state. If so,
+    /// `Shared::zeroed` can create a value without building it first.
     const ZERO_IS_VALID: bool;
 
-    /// Whether there is any primitive inside. Where it is false, [`walk`](Self::walk) need not be called.
+    /// Whether the type contains any primitive. If this is false, [`visit`](Self::visit) need not
+    /// be called.
     const HAS_PRIMITIVES: bool;
 
-    /// Tells the offsets, sizes and names of everything inside, from which the fingerprint of a file's layout and its
-    /// directory of primitives are made.
+    /// Describes the offsets, sizes and names of everything inside.
+    ///
+    /// The fingerprint of a file's layout and the file's directory of primitives are made from this
+    /// description.
     fn describe(layout: &mut Layout);
 
     /// Visits every primitive inside.
     fn visit(&self, visitor: &mut PrimitiveVisitor<'_>);
 }
 
-/// Plain data that may lie under a lock, in a cell, or in a roster.
+/// Plain data that may be protected by a lock, or stored in a cell or a roster.
 ///
-/// Derive it: `#[derive(ShmData)]` on a `#[repr(C)]` or `#[repr(transparent)]` struct, or on an enum with an integer
-/// representation, whose fields are all `ShmData`.
+/// Derive this trait: `#[derive(ShmData)]` on a `#[repr(C)]` or `#[repr(transparent)]` struct, or
+/// on an enum with an integer representation. All fields must be `ShmData`.
 ///
 /// ```
 /// use pshared::{SharedMutex, ShmData, ShmSafe};
@@ -108,25 +116,25 @@ pub unsafe trait ShmSafe: Sync + 'static {
 /// }
 /// ```
 ///
-/// A guard gives `&mut T`, and two guards allow `mem::swap`. Hence no primitive is `ShmData`: a swap would carry a
-/// linked lock away from its place.
+/// A guard gives `&mut T`, and two guards allow `mem::swap`. Therefore no primitive is `ShmData`: a
+/// swap would move a lock that is linked into a robust list.
 ///
 /// # Safety
 ///
-/// By implementing this trait you promise points 1, 2, 3 and 5 of [`ShmSafe`]'s contract, and that **no primitive is
-/// inside**: a value may be moved, copied over and swapped by whoever holds `&mut` to it.
+/// The implementor must guarantee points 1, 2, 3 and 5 of [`ShmSafe`]'s contract, and that the type
+/// **contains no primitive**: code that holds `&mut` to a value may move, overwrite or swap it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` may not lie under a lock in shared memory",
-    label = "not `ShmData`: it is a primitive, or holds something that means nothing in another process",
+    message = "`{Self}` may not be placed under a lock in shared memory",
+    label = "not `ShmData`: it is a primitive, or contains something that is meaningless in another process",
     note = "own types: `#[derive(pshared::ShmData)] #[repr(C)]`",
     note = "text and lists: a fixed-capacity `arrayvec::ArrayString<N>` or `ArrayVec<T, N>` (feature `arrayvec`)",
-    note = "a primitive goes beside the data, not under the lock: a swap through two guards would move it"
+    note = "place a primitive next to the data, not under the lock: a swap through two guards would move it"
 )]
 pub unsafe trait ShmData: Send + 'static {
-    /// Whether a value of zero bytes is valid and is the type's start state.
+    /// Whether a value of zero bytes is valid and is the type's initial state.
     const ZERO_IS_VALID: bool;
 
-    /// Tells the offsets, sizes and names of everything inside.
+    /// Describes the offsets, sizes and names of everything inside.
     fn describe(layout: &mut Layout);
 }
 
@@ -140,49 +148,56 @@ impl fmt::Display for PrimitiveKind {
     }
 }
 
-/// What a map asks of every primitive that lies in it. Implemented by this crate's primitives.
+/// The operations that a map needs from every primitive placed in it. This crate's primitives
+/// implement it.
 pub trait Primitive {
-    /// The name under which the primitive stands in a file's directory.
+    /// Returns the name of the primitive's kind in a file's directory.
     fn kind(&self) -> PrimitiveKind;
 
-    /// Readies the primitive at the address where it will stay.
+    /// Initializes the primitive at its final address.
     ///
     /// # Errors
     ///
-    /// [`Error::RobustListUnusable`] where the primitive is robust and this thread has no robust list to join.
+    /// Returns [`Error::RobustListUnusable`] if the primitive is robust and the calling thread has
+    /// no robust list to join.
     ///
     /// # Safety
     ///
-    /// The primitive lies in a map, never moves again, is not reachable by anybody else yet, and its memory is not
-    /// reused while any map of it exists.
+    /// The primitive must lie in a map, must never move again, and must not be reachable by any
+    /// other thread or process yet. Its memory must not be reused while any map of it exists.
     unsafe fn init(&self) -> Result<(), Error>;
 
-    /// Whether a thread of this process still holds the primitive, so that its memory may not be unmapped.
+    /// Returns whether a thread of this process still holds the primitive. If so, its memory must
+    /// not be unmapped.
     fn is_held_by_this_process(&self) -> bool;
 
-    /// Whether a thread of this process ended with the primitive in its hands, so that what it guards may have been handed on
-    /// here.
+    /// Returns whether a thread of this process ended while it held the primitive. If so, this
+    /// process may still use the data that the primitive protects, through a borrow that was passed
+    /// on.
     fn was_leaked_by_this_process(&self) -> bool {
         false
     }
 
-    /// Makes the primitive usable again after all its users are gone: what looks held is marked as died.
+    /// Makes the primitive usable again after all its users are gone. A lock that appears held is
+    /// marked as a lock whose owner died.
     ///
     /// # Safety
     ///
-    /// Nobody else uses the primitive.
+    /// No other thread or process may use the primitive.
     unsafe fn reset(&self);
 
-    /// Follows a [`reset`](Self::reset) where the machine has been started anew since: it may have stopped at any instant,
-    /// and what lies in the file be a mixture of old and new pages. A lock counts as one whose owner died, held or not.
+    /// Marks the primitive as inconsistent, after a [`reset`](Self::reset) that follows a reboot.
+    ///
+    /// The machine may have stopped at any instant, so the file may hold a mixture of old and new
+    /// pages. A lock is marked as a lock whose owner died, whether it was held or not.
     ///
     /// # Safety
     ///
-    /// Nobody else uses the primitive.
+    /// No other thread or process may use the primitive.
     unsafe fn mark_inconsistent(&self) {}
 }
 
-/// A visit to every primitive of a placed value; see [`ShmSafe::walk`].
+/// A visitor of every primitive in a placed value; see [`ShmSafe::visit`].
 pub struct PrimitiveVisitor<'v> {
     path: String,
     visit: &'v mut dyn FnMut(&str, &dyn Primitive),
@@ -197,7 +212,8 @@ impl fmt::Debug for PrimitiveVisitor<'_> {
 }
 
 impl<'v> PrimitiveVisitor<'v> {
-    /// A walk that calls `visit` with the field path of each primitive and the primitive.
+    /// Creates a visitor that calls `visit` with the field path of each primitive and the
+    /// primitive.
     pub fn new(visit: &'v mut dyn FnMut(&str, &dyn Primitive)) -> Self {
         PrimitiveVisitor {
             path: String::new(),
@@ -205,7 +221,7 @@ impl<'v> PrimitiveVisitor<'v> {
         }
     }
 
-    /// Walks a field. Called by the derive.
+    /// Visits the primitives in a field. The derive calls this.
     pub fn field<T: ShmSafe>(&mut self, name: &str, value: &T) {
         if !T::HAS_PRIMITIVES {
             return;
@@ -219,7 +235,7 @@ impl<'v> PrimitiveVisitor<'v> {
         self.path.truncate(length);
     }
 
-    /// Walks the elements of an array or a slice.
+    /// Visits the primitives in the elements of an array or a slice.
     pub fn elements<T: ShmSafe>(&mut self, values: &[T]) {
         if !T::HAS_PRIMITIVES {
             return;
@@ -233,7 +249,7 @@ impl<'v> PrimitiveVisitor<'v> {
         }
     }
 
-    /// Visits a primitive. Called by the primitives of this crate.
+    /// Visits a primitive. The primitives of this crate call this.
     pub fn primitive(&mut self, primitive: &dyn Primitive) {
         (self.visit)(&self.path, primitive);
     }

@@ -3,7 +3,8 @@
 use crate::memory::ShmData;
 use crate::raw::RawLock;
 use crate::raw::condvar::Condvar;
-use crate::sync::lock_error::LockError;
+use crate::raw::outcome::WaitMode;
+use crate::sync::lock_error::{LockError, LockResult};
 use crate::sync::mutex::guard::SharedMutexGuard;
 use crate::sync::primitive_macros::impl_one_word_primitive;
 use crate::sys::{Deadline, RecheckTimer};
@@ -92,6 +93,10 @@ impl WaitTimeoutResult {
     }
 }
 
+/// What a wait with a timeout returns: the guard, and whether the timeout expired.
+type TimeoutResult<'a, T, R> =
+    Result<(SharedMutexGuard<'a, T, R>, WaitTimeoutResult), LockError<SharedMutexGuard<'a, T, R>>>;
+
 impl SharedCondvar {
     /// A condition variable that nobody waits for.
     pub const fn new() -> Self {
@@ -110,7 +115,7 @@ impl SharedCondvar {
     pub fn wait<'a, T: ShmData, R: RawLock>(
         &self,
         guard: SharedMutexGuard<'a, T, R>,
-    ) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
+    ) -> LockResult<SharedMutexGuard<'a, T, R>> {
         self.wait_once(guard, None, &mut RecheckTimer::new(), R::owner_is_dead)
             .map(|(guard, _)| guard)
     }
@@ -126,7 +131,7 @@ impl SharedCondvar {
         &self,
         mut guard: SharedMutexGuard<'a, T, R>,
         mut condition: impl FnMut(&mut T) -> bool,
-    ) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
+    ) -> LockResult<SharedMutexGuard<'a, T, R>> {
         let mut timer = RecheckTimer::new();
         while condition(&mut guard) {
             (guard, _) = self.wait_once(guard, None, &mut timer, |_| true)?;
@@ -144,7 +149,7 @@ impl SharedCondvar {
         &self,
         guard: SharedMutexGuard<'a, T, R>,
         timeout: Duration,
-    ) -> Result<(SharedMutexGuard<'a, T, R>, WaitTimeoutResult), LockError<'a, T, R>> {
+    ) -> TimeoutResult<'a, T, R> {
         let deadline = Deadline::after(timeout);
         self.wait_once(
             guard,
@@ -165,7 +170,7 @@ impl SharedCondvar {
         mut guard: SharedMutexGuard<'a, T, R>,
         timeout: Duration,
         mut condition: impl FnMut(&mut T) -> bool,
-    ) -> Result<(SharedMutexGuard<'a, T, R>, WaitTimeoutResult), LockError<'a, T, R>> {
+    ) -> TimeoutResult<'a, T, R> {
         let deadline = Deadline::after(timeout);
         let mut timer = RecheckTimer::new();
         while condition(&mut guard) {
@@ -196,13 +201,13 @@ impl SharedCondvar {
         deadline: Option<Deadline>,
         timer: &mut RecheckTimer,
         has_cause: impl Fn(&R) -> bool,
-    ) -> Result<(SharedMutexGuard<'a, T, R>, WaitTimeoutResult), LockError<'a, T, R>> {
+    ) -> TimeoutResult<'a, T, R> {
         let mutex = guard.mutex();
         let seen = self.raw.sequence();
         drop(guard);
-        let raw = mutex.raw;
+        let raw = &mutex.raw;
         let in_time = self.raw.wait_past(seen, deadline, timer, || has_cause(raw));
-        let guard = mutex.lock()?;
+        let guard = mutex.lock(WaitMode::Until(None))?;
         Ok((guard, WaitTimeoutResult(!in_time)))
     }
 }

@@ -12,7 +12,7 @@ use crate::sys;
 use std::fmt;
 
 /// A look at the data of a lock that was free. The guard keeps it so, and gives no news away.
-enum Look<G> {
+enum Snapshot<G> {
     Data(G),
     /// It is not shown.
     Poisoned(Cause),
@@ -20,28 +20,33 @@ enum Look<G> {
 }
 
 impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
-    fn look(&self) -> Look<SharedMutexGuard<'_, T, R>> {
+    fn peek(&self) -> Snapshot<SharedMutexGuard<'_, T, R>> {
         let current = sys::current_thread();
-        let guard = match self.raw.acquire_slow(current, WaitMode::TryIfReleased) {
-            Err(_) => return Look::Held,
+        let guard = match self
+            .inner
+            .raw
+            .acquire_slow(current, WaitMode::TryIfReleased)
+        {
+            Err(_) => return Snapshot::Held,
             Ok(acquired) => {
                 if acquired == Acquired::OwnerDied {
-                    self.poison.set_unreported_death();
+                    self.inner.poison.set_unreported_death();
                 }
                 // SAFETY: acquired just now, for this guard.
-                unsafe { self.guard(current) }
+                unsafe { SharedMutexGuard::new(&self.inner, current) }
             }
         };
-        self.poison
+        self.inner
+            .poison
             .cause()
-            .map_or(Look::Data(guard), Look::Poisoned)
+            .map_or(Snapshot::Data(guard), Snapshot::Poisoned)
     }
 }
 
 impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SharedMutex");
-        if self.raw.owner_died() {
+        if self.inner.raw.owner_died() {
             out.field("holder", &"died");
             return out.finish_non_exhaustive();
         }
@@ -49,37 +54,42 @@ impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
             out.field("holder", &holder);
             return out.finish_non_exhaustive();
         }
-        match self.look() {
-            Look::Data(guard) => out.field("data", &&*guard),
-            Look::Poisoned(cause) => out.field("poisoned", &cause),
-            Look::Held => out.field("holder", &"somebody"),
+        match self.peek() {
+            Snapshot::Data(guard) => out.field("data", &&*guard),
+            Snapshot::Poisoned(cause) => out.field("poisoned", &cause),
+            Snapshot::Held => out.field("holder", &"somebody"),
         };
         out.finish_non_exhaustive()
     }
 }
 
 impl<T: ShmData + Sync> SharedRwLock<T> {
-    fn look(&self) -> Look<SharedRwLockReadGuard<'_, T>> {
+    fn peek(&self) -> Snapshot<SharedRwLockReadGuard<'_, T>> {
         let current = sys::current_thread();
-        let news = || self.poison.set_unreported_death();
-        let guard = match self.raw.read(current, WaitMode::TryIfReleased, &news) {
-            Err(_) => return Look::Held,
+        let report_death = || self.poison.set_unreported_death();
+        let guard = match self
+            .raw
+            .read(current, WaitMode::TryIfReleased, &report_death)
+        {
+            Err(_) => return Snapshot::Held,
             // SAFETY: acquired just now, for this guard.
-            Ok(place) => unsafe { SharedRwLockReadGuard::new(self.held(current), place) },
+            Ok(position) => unsafe {
+                SharedRwLockReadGuard::new(self.raw_guard(current), position)
+            },
         };
         self.poison
             .cause()
-            .map_or(Look::Data(guard), Look::Poisoned)
+            .map_or(Snapshot::Data(guard), Snapshot::Poisoned)
     }
 }
 
 impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedRwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SharedRwLock");
-        match self.look() {
-            Look::Data(guard) => out.field("data", &&*guard),
-            Look::Poisoned(cause) => out.field("poisoned", &cause),
-            Look::Held => match self.poison.cause() {
+        match self.peek() {
+            Snapshot::Data(guard) => out.field("data", &&*guard),
+            Snapshot::Poisoned(cause) => out.field("poisoned", &cause),
+            Snapshot::Held => match self.poison.cause() {
                 Some(cause) => out.field("poisoned", &cause),
                 None => out.field("writer", &"somebody"),
             },
@@ -91,12 +101,12 @@ impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedRwLock<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LockError;
     use crate::raw::outcome::AcquireError;
     use crate::raw::robust::owner::OwnerRecord;
     use crate::raw::strategies::Strategy;
     use crate::raw::{Pthread, Robust};
     use crate::sys::CurrentThread;
-    use crate::{LockError, RwLockError};
 
     /// A strategy whose holder dies between the first question of a look and its attempt, as one of glibc's may.
     struct DiesMeanwhile(Robust);
@@ -164,8 +174,8 @@ mod tests {
     #[test]
     fn a_death_that_a_reset_noted_is_told_to_the_next_locker() {
         let lock = SharedMutex::<u64, Pthread>::with_strategy(7);
-        lock.poison.set_unreported_death();
-        assert!(matches!(lock.look(), Look::Poisoned(Cause::Died)));
+        lock.inner.poison.set_unreported_death();
+        assert!(matches!(lock.peek(), Snapshot::Poisoned(Cause::Died)));
         assert_eq!(told(&lock), Some((Cause::Died, true)));
     }
 
@@ -173,9 +183,9 @@ mod tests {
     fn a_death_that_is_noted_as_one_looks_is_told_to_the_next_reader() {
         let lock = SharedRwLock::new(7_u64);
         lock.poison.set_unreported_death();
-        assert!(matches!(lock.look(), Look::Poisoned(Cause::Died)));
+        assert!(matches!(lock.peek(), Snapshot::Poisoned(Cause::Died)));
         let told = || match lock.read() {
-            Err(RwLockError::Poisoned(poisoned)) => poisoned.is_first_report(),
+            Err(LockError::Poisoned(poisoned)) => poisoned.is_first_report(),
             other => panic!("{other:?}"),
         };
         assert_eq!([told(), told()], [true, false]);

@@ -1,168 +1,153 @@
-//! Why a lock was not acquired as asked, and what a death or a panic left.
+//! The errors of the locks that can be poisoned, generic over the guard.
 
 use crate::Error;
-use crate::memory::ShmData;
+use crate::raw::outcome::AcquireError;
 use crate::raw::poison::Cause;
-use crate::raw::{RawLock, Robust};
-use crate::sync::mutex::guard::SharedMutexGuard;
 use std::error::Error as StdError;
 use std::fmt;
 use zerocopy::FromBytes;
 
-/// A lock that was acquired, with the news that its data may be broken.
+/// A guard that can be part of an error: of a [`SharedMutex`](crate::SharedMutex), a
+/// [`SharedRwLock`](crate::SharedRwLock) or a [`SharedReentrantLock`](crate::SharedReentrantLock).
 ///
-/// Dropped as it is, it releases the lock and leaves the poison for the next locker.
-pub struct Poisoned<'a, T, R: RawLock = Robust> {
-    guard: SharedMutexGuard<'a, T, R>,
-    cause: Cause,
-    fresh: bool,
+/// This trait is sealed.
+pub trait LockGuard: Sealed {
+    /// The type of the data that the lock protects.
+    type Data;
+
+    /// Keeps a panic from poisoning the lock while the guard is inside an error.
+    #[doc(hidden)]
+    fn suspend_poisoning(&mut self) {}
+
+    /// Lets a panic poison the lock again.
+    #[doc(hidden)]
+    fn resume_poisoning(&mut self) {}
 }
 
-impl<'a, T, R: RawLock> Poisoned<'a, T, R> {
-    pub(super) fn new(mut guard: SharedMutexGuard<'a, T, R>, cause: Cause, fresh: bool) -> Self {
-        // Until it is handed out, a panic does not concern the data.
+/// Keeps [`LockGuard`] to the guards of this crate.
+pub trait Sealed {}
+
+/// The result of a lock call, as [`std::sync::LockResult`].
+pub type LockResult<G> = Result<G, LockError<G>>;
+
+/// A lock that was acquired although its data may be broken, in the manner of
+/// [`std::sync::PoisonError`].
+///
+/// The lock is held. Dropping this value releases it, and leaves the poison for the next locker.
+///
+/// A read guard can only be taken out of it if any bytes are a valid value of the data, or if the
+/// cause was a panic. To replace the data, acquire the lock for writing.
+pub struct Poisoned<G> {
+    guard: G,
+    cause: Cause,
+    is_first_report: bool,
+}
+
+impl<G: LockGuard> Poisoned<G> {
+    pub(super) fn new(mut guard: G, cause: Cause, is_first_report: bool) -> Self {
+        // The caller cannot reach the data yet, so a panic does not concern it.
         guard.suspend_poisoning();
         Poisoned {
             guard,
             cause,
-            fresh,
+            is_first_report,
         }
     }
 
-    /// What happened: the worst of it, where both did.
+    /// Returns why the lock is poisoned. If an owner died and another one panicked, this is
+    /// [`Cause::Died`].
     pub fn cause(&self) -> Cause {
         self.cause
     }
 
-    /// Whether this lock call is the one that is told of the death: true for exactly one locker a death.
+    /// Returns whether this call is the first to report the death. Exactly one call reports each
+    /// death first.
     pub fn is_first_report(&self) -> bool {
-        self.fresh
+        self.is_first_report
     }
 
-    /// Replaces the data whole, clears the poison, and gives the guard.
-    pub fn replace(self, value: T) -> SharedMutexGuard<'a, T, R>
+    /// Returns the guard, for data of which any bytes are a valid value.
+    ///
+    /// The lock stays poisoned. Repair the data, then call `clear_poison` of the guard.
+    pub fn into_guard(self) -> G
     where
-        T: ShmData,
+        G::Data: FromBytes,
     {
-        let guard = self.resume_poisoning();
-        // SAFETY: the lock is held. The old bytes may be no `T`, so they are not dropped; `ShmData` has nothing to drop.
-        unsafe { guard.place().write(value) };
-        SharedMutexGuard::clear_poison(&guard);
-        guard
+        self.into_guard_unchecked()
     }
 
-    /// The guard, for data of which any mixture of bytes is a valid value. Repair it in place, then
-    /// [`SharedMutexGuard::clear_poison`]; until then the lock stays poisoned.
-    pub fn into_guard(self) -> SharedMutexGuard<'a, T, R>
-    where
-        T: FromBytes,
-    {
-        self.resume_poisoning()
-    }
-
-    /// The guard, where a panic is all that happened: the data is whole then, as in `std`.
+    /// Returns the guard if a panic is the only cause. The data is then a whole value, as in `std`.
     ///
     /// # Errors
     ///
-    /// Itself, where a holder died.
-    pub fn try_into_guard(self) -> Result<SharedMutexGuard<'a, T, R>, Self> {
+    /// Returns `self` if an owner died.
+    pub fn try_into_guard(self) -> Result<G, Self> {
         match self.cause {
-            Cause::Panicked => Ok(self.resume_poisoning()),
+            Cause::Panicked => Ok(self.into_guard_unchecked()),
             Cause::Died => Err(self),
         }
     }
 
-    /// The guard, whatever happened.
+    /// Returns the guard, whatever the cause.
     ///
     /// # Safety
     ///
-    /// The bytes are a valid `T`. A holder that died in the middle of an assignment leaves a mixture of two values.
-    pub unsafe fn assume_valid(self) -> SharedMutexGuard<'a, T, R> {
-        self.resume_poisoning()
+    /// The bytes of the data must be a valid value. An owner that died during an assignment leaves
+    /// a mixture of two values.
+    pub unsafe fn assume_valid(self) -> G {
+        self.into_guard_unchecked()
     }
 
-    fn resume_poisoning(self) -> SharedMutexGuard<'a, T, R> {
+    /// The guard as it is inside the error.
+    pub(super) fn guard(&self) -> &G {
+        &self.guard
+    }
+
+    /// Takes the guard out, for callers that checked or replaced the data.
+    pub(super) fn into_guard_unchecked(self) -> G {
         let mut guard = self.guard;
         guard.resume_poisoning();
         guard
     }
 }
 
-impl<T, R: RawLock> fmt::Debug for Poisoned<'_, T, R> {
+impl<G> fmt::Debug for Poisoned<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poisoned")
             .field("cause", &self.cause)
-            .field("fresh", &self.fresh)
+            .field("is_first_report", &self.is_first_report)
             .finish_non_exhaustive()
     }
 }
 
-/// Why a lock was not acquired as asked.
+/// The error of a lock call; `G` is the guard that was asked for.
 ///
-/// It borrows the mutex, since [`Poisoned`](LockError::Poisoned) holds the lock; `?` turns it into [`Error`] or into a
-/// `Box<dyn Error>`, which do not, and releases it.
+/// It borrows the lock, because [`Poisoned`](LockError::Poisoned) holds it. The operator `?` turns
+/// it into an [`Error`] or a `Box<dyn Error>`, which borrow nothing, and releases the lock.
 #[non_exhaustive]
-pub enum LockError<'a, T, R: RawLock = Robust> {
-    /// The lock was acquired; a holder died or panicked in its section.
-    Poisoned(Poisoned<'a, T, R>),
-    /// The calling thread holds the lock; waiting for it would never end.
+pub enum LockError<G> {
+    /// The lock was acquired, but an owner died or panicked in its critical section.
+    Poisoned(Poisoned<G>),
+    /// The calling thread holds the lock already, so waiting would never end. A reentrant lock
+    /// never returns this.
     Deadlock,
-    /// The thread that held the lock ended without releasing it, so its guard was forgotten, and its process lives: the
-    /// data may have been handed on there. Once that process is gone, the next locker is told of a death.
+    /// The thread that held the lock ended without releasing it, because its guard was leaked, and
+    /// its process still runs: the process may still use the data. Once that process has ended, the
+    /// next locker receives [`Poisoned`](LockError::Poisoned).
     ///
-    /// A call that does not wait, or not for long, is told so once that is certain; before, that the lock is held. Only where the
-    /// process cannot be looked at (no `/proc`, another PID namespace) it may be told so while that process is being killed.
+    /// A call that does not wait, or only for a short time, returns this once it is certain. Until
+    /// then it reports that the lock is held. If the process cannot be examined (no `/proc`, or
+    /// another PID namespace), such a call may return this while the process is being killed.
     HolderThreadEnded,
-    /// Somebody holds the lock, and the call was one that does not wait.
+    /// Another thread holds the lock, and the call does not wait.
     WouldBlock,
-    /// Somebody held the lock until the time was over.
+    /// Another thread held the lock until the timeout expired.
     TimedOut,
 }
 
-/// The error of [`SharedMutex::try_lock`](crate::SharedMutex::try_lock), under the name that it has in `std`.
-pub type TryLockError<'a, T, R = Robust> = LockError<'a, T, R>;
-
-impl<T, R: RawLock> fmt::Debug for LockError<'_, T, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<G> LockError<G> {
+    fn error(&self) -> Error {
         match self {
-            LockError::Poisoned(poisoned) => f.debug_tuple("Poisoned").field(poisoned).finish(),
-            LockError::Deadlock => f.write_str("Deadlock"),
-            LockError::HolderThreadEnded => f.write_str("HolderThreadEnded"),
-            LockError::WouldBlock => f.write_str("WouldBlock"),
-            LockError::TimedOut => f.write_str("TimedOut"),
-        }
-    }
-}
-
-impl<T, R: RawLock> fmt::Display for LockError<'_, T, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Error::from_lock(self).fmt(f)
-    }
-}
-
-impl<T, R: RawLock> From<LockError<'_, T, R>> for Error {
-    fn from(error: LockError<'_, T, R>) -> Self {
-        Error::from_lock(&error)
-    }
-}
-
-// `LockError` is no `std::error::Error` itself, as `anyhow::Error` is none: it holds a borrow of the mutex, which a
-// `Box<dyn Error>` could not, and so `?` would not compile where it is wanted most.
-impl<T, R: RawLock> From<LockError<'_, T, R>> for Box<dyn StdError> {
-    fn from(error: LockError<'_, T, R>) -> Self {
-        Box::new(Error::from_lock(&error))
-    }
-}
-
-impl<T, R: RawLock> From<LockError<'_, T, R>> for Box<dyn StdError + Send + Sync> {
-    fn from(error: LockError<'_, T, R>) -> Self {
-        Box::new(Error::from_lock(&error))
-    }
-}
-
-impl Error {
-    fn from_lock<T, R: RawLock>(error: &LockError<'_, T, R>) -> Self {
-        match error {
             LockError::Poisoned(poisoned) => Error::Poisoned {
                 cause: poisoned.cause,
             },
@@ -174,4 +159,104 @@ impl Error {
     }
 }
 
-static_assertions::assert_not_impl_any!(Poisoned<'static, u64>: Send, Sync);
+impl<G> From<AcquireError> for LockError<G> {
+    fn from(error: AcquireError) -> Self {
+        match error {
+            AcquireError::WouldBlock => LockError::WouldBlock,
+            AcquireError::TimedOut => LockError::TimedOut,
+            AcquireError::Deadlock => LockError::Deadlock,
+            AcquireError::HolderThreadEnded => LockError::HolderThreadEnded,
+        }
+    }
+}
+
+impl<G> fmt::Debug for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockError::Poisoned(poisoned) => f.debug_tuple("Poisoned").field(poisoned).finish(),
+            LockError::Deadlock => f.write_str("Deadlock"),
+            LockError::HolderThreadEnded => f.write_str("HolderThreadEnded"),
+            LockError::WouldBlock => f.write_str("WouldBlock"),
+            LockError::TimedOut => f.write_str("TimedOut"),
+        }
+    }
+}
+
+impl<G> fmt::Display for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error().fmt(f)
+    }
+}
+
+impl<G> From<LockError<G>> for Error {
+    fn from(error: LockError<G>) -> Self {
+        error.error()
+    }
+}
+
+// `LockError` does not implement `std::error::Error`, for the same reason as `anyhow::Error`: it
+// borrows the lock, which a `Box<dyn Error>` cannot, so `?` would not compile in most callers.
+impl<G> From<LockError<G>> for Box<dyn StdError> {
+    fn from(error: LockError<G>) -> Self {
+        Box::new(error.error())
+    }
+}
+
+impl<G> From<LockError<G>> for Box<dyn StdError + Send + Sync> {
+    fn from(error: LockError<G>) -> Self {
+        Box::new(error.error())
+    }
+}
+
+/// An upgrade from reading to writing that failed. It holds the guard `G` of the upgradable read,
+/// which continues.
+pub struct UpgradeError<G> {
+    guard: G,
+    error: Error,
+}
+
+impl<G> UpgradeError<G> {
+    pub(super) fn new(guard: G, error: AcquireError) -> Self {
+        UpgradeError {
+            guard,
+            error: LockError::<G>::from(error).error(),
+        }
+    }
+
+    /// Returns why the upgrade failed: [`Error::Deadlock`], [`Error::HolderThreadEnded`],
+    /// [`Error::WouldBlock`] or [`Error::TimedOut`].
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// Returns the guard of the upgradable read.
+    pub fn into_guard(self) -> G {
+        self.guard
+    }
+}
+
+impl<G> fmt::Debug for UpgradeError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpgradeError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<G> fmt::Display for UpgradeError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the upgradable read guard was not upgraded")
+    }
+}
+
+impl<G> StdError for UpgradeError<G> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl<G> From<UpgradeError<G>> for Error {
+    fn from(error: UpgradeError<G>) -> Self {
+        error.error
+    }
+}

@@ -2,11 +2,11 @@
 
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
-use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::raw::outcome::{Acquired, WaitMode};
 use crate::raw::poison::{Cause, Poison};
 use crate::raw::reentrant::Reentrant;
+use crate::sync::lock_error::{LockError, LockGuard, LockResult, Poisoned, Sealed};
 use crate::sync::mutex::Holder;
-use crate::sync::reentrant_error::{ReentrantLockError, ReentrantPoisoned};
 use crate::sys::{self, CurrentThread, Deadline};
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// # What a death does
 ///
 /// As with [`SharedMutex`](crate::SharedMutex): the next [`lock`](Self::lock) gets the lock inside
-/// [`ReentrantLockError::Poisoned`], exactly one locker is told of each death as it happens, and the poison stays until the
+/// [`LockError::Poisoned`], exactly one locker is told of each death as it happens, and the poison stays until the
 /// data is repaired. How often the dead holder had locked does not matter. A panic does not poison, as with `std`'s.
 ///
 /// # Examples
@@ -76,16 +76,16 @@ impl<T: ShmData> SharedReentrantLock<T> {
     ///
     /// # Errors
     ///
-    /// - [`ReentrantLockError::Poisoned`]: the lock was acquired, and a holder died with it since the data was last
+    /// - [`LockError::Poisoned`]: the lock was acquired, and a holder died with it since the data was last
     ///   repaired.
-    /// - [`ReentrantLockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its
+    /// - [`LockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its
     ///   process lives.
     ///
     /// # Panics
     ///
     /// Where the calling thread holds the lock 2^32 - 1 times.
     #[inline]
-    pub fn lock(&self) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
+    pub fn lock(&self) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         self.lock_with(WaitMode::Until(None))
     }
 
@@ -93,9 +93,9 @@ impl<T: ShmData> SharedReentrantLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), and [`ReentrantLockError::WouldBlock`].
+    /// As [`lock`](Self::lock), and [`LockError::WouldBlock`].
     #[inline]
-    pub fn try_lock(&self) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
+    pub fn try_lock(&self) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         self.lock_with(WaitMode::Try)
     }
 
@@ -103,11 +103,8 @@ impl<T: ShmData> SharedReentrantLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), and [`ReentrantLockError::TimedOut`].
-    pub fn lock_timeout(
-        &self,
-        timeout: Duration,
-    ) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
+    /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
+    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         self.lock_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
@@ -115,11 +112,8 @@ impl<T: ShmData> SharedReentrantLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), and [`ReentrantLockError::TimedOut`].
-    pub fn lock_until(
-        &self,
-        deadline: Instant,
-    ) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
+    /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
+    pub fn lock_until(&self, deadline: Instant) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         self.lock_timeout(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -147,34 +141,20 @@ impl<T: ShmData> SharedReentrantLock<T> {
     }
 
     #[inline]
-    fn lock_with(
-        &self,
-        mode: WaitMode,
-    ) -> Result<SharedReentrantLockGuard<'_, T>, ReentrantLockError<'_, T>> {
+    fn lock_with(&self, mode: WaitMode) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         let current = sys::current_thread();
-        let fresh = match self.raw.acquire(current, mode) {
-            Ok(Acquired::Released) => false,
-            Ok(Acquired::OwnerDied) => {
-                self.poison.set(Cause::Died);
-                true
-            }
-            Err(AcquireError::WouldBlock) => return Err(ReentrantLockError::WouldBlock),
-            Err(AcquireError::TimedOut) => return Err(ReentrantLockError::TimedOut),
-            Err(AcquireError::HolderThreadEnded) => {
-                return Err(ReentrantLockError::HolderThreadEnded);
-            }
-            Err(AcquireError::Deadlock) => unreachable!("who holds the lock acquires it again"),
-        };
+        let owner_died = self.raw.acquire(current, mode)? == Acquired::OwnerDied;
+        if owner_died {
+            self.poison.set(Cause::Died);
+        }
         let guard = SharedReentrantLockGuard {
             mutex: self,
             generation: current.generation(),
             not_send: PhantomData,
         };
-        match self.poison.is_clear() {
-            true => Ok(guard),
-            false => Err(ReentrantLockError::Poisoned(ReentrantPoisoned::new(
-                guard, fresh,
-            ))),
+        match self.poison.cause() {
+            None => Ok(guard),
+            Some(cause) => Err(LockError::Poisoned(Poisoned::new(guard, cause, owner_died))),
         }
     }
 }
@@ -201,14 +181,35 @@ impl<T> SharedReentrantLockGuard<'_, T> {
     }
 
     /// Whether it is the only guard of its mutex.
-    pub(super) fn is_only_one(&self) -> bool {
+    fn is_only_one(&self) -> bool {
         // The copy of a guard in a child counts for nothing: the lock is the parent's.
         CurrentThread::of_generation(self.generation).is_some() && self.mutex.raw.depth() == 1
     }
+}
 
-    /// Where the data lies.
-    pub(super) fn place(&self) -> *mut T {
-        self.mutex.data.get()
+impl<T> Sealed for SharedReentrantLockGuard<'_, T> {}
+
+impl<T> LockGuard for SharedReentrantLockGuard<'_, T> {
+    type Data = T;
+}
+
+impl<'a, T: ShmData> Poisoned<SharedReentrantLockGuard<'a, T>> {
+    /// Replaces the whole data, clears the poison, and returns the guard.
+    ///
+    /// # Errors
+    ///
+    /// Returns `self` if the calling thread has another guard of the lock, which may lend the data,
+    /// or has leaked one.
+    pub fn replace(self, value: T) -> Result<SharedReentrantLockGuard<'a, T>, Self> {
+        if !self.guard().is_only_one() {
+            return Err(self);
+        }
+        let guard = self.into_guard_unchecked();
+        // SAFETY: the lock is held, and no other guard lends the data. The old bytes may be no valid
+        // `T`, so they are not dropped; `ShmData` types have no drop glue.
+        unsafe { guard.mutex.data.get().write(value) };
+        SharedReentrantLockGuard::clear_poison(&guard);
+        Ok(guard)
     }
 }
 
@@ -313,3 +314,4 @@ static_assertions::assert_eq_size!(SharedReentrantLock<()>, [u8; 56]);
 static_assertions::assert_impl_all!(SharedReentrantLock<std::cell::Cell<u64>>: Sync, Send, ShmSafe);
 static_assertions::assert_not_impl_any!(SharedReentrantLock<u64>: ShmData);
 static_assertions::assert_not_impl_any!(SharedReentrantLockGuard<'static, u64>: Send, Sync);
+static_assertions::assert_not_impl_any!(Poisoned<SharedReentrantLockGuard<'static, u64>>: Send, Sync);

@@ -1,4 +1,5 @@
-//! Events that reset themselves, between processes: each set lets one through, whoever dies meanwhile.
+//! Auto-reset events between processes: each set lets one waiter through, whichever other process
+//! dies meanwhile.
 
 use crate::files::{open, open_or_create, place};
 use crate::steps::{Interruptions, Random};
@@ -19,7 +20,7 @@ crate::tests!(
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A token that goes from hand to hand.
+/// A token that the workers pass to each other.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Ring {
@@ -44,7 +45,7 @@ impl Ring {
             } else {
                 assert!(self.token.wait_timeout(LONG));
             }
-            assert_eq!(self.inside.swap(1, Relaxed), 0, "two were let through");
+            assert_eq!(self.inside.swap(1, Relaxed), 0, "two workers were let through");
             self.inside.store(0, Relaxed);
             self.passed.add(1);
             self.token.set();
@@ -92,7 +93,8 @@ fn a_waiter_that_is_killed_as_it_was_woken_leaves_its_set_to_another() {
             until(|| sleeps_on(waiter.id(), &*event));
             waiter
         });
-        // The first sleeper is the first to be woken. It is stopped, so it takes its wake and does nothing.
+        // The first sleeper is woken first. It is stopped, so it receives the wake and does
+        // nothing.
         let [victim, waiter] = waiters;
         signal(Pid::from_raw(victim.id().cast_signed()), Signal::SIGSTOP).unwrap();
         until(|| state(victim.id()) == Some('T'));
@@ -108,7 +110,8 @@ fn setters_and_waiters_are_killed_at_random_instants() {
     let mut random = Random::new(31);
     let ring = Shared::anonymous(Ring::new()).unwrap();
     let over = Shared::anonymous(AtomicU32::new(0)).unwrap();
-    // Each that is let through says so. What a killed one took is lost, so the parent sets until somebody has passed.
+    // Each survivor that a set lets through counts it. A set that a killed process consumed is
+    // lost, so the parent sets until a survivor has passed.
     let survivors: Vec<_> = (0..3)
         .map(|_| {
             child(|| {
@@ -143,7 +146,7 @@ fn setters_and_waiters_are_killed_at_random_instants() {
         }
         (0..random.below(4_000)).for_each(|_| std::hint::spin_loop());
         kill(&victim);
-        // No more is set: what was left is found.
+        // The parent sets no more: the survivors find what was left.
         until(|| !ring.token.is_set());
         until(asleep);
         let passed = ring.passed.get();

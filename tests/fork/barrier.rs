@@ -1,4 +1,4 @@
-//! A barrier between processes: rounds, deaths at every place, repairs.
+//! A barrier between processes: rounds, deaths at every point, repairs.
 
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use crate::support::{
@@ -47,7 +47,8 @@ fn is_broken_by<T>(outcome: Result<T, Error>, dead: u32) {
     }
 }
 
-/// A child that joins, meets the others so many times, and then stays until it is killed.
+/// Starts a child that joins, meets the other parties `rounds` times, and then stays until it is
+/// killed.
 fn party<const N: usize>(barrier: &SharedBarrier<N>, rounds: u32) -> Child {
     let joined = Signal::new();
     let party = child_of_a_party(|| {
@@ -64,7 +65,8 @@ fn party<const N: usize>(barrier: &SharedBarrier<N>, rounds: u32) -> Child {
     party
 }
 
-/// A child that joins, waits, and is told of the death of `dead`, which is known by then.
+/// Starts a child that joins, waits, and must receive the error that names `dead`. The caller
+/// stores that process id before the wait ends.
 fn told<const N: usize>(barrier: &SharedBarrier<N>, dead: &AtomicU32) -> Child {
     let joined = Signal::new();
     let told = child_of_a_party(|| {
@@ -88,7 +90,7 @@ fn parties_meet_in_every_round_and_one_leads() {
         child(|| {
             let party = barrier.join().unwrap();
             for round in 1..=ROUNDS {
-                // Read by the others after the barrier, though nothing else orders it.
+                // The other parties read this after the barrier. Nothing else orders the accesses.
                 rounds[party.number()].store(round, Relaxed);
                 let outcome = match round % 2 {
                     0 => party.wait(),
@@ -100,7 +102,7 @@ fn parties_meet_in_every_round_and_one_leads() {
                     assert!(other == round || other == round + 1);
                 }
             }
-            // Nobody leaves before all are through.
+            // No party leaves before all have finished their checks.
             party.wait().unwrap();
         })
     });
@@ -198,7 +200,7 @@ fn a_waiter_that_dies_breaks_it_for_the_others() {
     }
 }
 
-/// One party dies, and whoever was woken for it too, often before it has run.
+/// One party dies, and so does one of the waiters that its death woke, often before it has run.
 fn who_dies_as_it_is_woken_does_not_keep_the_news() {
     for _ in 0..50 {
         let barrier = barrier::<4>();
@@ -246,7 +248,7 @@ fn a_party_that_gives_up_may_come_again() {
     });
     party.wait().unwrap();
     passes(&other);
-    // Who left in order broke nothing.
+    // The party that left in order broke nothing.
     assert!(!barrier.is_broken());
 }
 
@@ -277,7 +279,7 @@ fn a_reset_lets_another_party_in() {
         barrier.reset().unwrap();
         assert!(!barrier.is_broken());
     }
-    // Nothing to mend.
+    // Succeeds when there is nothing to repair.
     barrier.reset().unwrap();
 }
 
@@ -287,7 +289,7 @@ fn a_thread_that_ends_breaks_it_and_its_slot_waits_for_the_process() {
     let process = child(|| {
         std::thread::scope(|scope| {
             let ends = scope.spawn(|| std::mem::forget(barrier.join().unwrap()));
-            // A scope does not wait for the kernel to have done with its threads.
+            // The end of a scope does not imply that the kernel has finished with its threads.
             ends.join().unwrap();
         });
         ended.give();
@@ -320,7 +322,7 @@ fn kills_at_any_instant_break_the_round_and_strand_nobody() {
         stop: AtomicU32::new(0),
     })
     .unwrap();
-    // Whoever is told of a death mends the barrier, and goes on.
+    // A party that receives the error of a death repairs the barrier and continues.
     let work = || {
         let hall = &hall;
         child(move || {
@@ -342,7 +344,7 @@ fn kills_at_any_instant_break_the_round_and_strand_nobody() {
                     Err(other) => panic!("{other}"),
                 }
             }
-            // The others may be in a round that this party has not come to.
+            // The other parties may be in a round that this party has not reached.
             loop {
                 nix::unistd::pause();
             }
@@ -369,7 +371,8 @@ fn kills_at_any_instant_break_the_round_and_strand_nobody() {
     assert_eq!(hall.barrier.parties(), 0);
 }
 
-/// Whoever is told resets it at once, while the one that panicked may not have done yet.
+/// The waiter resets the barrier as soon as it receives the error. The thread that panicked may not
+/// have finished leaving yet.
 fn a_panic_breaks_it_once() {
     const PANICS: u64 = 300;
     let barrier = barrier::<2>();
@@ -393,12 +396,12 @@ fn a_panic_breaks_it_once() {
                         break party;
                     }
                 };
-                // A panic without a message for each.
+                // Panics without printing a message for each panic.
                 std::panic::resume_unwind(Box::new(()));
             });
             until(|| told.load(SeqCst) >= panics || waiter.is_finished());
-            assert!(!barrier.is_broken(), "it was reset after panic {panics}");
-            assert_eq!(told.load(SeqCst), panics, "a panic was told twice");
+            assert!(!barrier.is_broken(), "the waiter reset the barrier after panic {panics}");
+            assert_eq!(told.load(SeqCst), panics, "a panic was reported twice");
         }
     });
 }
@@ -413,7 +416,7 @@ fn is_told<const N: usize>(party: &BarrierParty<'_, N>) {
     );
 }
 
-/// It sits down and dies between the other's look at the slot and its attempt.
+/// The child joins and dies between the parent's check of the slot and its attempt to acquire it.
 fn a_party_that_dies_as_another_joins_is_told_of() {
     let barrier = barrier::<1>();
     for death in 0..150 {
@@ -440,6 +443,6 @@ fn a_party_that_dies_as_another_joins_is_told_of() {
         }
         look();
         look();
-        assert!(told, "death {death} was told to nobody");
+        assert!(told, "death {death} was not reported");
     }
 }

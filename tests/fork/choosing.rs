@@ -1,12 +1,12 @@
-//! What the guide on choosing says of all locks, whose state lies in a map or elsewhere: each excludes, and what the next
-//! locker sees when a holder is killed.
+//! Checks what the guide on choosing says about all locks, in maps and elsewhere: each lock
+//! excludes, and the table states what the next locker sees after a holder was killed.
 
 use crate::support::{child, kill, passes, until};
 use pshared::raw::{
     Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
 };
 use pshared::{
-    Cause, FileLock, LockError, Shared, SharedEvent, SharedMutex, SharedMutexGuard, SysvSemaphore,
+    Cause, FileLock, LockError, LockResult, Shared, SharedEvent, SharedMutex, SharedMutexGuard, SysvSemaphore,
     fork,
 };
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -14,17 +14,18 @@ use std::time::Duration;
 
 crate::tests!(every_lock_excludes, the_guide_tells_what_is_so);
 
-/// Long enough to say that whoever is blocked stays so: more than the safety net's second.
+/// Long enough to conclude that a blocked process stays blocked: more than one second, the longest
+/// recheck interval.
 const LONG_ENOUGH: Duration = Duration::from_millis(1_500);
 
-/// What the next locker sees after a holder's SIGKILL.
+/// What the next locker sees after a holder is killed by SIGKILL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sees {
-    /// It gets the lock, and is told.
+    /// It acquires the lock and receives an error.
     Told,
-    /// It gets the lock, and is told nothing.
+    /// It acquires the lock and receives no error.
     Silence,
-    /// It gets nothing.
+    /// It does not acquire the lock.
     Nothing,
 }
 
@@ -39,7 +40,7 @@ impl Sees {
 }
 
 fn after_a_death<R: RawLock>(
-    outcome: Result<SharedMutexGuard<'_, u64, R>, LockError<'_, u64, R>>,
+    outcome: LockResult<SharedMutexGuard<'_, u64, R>>,
 ) -> Sees {
     match outcome {
         Ok(_) => Sees::Silence,
@@ -51,11 +52,11 @@ fn after_a_death<R: RawLock>(
     }
 }
 
-/// A lock of any kind: a strategy, or a handle.
+/// A lock of any kind: a strategy or a handle.
 trait AnyLock {
     fn new() -> Self;
 
-    /// Runs `body` under the lock, in whichever process.
+    /// Runs `body` in a critical section, in any process.
     fn hold(&self, body: impl FnOnce()) -> Sees;
 }
 
@@ -105,7 +106,7 @@ impl AnyLock for SysvSemaphore {
     }
 }
 
-/// Processes that add to a number by a load and a store.
+/// Runs processes that increment a number by a load and a store under the lock.
 fn exclude<L: AnyLock>() {
     const PROCESSES: u64 = 4;
     const SECTIONS: u64 = 3_000;
@@ -145,7 +146,7 @@ fn every_lock_excludes() {
     exclude::<SysvSemaphore>();
 }
 
-/// A child that has the lock, until it is killed.
+/// Starts a child that holds the lock until it is killed.
 fn holder<L: AnyLock>(lock: &L) -> fork::Child {
     let ready = Shared::anonymous(SharedEvent::new()).unwrap();
     let holder = child(|| {
@@ -160,7 +161,7 @@ fn holder<L: AnyLock>(lock: &L) -> fork::Child {
     holder
 }
 
-/// A child that wants the lock, and what it sees.
+/// A child that acquires the lock, and what it sees.
 struct Wanting {
     child: fork::Child,
     sees: Shared<AtomicU32>,
@@ -178,7 +179,8 @@ impl Wanting {
         Wanting { child, sees }
     }
 
-    /// What it has seen after more than enough time. Whoever has seen nothing by then is killed.
+    /// Returns what the child has seen after more than enough time. A child that has seen nothing
+    /// after that time is killed.
     fn end(self) -> Sees {
         if self.child.wait_timeout(LONG_ENOUGH).unwrap().is_none() {
             kill(&self.child);
@@ -193,14 +195,14 @@ impl Wanting {
     }
 }
 
-/// The holder is killed, and then somebody comes.
+/// The holder is killed, and then another process locks.
 fn comes_later<L: AnyLock>() -> Sees {
     let lock = L::new();
     kill(&holder(&lock));
     Wanting::start(&lock).end()
 }
 
-/// The holder is killed while somebody waits, asleep unless the lock knows no sleep.
+/// The holder is killed while another process waits. The waiter sleeps, unless the lock only spins.
 fn waits<L: AnyLock>(asleep: bool) -> Sees {
     let lock = L::new();
     let holder = holder(&lock);
@@ -211,7 +213,7 @@ fn waits<L: AnyLock>(asleep: bool) -> Sees {
     waiter.end()
 }
 
-/// The rows of the guide's table.
+/// Runs all cases and returns the rows of the guide's table.
 fn table() -> String {
     let mut rows = String::from(
         "| lock | whoever comes after the holder was killed | whoever waited when it was killed |\n|---|---|---|\n",
@@ -256,21 +258,22 @@ fn table() -> String {
     rows
 }
 
-/// `PSHARED_WRITE_GUIDE=1` writes the table into the guide.
+/// Compares the table with the guide. With `PSHARED_WRITE_GUIDE=1` it writes the table into the
+/// guide instead.
 fn the_guide_tells_what_is_so() {
     const FIRST: &str = "<!-- made by tests/fork/choosing.rs -->\n";
     const LAST: &str = "<!-- made until here -->";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/choosing.md");
     let guide = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = guide.split_once(FIRST).expect("the guide has the mark");
-    let (stands, after) = rest.split_once(LAST).expect("and its end");
+    let (before, rest) = guide.split_once(FIRST).expect("the guide has no start marker");
+    let (stands, after) = rest.split_once(LAST).expect("the guide has no end marker");
     let is_so = table();
     if std::env::var_os("PSHARED_WRITE_GUIDE").is_some() {
         std::fs::write(path, format!("{before}{FIRST}{is_so}{LAST}{after}")).unwrap();
     } else {
         assert_eq!(
             stands, is_so,
-            "run with PSHARED_WRITE_GUIDE=1 and look at the difference"
+            "run with PSHARED_WRITE_GUIDE=1 and check the difference"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! Condition variables between processes: nobody waits for ever, whoever dies, and no notifier waits at all.
+//! Condition variables between processes: no waiter waits forever, whichever process dies, and no
+//! notifier ever waits.
 
 use crate::files::{open, open_or_create, place};
 use crate::steps::{Interruptions, Random};
@@ -10,7 +11,7 @@ use pshared::raw::{
     Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
 };
 use pshared::{
-    LockError, Shared, SharedCondvar, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard,
+    LockError, LockResult, Shared, SharedCondvar, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard,
     ShmSafe, fork,
 };
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -33,7 +34,7 @@ crate::tests!(
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Letters, and who waits for one.
+/// Letters, and the means to wait for one.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Desk<R: RawLock = Robust> {
@@ -59,13 +60,13 @@ impl<R: RawLock> Desk<R> {
         Shared::anonymous(Self::new()).unwrap()
     }
 
-    /// Leaves a letter.
+    /// Leaves a letter and notifies a waiter.
     fn leave(&self) {
         *self.letters.lock().unwrap() += 1;
         self.arrived.notify_one();
     }
 
-    /// Takes so many letters, and waits for each in one of the two ways.
+    /// Takes `letters` letters. Waits for them alternately without and with a timeout.
     fn take(&self, letters: u32) {
         for turn in 0..letters {
             let guard = self.letters.lock().unwrap();
@@ -89,7 +90,7 @@ impl<R: RawLock> Desk<R> {
 }
 
 impl Desk {
-    /// A child that waits, with the mutex released, for the first letter.
+    /// Starts a child that waits, with the mutex released, for the first letter.
     fn waiter(&self) -> Child {
         let waiter = child(|| {
             let guard = self.letters.lock().unwrap();
@@ -160,14 +161,14 @@ fn a_notification_of_all_wakes_every_process() {
     }
 }
 
-/// Where glibc's `pthread_cond_signal` sleeps for ever.
+/// In this situation glibc's `pthread_cond_signal` sleeps forever.
 fn killed_waiters_never_keep_a_notifier() {
     let desk = Desk::<Robust>::anonymous();
     for round in 0..20 {
         let victims: Vec<_> = (0..5).map(|_| desk.waiter()).collect();
         let waiter = desk.waiter();
         victims.iter().for_each(kill);
-        // With the mutex in its hands, and without.
+        // Notifies with the mutex held, and without.
         let mut letters = desk.letters.lock().unwrap();
         for _ in 0..5 {
             desk.arrived.notify_one();
@@ -186,7 +187,8 @@ fn killed_waiters_never_keep_a_notifier() {
     }
 }
 
-/// After glibc's test `tst-robust7`: threads die one after the other inside their waits, while others wait.
+/// After glibc's test `tst-robust7`: waiters die one after the other inside their waits, while
+/// others wait.
 fn a_mutex_whose_waiters_are_killed_one_by_one_goes_on() {
     let desk = Desk::<Robust>::anonymous();
     let waiters: Vec<_> = (0..8).map(|_| desk.waiter()).collect();
@@ -210,7 +212,8 @@ fn send(child: &Child, what: Signal) {
 fn a_waiter_that_is_killed_as_it_was_woken_loses_nobody_elses_notification() {
     let desk = Desk::<Robust>::anonymous();
     for _ in 0..10 {
-        // The first sleeper is the first to be woken. It is stopped, so it takes its wake and does nothing.
+        // The first sleeper is woken first. It is stopped, so it receives the wake and does
+        // nothing.
         let victim = desk.waiter();
         let waiter = desk.waiter();
         send(&victim, Signal::SIGSTOP);
@@ -240,7 +243,7 @@ fn a_waiter_that_is_killed_with_the_mutex_is_told_of_to_the_next() {
         desk.arrived.notify_one();
         desk.ready.wait();
         let next = child(|| {
-            // Asleep at the mutex, as the one that it dies with.
+            // Sleeps on the mutex when the owner dies.
             assert_eq!(told(desk.letters.lock()), Told::FreshDeath);
         });
         until(|| sleeps_on(next.id(), &desk.letters));
@@ -294,9 +297,10 @@ fn a_change_whose_maker_was_killed_before_it_notified_is_seen() {
     passes(&waiter);
 }
 
-/// The guard, also after a death: a count in one word is whole, whoever died.
+/// Returns the guard, also after a death. The count is one word, so it is never torn, whichever
+/// process died.
 fn mended<'a>(
-    outcome: Result<SharedMutexGuard<'a, u64>, LockError<'a, u64>>,
+    outcome: LockResult<SharedMutexGuard<'a, u64>>,
 ) -> SharedMutexGuard<'a, u64> {
     match outcome {
         Ok(guard) => guard,
@@ -309,7 +313,8 @@ fn mended<'a>(
     }
 }
 
-/// Takers and leavers are killed wherever they are, with others asleep; then all letters are taken by those who live.
+/// Takers and leavers are killed at random instants while others sleep. The survivors then take all
+/// letters that are left.
 fn waiters_and_notifiers_are_killed_at_random_instants() {
     const KILLS: u64 = 600;
     const SURVIVORS: u64 = 3;
@@ -341,7 +346,7 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
         })
         .collect();
     for turn in 0..KILLS {
-        // At the beginning, all others are asleep.
+        // At the start of each turn, all survivors are asleep.
         until(|| {
             survivors
                 .iter()
@@ -360,7 +365,8 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
         if turn % 3 == 0 {
             (0..random.below(8)).for_each(|turn| leave(&desk, turn));
         } else {
-            // Or it is over already: they took its letter, and it waits for another one, as they do.
+            // The victim may also be done already: the survivors took its letter, and it waits for
+            // another, as they do.
             until(|| {
                 sleeps_on(victim.id(), &desk.arrived)
                     || !survivors
@@ -407,7 +413,7 @@ fn a_guard_that_crossed_a_fork_stays_the_parents() {
     let guard = desk.letters.lock().unwrap();
     let mut guard = Some(guard);
     let copy = &mut guard;
-    // SAFETY: the process has one thread; that it holds a lock is what this is about.
+    // SAFETY: the process has one thread. It holds a lock, which is the subject of this test.
     let waits = unsafe {
         fork::spawn_unchecked(|| {
             let own = desk.arrived.wait(copy.take().unwrap()).unwrap();
@@ -417,7 +423,7 @@ fn a_guard_that_crossed_a_fork_stays_the_parents() {
     .unwrap();
     until(|| sleeps_on(waits.id(), &desk.arrived));
     let mut guard = guard.unwrap();
-    // Still held: the child has not released it.
+    // The parent still holds the lock: the child has not released it.
     assert_eq!(told(desk.letters.try_lock()), Told::WouldBlock);
     *guard = 7;
     desk.arrived.notify_one();

@@ -1,4 +1,5 @@
-//! Counters of many processes: no addition is lost, and what the dead have counted stays counted.
+//! Counters that many processes share: no addition is lost, and the additions of dead processes
+//! remain.
 
 use crate::steps::{Random, until_idly};
 use crate::support::{child, gettid, kill, passes};
@@ -67,7 +68,7 @@ fn what_the_killed_have_counted_stays_counted() {
         until_idly(|| own.get() >= until);
         kill(&victim);
     }
-    // Each was killed at most one step before it told of its last one.
+    // Each victim was killed at most one step before it recorded its last addition.
     let told: u64 = counters.own.iter().map(SharedCounter::get).sum();
     for counted in [counters.plain.get(), counters.sharded.get()] {
         assert!((told..=told + 64).contains(&counted), "{counted} of {told}");
@@ -77,7 +78,7 @@ fn what_the_killed_have_counted_stays_counted() {
 fn each_child_adds_to_its_own_shard() {
     const SHARDS: usize = 32;
     let counters = counters();
-    // As the parent, whose shard is not theirs.
+    // The parent has a shard too, which may differ from a child's.
     counters.sharded.add(1000);
     let mut expected = [0; SHARDS];
     expected[gettid() as usize % SHARDS] += 1000;
@@ -86,7 +87,7 @@ fn each_child_adds_to_its_own_shard() {
         expected[child.id() as usize % SHARDS] += amount;
         passes(&child);
     }
-    // SAFETY: shards of 128 bytes, each of which starts with its count; nobody changes them now.
+    // SAFETY: each shard has 128 bytes and starts with its count; no process changes them now.
     let shards: [[u64; 16]; SHARDS] = unsafe {
         (&raw const counters.sharded)
             .cast::<[[u64; 16]; SHARDS]>()

@@ -1,4 +1,5 @@
-//! Disks of a test's own, in a mount namespace that it enters: small ones, which are full soon.
+//! File systems of a test's own, in a mount namespace that the test enters. They are small, so that
+//! a test can fill them.
 
 use crate::harness::skip;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -8,7 +9,8 @@ use std::path::Path;
 use std::{fs, io};
 use tempfile::TempDir;
 
-/// Moves the process into new namespaces, and into a new user namespace too where it is not root.
+/// Moves the process into new namespaces. A process that is not root also enters a new user
+/// namespace.
 pub fn enter_new(namespaces: CloneFlags) -> io::Result<()> {
     let (user, group) = (geteuid(), getegid());
     if user.is_root() {
@@ -20,7 +22,7 @@ pub fn enter_new(namespaces: CloneFlags) -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
-/// A directory with a file system of its own, which nobody but this process and its children sees.
+/// A directory with a file system of its own, visible only to this process and its children.
 pub struct Disk(TempDir);
 
 impl Disk {
@@ -52,7 +54,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Before the directory is removed.
+        // Unmounts before the directory is removed.
         let _ = umount2(self.path(), MntFlags::MNT_DETACH);
     }
 }

@@ -1,4 +1,4 @@
-//! Events between processes: news for everybody, whoever dies meanwhile.
+//! Events between processes: each set wakes every waiter, whichever process dies meanwhile.
 
 use crate::files::{create, open, place};
 use crate::steps::{Interruptions, Random};
@@ -39,7 +39,7 @@ fn each_piece_of_news_wakes_every_reader() {
                     } else {
                         news.wait_past_timeout(seen, LONG).unwrap()
                     };
-                    // There is no later news before all have read this.
+                    // The next set happens only after all readers have counted this one.
                     assert_eq!(now, seen + 1);
                     read.add(1);
                 }
@@ -53,7 +53,7 @@ fn each_piece_of_news_wakes_every_reader() {
     readers.iter().for_each(passes);
 }
 
-/// A board that lies in a file: one program writes a number and says so, others read it.
+/// A board that lies in a file: one program writes a number and sets the event, others read it.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Board {
@@ -106,7 +106,7 @@ fn readers_see_the_last_news_of_a_writer_that_is_killed() {
         let read = || {
             let board = open::<Board>(&path).unwrap();
             let mut seen = 0;
-            // Until the parent knows what the last one was.
+            // Runs until the parent has published the last sequence number.
             while !over.is_set() || seen != last.load(Relaxed) {
                 if let Some(now) = board
                     .written
@@ -148,7 +148,8 @@ fn a_setter_that_is_killed_between_its_change_and_its_wake_leaves_nobody_asleep(
             child(move || {
                 let mut last = 0;
                 while !over.is_set() {
-                    // No deadline: a wake that was lost is found by the safety net, or never.
+                    // There is no deadline: after a lost wake, only the periodic recheck would end
+                    // the wait.
                     last = news.wait_past(last);
                     seen.store(last, Relaxed);
                 }
@@ -156,7 +157,7 @@ fn a_setter_that_is_killed_between_its_change_and_its_wake_leaves_nobody_asleep(
         })
         .collect();
     for _ in 0..KILLS {
-        // The readers sleep when it starts, so that its first sets have somebody to wake.
+        // The readers sleep when the setter starts, so its first sets have waiters to wake.
         until(|| readers.iter().all(|reader| sleeps_on(reader.id(), &*news)));
         let before = news.sequence();
         let setter = child(|| {

@@ -1,4 +1,4 @@
-//! The examples, run as programs: each does what its row in the tour of the seeds says, and its output shows it.
+//! Runs the examples as programs. The output of each shows what the guide "Tour" says it does.
 
 mod counter;
 mod files;
@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Test> {
     .concat()
 }
 
-/// What came of a program.
+/// The outcome of a program's run.
 struct Outcome {
     code: Option<i32>,
     out: String,
@@ -33,7 +33,7 @@ impl Outcome {
             .args(arguments)
             .stdin(Stdio::null())
             .output()
-            .expect("it runs");
+            .expect("the example runs");
         Outcome {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).expect("text"),
@@ -41,7 +41,7 @@ impl Outcome {
         }
     }
 
-    /// Standard output of a program that succeeds and has nothing to complain about.
+    /// Returns the standard output of a program that succeeds and writes nothing to standard error.
     #[track_caller]
     fn success(name: &str, arguments: &[&str]) -> String {
         let outcome = Self::of(name, arguments);
@@ -55,7 +55,7 @@ impl Outcome {
         outcome.out
     }
 
-    /// Standard error of a program that fails, and leaves by itself.
+    /// Returns the standard error of a program that fails with exit code `code`.
     #[track_caller]
     fn failure(name: &str, arguments: &[&str], code: i32) -> String {
         let outcome = Self::of(name, arguments);

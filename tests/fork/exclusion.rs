@@ -1,4 +1,4 @@
-//! Mutual exclusion: a plain integer counts exactly, and nobody is ever inside together with somebody else.
+//! Mutual exclusion: a plain integer counts exactly, and no two threads are ever inside together.
 
 use crate::support::{child, passes};
 use pshared::{LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
@@ -14,18 +14,18 @@ crate::tests!(
     timed_waiters_that_give_up_and_others_count_exactly,
 );
 
-/// Of each process.
+/// Threads of each process.
 const THREADS: u32 = 3;
-/// Of all threads together, in each run.
+/// Critical sections of all threads together, in each run.
 const SECTIONS: u32 = 150_000;
 
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Books {
     count: SharedMutex<u64>,
-    /// Who is inside, or 0.
+    /// The number of the thread inside, or 0.
     inside: AtomicU32,
-    /// How often two were.
+    /// How often two threads were inside at once.
     together: SharedCounter,
     start: SharedEvent,
 }
@@ -40,7 +40,7 @@ impl Books {
         }
     }
 
-    /// One section of the thread `own`, which is not 0.
+    /// Runs one critical section of the thread `own`, which is not 0.
     fn section(&self, own: u32, turn: u32) {
         let mut count = match turn % 16 {
             0 => loop {
@@ -64,7 +64,7 @@ impl Books {
         }
     }
 
-    /// What each process does: `THREADS` threads, its first one among them.
+    /// Runs `THREADS` threads, including the calling one, as each process does.
     fn process(&self, process: u32, sections: u32) {
         let work = |thread| {
             self.start.wait();
@@ -84,7 +84,7 @@ impl Books {
     }
 }
 
-/// Runs 2 to 8 processes on `books`. `open` gives a child its own access to them.
+/// Runs 2 to 8 processes on `books`. `open` returns a child's own access to them.
 fn count<'a, B: std::ops::Deref<Target = Books>>(books: &Books, open: impl Fn() -> B + 'a) {
     let mut expected = 0;
     for processes in 2..=8 {
@@ -113,7 +113,7 @@ fn processes_and_threads_count_exactly_in_dev_zero() {
 fn strangers_count_exactly_in_a_file_that_each_opens() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("books");
-    // SAFETY: nobody but this test knows the file.
+    // SAFETY: only this test knows the file.
     let books = unsafe { Shared::create(&path, Books::new()) }.unwrap();
     // SAFETY: as above.
     count(&books, || unsafe { Shared::open(&path) }.unwrap());
@@ -122,7 +122,7 @@ fn strangers_count_exactly_in_a_file_that_each_opens() {
 fn strangers_count_exactly_in_a_memfd_that_each_maps() {
     let books = Shared::memfd("books", Books::new()).unwrap();
     count(&books, || {
-        // SAFETY: the memory is used by this crate alone, and nobody closes the descriptors meanwhile.
+        // SAFETY: only this crate uses the memory, and no thread closes the descriptors meanwhile.
         let descriptor = unsafe { books.as_fd() }
             .unwrap()
             .try_clone_to_owned()
@@ -132,7 +132,7 @@ fn strangers_count_exactly_in_a_memfd_that_each_maps() {
     });
 }
 
-/// Transfers between accounts under two locks each: the sum stays.
+/// Transfers amounts between accounts, with both accounts locked: the sum stays the same.
 fn sections_of_many_locks_do_not_mix() {
     const ACCOUNTS: usize = 8;
     const TRANSFERS: usize = 10_000;
@@ -154,7 +154,7 @@ fn sections_of_many_locks_do_not_mix() {
                     let amount = random.i64(-5..=5);
                     *low -= amount;
                     *high += amount;
-                    // In either order.
+                    // The guards are dropped in either order.
                     if random.bool() {
                         drop(low);
                     } else {

@@ -29,7 +29,7 @@ crate::tests!(
     a_file_is_made_in_the_working_directory_too,
 );
 
-/// How a file is opened, and the call in which a waiter sleeps.
+/// How a file is opened, and the system call in which a waiter sleeps.
 type Kind = (fn(&Path) -> Result<FileLock, Error>, libc::c_long);
 
 const KINDS: [Kind; 2] = [
@@ -51,7 +51,7 @@ fn is_held((open, _): Kind, path: &Path) -> bool {
     }
 }
 
-/// A child that holds the lock until it is killed.
+/// Starts a child that holds the lock until it is killed.
 fn holder((open, _): Kind, path: &Path) -> Child {
     let ready = Signal::new();
     let holder = child(|| {
@@ -66,7 +66,7 @@ fn holder((open, _): Kind, path: &Path) -> Child {
     holder
 }
 
-/// A child that waits for the lock, asleep.
+/// Starts a child that waits for the lock, and returns when it sleeps.
 fn waiter((open, call): Kind, path: &Path) -> Child {
     let waiter = child(|| drop(open(path).unwrap().lock().unwrap()));
     until_idly(|| sleeps_in(waiter.id(), call));
@@ -76,7 +76,7 @@ fn waiter((open, call): Kind, path: &Path) -> Child {
 fn processes_that_each_open_the_file_count_exactly() {
     for (open, _) in KINDS {
         let (_directory, path) = place();
-        // Read and written as two steps.
+        // Each increment is a separate read and write.
         let count = Shared::anonymous(AtomicU64::new(0)).unwrap();
         let work = |process: u64| {
             let mut lock = open(&path).unwrap();
@@ -161,20 +161,21 @@ fn an_inherited_handle_is_refused_and_locks_nothing() {
         let lock = Cell::new(Some((kind.0)(&path).unwrap()));
         let in_a_child = |is_held_then: bool| {
             let mut lock = lock.take().unwrap();
-            // It would succeed at once, held or not: the description is the parent's.
+            // Without the check these calls would succeed, even if the parent held the lock: parent
+            // and child share the open file description.
             is_refused(lock.lock(), &path);
             is_refused(lock.try_lock(), &path);
             assert_eq!(is_held(kind, &path), is_held_then);
-            // Also in a child's child, which never asked in between.
+            // A grandchild is refused too, on its first call.
             passes(&child(|| is_refused(lock.lock(), &path)));
-            // And by a thread that this crate has not met.
+            // A thread that has not used this crate before is refused too.
             std::thread::scope(|scope| {
                 let other = scope.spawn(|| is_refused(lock.lock(), &path));
                 other.join().unwrap();
             });
         };
         passes(&child(|| in_a_child(false)));
-        // The parent's is still good.
+        // The parent's handle is still usable.
         let mut ours = lock.take().unwrap();
         let guard = ours.lock().unwrap();
         assert!(is_held(kind, &path));
@@ -210,7 +211,7 @@ fn a_guard_that_is_dropped_in_the_child_keeps_the_parents_lock() {
             assert!(is_held(kind, &path));
         }));
         assert!(is_held(kind, &path));
-        // Also in a thread that this crate has not met.
+        // The same holds in a thread that has not used this crate before.
         passes(&child(|| {
             let guard = guard.take();
             let other = std::thread::spawn(|| {});
@@ -247,7 +248,7 @@ fn a_child_that_inherited_a_handle_keeps_a_dead_parents_lock_held() {
         let holder = child(|| {
             let mut lock = (kind.0)(&path).unwrap();
             let _guard = lock.lock().unwrap();
-            // It outlives its parent, which `child` would not let it.
+            // This child must outlive its parent. `child` would kill it together with the parent.
             let child = fork::spawn(|| {
                 loop {
                     nix::unistd::pause();
@@ -263,7 +264,7 @@ fn a_child_that_inherited_a_handle_keeps_a_dead_parents_lock_held() {
         let waiter = waiter(kind, &path);
         kill(&holder);
         assert!(is_held(kind, &path));
-        // This process has adopted it.
+        // This process is a subreaper and has adopted the child.
         let heir = Pid::from_raw(heir.load(Relaxed).cast_signed());
         signal(heir, SIGKILL).unwrap();
         waitpid(heir, None).unwrap();
@@ -282,7 +283,7 @@ fn an_exec_closes_what_a_child_inherited() {
             .arg("600")
             .spawn()
             .unwrap();
-        // `spawn` may return while the exec is under way.
+        // `spawn` may return before the exec is complete.
         until_idly(|| sleeps_in(heir.id(), libc::SYS_clock_nanosleep));
         drop(held);
         assert!(!is_held(kind, &path));

@@ -1,4 +1,5 @@
-//! Files that are created and opened by processes: racing, dying, under every umask, on full and on distant disks.
+//! Files that processes create and open: with races and deaths, under every umask, on full disks
+//! and on remote ones.
 
 mod create;
 mod namespace;
@@ -20,7 +21,7 @@ pub fn tests() -> Vec<crate::harness::Test> {
     .concat()
 }
 
-/// A directory of a test's own, and a path in it that is free.
+/// Returns a test's own directory, and an unused path in it.
 pub fn place() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("board");
@@ -28,12 +29,12 @@ pub fn place() -> (TempDir, PathBuf) {
 }
 
 pub fn create<T: ShmSafe>(path: &Path, value: T) -> Result<Shared<T>, Error> {
-    // SAFETY: the files of these tests lie in directories of each test's own.
+    // SAFETY: the files of these tests lie in directories that belong to one test each.
     unsafe { Shared::create(path, value) }
 }
 
 pub fn open<T: ?Sized + Placeable>(path: &Path) -> Result<Shared<T>, Error> {
-    // SAFETY: as above; where a file was tampered with, it is not in use.
+    // SAFETY: as above; a file that a test tampered with is not in use.
     unsafe { Shared::open(path) }
 }
 
@@ -45,7 +46,7 @@ pub fn open_or_create<T: ShmSafe>(
     unsafe { Shared::open_or_create(path, value) }
 }
 
-/// The names in a directory.
+/// Returns the names in a directory, sorted.
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries
@@ -55,7 +56,7 @@ pub fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// The value of a counter in a file.
+/// Returns the value of a counter in a file.
 fn count(path: &Path) -> u64 {
     open::<SharedCounter>(path).unwrap().get()
 }

@@ -1,4 +1,5 @@
-//! Beside glibc's own robust mutexes, which use the same list and the same slot of it.
+//! Locks beside glibc's own robust mutexes, which use the same robust list and the same
+//! `list_op_pending` field.
 
 use crate::pthread::{Protocol, PthreadMutex};
 use crate::support::{Stage, Told, child, kill, passes, repaired, told};
@@ -36,7 +37,8 @@ impl Table {
         table
     }
 
-    /// Whether a death is told of each lock: ours at 0 and 1, glibc's at 2. All are free and whole afterwards.
+    /// Returns for each lock whether it reports a death: ours at 0 and 1, glibc's at 2. All locks
+    /// are free and unpoisoned afterwards.
     fn deaths(&self) -> [bool; 3] {
         let ours = self.ours.each_ref().map(|lock| {
             let outcome = lock.lock_timeout(Duration::from_secs(60));
@@ -68,7 +70,8 @@ const ORDERS: [[usize; 3]; 6] = [
 ];
 const STEPS: usize = 6;
 
-/// Takes three locks in one order and gives them back in another, and ends after so many of the six steps.
+/// Acquires three locks in the order `taken` and releases them in the order `given`. Stops after
+/// `steps` of the six steps and returns which locks are held.
 fn steps(table: &Table, taken: [usize; 3], given: [usize; 3], steps: usize) -> [bool; 3] {
     let mut guards: [Option<SharedMutexGuard<'_, u64>>; 2] = [None, None];
     let mut held = [false; 3];
@@ -94,11 +97,11 @@ fn every_order(protocol: Protocol) {
     for taken in ORDERS {
         for given in ORDERS {
             for count in 1..=STEPS {
-                // A leader, and every other time a thread that is not.
+                // The leader dies for an even count, another thread for an odd one.
                 let dies = child(|| {
                     let run = || {
                         steps(&table, taken, given, count);
-                        // SAFETY: leaves at once, with what is held.
+                        // SAFETY: ends the process at once, with the locks still held.
                         unsafe { libc::_exit(0) };
                     };
                     if count % 2 == 0 {
@@ -143,7 +146,7 @@ struct TwoOfTheirs {
 }
 
 impl TwoOfTheirs {
-    /// Two mutexes of glibc, and a child that holds both.
+    /// Creates two mutexes of glibc, and a child that holds both.
     fn held(protocol: Protocol) -> (Shared<Self>, Child) {
         let theirs = [const { PthreadMutex::new() }; 2];
         let two = Shared::anonymous(TwoOfTheirs {
@@ -162,7 +165,8 @@ impl TwoOfTheirs {
         (two, holder)
     }
 
-    /// A wait for either that ends without the mutex. glibc leaves the slot as it is then: it names the mutex.
+    /// Waits for each mutex until the wait times out. glibc then leaves `list_op_pending`
+    /// unchanged: it still names the mutex.
     fn wait_in_vain(&self) {
         for mutex in &self.theirs {
             assert_eq!(
@@ -243,7 +247,7 @@ fn a_mutex_of_glibc_in_the_place_of_a_lock_that_is_gone_is_not_taken_for_it() {
     for holds_another in [false, true] {
         stage.ready.reset();
         stage.over.reset();
-        // The kernel gives the addresses that became free to the next map; both have the same layout.
+        // The kernel uses the freed addresses for the next map. Both maps have the same layout.
         let gone = Shared::anonymous([const { SharedMutex::new(0_u64) }; 2]).unwrap();
         drop(gone[0].lock().unwrap());
         drop(gone[1].lock().unwrap());
@@ -254,7 +258,7 @@ fn a_mutex_of_glibc_in_the_place_of_a_lock_that_is_gone_is_not_taken_for_it() {
         assert_eq!(std::ptr::from_ref(&theirs[0]).addr(), place);
         theirs.iter().for_each(|mutex| mutex.init(Protocol::None));
         let holder = child(|| {
-            // The second one is before the first in the list.
+            // The newest entry is first in the list: `theirs[0]`, then `theirs[1]`.
             theirs[1].lock().unwrap();
             theirs[0].lock().unwrap();
             stage.ready.set();
@@ -298,7 +302,7 @@ fn a_wait_for_a_mutex_of_glibc_that_is_gone_touches_nothing() {
                 Err(libc::ETIMEDOUT)
             );
             drop(theirs);
-            // The slot names what is not mapped any more.
+            // `list_op_pending` names a mutex that is no longer mapped.
             let first = stage.lock.lock().unwrap();
             let other = Shared::anonymous(SharedMutex::new(0_u64)).unwrap();
             drop(other.lock().unwrap());

@@ -1,8 +1,9 @@
 //! Runs each test in a child process, under a watchdog.
 //!
-//! The test runner has one thread and stays as it was started. A test's process adopts whatever its own children leave
-//! behind, and the runner what a crashed test leaves, so that at its end, however it comes, all of its descendants are known
-//! by their ids, killed and reaped. A test that does not end in time fails with a report of who waits for what.
+//! The test runner has one thread, and no test changes the runner's state. A test's process adopts
+//! the orphans of its children. The runner adopts the orphans of a test that crashed. However a
+//! test ends, all of its descendants are therefore known by their ids, killed and reaped. A test
+//! that does not end in time fails with a report of what each thread waits for.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::prctl;
@@ -17,13 +18,14 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How long a test may take before it counts as hung. Far beyond what the slowest needs on a busy machine.
+/// How long a test may run before it counts as hung. The slowest test needs far less on a busy
+/// machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// The exit code of a test that could not be made here.
+/// The exit code of a test that cannot run here.
 const SKIPPED: i32 = 77;
 
-/// A test: its name and what it does.
+/// A test: its name and its function.
 pub type Test = (&'static str, fn());
 
 /// Lists the functions of a module as tests, under the module's name.
@@ -36,12 +38,12 @@ macro_rules! tests {
     };
 }
 
-/// Runs the tests as the command line asks.
+/// Runs the tests that the command line selects.
 pub fn run(tests: Vec<Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // In the main thread, so that the process that forks has no other.
+    // Tests run in the main thread, so the process that forks has no other thread.
     arguments.test_threads = Some(1);
-    // What the tests kill leaves no core files.
+    // Killed processes of the tests leave no core files.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = prctl::set_child_subreaper(true);
     let trials = tests
@@ -54,7 +56,8 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Ends the test, which this machine or user does not allow, and says why. Only in the test's own process.
+/// Prints `why` and ends the test as skipped, because this machine or user does not permit it. Call
+/// it only in the test's own process.
 pub fn skip(why: &str) -> ! {
     println!("{why}");
     end_descendants(Pid::this());
@@ -63,7 +66,7 @@ pub fn skip(why: &str) -> ! {
 
 fn in_a_child(name: &str, test: fn()) -> Result<(), Failed> {
     let mut output = tempfile::tempfile()?;
-    // Nothing that is buffered here may be written twice.
+    // Flushes stdout, so that the child does not write buffered output a second time.
     let _ = std::io::stdout().flush();
     // SAFETY: the process has one thread.
     let child = match unsafe { fork() }? {
@@ -71,7 +74,7 @@ fn in_a_child(name: &str, test: fn()) -> Result<(), Failed> {
             let _ = nix::unistd::dup2_stdout(output.as_fd());
             let _ = nix::unistd::dup2_stderr(output.as_fd());
             let _ = prctl::set_child_subreaper(true);
-            // If the runner dies, the test does too, instead of running on unseen.
+            // If the runner dies, the test dies too instead of running on unobserved.
             let _ = prctl::set_pdeathsig(Signal::SIGKILL);
             let passed = std::panic::catch_unwind(test).is_ok();
             end_descendants(Pid::this());
@@ -91,7 +94,7 @@ fn in_a_child(name: &str, test: fn()) -> Result<(), Failed> {
             status => break status,
         }
     };
-    // There are none, but for a test that was killed or crashed.
+    // Descendants are left only if the test was killed or crashed.
     end_descendants(Pid::this());
     output.rewind()?;
     let mut bytes = Vec::new();
@@ -108,12 +111,13 @@ fn in_a_child(name: &str, test: fn()) -> Result<(), Failed> {
     }
 }
 
-/// The wait between two looks at processes that cannot be slept on; no test's order rests on it.
+/// Waits 2 ms between two checks of processes that cannot be waited for. No test depends on this
+/// time for its order.
 pub fn pause() {
     let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(2u8));
 }
 
-/// All processes below `root`, by their ids.
+/// Returns the ids of all processes below `root`.
 fn descendants(root: Pid) -> Vec<Pid> {
     let mut found = Vec::new();
     let mut open = vec![root];
@@ -138,7 +142,7 @@ fn tasks(process: Pid) -> impl Iterator<Item = std::path::PathBuf> {
         .map(|task| task.path())
 }
 
-/// Kills and reaps what a test left running.
+/// Kills and reaps the processes that a test left running.
 fn end_descendants(root: Pid) {
     loop {
         let left = descendants(root);
@@ -153,7 +157,7 @@ fn end_descendants(root: Pid) {
     }
 }
 
-/// Kills a test's process after everything below it.
+/// Kills a test's process after all of its descendants.
 fn end_tree(root: Pid) {
     let _ = kill(root, Signal::SIGSTOP);
     for process in descendants(root) {
@@ -162,7 +166,7 @@ fn end_tree(root: Pid) {
     let _ = kill(root, Signal::SIGKILL);
 }
 
-/// The threads of a process and of all below it, and what each does.
+/// Describes what each thread of the process, and of its descendants, is doing.
 pub fn who_waits_for_what(root: Pid) -> String {
     let mut report = String::new();
     for process in std::iter::once(root).chain(descendants(root)) {

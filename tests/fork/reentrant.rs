@@ -4,7 +4,7 @@ use crate::files::{open, open_or_create, place};
 use crate::steps::{Interruptions, Random};
 use crate::support::{child, kill, passes, sleeps_on, until};
 use pshared::{
-    Error, ReentrantLockError, Shared, SharedEvent, SharedReentrantLock, SharedReentrantLockGuard,
+    Error, LockError, LockResult, Shared, SharedEvent, SharedReentrantLock, SharedReentrantLockGuard,
     ShmSafe, fork,
 };
 use std::cell::Cell;
@@ -35,7 +35,7 @@ struct Book {
 }
 
 type Guard<'a> = SharedReentrantLockGuard<'a, Cell<[u64; 2]>>;
-type Outcome<'a> = Result<Guard<'a>, ReentrantLockError<'a, Cell<[u64; 2]>>>;
+type Outcome<'a> = LockResult<Guard<'a>>;
 
 impl Book {
     fn new() -> Self {
@@ -83,7 +83,7 @@ impl Book {
 fn repaired(outcome: Outcome<'_>) -> (Guard<'_>, bool) {
     match outcome {
         Ok(guard) => (guard, false),
-        Err(ReentrantLockError::Poisoned(poisoned)) => {
+        Err(LockError::Poisoned(poisoned)) => {
             let fresh = poisoned.is_first_report();
             (poisoned.replace(Cell::new([0, 0])).unwrap(), fresh)
         }
@@ -115,9 +115,9 @@ fn others_wait_until_the_last_guard_is_gone() {
     let refused = || {
         passes(&unsafe_child(|| {
             let outcome = book.pair.try_lock();
-            assert!(matches!(outcome, Err(ReentrantLockError::WouldBlock)));
+            assert!(matches!(outcome, Err(LockError::WouldBlock)));
             let outcome = book.pair.lock_timeout(Duration::from_millis(2));
-            assert!(matches!(outcome, Err(ReentrantLockError::TimedOut)));
+            assert!(matches!(outcome, Err(LockError::TimedOut)));
         }));
     };
     refused();
@@ -245,7 +245,7 @@ fn a_guard_that_crossed_a_fork_is_the_parents() {
     passes(&unsafe_child(|| {
         drop(guards.take());
         let outcome = book.pair.try_lock();
-        assert!(matches!(outcome, Err(ReentrantLockError::WouldBlock)));
+        assert!(matches!(outcome, Err(LockError::WouldBlock)));
     }));
     assert_eq!(book.pair.holder().unwrap().process, std::process::id());
     assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
@@ -292,11 +292,11 @@ fn who_has_another_guard_does_not_replace_the_data() {
         std::process::abort();
     });
     victim.wait().unwrap();
-    let Err(ReentrantLockError::Poisoned(poisoned)) = lock.lock() else {
+    let Err(LockError::Poisoned(poisoned)) = lock.lock() else {
         panic!("the death was not told");
     };
     let guard = poisoned.into_guard();
-    let Err(ReentrantLockError::Poisoned(again)) = lock.lock() else {
+    let Err(LockError::Poisoned(again)) = lock.lock() else {
         panic!("the poison is cleared");
     };
     let again = again.replace(5).unwrap_err();
@@ -306,7 +306,7 @@ fn who_has_another_guard_does_not_replace_the_data() {
         lock.lock().map(drop).map_err(Error::from),
         Err(Error::Poisoned { .. })
     ));
-    let Err(ReentrantLockError::Poisoned(poisoned)) = lock.lock() else {
+    let Err(LockError::Poisoned(poisoned)) = lock.lock() else {
         panic!("the poison is cleared");
     };
     let guard: SharedReentrantLockGuard<'_, u64> = poisoned.replace(5).unwrap();

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 use pshared::fork::Child;
 use pshared::{
-    Cause, RwGuard, RwLockError, Shared, SharedCounter, SharedEvent, SharedRwLock,
+    Cause, LockGuard, LockError, Shared, SharedCounter, SharedEvent, SharedRwLock,
     SharedRwLockUpgradableReadGuard as Upgradable, SharedRwLockWriteGuard, ShmSafe,
 };
 use std::time::Duration;
@@ -120,7 +120,7 @@ fn section(lock: &SharedRwLock<Pair>, kind: u32) -> bool {
         1 => change(&mut lock.write_timeout(LONG).unwrap()),
         2 => match lock.try_write() {
             Ok(mut pair) => change(&mut pair),
-            Err(RwLockError::WouldBlock) => return false,
+            Err(LockError::WouldBlock) => return false,
             Err(other) => panic!("{other:?}"),
         },
         3 => {
@@ -141,13 +141,13 @@ fn section(lock: &SharedRwLock<Pair>, kind: u32) -> bool {
         }
         5 => match lock.write_timeout(Duration::from_micros(20)) {
             Ok(mut pair) => change(&mut pair),
-            Err(RwLockError::TimedOut) => return false,
+            Err(LockError::TimedOut) => return false,
             Err(other) => panic!("{other:?}"),
         },
         6 => {
             match lock.read_timeout(Duration::from_micros(20)) {
                 Ok(pair) => whole(&pair),
-                Err(RwLockError::TimedOut) => {}
+                Err(LockError::TimedOut) => {}
                 Err(other) => panic!("{other:?}"),
             }
             return false;
@@ -155,7 +155,7 @@ fn section(lock: &SharedRwLock<Pair>, kind: u32) -> bool {
         7 => {
             match lock.try_read() {
                 Ok(pair) => whole(&pair),
-                Err(RwLockError::WouldBlock) => {}
+                Err(LockError::WouldBlock) => {}
                 Err(other) => panic!("{other:?}"),
             }
             return false;
@@ -224,8 +224,8 @@ fn a_dead_reader_holds_up_no_writer() {
 }
 
 fn a_dead_writer_is_told_to_readers_and_writers_and_to_one_as_fresh() {
-    fn note<G: RwGuard>(stage: &Stage, outcome: Result<G, RwLockError<G>>) {
-        let Err(RwLockError::Poisoned(poisoned)) = outcome else {
+    fn note<G: LockGuard>(stage: &Stage, outcome: Result<G, LockError<G>>) {
+        let Err(LockError::Poisoned(poisoned)) = outcome else {
             panic!("the death was not told")
         };
         stage.count.add(1);
@@ -245,11 +245,11 @@ fn a_dead_writer_is_told_to_readers_and_writers_and_to_one_as_fresh() {
         assert_eq!((stage.count.get(), stage.other.get()), (5, 1));
         // As bytes, by a reader; repaired by a writer.
         match stage.lock.try_read() {
-            Err(RwLockError::Poisoned(poisoned)) => assert_eq!(*poisoned.into_guard(), [1, 0]),
+            Err(LockError::Poisoned(poisoned)) => assert_eq!(*poisoned.into_guard(), [1, 0]),
             other => panic!("{other:?}"),
         }
         match stage.lock.try_write() {
-            Err(RwLockError::Poisoned(poisoned)) => drop(poisoned.replace([5, 5])),
+            Err(LockError::Poisoned(poisoned)) => drop(poisoned.replace([5, 5])),
             other => panic!("{other:?}"),
         }
         assert_eq!(*stage.lock.try_read().unwrap(), [5, 5]);
@@ -341,7 +341,7 @@ fn readers_that_come_later_wait_for_the_writer() {
         .collect();
     assert!(matches!(
         stage.lock.try_read(),
-        Err(RwLockError::WouldBlock)
+        Err(LockError::WouldBlock)
     ));
     stage.over.set();
     passes(&reader);
@@ -373,7 +373,7 @@ fn a_read_that_a_thread_forgot_keeps_writers_away_while_its_process_lives() {
         for _ in 0..2 {
             assert!(matches!(
                 stage.lock.write(),
-                Err(RwLockError::HolderThreadEnded)
+                Err(LockError::HolderThreadEnded)
             ));
             whole(&stage.lock.read().unwrap());
         }
@@ -388,15 +388,15 @@ fn a_write_that_a_thread_forgot_keeps_everybody_away_while_its_process_lives() {
     let forgot = forgets(stage, || std::mem::forget(stage.lock.write().unwrap()));
     assert!(matches!(
         stage.lock.write(),
-        Err(RwLockError::HolderThreadEnded)
+        Err(LockError::HolderThreadEnded)
     ));
     assert!(matches!(
         stage.lock.read(),
-        Err(RwLockError::HolderThreadEnded)
+        Err(LockError::HolderThreadEnded)
     ));
     kill(&forgot);
     match stage.lock.read() {
-        Err(RwLockError::Poisoned(poisoned)) => {
+        Err(LockError::Poisoned(poisoned)) => {
             assert!(poisoned.is_first_report() && poisoned.cause() == Cause::Died);
         }
         other => panic!("{other:?}"),
@@ -409,7 +409,7 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
         passes(&child_elsewhere(|| {
             assert!(matches!(
                 stage.lock.try_write(),
-                Err(RwLockError::WouldBlock)
+                Err(LockError::WouldBlock)
             ));
         }));
     };
@@ -475,7 +475,7 @@ fn a_file_whose_users_died_is_told_so() {
         let stage = open::<Stage>(&path);
         match stage.lock.write() {
             Ok(_) => assert!(!write),
-            Err(RwLockError::Poisoned(poisoned)) => assert!(write && poisoned.is_first_report()),
+            Err(LockError::Poisoned(poisoned)) => assert!(write && poisoned.is_first_report()),
             Err(other) => panic!("{other:?}"),
         }
     }

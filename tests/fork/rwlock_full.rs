@@ -5,7 +5,7 @@ use crate::steps::{Signal, sleeps_in, until_idly};
 use crate::support::{child, kill, passes, sleeps};
 use crate::traced::Traced;
 use pshared::fork::Child;
-use pshared::{RwLockError, Shared, SharedRwLock};
+use pshared::{LockError, Shared, SharedRwLock};
 use std::time::Duration;
 
 crate::tests!(
@@ -178,7 +178,7 @@ fn however_short_the_wait_who_finds_all_slots_kept_is_told() {
         }
     });
     ended.wait();
-    let is_told = |outcome| matches!(outcome, Err(RwLockError::HolderThreadEnded));
+    let is_told = |outcome| matches!(outcome, Err(LockError::HolderThreadEnded));
     // Until then it may have been about to end.
     assert!(is_told(lock.read()));
     assert!(is_told(lock.try_read()));
@@ -205,9 +205,9 @@ fn a_writer_gets_its_turn_after_a_full_row() {
 fn a_wait_for_a_slot_ends_by_its_deadline_and_takes_nothing() {
     let lock = lock();
     let row = full_row(&lock);
-    let refused = |outcome| matches!(outcome, Err(RwLockError::TimedOut));
+    let refused = |outcome| matches!(outcome, Err(LockError::TimedOut));
     assert!(refused(lock.read_timeout(Duration::from_millis(30))));
-    assert!(matches!(lock.try_read(), Err(RwLockError::WouldBlock)));
+    assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
     let waits = reads(&lock);
     assert!(refused(lock.read_timeout(Duration::from_millis(30))));
     row.into_iter().for_each(Reader::leaves);

@@ -5,7 +5,7 @@ use crate::support::{child, kill, passes};
 use fastrand::Rng;
 use pshared::fork::Child;
 use pshared::{
-    RwGuard, RwLockError, RwPoisoned, Shared, SharedCounter, SharedRwLock, SharedRwLockWriteGuard,
+    LockGuard, LockError, Poisoned, Shared, SharedCounter, SharedRwLock, SharedRwLockWriteGuard,
     ShmSafe,
 };
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -41,7 +41,7 @@ struct Field {
 }
 
 impl Field {
-    fn note<G: RwGuard>(&self, poisoned: &RwPoisoned<G>) {
+    fn note<G: LockGuard>(&self, poisoned: &Poisoned<G>) {
         self.told.add(u64::from(poisoned.is_first_report()));
     }
 
@@ -51,7 +51,7 @@ impl Field {
             at(ASKS_TO_READ);
             let (pair, whole) = match self.lock.read() {
                 Ok(pair) => (pair, true),
-                Err(RwLockError::Poisoned(poisoned)) => {
+                Err(LockError::Poisoned(poisoned)) => {
                     self.note(&poisoned);
                     (poisoned.into_guard(), false)
                 }
@@ -72,7 +72,7 @@ impl Field {
                     }
                     pair
                 }
-                Err(RwLockError::Poisoned(poisoned)) => {
+                Err(LockError::Poisoned(poisoned)) => {
                     self.note(&poisoned);
                     let mut pair = poisoned.into_guard();
                     pair[1] = pair[0];
@@ -173,7 +173,7 @@ fn kills_at_random_instants_leave_nobody_waiting() {
     assert!(told <= killed_at[WRITES as usize] + border);
     // No reader is left.
     match field.lock.try_write() {
-        Ok(_) | Err(RwLockError::Poisoned(_)) => {}
+        Ok(_) | Err(LockError::Poisoned(_)) => {}
         Err(other) => panic!("{other:?}"),
     };
 }

@@ -6,7 +6,7 @@
 
 use crate::support::{Stage, Told, child, kill, kill_unreaped, passes, repaired, told};
 use pshared::{
-    LockError, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard, SharedSemaphore,
+    LockError, LockResult, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard, SharedSemaphore,
     ShmSafe,
 };
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -28,7 +28,7 @@ crate::tests!(
 );
 
 type Lock = SharedMutex<u64>;
-type Outcome<'a> = Result<SharedMutexGuard<'a, u64>, LockError<'a, u64>>;
+type Outcome<'a> = LockResult<SharedMutexGuard<'a, u64>>;
 
 const LOCK: fn(&Lock) -> Outcome<'_> = |lock| lock.lock();
 const TRY_LOCK: fn(&Lock) -> Outcome<'_> = |lock| lock.try_lock();

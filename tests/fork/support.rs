@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid};
 use pshared::fork::{self, Child};
 use pshared::{
-    Cause, LockError, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData, ShmSafe,
+    Cause, LockError, LockResult, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData, ShmSafe,
 };
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -133,7 +133,7 @@ pub enum Told {
 }
 
 /// What a lock call told. What it gave is released, and the poison stays.
-pub fn told<T: ShmData>(outcome: Result<SharedMutexGuard<'_, T>, LockError<'_, T>>) -> Told {
+pub fn told<T: ShmData>(outcome: LockResult<SharedMutexGuard<'_, T>>) -> Told {
     match outcome {
         Ok(_) => Told::Whole,
         Err(LockError::Poisoned(poisoned)) => match poisoned.cause() {
@@ -163,7 +163,7 @@ pub fn told_by_trying<T: ShmData>(lock: &SharedMutex<T>) -> Told {
 /// The guard of a lock that was acquired, its data replaced where it was poisoned.
 #[track_caller]
 pub fn repaired<'a, T: ShmData>(
-    outcome: Result<SharedMutexGuard<'a, T>, LockError<'a, T>>,
+    outcome: LockResult<SharedMutexGuard<'a, T>>,
     value: T,
 ) -> SharedMutexGuard<'a, T> {
     match outcome {

@@ -321,7 +321,7 @@ fn a_question_mark_turns_a_refusal_into_an_error_that_borrows_nothing() {
 
 #[test]
 fn every_refusal_says_the_same_itself_and_as_an_error() {
-    let errors: [LockError<'_, u32>; 4] = [
+    let errors: [LockError<SharedMutexGuard<'_, u32>>; 4] = [
         LockError::Deadlock,
         LockError::HolderThreadEnded,
         LockError::WouldBlock,

@@ -1,7 +1,7 @@
 //! `SharedRwLock` in one process: its face, its refusals, and what a panic leaves.
 
 use pshared::{
-    Cause, Error, RwLockError, Shared, SharedRwLock, SharedRwLockUpgradableReadGuard as Upgradable,
+    Cause, Error, LockError, Shared, SharedRwLock, SharedRwLockUpgradableReadGuard as Upgradable,
     SharedRwLockWriteGuard,
 };
 use std::sync::Barrier;
@@ -29,10 +29,10 @@ fn readers_share_and_a_writer_is_alone() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 assert_eq!(*lock.read().unwrap(), 7);
-                assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+                assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
                 assert!(matches!(
                     lock.write_timeout(SOON),
-                    Err(RwLockError::TimedOut)
+                    Err(LockError::TimedOut)
                 ));
                 assert_eq!(*lock.try_read().unwrap(), 7);
             });
@@ -42,15 +42,15 @@ fn readers_share_and_a_writer_is_alone() {
         *writer += 1;
         thread::scope(|scope| {
             scope.spawn(|| {
-                assert!(matches!(lock.try_read(), Err(RwLockError::WouldBlock)));
+                assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
                 assert!(matches!(
                     lock.read_timeout(SOON),
-                    Err(RwLockError::TimedOut)
+                    Err(LockError::TimedOut)
                 ));
-                assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+                assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
                 assert!(matches!(
                     lock.try_upgradable_read(),
-                    Err(RwLockError::WouldBlock)
+                    Err(LockError::WouldBlock)
                 ));
             });
         });
@@ -82,20 +82,20 @@ fn who_waits_gets_the_lock_when_it_is_released() {
 fn reading_then_writing_in_one_thread_is_a_deadlock_and_so_is_the_reverse() {
     let lock = placed();
     let reader = lock.read().unwrap();
-    assert!(matches!(lock.write(), Err(RwLockError::Deadlock)));
-    assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+    assert!(matches!(lock.write(), Err(LockError::Deadlock)));
+    assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
     drop(reader);
     let writer = lock.write().unwrap();
-    assert!(matches!(lock.read(), Err(RwLockError::Deadlock)));
-    assert!(matches!(lock.write(), Err(RwLockError::Deadlock)));
-    assert!(matches!(lock.upgradable_read(), Err(RwLockError::Deadlock)));
-    assert!(matches!(lock.try_read(), Err(RwLockError::WouldBlock)));
+    assert!(matches!(lock.read(), Err(LockError::Deadlock)));
+    assert!(matches!(lock.write(), Err(LockError::Deadlock)));
+    assert!(matches!(lock.upgradable_read(), Err(LockError::Deadlock)));
+    assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
     drop(writer);
     let upgradable = lock.upgradable_read().unwrap();
-    assert!(matches!(lock.write(), Err(RwLockError::Deadlock)));
+    assert!(matches!(lock.write(), Err(LockError::Deadlock)));
     let reader = lock.read().unwrap();
     let refused = Upgradable::upgrade(upgradable).unwrap_err();
-    assert!(matches!(refused.why(), Error::Deadlock));
+    assert!(matches!(refused.error(), Error::Deadlock));
     drop(reader);
     let writer = Upgradable::upgrade(refused.into_guard()).unwrap();
     assert_eq!(*writer, 7);
@@ -152,10 +152,10 @@ fn a_full_row_waits_and_its_readers_read_on() {
             });
         }
         (0..SEATS).for_each(|_| is_ready.recv().unwrap());
-        assert!(matches!(lock.try_read(), Err(RwLockError::WouldBlock)));
+        assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
         assert!(matches!(
             lock.read_timeout(SOON),
-            Err(RwLockError::TimedOut)
+            Err(LockError::TimedOut)
         ));
         let waits = scope.spawn(move || {
             let guard = lock.read().unwrap();
@@ -182,9 +182,9 @@ fn an_upgrade_waits_for_the_readers_and_a_downgrade_lets_them_in() {
                 assert_eq!(*lock.read().unwrap(), 7);
                 assert!(matches!(
                     lock.try_upgradable_read(),
-                    Err(RwLockError::WouldBlock)
+                    Err(LockError::WouldBlock)
                 ));
-                assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+                assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
             });
         });
         let (ready, is_ready) = mpsc::channel();
@@ -198,9 +198,9 @@ fn an_upgrade_waits_for_the_readers_and_a_downgrade_lets_them_in() {
             });
             is_ready.recv().unwrap();
             let refused = Upgradable::try_upgrade(upgradable).unwrap_err();
-            assert!(matches!(refused.why(), Error::WouldBlock));
+            assert!(matches!(refused.error(), Error::WouldBlock));
             let refused = Upgradable::upgrade_timeout(refused.into_guard(), SOON).unwrap_err();
-            assert!(matches!(refused.why(), Error::TimedOut));
+            assert!(matches!(refused.error(), Error::TimedOut));
             end.send(()).unwrap();
             Upgradable::upgrade(refused.into_guard()).unwrap()
         });
@@ -210,7 +210,7 @@ fn an_upgrade_waits_for_the_readers_and_a_downgrade_lets_them_in() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 assert_eq!(*lock.try_read().unwrap(), 8);
-                assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+                assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
             });
         });
         drop(reader);
@@ -236,7 +236,7 @@ fn a_panic_poisons_what_was_written_and_not_what_was_read() {
         panics(true);
         assert!(lock.is_poisoned());
         match lock.read() {
-            Err(RwLockError::Poisoned(poisoned)) => {
+            Err(LockError::Poisoned(poisoned)) => {
                 assert_eq!(poisoned.cause(), Cause::Panicked);
                 assert!(!poisoned.is_first_report());
                 assert_eq!(*poisoned.try_into_guard().unwrap(), 7);
@@ -255,7 +255,7 @@ fn a_lock_that_is_not_placed_moves_and_is_forgotten() {
     std::mem::forget(lock.read().unwrap());
     let lock = Box::new(lock);
     assert_eq!(*lock.read().unwrap(), 2);
-    assert!(matches!(lock.try_write(), Err(RwLockError::WouldBlock)));
+    assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
     let lock = *lock;
     // Placing it frees it.
     let lock = Shared::anonymous(lock).unwrap();
@@ -314,13 +314,13 @@ fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
         lock.mark_inconsistent();
     }
     match lock.read() {
-        Err(RwLockError::Poisoned(poisoned)) => {
+        Err(LockError::Poisoned(poisoned)) => {
             assert!(poisoned.is_first_report() && poisoned.cause() == Cause::Died);
         }
         other => panic!("{other:?}"),
     }
     match lock.write() {
-        Err(RwLockError::Poisoned(poisoned)) => {
+        Err(LockError::Poisoned(poisoned)) => {
             assert!(!poisoned.is_first_report());
             drop(poisoned.replace(1));
         }
@@ -333,11 +333,11 @@ fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
 fn whoever_excludes_itself_is_told_at_once() {
     let unplaced = SharedRwLock::new(0_u64);
     let guard = unplaced.write().unwrap();
-    assert!(matches!(unplaced.read(), Err(RwLockError::Deadlock)));
+    assert!(matches!(unplaced.read(), Err(LockError::Deadlock)));
     drop(guard);
     let lock = Shared::anonymous(unplaced).unwrap();
     let guard = lock.write().unwrap();
-    assert!(matches!(lock.read(), Err(RwLockError::Deadlock)));
+    assert!(matches!(lock.read(), Err(LockError::Deadlock)));
     drop(guard);
     // Its own slot is not the first one of those that are taken, and the others are not left.
     let (sits, over) = (Barrier::new(4), Barrier::new(4));
@@ -351,7 +351,7 @@ fn whoever_excludes_itself_is_told_at_once() {
         }
         let _own = lock.read().unwrap();
         sits.wait();
-        assert!(matches!(lock.write(), Err(RwLockError::Deadlock)));
+        assert!(matches!(lock.write(), Err(LockError::Deadlock)));
         over.wait();
     });
 }

@@ -1,4 +1,4 @@
-//! A futex and nothing else, the floor of what a lock that sleeps can cost; and no lock at all.
+//! A bare futex, the lower bound of the cost of a lock that sleeps; and no lock at all.
 
 use super::{Contender, Failed, Handle, News, mapped};
 use crate::futex;
@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
-/// Held, and somebody may sleep.
+/// Held, and a waiter may sleep.
 const AWAITED: u32 = 2;
 
-/// A row of mutexes as in Ulrich Drepper's "Futexes Are Tricky", the third and last one: three states, no spinning.
+/// Mutexes as in Ulrich Drepper's "Futexes Are Tricky", the third and last version: three states,
+/// no spinning.
 pub struct Futexes(Mapped<Place<AtomicU32>>);
 
 impl Contender for Futexes {
@@ -22,7 +23,7 @@ impl Contender for Futexes {
     }
 
     fn attach(&self, lock: usize) -> Result<Futex<'_>, Failed> {
-        // SAFETY: zero bytes are a free word, which is mapped as long as the borrow lasts.
+        // SAFETY: zero bytes are a free word, and it is mapped as long as the borrow lasts.
         Ok(Futex(unsafe { &*self.0[lock].address() }))
     }
 }
@@ -56,7 +57,7 @@ impl Handle for Futex<'_> {
     }
 }
 
-/// No lock: it loses updates, which shows that the check of the count works.
+/// No lock. It loses updates, which shows that the check of the count works.
 pub struct Nothing;
 
 impl Contender for Nothing {

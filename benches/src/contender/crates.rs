@@ -1,5 +1,6 @@
-//! The crates that a user would otherwise pick, each used as its documentation says for processes, in memory mapped before
-//! the fork. Where a crate has a robust mutex and one that is not, both are measured.
+//! The crates that users would otherwise choose. Each is used between processes as its
+//! documentation says, in memory mapped before the fork. If a crate has both a robust and a
+//! non-robust mutex, both are measured.
 
 use super::{Contender, Failed, Handle, News, mapped};
 use crate::mapped::{Mapped, Place};
@@ -7,7 +8,7 @@ use iceoryx2_bb_posix::mutex::{
     Handle as _, Mutex as IceoryxMutex, MutexBuilder as IceoryxBuilder, MutexHandle,
     MutexLockError, MutexThreadTerminationBehavior as Termination,
 };
-// Linked for the logger that iceoryx2 wants in every program.
+// Linked for the logger that iceoryx2 requires in every program.
 use iceoryx2_bb_loggers as _;
 use posix_sync::mutex::guards::RobustGuardContainer;
 use posix_sync::mutex::robustness_markers::{self, RobustnessMarker};
@@ -36,7 +37,7 @@ where
     fn prepare(locks: usize) -> Result<Self, Failed> {
         let places = mapped(locks)?;
         for place in places.iter() {
-            // SAFETY: the place is large enough, aligned, and nobody's yet.
+            // SAFETY: the memory is large enough and aligned, and no process uses it yet.
             unsafe {
                 MutexBuilder::<R>::new()
                     .with_sharing(MutexSharing::Shared)
@@ -51,7 +52,7 @@ where
 
     fn attach(&self, lock: usize) -> Result<BorrowedMutex<'_, R>, Failed> {
         let place = &self.places[lock];
-        // SAFETY: `prepare` initialized it with this robustness.
+        // SAFETY: `prepare` initialized the mutex with this robustness.
         Ok(unsafe { BorrowedMutex::from_raw(place.address(), place) })
     }
 }
@@ -59,7 +60,7 @@ where
 impl Handle for BorrowedMutex<'_, robustness_markers::Standard> {
     #[inline]
     fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
-        // SAFETY: initialized and mapped, and not held by this thread.
+        // SAFETY: the mutex is initialized and mapped, and this thread does not hold it.
         let _guard = unsafe { self.lock() }.map_err(|_| Failed::at("BorrowedMutex::lock"))?;
         body(News::None);
         Ok(())
@@ -69,7 +70,7 @@ impl Handle for BorrowedMutex<'_, robustness_markers::Standard> {
 impl Handle for BorrowedMutex<'_, robustness_markers::Robust> {
     #[inline]
     fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
-        // SAFETY: initialized and mapped, and not held by this thread.
+        // SAFETY: the mutex is initialized and mapped, and this thread does not hold it.
         match unsafe { self.lock() }.map_err(|_| Failed::at("BorrowedMutex::lock"))? {
             RobustGuardContainer::Standard(_guard) => body(News::None),
             RobustGuardContainer::Indeterminate(guard) => {
@@ -83,7 +84,7 @@ impl Handle for BorrowedMutex<'_, robustness_markers::Robust> {
     }
 }
 
-/// process-sync's `SharedMutex`. Each makes a map of its own.
+/// process-sync's `SharedMutex`. Each creates a map of its own.
 pub struct ProcessSync(Vec<RefCell<process_sync::SharedMutex>>);
 
 impl Contender for ProcessSync {
@@ -123,7 +124,8 @@ impl Contender for RawSync {
         let places = mapped::<[u64; 16]>(locks)?;
         for place in places.iter() {
             assert!(RawSyncMutex::size_of(None) <= size_of::<[u64; 16]>());
-            // SAFETY: the place is large enough, as was just asserted, and nobody's yet; the data is never asked for.
+            // SAFETY: the memory is large enough, as asserted above, and no process uses it yet.
+            // The data pointer is never read.
             unsafe { RawSyncMutex::new(place.address().cast(), ptr::null_mut()) }
                 .map_err(|_| Failed::at("Mutex::new"))?;
         }
@@ -131,7 +133,7 @@ impl Contender for RawSync {
     }
 
     fn attach(&self, lock: usize) -> Result<Box<dyn LockImpl>, Failed> {
-        // SAFETY: `prepare` initialized it; a worker ends before the map does.
+        // SAFETY: `prepare` initialized the mutex, and a worker ends before the map is removed.
         unsafe { RawSyncMutex::from_existing(self.0[lock].address().cast(), ptr::null_mut()) }
             .map(|(lock, _)| lock)
             .map_err(|_| Failed::at("Mutex::from_existing"))
@@ -156,7 +158,8 @@ impl<const ROBUST: bool> Contender for Iceoryx<ROBUST> {
     fn prepare(locks: usize) -> Result<Self, Failed> {
         let places = mapped::<MutexHandle<()>>(locks)?;
         for place in places.iter() {
-            // SAFETY: the place is a handle's, nobody's yet, and mapped as long as the borrow lasts.
+            // SAFETY: the memory is reserved for a handle, no process uses it yet, and it is mapped
+            // as long as the borrow lasts.
             let handle = unsafe {
                 place.address().write(MutexHandle::new());
                 &*place.address()
@@ -174,7 +177,7 @@ impl<const ROBUST: bool> Contender for Iceoryx<ROBUST> {
     }
 
     fn attach(&self, lock: usize) -> Result<Self::Handle<'_>, Failed> {
-        // SAFETY: `prepare` initialized it, and it is mapped as long as the borrow lasts.
+        // SAFETY: `prepare` initialized the handle, and it is mapped as long as the borrow lasts.
         Ok(unsafe { IceoryxMutex::from_handle(&*self.0[lock].address()) })
     }
 }
@@ -203,14 +206,14 @@ impl Contender for RustixFutexSync {
     fn prepare(locks: usize) -> Result<Self, Failed> {
         let places = mapped::<shm::Mutex<()>>(locks)?;
         for place in places.iter() {
-            // SAFETY: the place is a mutex's, and nobody's yet.
+            // SAFETY: the memory is reserved for a mutex, and no process uses it yet.
             unsafe { place.address().write(shm::Mutex::new(())) };
         }
         Ok(RustixFutexSync(places))
     }
 
     fn attach(&self, lock: usize) -> Result<&shm::Mutex<()>, Failed> {
-        // SAFETY: `prepare` wrote it, and it is mapped as long as the borrow lasts.
+        // SAFETY: `prepare` wrote the mutex, and it is mapped as long as the borrow lasts.
         Ok(unsafe { &*self.0[lock].address() })
     }
 }

@@ -1,11 +1,11 @@
-//! glibc's own process-shared mutexes, by its calls.
+//! glibc's process-shared mutexes, called directly.
 
 use super::{Contender, Failed, Handle, News, check, mapped};
 use crate::mapped::{Mapped, Place};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-/// Which mutex.
+/// A kind of mutex.
 pub trait Kind {
     const ROBUST: bool = false;
     const PROTOCOL: i32 = libc::PTHREAD_PRIO_NONE;
@@ -13,9 +13,9 @@ pub trait Kind {
 
 /// `PTHREAD_PROCESS_SHARED`.
 pub struct Plain;
-/// The same, and `PTHREAD_MUTEX_ROBUST`.
+/// As `Plain`, with `PTHREAD_MUTEX_ROBUST`.
 pub struct Robust;
-/// The same, and `PTHREAD_PRIO_INHERIT`.
+/// As `Robust`, with `PTHREAD_PRIO_INHERIT`.
 pub struct RobustPi;
 
 impl Kind for Plain {}
@@ -27,7 +27,7 @@ impl Kind for RobustPi {
     const PROTOCOL: i32 = libc::PTHREAD_PRIO_INHERIT;
 }
 
-/// A row of mutexes.
+/// Mutexes of one kind.
 pub struct Mutexes<K> {
     places: Mapped<Place<libc::pthread_mutex_t>>,
     kind: PhantomData<K>,
@@ -65,7 +65,8 @@ impl<K: Kind> Handle for Mutex<'_, K> {
     #[inline]
     fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
         let mutex = self.place.address();
-        // SAFETY: `prepare` initialized it, and it is mapped as long as the borrow lasts. It is unlocked by who locked it.
+        // SAFETY: `prepare` initialized the mutex, and it is mapped as long as the borrow lasts.
+        // The thread that locked it unlocks it.
         unsafe {
             match libc::pthread_mutex_lock(mutex) {
                 0 => body(News::None),
@@ -87,8 +88,8 @@ impl<K: Kind> Handle for Mutex<'_, K> {
 pub fn initialize<K: Kind>(place: &Place<libc::pthread_mutex_t>) -> Result<(), Failed> {
     let mut attributes = MaybeUninit::uninit();
     let attributes: *mut libc::pthread_mutexattr_t = attributes.as_mut_ptr();
-    // SAFETY: the attributes are initialized first and destroyed last; the mutex has its place to itself, and nobody uses it
-    // yet.
+    // SAFETY: the attributes are initialized first and destroyed last. The mutex has exclusive use
+    // of its memory, and no process uses it yet.
     unsafe {
         check(
             "pthread_mutexattr_init",

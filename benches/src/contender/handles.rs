@@ -1,4 +1,4 @@
-//! The crate's locks whose state lies elsewhere: in a file's locks, or in the kernel.
+//! The crate's locks whose state lies outside the map: in file locks, or in the kernel.
 
 use super::{Contender, Failed, Handle, News};
 use pshared::{Error, FileLock, SysvSemaphore};
@@ -29,7 +29,7 @@ impl Kind for Ofd {
     }
 }
 
-/// Files of a directory of their own. Each process opens them for itself.
+/// Lock files in a temporary directory. Each process opens them for itself.
 pub struct Files<K> {
     directory: TempDir,
     kind: PhantomData<K>,
@@ -63,7 +63,7 @@ impl Handle for FileLock {
     }
 }
 
-/// System V semaphores, a set each.
+/// System V semaphores, each a set of its own.
 pub struct Sysv(Vec<SysvSemaphore>);
 
 impl Contender for Sysv {

@@ -1,9 +1,10 @@
-//! Mutexes that exclude the threads of one process only. Measured uncontended: the price that a user knows.
+//! Mutexes that exclude only the threads of one process. They are measured without contention, as a
+//! reference that users know.
 
 use super::{Contender, Failed, Handle, News};
 use crate::arena::Line;
 
-/// Such a mutex.
+/// A mutex of one process.
 pub trait Mutex: Default {
     fn with(&self, body: impl FnOnce()) -> Result<(), Failed>;
 }
@@ -26,7 +27,7 @@ impl Mutex for parking_lot::Mutex<()> {
     }
 }
 
-/// A row of them.
+/// Locks of one kind.
 pub struct InProcess<M>(Vec<Line<M>>);
 
 impl<M: Mutex> Contender for InProcess<M> {

@@ -1,4 +1,4 @@
-//! Who takes part, under which name. A contender more is a line more.
+//! The list of contenders with their names. Each contender is one line.
 
 use super::bare::{Futexes, Nothing};
 use super::crates::{Iceoryx, PosixSync, ProcessSync, RawSync, RustixFutexSync};
@@ -19,7 +19,7 @@ pub enum Family {
     Glibc,
     Kernel,
     Crate,
-    /// Works between threads only, so it is measured uncontended only.
+    /// Works only between threads, so it is measured only without contention.
     InProcess,
 }
 
@@ -35,15 +35,15 @@ impl Family {
     }
 }
 
-/// What a contender can be put to.
+/// The workloads that a contender can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Lock,
-    /// A lock that works between threads only.
+    /// A lock that works only between threads.
     InProcess,
-    /// It wakes somebody, and locks nothing.
+    /// It wakes another process, and locks nothing.
     Signals,
-    /// A lock for no figures: it takes part where it is named.
+    /// A lock that gives no figures. It takes part only if it is named.
     Counterexample,
 }
 
@@ -64,7 +64,7 @@ impl Entry {
         }
     }
 
-    /// Whether it takes part without being named.
+    /// Returns whether it takes part without being named.
     pub fn by_default(&self) -> bool {
         self.role != Role::Counterexample
     }
@@ -92,14 +92,14 @@ const fn signals(name: &'static str, family: Family, subject: &'static dyn Subje
     entry(name, family, Role::Signals, subject)
 }
 
-/// The contender that the promises are about, and the one that most of them are measured by.
+/// The contender that the targets are about, and the reference for most of them.
 pub const OURS: &str = "SharedMutex";
 pub const MEASURE: &str = "glibc pshared robust";
 pub const OUR_EVENT: &str = "SharedEvent";
 pub const OUR_CONDVAR: &str = "SharedCondvar";
 pub const BARE: &str = "bare futex";
 
-/// The crate's mutex by another strategy than its own.
+/// The crate's mutex with a lock strategy other than the default.
 type Strategy<R> = Ours<SharedMutex<(), R>>;
 
 /// All contenders, in the order of the tables.

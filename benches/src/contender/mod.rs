@@ -1,4 +1,5 @@
-//! What is measured: a seam over locks whose state lies in the map, and over those that each process opens for itself.
+//! The contenders. The traits cover locks whose state lies in the map and locks that each process
+//! opens for itself.
 
 use crate::mapped::{Mapped, Place};
 use std::fmt;
@@ -13,37 +14,37 @@ pub mod list;
 pub mod ours;
 pub mod signals;
 
-/// What a locker is told when it gets the lock.
+/// What a locker is notified of when it acquires the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// Nothing.
+    /// No death.
     None,
-    /// A holder died with the lock.
+    /// A holder died while it held the lock.
     Died,
 }
 
-/// A row of locks, made by the parent before it forks.
+/// Locks of one kind, created by the parent before it forks.
 pub trait Contender: Sized {
-    /// What a process locks by.
+    /// The handle through which a process locks.
     type Handle<'a>: Handle
     where
         Self: 'a;
 
-    /// So many free locks, none sharing a cache line with another.
+    /// Creates the given number of free locks. No two share a cache line.
     fn prepare(locks: usize) -> Result<Self, Failed>;
 
-    /// The handle of one of them, made in the process that will use it.
+    /// Returns the handle of one lock. Must be called in the process that will use the handle.
     fn attach(&self, lock: usize) -> Result<Self::Handle<'_>, Failed>;
 }
 
 /// A process's access to a lock.
 pub trait Handle {
-    /// Runs `body` under the lock. Where it was told of a death, the lock is whole again afterwards: `body` repairs what the
-    /// lock protects.
+    /// Runs `body` under the lock. If the lock reported a death, `body` repairs the protected data,
+    /// and the lock is consistent afterwards.
     fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed>;
 }
 
-/// A call that failed, and by which number.
+/// A call that failed, with its error number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failed {
     call: &'static str,
@@ -51,17 +52,17 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// By an error number that a call returned.
+    /// Creates an error from a number that a call returned.
     pub fn by(call: &'static str, errno: i32) -> Self {
         Failed { call, code: errno }
     }
 
-    /// By an error that has no number.
+    /// Creates an error that has no number.
     pub fn at(call: &'static str) -> Self {
         Failed { call, code: 0 }
     }
 
-    /// By `errno`.
+    /// Creates an error from `errno`.
     pub fn last(call: &'static str) -> Self {
         Failed::from_io(call, &io::Error::last_os_error())
     }
@@ -80,7 +81,7 @@ impl fmt::Display for Failed {
     }
 }
 
-/// What a call that returns 0 or an error number says.
+/// Converts the result of a call that returns 0 or an error number.
 #[inline]
 pub fn check(call: &'static str, errno: i32) -> Result<(), Failed> {
     match errno {
@@ -89,7 +90,7 @@ pub fn check(call: &'static str, errno: i32) -> Result<(), Failed> {
     }
 }
 
-/// Room for a row of somebody else's locks.
+/// Returns memory for locks of a foreign type.
 pub fn mapped<T>(locks: usize) -> Result<Mapped<Place<T>>, Failed> {
     Mapped::new(locks).map_err(|error| Failed::from_io("mmap", &error))
 }

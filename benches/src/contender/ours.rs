@@ -1,4 +1,4 @@
-//! The crate's own locks whose state lies in the map.
+//! The crate's locks whose state lies in the map.
 
 use super::{Contender, Failed, Handle, News};
 use pshared::raw::RawLock;
@@ -25,7 +25,7 @@ impl<R: RawLock> Lock for SharedMutex<(), R> {
             Err(LockError::Poisoned(poisoned)) if poisoned.cause() == Cause::Died => {
                 let guard = poisoned.into_guard();
                 body(News::Died);
-                // Last: whoever dies before it leaves the repair to the next.
+                // Last: if this process dies before it, the next locker repairs the data.
                 SharedMutexGuard::clear_poison(&guard);
                 Ok(())
             }
@@ -41,7 +41,7 @@ struct Place<L: ShmSafe> {
     lock: L,
 }
 
-/// Locks in a map of the crate's own.
+/// Locks in a map that the crate creates.
 pub struct Ours<L: ShmSafe>(Shared<[Place<L>]>);
 
 impl<L: Lock> Contender for Ours<L> {
@@ -58,7 +58,7 @@ impl<L: Lock> Contender for Ours<L> {
     }
 }
 
-/// A lock in the map needs no more than its address.
+/// The handle of a lock in the map: its address suffices.
 pub struct Attached<'a, L>(&'a L);
 
 impl<L: Lock> Handle for Attached<'_, L> {

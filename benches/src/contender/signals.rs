@@ -1,4 +1,4 @@
-//! What two processes can wake each other by.
+//! The means by which two processes wake each other.
 
 use super::glibc::{self, Plain};
 use super::{Failed, check, mapped};
@@ -10,14 +10,16 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-/// Two signals, one in each direction. A signal that is given is taken once; none is given again before it was taken.
+/// Two signals, one in each direction. A signal is taken once for each time it is given, and is not
+/// given again before it is taken.
 pub trait Signals: Sized {
     fn prepare() -> Result<Self, Failed>;
 
-    /// Wakes who waits in `take` with the same number, 0 or 1, or lets the next one pass.
+    /// Wakes the process that waits in `take` with the same number, 0 or 1. If no process waits,
+    /// the next `take` returns at once.
     fn give(&self, to: usize) -> Result<(), Failed>;
 
-    /// Waits for it.
+    /// Waits for the signal.
     fn take(&self, mine: usize) -> Result<(), Failed>;
 }
 
@@ -53,7 +55,7 @@ struct Waiting {
     told: SharedCondvar,
 }
 
-/// A pair of them in each direction.
+/// A mutex and a condition variable in each direction.
 pub struct SharedCondvars(Shared<[Waiting; 2]>);
 
 impl Signals for SharedCondvars {
@@ -94,12 +96,12 @@ fn refused<E>(_: E) -> Failed {
     Failed::last("SharedMutex::lock")
 }
 
-/// Two futex words, no spinning: the floor of what a sleep and a wake cost.
+/// Two futex words without spinning: the lower bound of the cost of a sleep and a wake.
 pub struct Words(Mapped<Place<AtomicU32>>);
 
 impl Words {
     fn word(&self, index: usize) -> &AtomicU32 {
-        // SAFETY: zero bytes are an atomic, which is mapped as long as the borrow lasts.
+        // SAFETY: zero bytes are a valid atomic, and it is mapped as long as the borrow lasts.
         unsafe { &*self.0[index].address() }
     }
 }
@@ -125,13 +127,13 @@ impl Signals for Words {
     }
 }
 
-/// What lies behind each of the two mutexes.
+/// The data that each of the two mutexes protects.
 struct Waited {
     condvar: libc::pthread_cond_t,
     given: bool,
 }
 
-/// glibc's pshared mutex and condition variable, a pair in each direction.
+/// glibc's process-shared mutex and condition variable, a pair in each direction.
 pub struct Condvars {
     mutexes: Mapped<Place<libc::pthread_mutex_t>>,
     waited: Mapped<Place<Waited>>,
@@ -144,12 +146,12 @@ impl Condvars {
         body: impl FnOnce(*mut libc::pthread_mutex_t, *mut Waited) -> i32,
     ) -> Result<(), Failed> {
         let mutex = self.mutexes[index].address();
-        // SAFETY: `prepare` initialized it, and it is mapped as long as the borrow lasts.
+        // SAFETY: `prepare` initialized the mutex, and it is mapped as long as the borrow lasts.
         check("pthread_mutex_lock", unsafe {
             libc::pthread_mutex_lock(mutex)
         })?;
         check("pthread_cond_*", body(mutex, self.waited[index].address()))?;
-        // SAFETY: locked above.
+        // SAFETY: this thread locked the mutex above.
         check("pthread_mutex_unlock", unsafe {
             libc::pthread_mutex_unlock(mutex)
         })
@@ -167,8 +169,9 @@ impl Signals for Condvars {
             .try_for_each(glibc::initialize::<Plain>)?;
         let mut attributes = MaybeUninit::uninit();
         let attributes: *mut libc::pthread_condattr_t = attributes.as_mut_ptr();
-        // SAFETY: the attributes are initialized first and destroyed last; each condition variable has its place to itself,
-        // whose other bytes are zero: `given` is false.
+        // SAFETY: the attributes are initialized first and destroyed last. Each condition variable
+        // has exclusive use of its memory. The other bytes of that memory are zero, so `given` is
+        // false.
         unsafe {
             check(
                 "pthread_condattr_init",
@@ -194,7 +197,7 @@ impl Signals for Condvars {
 
     #[inline]
     fn give(&self, to: usize) -> Result<(), Failed> {
-        // SAFETY: initialized and mapped; `given` is touched under the mutex alone.
+        // SAFETY: both are initialized and mapped, and `given` is accessed only under the mutex.
         self.locked(to, |_, waited| unsafe {
             (*waited).given = true;
             libc::pthread_cond_signal(&raw mut (*waited).condvar)
@@ -203,7 +206,7 @@ impl Signals for Condvars {
 
     #[inline]
     fn take(&self, mine: usize) -> Result<(), Failed> {
-        // SAFETY: as above; the mutex is held by this thread.
+        // SAFETY: as above; this thread holds the mutex.
         self.locked(mine, |mutex, waited| unsafe {
             while !(*waited).given {
                 match libc::pthread_cond_wait(&raw mut (*waited).condvar, mutex) {
@@ -224,7 +227,7 @@ impl Signals for Semaphores {
     fn prepare() -> Result<Self, Failed> {
         let places = mapped(2)?;
         for place in places.iter() {
-            // SAFETY: the place is a semaphore's, and nobody's yet.
+            // SAFETY: the memory is reserved for a semaphore, and no process uses it yet.
             if unsafe { libc::sem_init(Place::address(place), 1, 0) } != 0 {
                 return Err(Failed::last("sem_init"));
             }
@@ -234,7 +237,7 @@ impl Signals for Semaphores {
 
     #[inline]
     fn give(&self, to: usize) -> Result<(), Failed> {
-        // SAFETY: initialized and mapped.
+        // SAFETY: `prepare` initialized the semaphore, and it is mapped.
         match unsafe { libc::sem_post(self.0[to].address()) } {
             0 => Ok(()),
             _ => Err(Failed::last("sem_post")),
@@ -243,7 +246,7 @@ impl Signals for Semaphores {
 
     #[inline]
     fn take(&self, mine: usize) -> Result<(), Failed> {
-        // SAFETY: initialized and mapped.
+        // SAFETY: `prepare` initialized the semaphore, and it is mapped.
         match unsafe { libc::sem_wait(self.0[mine].address()) } {
             0 => Ok(()),
             _ => Err(Failed::last("sem_wait")),
@@ -251,7 +254,7 @@ impl Signals for Semaphores {
     }
 }
 
-/// Two pipes: a byte is a signal.
+/// Two pipes. A byte is a signal.
 pub struct Pipes([(io::PipeReader, io::PipeWriter); 2]);
 
 impl Signals for Pipes {

@@ -1,13 +1,13 @@
-//! glibc's own process-shared primitives in anonymous shared memory: what the figures are compared with.
+//! glibc's process-shared primitives in anonymous shared memory, as a reference for the figures.
 
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-/// Memory that children share. It is kept until the process ends.
+/// Maps memory that children share. It stays mapped until the process ends.
 fn shared<T>() -> io::Result<NonNull<T>> {
-    // SAFETY: a new anonymous map at a place of the kernel's choice.
+    // SAFETY: a new anonymous map at an address that the kernel chooses.
     let map = unsafe {
         libc::mmap(
             ptr::null_mut(),
@@ -37,7 +37,7 @@ fn check(errno: i32) -> io::Result<()> {
 pub enum Kind {
     /// `PTHREAD_PROCESS_SHARED`.
     Shared,
-    /// The same, and `PTHREAD_MUTEX_ROBUST`.
+    /// As `Shared`, with `PTHREAD_MUTEX_ROBUST`.
     SharedRobust,
 }
 
@@ -47,20 +47,21 @@ struct Placed {
     count: UnsafeCell<u64>,
 }
 
-/// A `pthread_mutex_t` with a number behind it.
+/// A `pthread_mutex_t` with a number that it protects.
 #[derive(Debug)]
 pub struct Mutex(NonNull<Placed>);
 
 impl Mutex {
-    /// A free mutex of a kind.
+    /// Creates a free mutex of a kind.
     ///
     /// # Errors
     ///
-    /// What glibc or the kernel answer.
+    /// Returns the error of glibc or of the kernel.
     pub fn new(kind: Kind) -> io::Result<Self> {
         let placed = shared::<Placed>()?;
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: the attributes are initialized first; the mutex lies in zeroed memory that nobody else has seen.
+        // SAFETY: the attributes are initialized first. The mutex lies in zeroed memory that no
+        // other process has a pointer to.
         unsafe {
             check(libc::pthread_mutexattr_init(attributes.as_mut_ptr()))?;
             let attributes = attributes.as_mut_ptr();
@@ -86,10 +87,10 @@ impl Mutex {
     ///
     /// # Panics
     ///
-    /// Where glibc reports an error.
+    /// Panics if glibc reports an error.
     #[inline]
     pub fn with(&self, body: impl FnOnce(&mut u64)) {
-        // SAFETY: the memory is never unmapped, and the number is touched under the lock alone.
+        // SAFETY: the memory is never unmapped, and the number is accessed only under the lock.
         unsafe {
             let placed = self.0.as_ref();
             let mutex = placed.mutex.get().cast();
@@ -106,20 +107,21 @@ struct PlacedRwLock {
     count: UnsafeCell<u64>,
 }
 
-/// A `pthread_rwlock_t` with `PTHREAD_PROCESS_SHARED` and a number behind it.
+/// A `pthread_rwlock_t` with `PTHREAD_PROCESS_SHARED`, and a number that it protects.
 #[derive(Debug)]
 pub struct RwLock(NonNull<PlacedRwLock>);
 
 impl RwLock {
-    /// A free lock.
+    /// Creates a free lock.
     ///
     /// # Errors
     ///
-    /// What glibc or the kernel answer.
+    /// Returns the error of glibc or of the kernel.
     pub fn new() -> io::Result<Self> {
         let placed = shared::<PlacedRwLock>()?;
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: the attributes are initialized first; the lock lies in zeroed memory that nobody else has seen.
+        // SAFETY: the attributes are initialized first. The lock lies in zeroed memory that no
+        // other process has a pointer to.
         unsafe {
             check(libc::pthread_rwlockattr_init(attributes.as_mut_ptr()))?;
             let attributes = attributes.as_mut_ptr();
@@ -135,14 +137,14 @@ impl RwLock {
         Ok(RwLock(placed))
     }
 
-    /// The number, read under the lock.
+    /// Returns the number, read under the lock.
     ///
     /// # Panics
     ///
-    /// Where glibc reports an error.
+    /// Panics if glibc reports an error.
     #[inline]
     pub fn read(&self) -> u64 {
-        // SAFETY: the memory is never unmapped, and the number is read under the lock alone.
+        // SAFETY: the memory is never unmapped, and the number is read only under the lock.
         unsafe {
             let placed = self.0.as_ref();
             let lock = placed.lock.get().cast();
@@ -153,14 +155,14 @@ impl RwLock {
         }
     }
 
-    /// Adds to the number, under the lock.
+    /// Adds one to the number, under the lock.
     ///
     /// # Panics
     ///
-    /// Where glibc reports an error.
+    /// Panics if glibc reports an error.
     #[inline]
     pub fn write(&self) {
-        // SAFETY: the memory is never unmapped, and the number is touched under the lock alone.
+        // SAFETY: the memory is never unmapped, and the number is accessed only under the lock.
         unsafe {
             let placed = self.0.as_ref();
             let lock = placed.lock.get().cast();
@@ -176,39 +178,39 @@ impl RwLock {
 pub struct Semaphore(NonNull<libc::sem_t>);
 
 impl Semaphore {
-    /// A semaphore with `permits` permits.
+    /// Creates a semaphore with `permits` permits.
     ///
     /// # Errors
     ///
-    /// What glibc or the kernel answer.
+    /// Returns the error of glibc or of the kernel.
     pub fn new(permits: u32) -> io::Result<Self> {
         let placed = shared::<libc::sem_t>()?;
-        // SAFETY: zeroed memory of a sem_t's size that nobody else has seen.
+        // SAFETY: zeroed memory of the size of a `sem_t` that no other process has a pointer to.
         match unsafe { libc::sem_init(placed.as_ptr(), 1, permits) } {
             0 => Ok(Semaphore(placed)),
             _ => Err(io::Error::last_os_error()),
         }
     }
 
-    /// `sem_wait`.
+    /// Calls `sem_wait`.
     ///
     /// # Panics
     ///
-    /// Where glibc reports an error.
+    /// Panics if glibc reports an error.
     #[inline]
     pub fn wait(&self) {
-        // SAFETY: initialized, and never unmapped.
+        // SAFETY: the semaphore is initialized, and its memory is never unmapped.
         assert_eq!(unsafe { libc::sem_wait(self.0.as_ptr()) }, 0);
     }
 
-    /// `sem_post`.
+    /// Calls `sem_post`.
     ///
     /// # Panics
     ///
-    /// Where glibc reports an error.
+    /// Panics if glibc reports an error.
     #[inline]
     pub fn post(&self) {
-        // SAFETY: initialized, and never unmapped.
+        // SAFETY: the semaphore is initialized, and its memory is never unmapped.
         assert_eq!(unsafe { libc::sem_post(self.0.as_ptr()) }, 0);
     }
 }

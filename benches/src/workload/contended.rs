@@ -1,4 +1,5 @@
-//! Processes share one lock: throughput, fairness, CPU, and, measured apart, the latency of an acquire.
+//! Processes share one lock: throughput, fairness, CPU time, and, measured separately, the latency
+//! of an acquire.
 
 use super::{Cell, Figure, Outcome, Terms};
 use crate::arena::{self, Arena, SharedArena};
@@ -8,7 +9,8 @@ use crate::contender::{Contender, Failed, Handle};
 use crate::fault::Fault;
 use fastrand::Rng;
 
-/// With more processes than this the latency is not measured: it is the scheduler's.
+/// The latency is not measured with more processes than this, because the scheduler would dominate
+/// it.
 const MOST_TIMED: u32 = 64;
 
 pub fn run<C: Contender>(cell: &Cell, terms: &Terms) -> Outcome {
@@ -24,7 +26,7 @@ pub fn run<C: Contender>(cell: &Cell, terms: &Terms) -> Outcome {
     Ok(figures)
 }
 
-/// The work of a turn.
+/// The work of one turn.
 #[derive(Debug, Clone, Copy)]
 struct Section {
     inside: Work,
@@ -66,9 +68,10 @@ fn throughput<C: Contender>(
     ])
 }
 
-/// A run of its own, so that reading the clock does not cost throughput, and a shorter one. About one acquire in 16 is timed,
-/// at random distances: to time each would put two clock reads between any two sections, and measure another workload. What is
-/// found includes one reading of the clock.
+/// Measures the latency in a separate and shorter run, so that reading the clock does not reduce
+/// the throughput. About one acquire in 16 is timed, at random distances. Timing each acquire would
+/// put two clock reads between any two critical sections, which is a different workload. The result
+/// includes one read of the clock.
 fn latency<C: Contender>(
     cell: &Cell,
     terms: &Terms,
@@ -112,7 +115,7 @@ fn latency<C: Contender>(
     ])
 }
 
-/// Has the cell's processes go through `turns` together, and checks the count.
+/// Runs `turns` in all processes of the cell at once, and checks the count.
 fn together<C: Contender>(
     cell: &Cell,
     time: std::time::Duration,

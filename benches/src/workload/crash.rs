@@ -1,4 +1,5 @@
-//! A holder is killed by SIGKILL. Who sleeps on the lock: when does it get it, and is it told? And who comes afterwards?
+//! A holder is killed by SIGKILL. Measures when a process that sleeps on the lock acquires it, and
+//! whether it receives an error. Then does the same for a process that comes after the death.
 
 use super::{Figure, Outcome, Terms};
 use crate::arena::SharedArena;
@@ -10,22 +11,22 @@ use std::fs;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-/// Which slot is whose.
+/// The slots of the two processes.
 const HOLDER: usize = 0;
 const LOCKER: usize = 1;
 
-/// When the second process asks for the lock.
+/// When the second process locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Comes {
-    /// While the holder lives: it sleeps on the lock, or spins.
+    /// While the holder is alive: the second process sleeps on the lock, or spins.
     Before,
-    /// When the holder is dead and reaped.
+    /// After the holder is dead and reaped.
     After,
 }
 
-/// What the second process found.
+/// The result of the second process.
 struct Found {
-    /// ns from just before kill(2) to the lock.
+    /// The time in ns from the call of kill(2) to the acquisition.
     recovery: u64,
     told: bool,
 }
@@ -42,7 +43,7 @@ pub fn run<C: Contender>(terms: &Terms) -> Outcome {
         Err(Fault::Hangs) => return Ok(vec![Figure::verdict("hangs")]),
         found => found?,
     };
-    // One that is not always told cannot rely on it.
+    // Callers cannot rely on an error that is not always reported.
     let told = late.told && waiters.iter().all(|found| found.told);
     waiters.sort_unstable_by_key(|found| found.recovery);
     let median = waiters.get(waiters.len() / 2);
@@ -101,7 +102,7 @@ fn trial<C: Contender>(terms: &Terms, comes: Comes) -> Result<Found, Fault> {
     })
 }
 
-/// Waits until a process sleeps. One that spins is waited for a little.
+/// Waits until a process sleeps. If the process spins instead, returns after a short time.
 fn until_asleep(id: u32) {
     let until = Instant::now() + Duration::from_millis(20);
     // The state follows the name in parentheses: proc_pid_stat(5).

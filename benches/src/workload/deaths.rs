@@ -1,8 +1,11 @@
-//! Workers run contended, are killed by SIGKILL at random instants, the one in the section first, and are replaced.
+//! Workers contend for a lock, are killed by SIGKILL at random instants, preferably inside the
+//! critical section, and are replaced.
 //!
-//! **The books.** In the section a worker adds one to a tally of its own, then to the count. So at whichever instruction it is
-//! killed, the count is the sum of the tallies, or one less. Whoever is told of a death sets the count to the sum, and notes
-//! how much was missing: where that is more than one, the lock has lost updates as well. At the end the count is exact.
+//! **Accounting.** In the critical section a worker adds one to its own tally, then to the count.
+//! At whichever instruction it is killed, the count is the sum of the tallies, or one less. A
+//! locker that receives a notification of a death sets the count to the sum, and records the
+//! difference. If the difference is more than one, the lock has also lost updates. At the end the
+//! count is exact.
 
 use super::{Cell, Figure, Outcome, Terms};
 use crate::arena::{Arena, SharedArena};
@@ -60,7 +63,7 @@ pub fn run<C: Contender>(cell: &Cell, terms: &Terms) -> Outcome {
     let tallies = arena.tallies();
     arena.stop();
     crew.finish(terms.patience)?;
-    // The last death may not have been told yet.
+    // The last death may not have been reported yet.
     crew.start(workers, || {
         contender.attach(0)?.with(|news| repair(&arena, news))
     })?;
@@ -71,7 +74,8 @@ pub fn run<C: Contender>(cell: &Cell, terms: &Terms) -> Outcome {
     ])
 }
 
-/// One section, booked: the tally first, also for the compiler.
+/// Runs one critical section and accounts for it. The fence keeps the compiler from reordering the
+/// tally after the count.
 fn turn(arena: &Arena, slot: usize) {
     arena.inside.store(slot as u32 + 1, Relaxed);
     let mine = &arena.slots[slot].tally;
@@ -102,7 +106,8 @@ fn verdict(arena: &Arena, kills: u32) -> Result<&'static str, Fault> {
     }
     match (missing, told) {
         (0, _) => Ok("ok"),
-        // Nobody is told of anything, so nobody can repair: off by one a kill at most.
+        // No death was reported, so no worker could repair the count: it is off by at most one for
+        // each kill.
         (_, 0) if missing <= kills.into() => Ok("silent"),
         _ => Err(Fault::Broken(format!(
             "the count is {count} after {sum} operations"

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Which slot is whose; also the number of the signal that each waits for.
+/// The slots of the two processes, and also the number of the signal that each waits for.
 const FIRST: usize = 0;
 const SECOND: usize = 1;
 
@@ -59,7 +59,7 @@ impl<S: Signals> Subject for Handoff<S> {
     }
 }
 
-/// Starts each round trip, and says when it was the last.
+/// Starts each round trip, and marks the last one.
 fn lead(arena: &Arena, signals: &impl Signals) -> Result<u64, Failed> {
     let mut trips = 0;
     while !arena.stopped() {
@@ -67,7 +67,7 @@ fn lead(arena: &Arena, signals: &impl Signals) -> Result<u64, Failed> {
         signals.take(FIRST)?;
         trips += 1;
     }
-    // The signal carries it: what was written before it is given is seen by who takes it.
+    // The signal orders this store: a write before `give` is visible after the matching `take`.
     arena.inside.store(1, Relaxed);
     signals.give(SECOND)?;
     Ok(trips)
@@ -85,7 +85,7 @@ fn follow(arena: &Arena, signals: &impl Signals) -> Result<u64, Failed> {
     }
 }
 
-/// Leaves the calling process the first of the CPUs that it may use.
+/// Restricts the calling process to the first of its allowed CPUs.
 fn stay_on_one_cpu() -> Result<(), Failed> {
     let refused = |errno: nix::errno::Errno| Failed::by("sched_setaffinity", errno as i32);
     let myself = Pid::from_raw(0);

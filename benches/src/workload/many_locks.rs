@@ -1,4 +1,5 @@
-//! Processes choose among many locks at random: most acquires meet nobody, and find the lock's line in another's cache.
+//! Processes choose among many locks at random. Most acquires meet no contention, but find the
+//! lock's cache line in the cache of another CPU.
 
 use super::{Cell, Figure, Outcome, Terms};
 use crate::arena::{Count, Line, SharedArena};

@@ -1,4 +1,4 @@
-//! What the contenders are put to, a file each.
+//! The workloads, one file each.
 
 use crate::clock::Pace;
 use crate::contender::Contender;
@@ -26,14 +26,14 @@ pub enum Workload {
     Handoff,
     /// Processes choose among 1,024 locks at random
     ManyLocks,
-    /// A holder is killed: what the next locker is told, and when
+    /// A holder is killed: whether the next locker receives an error, and when
     Crash,
-    /// Workers are killed while they run contended, and replaced
+    /// Workers are killed while they contend for a lock, and replaced
     Deaths,
 }
 
 impl Workload {
-    /// As it stands in the record.
+    /// The name in the record.
     pub fn name(self) -> &'static str {
         match self {
             Workload::Uncontended => "uncontended",
@@ -54,7 +54,7 @@ pub enum Placement {
 }
 
 impl Placement {
-    /// As it stands in the record.
+    /// The name in the record.
     pub fn name(self) -> &'static str {
         match self {
             Placement::AllCpus => "all CPUs",
@@ -63,7 +63,7 @@ impl Placement {
     }
 }
 
-/// A workload with its sizes: each contender is measured once in it a round.
+/// A workload with its sizes. Each contender is measured in it once per round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell {
     pub workload: Workload,
@@ -86,22 +86,23 @@ impl Display for Cell {
     }
 }
 
-/// What all cells of a run have in common.
+/// The terms that all cells of a run share.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
     /// How long a cell is measured.
     pub time: Duration,
-    /// How long a locker may wait before it is said to hang, where a death is waited for.
+    /// How long a locker may wait after a death before it counts as hanging.
     pub patience: Duration,
     pub pace: Pace,
-    /// Kills a round of the workload with deaths.
+    /// Kills per round in the workload with deaths.
     pub kills: u32,
-    /// Holders killed a round for the recovery time.
+    /// Holders killed per round to measure the recovery time.
     pub trials: u32,
 }
 
 impl Terms {
-    /// How long workers may take to end once they were told to. Where nobody is killed, a lock has no reason to hang.
+    /// How long workers may take to end after the stop flag is set. If no process is killed, a lock
+    /// has no reason to hang.
     pub const GRACE: Duration = Duration::from_secs(10);
 }
 
@@ -118,7 +119,7 @@ impl Figure {
         Figure {
             name,
             unit,
-            // Six significant digits: a CSV that a person can read.
+            // Six significant digits, so that a person can read the CSV.
             value: format!("{:?}", format!("{value:.5e}").parse().unwrap_or(value)),
         }
     }
@@ -132,10 +133,10 @@ impl Figure {
     }
 }
 
-/// The figures of a cell, or why there are none.
+/// The figures of a cell, or the reason why there are none.
 pub type Outcome = Result<Vec<Figure>, Fault>;
 
-/// A contender, its type forgotten: one dynamic call a cell, none an operation.
+/// A contender with its type erased: one dynamic call for each cell, none for an operation.
 pub trait Subject {
     fn run(&self, cell: &Cell, terms: &Terms) -> Outcome;
 }

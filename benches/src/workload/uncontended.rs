@@ -1,4 +1,4 @@
-//! One process, nobody else about: the price of a lock and an unlock.
+//! One process without contention: the cost of a lock and an unlock.
 
 use super::{Figure, Outcome, Terms};
 use crate::arena::SharedArena;
@@ -6,14 +6,15 @@ use crate::children::Crew;
 use crate::contender::{Contender, Handle as _};
 use crate::fault::Fault;
 
-/// Sections between two looks at the stop flag.
+/// Critical sections between two checks of the stop flag.
 const BATCH: u64 = 1024;
 
 pub fn run<C: Contender>(terms: &Terms) -> Outcome {
     let contender = C::prepare(1)?;
     let arena = SharedArena::new()?;
     let mut crew = Crew::new(&arena);
-    // In a child, as everywhere else: the parent's memory stays as it is for the next.
+    // In a child, as in the other workloads, so that the parent's memory stays unchanged for the
+    // next job.
     crew.start(0, || {
         let mut handle = contender.attach(0)?;
         arena.measure(0, || {
@@ -39,7 +40,8 @@ pub fn run<C: Contender>(terms: &Terms) -> Outcome {
             "the count is {count} after {operations} operations"
         )));
     }
-    // By the CPU's time: the process never sleeps, and what else the machine does is not the lock's price.
+    // The rate per CPU time: the process never sleeps, and other load on the machine is not a cost
+    // of the lock.
     let throughput = operations as f64 / arena.cpu_seconds(1) / 1e6;
     Ok(vec![
         Figure::number("throughput", "Mops/s", throughput),

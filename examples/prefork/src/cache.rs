@@ -3,7 +3,7 @@
 use crate::faults::{Faults, Place};
 use crate::shared_state::{SharedState, Worker};
 use arrayvec::ArrayString;
-use pshared::{Error, RwLockError, ShmData};
+use pshared::{Error, LockError, ShmData};
 
 const ENTRIES: usize = 64;
 
@@ -72,7 +72,7 @@ fn read(state: &SharedState, key: u64) -> Result<Option<ArrayString<64>>, Error>
     match state.cache.read() {
         Ok(cache) => Ok(cache.find(key)),
         // Nobody reads what a dead writer left. Nothing is in a cache that cannot be made again.
-        Err(RwLockError::Poisoned(poisoned)) => {
+        Err(LockError::Poisoned(poisoned)) => {
             if poisoned.is_first_report() {
                 state.reported.cache.add(1);
             }
@@ -86,7 +86,7 @@ fn read(state: &SharedState, key: u64) -> Result<Option<ArrayString<64>>, Error>
 /// Writes to the cache, which is empty where its last writer died.
 fn write(state: &SharedState, change: impl FnOnce(&mut Cache)) -> Result<(), Error> {
     let mut cache = match state.cache.write() {
-        Err(RwLockError::Poisoned(poisoned)) => {
+        Err(LockError::Poisoned(poisoned)) => {
             if poisoned.is_first_report() {
                 state.reported.cache.add(1);
             }

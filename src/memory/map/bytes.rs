@@ -1,4 +1,4 @@
-//! What is done with the bytes of a map: read, written, brought to the disk, advised on.
+//! Operations on the bytes of a map: reading, writing, flushing and advice.
 
 use super::{Advice, Map};
 use crate::Error;
@@ -7,13 +7,15 @@ use std::slice;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 impl Map {
-    /// Copies `to.len()` bytes from `offset` on out of the map.
+    /// Copies `to.len()` bytes, starting at `offset`, out of the map.
     ///
-    /// Byte by byte, since others may write at the same time: a few gigabytes a second in an optimized build.
+    /// The copy is made byte by byte, because other threads and processes may write at the same
+    /// time. An optimized build copies a few gigabytes a second.
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`](Error::OutOfBounds); nothing was copied then.
+    /// Returns [`OutOfBounds`](Error::OutOfBounds) if the range is not inside the map; no byte is
+    /// copied then.
     pub fn read_at(&self, offset: usize, to: &mut [u8]) -> Result<(), Error> {
         let bytes = self.bytes(offset, to.len())?;
         for (to, from) in to.iter_mut().zip(bytes) {
@@ -22,11 +24,12 @@ impl Map {
         Ok(())
     }
 
-    /// Copies all of `from` into the map, from `offset` on.
+    /// Copies all of `from` into the map, starting at `offset`.
     ///
     /// # Errors
     ///
-    /// [`ReadOnlyMap`](Error::ReadOnlyMap) and [`OutOfBounds`](Error::OutOfBounds); nothing was written then.
+    /// Returns [`OutOfBounds`](Error::OutOfBounds) if the range is not inside the map, and
+    /// [`ReadOnlyMap`](Error::ReadOnlyMap) if the map is read-only; no byte is written then.
     pub fn write_at(&self, offset: usize, from: &[u8]) -> Result<(), Error> {
         let bytes = self.bytes(offset, from.len())?;
         if !self.writable {
@@ -41,14 +44,15 @@ impl Map {
         Ok(())
     }
 
-    /// Waits until what was written to the map is on the disk: `msync(MS_SYNC)`.
+    /// Writes changes back to the disk and waits until they are there: `msync(MS_SYNC)`.
     ///
-    /// Other processes that map the file need no flush, they share the memory; it is for the day the power fails. A
-    /// private map and memory without a file have nothing to write back, and this does nothing for them.
+    /// Other processes that map the file see changes without a flush, because they share the
+    /// memory. A flush protects the changes against a power failure. This call does nothing for a
+    /// private map, and for memory without a file: they have nothing to write back.
     ///
     /// # Errors
     ///
-    /// [`Os`](Error::Os) with what the disk said, such as `EIO` or `ENOSPC`.
+    /// Returns [`Os`](Error::Os) if writing to the disk fails, for example with `EIO` or `ENOSPC`.
     ///
     /// # Examples
     ///
@@ -56,7 +60,7 @@ impl Map {
     /// use pshared::{Map, MapOptions};
     ///
     /// let file = tempfile::tempfile()?;
-    /// // SAFETY: nobody else has this temporary file, so nobody shortens it.
+    /// // SAFETY: no other process has this temporary file, so none shortens it.
     /// let map = unsafe { Map::file(&file, MapOptions::shared().len(8192).reserve())? };
     /// map.write_at(5000, b"keep this")?;
     /// map.flush_range(5000, 9)?;
@@ -66,63 +70,73 @@ impl Map {
         self.flush_range(0, self.len)
     }
 
-    /// As [`flush`](Self::flush), for the pages that hold any of the `len` bytes from `offset` on. An empty range is none.
+    /// Flushes the pages that contain any of the `len` bytes starting at `offset`, as
+    /// [`flush`](Self::flush) does. An empty range contains no page.
     ///
     /// # Errors
     ///
-    /// Those of `flush`, and [`OutOfBounds`](Error::OutOfBounds).
+    /// Returns the errors of `flush`, and [`OutOfBounds`](Error::OutOfBounds) if the range is not
+    /// inside the map.
     pub fn flush_range(&self, offset: usize, len: usize) -> Result<(), Error> {
         self.sync(offset, len, MsFlags::MS_SYNC)
     }
 
-    /// Asks for what was written to be brought to the disk, and does not wait for it: `msync(MS_ASYNC)`.
+    /// Requests that changes be written back to the disk, without waiting for it:
+    /// `msync(MS_ASYNC)`.
     ///
-    /// Linux keeps track of written pages by itself and writes them back within about half a minute, with this call or
-    /// without; it is here for what it says, and [`flush`](Self::flush) for certainty.
+    /// Linux tracks written pages itself and writes them back within about half a minute, with or
+    /// without this call. The call only documents the intention; use [`flush`](Self::flush) for a
+    /// guarantee.
     ///
     /// # Errors
     ///
-    /// [`Os`](Error::Os), which Linux has no occasion for.
+    /// Returns [`Os`](Error::Os) if the system call fails, which does not happen on Linux.
     pub fn flush_async(&self) -> Result<(), Error> {
         self.flush_async_range(0, self.len)
     }
 
-    /// As [`flush_async`](Self::flush_async), for the pages that hold any of the `len` bytes from `offset` on.
+    /// Requests write-back of the pages that contain any of the `len` bytes starting at `offset`,
+    /// as [`flush_async`](Self::flush_async) does.
     ///
     /// # Errors
     ///
-    /// Those of `flush_async`, and [`OutOfBounds`](Error::OutOfBounds).
+    /// Returns the errors of `flush_async`, and [`OutOfBounds`](Error::OutOfBounds) if the range is
+    /// not inside the map.
     pub fn flush_async_range(&self, offset: usize, len: usize) -> Result<(), Error> {
         self.sync(offset, len, MsFlags::MS_ASYNC)
     }
 
-    /// Makes sure that the map shows what is in the file now: `msync(MS_INVALIDATE)`.
+    /// Makes the map show the current contents of the file: `msync(MS_INVALIDATE)`.
     ///
-    /// Linux has one copy of a file in memory, which `read(2)`, `write(2)` and all shared maps use, so they always agree
-    /// and nothing is to be done; a private map keeps the pages that were written. POSIX allows systems where that is
-    /// different.
+    /// Linux keeps one copy of a file in memory, which `read(2)`, `write(2)` and all shared maps
+    /// use. They always agree, so there is nothing to do. A private map keeps the pages that were
+    /// written. POSIX allows systems on which this differs.
     ///
     /// # Errors
     ///
-    /// [`PagesLocked`](Error::PagesLocked): what is locked into memory cannot be invalidated.
+    /// Returns [`PagesLocked`](Error::PagesLocked) if pages are locked into memory: such pages
+    /// cannot be invalidated.
     pub fn invalidate(&self) -> Result<(), Error> {
         self.invalidate_range(0, self.len)
     }
 
-    /// As [`invalidate`](Self::invalidate), for the pages that hold any of the `len` bytes from `offset` on.
+    /// Invalidates the pages that contain any of the `len` bytes starting at `offset`, as
+    /// [`invalidate`](Self::invalidate) does.
     ///
     /// # Errors
     ///
-    /// Those of `invalidate`, and [`OutOfBounds`](Error::OutOfBounds).
+    /// Returns the errors of `invalidate`, and [`OutOfBounds`](Error::OutOfBounds) if the range is
+    /// not inside the map.
     pub fn invalidate_range(&self, offset: usize, len: usize) -> Result<(), Error> {
         self.sync(offset, len, MsFlags::MS_INVALIDATE)
     }
 
-    /// Tells the kernel how the whole map is going to be used: `madvise(2)`.
+    /// Advises the kernel how the whole map will be used: `madvise(2)`.
     ///
     /// # Errors
     ///
-    /// [`AdviceRefused`](Error::AdviceRefused) where this kernel or this kind of map does not know the advice.
+    /// Returns [`AdviceRefused`](Error::AdviceRefused) if this kernel, or this kind of map, does
+    /// not support the advice.
     ///
     /// # Examples
     ///
@@ -134,18 +148,21 @@ impl Map {
     /// # Ok::<(), pshared::Error>(())
     /// ```
     pub fn advise(&self, advice: Advice) -> Result<(), Error> {
-        // SAFETY: these are the extents of this one map, and no `Advice` changes a byte or who has the map.
+        // SAFETY: these are the extents of this one map. No `Advice` changes a byte, or which
+        // processes have the map.
         unsafe { sys::advise(self.start, self.mapped, advice.madvise()) }
     }
 
     fn bytes(&self, offset: usize, len: usize) -> Result<&[AtomicU8], Error> {
         self.check_bounds(offset, len)?;
-        // SAFETY: the range lies in the map, which stays mapped and readable while `self` is borrowed; no process can or
-        // may take pages away from under it (new memory is this crate's own, sealed or without a name; for files it is
-        // the contract of `file`). An `AtomicU8` has the size, the alignment and the valid values of a `u8`. Others may
-        // write at the same time: this process by `write_at`, by atomic accesses of the same size, so that there is no
-        // data race; other processes as if they were threads here, by contract. In a read-only map only relaxed loads of
-        // one byte are made, which are allowed in read-only memory (module documentation of `std::sync::atomic`).
+        // SAFETY: the range lies in the map, which stays mapped and readable while `self` is
+        // borrowed. No process takes pages away from it: memory made by this crate is sealed or has
+        // no name, and for files the contract of `file` excludes it. An `AtomicU8` has the size,
+        // the alignment and the valid values of a `u8`. Others may write at the same time. This
+        // process does so in `write_at`, by atomic accesses of the same size, so there is no data
+        // race. Other processes count as threads of this one, by contract. A read-only map is
+        // accessed only by relaxed loads of one byte, which are allowed in read-only memory (module
+        // documentation of `std::sync::atomic`).
         Ok(unsafe { slice::from_raw_parts(self.start.as_ptr().add(offset).cast(), len) })
     }
 
@@ -155,9 +172,11 @@ impl Map {
             return Ok(());
         }
         let into_page = offset % sys::page_size();
-        // SAFETY: `offset` is in the map, which starts with a page, so the start of its page is too.
+        // SAFETY: `offset` is in the map, which starts at a page boundary, so the start of its page
+        // is in the map too.
         let first_page = unsafe { self.start.add(offset - into_page) };
-        // SAFETY: the range begins with a page and ends where the caller's range ends, both inside the map.
+        // SAFETY: the range starts at a page boundary and ends where the caller's range ends, both
+        // inside the map.
         unsafe { sys::sync(first_page, into_page + len, flags) }
     }
 

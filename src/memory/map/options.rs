@@ -1,11 +1,11 @@
-//! How a file is mapped, and what the kernel is told about the use that follows.
+//! How a file is mapped, and what advice the kernel gets about the use of a map.
 
 use crate::sys::mmap::MmapAdvise;
 
-/// How [`Map::file`](super::Map::file) maps a file.
+/// Options that configure how [`Map::file`](super::Map::file) maps a file.
 ///
-/// A map is either [`shared`](Self::shared) or [`private`](Self::private): two ways to begin and no way from one to the
-/// other, since the kernel's `MAP_SHARED` and `MAP_PRIVATE` exclude each other.
+/// A map is either [`shared`](Self::shared) or [`private`](Self::private). There is no conversion
+/// between the two, because the kernel's `MAP_SHARED` and `MAP_PRIVATE` exclude each other:
 ///
 /// ```compile_fail,E0599
 /// let both = pshared::MapOptions::shared().private();
@@ -13,9 +13,9 @@ use crate::sys::mmap::MmapAdvise;
 ///
 /// | options | the file must be open for | writes go to |
 /// |---|---|---|
-/// | `shared()` | reading and writing | the file, and everybody who has it mapped shared |
+/// | `shared()` | reading and writing | the file, and every process that has it mapped shared |
 /// | `shared().read_only()` | reading | nowhere: they are an error |
-/// | `private()` | reading | this map only; they are gone with it |
+/// | `private()` | reading | this map only, until it is dropped |
 /// | `private().read_only()` | reading | nowhere: they are an error |
 ///
 /// # Examples
@@ -26,14 +26,14 @@ use crate::sys::mmap::MmapAdvise;
 ///
 /// let mut file = tempfile::tempfile()?;
 /// file.write_all(b"one two")?;
-/// // SAFETY: nobody else has this temporary file, so nobody shortens it.
+/// // SAFETY: no other process has this temporary file, so none shortens it.
 /// let map = unsafe { Map::file(&file, MapOptions::shared().read_only().len(3))? };
 /// let mut word = [0; 3];
 /// map.read_at(0, &mut word)?;
 /// assert_eq!(&word, b"one");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "options do nothing until they are given to `Map::file`"]
+#[must_use = "options do nothing until passed to `Map::file`"]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapOptions {
     pub(super) shared: bool,
@@ -46,9 +46,11 @@ pub struct MapOptions {
 }
 
 impl MapOptions {
-    /// What is written to the map is written to the file, and seen by every process that has the file mapped shared.
+    /// Maps the file shared: writes to the map go to the file, and every process that has the file
+    /// mapped shared sees them.
     ///
-    /// The file must be open for reading and writing, or the map be made [`read_only`](Self::read_only).
+    /// The file must be open for reading and writing, unless the map is
+    /// [`read_only`](Self::read_only).
     pub const fn shared() -> Self {
         MapOptions {
             shared: true,
@@ -61,11 +63,10 @@ impl MapOptions {
         }
     }
 
-    /// Copy on write: what is written to the map stays in it, the file keeps its bytes, and all changes are dropped with
-    /// the map.
+    /// Maps the file copy-on-write: writes change only the map, and are lost when it is dropped.
     ///
-    /// The file need only be open for reading. Until a page of the map is first written, changes that others make to the
-    /// file may be seen in it.
+    /// The file needs to be open only for reading. Until a page of the map is first written,
+    /// changes to the file by others may be visible in it.
     pub const fn private() -> Self {
         MapOptions {
             shared: false,
@@ -73,42 +74,47 @@ impl MapOptions {
         }
     }
 
-    /// The map is only read: [`Map::write_at`](super::Map::write_at) is an error.
+    /// Makes the map read-only: [`Map::write_at`](super::Map::write_at) returns an error.
     pub const fn read_only(mut self) -> Self {
         self.read_only = true;
         self
     }
 
-    /// Maps from this byte of the file on; by default from byte 0.
+    /// Sets the byte of the file at which the map starts; the default is 0.
     ///
-    /// It must be a multiple of the page, whose size the system decides (4,096 bytes on most machines); the error names
-    /// it and the nearest offset below.
+    /// The offset must be a multiple of the page size, which depends on the system (4,096 bytes on
+    /// most machines). If it is not, the error contains the page size and the nearest valid offset
+    /// below.
     pub const fn offset(mut self, bytes: u64) -> Self {
         self.offset = bytes;
         self
     }
 
-    /// Maps this many bytes; by default everything from the [`offset`](Self::offset) to the end of the file.
+    /// Sets the length of the map in bytes; the default is everything from the
+    /// [`offset`](Self::offset) to the end of the file.
     ///
-    /// It need not be a multiple of the page. The file must hold them all, unless they are [`reserve`](Self::reserve)d.
+    /// The length need not be a multiple of the page size. The file must contain the whole range,
+    /// unless [`reserve`](Self::reserve) is set.
     pub const fn len(mut self, bytes: usize) -> Self {
         self.len = Some(bytes);
         self
     }
 
-    /// Before it is mapped, the range gets its blocks on the disk, and a shorter file is extended with zero bytes to the
-    /// range's end: `posix_fallocate(3)`.
+    /// Allocates disk blocks for the range before it is mapped: `posix_fallocate(3)`.
     ///
-    /// This is how a new file is mapped: it is created with 0 bytes, and a map needs a file that holds it. Compared to
-    /// [`File::set_len`](std::fs::File::set_len), which leaves a hole where nothing was written, a full disk is an error
-    /// here, and not a SIGBUS at the first write to the map. The file must be open for writing. Where this fails, the
-    /// file may have been extended in part.
+    /// A shorter file is extended with zero bytes to the end of the range.
+    ///
+    /// Use this option to map a new file: a new file is empty, and a map needs a file that contains
+    /// its range. [`File::set_len`](std::fs::File::set_len) leaves a hole in the file instead. With
+    /// a hole, a full disk raises SIGBUS at the first write to the map; with this option, it is an
+    /// error here. The file must be open for writing. If the allocation fails, the file may have
+    /// been extended in part.
     ///
     /// ```
     /// use pshared::{Map, MapOptions};
     ///
     /// let new = tempfile::tempfile()?;
-    /// // SAFETY: nobody else has this temporary file, so nobody shortens it.
+    /// // SAFETY: no other process has this temporary file, so none shortens it.
     /// let map = unsafe { Map::file(&new, MapOptions::shared().len(6000).reserve())? };
     /// map.write_at(5995, b"hello")?;
     /// assert_eq!(new.metadata()?.len(), 6000);
@@ -119,48 +125,51 @@ impl MapOptions {
         self
     }
 
-    /// Brings all pages in before the map is handed out (`MAP_POPULATE`), so that no first touch has to wait for the
-    /// disk.
+    /// Reads all pages in before the map is returned (`MAP_POPULATE`), so that no first access
+    /// waits for the disk.
     ///
-    /// A page that the kernel cannot bring in is left for its first touch; this is no error. In a private map that may be
-    /// written every page is copied at once.
+    /// A page that the kernel cannot read in is left for its first access; this is not an error. In
+    /// a writable private map, every page is copied immediately.
     pub const fn prefault(mut self) -> Self {
         self.prefault = true;
         self
     }
 
-    /// Gives this advice for the whole map once it is made, as [`Map::advise`](super::Map::advise) does. The last advice
-    /// counts.
+    /// Gives this advice for the whole map after it is made, as [`Map::advise`](super::Map::advise)
+    /// does.
+    ///
+    /// If this is called more than once, the last advice is used.
     pub const fn advice(mut self, advice: Advice) -> Self {
         self.advice = Some(advice);
         self
     }
 }
 
-/// What the kernel is told about the use of a map: `madvise(2)`.
+/// Advice to the kernel about the use of a map: `madvise(2)`.
 ///
-/// Advice changes speed, memory use or core dumps, never a byte. What would drop bytes (`MADV_DONTNEED`, `MADV_REMOVE`,
-/// `MADV_FREE`) or take the map away from children (`MADV_DONTFORK`, `MADV_WIPEONFORK`) is not offered.
+/// Advice affects speed, memory use or core dumps, but never changes a byte. Advice that drops
+/// bytes (`MADV_DONTNEED`, `MADV_REMOVE`, `MADV_FREE`), or that hides the map from children
+/// (`MADV_DONTFORK`, `MADV_WIPEONFORK`), is not offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Advice {
-    /// Nothing special: some read-ahead. How every map starts.
+    /// No special treatment, with some read-ahead. This is the default.
     Normal,
-    /// Pages are read in order: read far ahead, and let go of what was read.
+    /// Pages are read in order: read far ahead, and free pages that were read.
     Sequential,
-    /// Pages are read in no order: reading ahead does not pay.
+    /// Pages are read in random order: reading ahead is not useful.
     Random,
-    /// Pages are needed soon: start to read them now.
+    /// Pages are needed soon: start reading them now.
     WillNeed,
-    /// Pages are not needed soon: when memory is short, reclaim them first.
+    /// Pages are not needed soon: reclaim them first when memory is short.
     Cold,
-    /// Use huge pages where the kernel can; it may be built or configured without.
+    /// Use huge pages if possible; the kernel may be built or configured without them.
     HugePage,
-    /// Use no huge pages.
+    /// Do not use huge pages.
     NoHugePage,
-    /// Leave the map out of core dumps.
+    /// Exclude the map from core dumps.
     DontDump,
-    /// Take the map into core dumps again.
+    /// Include the map in core dumps again.
     DoDump,
 }
 

@@ -1,45 +1,17 @@
 //! The guards of a [`SharedMutex`](crate::sync::SharedMutex): its data, for as long as the lock is held.
 
+use crate::memory::ShmData;
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::poison::{Cause, Poison};
 use crate::raw::{RawLock, Robust};
-use crate::sys::CurrentThread;
-use std::cell::UnsafeCell;
+use crate::sync::lock_error::{LockError, LockGuard, LockResult, Poisoned, Sealed};
+use crate::sync::mutex::inner::Inner;
+use crate::sys::{self, CurrentThread};
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-
-/// What a mutex is made of, as its guards know it: enough to lock it again.
-pub(in crate::sync) struct Parts<'a, T, R: RawLock> {
-    pub(in crate::sync) raw: &'a R,
-    pub(in crate::sync) poison: &'a Poison,
-    pub(in crate::sync) data: &'a UnsafeCell<T>,
-}
-
-/// A lock that the calling thread holds, without its data. Releases it when dropped.
-struct Held<'a, R: RawLock> {
-    raw: &'a R,
-    poison: &'a Poison,
-    /// The process that acquired it. In a child of that process the guard is a copy: the lock is the parent's.
-    generation: u64,
-    was_panicking: bool,
-    /// The word, the robust list and the record name the acquiring thread.
-    not_send: PhantomData<*mut ()>,
-}
-
-impl<R: RawLock> Drop for Held<'_, R> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        let Some(current) = CurrentThread::of_generation(self.generation) else {
-            return;
-        };
-        if !self.was_panicking && std::thread::panicking() {
-            self.poison.set(Cause::Panicked);
-        }
-        // SAFETY: this thread acquired the lock in this process, and nothing but this drop releases it.
-        unsafe { self.raw.release(current) };
-    }
-}
 
 /// The data of a [`SharedMutex`](crate::SharedMutex), for as long as the lock is held. Dropping the guard releases the lock.
 ///
@@ -50,64 +22,80 @@ impl<R: RawLock> Drop for Held<'_, R> {
 /// after that, since the data may have been handed on, for as long as its process lives.
 #[must_use = "if unused the SharedMutex will immediately unlock"]
 pub struct SharedMutexGuard<'a, T, R: RawLock = Robust> {
-    held: Held<'a, R>,
-    data: &'a UnsafeCell<T>,
+    mutex: &'a Inner<T, R>,
+    acquisition: Acquisition,
 }
 
-impl<'a, T, R: RawLock> SharedMutexGuard<'a, T, R> {
-    /// The guard of a lock that the calling thread, `me`, has just acquired.
+/// Which process acquired the lock, and whether a panic poisons it.
+#[derive(Clone, Copy)]
+struct Acquisition {
+    /// The process that acquired the lock. In a child of that process the guard is a copy, and the
+    /// parent holds the lock.
+    generation: u64,
+    was_panicking: bool,
+    /// The lock word, the robust list and the owner record name the acquiring thread.
+    not_send: PhantomData<*mut ()>,
+}
+
+impl Acquisition {
+    /// Releases the lock, unless this is the copy of a guard in a child process.
     ///
     /// # Safety
     ///
-    /// The thread holds `raw`, this guard is the only one that says so, and `raw` guards `data`.
+    /// The caller must be the drop of the only guard of this acquisition, in the acquiring thread or
+    /// in a copy of that thread in a child process.
     #[inline(always)]
-    pub(in crate::sync) unsafe fn new(
-        raw: &'a R,
-        poison: &'a Poison,
-        data: &'a UnsafeCell<T>,
-        current: CurrentThread,
-    ) -> Self {
+    unsafe fn release<R: RawLock>(self, raw: &R, poison: &Poison) {
+        let Some(current) = CurrentThread::of_generation(self.generation) else {
+            return;
+        };
+        if !self.was_panicking && std::thread::panicking() {
+            poison.set(Cause::Panicked);
+        }
+        // SAFETY: this thread acquired the lock in this process, and only this drop releases it.
+        unsafe { raw.release(current) };
+    }
+}
+
+impl<T, R: RawLock> Drop for SharedMutexGuard<'_, T, R> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: the guard is dropped once, and it is not `Send`.
+        unsafe {
+            self.acquisition
+                .release(&self.mutex.raw, &self.mutex.poison)
+        };
+    }
+}
+
+impl<'a, T, R: RawLock> SharedMutexGuard<'a, T, R> {
+    /// Makes the guard of a lock that the calling thread, `current`, has just acquired.
+    ///
+    /// # Safety
+    ///
+    /// The thread must hold the lock of `mutex`, and no other guard may exist for this acquisition.
+    #[inline(always)]
+    pub(in crate::sync) unsafe fn new(mutex: &'a Inner<T, R>, current: CurrentThread) -> Self {
         SharedMutexGuard {
-            held: Held {
-                raw,
-                poison,
+            mutex,
+            acquisition: Acquisition {
                 generation: current.generation(),
                 was_panicking: std::thread::panicking(),
                 not_send: PhantomData,
             },
-            data,
         }
     }
 
-    /// The mutex that the guard is of, in its parts.
-    pub(in crate::sync) fn mutex(&self) -> Parts<'a, T, R> {
-        Parts {
-            raw: self.held.raw,
-            poison: self.held.poison,
-            data: self.data,
-        }
-    }
-
-    /// Says that the data is not in the user's hands yet: a panic does not concern it.
-    pub(in crate::sync) fn suspend_poisoning(&mut self) {
-        self.held.was_panicking = true;
-    }
-
-    /// Says that the data is in the user's hands from here on.
-    pub(in crate::sync) fn resume_poisoning(&mut self) {
-        self.held.was_panicking = std::thread::panicking();
-    }
-
-    /// Where the data lies. It may be read as a `T` only where it is whole.
-    pub(in crate::sync) fn place(&self) -> *mut T {
-        self.data.get()
+    /// The mutex of this guard.
+    pub(in crate::sync) fn mutex(&self) -> &'a Inner<T, R> {
+        self.mutex
     }
 
     /// Clears the poison of the guard's mutex, that of a death included: you have repaired the data.
     ///
     /// An associated function, as for `std`'s guards: `SharedMutexGuard::clear_poison(&guard)`.
     pub fn clear_poison(guard: &Self) {
-        guard.held.poison.clear();
+        guard.mutex.poison.clear();
     }
 
     /// A guard for a part of the data.
@@ -118,9 +106,13 @@ impl<'a, T, R: RawLock> SharedMutexGuard<'a, T, R> {
         part: impl FnOnce(&mut T) -> &mut U,
     ) -> MappedSharedMutexGuard<'a, U, R> {
         // SAFETY: the lock is held, and `guard` is consumed, so this is the only borrow of the data.
-        let data = NonNull::from(part(unsafe { &mut *guard.data.get() }));
+        let data = NonNull::from(part(unsafe { &mut *guard.mutex.data.get() }));
+        // From here on the mapped guard releases the lock.
+        let guard = ManuallyDrop::new(guard);
         MappedSharedMutexGuard {
-            _held: guard.held,
+            raw: &guard.mutex.raw,
+            poison: &guard.mutex.poison,
+            acquisition: guard.acquisition,
             data,
             borrow: PhantomData,
         }
@@ -133,7 +125,7 @@ impl<T, R: RawLock> Deref for SharedMutexGuard<'_, T, R> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the lock is held by this guard, whose borrow the reference shares.
-        unsafe { &*self.data.get() }
+        unsafe { &*self.mutex.data.get() }
     }
 }
 
@@ -141,7 +133,7 @@ impl<T, R: RawLock> DerefMut for SharedMutexGuard<'_, T, R> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the lock is held by this guard, which is borrowed exclusively.
-        unsafe { &mut *self.data.get() }
+        unsafe { &mut *self.mutex.data.get() }
     }
 }
 
@@ -160,9 +152,19 @@ impl<T: fmt::Display, R: RawLock> fmt::Display for SharedMutexGuard<'_, T, R> {
 /// A part of the data of a [`SharedMutex`](crate::SharedMutex); see [`SharedMutexGuard::map`]. Dropping it releases the whole lock.
 #[must_use = "if unused the SharedMutex will immediately unlock"]
 pub struct MappedSharedMutexGuard<'a, U: ?Sized, R: RawLock = Robust> {
-    _held: Held<'a, R>,
+    raw: &'a R,
+    poison: &'a Poison,
+    acquisition: Acquisition,
     data: NonNull<U>,
     borrow: PhantomData<&'a mut U>,
+}
+
+impl<U: ?Sized, R: RawLock> Drop for MappedSharedMutexGuard<'_, U, R> {
+    fn drop(&mut self) {
+        // SAFETY: the guard took the acquisition over from the one that it was made of. It is dropped
+        // once, and it is not `Send`.
+        unsafe { self.acquisition.release(self.raw, self.poison) };
+    }
 }
 
 impl<U: ?Sized, R: RawLock> Deref for MappedSharedMutexGuard<'_, U, R> {
@@ -187,5 +189,78 @@ impl<U: ?Sized + fmt::Debug, R: RawLock> fmt::Debug for MappedSharedMutexGuard<'
     }
 }
 
+impl<T, R: RawLock> Sealed for SharedMutexGuard<'_, T, R> {}
+
+impl<T, R: RawLock> LockGuard for SharedMutexGuard<'_, T, R> {
+    type Data = T;
+
+    fn suspend_poisoning(&mut self) {
+        self.acquisition.was_panicking = true;
+    }
+
+    fn resume_poisoning(&mut self) {
+        self.acquisition.was_panicking = std::thread::panicking();
+    }
+}
+
+impl<'a, T: ShmData, R: RawLock> Poisoned<SharedMutexGuard<'a, T, R>> {
+    /// Replaces the whole data, clears the poison, and returns the guard.
+    pub fn replace(self, value: T) -> SharedMutexGuard<'a, T, R> {
+        let guard = self.into_guard_unchecked();
+        // SAFETY: the lock is held. The old bytes may be no valid `T`, so they are not dropped;
+        // `ShmData` types have no drop glue.
+        unsafe { guard.mutex.data.get().write(value) };
+        SharedMutexGuard::clear_poison(&guard);
+        guard
+    }
+}
+
+impl<T, R: RawLock> Inner<T, R> {
+    // Always inlined: in larger programs the compiler makes a call of it, which costs a tenth of
+    // the whole lock operation.
+    #[inline(always)]
+    pub(in crate::sync) fn lock(&self, mode: WaitMode) -> LockResult<SharedMutexGuard<'_, T, R>> {
+        let current = sys::current_thread();
+        let acquired = self.raw.try_acquire_fast(current);
+        if acquired && self.poison.is_clear() {
+            // SAFETY: the lock was acquired above, for this guard.
+            return Ok(unsafe { SharedMutexGuard::new(self, current) });
+        }
+        let outcome = match acquired {
+            true => Ok(Acquired::Released),
+            false => self.raw.acquire_slow(current, mode),
+        };
+        if outcome == Ok(Acquired::Released) && self.poison.is_clear() {
+            // SAFETY: as above.
+            return Ok(unsafe { SharedMutexGuard::new(self, current) });
+        }
+        self.to_result(current, outcome)
+    }
+
+    #[cold]
+    fn to_result(
+        &self,
+        current: CurrentThread,
+        outcome: Result<Acquired, AcquireError>,
+    ) -> LockResult<SharedMutexGuard<'_, T, R>> {
+        let owner_died = outcome? == Acquired::OwnerDied;
+        if owner_died {
+            self.poison.set(Cause::Died);
+        }
+        let is_first_report = self.poison.take_unreported() || owner_died;
+        // SAFETY: the lock was acquired, as `outcome` says, and this is the only guard made for it.
+        let guard = unsafe { SharedMutexGuard::new(self, current) };
+        match self.poison.cause() {
+            None => Ok(guard),
+            Some(cause) => Err(LockError::Poisoned(Poisoned::new(
+                guard,
+                cause,
+                is_first_report,
+            ))),
+        }
+    }
+}
+
 static_assertions::assert_not_impl_any!(SharedMutexGuard<'static, u64>: Send, Sync);
+static_assertions::assert_not_impl_any!(Poisoned<SharedMutexGuard<'static, u64>>: Send, Sync);
 static_assertions::assert_not_impl_any!(MappedSharedMutexGuard<'static, u64>: Send, Sync);

@@ -1,18 +1,18 @@
 //! [`SharedMutex`]: mutual exclusion between processes, and the news of a death.
 
 pub(in crate::sync) mod guard;
+pub(in crate::sync) mod inner;
 
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
-use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
-use crate::raw::poison::{Cause, Poison};
+use crate::raw::outcome::WaitMode;
 use crate::raw::{RawLock, Robust};
-use crate::sync::lock_error::{LockError, Poisoned};
-use crate::sync::mutex::guard::{Parts, SharedMutexGuard};
-use crate::sys::{self, CurrentThread, Deadline};
-use std::cell::UnsafeCell;
+use crate::sync::lock_error::LockResult;
+use crate::sync::mutex::guard::SharedMutexGuard;
+use crate::sync::mutex::inner::Inner;
+use crate::sys::{self, Deadline};
 use std::mem::offset_of;
-use std::sync::{LockResult, PoisonError};
+use std::sync::{LockResult as StdLockResult, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A mutex for data in memory that several processes map, in the manner of [`std::sync::Mutex`].
@@ -67,9 +67,7 @@ use std::time::{Duration, Instant};
 /// on the kernel's [robust futexes](https://docs.kernel.org/locking/robust-futex-ABI.html).
 #[repr(C)]
 pub struct SharedMutex<T, R: RawLock = Robust> {
-    pub(in crate::sync) raw: R,
-    pub(in crate::sync) poison: Poison,
-    data: UnsafeCell<T>,
+    pub(super) inner: Inner<T, R>,
 }
 
 // SAFETY: the lock gives `&mut T` to one thread at a time, so sharing the mutex only ever sends the `T`; `ShmData` is `Send`.
@@ -94,9 +92,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     /// ```
     pub const fn with_strategy(value: T) -> Self {
         SharedMutex {
-            raw: R::NEW,
-            poison: Poison::new(),
-            data: UnsafeCell::new(value),
+            inner: Inner::new(value),
         }
     }
 
@@ -109,8 +105,8 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     /// - [`LockError::Deadlock`]: the calling thread holds the lock already.
     /// - [`LockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its process lives.
     #[inline]
-    pub fn lock(&self) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
-        self.lock_with(WaitMode::Until(None))
+    pub fn lock(&self) -> LockResult<SharedMutexGuard<'_, T, R>> {
+        self.inner.lock(WaitMode::Until(None))
     }
 
     /// Acquires the lock if nobody holds it, without waiting.
@@ -119,8 +115,8 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     ///
     /// As [`lock`](Self::lock), and [`LockError::WouldBlock`] where somebody holds the lock, the calling thread included.
     #[inline]
-    pub fn try_lock(&self) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
-        self.lock_with(WaitMode::Try)
+    pub fn try_lock(&self) -> LockResult<SharedMutexGuard<'_, T, R>> {
+        self.inner.lock(WaitMode::Try)
     }
 
     /// Acquires the lock, waiting for it no longer than `timeout` of the monotonic clock.
@@ -128,11 +124,9 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     /// # Errors
     ///
     /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
-    pub fn lock_timeout(
-        &self,
-        timeout: Duration,
-    ) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
-        self.lock_with(WaitMode::Until(Some(Deadline::after(timeout))))
+    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<SharedMutexGuard<'_, T, R>> {
+        self.inner
+            .lock(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
     /// Acquires the lock, waiting for it until `deadline` at the latest.
@@ -140,10 +134,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     /// # Errors
     ///
     /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
-    pub fn lock_until(
-        &self,
-        deadline: Instant,
-    ) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
+    pub fn lock_until(&self, deadline: Instant) -> LockResult<SharedMutexGuard<'_, T, R>> {
         self.lock_timeout(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -151,7 +142,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     ///
     /// A death is only known here once somebody has locked after it.
     pub fn is_poisoned(&self) -> bool {
-        !self.poison.is_clear()
+        !self.inner.poison.is_clear()
     }
 
     /// Clears the poison that a panic left, as [`std::sync::Mutex::clear_poison`] does.
@@ -159,14 +150,14 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     /// What a death left stays: the data may be torn. It is cleared by [`Poisoned::replace`], or, after
     /// [`Poisoned::into_guard`], by [`SharedMutexGuard::clear_poison`].
     pub fn clear_poison(&self) {
-        self.poison.clear_panic();
+        self.inner.poison.clear_panic();
     }
 
     /// Who holds the lock, if anybody does. The answer may be out of date when it is read; it is for reports.
     ///
     /// The ids are those of the holder's own PID namespace.
     pub fn holder(&self) -> Option<Holder> {
-        self.raw.holder().map(|who| Holder {
+        self.inner.raw.holder().map(|who| Holder {
             process: sys::pid_of(who),
             thread: sys::tid_of(who),
         })
@@ -177,9 +168,9 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     /// # Errors
     ///
     /// [`PoisonError`] where a holder panicked; it gives the data all the same.
-    pub fn get_mut(&mut self) -> LockResult<&mut T> {
+    pub fn get_mut(&mut self) -> StdLockResult<&mut T> {
         let poisoned = self.is_poisoned();
-        let data = self.data.get_mut();
+        let data = self.inner.data.get_mut();
         if poisoned {
             Err(PoisonError::new(data))
         } else {
@@ -192,106 +183,13 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     /// # Errors
     ///
     /// [`PoisonError`] where a holder panicked; it gives the data all the same.
-    pub fn into_inner(self) -> LockResult<T> {
+    pub fn into_inner(self) -> StdLockResult<T> {
         let poisoned = self.is_poisoned();
-        let data = self.data.into_inner();
+        let data = self.inner.data.into_inner();
         if poisoned {
             Err(PoisonError::new(data))
         } else {
             Ok(data)
-        }
-    }
-
-    // Always: left to itself, the compiler makes a call of it in larger programs, which costs a tenth of the whole.
-    #[inline(always)]
-    fn lock_with(&self, mode: WaitMode) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
-        let current = sys::current_thread();
-        let acquired = self.raw.try_acquire_fast(current);
-        if acquired && self.poison.is_clear() {
-            // SAFETY: acquired just now.
-            return Ok(unsafe { self.guard(current) });
-        }
-        let outcome = match acquired {
-            true => Ok(Acquired::Released),
-            false => self.raw.acquire_slow(current, mode),
-        };
-        if outcome == Ok(Acquired::Released) && self.poison.is_clear() {
-            // SAFETY: as above.
-            return Ok(unsafe { self.guard(current) });
-        }
-        self.explain(current, outcome)
-    }
-
-    #[cold]
-    fn explain(
-        &self,
-        current: CurrentThread,
-        outcome: Result<Acquired, AcquireError>,
-    ) -> Result<SharedMutexGuard<'_, T, R>, LockError<'_, T, R>> {
-        let parts = Parts {
-            raw: &self.raw,
-            poison: &self.poison,
-            data: &self.data,
-        };
-        parts.explain(current, outcome)
-    }
-
-    /// The guard of a lock that the thread has just acquired.
-    ///
-    /// # Safety
-    ///
-    /// It has, and no other guard was made for it.
-    #[inline]
-    pub(in crate::sync) unsafe fn guard(
-        &self,
-        current: CurrentThread,
-    ) -> SharedMutexGuard<'_, T, R> {
-        // SAFETY: the caller's promise; nobody else makes guards of this mutex.
-        unsafe { SharedMutexGuard::new(&self.raw, &self.poison, &self.data, current) }
-    }
-}
-
-impl<'a, T: ShmData, R: RawLock> Parts<'a, T, R> {
-    /// Acquires the lock again, waiting for it as long as it takes.
-    #[inline]
-    pub(in crate::sync) fn lock(self) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
-        let current = sys::current_thread();
-        let acquired = self.raw.try_acquire_fast(current);
-        if acquired && self.poison.is_clear() {
-            // SAFETY: acquired just now; the lock guards the data of the same mutex.
-            return Ok(unsafe { SharedMutexGuard::new(self.raw, self.poison, self.data, current) });
-        }
-        let outcome = match acquired {
-            true => Ok(Acquired::Released),
-            false => self.raw.acquire_slow(current, WaitMode::Until(None)),
-        };
-        self.explain(current, outcome)
-    }
-
-    #[cold]
-    fn explain(
-        self,
-        current: CurrentThread,
-        outcome: Result<Acquired, AcquireError>,
-    ) -> Result<SharedMutexGuard<'a, T, R>, LockError<'a, T, R>> {
-        let fresh = match outcome {
-            Ok(Acquired::Released) => false,
-            Ok(Acquired::OwnerDied) => {
-                self.poison.set(Cause::Died);
-                true
-            }
-            Err(AcquireError::WouldBlock) => return Err(LockError::WouldBlock),
-            Err(AcquireError::TimedOut) => return Err(LockError::TimedOut),
-            Err(AcquireError::Deadlock) => return Err(LockError::Deadlock),
-            Err(AcquireError::HolderThreadEnded) => return Err(LockError::HolderThreadEnded),
-        };
-        let fresh = self.poison.take_unreported() || fresh;
-        // SAFETY: the other outcomes have returned; in these the lock was acquired just now. It guards the data of the same
-        // mutex.
-        let guard = unsafe { SharedMutexGuard::new(self.raw, self.poison, self.data, current) };
-        match self.poison.cause() {
-            None => Ok(guard),
-            Some(cause) => Err(LockError::Poisoned(Poisoned::new(guard, cause, fresh))),
         }
     }
 }
@@ -327,7 +225,7 @@ unsafe impl<T: ShmData, R: RawLock> ShmSafe for SharedMutex<T, R> {
 
     fn describe(layout: &mut Layout) {
         layout.primitive::<Self>(PrimitiveKind(R::KIND));
-        layout.field("data", offset_of!(Self, data), T::describe);
+        layout.field("data", offset_of!(Self, inner.data), T::describe);
     }
 
     fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
@@ -343,31 +241,31 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
     unsafe fn init(&self) -> Result<(), Error> {
         R::check()?;
         // SAFETY: the caller's promise.
-        unsafe { self.raw.init() };
+        unsafe { self.inner.raw.init() };
         Ok(())
     }
 
     fn is_held_by_this_process(&self) -> bool {
-        self.raw.is_held_by_this_process()
+        self.inner.raw.is_held_by_this_process()
     }
 
     fn was_leaked_by_this_process(&self) -> bool {
-        self.raw.was_leaked_by_this_process()
+        self.inner.raw.was_leaked_by_this_process()
     }
 
     unsafe fn reset(&self) {
         // First: whoever resets may be killed, and the next one would find nothing any more.
-        if self.raw.hides_a_death() {
-            self.poison.set_unreported_death();
+        if self.inner.raw.hides_a_death() {
+            self.inner.poison.set_unreported_death();
         }
         // SAFETY: the caller's promise.
-        unsafe { self.raw.reset() };
+        unsafe { self.inner.raw.reset() };
     }
 
     unsafe fn mark_inconsistent(&self) {
         // SAFETY: the caller's promise.
-        if unsafe { self.raw.mark() } {
-            self.poison.set_unreported_death();
+        if unsafe { self.inner.raw.mark() } {
+            self.inner.poison.set_unreported_death();
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The guards of a [`SharedRwLock`]: its data, for as long as the lock is held.
 
 use crate::memory::ShmData;
-use crate::raw::outcome::WaitMode;
+use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::raw::poison::{Cause, Poison};
 use crate::raw::rwlock::{ReadPosition, RwLock};
-use crate::sync::rwlock_error::{RwGuard, Sealed, UpgradeError};
+use crate::sync::lock_error::{LockGuard, Poisoned, Sealed, UpgradeError};
 use crate::sys::{CurrentThread, Deadline};
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 /// What every guard has: the lock, and who acquired it.
-pub(in crate::sync) struct Held<'a, T> {
+pub(in crate::sync) struct RawGuard<'a, T> {
     raw: &'a RwLock,
     poison: &'a Poison,
     data: &'a UnsafeCell<T>,
@@ -24,23 +24,23 @@ pub(in crate::sync) struct Held<'a, T> {
     not_send: PhantomData<*mut ()>,
 }
 
-impl<T> Clone for Held<'_, T> {
+impl<T> Clone for RawGuard<'_, T> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Held<'_, T> {}
+impl<T> Copy for RawGuard<'_, T> {}
 
-impl<'a, T> Held<'a, T> {
+impl<'a, T> RawGuard<'a, T> {
     pub(in crate::sync) fn new(
         raw: &'a RwLock,
         poison: &'a Poison,
         data: &'a UnsafeCell<T>,
         current: CurrentThread,
     ) -> Self {
-        Held {
+        RawGuard {
             raw,
             poison,
             data,
@@ -57,26 +57,29 @@ impl<'a, T> Held<'a, T> {
 /// since the reference may have been handed on, for as long as its process lives.
 #[must_use = "if unused the SharedRwLock will immediately unlock"]
 pub struct SharedRwLockReadGuard<'a, T> {
-    held: Held<'a, T>,
-    place: ReadPosition,
+    raw_guard: RawGuard<'a, T>,
+    position: ReadPosition,
 }
 
 impl<'a, T> SharedRwLockReadGuard<'a, T> {
     /// # Safety
     ///
-    /// The calling thread has just acquired the lock for this guard, and reads at `place`.
+    /// The calling thread has just acquired the lock for this guard, and reads at `position`.
     #[inline]
-    pub(in crate::sync) unsafe fn new(held: Held<'a, T>, place: ReadPosition) -> Self {
-        SharedRwLockReadGuard { held, place }
+    pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T>, position: ReadPosition) -> Self {
+        SharedRwLockReadGuard {
+            raw_guard,
+            position,
+        }
     }
 }
 
 impl<T> Drop for SharedRwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(current) = CurrentThread::of_generation(self.held.generation) {
+        if let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) {
             // SAFETY: this thread acquired the lock in this process, and nothing but this drop ends the read.
-            unsafe { self.held.raw.end_read(current, self.place) };
+            unsafe { self.raw_guard.raw.end_read(current, self.position) };
         }
     }
 }
@@ -86,7 +89,7 @@ impl<T> Drop for SharedRwLockReadGuard<'_, T> {
 /// As for the [read guard](SharedRwLockReadGuard), it stays in its thread, and after a `fork` it is the parent's.
 #[must_use = "if unused the SharedRwLock will immediately unlock"]
 pub struct SharedRwLockWriteGuard<'a, T> {
-    held: Held<'a, T>,
+    raw_guard: RawGuard<'a, T>,
     was_panicking: bool,
 }
 
@@ -94,9 +97,9 @@ impl<'a, T> SharedRwLockWriteGuard<'a, T> {
     /// # Safety
     ///
     /// The calling thread has just acquired the lock for this guard, as its writer.
-    pub(in crate::sync) unsafe fn new(held: Held<'a, T>) -> Self {
+    pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T>) -> Self {
         SharedRwLockWriteGuard {
-            held,
+            raw_guard,
             was_panicking: std::thread::panicking(),
         }
     }
@@ -107,21 +110,21 @@ impl<'a, T> SharedRwLockWriteGuard<'a, T> {
     /// full of those who wait, the new reader keeps writers and upgradable readers from beginning to wait, too.
     pub fn downgrade(guard: Self) -> SharedRwLockReadGuard<'a, T> {
         let guard = ManuallyDrop::new(guard);
-        let held = guard.held;
-        let place = match CurrentThread::of_generation(held.generation) {
+        let raw_guard = guard.raw_guard;
+        let place = match CurrentThread::of_generation(raw_guard.generation) {
             // SAFETY: this thread acquired the lock in this process, and the guard is not dropped.
-            Some(current) => unsafe { held.raw.downgrade(current) },
+            Some(current) => unsafe { raw_guard.raw.downgrade(current) },
             None => ReadPosition::WRITER_LOCK,
         };
         // SAFETY: it reads there from now on; in a child the guard is a copy, whose drop does nothing.
-        unsafe { SharedRwLockReadGuard::new(held, place) }
+        unsafe { SharedRwLockReadGuard::new(raw_guard, place) }
     }
 
     /// Clears the poison of the guard's lock, that of a death included: you have repaired the data.
     ///
     /// An associated function, as for `std`'s guards: `SharedRwLockWriteGuard::clear_poison(&guard)`.
     pub fn clear_poison(guard: &Self) {
-        guard.held.poison.clear();
+        guard.raw_guard.poison.clear();
     }
 
     /// Writes the data whole, whatever bytes were there.
@@ -131,21 +134,21 @@ impl<'a, T> SharedRwLockWriteGuard<'a, T> {
     {
         // SAFETY: the lock is held for writing. The old bytes may be no `T`, so they are not dropped; `ShmData` has nothing to
         // drop.
-        unsafe { self.held.data.get().write(value) };
+        unsafe { self.raw_guard.data.get().write(value) };
     }
 }
 
 impl<T> Drop for SharedRwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let Some(current) = CurrentThread::of_generation(self.held.generation) else {
+        let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) else {
             return;
         };
         if !self.was_panicking && std::thread::panicking() {
-            self.held.poison.set(Cause::Panicked);
+            self.raw_guard.poison.set(Cause::Panicked);
         }
         // SAFETY: this thread acquired the lock in this process, and nothing but this drop releases it.
-        unsafe { self.held.raw.end_write(current) };
+        unsafe { self.raw_guard.raw.end_write(current) };
     }
 }
 
@@ -155,7 +158,7 @@ impl<T> Drop for SharedRwLockWriteGuard<'_, T> {
 /// As for the [read guard](SharedRwLockReadGuard), it stays in its thread, and after a `fork` it is the parent's.
 #[must_use = "if unused the SharedRwLock will immediately unlock"]
 pub struct SharedRwLockUpgradableReadGuard<'a, T> {
-    held: Held<'a, T>,
+    raw_guard: RawGuard<'a, T>,
 }
 
 impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
@@ -168,7 +171,7 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     /// [`UpgradeError`], which gives the guard back: the calling thread also reads by another guard
     /// ([`Error::Deadlock`](crate::Error::Deadlock)), or a thread ended that had forgotten its read guard, and its process lives
     /// ([`Error::HolderThreadEnded`](crate::Error::HolderThreadEnded)).
-    pub fn upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<'a, T>> {
+    pub fn upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Until(None))
     }
 
@@ -177,7 +180,7 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     /// # Errors
     ///
     /// As [`upgrade`](Self::upgrade), and [`Error::WouldBlock`](crate::Error::WouldBlock).
-    pub fn try_upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<'a, T>> {
+    pub fn try_upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Try)
     }
 
@@ -189,25 +192,26 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     pub fn upgrade_timeout(
         guard: Self,
         timeout: Duration,
-    ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<'a, T>> {
+    ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
     fn upgrade_with(
         guard: Self,
         mode: WaitMode,
-    ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<'a, T>> {
-        let held = guard.held;
-        let Some(current) = CurrentThread::of_generation(held.generation) else {
-            return Err(UpgradeError::of_the_parent(guard));
+    ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
+        let raw_guard = guard.raw_guard;
+        let Some(current) = CurrentThread::of_generation(raw_guard.generation) else {
+            // The copy of a guard in a child: the parent holds the lock.
+            return Err(UpgradeError::new(guard, AcquireError::WouldBlock));
         };
-        let news = || held.poison.set_unreported_death();
+        let report_death = || raw_guard.poison.set_unreported_death();
         // SAFETY: the guard says that the thread is the upgradable reader.
-        match unsafe { held.raw.upgrade(current, mode, &news) } {
+        match unsafe { raw_guard.raw.upgrade(current, mode, &report_death) } {
             Ok(()) => {
                 std::mem::forget(guard);
                 // SAFETY: it was made the writer just now, and the other guard is not dropped.
-                Ok(unsafe { SharedRwLockWriteGuard::new(held) })
+                Ok(unsafe { SharedRwLockWriteGuard::new(raw_guard) })
             }
             Err(refused) => Err(UpgradeError::new(guard, refused)),
         }
@@ -218,29 +222,29 @@ impl<'a, T> SharedRwLockUpgradableReadGuard<'a, T> {
     /// # Safety
     ///
     /// The calling thread has just acquired the lock for this guard, as its upgradable reader.
-    pub(in crate::sync) unsafe fn new(held: Held<'a, T>) -> Self {
-        SharedRwLockUpgradableReadGuard { held }
+    pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T>) -> Self {
+        SharedRwLockUpgradableReadGuard { raw_guard }
     }
 }
 
 impl<T> Drop for SharedRwLockUpgradableReadGuard<'_, T> {
     fn drop(&mut self) {
-        if let Some(current) = CurrentThread::of_generation(self.held.generation) {
+        if let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) {
             // SAFETY: this thread acquired the lock in this process, and nothing but this drop ends the read.
-            unsafe { self.held.raw.end_upgradable_read(current) };
+            unsafe { self.raw_guard.raw.end_upgradable_read(current) };
         }
     }
 }
 
-impl<T> RwGuard for SharedRwLockReadGuard<'_, T> {
+impl<T> LockGuard for SharedRwLockReadGuard<'_, T> {
     type Data = T;
 }
 
-impl<T> RwGuard for SharedRwLockUpgradableReadGuard<'_, T> {
+impl<T> LockGuard for SharedRwLockUpgradableReadGuard<'_, T> {
     type Data = T;
 }
 
-impl<T> RwGuard for SharedRwLockWriteGuard<'_, T> {
+impl<T> LockGuard for SharedRwLockWriteGuard<'_, T> {
     type Data = T;
 
     fn suspend_poisoning(&mut self) {
@@ -249,6 +253,16 @@ impl<T> RwGuard for SharedRwLockWriteGuard<'_, T> {
 
     fn resume_poisoning(&mut self) {
         self.was_panicking = std::thread::panicking();
+    }
+}
+
+impl<'a, T: ShmData> Poisoned<SharedRwLockWriteGuard<'a, T>> {
+    /// Replaces the whole data, clears the poison, and returns the guard.
+    pub fn replace(self, value: T) -> SharedRwLockWriteGuard<'a, T> {
+        let mut guard = self.into_guard_unchecked();
+        guard.replace(value);
+        SharedRwLockWriteGuard::clear_poison(&guard);
+        guard
     }
 }
 
@@ -261,7 +275,7 @@ macro_rules! reads {
                 #[inline]
                 fn deref(&self) -> &T {
                     // SAFETY: the lock is held by this guard, whose borrow the reference shares; nobody else writes meanwhile.
-                    unsafe { &*self.held.data.get() }
+                    unsafe { &*self.raw_guard.data.get() }
                 }
             }
 
@@ -294,6 +308,6 @@ impl<T> DerefMut for SharedRwLockWriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the lock is held for writing by this guard, which is borrowed exclusively.
-        unsafe { &mut *self.held.data.get() }
+        unsafe { &mut *self.raw_guard.data.get() }
     }
 }

@@ -5,18 +5,18 @@ pub(in crate::sync) mod guard;
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
 use crate::raw::Robust;
-use crate::raw::outcome::{AcquireError, WaitMode};
+use crate::raw::outcome::WaitMode;
 use crate::raw::poison::Poison;
 use crate::raw::rwlock::RwLock;
 use crate::sync::Holder;
+use crate::sync::lock_error::{LockError, LockGuard, LockResult, Poisoned};
 use crate::sync::rwlock::guard::{
-    Held, SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
+    RawGuard, SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
 };
-use crate::sync::rwlock_error::{RwGuard, RwLockError, RwPoisoned};
 use crate::sys::{self, CurrentThread, Deadline};
 use std::cell::UnsafeCell;
 use std::mem::offset_of;
-use std::sync::{LockResult, PoisonError};
+use std::sync::{LockResult as StdLockResult, PoisonError};
 use std::time::Duration;
 
 type Read<'a, T> = SharedRwLockReadGuard<'a, T>;
@@ -43,7 +43,7 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///
 /// A thread that reads may read again: the second guard shares the first one's slot where the thread would have to wait, for a
 /// writer or because the row is full. (One that [downgraded](SharedRwLockWriteGuard::downgrade) while the row was full, or reads
-/// upgradably, has no slot to share, and waits for one as long as the row is full.) It may not [`write`](Self::write): that is [`Deadlock`](RwLockError::Deadlock). So is
+/// upgradably, has no slot to share, and waits for one as long as the row is full.) It may not [`write`](Self::write): that is [`Deadlock`](LockError::Deadlock). So is
 /// reading where it writes. It may read where it reads upgradably, and then has to drop the one guard to upgrade the other.
 /// Before the lock is placed it does not know its readers: writing where one reads waits for ever, as with `std`'s.
 ///
@@ -51,16 +51,16 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///
 /// A process may be killed at any instruction. A dead **reader** has changed nothing, and its slot is freed. If a dead
 /// **writer** had the data in its hands, whoever gets the lock next, for reading or for writing, gets it inside
-/// [`RwLockError::Poisoned`] with [`Cause::Died`](crate::Cause::Died), and exactly one is told of each death as it happens
-/// ([`RwPoisoned::is_first_report`]). The poison stays until a writer repairs the data. One who waits is woken at once and wakes the
+/// [`LockError::Poisoned`] with [`Cause::Died`](crate::Cause::Died), and exactly one is told of each death as it happens
+/// ([`Poisoned::is_first_report`]). The poison stays until a writer repairs the data. One who waits is woken at once and wakes the
 /// others; where the kernel could not mark the lock, they find out within a second. A thread
 /// that ends with its guard forgotten while its process lives keeps the lock:
-/// [`HolderThreadEnded`](RwLockError::HolderThreadEnded).
+/// [`HolderThreadEnded`](LockError::HolderThreadEnded).
 ///
 /// # Examples
 ///
 /// ```
-/// use pshared::{fork, RwLockError, Shared, SharedRwLock};
+/// use pshared::{fork, LockError, Shared, SharedRwLock};
 ///
 /// let prices = Shared::anonymous(SharedRwLock::new([3_u64, 4]))?;
 /// let child = fork::spawn(|| prices.write().unwrap()[0] = 5)?;
@@ -76,9 +76,9 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///     std::process::abort();
 /// })?
 /// .wait()?;
-/// assert!(matches!(prices.read(), Err(RwLockError::Poisoned(poisoned)) if poisoned.is_first_report()));
+/// assert!(matches!(prices.read(), Err(LockError::Poisoned(poisoned)) if poisoned.is_first_report()));
 /// match prices.write() {
-///     Err(RwLockError::Poisoned(poisoned)) => drop(poisoned.replace([5, 4])),
+///     Err(LockError::Poisoned(poisoned)) => drop(poisoned.replace([5, 4])),
 ///     other => panic!("the death was not told: {other:?}"),
 /// }
 /// assert_eq!(*prices.read()?, [5, 4]);
@@ -130,12 +130,12 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// # Errors
     ///
-    /// - [`RwLockError::Poisoned`]: the lock was acquired, and a writer died or panicked in its section since the data was last
+    /// - [`LockError::Poisoned`]: the lock was acquired, and a writer died or panicked in its section since the data was last
     ///   repaired.
-    /// - [`RwLockError::Deadlock`]: the calling thread writes.
-    /// - [`RwLockError::HolderThreadEnded`]: the thread that wrote ended without releasing the lock, and its process lives.
+    /// - [`LockError::Deadlock`]: the calling thread writes.
+    /// - [`LockError::HolderThreadEnded`]: the thread that wrote ended without releasing the lock, and its process lives.
     #[inline]
-    pub fn read(&self) -> Result<Read<'_, T>, RwLockError<Read<'_, T>>> {
+    pub fn read(&self) -> LockResult<Read<'_, T>> {
         self.read_with(WaitMode::Until(None))
     }
 
@@ -143,9 +143,9 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), and [`RwLockError::WouldBlock`] where somebody writes or waits to, the calling thread included.
+    /// As [`read`](Self::read), and [`LockError::WouldBlock`] where somebody writes or waits to, the calling thread included.
     #[inline]
-    pub fn try_read(&self) -> Result<Read<'_, T>, RwLockError<Read<'_, T>>> {
+    pub fn try_read(&self) -> LockResult<Read<'_, T>> {
         self.read_with(WaitMode::Try)
     }
 
@@ -153,8 +153,8 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), and [`RwLockError::TimedOut`].
-    pub fn read_timeout(&self, timeout: Duration) -> Result<Read<'_, T>, RwLockError<Read<'_, T>>> {
+    /// As [`read`](Self::read), and [`LockError::TimedOut`].
+    pub fn read_timeout(&self, timeout: Duration) -> LockResult<Read<'_, T>> {
         self.read_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
@@ -162,12 +162,12 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// # Errors
     ///
-    /// - [`RwLockError::Poisoned`]: the lock was acquired, and a writer died or panicked in its section since the data was last
+    /// - [`LockError::Poisoned`]: the lock was acquired, and a writer died or panicked in its section since the data was last
     ///   repaired.
-    /// - [`RwLockError::Deadlock`]: the calling thread reads or writes.
-    /// - [`RwLockError::HolderThreadEnded`]: a thread that read or wrote ended without releasing the lock, and its process
+    /// - [`LockError::Deadlock`]: the calling thread reads or writes.
+    /// - [`LockError::HolderThreadEnded`]: a thread that read or wrote ended without releasing the lock, and its process
     ///   lives.
-    pub fn write(&self) -> Result<Write<'_, T>, RwLockError<Write<'_, T>>> {
+    pub fn write(&self) -> LockResult<Write<'_, T>> {
         self.write_with(WaitMode::Until(None))
     }
 
@@ -175,8 +175,8 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), and [`RwLockError::WouldBlock`] where somebody has the lock, the calling thread included.
-    pub fn try_write(&self) -> Result<Write<'_, T>, RwLockError<Write<'_, T>>> {
+    /// As [`write`](Self::write), and [`LockError::WouldBlock`] where somebody has the lock, the calling thread included.
+    pub fn try_write(&self) -> LockResult<Write<'_, T>> {
         self.write_with(WaitMode::Try)
     }
 
@@ -184,11 +184,8 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), and [`RwLockError::TimedOut`].
-    pub fn write_timeout(
-        &self,
-        timeout: Duration,
-    ) -> Result<Write<'_, T>, RwLockError<Write<'_, T>>> {
+    /// As [`write`](Self::write), and [`LockError::TimedOut`].
+    pub fn write_timeout(&self, timeout: Duration) -> LockResult<Write<'_, T>> {
         self.write_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
@@ -198,7 +195,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub fn upgradable_read(&self) -> Result<Upgradable<'_, T>, RwLockError<Upgradable<'_, T>>> {
+    pub fn upgradable_read(&self) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Until(None))
     }
 
@@ -207,7 +204,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// As [`try_write`](Self::try_write).
-    pub fn try_upgradable_read(&self) -> Result<Upgradable<'_, T>, RwLockError<Upgradable<'_, T>>> {
+    pub fn try_upgradable_read(&self) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Try)
     }
 
@@ -216,10 +213,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// As [`write_timeout`](Self::write_timeout).
-    pub fn upgradable_read_timeout(
-        &self,
-        timeout: Duration,
-    ) -> Result<Upgradable<'_, T>, RwLockError<Upgradable<'_, T>>> {
+    pub fn upgradable_read_timeout(&self, timeout: Duration) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
@@ -232,7 +226,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
 
     /// Clears the poison that a panic left, as [`std::sync::RwLock::clear_poison`] does.
     ///
-    /// What a death left stays, until [`RwPoisoned::replace`] or [`SharedRwLockWriteGuard::clear_poison`].
+    /// What a death left stays, until [`Poisoned::replace`] or [`SharedRwLockWriteGuard::clear_poison`].
     pub fn clear_poison(&self) {
         self.poison.clear_panic();
     }
@@ -253,7 +247,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// [`PoisonError`] where a writer panicked; it gives the data all the same.
-    pub fn get_mut(&mut self) -> LockResult<&mut T> {
+    pub fn get_mut(&mut self) -> StdLockResult<&mut T> {
         match (self.is_poisoned(), self.data.get_mut()) {
             (true, data) => Err(PoisonError::new(data)),
             (false, data) => Ok(data),
@@ -265,7 +259,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// [`PoisonError`] where a writer panicked; it gives the data all the same.
-    pub fn into_inner(self) -> LockResult<T> {
+    pub fn into_inner(self) -> StdLockResult<T> {
         match (self.is_poisoned(), self.data.into_inner()) {
             (true, data) => Err(PoisonError::new(data)),
             (false, data) => Ok(data),
@@ -273,61 +267,57 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     }
 
     #[inline]
-    fn read_with(&self, mode: WaitMode) -> Result<Read<'_, T>, RwLockError<Read<'_, T>>> {
+    fn read_with(&self, mode: WaitMode) -> LockResult<Read<'_, T>> {
         let current = sys::current_thread();
-        let news = || self.poison.set_unreported_death();
-        match self.raw.read(current, mode, &news) {
-            Ok(place) => {
+        let report_death = || self.poison.set_unreported_death();
+        match self.raw.read(current, mode, &report_death) {
+            Ok(position) => {
                 // SAFETY: acquired just now, for this guard.
-                let guard = unsafe { SharedRwLockReadGuard::new(self.held(current), place) };
+                let guard =
+                    unsafe { SharedRwLockReadGuard::new(self.raw_guard(current), position) };
                 if self.poison.is_clear() {
                     return Ok(guard);
                 }
-                self.explain(guard)
+                self.to_result(guard)
             }
-            Err(refused) => Err(RwLockError::refused(refused)),
+            Err(error) => Err(error.into()),
         }
     }
 
-    fn write_with(&self, mode: WaitMode) -> Result<Write<'_, T>, RwLockError<Write<'_, T>>> {
+    fn write_with(&self, mode: WaitMode) -> LockResult<Write<'_, T>> {
         let current = sys::current_thread();
         self.raw
             .write(current, mode, &|| self.poison.set_unreported_death())?;
         // SAFETY: acquired just now, for this guard.
-        self.explain(unsafe { SharedRwLockWriteGuard::new(self.held(current)) })
+        self.to_result(unsafe { SharedRwLockWriteGuard::new(self.raw_guard(current)) })
     }
 
-    fn upgradable_read_with(
-        &self,
-        mode: WaitMode,
-    ) -> Result<Upgradable<'_, T>, RwLockError<Upgradable<'_, T>>> {
+    fn upgradable_read_with(&self, mode: WaitMode) -> LockResult<Upgradable<'_, T>> {
         let current = sys::current_thread();
-        let news = || self.poison.set_unreported_death();
-        self.raw.upgradable_read(current, mode, &news)?;
+        let report_death = || self.poison.set_unreported_death();
+        self.raw.upgradable_read(current, mode, &report_death)?;
         // SAFETY: acquired just now, for this guard.
-        self.explain(unsafe { SharedRwLockUpgradableReadGuard::new(self.held(current)) })
+        self.to_result(unsafe { SharedRwLockUpgradableReadGuard::new(self.raw_guard(current)) })
     }
 
     #[inline]
-    pub(in crate::sync) fn held(&self, current: CurrentThread) -> Held<'_, T> {
-        Held::new(&self.raw, &self.poison, &self.data, current)
+    pub(in crate::sync) fn raw_guard(&self, current: CurrentThread) -> RawGuard<'_, T> {
+        RawGuard::new(&self.raw, &self.poison, &self.data, current)
     }
 
     /// The guard, or what happened to its data.
-    fn explain<G: RwGuard>(&self, guard: G) -> Result<G, RwLockError<G>> {
+    fn to_result<G: LockGuard>(&self, guard: G) -> LockResult<G> {
         match self.poison.cause() {
             None => Ok(guard),
             Some(cause) => {
-                let fresh = self.poison.take_unreported();
-                Err(RwLockError::Poisoned(RwPoisoned::new(guard, cause, fresh)))
+                let is_first_report = self.poison.take_unreported();
+                Err(LockError::Poisoned(Poisoned::new(
+                    guard,
+                    cause,
+                    is_first_report,
+                )))
             }
         }
-    }
-}
-
-impl<G> From<AcquireError> for RwLockError<G> {
-    fn from(refused: AcquireError) -> Self {
-        RwLockError::refused(refused)
     }
 }
 

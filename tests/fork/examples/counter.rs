@@ -1,4 +1,4 @@
-//! `counter`: the main job.
+//! Tests `counter`, the main example.
 
 use super::Outcome;
 
@@ -10,7 +10,8 @@ crate::tests!(
     counter_refuses_what_would_hang_or_fill_the_memory,
 );
 
-/// The number that stands in a report's line before or after these words.
+/// Returns the number that follows `before` in the report's line that contains `before` and
+/// `after`.
 #[track_caller]
 fn number(report: &str, before: &str, after: &str) -> u64 {
     let line = report
@@ -40,7 +41,7 @@ fn counter_prints_each_number_once() {
         assert!(its.is_sorted(), "{output}");
         all.extend(its);
     }
-    // They are printed under the lock, so in order too.
+    // The workers print under the lock, so the numbers are also in order.
     let printed: Vec<u64> = output
         .lines()
         .filter_map(|line| {
@@ -53,7 +54,7 @@ fn counter_prints_each_number_once() {
     all.sort_unstable();
     assert_eq!(all, printed);
     assert_eq!(verified(&output), 3, "{output}");
-    // With more children each has a name of its own.
+    // With more than one child, each child has its own name.
     let output = Outcome::success("counter", &["--workers", "4", "--loops", "5"]);
     for who in ["parent: ", "child 1: ", "child 2: ", "child 3: "] {
         assert_eq!(
@@ -66,7 +67,7 @@ fn counter_prints_each_number_once() {
     assert!(!quiet.contains("parent: "), "{quiet}");
 }
 
-/// How many of the report's checks passed.
+/// Returns how many of the report's checks passed.
 fn verified(report: &str) -> usize {
     report
         .lines()
@@ -99,7 +100,8 @@ fn counter_is_exact_in_every_map_under_either_lock() {
 }
 
 fn counter_without_a_lock_loses_updates_and_says_how_many() {
-    // A run in which each worker happens to end before the next one starts loses nothing, and says so.
+    // If each worker happens to end before the next one starts, no update is lost and the report
+    // says so.
     loop {
         let outcome = Outcome::of("counter", &["--lock", "none"]);
         let report = &outcome.out;
@@ -129,21 +131,21 @@ fn counter_balances_its_books_while_workers_are_killed() {
             "{report}"
         );
         assert_eq!(verified(&report), 3, "{report}");
-        let kills = number(&report, "killed", "workers by SIGKILL");
-        let told = number(&report, "told", "lockers");
-        let mended = number(&report, "mended", "counts");
+        let kills = number(&report, "killed", "workers with SIGKILL");
+        let told = number(&report, "notified", "lockers");
+        let mended = number(&report, "repaired", "counts");
         assert!(mended <= told && told <= kills, "{report}");
         all_kills += kills;
         all_told += told;
         all_mended += mended;
     }
-    println!("{all_kills} kills, {all_told} told, {all_mended} mended");
+    println!("{all_kills} kills, {all_told} notified, {all_mended} repaired");
 }
 
 fn counter_refuses_what_would_hang_or_fill_the_memory() {
     let on_timeout = Outcome::failure("counter", &["--kill", "--lock", "semaphore"], 2);
     assert!(
-        on_timeout.contains("permit") && on_timeout.contains("wait for ever"),
+        on_timeout.contains("permit") && on_timeout.contains("wait forever"),
         "{on_timeout}"
     );
     Outcome::failure("counter", &["--kill", "--lock", "none"], 2);

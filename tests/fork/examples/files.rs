@@ -1,4 +1,4 @@
-//! `hello_map` and `copy`: file work through maps.
+//! Tests `hello_map` and `copy`, which access files through maps.
 
 use super::Outcome;
 use std::fs;
@@ -40,7 +40,7 @@ fn copies_are_equal_empty_ones_included() {
     for length in [0, 1, 4095, 4096, 4097, 1 << 20, (3 << 20) + 5] {
         let bytes: Vec<u8> = (0..length).map(|_| fastrand::u8(..)).collect();
         fs::write(&from, &bytes).expect("written");
-        fs::set_permissions(&from, fs::Permissions::from_mode(0o640)).expect("it is ours");
+        fs::set_permissions(&from, fs::Permissions::from_mode(0o640)).expect("permissions");
         let output = Outcome::success("copy", &names);
         assert_eq!(output, format!("copied and compared {length} bytes\n"));
         assert_eq!(fs::read(&to).expect("the copy"), bytes);
@@ -48,7 +48,7 @@ fn copies_are_equal_empty_ones_included() {
             fs::metadata(&to).expect("the copy").permissions().mode() & 0o7777,
             0o640
         );
-        fs::remove_file(&to).expect("it is there");
+        fs::remove_file(&to).expect("the copy exists");
     }
 }
 
@@ -72,8 +72,8 @@ fn copy_refuses_what_it_would_destroy() {
     }
     assert_eq!(fs::read(from).expect("the file"), b"new");
     assert!(Outcome::failure("copy", &[missing, to], 1).contains(missing));
-    assert!(Outcome::failure("copy", &["/dev/null", missing], 1).contains("no regular file"));
-    // It says that it has no bytes, and has some.
+    assert!(Outcome::failure("copy", &["/dev/null", missing], 1).contains("not a regular file"));
+    // The file's metadata gives a length of 0 bytes, but reads return some.
     assert!(Outcome::failure("copy", &["/proc/self/status", missing], 1).contains("changed"));
     assert!(!Path::new(missing).exists());
 

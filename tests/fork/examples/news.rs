@@ -1,4 +1,4 @@
-//! `writer` and `reader`: unrelated processes over one file.
+//! Tests `writer` and `reader`: unrelated processes that share one file.
 
 use super::{Outcome, example};
 use crate::support::{sleeps, until};
@@ -17,7 +17,7 @@ crate::tests!(
     reader_and_writer_leave_a_strangers_file_as_it_was,
 );
 
-/// A file that is not there yet, for a reader and a writer.
+/// The path of a file that does not exist yet, for readers and writers.
 struct Board {
     _directory: tempfile::TempDir,
     path: PathBuf,
@@ -26,7 +26,7 @@ struct Board {
 impl Board {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("news");
+        let path = directory.path().join("messages");
         Board {
             _directory: directory,
             path,
@@ -69,7 +69,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// The next message that it shows, with its number.
+    /// Returns the next message that the reader prints, with its number.
     #[track_caller]
     fn message(&mut self) -> (u64, String) {
         let mut line = String::new();
@@ -97,7 +97,7 @@ struct Writer {
 
 impl Writer {
     fn write(&mut self, line: &str) {
-        writeln!(self.lines, "{line}").expect("it reads");
+        writeln!(self.lines, "{line}").expect("the writer reads its input");
     }
 
     #[track_caller]
@@ -127,7 +127,7 @@ fn a_reader_that_starts_after_the_writer_gets_the_latest() {
         assert_eq!(reader.message(), (3, "message 3 of 3".into()));
         reader.ends();
     }
-    // A later writer counts on. What does not fit is cut at a character's end.
+    // A later writer continues the numbers. Text that does not fit is cut at a character boundary.
     let mut writer = board.writer();
     writer.write(&"ü".repeat(51));
     writer.ends();
@@ -143,7 +143,8 @@ fn every_reader_wakes_for_every_piece_of_news() {
     let mut writer = board.writer();
     for number in 1..=MESSAGES {
         writer.write(&format!("line {number}"));
-        // The next line only once all have shown this one, so that none is overtaken.
+        // Write the next line only after all readers have printed this one, so that no reader skips
+        // one.
         for reader in &mut readers {
             assert_eq!(reader.message(), (number, format!("line {number}")));
         }
@@ -169,7 +170,7 @@ fn readers_go_on_while_writers_die() {
                 let (number, text) = reader.message();
                 assert!(number > *last, "{number} after {last}");
                 *last = number;
-                // Never a mixture of two messages.
+                // A reader must never print a mixture of two messages.
                 let written = text
                     .strip_prefix("message ")
                     .and_then(|text| text.strip_suffix(" of 1000000000000"));
@@ -179,25 +180,25 @@ fn readers_go_on_while_writers_die() {
                 );
             }
         }
-        writer.kill().expect("it runs");
+        writer.kill().expect("the writer runs");
         assert_eq!(writer.wait().expect("a status").signal(), Some(9));
     }
     let mut writer = board.writer();
-    writer.write("the last word");
+    writer.write("the last message");
     writer.ends();
     for mut reader in readers {
-        while reader.message().1 != "the last word" {}
+        while reader.message().1 != "the last message" {}
         until(|| sleeps(reader.process.id()));
-        reader.process.kill().expect("it runs");
+        reader.process.kill().expect("the reader runs");
         reader.process.wait().expect("a status");
     }
 }
 
 fn reader_and_writer_leave_a_strangers_file_as_it_was() {
     let board = Board::new();
-    let letter = "Dear reader, this is no map.\n".repeat(300);
+    let letter = "Dear reader, this is not a map.\n".repeat(300);
     fs::write(&board.path, &letter).expect("written");
-    fs::set_permissions(&board.path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    fs::set_permissions(&board.path, fs::Permissions::from_mode(0o600)).expect("permissions");
     for program in ["reader", "writer"] {
         let on_timeout = Outcome::failure(program, &[board.path()], 1);
         assert!(

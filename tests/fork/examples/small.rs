@@ -1,4 +1,4 @@
-//! What all examples have, and the small ones.
+//! Tests the `--help` of every example, and the small examples.
 
 use super::Outcome;
 

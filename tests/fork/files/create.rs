@@ -64,7 +64,7 @@ fn a_file_of_another_effective_user_is_refused() {
         (before.mode(), before.mtime_nsec(), before.ctime_nsec()),
         (after.mode(), after.mtime_nsec(), after.ctime_nsec()),
     );
-    // What the effective user creates is its own.
+    // What the effective user creates belongs to that user.
     let own = directory.path().join("own");
     let value = create(&own, SharedMutex::new(5)).unwrap();
     assert_eq!(*open::<SharedMutex<i32>>(&own).unwrap().lock().unwrap(), 5);
@@ -114,7 +114,7 @@ fn a_creator_that_is_killed_while_it_makes_the_value_leaves_nothing() {
     assert_eq!(names(directory.path()), ["board"]);
 }
 
-/// A value that is whole only where all of its words are the same, and not 0.
+/// A value that is whole only if all of its words are equal and not 0.
 type Whole = [SharedCounter; 2_000];
 
 fn whole(number: u64) -> Whole {
@@ -126,7 +126,7 @@ fn nobody_ever_opens_half_a_file() {
     let over = Shared::anonymous(SharedCounter::new(0)).unwrap();
     let reader = || {
         let mut seen = 0;
-        // Until it has seen some, and the writers are through.
+        // Runs until it has seen 20 values and both writers are done.
         while seen < 20 || over.get() < 2 {
             match open::<Whole>(&path) {
                 Ok(value) => {
@@ -158,7 +158,7 @@ fn nobody_ever_opens_half_a_file() {
         })
     });
     writers.iter().for_each(passes);
-    // For readers who came late.
+    // Creates the file once more for readers that started late.
     drop(open_or_create(&path, || whole(3)).unwrap());
     readers.iter().for_each(passes);
     assert_eq!(names(directory.path()), ["board"]);
@@ -174,9 +174,9 @@ fn a_leased_file_blocks_nobody() {
             .write(true)
             .open(&path)
             .unwrap();
-        // SAFETY: a signal's disposition, and calls that take numbers.
+        // SAFETY: `signal` changes a signal's disposition, and `fcntl` takes numbers only.
         unsafe {
-            // The kernel asks for the lease back by SIGIO.
+            // The kernel requests the lease back by SIGIO.
             libc::signal(libc::SIGIO, libc::SIG_IGN);
             use std::os::fd::AsRawFd;
             assert_eq!(
@@ -188,7 +188,7 @@ fn a_leased_file_blocks_nobody() {
         over.wait();
     });
     leased.wait();
-    // The kernel would give the lessee 45 seconds.
+    // A blocking open would wait up to 45 seconds for the lessee.
     let on_timeout = open::<SharedCounter>(&path).unwrap_err();
     assert!(matches!(on_timeout, Error::Os { .. }), "{on_timeout:?}");
     assert!(

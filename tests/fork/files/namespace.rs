@@ -1,4 +1,4 @@
-//! Disks of other kinds: a full one, and one that a server in user space gives.
+//! File systems of other kinds: a full one, and one that a server in user space provides.
 
 use super::{create, names, open, open_or_create};
 use crate::disk::Disk;
@@ -16,13 +16,13 @@ crate::tests!(
     a_file_system_of_a_server_in_user_space_is_refused,
 );
 
-/// A disk that has room for 256 KiB.
+/// A file system with space for 256 KiB.
 fn small_disk() -> Disk {
     Disk::new("tmpfs", "size=256k")
 }
 
 fn create_slice(path: &Path, len: usize) -> Result<Shared<[SharedCounter]>, Error> {
-    // SAFETY: nobody else knows the directory.
+    // SAFETY: only this test knows the directory.
     unsafe { Shared::create_from_fn(path, len, |_| SharedCounter::new(1)) }
 }
 
@@ -55,7 +55,7 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
         "{on_timeout:?}"
     );
     std::fs::remove_file(directory.path().join("ballast")).unwrap();
-    // Nothing of the failures takes up room.
+    // The failed creations left nothing that uses space.
     drop(create_slice(&path, 25 << 10).unwrap());
     assert_eq!(names(directory.path()), ["board"]);
 }
@@ -89,7 +89,7 @@ fn a_file_system_of_a_server_in_user_space_is_refused() {
             device.as_raw_fd()
         ),
     );
-    // It ends with the mount.
+    // The server ends when the mount is gone.
     let _server = child(|| serve(&device));
     drop(device);
     let client = child(|| {
@@ -147,14 +147,15 @@ fn serve(device: &File) {
         let is_root = word(16) == 1;
         let answer: Result<Vec<u8>, i32> = match word(4) {
             INIT => {
-                // Version 7.31, and for the rest the least there is; a request's longest data is a page.
+                // Version 7.31, and otherwise the minimum. The data of a request is at most one
+                // page.
                 let words = [7, 31, 0, 0, 0, 4096, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
                 Ok(bytes_of(&words))
             }
-            // Valid for no time; then the attributes.
+            // A validity of zero, then the attributes.
             GETATTR => Ok([&bytes_of(&[0; 4])[..], &attributes(is_root)].concat()),
             LOOKUP if &request[HEADER..length] == b"there\0" => {
-                // Node 2, valid for no time; then the attributes.
+                // Node 2, with a validity of zero, then the attributes.
                 let entry = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
                 Ok([&bytes_of(&entry)[..], &attributes(false)].concat())
             }
@@ -176,7 +177,7 @@ fn serve(device: &File) {
     }
 }
 
-/// The kernel's `struct fuse_attr`, of the directory or the file.
+/// Returns the kernel's `struct fuse_attr` of the directory or the file.
 fn attributes(is_root: bool) -> Vec<u8> {
     let mode = if is_root {
         libc::S_IFDIR | 0o755

@@ -1,4 +1,4 @@
-//! Any number of processes that race to create one file.
+//! Many processes race to create one file.
 
 use super::{names, open_or_create, place};
 use crate::steps::Random;
@@ -17,7 +17,7 @@ crate::tests!(
     a_file_that_is_removed_meanwhile_is_created_again,
 );
 
-/// What the racers make.
+/// What the racers create.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Prize {
@@ -26,19 +26,20 @@ struct Prize {
     copy: u64,
 }
 
-/// What the racers tell each other besides.
+/// What the racers share in addition to the prize.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Track {
     go: SharedEvent,
     ready: SharedCounter,
-    /// Who made the prize that a racer found, and in which file; 0 before it has found one.
+    /// For each racer: the creator of the prize that it found, and the file's inode; 0 before it
+    /// has found one.
     found: [[AtomicU64; 2]; RACERS],
 }
 
 const RACERS: usize = 200;
 
-/// One race over `path`, in which some racers are killed.
+/// Runs one race to create `path`, in which some racers are killed.
 fn race(path: &Path, racers: usize, random: &mut Random) {
     let track = Shared::anonymous(Track {
         go: SharedEvent::new(),
@@ -69,7 +70,7 @@ fn race(path: &Path, racers: usize, random: &mut Random) {
         children[random.below(racers as u64) as usize]
             .kill()
             .unwrap();
-        // Some time, and not much, for the others to get on.
+        // Gives the other racers a short, random time to continue.
         for _ in 0..random.below(20) {
             std::thread::yield_now();
         }
@@ -119,7 +120,7 @@ fn of_racers_without_nameless_files_one_creates_and_all_see_the_same() {
     for _ in 0..rounds(20) {
         let (directory, path) = place();
         race(&path, 50, &mut random);
-        // What the killed have left goes with the next creation.
+        // The next creation removes what the killed racers left.
         std::fs::remove_file(&path).unwrap();
         drop(open_or_create(&path, || 1_u32).unwrap());
         assert_eq!(names(directory.path()), ["board"]);

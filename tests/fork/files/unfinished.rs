@@ -1,7 +1,8 @@
-//! File systems without open_tmpfile files (`O_TMPFILE`): a file is built under a name of its own, which a dead creator leaves
-//! to the next.
+//! File systems without unnamed temporary files (`O_TMPFILE`): a file is built under a temporary
+//! name. If its creator dies, the next creator removes it.
 //!
-//! Every local file system of a current kernel has such files, or nearly; so the system call is forbidden instead.
+//! On a current kernel nearly every local file system supports `O_TMPFILE`, so a seccomp filter
+//! rejects the flag instead.
 
 use super::{count, create, names, open_or_create, place};
 use crate::harness::skip;
@@ -20,12 +21,13 @@ crate::tests!(
     the_longest_name_will_do_here_too,
 );
 
-/// Lets the kernel answer this process, and its children, that there are no open_tmpfile files.
+/// Makes the kernel reject `O_TMPFILE` in this process and its children, with `EOPNOTSUPP`.
 pub fn without_nameless_files() {
     const TMPFILE: u32 = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
     let load = |offset| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0);
     let answer = |value| instruction(libc::BPF_RET | libc::BPF_K, value, 0, 0);
-    // struct seccomp_data: the call's number, then (from 16 on) its six arguments; the lower half of a number comes first.
+    // `struct seccomp_data`: the call's number, then, from byte 16, its six arguments. The lower
+    // half of an argument comes first.
     let (number, flags) = (0, 16 + 2 * 8);
     let mut program = [
         load(number),
@@ -44,7 +46,7 @@ pub fn without_nameless_files() {
         len: program.len() as u16,
         filter: program.as_mut_ptr(),
     };
-    // SAFETY: the program is valid for the call.
+    // SAFETY: the program is valid during the call.
     let answer = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         libc::prctl(
@@ -84,7 +86,8 @@ fn is_unfinished(name: &str) -> bool {
     })
 }
 
-/// A creator that has begun, and goes on when it is told to.
+/// Starts a child that begins to create a file. It gives `begun`, and continues when it receives
+/// `go_on`.
 fn creator<'a>(path: &'a Path, begun: &'a Signal, go_on: &'a Signal) -> pshared::fork::Child {
     child(|| {
         let value = open_or_create(path, || {
@@ -138,7 +141,7 @@ fn what_a_dead_creator_left_is_removed_by_the_next() {
     for left in 1..=3 {
         let dead = creator(&path, &begun, &go_on);
         begun.wait();
-        // The one before was removed by this one.
+        // This creator removed the file of the previous one.
         assert_eq!(names(directory.path()).len(), 1, "creator {left}");
         kill(&dead);
         assert!(
@@ -160,7 +163,7 @@ fn what_a_living_creator_builds_is_left_alone() {
     drop(create(&path, SharedCounter::new(100)).unwrap());
     assert_eq!(names(directory.path()).len(), 2);
     go_on.give();
-    // It finds that somebody was faster, and uses theirs.
+    // The slow creator finds the file that a faster one created, and uses it.
     passes(&slow);
     assert_eq!(count(&path), 110);
     assert_eq!(names(directory.path()), ["board"]);
@@ -181,7 +184,7 @@ fn what_only_looks_unfinished_is_left_alone() {
         fs::write(below(name), "").unwrap();
         fs::set_permissions(below(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    // Neither opened nor followed: no regular files.
+    // These are not regular files, so they are neither opened nor followed.
     let fifo = format!("{unfinished}0000000000000001");
     nix::unistd::mkfifo(&below(&fifo), nix::sys::stat::Mode::S_IRUSR).unwrap();
     let link = format!("{unfinished}0000000000000002");

@@ -1,11 +1,12 @@
-//! What the kernel does: the futex queue, and the walk of a dead thread's robust list.
+//! The kernel's side: the futex queue, and the walk of a dead thread's robust list.
 
 use super::lock::{Lock, WakeOrder};
 use super::state::{Pc, State, Thread, Tidings};
 use super::word::Tid;
 
 impl State {
-    /// Who may be woken next: the head of the queue, or anybody where order does not matter.
+    /// The threads that may be woken next: the head of the queue, or all sleeping threads if wakes
+    /// take any order.
     pub fn next_to_wake(&self) -> impl Iterator<Item = Tid> {
         self.threads()
             .filter(|(_, thread)| thread.pc == Pc::Asleep { ahead: 0 })
@@ -14,7 +15,7 @@ impl State {
 }
 
 impl Lock {
-    /// `FUTEX_WAIT`, whose value was found equal to the word in this very step.
+    /// Puts the thread to sleep: `FUTEX_WAIT`, which has compared the word in this same step.
     ///
     /// futex(2): "This load, the comparison with the expected value, and starting to sleep are
     /// performed atomically and totally ordered with respect to other futex operations on the same
@@ -27,11 +28,12 @@ impl Lock {
         state[tid].pc = Pc::Asleep { ahead };
     }
 
-    /// A sleeper leaves the queue, be it woken, expired or interrupted. Nothing happens to a thread
-    /// that is awake.
+    /// Removes a sleeping thread from the queue: it was woken, its deadline passed, or its wait was
+    /// interrupted. Has no effect on a thread that is awake.
     ///
-    /// A wake is consumed here. A thread killed after this, before its next step, takes the wake
-    /// with it; so does one killed asleep whom a wake reaches before the signal.
+    /// This step consumes a wake. If the thread is killed after this and before its next step, the
+    /// wake is lost. It is also lost if the thread is killed in its sleep and a wake reaches it
+    /// before the signal does.
     pub fn end_wait(&self, state: &mut State, tid: Tid) {
         let Pc::Asleep { ahead: left } = state[tid].pc else {
             return;
@@ -46,11 +48,11 @@ impl Lock {
         state[tid].pc = self.variant.after_wait();
     }
 
-    /// `FUTEX_WAKE_OP` on the word with itself: `*word &= ~WAITERS`, then wake all.
+    /// `FUTEX_WAKE_OP` on the word with itself: `*word &= ~WAITERS`, then wakes all.
     ///
     /// futex(2): "equivalent to executing the following code atomically and totally ordered with
     /// respect to other futex operations on any of the two supplied futex words". The operation is
-    /// an atomic read-modify-write, whoever owns the word by now.
+    /// an atomic read-modify-write, which applies even if the word has a new owner.
     pub fn wake_op(&self, state: &mut State) {
         state.word = state.word.without_waiters();
         for tid in Tid::ALL {
@@ -58,7 +60,7 @@ impl Lock {
         }
     }
 
-    /// A thread is killed between two of its steps, or asleep.
+    /// Kills a thread, between two of its steps or while it sleeps.
     pub fn kill(&self, state: &mut State, tid: Tid) {
         self.end_wait(state, tid);
         if state.word.owner() == Some(tid) {
@@ -71,15 +73,15 @@ impl Lock {
         state[tid].expired = false;
     }
 
-    /// The kernel's `handle_futex_death` for a dead thread's lock, up to its wake, which is a step
-    /// of its own.
+    /// The kernel's `handle_futex_death` for a dead thread's lock, up to its wake, which is a
+    /// separate step.
     ///
-    /// The lock is looked at once, also where it is linked and pending. Where the dead thread owns
-    /// it: "Set the OWNER_DIED bit atomically via cmpxchg, and if the value had FUTEX_WAITERS set,
-    /// wake up a waiter (if any)". Where it is pending and has no owner, its thread may have been
-    /// killed after it released and before it woke, or after it was woken and before it acquired:
-    /// "it is safe to attempt waking up a potential waiter without touching the user space futex
-    /// value".
+    /// The kernel processes the lock once, even if it is both linked and pending. If the dead
+    /// thread owns the lock: "Set the OWNER_DIED bit atomically via cmpxchg, and if the value had
+    /// FUTEX_WAITERS set, wake up a waiter (if any)". If the lock is pending and has no owner, its
+    /// thread may have been killed between its release and its wake, or after it was woken and
+    /// before it acquired: "it is safe to attempt waking up a potential waiter without touching the
+    /// user space futex value".
     pub fn exit_walk(&self, state: &mut State, tid: Tid) {
         let word = state.word;
         let Thread {

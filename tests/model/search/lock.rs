@@ -1,4 +1,4 @@
-//! The transition system: which actions a state allows, and where each leads.
+//! The transition system: the actions that a state allows, and the state that each action leads to.
 
 use stateright::{Model, Property};
 
@@ -7,14 +7,14 @@ use super::state::{Pc, State, Thread, Tidings};
 use super::variant::Variant;
 use super::word::{Tid, Word};
 
-/// Whom `FUTEX_WAKE` takes off the queue.
+/// The waiter that `FUTEX_WAKE` removes from the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WakeOrder {
     /// futex(2): "No guarantee is provided about which waiters are awoken". Every run of
-    /// [`Fifo`](WakeOrder::Fifo) is one of these too.
+    /// [`Fifo`](WakeOrder::Fifo) is also a run of this order.
     Any,
-    /// Who slept first. Linux does so among waiters of one priority, so what goes wrong here goes
-    /// wrong on a real machine.
+    /// The waiter that slept first. Linux wakes waiters of one priority in this order, so a failure
+    /// here is also possible on a real machine.
     Fifo,
 }
 
@@ -22,23 +22,23 @@ pub enum WakeOrder {
 #[derive(Clone, Copy, Debug)]
 pub struct Lock {
     pub variant: Variant,
-    /// How many threads lock it; at most four.
+    /// The number of threads that lock it; at most four.
     pub threads: usize,
-    /// How many of them lock with a deadline. It may pass before the first look at the word, which
-    /// makes the lock a `try_lock`.
+    /// How many of them lock with a deadline. The deadline may pass before the first check of the
+    /// word, which makes the lock operation a `try_lock`.
     pub timed: usize,
-    /// How often each thread locks and unlocks.
+    /// How many times each thread locks and unlocks.
     pub rounds: u8,
     /// How many threads may be killed in a run.
     pub deaths: u8,
-    /// How many waits in a run may return early: by a signal, spuriously, or because a slice of the
-    /// crate's safety net is over.
+    /// How many waits in a run may return early: because of a signal, spuriously, or because the
+    /// crate's recheck timer expires.
     pub interruptions: u8,
     pub wake_order: WakeOrder,
 }
 
 impl Lock {
-    /// Three threads that lock once, without deadlines or deaths; the rest is added field by field.
+    /// Three threads that lock once, without deadlines or deaths. The tests override single fields.
     pub const PLAIN: Lock = Lock {
         variant: Variant::Sound,
         threads: 3,
@@ -50,12 +50,12 @@ impl Lock {
     };
 }
 
-/// What can happen next.
+/// A transition from a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// The thread takes its next step. If that is a wake, it finds nobody asleep.
+    /// The thread takes its next step. If that step is a wake, it finds no waiter.
     Step(Tid),
-    /// The waker's next step is a wake, and it takes this sleeper off the queue.
+    /// The waker's next step is a wake, and it removes this waiter from the queue.
     Wake { waker: Tid, sleeper: Tid },
     /// The thread's deadline passes.
     Expire(Tid),
@@ -107,7 +107,8 @@ impl Model for Lock {
                 }
                 _ => actions.push(Action::Step(tid)),
             }
-            // The kernel looks at the clock while the thread sleeps, the thread before each look.
+            // The kernel checks the clock while the thread sleeps; the thread checks it before each
+            // load.
             let looks_at_clock = thread.pc.is_asleep() || thread.pc == Pc::Look;
             if thread.timed && !thread.expired && looks_at_clock {
                 actions.push(Action::Expire(tid));

@@ -1,33 +1,34 @@
 //! An explicit-state search of the robust lock word's protocol.
 //!
 //! Loom runs the crate's own code under weak memory, with few preemptions. This search runs a
-//! *model* of the protocol, sequentially consistent, with no bound on preemptions: every
-//! interleaving of three or four threads that lock and unlock twice, each of which may be killed
-//! between any two of its steps. [`stateright`] walks the states.
+//! *model* of the protocol, which is sequentially consistent, without a bound on preemptions. Three
+//! or four threads lock and unlock up to twice, in every interleaving, and a kill may come between
+//! any two steps of a thread. [`stateright`] enumerates the states.
 //!
-//! One thread's life is [`Pc`](state::Pc), a step an arm of one `match` in [`steps`]; what the
-//! kernel promises stands in [`kernel`], with the sentence that promises it. What must hold is in
-//! [`properties`]:
+//! [`Pc`](state::Pc) is a thread's program counter, and each of its steps is one arm of a `match`
+//! in [`steps`]. [`kernel`] models the kernel's guarantees and quotes the sentences that state
+//! them. The properties are in [`properties`]:
 //!
-//! * **exclusion**: never two live threads between acquire and release;
-//! * **nobody sleeps for ever**: where nobody is left to take a step, nobody is asleep and the lock
-//!   is free. Deadlines, signals and deaths are not counted as steps, and the crate's one-second
-//!   safety net is left out, so a lost wake-up cannot hide behind them;
-//! * **a death is told once**: whoever acquires is told of a death exactly when its owner died and
-//!   nobody was told since;
-//! * **the robust list is true**: a lock is linked only while its thread owns it, and whoever has
-//!   left the lock has neither linked it nor named it in `list_op_pending`;
-//! * **every run ends** ([`runs`]): no schedule, fair or not, keeps a thread going round for ever.
+//! * **exclusion**: at most one live thread is between acquire and release;
+//! * **no lost wake-up** (`NOBODY_SLEEPS_FOR_EVER`): if no thread can take a step, no thread is
+//!   asleep and the lock is free. Deadlines, signals and deaths do not count as steps, and the
+//!   crate's liveness check is left out, so none of them can hide a lost wake-up;
+//! * **each death is reported once**: an acquisition reports a death if and only if the owner died
+//!   and no earlier acquisition reported it;
+//! * **the robust list is correct**: a lock is linked only while its thread owns it. A thread that
+//!   has left the lock has neither linked it nor named it in `list_op_pending`;
+//! * **every run ends** ([`runs`]): no schedule, fair or not, makes a thread loop forever.
 //!
-//! A model that checks nothing passes. So the protocols that were rejected on the way stay here as
-//! [`Variant`](variant::Variant)s of the one transition system, and a test asserts that the search
-//! [rejects](rejected) each of them; the sound protocol's searches assert a least number of states,
-//! and that the situations which make the protocol hard were reached.
+//! A model that checks nothing also passes. Therefore the rejected protocols remain here as
+//! [`Variant`](variant::Variant)s of the same transition system, and a test asserts that the search
+//! [rejects](rejected) each of them. The searches of the sound protocol assert a minimum number of
+//! states, and that they reach the situations that make the protocol hard.
 //!
-//! [`several`] is a search of its own, for threads that sleep on several words at a time.
+//! [`several`] searches the protocol for threads that sleep on several words at a time. [`rwlock`]
+//! and [`condvar`] search the readers-writer lock and the condition variable.
 //!
-//! `cargo test --test model search -- --nocapture` prints the counts, and each rejected protocol's
-//! counterexample as a table of steps.
+//! `cargo test --test model search -- --nocapture` prints the counts, and the counterexample of
+//! each rejected protocol as a table of steps.
 
 mod condvar;
 mod kernel;

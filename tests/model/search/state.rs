@@ -1,67 +1,70 @@
-//! What a state of the model holds: the word, the threads, and what is left of each budget.
+//! A state of the model: the word, the threads, and what remains of each budget.
 
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
 use super::word::{Tid, Word};
 
-/// The step a thread takes next. A step is atomic; a thread may be killed before any of them.
+/// The step that a thread takes next. A step is atomic; a thread may be killed before any of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Pc {
     /// Lock: `list_op_pending = lock`.
     Pend,
-    /// Lock: compare-exchange 0 -> own tid, the fast path.
+    /// Lock: compare-exchange 0 -> own tid, on the fast path.
     TakeFast,
-    /// Lock: load the word, and decide.
+    /// Lock: load the word, and choose the next step.
     Look,
-    /// Lock: compare-exchange this word, seen without an owner -> own tid.
+    /// Lock: compare-exchange this word, which had no owner when it was loaded -> own tid.
     Take(Word),
-    /// Lock: compare-exchange this word -> the same with `WAITERS`.
+    /// Lock: compare-exchange this word -> the same word with `WAITERS`.
     SetWaiters(Word),
-    /// Lock, where sleepers are counted: count one more, then wait for this word.
+    /// Lock, in `AnnouncedSleepers`: increment the count of sleeping threads, then wait on this
+    /// word.
     Announce(Word),
     /// Lock: `FUTEX_WAIT` while the word is this one.
     Wait(Word),
-    /// Lock: in the futex queue, with so many before it (always 0 where order does not matter).
+    /// Lock: asleep in the futex queue, behind this many threads (always 0 if wakes take any
+    /// order).
     Asleep { ahead: u8 },
-    /// Lock, where sleepers are counted: count one less.
+    /// Lock, in `AnnouncedSleepers`: decrement the count of sleeping threads.
     Retract,
-    /// Lock: acquired; link the lock into the robust list.
+    /// Lock: the word is acquired; link the lock into the robust list.
     Link,
-    /// Lock: `list_op_pending = NULL`, and in.
+    /// Lock: `list_op_pending = NULL`, and enter the critical section.
     Enter,
-    /// Lock: the deadline has passed; `list_op_pending = NULL`, and give up.
+    /// Lock: the deadline has passed; `list_op_pending = NULL`, and return without the lock.
     GiveUp,
     /// The critical section; it ends with `list_op_pending = lock`.
     Section,
-    /// Unlock: take the lock off the robust list.
+    /// Unlock: remove the lock from the robust list.
     Unlink,
-    /// Unlock: compare-exchange own tid -> 0, the fast path.
+    /// Unlock: compare-exchange own tid -> 0, on the fast path.
     Release,
-    /// Unlock: somebody waits; store a word without owner.
+    /// Unlock: there may be waiters; store a word without owner.
     ReleaseContended,
     /// Unlock: `FUTEX_WAKE` one.
     WakeOne,
-    /// Unlock: it woke nobody; `FUTEX_WAKE_OP` takes `WAITERS` off and wakes all.
+    /// Unlock: the wake found no waiter; `FUTEX_WAKE_OP` clears `WAITERS` and wakes all.
     WakeOp,
-    /// Unlock, where sleepers are counted: it woke nobody; is anybody announced?
+    /// Unlock, in `AnnouncedSleepers`: the wake found no waiter; read the count of sleeping
+    /// threads.
     ReadAnnounced,
-    /// Unlock, in rejected protocols: it woke nobody; take `WAITERS` off without a wake.
+    /// Unlock, in rejected protocols: the wake found no waiter; clear `WAITERS` without a wake.
     ClearWaiters,
-    /// Unlock: `list_op_pending = NULL`, and out.
+    /// Unlock: `list_op_pending = NULL`, and return.
     Leave,
-    /// All rounds done.
+    /// All rounds are done.
     Finished,
     /// Killed; the kernel has not walked the robust list yet.
     ExitWalk,
-    /// Killed; the kernel has walked the robust list and wakes one.
+    /// Killed; the kernel has walked the robust list and wakes one waiter.
     ExitWake,
-    /// Killed, and cleaned up after.
+    /// Killed, and the kernel has finished with the thread.
     Dead,
 }
 
 impl Pc {
-    /// Whether the thread lives and owns the lock: from acquire to release.
+    /// Whether the thread is alive and owns the lock: from acquire to release.
     pub fn owns_the_lock(self) -> bool {
         use Pc::{Enter, Link, Release, ReleaseContended, Section, Unlink};
         matches!(
@@ -74,12 +77,12 @@ impl Pc {
         matches!(self, Pc::Asleep { .. })
     }
 
-    /// Whether the thread takes no step of its own any more, unless somebody wakes it.
+    /// Whether the thread takes no further step unless another thread wakes it.
     pub fn is_at_rest(self) -> bool {
         matches!(self, Pc::Asleep { .. } | Pc::Finished | Pc::Dead)
     }
 
-    /// The same step, with what it remembers of the word passed through `f`.
+    /// The same step, with `f` applied to the word that the step holds.
     pub fn map_word(self, f: impl Fn(Word) -> Word) -> Pc {
         match self {
             Pc::Take(seen) => Pc::Take(f(seen)),
@@ -125,7 +128,7 @@ impl fmt::Display for Pc {
     }
 }
 
-/// A thread, and what the kernel knows of it.
+/// A thread, and the kernel's state for it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Thread {
     pub pc: Pc,
@@ -133,11 +136,11 @@ pub struct Thread {
     pub pending: bool,
     /// The lock is linked into the robust list.
     pub linked: bool,
-    /// It locks with a deadline.
+    /// The thread locks with a deadline.
     pub timed: bool,
-    /// This round's deadline has passed.
+    /// The deadline of this round has passed.
     pub expired: bool,
-    /// Rounds to go, this one included.
+    /// The remaining rounds, including this one.
     pub rounds: u8,
 }
 
@@ -153,14 +156,14 @@ impl Thread {
     };
 }
 
-/// What is still to be told of an owner's death; only the properties look at it.
+/// Whether an owner's death is still unreported. Only the properties read it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Tidings {
-    /// Nobody died inside since the last acquirer.
+    /// No owner has died since the last acquisition.
     None,
-    /// An owner died; the next acquirer has to be told.
+    /// An owner died; the next acquisition must report it.
     Due,
-    /// An acquirer was not told of a death, or was told of one that never was.
+    /// An acquisition did not report a death, or reported one that did not happen.
     Wrong,
 }
 
@@ -168,9 +171,10 @@ pub enum Tidings {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct State {
     pub word: Word,
-    /// The threads, by [`Tid`]; those a model does not use are [`Thread::NONE`].
+    /// The threads, indexed by [`Tid`]. Those that a model does not use are [`Thread::NONE`].
     pub threads: [Thread; 4],
-    /// The shared count of [`Variant::AnnouncedSleepers`](super::variant::Variant).
+    /// The shared count of sleeping threads in
+    /// [`Variant::AnnouncedSleepers`](super::variant::Variant).
     pub announced: u8,
     /// How many more threads may be killed.
     pub deaths: u8,
@@ -180,7 +184,7 @@ pub struct State {
 }
 
 impl State {
-    /// Compare-exchange of the word.
+    /// Compare-exchanges the word. Returns whether it was equal to `current`.
     pub fn compare_exchange(&mut self, current: Word, new: Word) -> bool {
         let equal = self.word == current;
         if equal {
@@ -189,12 +193,12 @@ impl State {
         equal
     }
 
-    /// How many threads are at such a step.
+    /// The number of threads whose next step satisfies `such`.
     pub fn count(&self, such: impl Fn(Pc) -> bool) -> usize {
         self.threads.iter().filter(|t| such(t.pc)).count()
     }
 
-    /// Each thread with its id.
+    /// The threads with their ids.
     pub fn threads(&self) -> impl Iterator<Item = (Tid, &Thread)> {
         Tid::ALL.into_iter().zip(&self.threads)
     }

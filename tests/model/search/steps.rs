@@ -1,9 +1,9 @@
-//! A thread's own steps: lock, the critical section, unlock.
+//! The steps of a thread: lock, the critical section, unlock.
 //!
-//! The order of the steps around the word is the kernel's, "The robust futex ABI": "1) set the
-//! 'list_op_pending' word to the address of the 'lock entry' to be inserted, 2) acquire the futex
-//! lock, 3) add the lock entry [...] to the linked list starting at 'head', and 4) clear the
-//! 'list_op_pending' word", and its mirror image on removal.
+//! The kernel's document "The robust futex ABI" defines the order of the steps around the word: "1)
+//! set the 'list_op_pending' word to the address of the 'lock entry' to be inserted, 2) acquire the
+//! futex lock, 3) add the lock entry [...] to the linked list starting at 'head', and 4) clear the
+//! 'list_op_pending' word". Removal mirrors it.
 
 use super::lock::Lock;
 use super::state::{Pc, State, Tidings};
@@ -11,7 +11,7 @@ use super::variant::Variant;
 use super::word::{Tid, Word};
 
 impl Lock {
-    /// The next step of `me`.
+    /// Performs the next step of `current`.
     pub fn step(&self, state: &mut State, current: Tid) {
         let word = state.word;
         match state[current].pc {
@@ -106,8 +106,9 @@ impl Lock {
         }
     }
 
-    /// A look at the word in the slow path. A waiter whose deadline has passed looks once more: it
-    /// may have been woken, and the wake is lost if it leaves a free word alone.
+    /// Returns the step that follows a load of the word on the slow path. A waiter whose deadline
+    /// has passed checks the word once more. It may have been woken, and if it then ignored a free
+    /// word, the wake would be lost.
     fn look(&self, state: &State, current: Tid) -> Pc {
         let word = state.word;
         let expired = state[current].expired;
@@ -124,7 +125,7 @@ impl Lock {
         }
     }
 
-    /// Compare-exchange that acquires. Who fails looks again.
+    /// Acquires the lock by compare-exchange. If that fails, the thread loads the word again.
     fn take(&self, state: &mut State, current: Tid, seen: Word, mine: Word) {
         let word = state.word;
         let stores = self.variant == Variant::TakenByStore && state[current].pc != Pc::TakeFast;
@@ -140,7 +141,8 @@ impl Lock {
         state[current].pc = Pc::Link;
     }
 
-    /// `waker`, an unlocker or the kernel on behalf of a dead thread, has woken `woken`.
+    /// Advances `waker` after a wake that woke `woken` waiters. `waker` is an unlocking thread, or
+    /// a dead thread on whose behalf the kernel wakes.
     pub fn after_wake(&self, state: &mut State, waker: Tid, woken: usize) {
         state[waker].pc = match state[waker].pc {
             Pc::ExitWake => Pc::Dead,

@@ -1,49 +1,51 @@
-//! The protocol, and those that were rejected.
+//! The protocol, and the rejected protocols.
 
 use super::state::Pc;
 use super::word::{Tid, Word};
 
-/// Which protocol the threads (or the kernel) follow. Each rejected one differs from
-/// [`Sound`](Variant::Sound) in one place, which is a method here.
+/// The protocol that the threads and the kernel follow. Each rejected protocol differs from
+/// [`Sound`](Variant::Sound) in one place: in a method here, or in a check of the variant in
+/// `steps`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Variant {
     /// The crate's protocol, on Linux 6.2 or later.
     Sound,
 
-    /// A contended unlock stores 0 and wakes one, who acquires with `WAITERS` set: the usual futex
-    /// mutex (Drepper, "Futexes Are Tricky", mutex 2 and 3).
+    /// A contended unlock stores 0 and wakes one waiter, which acquires with `WAITERS` set. This is
+    /// the usual futex mutex (Drepper, "Futexes Are Tricky", mutex 2 and 3).
     PlainZeroUnlock,
-    /// After a wake that woke nobody, the unlocker takes `WAITERS` off by compare-exchange.
+    /// After a wake that found no waiter, the unlocker clears `WAITERS` by compare-exchange.
     CompareExchangeClear,
-    /// The same, and only where a shared count of announced sleepers reads 0.
+    /// The same, but only if a shared count of sleeping threads is 0.
     AnnouncedSleepers,
-    /// After a wake that woke nobody, the unlocker stores 0.
+    /// After a wake that found no waiter, the unlocker stores 0.
     StoreClear,
-    /// A waiter whose deadline has passed gives up without another look at the word.
+    /// A waiter whose deadline has passed gives up without another check of the word.
     ExpiredWithoutRetry,
     /// A waiter whose deadline has passed gives up and leaves `list_op_pending` set.
     PendingForgotten,
     /// A contended unlock clears `list_op_pending` before it wakes.
     PendingClearedBeforeWake,
-    /// A waiter that saw a free word takes it by a plain store.
+    /// A waiter that loaded a free word acquires it by a plain store.
     TakenByStore,
-    /// A waiter does not set `WAITERS`, and waits as if it had.
+    /// A waiter does not set `WAITERS`, but waits for the word with the bit set.
     WaitersNotSet,
-    /// The kernel's rule before Linux 6.2 for a pending lock.
+    /// The kernel's rule for a pending lock before Linux 6.2.
     KernelBefore6_2,
 }
 
 impl Variant {
-    /// What a waiter stores to take a word that it saw without owner.
+    /// The word that a waiter stores to acquire a word that had no owner when it loaded it.
     pub fn taken(self, seen: Word, current: Tid) -> Word {
         match self {
-            // Its unlock threw the bit away; whoever was in the slow path has to assume it.
+            // The unlock discarded the bit, so a thread on the slow path must assume that it was
+            // set.
             Variant::PlainZeroUnlock => Word::held_by(current).with_waiters(),
             _ => seen.taken_by(current),
         }
     }
 
-    /// What a contended unlock stores.
+    /// The word that a contended unlock stores.
     pub fn released(self) -> Word {
         match self {
             Variant::PlainZeroUnlock => Word::FREE,
@@ -51,7 +53,7 @@ impl Variant {
         }
     }
 
-    /// What an unlocker does next, once it has woken `woken` sleepers.
+    /// The step that follows a wake that woke `woken` waiters.
     pub fn after_wake(self, woken: usize) -> Pc {
         match self {
             _ if woken > 0 => Pc::Leave,
@@ -62,7 +64,8 @@ impl Variant {
         }
     }
 
-    /// What a waiter does next, once `expected` says that there are waiters.
+    /// The waiter's next step after it has found or set `WAITERS` in the word, which is now
+    /// `expected`.
     pub fn before_wait(self, expected: Word) -> Pc {
         match self {
             Variant::AnnouncedSleepers => Pc::Announce(expected),
@@ -70,7 +73,7 @@ impl Variant {
         }
     }
 
-    /// What a waiter does next when `FUTEX_WAIT` returns, for whatever reason.
+    /// The waiter's next step after `FUTEX_WAIT` returns, for any reason.
     pub fn after_wait(self) -> Pc {
         match self {
             Variant::AnnouncedSleepers => Pc::Retract,
@@ -78,11 +81,11 @@ impl Variant {
         }
     }
 
-    /// Whether the kernel wakes one for a dead thread whose pending lock it did not own.
+    /// Whether the kernel wakes a waiter for a dead thread whose pending lock it did not own.
     ///
-    /// Since Linux 6.2 ("futex: Resend potentially swallowed owner death notification", also in
-    /// the stable kernels since 5.15) it does so where the word has no owner. Before, it did so
-    /// only where the whole word was 0, which `WAITERS` or `OWNER_DIED` prevents.
+    /// Since Linux 6.2 ("futex: Resend potentially swallowed owner death notification", also in the
+    /// stable kernels since 5.15) the kernel does so if the word has no owner. Earlier kernels did
+    /// so only if the whole word was 0, which `WAITERS` or `OWNER_DIED` prevents.
     pub fn exit_wakes_for_pending(self, word: Word) -> bool {
         match self {
             Variant::KernelBefore6_2 => word == Word::FREE,

@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-/// A thread's id: 1 to 4, shown as A to D.
+/// A thread's id: 1 to 4, printed as A to D.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Tid(u32);
 
 impl Tid {
-    /// Every thread there can be.
+    /// All thread ids.
     pub const ALL: [Tid; 4] = [Tid(1), Tid(2), Tid(3), Tid(4)];
 
-    /// The thread's place in [`Tid::ALL`].
+    /// The thread's index in [`Tid::ALL`].
     pub fn index(self) -> usize {
         self.0 as usize - 1
     }
@@ -22,11 +22,11 @@ impl fmt::Display for Tid {
     }
 }
 
-/// Bits 0-29: the owner's thread id, 0 where nobody owns the lock.
+/// Bits 0-29: the owner's thread id, or 0 if the lock has no owner.
 const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
-/// Bit 30: the owner died, and nobody acquired the lock since.
+/// Bit 30: the owner died, and no thread has acquired the lock since.
 const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
-/// Bit 31: somebody may be asleep on the word, so whoever releases it has to wake.
+/// Bit 31: a waiter may be asleep on the word, so the thread that releases it must wake.
 const FUTEX_WAITERS: u32 = 0x8000_0000;
 
 /// The value of the lock word.
@@ -34,12 +34,12 @@ const FUTEX_WAITERS: u32 = 0x8000_0000;
 pub struct Word(u32);
 
 impl Word {
-    /// Nobody owns the lock, nobody waits, nobody died.
+    /// The lock has no owner and no waiters, and its last owner did not die.
     pub const FREE: Word = Word(0);
-    /// Nobody owns the lock, and somebody may be asleep on it.
+    /// The lock has no owner, and a waiter may be asleep on it.
     pub const FREE_WITH_WAITERS: Word = Word(FUTEX_WAITERS);
 
-    /// `owner` holds the lock, and nobody waits.
+    /// `owner` holds the lock, and there are no waiters.
     pub fn held_by(owner: Tid) -> Word {
         Word(owner.0)
     }
@@ -67,17 +67,18 @@ impl Word {
         Word(self.0 & !FUTEX_WAITERS)
     }
 
-    /// What `owner` makes of a free word: `WAITERS` is kept, `OWNER_DIED` has been told.
+    /// The word after `owner` acquires it from this free word: `WAITERS` stays, and `OWNER_DIED` is
+    /// cleared because the acquisition reports it.
     pub fn taken_by(self, owner: Tid) -> Word {
         Word((self.0 & FUTEX_WAITERS) | owner.0)
     }
 
-    /// What the kernel makes of a dead thread's word.
+    /// The word after the kernel marks it for its dead owner.
     pub fn marked_died(self) -> Word {
         Word((self.0 & FUTEX_WAITERS) | FUTEX_OWNER_DIED)
     }
 
-    /// The same word with its owner under another name.
+    /// The same word with its owner renamed.
     pub fn rename_owner(self, rename: impl Fn(Tid) -> Tid) -> Word {
         let owner = self.owner().map_or(0, |tid| rename(tid).0);
         Word((self.0 & !FUTEX_TID_MASK) | owner)

@@ -165,7 +165,7 @@ impl Server {
         assert_eq!(state.holders().collect::<Vec<_>>(), []);
         assert_eq!(state.acceptors.available(), ACCEPTORS);
         // A death that nobody was told of yet is no loss.
-        use pshared::{LockError, RwLockError};
+        use pshared::{LockError};
         assert!(matches!(
             state.accept.try_lock(),
             Ok(_) | Err(LockError::Poisoned(_))
@@ -176,7 +176,7 @@ impl Server {
         ));
         assert!(matches!(
             state.cache.try_write(),
-            Ok(_) | Err(RwLockError::Poisoned(_))
+            Ok(_) | Err(LockError::Poisoned(_))
         ));
     }
 }
