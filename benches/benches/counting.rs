@@ -16,8 +16,8 @@ const TIME: Duration = Duration::from_millis(300);
 const AT_LEAST: f64 = 3.0;
 
 fn main() {
-    let sharded = Shared::anonymous(ShardedCounter::new()).expect("no map");
-    let atomic = Shared::anonymous(AtomicU64::new(0)).expect("no map");
+    let sharded = Shared::anonymous(ShardedCounter::new()).expect("mmap failed");
+    let atomic = Shared::anonymous(AtomicU64::new(0)).expect("mmap failed");
     let ours = || million_times_a_second(&|| sharded.add(1));
     let theirs = || {
         million_times_a_second(&|| {
@@ -40,7 +40,7 @@ fn main() {
     let ratio = |round: (f64, f64)| round.0 / round.1;
     let (ours, theirs) = rounds[ROUNDS / 2];
     let found = ratio((ours, theirs));
-    println!("two processes add                           Mops/s    beside   ratio  limit");
+    println!("two processes add                           Mops/s     other   ratio  limit");
     println!(
         "ShardedCounter::add / AtomicU64::fetch_add {ours:7.2} {theirs:9.2} {found:7.2} {AT_LEAST:6.2} {}",
         if found >= AT_LEAST { "ok" } else { "MISSED" },
@@ -71,9 +71,9 @@ fn million_times_a_second(body: &impl Fn()) -> f64 {
         operations: SharedCounter::new(0),
         nanoseconds: SharedCounter::new(0),
     })
-    .expect("no map");
+    .expect("mmap failed");
     let children: Vec<Child> = (0..2)
-        .map(|_| fork::spawn(|| work(&stage, body)).expect("no child"))
+        .map(|_| fork::spawn(|| work(&stage, body)).expect("fork failed"))
         .collect();
     while stage.ready.get() < 2 {
         std::thread::sleep(Duration::from_millis(1));
@@ -82,7 +82,7 @@ fn million_times_a_second(body: &impl Fn()) -> f64 {
     std::thread::sleep(TIME);
     stage.stop.store(true, Relaxed);
     for child in children {
-        let status = child.wait().expect("no status");
+        let status = child.wait().expect("wait failed");
         assert!(status.success(), "a worker failed: {status}");
     }
     // The sum of the workers' rates.

@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 "{processes:>9} {:>7} {ours:>12.1} {theirs:>12.1} {ratio:>7.2}",
                 rounds.len()
             ),
-            None => println!("{processes:>9} {:>7}: others had the CPUs", 0),
+            None => println!("{processes:>9} {:>7}: other programs used the CPUs", 0),
         }
     }
     Ok(())
@@ -65,13 +65,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// another CPU is idle.
 fn pin(process: usize) {
     let here = Pid::this();
-    let allowed = sched_getaffinity(here).expect("no affinity");
+    let allowed = sched_getaffinity(here).expect("sched_getaffinity failed");
     let cpus: Vec<_> = (0..CpuSet::count())
         .filter(|&cpu| allowed.is_set(cpu) == Ok(true))
         .collect();
     let mut own = CpuSet::new();
     own.set(cpus[process % cpus.len()]).expect("no such CPU");
-    sched_setaffinity(here, &own).expect("not pinned");
+    sched_setaffinity(here, &own).expect("sched_setaffinity failed");
 }
 
 fn arena() -> Result<Shared<Arena>, pshared::Error> {
@@ -124,6 +124,6 @@ fn cpu_time() -> Duration {
     };
     // SAFETY: `time` is a timespec that may be written.
     let answer = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(answer, 0, "no clock");
+    assert_eq!(answer, 0, "clock_gettime failed");
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

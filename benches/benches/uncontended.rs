@@ -155,7 +155,7 @@ fn counters(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
 fn print_ratios() {
     println!(
         "\n{:44} {:>8} {:>8} {:>7} {:>6}",
-        "one thread, nobody else", "ns", "beside", "ratio", "limit"
+        "one thread, no contention", "ns", "other ns", "ratio", "limit"
     );
     for (group, ours, theirs, limit) in RATIOS {
         let (Some(our_time), Some(their_time)) = (median(group, ours), median(group, theirs))

@@ -12,7 +12,7 @@ use std::time::Duration;
 ///
 /// A cell of the table is a workload with its sizes. The processes of a contender start together,
 /// run for the cell's time, and time themselves. Then the count that they kept under the lock is
-/// compared with the number of their operations. A lock whose count is wrong is BROKEN and gets no
+/// compared with the number of their operations. A lock with a wrong count is BROKEN and gets no
 /// figure. The contenders take turns within a round, in a different order each round, so that a
 /// drift of the machine's speed affects all of them. The tables show the median, the lowest and the
 /// highest of the rounds. Ratios are medians of the ratios within each round.
@@ -23,8 +23,8 @@ use std::time::Duration;
     after_help = EXAMPLES,
 )]
 pub struct Options {
-    /// Numbers of processes that share a lock [default: 1,2,4,8,16,64, and 200 for the crate's
-    /// mutex alone; with --quick 2,8 and 200]
+    /// Numbers of processes that share a lock [default: 1,2,4,8,16,64, or 2,8 with --quick; and 200
+    /// for the crate's mutex alone]
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = value_parser!(u32).range(1..=MOST_WORKERS as i64))]
     pub processes: Option<Vec<u32>>,
 
@@ -83,15 +83,15 @@ pub struct Options {
 const EXAMPLES: &str = "\
 Examples:
   pshared-bench --quick
-      everything, roughly
+      all cells, with rough figures
   pshared-bench --workloads contended --processes 2,8 --inside 50 --outside 200
-      one kind of cell, thoroughly
+      one kind of cell, with precise figures
   pshared-bench --contenders SharedMutex,robust --workloads crash,deaths
-      the crate's mutex and whoever has `robust` in its name, under fire
+      behaviour after a kill, of the crate's mutex and every contender with `robust` in its name
   pshared-bench --contenders none --workloads contended --processes 2
-      no lock at all: reported as BROKEN
+      no lock at all, which is reported as BROKEN
   pshared-bench --from-csv target/pshared-bench/strategies.csv
-      the tables of the last run once more";
+      the tables and the page of the last run again";
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map_err(|error| format!("{error}"))?;
@@ -99,7 +99,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let sensible = Duration::from_millis(1)..=Duration::from_secs(3600);
     match sensible.contains(&duration) {
         true => Ok(duration),
-        false => Err(String::from("from 0.001 to 3600")),
+        false => Err(String::from("must be between 0.001 and 3600 seconds")),
     }
 }
 
@@ -158,7 +158,7 @@ impl Options {
         let fitting: Vec<_> = patterns.iter().map(|pattern| fits(pattern)).collect();
         if let Some(unknown) = fitting.iter().position(Vec::is_empty) {
             let asked = format!(
-                "no contender is called '{}'. There are:\n  {}",
+                "no contender matches '{}'; the contenders are:\n  {}",
                 patterns[unknown],
                 names().join("\n  ")
             );
@@ -187,7 +187,7 @@ impl Options {
     }
 }
 
-/// Returns the contender with exactly this name, or otherwise all whose names contain it.
+/// Returns the contender with exactly this name, or otherwise all contenders with it in their name.
 fn fits(pattern: &str) -> Vec<&'static str> {
     let pattern = pattern.to_lowercase();
     let by = |fit: &dyn Fn(&str) -> bool| -> Vec<&'static str> {

@@ -25,7 +25,7 @@ impl fmt::Display for Fault {
             Fault::Broken(how) => write!(f, "BROKEN: {how}"),
             Fault::Failed(how) => write!(f, "failed: {how}"),
             Fault::Standstill => {
-                f.write_str("failed: the machine or the bench was stopped again and again")
+                f.write_str("failed: the machine or the benchmark was stopped in every try")
             }
             Fault::Interrupted => f.write_str("interrupted"),
         }

@@ -87,7 +87,7 @@ fn list() {
         let unless = if entry.by_default() {
             ""
         } else {
-            " (only where it is named)"
+            " (only if named)"
         };
         println!(
             "{:26} {:10} {}{unless}",

@@ -18,8 +18,11 @@ pub struct Mapped<T> {
 impl<T: FromZeros> Mapped<T> {
     pub fn new(len: usize) -> io::Result<Self> {
         const {
-            assert!(!std::mem::needs_drop::<T>(), "nobody drops what lies in it");
-            assert!(align_of::<T>() <= 4096, "a map starts at a page");
+            assert!(
+                !std::mem::needs_drop::<T>(),
+                "values in a map are never dropped"
+            );
+            assert!(align_of::<T>() <= 4096, "a map is aligned to a page");
         }
         // SAFETY: a new map at an address that the kernel chooses.
         let start = unsafe {
@@ -35,8 +38,8 @@ impl<T: FromZeros> Mapped<T> {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let start =
-            NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mmap gave address 0"))?;
+        let start = NonNull::new(start.cast())
+            .ok_or_else(|| io::Error::other("mmap returned address 0"))?;
         Ok(Mapped { start, len })
     }
 }

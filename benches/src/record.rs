@@ -24,7 +24,8 @@ pub struct Row {
     pub placement: String,
     /// The round of the run, from 0.
     pub round: u32,
-    /// `throughput`, `fairness`, `cpu`, `p50`, `p99`, `p99.9`, `max`, `round trip`, `recovery`, `verdict`.
+    /// `throughput`, `fairness`, `cpu`, `p50`, `p99`, `p99.9`, `max`, `round trip`, `recovery`,
+    /// `verdict`.
     pub figure: String,
     /// `Mops/s`, `min/max`, `s/Mop`, `ns`, or empty for a verdict.
     pub unit: String,

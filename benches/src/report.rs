@@ -28,7 +28,7 @@ pub fn html(record: &Record) -> String {
         content(&run)
     };
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>Locks between processes: pshared and others</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n<h1>Locks between processes: pshared and others</h1>\n{}</header>\n<main>\n{body}</main>\n<footer><p>Made from the rows of one run. The figures hold for this machine and this day.</p></footer>\n</body>\n</html>\n",
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>Locks between processes: pshared and others</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n<h1>Locks between processes: pshared and others</h1>\n{}</header>\n<main>\n{body}</main>\n<footer><p>Made from the record of one run. The figures apply to this machine and this date.</p></footer>\n</body>\n</html>\n",
         include_str!("report/style.css"),
         about(record)
     )
@@ -49,7 +49,7 @@ fn about(record: &Record) -> String {
     };
     let items: String = record.about.iter().map(item).collect();
     if items.is_empty() {
-        return "<p class=\"note\">The record does not say on what it was run.</p>\n".to_owned();
+        return "<p class=\"note\">The record does not describe the machine.</p>\n".to_owned();
     }
     format!("<dl class=\"about\">{items}</dl>\n")
 }
@@ -60,7 +60,7 @@ fn content(run: &Run) -> String {
         .map(|sentence| format!("<li>{sentence}</li>\n"))
         .collect();
     let found = if sentences.is_empty() {
-        "<p class=\"note\">The rows do not let this crate's lock be compared with another.</p>\n"
+        "<p class=\"note\">The record has no rows that allow comparing this crate's lock with another.</p>\n"
             .to_owned()
     } else {
         format!("<ul class=\"lead\">\n{sentences}</ul>\n")
@@ -87,7 +87,7 @@ fn content(run: &Run) -> String {
         .map(|workload| tables::all(run, workload))
         .collect();
     format!(
-        "<section id=\"found\" aria-labelledby=\"found-title\">\n<h2 id=\"found-title\">What was found</h2>\n{found}</section>\n<nav aria-label=\"Sections\"><ul>{links}<li><a href=\"#all\">All medians</a></li></ul></nav>\n<section id=\"overview\" aria-labelledby=\"overview-title\">\n<h2 id=\"overview-title\">Which lock for what</h2>\n{}{}<p class=\"note\">Everywhere below: a figure is the median of its rounds, and the thin bar (the band, for {}) goes from the lowest round to the highest. A hollow bar is a lock that works in one process only. On a log axis compare where bars end, not how long they are.</p>\n</section>\n{charts}<section id=\"all\" aria-labelledby=\"all-title\">\n<h2 id=\"all-title\">All medians</h2>\n<details><summary>Median (lowest–highest round) of everything that was measured</summary>\n{tables}</details>\n</section>\n",
+        "<section id=\"found\" aria-labelledby=\"found-title\">\n<h2 id=\"found-title\">Findings</h2>\n{found}</section>\n<nav aria-label=\"Sections\"><ul>{links}<li><a href=\"#all\">All medians</a></li></ul></nav>\n<section id=\"overview\" aria-labelledby=\"overview-title\">\n<h2 id=\"overview-title\">Overview of the locks</h2>\n{}{}<p class=\"note\">In all charts below, a figure is the median of its rounds. The thin bar (for {}, the band) spans the lowest to the highest round. A hollow bar marks a lock that works within one process only. On a log axis, compare the positions of the ends of the bars, not their lengths.</p>\n</section>\n{charts}<section id=\"all\" aria-labelledby=\"all-title\">\n<h2 id=\"all-title\">All medians</h2>\n<details><summary>Median (lowest–highest round) of every figure</summary>\n{tables}</details>\n</section>\n",
         tables::overview(run),
         tables::legend(run),
         run.contenders

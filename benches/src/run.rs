@@ -32,7 +32,7 @@ pub fn all(plan: &Plan) -> Result<Record, Box<dyn Error>> {
     );
     if let Some(busy) = machine::busy_cpus().filter(|busy| *busy > MOST_BUSY) {
         eprintln!(
-            "other programs keep {busy:.1} CPUs busy: processes that seldom run at the same time seldom contend"
+            "warning: other programs keep {busy:.1} CPUs busy; processes that rarely run at the same time rarely contend"
         );
     }
     let mut record = Record {
@@ -52,7 +52,7 @@ pub fn all(plan: &Plan) -> Result<Record, Box<dyn Error>> {
         let figures = match outcome(plan, job, &given_up) {
             Ok(figures) => figures,
             Err(Fault::Interrupted) => {
-                progress.say("interrupted: what follows is of the rounds so far");
+                progress.say("interrupted: the results below cover the rounds so far");
                 break;
             }
             Err(trouble) => vec![Figure::verdict(trouble)],

@@ -13,7 +13,8 @@ extern "C" fn remember(_signal: i32) {
     ASKED.store(true, Relaxed);
 }
 
-/// Makes Ctrl-C end the run after the current cell instead of at once.
+/// Makes Ctrl-C abort the current measurement and end the run, instead of terminating the program.
+/// The results so far are kept.
 pub fn catch() -> io::Result<()> {
     set(SigHandler::Handler(remember))
 }

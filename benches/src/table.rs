@@ -59,7 +59,7 @@ fn table(out: &mut String, figures: &Figures<'_>, cell: &CellName) {
         "\n{}\n{:26} {heading:>13} {:>19} {:>8}",
         cell.title(),
         "",
-        "least .. most",
+        "lowest .. highest",
         if cell.workload == "handoff" {
             "/ bare"
         } else {

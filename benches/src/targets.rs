@@ -24,7 +24,7 @@ enum Limit {
     AtMost(f64),
 }
 
-/// Returns the lines of the targets whose cells were measured.
+/// Returns the lines of the targets with measured cells.
 pub fn text(figures: &Figures<'_>) -> String {
     let mut targets = Targets {
         figures,
@@ -38,7 +38,7 @@ pub fn text(figures: &Figures<'_>) -> String {
         true => String::new(),
         false => format!(
             "\n{:90} {:>9} {:>9}\n{}",
-            "targets", "found", "limit", targets.lines
+            "targets", "measured", "limit", targets.lines
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! The page of the lock benchmark, and the file that it is made from.
+//! Tests the page of the lock benchmark, and the record file that it is made from.
 
 use pshared_bench::record::{Record, Row};
 use pshared_bench::report;
@@ -41,7 +41,7 @@ fn of(rows: Vec<Row>) -> Record {
     }
 }
 
-/// Throughput at four processes, a row a round.
+/// Throughput at four processes, one row for each round.
 fn throughput(contender: &str, family: &str, rounds: &[&str]) -> Vec<Row> {
     let rows = rounds.iter().zip(0..);
     rows.map(|(value, round)| {
@@ -58,7 +58,7 @@ fn throughput(contender: &str, family: &str, rounds: &[&str]) -> Vec<Row> {
     .collect()
 }
 
-/// Everything at once: all workloads, figures and families.
+/// A record with all workloads, figures and families.
 fn full() -> Record {
     let contenders = [
         ("pshared robust", "pshared", "told"),
@@ -138,7 +138,9 @@ fn full() -> Record {
 }
 
 fn words(page: &str) -> &str {
-    page.split_once("</style>").expect("a page has a style").1
+    page.split_once("</style>")
+        .expect("the page has no style sheet")
+        .1
 }
 
 #[test]
@@ -203,7 +205,7 @@ fn the_headline_is_computed() {
     let page = report::html(&of([ours.clone(), glibc, slower].concat()));
     assert!(
         page.contains(
-            "<b>pshared robust</b> did <strong>2.90 ×</strong> the operations of glibc pshared"
+            "<b>pshared robust</b> completed <strong>2.90 ×</strong> the operations of glibc pshared"
         ),
         "{page}"
     );
@@ -237,12 +239,12 @@ fn what_a_killed_holder_leaves_is_said_in_words() {
     let page = report::html(&of(rows.collect()));
     assert!(
         page.contains(
-            "the next is told by a; gets the lock and is not told by b; waits forever with c and d."
+            "the next locker receives an error with a; acquires the lock without an error with b; waits forever with c and d."
         ),
         "{page}"
     );
     assert!(
-        page.contains("✗ hangs</span> (1 of 2): whoever wants the lock waits forever"),
+        page.contains("✗ hangs</span> (1 of 2): every locker waits forever"),
         "{page}"
     );
 }
@@ -268,8 +270,8 @@ fn a_broken_lock_is_called_so_and_has_no_figure() {
         "a broken lock's figure is on the page"
     );
     assert!(
-        !page.contains("the best of glibc"),
-        "compared with a lock that does not lock"
+        !page.contains("the best glibc contender"),
+        "compared with a broken lock"
     );
 }
 
@@ -288,7 +290,7 @@ fn a_lock_that_hangs_has_no_figure() {
     ));
     let page = report::html(&of(rows));
     assert!(
-        words(&page).contains("HANGS:</strong> glibc pshared hung though nobody was killed"),
+        words(&page).contains("HANGS:</strong> glibc pshared hung although no process was killed"),
         "{page}"
     );
     assert!(
@@ -418,9 +420,11 @@ fn a_record_comes_back_from_its_file() {
         .push(("command".to_owned(), "bench --only 'a: b'".to_owned()));
     record.rows[0].contender = "a, \"quoted\" name".to_owned();
     let mut file = Vec::new();
-    record.write(&mut file).expect("a vector takes all");
+    record
+        .write(&mut file)
+        .expect("a write to a vector cannot fail");
     assert_eq!(
-        Record::read(file.as_slice()).expect("what was written can be read"),
+        Record::read(file.as_slice()).expect("the written record cannot be read"),
         record
     );
 }

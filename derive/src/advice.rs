@@ -1,8 +1,9 @@
 //! What is wrong with a field's type, and what to use instead.
 //!
-//! A derive sees names and not types: `Mutex` may be `std::sync::Mutex`, or a `use pshared::SharedMutex as Mutex`. So a
-//! name only chooses the words of an error that the compiler gives where the type really lacks the trait. Only what
-//! syntax alone tells, such as a reference, is refused at once.
+//! A derive sees names and not types: `Mutex` may be `std::sync::Mutex`, or it may be
+//! `pshared::SharedMutex` imported under that name. A name therefore only selects the words of an
+//! error that the compiler reports if the type really lacks the trait. Only what syntax alone
+//! shows, such as a reference, is rejected at once.
 
 use crate::names::Derive;
 use crate::text::text;
@@ -13,14 +14,15 @@ pub(crate) struct Advice {
     pub(crate) problem: String,
     /// What to do.
     pub(crate) instead: String,
-    /// Whether no type that is written so could be allowed.
+    /// Whether every type that is written in this way must be rejected.
     pub(crate) certain: bool,
 }
 
 const HEAP: &str = "holds a pointer into one process's heap";
 const UNFIXED: &str = "has no layout that the language fixes";
 
-/// Whether the type is a number, a `bool` or a `char`, unless somebody gave these names to other types.
+/// Returns whether the type is a number, a `bool` or a `char`, unless the user gave these names to
+/// other types.
 pub(crate) fn is_plain(ty: &Type) -> bool {
     const PLAIN: [&str; 16] = [
         "bool", "char", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64",
@@ -29,7 +31,7 @@ pub(crate) fn is_plain(ty: &Type) -> bool {
     matches!(ty, Type::Path(path) if PLAIN.iter().any(|name| path.path.is_ident(name)))
 }
 
-/// The advice for a type of which nothing is known but that it lacks the trait.
+/// Returns the advice for a type of which it is only known that it lacks the trait.
 pub(crate) fn unknown(ty: &Type, derive: Derive) -> Advice {
     let trait_name = derive.trait_name();
     let ty = text(ty);
@@ -45,7 +47,7 @@ pub(crate) fn unknown(ty: &Type, derive: Derive) -> Advice {
     }
 }
 
-/// The advice for a type that its syntax or its name tells.
+/// Returns the advice for a type that is recognized by its syntax or its name.
 pub(crate) fn known(ty: &Type, derive: Derive) -> Option<Advice> {
     let certain = |problem: &str, instead: &str| {
         Some(Advice {
@@ -100,7 +102,8 @@ pub(crate) fn known(ty: &Type, derive: Derive) -> Option<Advice> {
     }
 }
 
-/// The advice for a type whose name is one that the standard library gives to something that cannot be shared.
+/// Returns the advice for a type with a name that the standard library uses for a type that cannot
+/// be shared.
 fn by_name(name: &PathSegment, derive: Derive) -> Option<Advice> {
     let arguments = types(name);
     let first = arguments.first().map_or("T".to_string(), text);
@@ -197,7 +200,7 @@ fn advice(problem: &str, instead: String) -> Advice {
     }
 }
 
-/// The advice for what is inside of a type that is allowed if that is.
+/// Returns the advice for the inner type of a type that is allowed if the inner type is.
 fn nested(inner: &Type, derive: Derive) -> Option<Advice> {
     if is_plain(inner) {
         return None;
@@ -205,7 +208,7 @@ fn nested(inner: &Type, derive: Derive) -> Option<Advice> {
     let advice = known(inner, derive).unwrap_or_else(|| unknown(inner, derive));
     Some(Advice {
         problem: format!("holds `{}`, which {}", text(inner), advice.problem),
-        // The name around it may be another type's.
+        // The outer name may belong to another type.
         certain: false,
         ..advice
     })
@@ -217,7 +220,7 @@ fn is_primitive(name: &str) -> bool {
         .is_some_and(|rest| !rest.is_empty())
 }
 
-/// The type arguments of `Name<A, B>`.
+/// Returns the type arguments of `Name<A, B>`.
 fn types(name: &PathSegment) -> Vec<Type> {
     let PathArguments::AngleBracketed(arguments) = &name.arguments else {
         return Vec::new();

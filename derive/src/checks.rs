@@ -1,4 +1,4 @@
-//! The code that checks, for the compiler to refuse what a derive cannot see.
+//! Generated checks, with which the compiler rejects what a derive cannot see.
 
 use crate::fields::{Check, Field, Named};
 use crate::input::Input;
@@ -6,10 +6,11 @@ use crate::names::{Derive, inside};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 
-/// A trait that is implemented for everything that the derive allows, and hands on what that promises. Where a field's
-/// type lacks it, its error names the field. `do_not_recommend` keeps the compiler from speaking of the trait behind it
-/// instead. The functions are constants since the compiler points at the type where a constant is missing, and, in some
-/// versions, at the whole call where a function is.
+/// Generates a trait that is implemented for every type that the derive allows, and forwards the
+/// constants and functions of the derived trait. If a field's type lacks it, the compiler's error
+/// names the field. `do_not_recommend` keeps the compiler from reporting the underlying trait
+/// instead. The functions are constants because the compiler points at the type if a constant is
+/// missing. If a function is missing, some versions point at the whole call.
 pub(crate) fn named_trait(input: &Input, field: &Field, named: &Named) -> TokenStream {
     let krate = &input.krate;
     let trait_name = input.derive.trait_ident();
@@ -54,7 +55,7 @@ pub(crate) fn named_trait(input: &Input, field: &Field, named: &Named) -> TokenS
     }
 }
 
-/// A check that there are parameters for which a generic field is allowed.
+/// Generates a check that a generic field is allowed for some parameters.
 fn whatever_the_parameters(input: &Input, field: &Field, named: &Named) -> TokenStream {
     let Input {
         krate, generics, ..
@@ -78,7 +79,7 @@ fn whatever_the_parameters(input: &Input, field: &Field, named: &Named) -> Token
     }
 }
 
-/// Two impls that overlap exactly where the type has a destructor.
+/// Generates two impls that overlap exactly if the type has a destructor.
 pub(crate) fn no_drop(input: &Input) -> TokenStream {
     let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
     let name = &input.name;
@@ -96,10 +97,11 @@ pub(crate) fn no_drop(input: &Input) -> TokenStream {
     }
 }
 
-/// `<Type as Trait>::constant`, where the trait is the one whose error names the field.
+/// Returns `<Type as Trait>::constant` for the trait that names the field in its error.
 ///
-/// It is written in the same way everywhere, with the place and the context of the type in the user's source: so the
-/// compiler finds one and the same error at each use where the type lacks the trait, and tells it once, there.
+/// It is written in the same way everywhere, with the location and the context of the type in the
+/// user's source. The compiler therefore finds the identical error at each use for which the type
+/// lacks the trait, and reports it once, at that location.
 pub(crate) fn named_constant(
     field: &Field,
     Named { name, .. }: &Named,

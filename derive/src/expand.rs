@@ -1,4 +1,4 @@
-//! The code that a derive makes.
+//! The code that a derive generates.
 
 use crate::checks::{named_constant, named_trait, no_drop};
 use crate::fields::{Check, Field};
@@ -50,12 +50,14 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     }
 }
 
-/// The name of the enum that has the discriminants of an enum whose variants have fields.
+/// The name of the generated enum of discriminants. It is generated for an enum with fields in its
+/// variants.
 fn tag_name() -> Ident {
     Ident::new("PsharedTag", Span::mixed_site())
 }
 
-/// The variants of an enum with fields once more, without their fields: such an enum can be cast to its discriminant.
+/// Generates the variants of an enum with fields again, without the fields: such an enum can be
+/// cast to its discriminant.
 fn tag(input: &Input) -> TokenStream {
     let Body::Enum { tag, variants } = &input.body else {
         return TokenStream::new();
@@ -76,7 +78,7 @@ fn tag(input: &Input) -> TokenStream {
     }
 }
 
-/// The discriminant of a variant, an `i128`.
+/// Returns the discriminant of a variant, as an `i128`.
 fn discriminant(variants: &[Variant], variant: &Variant) -> TokenStream {
     let name = &variant.name;
     if variants.iter().all(|variant| variant.is_unit) {
@@ -87,7 +89,7 @@ fn discriminant(variants: &[Variant], variant: &Variant) -> TokenStream {
     }
 }
 
-/// The impl's where clause.
+/// Returns the impl's where clause.
 fn bounds(input: &Input) -> TokenStream {
     let krate = &input.krate;
     let trait_name = input.derive.trait_ident();
@@ -105,7 +107,7 @@ fn bounds(input: &Input) -> TokenStream {
     generics.where_clause.to_token_stream()
 }
 
-/// `ZERO_IS_VALID` or `HAS_PRIMITIVES` of each field, joined by an operator.
+/// Returns `ZERO_IS_VALID` or `HAS_PRIMITIVES` of each field, joined by an operator.
 fn constants(
     input: &Input,
     fields: &[Field],
@@ -230,8 +232,8 @@ fn visit(input: &Input) -> TokenStream {
     }
 }
 
-/// The arms of a match that names every field of the type, and so does not compile where another macro adds one that was
-/// not checked here. `each` may use a field by reference.
+/// Generates the arms of a match that names every field of the type. It therefore does not compile
+/// if another macro adds a field that was not checked here. `each` may use a field by reference.
 fn arms(input: &Input, each: &dyn Fn(&Field, &Ident) -> Option<TokenStream>) -> TokenStream {
     let arm = |path: TokenStream, fields: &[Field]| {
         let (patterns, uses): (Vec<_>, Vec<_>) = fields

@@ -1,4 +1,5 @@
-//! The fields of a struct or of a variant: what each must be, and what is said where it is not.
+//! The fields of a struct or of a variant: the trait that each needs, and the error if it is
+//! missing.
 
 use crate::advice::{self, Advice};
 use crate::names::{Derive, unraw};
@@ -9,46 +10,49 @@ use syn::{Error, Fields, Generics, Member, Type};
 
 pub(crate) struct Field {
     pub(crate) member: Member,
-    /// What stands for it in a field path: `name`, or `Variant.name`.
+    /// The field's name in a field path: `name`, or `Variant.name`.
     pub(crate) path: String,
     pub(crate) ty: Type,
     pub(crate) check: Check,
 }
 
-/// How it is checked that a field's type is what the derive asks for.
+/// How the derive checks that a field's type has the required trait.
 pub(crate) enum Check {
-    /// By the trait alone: the type is one that is allowed in any case.
+    /// By the trait alone, because the type is always allowed.
     Trait,
-    /// By a trait of its own, whose error names the field.
+    /// By a trait of its own. The error for that trait names the field.
     Named(Named),
-    /// By a bound on the impl: whether the type is allowed depends on the type's parameters. Where its name says that
-    /// no parameters can make it so, that is told already where the type is defined.
+    /// By a bound on the impl, because the type's parameters decide whether the type is allowed. If
+    /// its name shows that no parameters can make it allowed, the error is reported at the
+    /// definition of the type.
     Bound(Option<Named>),
     /// An error was already reported for it.
     Rejected,
 }
 
-/// A trait that everything allowed implements, and the words of the compiler's error for a type that does not.
+/// A trait that every allowed type implements, and the text of the compiler's error for a type that
+/// does not.
 pub(crate) struct Named {
     pub(crate) name: Ident,
     pub(crate) message: String,
     pub(crate) label: String,
 }
 
-/// Takes the fields of one type, and collects the errors in them.
+/// Reads the fields of one type, and collects the errors in them.
 pub(crate) struct FieldReader<'i> {
     pub(crate) derive: Derive,
     pub(crate) generics: &'i Generics,
     pub(crate) errors: &'i mut Vec<Error>,
-    /// How many fields were read. It tells their traits apart.
+    /// The number of fields that were read. It distinguishes their traits.
     pub(crate) count: usize,
-    /// Whether the type lacks what the traits are built on (`Sized`, `Send`, `Sync`), so that an impl would only repeat
-    /// in the compiler's words what was said already.
+    /// Whether the type lacks what the traits are built on (`Sized`, `Send`, `Sync`). An impl would
+    /// then only make the compiler repeat the reported error.
     pub(crate) is_hopeless: bool,
 }
 
 impl FieldReader<'_> {
-    /// The fields of `owner`, which is a struct, or a variant in whose field paths a `prefix` stands.
+    /// Reads the fields of `owner`, a struct or a variant. The field paths begin with `prefix`,
+    /// which is empty for a struct.
     pub(crate) fn read(&mut self, fields: &Fields, prefix: &str, owner: &str) -> Vec<Field> {
         let members = fields.members();
         fields
@@ -76,7 +80,8 @@ impl FieldReader<'_> {
         }
     }
 
-    /// Decides how the type of `field` is checked. What can be refused by its syntax alone is refused here.
+    /// Decides how the type of `field` is checked. Rejects at once what syntax alone shows to be
+    /// invalid.
     fn check(&mut self, ty: &Type, field: &str) -> Check {
         let named = |advice: Advice| Named {
             name: format_ident!("{}Field{}", self.derive.trait_name(), self.count),
@@ -110,7 +115,7 @@ impl Field {
         matches!(self.check, Check::Rejected)
     }
 
-    /// The trait whose error names this field, if it has one.
+    /// Returns the trait that names this field in its error, if there is one.
     pub(crate) fn named(&self) -> Option<&Named> {
         match &self.check {
             Check::Named(named) | Check::Bound(Some(named)) => Some(named),
@@ -119,7 +124,7 @@ impl Field {
     }
 }
 
-/// Whether any type or const parameter is named in a type.
+/// Returns whether a type names any type or const parameter.
 fn depends(ty: TokenStream, generics: &Generics) -> bool {
     let is_parameter = |name: &Ident| {
         let mut types = generics.type_params().map(|parameter| &parameter.ident);

@@ -1,4 +1,4 @@
-//! The type that is derived for, checked.
+//! The type that a trait is derived for, checked.
 
 use crate::fields::{Field, FieldReader};
 use crate::names::{Derive, unraw};
@@ -9,7 +9,7 @@ use syn::{
     Path,
 };
 
-/// A type whose impl can be made.
+/// A type for which an impl can be generated.
 pub(crate) struct Input {
     pub(crate) derive: Derive,
     /// The path of `pshared`.
@@ -17,7 +17,8 @@ pub(crate) struct Input {
     pub(crate) name: Ident,
     pub(crate) generics: Generics,
     pub(crate) body: Body,
-    /// The lints that the type allows: its fields' types are named once more in the code made of it.
+    /// The lints that the type allows. They also apply to the generated code, which repeats the
+    /// field types.
     pub(crate) allowed: Vec<TokenStream>,
 }
 
@@ -34,7 +35,8 @@ pub(crate) struct Variant {
 }
 
 impl Input {
-    /// Checks `input`, and collects every mistake in it. `None` where no impl can be made at all.
+    /// Checks `input`, and collects every mistake in it. Returns `None` if no impl can be
+    /// generated.
     pub(crate) fn new(input: DeriveInput, derive: Derive, errors: &mut Vec<Error>) -> Option<Self> {
         let name = &input.ident;
         let trait_name = derive.trait_name();
@@ -123,7 +125,7 @@ impl Input {
     }
 }
 
-/// The path from `#[pshared(crate = "path")]`, or `::pshared`.
+/// Returns the path from `#[pshared(crate = "path")]`, or `::pshared`.
 fn krate(attributes: &[Attribute]) -> syn::Result<Path> {
     let mut krate = None;
     for attribute in attributes
@@ -146,7 +148,8 @@ fn krate(attributes: &[Attribute]) -> syn::Result<Path> {
     Ok(krate.unwrap_or_else(|| syn::parse_quote!(::pshared)))
 }
 
-/// The generics of the impl: the type's own, and what the traits ask of every type parameter.
+/// Returns the generics of the impl: those of the type, and the bounds that the traits require of
+/// every type parameter.
 fn generics(mut generics: Generics) -> Generics {
     for parameter in generics.params.clone() {
         if let GenericParam::Type(parameter) = parameter {
@@ -160,7 +163,8 @@ fn generics(mut generics: Generics) -> Generics {
     generics
 }
 
-/// What the type allows its own source, such as `#[allow(deprecated)]`. An `expect` is fulfilled there, so here it allows.
+/// Returns the lints that the type allows in its own source, for example by `#[allow(deprecated)]`.
+/// An `expect` is fulfilled there, so here it becomes an `allow`.
 fn allowed(attributes: &[Attribute]) -> Vec<TokenStream> {
     let lints = |attribute: &Attribute| match &attribute.meta {
         Meta::List(list) if list.path.is_ident("allow") || list.path.is_ident("expect") => {

@@ -1,7 +1,7 @@
 //! The derives of `pshared`: [`ShmSafe`](macro@ShmSafe) and [`ShmData`](macro@ShmData).
 //!
-//! Use them as `pshared::ShmSafe` and `pshared::ShmData`: the traits of the same names say what they promise and have
-//! the examples.
+//! Use them as `pshared::ShmSafe` and `pshared::ShmData`. The traits of the same names document the
+//! guarantees and have examples.
 
 mod advice;
 mod checks;
@@ -18,11 +18,12 @@ use proc_macro::TokenStream;
 
 /// Derives `pshared::ShmSafe`: the type may be placed in a map.
 ///
-/// Takes `#[repr(C)]` and `#[repr(transparent)]` structs, and enums with an integer representation (`#[repr(u8)]`),
-/// generic ones too. Every field must be `ShmSafe`; what is not is refused with the field's name and what to use
-/// instead. So are lifetime parameters, `Drop`, unions and `packed`.
+/// Accepts `#[repr(C)]` and `#[repr(transparent)]` structs, and enums with an integer
+/// representation (`#[repr(u8)]`), also generic ones. Every field must be `ShmSafe`. A field that
+/// is not is rejected with an error that names the field and what to use instead. Lifetime
+/// parameters, `Drop`, unions and `packed` are also rejected.
 ///
-/// `#[pshared(crate = "path")]` names the crate where it is not `::pshared`.
+/// `#[pshared(crate = "path")]` sets the path of the crate if it is not `::pshared`.
 #[proc_macro_derive(ShmSafe, attributes(pshared))]
 pub fn derive_shm_safe(input: TokenStream) -> TokenStream {
     derive(input, Derive::ShmSafe)
@@ -30,9 +31,10 @@ pub fn derive_shm_safe(input: TokenStream) -> TokenStream {
 
 /// Derives `pshared::ShmData`: the type is plain data that may lie under a lock.
 ///
-/// Takes what [`ShmSafe`](macro@ShmSafe) takes, where every field is `ShmData`: primitives are not, cells are.
+/// Accepts the types that [`ShmSafe`](macro@ShmSafe) accepts, if every field is `ShmData`.
+/// Primitives are not `ShmData`; cells are.
 ///
-/// `#[pshared(crate = "path")]` names the crate where it is not `::pshared`.
+/// `#[pshared(crate = "path")]` sets the path of the crate if it is not `::pshared`.
 #[proc_macro_derive(ShmData, attributes(pshared))]
 pub fn derive_shm_data(input: TokenStream) -> TokenStream {
     derive(input, Derive::ShmData)
@@ -45,8 +47,8 @@ fn derive(input: TokenStream, derive: Derive) -> TokenStream {
         Some(input) => expand::expand(&input),
         None => proc_macro2::TokenStream::new(),
     };
-    // The impl is made beside the errors where it can be, so that a mistake is told once, at its place, and not again
-    // wherever the type is used.
+    // The impl is generated even with errors if possible, so that a mistake is reported once, at
+    // its location, and not again at each use of the type.
     let errors = errors.iter().map(syn::Error::to_compile_error);
     quote::quote!(#(#errors)* #expanded).into()
 }

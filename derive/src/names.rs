@@ -1,4 +1,4 @@
-//! Names: of the derived trait, of fields, and where an error about one points.
+//! Names: of the derived trait and of fields, and the spans of errors about them.
 
 use proc_macro2::{Ident, Span};
 
@@ -17,20 +17,20 @@ impl Derive {
         }
     }
 
-    /// The trait's name as a token of the derive's own.
+    /// Returns the trait's name as a token with the derive's hygiene.
     pub(crate) fn trait_ident(self) -> Ident {
         Ident::new(self.trait_name(), Span::mixed_site())
     }
 }
 
-/// `r#type` is called `type`.
+/// Returns the name without `r#`: `r#type` becomes `type`.
 pub(crate) fn unraw(name: &Ident) -> String {
     let name = name.to_string();
     name.strip_prefix("r#").unwrap_or(&name).to_string()
 }
 
-/// A span whose place is the user's and whose code is the derive's: an error points at the user's source, and lints on
-/// the user's style keep silent.
+/// Returns a span with the user's location and the derive's hygiene. Errors point at the user's
+/// source, and lints on the user's style do not fire.
 pub(crate) fn inside(span: Span) -> Span {
     span.resolved_at(Span::mixed_site())
 }

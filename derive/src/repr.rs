@@ -1,16 +1,16 @@
-//! Whether a type's representation fixes its layout.
+//! Checks whether a type's representation fixes its layout.
 
 use crate::names::Derive;
 use proc_macro2::Span;
 use syn::{Attribute, Data, DeriveInput, Error, Ident, Meta, Path};
 
-/// The integers that may be an enum's representation. `u128` and `i128` are left out: an enum of theirs has no layout
-/// that C knows.
+/// The integers that may be an enum's representation. `u128` and `i128` are left out, because an
+/// enum with them has no layout that C defines.
 const INTEGERS: [&str; 10] = [
     "u8", "u16", "u32", "u64", "usize", "i8", "i16", "i32", "i64", "isize",
 ];
 
-/// What the `repr` attributes of a type say.
+/// The `repr` attributes of a type.
 #[derive(Default)]
 struct Reprs {
     c: Option<Ident>,
@@ -51,8 +51,8 @@ impl Reprs {
     }
 }
 
-/// Checks that the layout is fixed. Gives the integer type of an enum's discriminant, also where there is an error, so
-/// that the rest can be checked too.
+/// Checks that the layout is fixed. Returns the integer type of an enum's discriminant, even after
+/// an error, so that the rest can be checked too.
 pub(crate) fn check(input: &DeriveInput, derive: Derive, errors: &mut Vec<Error>) -> Ident {
     let reprs = Reprs::parse(&input.attrs).unwrap_or_else(|error| {
         errors.push(error);
@@ -92,7 +92,7 @@ pub(crate) fn check(input: &DeriveInput, derive: Derive, errors: &mut Vec<Error>
         .unwrap_or_else(|| Ident::new("isize", Span::mixed_site()))
 }
 
-/// What is wrong with a type whose representations are all known.
+/// Returns what is wrong with a type that has only known representations.
 fn missing(input: &DeriveInput, reprs: &Reprs) -> Option<String> {
     let name = &input.ident;
     match &input.data {

@@ -1,9 +1,10 @@
-//! Types as a person writes them, for the error messages.
+//! Formats types as written in source code, for the error messages.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 
-/// The type's source text: `SharedMutex<[u8; 4]>`, where `TokenStream::to_string` gives `SharedMutex < [u8 ; 4] >`.
+/// Returns the type's source text: `SharedMutex<[u8; 4]>`. `TokenStream::to_string` returns
+/// `SharedMutex < [u8 ; 4] >`.
 pub(crate) fn text(tokens: &impl ToTokens) -> String {
     let mut text = String::new();
     push(tokens.to_token_stream(), &mut text);
@@ -21,7 +22,7 @@ fn push(tokens: TokenStream, text: &mut String) {
                     Delimiter::Brace => ("{ ", " }"),
                     Delimiter::None => ("", ""),
                 };
-                // `&'static [T]`, but `fn(T)`.
+                // A space as in `&'static [T]`, but none in `fn(T)`.
                 if open == "[" {
                     space(text);
                 }
@@ -49,7 +50,7 @@ fn push(tokens: TokenStream, text: &mut String) {
     }
 }
 
-/// Separates two words: `'static str`, `dyn Trait`, `extern "C" fn`.
+/// Adds a space between two words: `'static str`, `dyn Trait`, `extern "C" fn`.
 fn space(text: &mut String) {
     if text.ends_with(|last: char| last.is_alphanumeric() || last == '_' || last == '"') {
         text.push(' ');

@@ -86,8 +86,8 @@ fn count_under_fire(
     options: &Options,
     progress: &ProgressBar,
 ) -> Result<u64, Box<dyn Error>> {
-    // A worker goes on until all is counted: whoever takes a dead one's place needs not know how
-    // far it came.
+    // A worker runs until all numbers are taken. So a replacement need not know how many numbers
+    // the dead worker took.
     let start = |worker| fork::spawn(move || work(counting, worker, u64::MAX));
     let mut workers = (1..=options.workers)
         .map(|worker| Ok((worker, start(worker)?)))

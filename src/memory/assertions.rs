@@ -68,7 +68,7 @@ assert_not_impl_any!(Vec<u8>: ShmSafe, ShmData);
 assert_not_impl_any!(HashMap<u8, u8>: ShmSafe, ShmData);
 assert_not_impl_any!(BTreeMap<u8, u8>: ShmSafe, ShmData);
 
-// So are descriptors, and the locks of one process.
+// Descriptors, and the locks of one process, are meaningless in another process.
 assert_not_impl_any!(File: ShmSafe, ShmData);
 assert_not_impl_any!(OwnedFd: ShmSafe, ShmData);
 assert_not_impl_any!(TcpStream: ShmSafe, ShmData);

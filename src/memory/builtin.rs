@@ -26,9 +26,9 @@ use std::sync::atomic::{
 macro_rules! leaves {
     (zero = $zero:literal; $($ty:ty as $name:literal),* $(,)?) => {$(
         #[diagnostic::do_not_recommend]
-        // SAFETY: argued at each use of the macro. The type contains no primitive that a walk could
-        // reach. The type's `Sync` defines the allowed shared access, and this holds for every
-        // address at which the value is seen.
+        // SAFETY: argued at each use of the macro. The type contains no primitive to be visited.
+        // The type's `Sync` defines the allowed shared access, and this holds for every address at
+        // which the value is seen.
         unsafe impl ShmSafe for $ty {
             const ZERO_IS_VALID: bool = $zero;
             const HAS_PRIMITIVES: bool = false;
@@ -100,7 +100,7 @@ leaves! {
 
 #[diagnostic::do_not_recommend]
 // SAFETY: the language guarantees that the elements lie one after another, `size_of::<T>()` apart.
-// Each element is `ShmSafe`, and the walk visits each. An array without elements has no bytes, so
+// Each element is `ShmSafe`, and `visit` reaches each. An array without elements has no bytes, so
 // zero bytes are trivially its initial state.
 unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID || N == 0;

@@ -12,7 +12,7 @@ mod options;
 
 pub use options::{Advice, MapOptions};
 
-/// A memory map whose bytes several processes can share.
+/// A memory map that several processes can share.
 ///
 /// | constructor | shared with | lifetime of the bytes |
 /// |---|---|---|
@@ -51,7 +51,7 @@ pub struct Map {
     /// The mapped length, which `munmap` takes: `len` rounded up to whole pages.
     mapped: usize,
     writable: bool,
-    /// The memory file, or the file whose lock the typed layer holds. It is closed after the pages
+    /// The memory file, or the file that the typed layer has locked. It is closed after the pages
     /// are unmapped.
     fd: Option<OwnedFd>,
 }
@@ -146,9 +146,9 @@ impl Map {
         if name.len() > sys::MEMFD_NAME_MAX || name.contains('\0') {
             return Err(Error::MemfdName { name: name.into() });
         }
-        // The kernel does not refuse a memory file a size beforehand: the file takes page after
-        // page until the system has none left. It does refuse an anonymous map of that size, under
-        // its overcommit policy (vm.overcommit_memory).
+        // The kernel does not check a memory file's size against the available memory: the file
+        // takes page after page until none is left. An anonymous map of that size is refused, if
+        // the overcommit policy (vm.overcommit_memory) does not allow it.
         drop(Map::anonymous(len)?);
         let fd = sys::memory_file(name)?;
         sys::set_len(fd.as_fd(), len as i64)?;
@@ -347,8 +347,8 @@ impl Map {
         false
     }
 
-    /// Returns a pointer to the start of the map, which is page-aligned. The address may differ in
-    /// another process.
+    /// Returns a page-aligned pointer to the start of the map. The address may differ in another
+    /// process.
     ///
     /// Reading through the pointer is `unsafe`, and the caller is responsible for it.
     /// [`len`](Self::len) bytes are readable until the map is dropped. Other threads and processes

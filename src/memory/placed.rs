@@ -1,4 +1,4 @@
-//! The values that [`Shared`](super::Shared) can hold: one `T`, or a slice whose length is known at
+//! The values that [`Shared`](super::Shared) can hold: one `T`, or a slice with a length known at
 //! run time.
 
 use super::{Layout, PrimitiveVisitor, ShmSafe};
@@ -17,7 +17,7 @@ pub(crate) mod sealed {
     use super::*;
 
     pub trait Sealed {
-        /// Whether a value of zero bytes is valid and is the type's initial state.
+        /// Whether an all-zero value is valid and is the type's initial state.
         const ZERO_IS_VALID: bool;
         /// Whether the number of elements is fixed by the type, as 1.
         const IS_SIZED: bool;

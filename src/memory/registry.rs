@@ -1,7 +1,7 @@
 //! The registry of the values placed in this process. A fork uses it to check whether any lock in
 //! them is in use.
 //!
-//! The registry is a list that only grows, and whose entries are reused. It has no lock: a lock
+//! The registry is a list that only grows, and reuses its entries. It has no lock: a lock
 //! that another thread holds during a `fork` would stay held in the child.
 
 use std::ptr;

@@ -89,7 +89,7 @@ impl<T: ShmSafe> Shared<T> {
         Self::in_new_map(Map::dev_zero(room::<T>(1)?)?, value)
     }
 
-    /// Places a value whose bytes are all zero in anonymous memory.
+    /// Places an all-zero value in anonymous memory.
     ///
     /// This is the value's initial state, for types with [`ZERO_IS_VALID`](ShmSafe::ZERO_IS_VALID).
     /// The value is never built on the stack, so it may be larger than the stack.
@@ -151,7 +151,8 @@ impl<T: ShmSafe> Shared<[T]> {
     /// use pshared::{Shared, SharedCounter};
     ///
     /// let workers = 3;
-    /// let done = Shared::<[SharedCounter]>::anonymous_from_fn(workers, |_| SharedCounter::new(0))?;
+    /// let done =
+    ///     Shared::<[SharedCounter]>::anonymous_from_fn(workers, |_| SharedCounter::new(0))?;
     /// assert_eq!(done.len(), 3);
     /// # Ok::<(), pshared::Error>(())
     /// ```
@@ -262,7 +263,7 @@ impl<T: ?Sized + Placeable> Deref for Shared<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: a valid `T` lies there as long as the map does, and no code makes a `&mut` to it.
+        // SAFETY: a valid `T` lies there as long as the map exists; no code makes a `&mut` to it.
         unsafe { self.value.as_ref() }
     }
 }
@@ -280,7 +281,7 @@ impl<T: ?Sized + Placeable> Drop for Shared<T> {
             sys::forget_list_op_pending(self.map.as_ptr(), self.map.len());
             // SAFETY: the map is dropped once, here, and the value is not used again. No thread of
             // this process holds a primitive inside: each guard borrows `self`, so none is left,
-            // and the walk found no leaked one.
+            // and the visit found no leaked one.
             unsafe { ManuallyDrop::drop(&mut self.map) };
         }
     }
@@ -294,7 +295,7 @@ impl<T: ?Sized + Placeable + fmt::Debug> fmt::Debug for Shared<T> {
 
 /// Returns the bytes that `count` elements need in a map of their own.
 ///
-/// A `T` needs at least one byte, so that a zero-sized `T` has an address.
+/// For a sized `T` this is at least one byte, so that a zero-sized `T` has an address.
 fn room<T: ?Sized + Placeable>(count: usize) -> Result<usize, Error> {
     crate::memory::file::header::fits(T::memory_layout(count))
         .map(|layout| layout.size().max(usize::from(T::IS_SIZED)))

@@ -4,13 +4,13 @@ use super::Layout;
 use crate::Error;
 use std::fmt;
 
-/// A type whose values may be placed in memory that several processes map.
+/// A type that may be placed in memory that several processes map.
 ///
 /// Derive this trait: `#[derive(ShmSafe)]` on a `#[repr(C)]` or `#[repr(transparent)]` struct, or
 /// on an enum with an integer representation (`#[repr(u8)]`). All fields must be `ShmSafe`. The
 /// derive refuses every other type, with an error that suggests a replacement. It works in crates
-/// that forbid `unsafe`. It also works on generic types, whose parameters decide, and on types that
-/// also derive [`ShmData`].
+/// that forbid `unsafe`, on generic types (depending on their parameters), and on types that also
+/// derive [`ShmData`].
 ///
 /// ```
 /// #![forbid(unsafe_code)]
@@ -62,7 +62,7 @@ use std::fmt;
 /// 4. **[`visit`](Self::visit) reaches every primitive inside**, each exactly once, with its field
 ///    path. A primitive that is not reached is not initialized, and a lock that is not initialized
 ///    is not robust.
-/// 5. **[`ZERO_IS_VALID`](Self::ZERO_IS_VALID)** is true only if a value of zero bytes is valid and
+/// 5. **[`ZERO_IS_VALID`](Self::ZERO_IS_VALID)** is true only if an all-zero value is valid and
 ///    is the type's initial state.
 /// 6. **Sharing between processes is as sound as sharing between threads.** Processes that run the
 ///    same code and map the value count as threads of one program. Any access that another thread
@@ -74,7 +74,7 @@ use std::fmt;
     note = "text and lists: a fixed-capacity `arrayvec::ArrayString<N>` or `ArrayVec<T, N>` under a `SharedMutex` (feature `arrayvec`)"
 )]
 pub unsafe trait ShmSafe: Sync + 'static {
-    /// Whether a value of zero bytes is valid and is the type's initial state. If so,
+    /// Whether an all-zero value is valid and is the type's initial state. If so,
     /// `Shared::zeroed` can create a value without building it first.
     const ZERO_IS_VALID: bool;
 
@@ -131,7 +131,7 @@ pub unsafe trait ShmSafe: Sync + 'static {
     note = "place a primitive next to the data, not under the lock: a swap through two guards would move it"
 )]
 pub unsafe trait ShmData: Send + 'static {
-    /// Whether a value of zero bytes is valid and is the type's initial state.
+    /// Whether an all-zero value is valid and is the type's initial state.
     const ZERO_IS_VALID: bool;
 
     /// Describes the offsets, sizes and names of everything inside.
@@ -178,8 +178,8 @@ pub trait Primitive {
         false
     }
 
-    /// Makes the primitive usable again after all its users are gone. A lock that appears held is
-    /// marked as a lock whose owner died.
+    /// Makes the primitive usable again after all its users are gone. If a lock appears held, its
+    /// owner is marked as dead.
     ///
     /// # Safety
     ///
@@ -189,7 +189,7 @@ pub trait Primitive {
     /// Marks the primitive as inconsistent, after a [`reset`](Self::reset) that follows a reboot.
     ///
     /// The machine may have stopped at any instant, so the file may hold a mixture of old and new
-    /// pages. A lock is marked as a lock whose owner died, whether it was held or not.
+    /// pages. A lock is marked as if its owner had died, whether it was held or not.
     ///
     /// # Safety
     ///

@@ -140,10 +140,7 @@ impl<const N: usize> SharedBarrier<N> {
 impl Error {
     fn from_unmet(unmet: BarrierError) -> Self {
         match unmet {
-            BarrierError::Broken(slot, process) => Error::BarrierBroken {
-                slot,
-                process: (process != 0).then_some(process),
-            },
+            BarrierError::Broken(slot, process) => Error::BarrierBroken { slot, process },
             BarrierError::MultiError(missed) => Error::from_missed(missed),
         }
     }
@@ -214,7 +211,7 @@ impl<const N: usize> Drop for BarrierParty<'_, N> {
             return;
         };
         if !self.was_panicking && std::thread::panicking() {
-            self.barrier.raw.give_up(self.number, current.who());
+            self.barrier.raw.give_up(self.number, Some(current.id()));
         }
         // SAFETY: this thread joined in this process, and nothing but this drop leaves its slot.
         unsafe { self.barrier.slots[self.number].release(current) };

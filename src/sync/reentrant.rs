@@ -5,8 +5,8 @@ use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData,
 use crate::raw::outcome::{Acquired, WaitMode};
 use crate::raw::poison::{Cause, Poison};
 use crate::raw::reentrant::Reentrant;
+use crate::sync::holder::Holder;
 use crate::sync::lock_error::{LockError, LockGuard, LockResult, Poisoned, Sealed};
-use crate::sync::mutex::Holder;
 use crate::sys::{self, CurrentThread, Deadline};
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -124,10 +124,7 @@ impl<T: ShmData> SharedReentrantLock<T> {
 
     /// Who holds the lock, if anybody does. The answer may be out of date when it is read; it is for reports.
     pub fn holder(&self) -> Option<Holder> {
-        self.raw.lock().holder().map(|who| Holder {
-            process: sys::pid_of(who),
-            thread: sys::tid_of(who),
-        })
+        self.raw.lock().holder().map(Holder::new)
     }
 
     /// The data, through the exclusive borrow that only a mutex which is not placed can give.

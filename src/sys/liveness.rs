@@ -7,8 +7,9 @@
 //! An owner is gone only where something says so. What cannot be seen lives: the answer is then late, and not wrong.
 
 use super::Deadline;
-use crate::sys::proc::{self, Image, Stat};
-use crate::sys::thread::{self, namespace_of, pid_of, tid_of};
+use crate::sys::owner::{ImageId, Owner, OwnerId};
+use crate::sys::proc::{self, Stat};
+use crate::sys::thread;
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
@@ -18,12 +19,12 @@ use std::time::Duration;
 /// than `image` since.
 ///
 /// For a word that the kernel has not marked: a thread that still exits may yet touch the data.
-pub(crate) fn owner_is_dead(who: u64, image: u64) -> bool {
-    if !is_of_own_namespace(who) {
+pub(crate) fn owner_is_dead(owner: Owner) -> bool {
+    if !is_of_own_namespace(owner.id) {
         // Its threads have no ids here; but a process that is nowhere has none.
-        return life_in_namespace(who, Image(image)) == Life::Gone;
+        return observe_in_namespace(owner) == Observed::Dead;
     }
-    let (pid, tid) = (pid_of(who), tid_of(who));
+    let (pid, tid) = (owner.id.pid(), owner.id.tid());
     if !thread_exists(pid, tid) {
         return true;
     }
@@ -32,45 +33,66 @@ pub(crate) fn owner_is_dead(who: u64, image: u64) -> bool {
     };
     match Stat::of(&format!("/proc/{pid}/task/{tid}/stat")) {
         Ok(thread) if thread.has_ended() => true,
-        Ok(_) => seen.runs_another(pid, Image(image)),
+        Ok(_) => seen.runs_another(pid, owner.image),
         // Gone between the two, or hidden.
         Err(_) => !thread_exists(pid, tid),
     }
 }
 
-/// Whether the process of `who` still runs `image`, one of whose threads has ended with a lock in its hands. `None` where
-/// `deadline` came before an answer.
+/// What is known of a process, one of whose threads ended with a lock held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcessState {
+    /// It has ended, or runs another program: it does not touch the data any more.
+    Dead,
+    /// It runs the program that acquired the lock, and it may touch the data.
+    Alive,
+    /// The deadline passed before the answer was certain.
+    Undecided,
+}
+
+/// Whether the process of `owner` still runs `image`, one of whose threads has ended with a lock in its hands. [`ProcessState::Undecided`] if
+/// `deadline` passed before an answer.
 ///
 /// A process that dies is marked thread by thread, and one that calls `exec` before its new program starts; so one that
 /// looks alive may be on its way. It is looked at again, for a quarter of a second, before it counts as living, and for
 /// as long as it takes where it is known to be dying: while one of its threads runs, it may touch the data. Who has no time
 /// for that is told that it lives only where a thread of it was seen that nobody has told to die.
-pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) -> Option<bool> {
-    if was_its_last_thread(who) {
-        return Some(false);
+pub(crate) fn process_state(owner: Owner, deadline: Option<Deadline>) -> ProcessState {
+    if was_its_last_thread(owner.id) {
+        return ProcessState::Dead;
     }
-    let look: &dyn Fn() -> Life = match () {
-        () if is_of_own_namespace(who) && pid_of(who) == std::process::id() => {
-            return Some(Image(image).may_be(thread::own_image()));
+    let look: &dyn Fn() -> Observed = match () {
+        () if is_of_own_namespace(owner.id) && owner.id.pid() == std::process::id() => {
+            return match owner.image.may_be(super::current_thread().image()) {
+                true => ProcessState::Alive,
+                false => ProcessState::Dead,
+            };
         }
-        () if is_of_own_namespace(who) => &|| life_of(pid_of(who), Image(image)),
-        () => &|| life_in_namespace(who, Image(image)),
+        () if is_of_own_namespace(owner.id) => &|| observe(owner.id.pid(), owner.image),
+        () => &|| observe_in_namespace(owner),
     };
     let mut timer = Duration::from_millis(1);
     let mut patience = PATIENCE;
     loop {
-        let life = look();
+        let observed = look();
         let is_late = deadline.is_some_and(Deadline::has_passed);
-        match life {
-            Life::Gone => return Some(false),
-            Life::Running | Life::Lives | Life::Unknown if patience.is_zero() => return Some(true),
-            Life::Lives | Life::Unknown if is_late => return Some(true),
-            Life::Running if is_late => return grace_period_expired(who, image).then_some(true),
-            Life::Dying if is_late => return None,
-            Life::Running | Life::Lives | Life::Unknown => {
+        match observed {
+            Observed::Dead => return ProcessState::Dead,
+            Observed::Running | Observed::Sleeping | Observed::Unknown if patience.is_zero() => {
+                return ProcessState::Alive;
+            }
+            Observed::Sleeping | Observed::Unknown if is_late => return ProcessState::Alive,
+            Observed::Running if is_late => {
+                return match grace_period_expired(owner) {
+                    true => ProcessState::Alive,
+                    false => ProcessState::Undecided,
+                };
+            }
+            Observed::Dying if is_late => return ProcessState::Undecided,
+            Observed::Running | Observed::Sleeping | Observed::Unknown => {
                 patience = patience.saturating_sub(timer)
             }
-            Life::Dying => {}
+            Observed::Dying => {}
         }
         let end = Deadline::after(timer);
         deadline.map_or(end, |deadline| deadline.min(end)).sleep();
@@ -84,11 +106,11 @@ pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) ->
 ///
 /// A first thread is counted until its process has ended. So where there is one, and it is this one, there is no other; and
 /// where the id is another process's by now, this one's has ended.
-fn was_its_last_thread(who: u64) -> bool {
-    if !is_of_own_namespace(who) || pid_of(who) != tid_of(who) {
+fn was_its_last_thread(id: OwnerId) -> bool {
+    if !is_of_own_namespace(id) || id.pid() != id.tid() {
         return false;
     }
-    thread::known_proc().is_some_and(|mount| proc::threads(pid_of(who)) == Some((1, mount)))
+    thread::known_proc().is_some_and(|mount| proc::threads(id.pid()) == Some((1, mount)))
 }
 
 /// How long a process is looked at before it counts as living: 1, 2, 4 and so on up to 128 milliseconds.
@@ -110,7 +132,7 @@ impl GracePeriod {
     }
 
     /// When to ask next, or the caller's own deadline where that is earlier.
-    pub(crate) fn next_look(&mut self, deadline: Option<Deadline>) -> Deadline {
+    pub(crate) fn next_check(&mut self, deadline: Option<Deadline>) -> Deadline {
         let next = Deadline::after(self.pause);
         self.pause = (self.pause * 2).min(Duration::from_millis(128));
         deadline.map_or(next, |deadline| deadline.min(next))
@@ -125,21 +147,19 @@ impl GracePeriod {
 /// Whether this thread asked for the same process before, and that long ago: whoever asks again and again without waiting
 /// has waited too. It remembers those that it began to ask for last, each thread of a process for itself: as many as one may wait
 /// for by turns. Were there fewer, each would be forgotten before it is asked for again, and the answer would never come.
-fn grace_period_expired(who: u64, image: u64) -> bool {
+fn grace_period_expired(owner: Owner) -> bool {
     const SOME: usize = super::WaitvSet::MAX;
     thread_local! {
-        static SINCE: RefCell<[(u64, u64, u64); SOME]> = const { RefCell::new([(0, 0, 0); SOME]) };
+        static SINCE: RefCell<[(Option<Owner>, u64); SOME]> = const { RefCell::new([(None, 0); SOME]) };
     }
     let now = crate::sys::clock::coarse_milliseconds();
     SINCE.with_borrow_mut(|since| {
-        let known = since
-            .iter()
-            .find(|asked| (asked.0, asked.1) == (who, image));
-        if let Some((.., then)) = known {
+        let known = since.iter().find(|asked| asked.0 == Some(owner));
+        if let Some((_, then)) = known {
             return u128::from(now.wrapping_sub(*then)) > PATIENCE.as_millis();
         }
         since.rotate_right(1);
-        since[0] = (who, image, now);
+        since[0] = (Some(owner), now);
         false
     })
 }
@@ -163,8 +183,8 @@ pub(crate) fn checked_recently(word: &super::AtomicU32, value: u32) -> bool {
 }
 
 /// Whether the ids of `who` mean the same to the caller.
-fn is_of_own_namespace(who: u64) -> bool {
-    namespace_of(who) != 0 && namespace_of(who) == namespace_of(super::current_thread().who())
+fn is_of_own_namespace(id: OwnerId) -> bool {
+    id.namespace() != 0 && id.namespace() == super::current_thread().id().namespace()
 }
 
 /// Asks the kernel, which needs no `/proc` for it. A thread of another user exists too (`EPERM`).
@@ -190,73 +210,73 @@ impl Seen {
     fn now() -> Option<Self> {
         let boot_offset = thread::boot_offset()?;
         let here = Stat::of("/proc/self/stat").ok()?.image(boot_offset);
-        let believed = here == thread::own_image() && proc::shows_own_namespace();
+        let believed = here == super::current_thread().image() && proc::shows_own_namespace();
         believed.then_some(Seen { boot_offset })
     }
 
     /// Whether the process `pid` is certainly another than the one of `image`, or in another program.
-    fn runs_another(&self, pid: u32, image: Image) -> bool {
+    fn runs_another(&self, pid: u32, image: ImageId) -> bool {
         Stat::of(&format!("/proc/{pid}/stat"))
             .is_ok_and(|leader| !leader.image(self.boot_offset).may_be(image))
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Life {
-    Gone,
+enum Observed {
+    Dead,
     /// It has been told to die, and a thread of it may still run.
     Dying,
     /// Its threads run, and one that runs may be the one that ends the process, or changes its program, just now.
     Running,
-    Lives,
+    Sleeping,
     /// It may live.
     Unknown,
 }
 
-fn life_of(pid: u32, image: Image) -> Life {
+fn observe(pid: u32, image: ImageId) -> Observed {
     if !process_exists(pid) {
-        return Life::Gone;
+        return Observed::Dead;
     }
     // A pidfd is readable once every thread of the process has ended: the kernel's own word, which needs no /proc.
     let ended = crate::sys::process::pidfd_open(pid)
         .and_then(|pidfd| crate::sys::process::pidfd_wait(&pidfd, Some(Duration::ZERO)));
     if matches!(ended, Ok(true)) {
-        return Life::Gone;
+        return Observed::Dead;
     }
     match Seen::now() {
-        None => Life::Unknown,
+        None => Observed::Unknown,
         // A thread may start another one and end while the list is read; twice it does not.
-        Some(seen) => match life_in_proc(&seen, pid, image) {
-            Life::Gone => life_in_proc(&seen, pid, image),
-            life => life,
+        Some(seen) => match observe_in_proc(&seen, pid, image) {
+            Observed::Dead => observe_in_proc(&seen, pid, image),
+            observed => observed,
         },
     }
 }
 
-/// The life of the process that `/proc` shows as `pid`, while it runs `image`.
-fn life_in_proc(seen: &Seen, pid: u32, image: Image) -> Life {
+/// The observed of the process that `/proc` shows as `pid`, while it runs `image`.
+fn observe_in_proc(seen: &Seen, pid: u32, image: ImageId) -> Observed {
     let unseen = || {
         if process_exists(pid) {
-            Life::Unknown
+            Observed::Unknown
         } else {
-            Life::Gone
+            Observed::Dead
         }
     };
     let Ok(leader) = Stat::of(&format!("/proc/{pid}/stat")) else {
         return unseen();
     };
     if !leader.image(seen.boot_offset).may_be(image) {
-        return Life::Gone;
+        return Observed::Dead;
     }
     // The leader may have ended before its other threads.
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return unseen();
     };
-    let mut life = Life::Gone;
+    let mut observed = Observed::Dead;
     let mut is_killed = leader.group_is_exiting(None);
     for thread in threads {
         let Ok(thread) = thread else {
-            return Life::Unknown;
+            return Observed::Unknown;
         };
         let is_first = thread.file_name().to_str() == Some(&pid.to_string());
         let thread = thread.path();
@@ -270,40 +290,40 @@ fn life_in_proc(seen: &Seen, pid: u32, image: Image) -> Life {
                 is_killed |= told || stat.was_killed();
                 is_killed |= is_first && leader.group_is_exiting(Some(&stat));
                 match () {
-                    () if stat.has_ended() || stat.is_exiting() => Life::Gone,
-                    () if stat.is_about_to_exit() => Life::Dying,
-                    () if stat.sleeps() => Life::Lives,
-                    () => Life::Running,
+                    () if stat.has_ended() || stat.is_exiting() => Observed::Dead,
+                    () if stat.is_about_to_exit() => Observed::Dying,
+                    () if stat.sleeps() => Observed::Sleeping,
+                    () => Observed::Running,
                 }
             }
-            Err(error) if is_missing(&error) => Life::Gone,
-            Err(_) => Life::Unknown,
+            Err(error) if is_missing(&error) => Observed::Dead,
+            Err(_) => Observed::Unknown,
         };
-        life = life.max(here);
+        observed = observed.max(here);
     }
     if is_killed {
-        life.min(Life::Dying)
+        observed.min(Observed::Dying)
     } else {
-        life
+        observed
     }
 }
 
-/// The life of a process of another PID namespace. The initial namespace sees them all, where nothing is hidden from the
+/// The observed of a process of another PID namespace. The initial namespace sees them all, where nothing is hidden from the
 /// caller; from another one the question has no answer.
-fn life_in_namespace(who: u64, image: Image) -> Life {
+fn observe_in_namespace(owner: Owner) -> Observed {
     const INITIAL: u32 = 0xEFFF_FFFC; // the kernel's PROC_PID_INIT_INO
     // A /proc that hides other users' processes (`hidepid`) hides the first one too.
     let sees_all = proc::own_namespace() == INITIAL && Stat::of("/proc/1/stat").is_ok();
-    if namespace_of(who) == 0 || !sees_all {
-        return Life::Unknown;
+    if owner.id.namespace() == 0 || !sees_all {
+        return Observed::Unknown;
     }
     let (Some(seen), Ok(processes)) = (Seen::now(), fs::read_dir("/proc")) else {
-        return Life::Unknown;
+        return Observed::Unknown;
     };
-    let mut life = Life::Gone;
+    let mut observed = Observed::Dead;
     for entry in processes {
         let Ok(entry) = entry else {
-            return Life::Unknown;
+            return Observed::Unknown;
         };
         let Some(pid) = entry
             .file_name()
@@ -314,18 +334,18 @@ fn life_in_namespace(who: u64, image: Image) -> Life {
         };
         let here = match proc::pids(&format!("/proc/{pid}/status")) {
             // One id says that it lives in the initial namespace itself.
-            Ok(ids) if ids.len() == 1 || ids.last() != Some(&pid_of(who)) => Life::Gone,
+            Ok(ids) if ids.len() == 1 || ids.last() != Some(&owner.id.pid()) => Observed::Dead,
             Ok(_) => match proc::namespace(&format!("/proc/{pid}/ns/pid")) {
-                Ok(there) if there & 0xf_ffff != namespace_of(who) => Life::Gone,
+                Ok(there) if there & 0xf_ffff != owner.id.namespace() => Observed::Dead,
                 // A zombie has no namespaces any more; and another user's are not shown.
-                _ => life_in_proc(&seen, pid, image),
+                _ => observe_in_proc(&seen, pid, owner.image),
             },
-            Err(error) if is_missing(&error) => Life::Gone,
-            Err(_) => Life::Unknown,
+            Err(error) if is_missing(&error) => Observed::Dead,
+            Err(_) => Observed::Unknown,
         };
-        life = life.max(here);
+        observed = observed.max(here);
     }
-    life
+    observed
 }
 
 /// The process or thread went away while it was looked at: `ESRCH` from a file that is open, `ENOENT` from its name.

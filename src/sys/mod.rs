@@ -9,6 +9,7 @@ mod cpu;
 mod file_lock;
 mod futex;
 mod liveness;
+mod owner;
 mod proc;
 mod pthread;
 mod robust_list;
@@ -29,7 +30,10 @@ pub(crate) use file_lock::FileLockKind;
 pub(crate) use futex::{
     FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
 };
-pub(crate) use liveness::{GracePeriod, checked_recently, owner_is_dead, process_lives};
+pub(crate) use liveness::{
+    GracePeriod, ProcessState, checked_recently, owner_is_dead, process_state,
+};
+pub(crate) use owner::{ImageId, Owner, OwnerId};
 pub(crate) use proc::own_namespace;
 pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};
 pub(crate) use robust_list::{Links, check_robust_list};
@@ -37,7 +41,7 @@ pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
 pub(crate) use sysv::{SEMAPHORE_SET_MAX, SemaphoreSet};
 pub(crate) use thread::{
     CurrentThread, RECORD_BEFORE_LINKS, current_thread, forget_list_op_pending, holds_robust_lock,
-    is_this_process, pid_of, tid_of,
+    is_this_process,
 };
 
 /// Stands between the two sides of a Dekker pattern: a thread's `SeqCst` write of its own word, and its `SeqCst` read of the

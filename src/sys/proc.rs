@@ -1,6 +1,7 @@
 //! What `/proc` tells of threads and processes. Whatever cannot be read is an error and no answer: no descriptor left, a
 //! `/proc` that hides other users' processes, none at all after a `chroot`.
 
+use super::owner::ImageId;
 use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Write as _};
@@ -188,32 +189,12 @@ impl Stat {
         }
     }
 
-    /// The image of a process that starts at this time with this stack: see [`Image`].
-    pub(super) fn image(&self, boot_offset: i64) -> Image {
+    /// The image of a process that starts at this time with this stack: see [`ImageId`].
+    pub(super) fn image(&self, boot_offset: i64) -> ImageId {
         let started = (self.started - boot_offset) as u64;
         // Multiplicative hashing by the golden ratio; the upper bits are the well mixed ones. 0 stays 0.
         let stack = self.stack.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        Image(started << 24 | stack)
-    }
-}
-
-/// A process's start time, which tells it from a later one with the same id, and a hash of where its stack starts, which an
-/// `exec` places at random and which so tells its program from the one before. 0 where it is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Image(pub(super) u64);
-
-impl Image {
-    pub(super) const UNKNOWN: Self = Image(0);
-    const STACK: u64 = 0xff_ffff;
-
-    /// Whether the two may be of one process in one program. The stack is not shown of another user's process, nor of one
-    /// whose memory is gone.
-    pub(super) fn may_be(self, other: Self) -> bool {
-        if self == Self::UNKNOWN || other == Self::UNKNOWN {
-            return true;
-        }
-        let (ours, theirs) = (self.0 & Self::STACK, other.0 & Self::STACK);
-        self.0 >> 24 == other.0 >> 24 && (ours == theirs || ours == 0 || theirs == 0)
+        ImageId(started << 24 | stack)
     }
 }
 
@@ -268,7 +249,7 @@ mod tests {
         // What the owner's look must not confuse: a thread that was started later than its process.
         let leader = Stat::of("/proc/self/stat").unwrap().image(0);
         assert!(leader.may_be(leader));
-        let later = Image(leader.0 + (1 << 24));
+        let later = ImageId(leader.0 + (1 << 24));
         assert!(!leader.may_be(later));
     }
 
@@ -297,14 +278,5 @@ mod tests {
         );
         assert!(!ends(stat(b't', 0, 5), 0), "traced");
         assert!(!stat(b'Z', 4, 9).group_is_exiting(None), "not known");
-    }
-
-    #[test]
-    fn what_is_unknown_may_be_anything() {
-        let known = Image(7 << 24 | 5);
-        assert!(known.may_be(Image::UNKNOWN) && Image::UNKNOWN.may_be(known));
-        assert!(known.may_be(Image(7 << 24)), "a stack that is not shown");
-        assert!(!known.may_be(Image(7 << 24 | 6)), "another program");
-        assert!(!known.may_be(Image(8 << 24 | 5)), "another process");
     }
 }

@@ -7,7 +7,8 @@
 //! child comes first; 0, the wiped page's, is never valid.
 
 use crate::sys::futex::probe_u32;
-use crate::sys::proc::{self, Image, Stat};
+use crate::sys::owner::{ImageId, Owner, OwnerId};
+use crate::sys::proc::{self, Stat};
 use crate::sys::robust_list::{Links, OwnList, RobustList};
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -35,15 +36,15 @@ struct Thread {
     process: Cell<*const Process>,
     generation: Cell<u64>,
     tid: Cell<u32>,
-    who: Cell<u64>,
-    image: Cell<u64>,
+    id: Cell<OwnerId>,
+    image: Cell<ImageId>,
     list: Cell<RobustList>,
     has_list: Cell<bool>,
     /// The list, while held locks may stay in its slot; else one whose slot is never empty.
     pending_slot: Cell<RobustList>,
     /// The lock that this crate pending last, held or not. The slot alone is not believed: glibc leaves there what it no
     /// longer holds.
-    pending: Cell<*const Links>,
+    last_pending: Cell<*const Links>,
     /// [`UNMAPPED_VALUES`] when what is pending was last looked at.
     unmapped_values: Cell<u64>,
     /// Stands in for the list of a thread that has none: its locks are then found by the safety net alone.
@@ -65,12 +66,12 @@ thread_local! {
             process: Cell::new(&raw const UNMAPPED),
             generation: Cell::new(u64::MAX),
             tid: Cell::new(0),
-            who: Cell::new(0),
-            image: Cell::new(0),
+            id: Cell::new(OwnerId::UNSET),
+            image: Cell::new(ImageId::UNKNOWN),
             list: Cell::new(RobustList::ALWAYS_BUSY),
             has_list: Cell::new(false),
             pending_slot: Cell::new(RobustList::ALWAYS_BUSY),
-            pending: Cell::new(std::ptr::null()),
+            last_pending: Cell::new(std::ptr::null()),
             unmapped_values: Cell::new(0),
             orphan: OwnList::new(),
         }
@@ -138,15 +139,24 @@ impl CurrentThread {
 
     /// Process, thread and PID namespace in one word: what a lock records of its holder. Never 0.
     #[inline]
-    pub(crate) fn who(&self) -> u64 {
-        self.thread().who.get()
+    pub(crate) fn id(&self) -> OwnerId {
+        self.thread().id.get()
     }
 
     /// What tells the program that the process runs from the one that it ran before an `exec`, and the process from a
     /// later one with the same id.
     #[inline]
-    pub(crate) fn image(&self) -> u64 {
+    pub(crate) fn image(&self) -> ImageId {
         self.thread().image.get()
+    }
+
+    /// The thread as the owner of a lock.
+    #[inline]
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            id: self.id(),
+            image: self.image(),
+        }
     }
 
     /// A number that no other process among this one's ancestors and descendants has.
@@ -180,7 +190,7 @@ impl CurrentThread {
     /// Announces a lock in the slot of the thread's list: its word is about to be acquired or released, or is held.
     #[inline]
     pub(crate) fn set_list_op_pending(&self, list: RobustList, links: &Links) {
-        let pending = &self.thread().pending;
+        let pending = &self.thread().last_pending;
         // A store that changes nothing would cost more than the look: an atomic instruction waits for it.
         if !std::ptr::eq(pending.get(), links) {
             pending.set(links);
@@ -190,7 +200,7 @@ impl CurrentThread {
 
     /// Takes the announcement of a lock back that turns out not to be placed: it may be moved, and something else lie there.
     pub(crate) fn clear_list_op_pending(&self, links: &Links) {
-        let pending = &self.thread().pending;
+        let pending = &self.thread().last_pending;
         if std::ptr::eq(pending.get(), links) {
             pending.set(std::ptr::null());
         }
@@ -199,7 +209,7 @@ impl CurrentThread {
     /// The links of the lock that this crate has pending, if the slot still names it.
     pub(crate) fn list_op_pending(&self) -> Option<&Links> {
         let thread = self.thread();
-        let links = thread.pending.get();
+        let links = thread.last_pending.get();
         if !self.list().names(links) {
             return None;
         }
@@ -207,7 +217,7 @@ impl CurrentThread {
         if thread.unmapped_values.get() != unmapped {
             // Where memory has been unmapped since, another lock may lie there, which glibc has left in the slot.
             if !self.is_recorded_before(links) {
-                thread.pending.set(std::ptr::null());
+                thread.last_pending.set(std::ptr::null());
                 return None;
             }
             thread.unmapped_values.set(unmapped);
@@ -222,7 +232,8 @@ impl CurrentThread {
     fn is_recorded_before(&self, links: *const Links) -> bool {
         let record = links.cast::<u32>().wrapping_byte_sub(RECORD_BEFORE_LINKS);
         // In the order in which the two halves lie in memory.
-        let mut halves = [self.who() as u32, (self.who() >> u32::BITS) as u32];
+        let bits = self.id().to_bits();
+        let mut halves = [bits as u32, (bits >> u32::BITS) as u32];
         if cfg!(target_endian = "big") {
             halves.reverse();
         }
@@ -254,12 +265,11 @@ pub(crate) fn holds_robust_lock() -> bool {
 
 /// Whether the holder that recorded itself so is a thread of the calling process, and not of a dead one whose ids have come
 /// round again.
-pub(crate) fn is_this_process(who: u64, image: u64) -> bool {
-    let current = current_thread();
-    who != 0
-        && pid_of(who) == pid_of(current.who())
-        && namespace_of(who) == namespace_of(current.who())
-        && Image(image).may_be(Image(current.image()))
+pub(crate) fn is_this_process(owner: Owner) -> bool {
+    let current = current_thread().owner();
+    owner.id.pid() == current.id.pid()
+        && owner.id.namespace() == current.id.namespace()
+        && owner.image.may_be(current.image)
 }
 
 /// Forgets what the calling thread has pending in memory that is about to be unmapped: something else may lie at the same
@@ -267,16 +277,11 @@ pub(crate) fn is_this_process(who: u64, image: u64) -> bool {
 pub(crate) fn forget_list_op_pending(start: *const u8, length: usize) {
     UNMAPPED_VALUES.fetch_add(1, AcqRel);
     THREAD.with(|thread| {
-        let offset = thread.pending.get().addr().wrapping_sub(start.addr());
+        let offset = thread.last_pending.get().addr().wrapping_sub(start.addr());
         if offset < length {
-            thread.pending.set(std::ptr::null());
+            thread.last_pending.set(std::ptr::null());
         }
     });
-}
-
-/// What the calling process is known by; see [`Image`].
-pub(super) fn own_image() -> Image {
-    Image(current_thread().image())
 }
 
 /// The [mount](proc::mount) of a `/proc` whose ids are those of the process's own PID namespace, where one is known.
@@ -291,30 +296,6 @@ pub(super) fn boot_offset() -> Option<i64> {
     Some(process().boot_offset.load(Relaxed)).filter(|offset| *offset != NO_OFFSET)
 }
 
-// `who`: 22 bits process id, 22 bits thread id (the kernel's PID_MAX_LIMIT is 2^22), 20 bits of the namespace's number.
-// The kernel numbers namespaces upwards from one start, so their low bits differ.
-
-fn pack_who(pid: u32, tid: u32, namespace: u32) -> u64 {
-    u64::from(pid & 0x3f_ffff) << 42
-        | u64::from(tid & 0x3f_ffff) << 20
-        | u64::from(namespace & 0xf_ffff)
-}
-
-/// The process id in a holder's record.
-pub(crate) fn pid_of(who: u64) -> u32 {
-    (who >> 42) as u32
-}
-
-/// The thread id in a holder's record.
-pub(crate) fn tid_of(who: u64) -> u32 {
-    (who >> 20) as u32 & 0x3f_ffff
-}
-
-/// The PID namespace in a holder's record: the low bits of its number.
-pub(super) fn namespace_of(who: u64) -> u32 {
-    who as u32 & 0xf_ffff
-}
-
 #[cold]
 fn init_thread(thread: &Thread) {
     if let Err(why) = map_process_page() {
@@ -324,25 +305,25 @@ fn init_thread(thread: &Thread) {
     thread.process.set(process);
     let mut generation = process.generation.load(Acquire);
     if generation == 0 {
-        generation = init_process(process, thread.who.get());
+        generation = init_process(process, thread.id.get());
     }
     // SAFETY: has no preconditions.
     let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
     thread.tid.set(tid);
-    thread.who.set(pack_who(
+    thread.id.set(OwnerId::new(
         process.pid.load(Relaxed),
         tid,
         process.namespace.load(Relaxed),
     ));
-    thread.image.set(process.image.load(Relaxed));
+    thread.image.set(ImageId(process.image.load(Relaxed)));
     let list = find_list();
     thread.has_list.set(list.is_ok());
     let list = list.unwrap_or_else(|_| thread.orphan.list());
     // A child has a copy of its parent's announcement.
-    if list.names(thread.pending.get()) {
+    if list.names(thread.last_pending.get()) {
         list.clear_pending();
     }
-    thread.pending.set(std::ptr::null());
+    thread.last_pending.set(std::ptr::null());
     thread.list.set(list);
     thread.pending_slot.set(list);
     thread.generation.set(generation);
@@ -354,7 +335,7 @@ fn init_thread(thread: &Thread) {
 extern "C" fn clear_list_op_pending_after_fork() {
     THREAD.with(|thread| {
         let list = thread.list.get();
-        if list.names(thread.pending.get()) {
+        if list.names(thread.last_pending.get()) {
             list.clear_pending();
         }
     });
@@ -363,13 +344,16 @@ extern "C" fn clear_list_op_pending_after_fork() {
 /// Fills the process's page. Threads that race here write the same values.
 ///
 /// `before` is what the thread was known by so far: in a child, its parent's.
-fn init_process(process: &Process, before: u64) -> u64 {
+fn init_process(process: &Process, before: OwnerId) -> u64 {
     let pid = std::process::id();
     process.pid.store(pid, Relaxed);
     let mut namespace = proc::own_namespace();
-    if namespace == 0 && before != 0 && std::os::unix::process::parent_id() == pid_of(before) {
+    if namespace == 0
+        && before != OwnerId::UNSET
+        && std::os::unix::process::parent_id() == before.pid()
+    {
         // Without /proc, after a chroot say: who sees its parent by the parent's own id lives where the parent does.
-        namespace = namespace_of(before);
+        namespace = before.namespace();
     }
     process.namespace.store(namespace, Relaxed);
     let offset = proc::boot_offset();
@@ -386,7 +370,7 @@ fn init_process(process: &Process, before: u64) -> u64 {
     let image = offset.and_then(|offset| Some(Stat::of("/proc/self/stat").ok()?.image(offset)));
     process
         .image
-        .store(image.unwrap_or(Image::UNKNOWN).0, Relaxed);
+        .store(image.unwrap_or(ImageId::UNKNOWN).0, Relaxed);
     let fresh = GENERATIONS.fetch_add(1, Relaxed) + 1;
     match process
         .generation
@@ -437,31 +421,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_of_the_holder_gives_back_what_was_packed() {
-        let who = pack_who((1 << 22) - 1, 1, 0xf_fffe);
-        assert_eq!(
-            (pid_of(who), tid_of(who), namespace_of(who)),
-            ((1 << 22) - 1, 1, 0xf_fffe)
-        );
-        let who = pack_who(1, (1 << 22) - 1, 1);
-        assert_eq!(
-            (pid_of(who), tid_of(who), namespace_of(who)),
-            (1, (1 << 22) - 1, 1)
-        );
-    }
-
-    #[test]
     fn threads_of_a_process_share_the_generation_and_differ_in_id() {
         let here = (
             current_thread().generation(),
             current_thread().tid(),
-            pid_of(current_thread().who()),
+            current_thread().id().pid(),
         );
         let there = std::thread::spawn(|| {
             (
                 current_thread().generation(),
                 current_thread().tid(),
-                pid_of(current_thread().who()),
+                current_thread().id().pid(),
             )
         })
         .join()
@@ -479,21 +449,29 @@ mod tests {
 
     #[test]
     fn only_this_processes_records_are_its_own() {
-        let (who, image) = (current_thread().who(), current_thread().image());
-        assert!(is_this_process(who, image));
-        assert!(is_this_process(who, 0), "where the image is not known");
+        let own = current_thread().owner();
+        let (id, image) = (own.id, own.image);
+        let of_image = |image| Owner { id, image };
+        assert!(is_this_process(own));
         assert!(
-            !is_this_process(who, image + (1 << 24)),
-            "ids that came round again"
+            is_this_process(of_image(ImageId::UNKNOWN)),
+            "the image is not known"
         );
-        assert!(!is_this_process(0, image));
-        assert!(!is_this_process(
-            pack_who(pid_of(who) + 1, tid_of(who), namespace_of(who)),
-            image
-        ));
-        assert!(!is_this_process(
-            pack_who(pid_of(who), tid_of(who), namespace_of(who) ^ 1),
-            image
-        ));
+        assert!(
+            !is_this_process(of_image(ImageId(image.0 + (1 << 24)))),
+            "the ids were reused"
+        );
+        let with_id = |id| Owner { id, image };
+        let (pid, tid, namespace) = (id.pid(), id.tid(), id.namespace());
+        assert!(!is_this_process(with_id(OwnerId::new(
+            pid + 1,
+            tid,
+            namespace
+        ))));
+        assert!(!is_this_process(with_id(OwnerId::new(
+            pid,
+            tid,
+            namespace ^ 1
+        ))));
     }
 }

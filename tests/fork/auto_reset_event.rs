@@ -45,7 +45,7 @@ impl Ring {
             } else {
                 assert!(self.token.wait_timeout(LONG));
             }
-            assert_eq!(self.inside.swap(1, Relaxed), 0, "two workers were let through");
+            assert_eq!(self.inside.swap(1, Relaxed), 0, "two workers passed");
             self.inside.store(0, Relaxed);
             self.passed.add(1);
             self.token.set();

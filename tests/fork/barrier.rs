@@ -400,7 +400,7 @@ fn a_panic_breaks_it_once() {
                 std::panic::resume_unwind(Box::new(()));
             });
             until(|| told.load(SeqCst) >= panics || waiter.is_finished());
-            assert!(!barrier.is_broken(), "the waiter reset the barrier after panic {panics}");
+            assert!(!barrier.is_broken(), "still broken after panic {panics}");
             assert_eq!(told.load(SeqCst), panics, "a panic was reported twice");
         }
     });

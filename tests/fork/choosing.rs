@@ -6,8 +6,8 @@ use pshared::raw::{
     Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
 };
 use pshared::{
-    Cause, FileLock, LockError, LockResult, Shared, SharedEvent, SharedMutex, SharedMutexGuard, SysvSemaphore,
-    fork,
+    Cause, FileLock, LockError, LockResult, Shared, SharedEvent, SharedMutex, SharedMutexGuard,
+    SysvSemaphore, fork,
 };
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -39,9 +39,7 @@ impl Sees {
     }
 }
 
-fn after_a_death<R: RawLock>(
-    outcome: LockResult<SharedMutexGuard<'_, u64, R>>,
-) -> Sees {
+fn after_a_death<R: RawLock>(outcome: LockResult<SharedMutexGuard<'_, u64, R>>) -> Sees {
     match outcome {
         Ok(_) => Sees::Silence,
         Err(LockError::Poisoned(poisoned)) => {
@@ -161,7 +159,7 @@ fn holder<L: AnyLock>(lock: &L) -> fork::Child {
     holder
 }
 
-/// A child that acquires the lock, and what it sees.
+/// A child that tries to acquire the lock, and what it sees.
 struct Wanting {
     child: fork::Child,
     sees: Shared<AtomicU32>,
@@ -265,8 +263,8 @@ fn the_guide_tells_what_is_so() {
     const LAST: &str = "<!-- made until here -->";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/choosing.md");
     let guide = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = guide.split_once(FIRST).expect("the guide has no start marker");
-    let (stands, after) = rest.split_once(LAST).expect("the guide has no end marker");
+    let (before, rest) = guide.split_once(FIRST).expect("no start mark in guide");
+    let (stands, after) = rest.split_once(LAST).expect("no end mark");
     let is_so = table();
     if std::env::var_os("PSHARED_WRITE_GUIDE").is_some() {
         std::fs::write(path, format!("{before}{FIRST}{is_so}{LAST}{after}")).unwrap();

@@ -11,8 +11,8 @@ use pshared::raw::{
     Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
 };
 use pshared::{
-    LockError, LockResult, Shared, SharedCondvar, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard,
-    ShmSafe, fork,
+    LockError, LockResult, Shared, SharedCondvar, SharedCounter, SharedEvent, SharedMutex,
+    SharedMutexGuard, ShmSafe, fork,
 };
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -299,9 +299,7 @@ fn a_change_whose_maker_was_killed_before_it_notified_is_seen() {
 
 /// Returns the guard, also after a death. The count is one word, so it is never torn, whichever
 /// process died.
-fn mended<'a>(
-    outcome: LockResult<SharedMutexGuard<'a, u64>>,
-) -> SharedMutexGuard<'a, u64> {
+fn mended<'a>(outcome: LockResult<SharedMutexGuard<'a, u64>>) -> SharedMutexGuard<'a, u64> {
     match outcome {
         Ok(guard) => guard,
         Err(LockError::Poisoned(poisoned)) => {
@@ -376,7 +374,7 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
         }
         (0..random.below(4_000)).for_each(|_| std::hint::spin_loop());
         kill(&victim);
-        // No more is notified: what was left is found.
+        // The parent notifies no more: the survivors find what was left.
         until(|| *mended(desk.letters.lock()) == 0);
     }
     desk.over.store(1, Relaxed);

@@ -1,4 +1,4 @@
-//! Runs the examples as programs. The output of each shows what the guide "Tour" says it does.
+//! Runs the examples as programs. The output of each must show what guide/tour.md says.
 
 mod counter;
 mod files;

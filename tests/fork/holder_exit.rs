@@ -1,4 +1,4 @@
-//! The ways in which a holder or a waiter ends, and what the others are told.
+//! The ways in which a holder or a waiter ends, and what the other processes receive.
 
 use crate::support::{
     Stage, Told, child, gettid, kill, kill_unreaped, passes, repaired, sleeps_on, state, told,
@@ -39,19 +39,20 @@ crate::tests!(
     a_process_killed_in_a_large_assignment_leaves_no_torn_value_as_whole,
 );
 
-/// Becomes a program that sleeps until it is killed.
+/// Replaces the process image by a program that sleeps until it is killed.
 fn exec_away() -> ! {
     panic!("no exec: {}", Command::new("sleep").arg("3600").exec());
 }
 
-/// Waits here until the process is killed.
+/// Blocks until the process is killed.
 fn stay() -> ! {
     loop {
         thread::park();
     }
 }
 
-/// What the caller's wait for the lock of a living process is told, while it sleeps at it.
+/// The caller sleeps on the lock when its holder calls `exec`. The caller's wait reports a death
+/// although the process lives on.
 fn an_exec_by_the_leader_is_told_as_a_death() {
     let stage = Stage::anonymous();
     let waiter = gettid();
@@ -72,7 +73,7 @@ fn an_exec_by_the_leader_is_told_as_a_death() {
     assert_eq!(told(stage.lock.lock()), Told::OldDeath);
 }
 
-/// Locks of the thread that calls `exec`, of the leader, and of a third thread.
+/// The locks of the thread that calls `exec`, of the leader, and of a third thread.
 fn an_exec_by_another_thread_is_told_as_a_death_of_every_holder() {
     let locks = Shared::anonymous([const { SharedMutex::new(0_u64) }; 3]).unwrap();
     let stage = Stage::anonymous();
@@ -128,7 +129,7 @@ fn an_exec_that_fails_is_no_death() {
     assert_eq!(told(stage.lock.lock()), Told::Whole);
 }
 
-/// A child with three threads more than its leader, one of which holds the lock.
+/// Starts a child with three threads in addition to the leader, one of which holds the lock.
 fn crowd(stage: &Stage, leader: impl FnOnce()) -> Child {
     stage.ready.reset();
     let child = child(|| {
@@ -169,13 +170,13 @@ fn an_exit_inside_a_section_is_told_as_a_death() {
     }
 }
 
-/// `_exit(2)`, without what is registered with `atexit`.
+/// Calls `_exit(2)`, which skips the functions registered with `atexit`.
 fn pshared_exit(code: i32) {
     // SAFETY: has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
-/// A thread that ends and keeps its guard.
+/// Runs a thread that leaks its guard and ends.
 fn forgets(stage: &Stage) {
     let ended = thread::scope(|scope| {
         scope
@@ -189,7 +190,7 @@ fn forgets(stage: &Stage) {
     until(|| state(ended).is_none());
 }
 
-/// What everybody is told while the process of the thread lives.
+/// Checks what every locker receives while the process of the ended thread lives.
 fn is_told_apart(stage: &Stage) {
     assert_eq!(told_by_trying(&stage.lock), Told::HolderThreadEnded);
     assert_eq!(
@@ -226,7 +227,9 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_lives() {
     }
 }
 
-/// Its last thread could be leaving at any moment. Who does not wait is not told so before it is certain, and who waits is.
+/// The process's last thread could be exiting at any moment. A call that does not wait reports
+/// `HolderThreadEnded` only when it is certain that the process lives on. A call that waits reports
+/// it.
 fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_runs_without_a_pause() {
     let stage = Stage::anonymous();
     let holder = child(|| {
@@ -238,7 +241,7 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_runs_witho
     });
     stage.meet(&holder);
     assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
-    // Another thread, which has not asked before.
+    // Another thread, which has made no check before.
     thread::scope(|scope| {
         scope.spawn(|| {
             let at_once = told(stage.lock.lock_timeout(Duration::ZERO));
@@ -270,7 +273,8 @@ fn a_thread_that_ended_with_its_guard_is_told_to_all_who_slept() {
             child(|| {
                 assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
                 heard[0].fetch_add(1, SeqCst);
-                // Until the process is gone, whose death one of them is told of.
+                // Retries until the process is gone. One of the waiters receives the first report
+                // of its death.
                 loop {
                     match told(stage.lock.lock()) {
                         Told::HolderThreadEnded => {}
@@ -329,7 +333,7 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_when_the_leader_has_ended_to
                     stage.over.wait();
                     pshared_exit(0);
                 });
-                // SAFETY: ends this thread alone, whose stack stays mapped for the other.
+                // SAFETY: ends this thread only; its stack stays mapped for the other thread.
                 unsafe { libc::syscall(libc::SYS_exit, code) };
             });
         });
@@ -361,7 +365,7 @@ fn a_process_of_many_threads_dies_with_another_than_the_leader_inside() {
 
 const MANY: usize = 2_100;
 
-/// That many locks, and a child whose `run` locks all and stays.
+/// Creates `MANY` locks, and a child that acquires all of them in `run` and stays.
 fn many_held(run: impl FnOnce(&dyn Fn())) -> (Shared<[SharedMutex<u64>]>, Child) {
     let locks = Shared::<[_]>::anonymous_from_fn(MANY, |_| SharedMutex::new(0_u64)).unwrap();
     let ready = Shared::anonymous(SharedEvent::new()).unwrap();
@@ -430,7 +434,8 @@ fn locks_2100_of_a_thread_that_ended_are_told_apart() {
         let ended = thread::scope(|scope| scope.spawn(thread).join().unwrap());
         until(|| state(ended).is_none());
     });
-    // The kernel has marked the newest, the others are found by the net. Each look takes its time, so not all are asked.
+    // The kernel has marked the newest locks; the liveness check finds the others. Each check takes
+    // time, so only some locks are tested.
     for number in [0, 1, MANY / 2, MANY - 2, MANY - 1] {
         assert_eq!(
             told_by_trying(&locks[number]),
@@ -461,7 +466,7 @@ fn locks_2100_of_a_program_that_was_left_by_exec_come_back() {
         exec_away();
     });
     stage.meet(&holder);
-    // The kernel has marked the newest at the exec; the process and its thread live on.
+    // The kernel has marked the newest locks at the exec. The process and its thread live on.
     assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
     for (number, lock) in locks.iter().enumerate() {
         assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
@@ -473,10 +478,10 @@ fn locks_2100_of_a_program_that_was_left_by_exec_come_back() {
     kill(&holder);
 }
 
-/// The closure, for a thread that ends before the caller goes on.
+/// Makes the closure usable in a thread that ends before the caller continues.
 fn hold_in_a_thread<'a>(hold: &'a dyn Fn()) -> impl FnOnce() + Send + 'a {
     struct Lent<'a>(&'a dyn Fn());
-    // SAFETY: the closure borrows a slice of mutexes alone, which is `Sync`.
+    // SAFETY: the closure borrows only a slice of mutexes, which is `Sync`.
     unsafe impl Send for Lent<'_> {}
     let lent = Lent(hold);
     move || {
@@ -509,8 +514,8 @@ fn the_death_of_a_waiter_concerns_nobody() {
     assert_eq!(*stage.lock.lock().unwrap(), 2);
 }
 
-/// Two sleep; one is woken, and killed about then, while a third takes the lock without sleeping. The other sleeper must
-/// get it in the end.
+/// Two waiters sleep. One is woken, and killed at about that time, while a third locker acquires
+/// the lock without sleeping. The other sleeper must still acquire the lock in the end.
 fn the_death_of_a_woken_waiter_strands_nobody() {
     let stage = Stage::anonymous();
     let mut random = fastrand::Rng::with_seed(7);
@@ -561,7 +566,7 @@ fn a_panic_is_told_until_somebody_clears_it() {
     assert_eq!(told(stage.lock.try_lock()), Told::Panic);
     // The value is whole.
     let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
-        panic!("not told")
+        panic!("not poisoned")
     };
     assert_eq!(poisoned.cause(), Cause::Panicked);
     assert!(!poisoned.is_first_report());
@@ -570,10 +575,10 @@ fn a_panic_is_told_until_somebody_clears_it() {
     stage.lock.clear_poison();
     assert_eq!(told(stage.lock.lock()), Told::Whole);
     assert!(!stage.lock.is_poisoned());
-    // By the guard, and by replacing the value.
+    // The guard clears the poison, and so does replacing the value.
     panics();
     let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
-        panic!("not told")
+        panic!("not poisoned")
     };
     let guard = poisoned.try_into_guard().unwrap();
     SharedMutexGuard::clear_poison(&guard);
@@ -586,7 +591,7 @@ fn a_panic_is_told_until_somebody_clears_it() {
 
 fn clearing_a_panics_poison_leaves_that_of_a_death() {
     let stage = Stage::anonymous();
-    // Both happen, in either order.
+    // A death and a panic happen, in either order.
     for death_first in [true, false] {
         let dies = || {
             let child = child(|| {
@@ -622,12 +627,12 @@ fn clearing_a_panics_poison_leaves_that_of_a_death() {
         stage.lock.clear_poison();
         assert_eq!(told(stage.lock.lock()), Told::OldDeath);
         let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
-            panic!("not told")
+            panic!("not poisoned")
         };
         let poisoned = poisoned
             .try_into_guard()
-            .expect_err("a death's value as whole");
-        // Had, and not repaired.
+            .expect_err("a death's value was accepted as whole");
+        // The guard is released without a repair.
         drop(poisoned.into_guard());
         assert_eq!(told(stage.lock.lock()), Told::OldDeath);
         drop(repaired(stage.lock.lock(), 0));
@@ -635,7 +640,7 @@ fn clearing_a_panics_poison_leaves_that_of_a_death() {
     }
 }
 
-/// Not every mixture of bytes is one of these.
+/// Not every mixture of bytes is a valid value.
 #[derive(ShmData, Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 enum Suit {
@@ -668,9 +673,9 @@ fn a_torn_value_is_reached_only_by_replacing_it_or_as_bytes() {
     });
     values.ready.wait();
     kill(&writer);
-    // Numbers: any mixture is one, so it can be looked at and repaired in place.
+    // Any mixture of bytes is a number, so the torn value can be read and repaired in place.
     let Err(LockError::Poisoned(poisoned)) = values.numbers.lock() else {
-        panic!("not told")
+        panic!("not poisoned")
     };
     assert!(poisoned.is_first_report());
     let mut numbers = poisoned.into_guard();
@@ -679,13 +684,13 @@ fn a_torn_value_is_reached_only_by_replacing_it_or_as_bytes() {
     SharedMutexGuard::clear_poison(&numbers);
     drop(numbers);
     assert_eq!(*values.numbers.lock().unwrap(), [2; 4096]);
-    // Cards: only a whole new value.
+    // A mixture of bytes may not be a card, so only a whole new value is accepted.
     let Err(LockError::Poisoned(poisoned)) = values.cards.lock() else {
-        panic!("not told")
+        panic!("not poisoned")
     };
     let poisoned = poisoned
         .try_into_guard()
-        .expect_err("a torn value as whole");
+        .expect_err("a torn value was accepted as whole");
     assert_eq!(*poisoned.replace([Suit::Clubs; 4096]), [Suit::Clubs; 4096]);
     assert_eq!(*values.cards.lock().unwrap(), [Suit::Clubs; 4096]);
 }

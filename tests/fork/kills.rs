@@ -1,15 +1,23 @@
-//! SIGKILL at random instants of lock, hold and unlock, with waiters asleep, beside glibc's own robust mutexes and without.
+//! Kills processes with SIGKILL at random instants of lock, hold and unlock, with waiters asleep,
+//! both beside glibc's own robust mutexes and without them.
 //!
-//! Victims say in shared memory where they are: before each lock call, inside, before each release, outside. Whoever gets a
-//! lock stamps it with its serial number as its first act, and takes the stamp away as its last. So for each death it is
-//! known what must be told of it: inside, exactly one fresh report, to the locker that finds the stamp; outside, none; at
-//! the border, where the kernel marks from the acquisition to the release, one or none. The killer waits for its victim's
-//! end and then for each lock before it kills again, so the reports of one death are counted exactly.
+//! Each victim records its position in shared memory: before each lock call, inside, before each
+//! release, outside. A thread that acquires a lock stamps it with its serial number as its first
+//! act, and removes the stamp as its last. So the test knows what must be reported of each death:
 //!
-//! The safety net would hide what the kernel fails to mark. So one test looks from where it cannot act: from another PID
-//! namespace, which is not the initial one.
+//! - Inside: exactly one first report, to the locker that finds the stamp.
+//! - Outside: no report.
+//! - At the border: one report or none, because the kernel marks from the acquisition to the
+//!   release.
 //!
-//! `PSHARED_KILLS` sets the number of kills of each run (2,000), `PSHARED_SEED` repeats one.
+//! The killer waits for its victim's end and then acquires each lock before it kills again, so the
+//! reports of one death are counted exactly.
+//!
+//! The liveness check would hide locks that the kernel fails to mark. One test therefore examines
+//! the locks where the check cannot act: in another PID namespace, which is not the initial one.
+//!
+//! `PSHARED_KILLS` sets the number of kills of each run (default 2,000). `PSHARED_SEED` repeats a
+//! run.
 
 use crate::harness::who_waits_for_what;
 use crate::pthread::{Protocol, PthreadMutex};
@@ -36,19 +44,19 @@ crate::tests!(
 /// Ours at 0 and 1, glibc's at 2 (robust) and 3 (robust, priority-inheriting).
 const LOCKS: usize = 4;
 const OURS: usize = 2;
-/// Victims alive at the same time, and processes that are never killed.
+/// The number of victims alive at the same time, and of processes that are never killed.
 const VICTIMS: usize = 3;
 const SURVIVORS: usize = 2;
-/// The stamp of the killer, and of the survivors before it.
+/// The stamp of the killer. The survivors' stamps are the numbers below it.
 const KILLER: u32 = u32::MAX;
 
-// Where a victim is, for each lock.
+// The position of a victim, for each lock.
 const OUTSIDE: u32 = 0;
 const LOCKING: u32 = 1;
 const INSIDE: u32 = 2;
 const LEAVING: u32 = 3;
 
-/// Both halves are the same, outside sections.
+/// Both halves are equal outside critical sections.
 type Pair = [u64; 2];
 
 #[derive(ShmSafe)]
@@ -56,15 +64,17 @@ type Pair = [u64; 2];
 struct Field {
     ours: [SharedMutex<Pair>; OURS],
     theirs: [PthreadMutex; LOCKS - OURS],
-    /// What glibc's mutexes guard.
+    /// The data that glibc's mutexes protect.
     guarded: [[AtomicU64; 2]; LOCKS - OURS],
-    /// Who is inside, or was when it died.
+    /// The stamp of the thread inside, or of the one that died inside.
     stamp: [AtomicU32; LOCKS],
-    /// How many deaths were told, and whose stamp was found with the last of those inside.
+    /// How many deaths were reported, and the stamp that was found with the last report of a death
+    /// inside.
     told: [SharedCounter; LOCKS],
     told_of: [AtomicU32; LOCKS],
     place: [[AtomicU32; LOCKS]; VICTIMS],
-    /// The victim that is asked to stay in the section of lock 0, and the one that does.
+    /// The victim that is asked to stay in the critical section of lock 0, and the victim that
+    /// does.
     stay: AtomicU32,
     stays: AtomicU32,
     stop: AtomicU32,
@@ -72,7 +82,7 @@ struct Field {
     wrong: Wrong,
 }
 
-/// What may never happen, counted.
+/// Counts of events that must never happen.
 #[derive(ShmSafe, Debug)]
 #[repr(C)]
 struct Wrong {
@@ -145,7 +155,8 @@ impl Field {
         field
     }
 
-    /// The lock, and whether a death was told with it. `None` where it was not got.
+    /// Returns the lock, and whether the acquisition reported a death. Returns `None` if the lock
+    /// was not acquired.
     fn acquire(&self, lock: usize, how: How) -> Option<(Got<'_>, bool)> {
         if let Some(theirs) = lock.checked_sub(OURS) {
             let mutex = &self.theirs[theirs];
@@ -175,7 +186,8 @@ impl Field {
         match outcome {
             Ok(guard) => Some((Got::Ours(guard), false)),
             Err(LockError::Poisoned(poisoned)) => {
-                // Whoever was told repairs; if it was killed before it had, its own death is told.
+                // A thread that receives a report repairs the data. If it is killed before that,
+                // its own death is reported.
                 if poisoned.cause() != Cause::Died || !poisoned.is_first_report() {
                     self.wrong.death_told_twice.add(1);
                 }
@@ -191,7 +203,8 @@ impl Field {
         }
     }
 
-    /// The first half of a section: looks at what was left, stamps, repairs, and changes the first half of the data.
+    /// The first half of a critical section: reads the stamp that was left, stamps, repairs, and
+    /// changes the first half of the data.
     fn enter(&self, lock: usize, got: &mut Got<'_>, told: bool, own: u32) {
         let left = self.stamp[lock].load(SeqCst);
         if told {
@@ -229,7 +242,7 @@ impl Field {
         }
     }
 
-    /// The second half of a section.
+    /// The second half of a critical section.
     fn leave(&self, lock: usize, got: &mut Got<'_>, own: u32) {
         match got {
             Got::Ours(pair) => pair[1] += 1,
@@ -251,8 +264,8 @@ impl Field {
         }
     }
 
-    /// Takes some of the locks in a random order, the first one by waiting for it where that may be, and gives them back
-    /// in another.
+    /// Acquires some of the locks in a random order and releases them in another. Waits for the
+    /// first lock only, if that is permitted.
     fn round(&self, random: &mut Rng, locks: usize, own: u32, slot: Option<usize>) {
         let at = |lock: usize, place| {
             if let Some(slot) = slot {
@@ -268,9 +281,10 @@ impl Field {
         }
         let mut held = Vec::new();
         for lock in order {
-            // Who waits holds nothing, or circles of waiters would come about. Survivors never wait for glibc's mutexes: a
-            // waiter of those sleeps for ever where another, woken, died. And nobody waits for a priority-inheriting one:
-            // glibc aborts where the kernel answers that its holder is just ending (ESRCH).
+            // A waiter must hold no lock, or cycles of waiters would arise. Survivors never wait
+            // for glibc's mutexes: a waiter sleeps forever on one after another waiter was woken
+            // and died. No process waits for a priority-inheriting mutex: glibc aborts if the
+            // kernel answers ESRCH, which means that the holder is just ending.
             let how = match random.u8(..4) {
                 _ if asked => How::Wait,
                 _ if lock == LOCKS - 1 => How::Try,
@@ -327,7 +341,7 @@ impl Field {
         })
     }
 
-    /// Gets a lock as the others do, waiting for as long as it takes.
+    /// Acquires a lock as the other processes do, however long that takes. Fails after a minute.
     fn visit(&self, lock: usize) {
         let since = Instant::now();
         let (mut got, told) = loop {
@@ -338,7 +352,7 @@ impl Field {
             self.check("a visit");
             assert!(
                 since.elapsed() < Duration::from_secs(60),
-                "nobody gets lock {lock} any more, which {:?} or {:?} holds; {}",
+                "no process acquires lock {lock} any more, held by {:?} or {:?}; {}",
                 self.ours.get(lock).map(SharedMutex::holder),
                 lock.checked_sub(OURS)
                     .map(|lock| self.theirs[lock].holder()),
@@ -379,14 +393,14 @@ fn kills() -> u32 {
         .expect("fewer kills")
 }
 
-/// Random numbers whose seed is told: the output is shown where the test fails.
+/// Returns a random number generator and prints its seed. The output of a failed test is shown.
 fn seeded() -> Rng {
     let seed = number("PSHARED_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("PSHARED_SEED={seed}");
     Rng::with_seed(seed)
 }
 
-/// Kills victims one after the other, and counts what is told of each.
+/// Kills victims one after the other, and counts the reports of each death.
 fn one_by_one(locks: usize) {
     let mut random = seeded();
     let field = Field::new();
@@ -406,7 +420,7 @@ fn one_by_one(locks: usize) {
         let slot = random.usize(..VICTIMS);
         let (serial, victim) = &victims[slot];
         if death % 4 == 0 {
-            // Inside, and somebody asleep at the lock.
+            // The victim is inside, and a survivor sleeps on the lock.
             field.stay.store(*serial, SeqCst);
             until(|| field.stays.load(SeqCst) == *serial);
             until(|| {
@@ -432,7 +446,7 @@ fn one_by_one(locks: usize) {
             };
             assert!(
                 right,
-                "death {death}, of {serial}, lock {lock}, place {place}: told {told} times, last of {told_of}; {:?}",
+                "death {death}, of {serial}, lock {lock}, place {place}: {told} reports, last of {told_of}; {:?}",
                 field.wrong
             );
             match place {
@@ -461,7 +475,7 @@ fn the_same_beside_glibcs_robust_mutexes_in_every_order() {
     one_by_one(LOCKS);
 }
 
-/// The locks of one victim, and where it is.
+/// The locks of one victim, and its position with each.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 struct Own {
@@ -469,7 +483,7 @@ struct Own {
     place: [AtomicU32; 3],
 }
 
-/// Takes and gives back its locks in random orders, until it is killed.
+/// Acquires and releases its locks in random orders, until it is killed.
 fn nest(own: &Own, random: &mut Rng) {
     let mut order = [0, 1, 2];
     loop {
@@ -477,7 +491,7 @@ fn nest(own: &Own, random: &mut Rng) {
         random.shuffle(&mut order);
         for &lock in &order[..random.usize(1..=3)] {
             own.place[lock].store(LOCKING, SeqCst);
-            guards[lock] = Some(own.locks[lock].lock().expect("nobody else's"));
+            guards[lock] = Some(own.locks[lock].lock().expect("held by no other process"));
             own.place[lock].store(INSIDE, SeqCst);
         }
         random.shuffle(&mut order);
@@ -494,8 +508,9 @@ fn nest(own: &Own, random: &mut Rng) {
 fn the_kernel_alone_marks_every_lock_at_whichever_instant() {
     let mut random = seeded();
     let owns = Shared::<[Own]>::anonymous_from_fn(kills() as usize, |_| Own::default()).unwrap();
-    // The killer is the first process of a namespace, its victims live in a further one. Seen from there, a process of
-    // another namespace may always live: what the kernel has marked is a thread that ended, and what it has not is held.
+    // The killer is the first process of a namespace; its victims live in a nested one. The killer
+    // can never rule out that a process of another namespace lives. A lock that the kernel has
+    // marked therefore reports an ended thread, and a lock that it has not marked counts as held.
     passes(&in_a_pid_namespace(|| {
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
         let _first = child_elsewhere(|| {
@@ -507,7 +522,7 @@ fn the_kernel_alone_marks_every_lock_at_whichever_instant() {
         for (death, own) in owns.iter().enumerate() {
             let seed = random.u64(..);
             let victim = child_elsewhere(|| nest(own, &mut Rng::with_seed(seed)));
-            // Most are killed when they have begun.
+            // The victim is killed after it has begun its first acquisition.
             until(|| own.place.iter().any(|place| place.load(SeqCst) != OUTSIDE));
             spin(random.u32(..2_000));
             kill(&victim);
@@ -518,7 +533,8 @@ fn the_kernel_alone_marks_every_lock_at_whichever_instant() {
                 let right = match place {
                     OUTSIDE => outcome == Told::Whole,
                     INSIDE => outcome == Told::HolderThreadEnded,
-                    // Killed before it had recorded itself, or after, it is a death like any other.
+                    // The victim may have died before it recorded itself as the owner, or after it
+                    // cleared the record. It is then reported like any other death.
                     _ => {
                         [Told::Whole, Told::FreshDeath, Told::HolderThreadEnded].contains(&outcome)
                     }
@@ -537,7 +553,8 @@ fn the_kernel_alone_marks_every_lock_at_whichever_instant() {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Killed,
-    /// One thread calls `_exit` with this code. 0 looks like that of a process that lives.
+    /// One thread calls `_exit` with this code. Code 0 is also the exit code that the kernel shows
+    /// for a living process.
     Exit(i32),
     /// One thread calls `abort`.
     Abort,
@@ -546,12 +563,14 @@ enum End {
 const THREADS: u32 = 3;
 
 std::thread_local! {
-    /// Whether the thread's process may be dying thread by thread, and this one be told so of another of them.
+    /// Whether the thread's process may be dying thread by thread. A lock call of this thread may
+    /// then report that another of its threads has ended.
     static IN_A_CROWD: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Field {
-    /// A process whose threads all use the locks. The last one ends the process after some rounds, unless it is killed.
+    /// Starts a process whose threads all use the locks. The last thread ends the process after
+    /// some rounds, unless the process is to be killed.
     fn crowd(&self, stamp: u32, end: End, random: &mut Rng) -> Child {
         let seed = random.u64(..);
         let rounds = random.u32(1..100);
@@ -566,12 +585,12 @@ impl Field {
                         break;
                     }
                 }
-                // Others of its threads are inside, and often this one.
+                // Other threads of the process are inside, and often this thread too.
                 let _guard = rounds.is_multiple_of(2).then(|| self.acquire(0, How::Try));
                 if end == End::Abort {
                     std::process::abort();
                 }
-                // SAFETY: leaves at once.
+                // SAFETY: ends the process at once.
                 unsafe { libc::_exit(code) };
             };
             std::thread::scope(|scope| {
@@ -584,7 +603,8 @@ impl Field {
     }
 }
 
-/// Here nobody waits until a death was told: those who are told die too. And each process dies with all of its threads.
+/// In this test no process waits until a death has been reported: the processes that receive a
+/// report die too. Each process dies with all of its threads.
 fn many_deaths_at_once_leave_nobody_waiting() {
     let mut random = seeded();
     let field = Field::new();
@@ -626,7 +646,7 @@ fn many_deaths_at_once_leave_nobody_waiting() {
     }
     (0..OURS).for_each(|lock| field.visit(lock));
     let told: u64 = field.told.iter().map(SharedCounter::get).sum();
-    // A process dies with each lock once at most.
+    // The death of a process is reported at most once for each lock.
     assert!(told <= u64::from(deaths) * OURS as u64);
     field.stop(&survivors);
 }

@@ -1,6 +1,6 @@
-//! The slot of the robust list, which glibc's robust mutexes use too: what they leave in it, and what they take out of it.
-//! Nested locks in every order, with deaths at any instant; and what `fork::spawn` makes of locks that neither slot nor list
-//! knows of.
+//! The robust list's field `list_op_pending`, which glibc's robust mutexes use too: what they leave
+//! in it, and what they remove from it. Also: nested locks in every order, with deaths at any
+//! instant, and how `fork::spawn` treats locks that are neither in the field nor in the list.
 
 use crate::harness::skip;
 use crate::pthread::{Protocol, PthreadMutex};
@@ -43,7 +43,7 @@ fn locks<const N: usize>() -> Shared<[Lock; N]> {
     Shared::anonymous([const { SharedMutex::new(0) }; N]).unwrap()
 }
 
-/// What a program's C library may do on any thread at any time.
+/// Does what a program's C library may do on any thread at any time.
 fn glibc_locks_and_unlocks(mutex: &PthreadMutex) {
     mutex.lock().unwrap();
     mutex.unlock();
@@ -55,11 +55,11 @@ fn theirs(protocol: Protocol) -> Shared<PthreadMutex> {
     mutex
 }
 
-/// The nodes in the calling thread's robust list, the newest first.
+/// Returns the nodes in the calling thread's robust list, the newest first.
 pub fn own_list() -> Vec<usize> {
     let mut head = ptr::null::<usize>();
     let mut length = 0_usize;
-    // SAFETY: both are places that get_robust_list(2) may write; 0 is the calling thread.
+    // SAFETY: get_robust_list(2) may write to both places; 0 is the calling thread.
     let answer =
         unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
     assert_eq!(answer, 0, "{}", io::Error::last_os_error());
@@ -73,17 +73,19 @@ pub fn own_list() -> Vec<usize> {
             gettid()
         );
         nodes.push(entry & !1);
-        // SAFETY: a list entry points at the next one, and its lowest bit at nothing; only this thread changes its list.
+        // SAFETY: a list entry points to the next one; its lowest bit is a flag and not part of the
+        // address. Only this thread changes its list.
         entry = unsafe { *ptr::with_exposed_provenance::<usize>(entry & !1) };
     }
     nodes
 }
 
-/// A wait for a mutex that another thread holds, which fails. glibc leaves the slot as it is then: it names the mutex.
+/// How a wait for a mutex that another thread holds fails. glibc then leaves `list_op_pending`
+/// unchanged: it still names the mutex.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
     TimedOut,
-    /// For a time that there is not.
+    /// The timeout is not a valid time.
     NoTime,
 }
 
@@ -103,7 +105,8 @@ fn fails_to_get(mutex: &PthreadMutex, failure: Failure) {
             let place = ptr::from_ref(mutex)
                 .cast_mut()
                 .cast::<libc::pthread_mutex_t>();
-            // SAFETY: an initialized mutex, which is all that there is in a `PthreadMutex`, and a timespec.
+            // SAFETY: `place` is an initialized mutex, the only content of a `PthreadMutex`;
+            // `never` is a timespec.
             let answer = unsafe { libc::pthread_mutex_timedlock(place, &never) };
             assert_ne!(answer, 0);
         }
@@ -178,7 +181,7 @@ fn waits_beside_a_holder(protocol: Protocol, failure: Failure, ends_with_all: bo
         mutex.unlock();
     }
     for lock in held.iter() {
-        // Once the net has looked, where glibc took the lock out of the slot.
+        // If glibc removed the lock from `list_op_pending`, only the liveness check finds it.
         let expected = if ends_with_all {
             Told::HolderThreadEnded
         } else {
@@ -194,18 +197,18 @@ fn waits_beside_a_holder(protocol: Protocol, failure: Failure, ends_with_all: bo
     }
 }
 
-/// A page of the process's own, with two mutexes of glibc in it.
+/// A page of private memory with two mutexes of glibc in it.
 struct Page(*mut libc::c_void);
 
 const PAGE: usize = 4096;
 
 impl Page {
-    /// Wherever there is room.
+    /// Maps the page at any unused address.
     fn new() -> Self {
         Self::at(ptr::null_mut(), 0)
     }
 
-    /// Where something else was unmapped.
+    /// Maps the page at an address where something else was unmapped.
     fn in_the_place_of(place: usize) -> Self {
         Self::at(
             ptr::with_exposed_provenance_mut(place),
@@ -216,7 +219,7 @@ impl Page {
     fn at(place: *mut libc::c_void, flags: i32) -> Self {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
-        // SAFETY: asks for new memory, and for none that is in use.
+        // SAFETY: requests new memory, and none that is in use.
         let page = unsafe { libc::mmap(place, PAGE, access, flags, -1, 0) };
         assert_ne!(page, libc::MAP_FAILED, "{}", io::Error::last_os_error());
         let page = Page(page);
@@ -227,13 +230,14 @@ impl Page {
     }
 
     fn mutexes(&self) -> &[PthreadMutex; 2] {
-        // SAFETY: the page is large enough, aligned and mapped; zeroes are mutexes that are yet to be initialized.
+        // SAFETY: the page is large enough, aligned and mapped; zero bytes are mutexes that are not
+        // initialized yet.
         unsafe { &*self.0.cast::<[PthreadMutex; 2]>() }
     }
 
-    /// Takes the memory away, or the right to touch it.
+    /// Unmaps the memory, or removes the right to access it.
     fn take_away(self, unmap: bool) {
-        // SAFETY: a page of this type's own, which nobody borrows any more.
+        // SAFETY: this value owns the page, and it is no longer borrowed.
         let answer = unsafe {
             match unmap {
                 true => libc::munmap(self.0, PAGE),
@@ -300,7 +304,7 @@ fn waits_in_the_place_of_a_lock(nested: bool) {
     let gone = locks::<2>();
     let place = ptr::from_ref(&gone[0]).addr();
     drop((gone[1].lock().unwrap(), gone[0].lock().unwrap()));
-    // The last that this thread has announced.
+    // This thread stored this lock in `list_op_pending` last.
     drop(gone[0].lock().unwrap());
     in_a_thread(|| drop(gone));
     let page = Page::in_the_place_of(place);
@@ -343,12 +347,13 @@ fn a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_may_go_t
     }
 }
 
-/// The slot names memory that is there and may not be read, or is not there; the thread locks, or asks whether it holds a lock.
+/// `list_op_pending` names memory that is unmapped or must not be accessed. The thread then locks,
+/// or checks whether it holds a lock.
 fn waits_in_a_place_that_goes_too(unmap: bool, spawns: bool) {
     let other = locks::<2>();
     let gone = locks::<2>();
     let place = ptr::from_ref(&gone[0]).addr();
-    // The last that this thread has announced.
+    // This thread stored this lock in `list_op_pending` last.
     drop(gone[0].lock().unwrap());
     in_a_thread(|| drop(gone));
     let page = Page::in_the_place_of(place);
@@ -376,7 +381,7 @@ fn waits_in_a_place_that_goes_too(unmap: bool, spawns: bool) {
     spawn_works();
 }
 
-/// Waits for an event that the child sets, unless a check in it fails.
+/// Waits for an event that the child sets. Fails if the child ends without setting it.
 #[track_caller]
 fn meet(event: &SharedEvent, child: &Child) {
     while !event.wait_timeout(Duration::from_millis(50)) {
@@ -430,7 +435,7 @@ fn spawn_refuses_with_a_lock_held_that_glibc_took_out_of_the_slot() {
             spawn_works();
         }
     }
-    // Or put its own there, and failed.
+    // The same if glibc stored its own mutex in the field, and its wait failed.
     let step = Barrier::new(2);
     let guard = thread::scope(|scope| {
         scope.spawn(|| {
@@ -450,18 +455,18 @@ fn spawn_refuses_with_a_lock_held_that_glibc_took_out_of_the_slot() {
     spawn_works();
 }
 
-/// A thread that ends after `hold`.
+/// Runs `hold` in a thread and waits until the thread has ended.
 fn in_a_thread(hold: impl FnOnce() + Send) {
     thread::scope(|scope| scope.spawn(hold).join().unwrap());
 }
 
-/// Nothing is placed in the process but what `hold` uses; a thread runs it and ends.
+/// Runs `hold` in a thread that ends. In its process nothing is placed except what `hold` uses.
 fn refuses_after(hold: impl FnOnce() + Send) {
     passes(&child(|| {
         spawn_works();
         in_a_thread(hold);
         spawn_refuses();
-        // Also once this thread has used other locks.
+        // The refusal continues after this thread has used other locks.
         let other = locks::<1>();
         drop(other[0].lock().unwrap());
         spawn_refuses();
@@ -483,24 +488,24 @@ fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot() {
     });
     refuses_after(|| {
         let (_directory, path) = crate::files::place();
-        // By the second of two maps of one file.
+        // The lock is acquired through the second of two maps of one file.
         let first = crate::support::create(&path, Lock::new(0)).leak();
         let second = crate::support::open::<Lock>(&path).leak();
         forget(second.lock_timeout(Duration::from_secs(60)).unwrap());
         assert_eq!(told(first.try_lock()), Told::WouldBlock);
     });
-    // The news of a death may be forgotten, too.
+    // The error that reports a death may be leaked, too.
     let ours = locks::<1>();
     passes(&child(|| forget(ours[0].lock().unwrap())));
     refuses_after(|| {
         let Err(LockError::Poisoned(poisoned)) = ours[0].lock() else {
-            panic!("not told")
+            panic!("not poisoned")
         };
         forget(poisoned);
     });
-    // Here no thread forgot anything.
+    // No thread of this process leaked anything.
     spawn_works();
-    // A value that is unmapped concerns nobody any more.
+    // After its memory is unmapped, a leaked lock has no effect.
     let gone = locks::<1>();
     in_a_thread(|| forget(gone[0].lock().unwrap()));
     spawn_refuses();
@@ -511,17 +516,17 @@ fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot() {
 fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot_and_the_kernel_did_not_mark() {
     refuses_after(|| {
         forget(locks::<1>().leak()[0].lock().unwrap());
-        // glibc empties the slot, by which the kernel would have found it.
+        // glibc clears `list_op_pending`, where the kernel would have found the lock.
         glibc_locks_and_unlocks(&theirs(Protocol::None));
     });
     refuses_after(|| {
         forget(locks::<1>().leak()[0].lock().unwrap());
-        // SAFETY: takes a head, or none, and its length.
+        // SAFETY: the call takes a head, here null, and its length.
         unsafe { libc::syscall(libc::SYS_set_robust_list, 0, 24) };
     });
 }
 
-/// From here on, the call fails by `EPERM` in this process.
+/// Makes the system call fail with `EPERM` in this process from now on.
 pub fn deny(call: libc::c_long) -> io::Result<()> {
     let statement = |code, jt, jf, k| libc::sock_filter {
         code: code as u16,
@@ -530,7 +535,7 @@ pub fn deny(call: libc::c_long) -> io::Result<()> {
         k,
     };
     let mut filter = [
-        // The number of the call is the first word of what a filter sees.
+        // The call's number is the first word of the data that a filter reads.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         statement(
             libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
@@ -551,7 +556,7 @@ pub fn deny(call: libc::c_long) -> io::Result<()> {
         filter: filter.as_mut_ptr(),
     };
     prctl::set_no_new_privs()?;
-    // SAFETY: a program of as many statements as it says, which the kernel copies.
+    // SAFETY: the program has as many statements as it states; the kernel copies it.
     let answer = unsafe {
         libc::prctl(
             libc::PR_SET_SECCOMP,
@@ -639,7 +644,8 @@ fn deaths_are_told_where_the_kernel_does_not_tell_of_the_list() {
 
 fn nothing_is_placed_where_the_kernel_never_told_of_the_list() {
     const DENIED: i32 = 7;
-    // By the bare call: fork::spawn would ask for the list, and the child know what it was told.
+    // Forks by the bare call: `fork::spawn` would ask for the list, and the child would inherit the
+    // answer.
     // SAFETY: the process has one thread.
     let child = match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
@@ -647,21 +653,18 @@ fn nothing_is_placed_where_the_kernel_never_told_of_the_list() {
                 if deny(libc::SYS_get_robust_list).is_err() {
                     return DENIED;
                 }
-                let on_timeout = Shared::anonymous(Lock::new(0)).unwrap_err();
+                let refusal = Shared::anonymous(Lock::new(0)).unwrap_err();
                 assert!(
-                    matches!(on_timeout, Error::RobustListUnusable { .. }),
-                    "{on_timeout:?}"
+                    matches!(refusal, Error::RobustListUnusable { .. }),
+                    "{refusal:?}"
                 );
-                assert!(
-                    on_timeout.to_string().contains("get_robust_list"),
-                    "{on_timeout}"
-                );
-                // What needs no list can be placed.
+                assert!(refusal.to_string().contains("get_robust_list"), "{refusal}");
+                // A value that needs no list can be placed.
                 drop(Shared::anonymous(SharedCounter::new(0)).unwrap());
                 0
             };
             let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(101);
-            // SAFETY: leaves at once.
+            // SAFETY: ends the process at once.
             unsafe { libc::_exit(code) }
         }
         ForkResult::Parent { child } => child,
@@ -673,7 +676,7 @@ fn nothing_is_placed_where_the_kernel_never_told_of_the_list() {
 }
 
 fn spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child() {
-    /// What another library may do when the process forks.
+    /// Does what another library may do when the process forks.
     extern "C" fn open_one() {
         forget(File::open("/dev/null"));
     }
@@ -686,14 +689,14 @@ fn spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child() {
             }
         })
     };
-    // SAFETY: the function is there for as long as the process is.
+    // SAFETY: the function exists for as long as the process.
     let answer = unsafe { libc::pthread_atfork(None, Some(open_one), None) };
     assert_eq!(answer, 0);
     let mut files = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         files.push(file);
     }
-    // One is enough for all that is looked at before the fork.
+    // One descriptor is enough for all checks before the fork.
     files.pop();
     match tries() {
         Err(forks::Error::Os { call, source }) => {
@@ -705,7 +708,7 @@ fn spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child() {
         other => panic!("{other:?}"),
     }
     has_no_children();
-    // With none at all it is refused before the fork.
+    // With no descriptor at all, the spawn is refused before the fork.
     assert!(tries().is_err());
     has_no_children();
     drop(files);
@@ -719,7 +722,7 @@ fn spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child() {
 struct Nest {
     ours: [Lock; 3],
     theirs: PthreadMutex,
-    /// Where the victim is with each lock.
+    /// The position of the victim with each lock.
     place: [AtomicU32; 3],
     steps: SharedCounter,
 }
@@ -739,8 +742,9 @@ const ORDERS: [[usize; 3]; 6] = [
 ];
 
 impl Nest {
-    /// Takes all locks in one order and gives them back in another, again and again. Before each of the six steps for which
-    /// there is a bit, glibc uses the list and the slot for a mutex of its own.
+    /// Acquires all locks in one order and releases them in another, again and again. Before each
+    /// of the six steps whose bit is set in `glibc`, glibc uses the list and `list_op_pending` for
+    /// a mutex of its own.
     fn victim(&self, taken: [usize; 3], given: [usize; 3], glibc: u32) {
         let mut guards = [const { None }; 3];
         let at = |lock: usize, place| self.place[lock].store(place, SeqCst);
@@ -764,7 +768,7 @@ impl Nest {
         }
     }
 
-    /// What a death leaves is told as it was, once, and mended.
+    /// Checks that what the death left is reported once and correctly, and repairs it.
     fn bury(&self, what: &str) {
         for (number, lock) in self.ours.iter().enumerate() {
             let first = told(lock.lock_timeout(Duration::from_secs(60)));
@@ -841,7 +845,7 @@ fn killed_at_any_instant_of_every_order_all_that_was_held_is_told() {
     let [outside, locking, inside, leaving] = told_of;
     println!("{outside} outside, {locking} locking, {inside} inside, {leaving} leaving");
     assert!(inside > 100, "too few deaths inside");
-    // And all can be used as before.
+    // All locks can be used as before.
     passes(&child(|| {
         for order in ORDERS {
             let mut guards = order.map(|lock| Some(nest.ours[lock].lock().unwrap()));

@@ -1,5 +1,5 @@
-//! Who counts as gone. An owner that lives is robbed by nobody, however little can be seen of it and by whom; and where its
-//! death can be known, it is told.
+//! Which owners count as dead. A living owner never loses its lock, however little the observing
+//! process can see of it. If the death of an owner can be known, it is reported.
 
 use crate::harness::skip;
 use crate::steps::sleeps_in;
@@ -49,10 +49,11 @@ crate::tests!(
     showing_a_lock_leaves_the_news_of_an_unmarked_death_to_the_next_holder,
 );
 
-/// Longer than the safety net ever waits between two looks.
+/// Longer than the longest interval between two liveness checks.
 const LONG: Duration = Duration::from_secs(2);
 
-/// Waits for a lock that is held, for longer than the net's looks, and never gets it.
+/// Waits for a held lock for longer than the interval between liveness checks, and never acquires
+/// it.
 #[track_caller]
 fn robs_nobody(lock: &SharedMutex<u64>) {
     assert_eq!(told(lock.try_lock()), Told::WouldBlock);
@@ -60,7 +61,8 @@ fn robs_nobody(lock: &SharedMutex<u64>) {
     assert_eq!(told(lock.try_lock()), Told::WouldBlock);
 }
 
-/// What every call tells of a lock whose holder's thread has ended and whose process lives.
+/// Checks what every call returns for a lock whose holder's thread has ended while its process
+/// lives.
 #[track_caller]
 fn is_told_apart(lock: &SharedMutex<u64>) {
     assert_eq!(told_by_trying(lock), Told::HolderThreadEnded);
@@ -68,14 +70,14 @@ fn is_told_apart(lock: &SharedMutex<u64>) {
     assert_eq!(told(lock.lock()), Told::HolderThreadEnded);
 }
 
-/// When a process or thread started, in the clock ticks in which the kernel tells it.
+/// Returns when a process or thread started, in the kernel's clock ticks.
 fn started(stat: &str) -> u64 {
     const START_TIME: usize = 22;
     let time = field(Path::new(stat), START_TIME).expect("a process's start");
     time.parse().expect("a number")
 }
 
-/// Runs `body` in a thread whose start time is not its process's.
+/// Runs `body` in a thread whose start time differs from its process's.
 fn in_a_later_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     let process = started("/proc/self/stat");
     let mut body = Some(body);
@@ -134,12 +136,12 @@ fn holders_whose_threads_started_later_than_their_processes_exclude_each_other()
     .unwrap();
     const SECTIONS: u64 = 4;
     let section = |own: u32| {
-        let mut guard = crowd.lock.lock().expect("nobody died");
+        let mut guard = crowd.lock.lock().expect("no process died");
         if crowd.inside.swap(own, SeqCst) != 0 {
             crowd.together.add(1);
         }
         *guard += 1;
-        // Sections that several looks of the net fall into.
+        // Critical sections that are long enough for several liveness checks.
         let length = Duration::from_millis(90 + 13 * u64::from(own));
         assert!(!crowd.never.wait_timeout(length));
         if crowd.inside.swap(0, SeqCst) != own {
@@ -157,22 +159,24 @@ fn holders_whose_threads_started_later_than_their_processes_exclude_each_other()
     assert_eq!(*crowd.lock.lock().unwrap(), 4 * SECTIONS);
 }
 
-/// How a holder leaves a looker.
+/// How a holder ends while an observer uses the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Killed and reaped, before the looker asks again.
+    /// Killed and reaped before the observer locks again.
     Reaped,
-    /// Killed while the looker sleeps.
+    /// Killed while the observer sleeps.
     Killed,
-    /// As `Killed`, and the kernel does not mark the lock: as when the out-of-memory reaper took the list away.
+    /// As `Killed`, but the kernel does not mark the lock, as when the out-of-memory reaper has
+    /// removed the list.
     Unmarked,
-    /// The holder's thread ended with its guard. Its process is killed later, before the looker asks again.
+    /// The holder's thread ended and leaked its guard. Its process is killed later, before the
+    /// observer locks again.
     Forgotten,
 }
 
 const ENDS: [End; 4] = [End::Reaped, End::Killed, End::Unmarked, End::Forgotten];
 
-/// A holder, and somebody who looks at it.
+/// A holder, and an observer that checks whether the holder lives.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Scene {
@@ -205,7 +209,7 @@ impl Scene {
                 let thread = scope.spawn(|| std::mem::forget(self.lock.lock().unwrap()));
                 thread.join().unwrap();
             });
-            // Its own process is told, too.
+            // The holder's own process receives the error, too.
             is_told_apart(&self.lock);
         } else {
             _guard = self.lock.lock().expect("free and whole");
@@ -236,7 +240,8 @@ impl Scene {
         loop {
             let gone = self.gone.is_set();
             match told(self.lock.lock_timeout(LONG)) {
-                // Before the process is reaped, who sees little cannot tell it from one that lives.
+                // Until the process is reaped, an observer that sees little cannot distinguish it
+                // from a living one.
                 Told::HolderThreadEnded | Told::TimedOut if !gone => {}
                 last => break assert_eq!(last, Told::FreshDeath, "{end:?}"),
             }
@@ -244,14 +249,14 @@ impl Scene {
     }
 }
 
-/// The kernel then marks nothing that this thread holds.
+/// After this call the kernel marks no lock that this thread holds.
 fn forget_the_robust_list() {
-    // SAFETY: takes a head, or none, and its length.
+    // SAFETY: the call takes a head, here null, and its length.
     let answer = unsafe { libc::syscall(libc::SYS_set_robust_list, 0, 24) };
     assert_eq!(answer, 0, "{}", io::Error::last_os_error());
 }
 
-/// Waits for an event that the child sets, unless a check in it fails.
+/// Waits for an event that the child sets. Fails if the child ends without setting it.
 #[track_caller]
 fn meet(event: &SharedEvent, child: &Child) {
     while !event.wait_timeout(Duration::from_millis(50)) {
@@ -264,14 +269,16 @@ fn meet(event: &SharedEvent, child: &Child) {
     }
 }
 
-/// Runs something in a child process where the world looks otherwise.
+/// Runs a closure in a child process whose view of the system differs.
 type World<'a> = &'a dyn Fn(&Scene, &dyn Fn());
 
 fn as_it_is(_: &Scene, body: &dyn Fn()) {
     body();
 }
 
-/// Somebody in one world looks at a holder in another, however that one ends: it is not robbed, and its death is told.
+/// An observer in one world checks a holder in another, for each way in which the holder can end. A
+/// living holder never loses its lock, and its death is reported. Each pair is the world of the
+/// observer and that of the holder.
 fn look_from(worlds: &[(World, World)]) {
     let scenes: Vec<_> = worlds
         .iter()
@@ -292,19 +299,20 @@ fn look_from(worlds: &[(World, World)]) {
     for (((_, end, scene), holder), looker) in scenes.iter().zip(&holders).zip(&lookers) {
         meet(&scene.looked, looker);
         if matches!(end, End::Killed | End::Unmarked) {
-            // At the lock, unless it is somewhere on its way there.
+            // The observer sleeps on the lock, or elsewhere on its way there.
             until(|| state(scene.looker.load(SeqCst)) == Some('S'));
         }
         let id = Pid::from_raw(scene.holder.load(SeqCst).cast_signed());
         signal(id, Signal::SIGKILL).unwrap();
-        // It, or the process that waits for it.
+        // Waits for the holder, or for the process that waits for the holder.
         holder.wait().unwrap();
         scene.gone.set();
     }
     lookers.iter().for_each(passes);
 }
 
-/// Runs `leave` in a process that knows itself already: it has met a lock.
+/// Runs `leave` in a process that has already recorded its own identity, because it has used a
+/// lock.
 fn once_it_knows_itself(scene: &Scene, leave: &dyn Fn()) {
     if scene.held.is_set() {
         assert!(scene.lock.try_lock().is_err());
@@ -314,7 +322,7 @@ fn once_it_knows_itself(scene: &Scene, leave: &dyn Fn()) {
     leave();
 }
 
-/// Opens files until there is no descriptor left for one more.
+/// Opens files until no descriptor is left.
 fn use_up_descriptors() -> Vec<File> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most.min(64), most).unwrap();
@@ -387,14 +395,14 @@ fn a_looker_of_another_user_to_whom_proc_hides_others_robs_nobody_and_is_told_of
     ]);
 }
 
-/// Gives the process another root, in which there is nothing.
+/// Gives the process another root, which is an empty directory.
 fn leave_proc_behind(root: &Path) {
     nix::unistd::chroot(root).unwrap();
     nix::unistd::chdir("/").unwrap();
     assert!(!Path::new("/proc").exists());
 }
 
-/// Uses a lock in the process's first thread.
+/// Uses a lock in the calling thread.
 fn lock_something() {
     let own = Shared::anonymous(SharedMutex::new(0_u64)).unwrap();
     drop(own.lock().unwrap());
@@ -433,7 +441,7 @@ fn a_holder_whose_root_has_no_proc_is_not_robbed_and_its_death_is_told() {
     ]);
 }
 
-/// Uses a lock in another thread of the process than its first.
+/// Uses a lock in a thread other than the process's first.
 fn lock_something_in_a_thread() {
     thread::scope(|scope| scope.spawn(lock_something).join().unwrap());
 }
@@ -450,14 +458,14 @@ fn a_process_whose_root_has_no_proc_and_whose_first_thread_locks_later_tells_and
     look_from(&[(&as_it_is, &without), (&without, &as_it_is)]);
 }
 
-/// In a child of this process, which this process waits for and otherwise does nothing for.
+/// Runs `body` in a child of this process. This process waits for the child and does nothing else.
 fn in_a_child_of_one_that_knows_nothing(body: &dyn Fn()) {
     // SAFETY: the process has one thread.
     match unsafe { nix::unistd::fork() }.unwrap() {
         ForkResult::Child => {
             let _ = prctl::set_pdeathsig(Signal::SIGKILL);
             let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
-            // SAFETY: leaves at once.
+            // SAFETY: ends the process at once.
             unsafe { libc::_exit(if passed { 0 } else { 101 }) }
         }
         ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
@@ -480,9 +488,10 @@ fn a_grandchild_whose_root_has_no_proc_and_whose_parent_used_no_lock_tells_and_i
     look_from(&[(&as_it_is, &without), (&without, &as_it_is)]);
 }
 
-/// Gives the process's children a time namespace of their own, in which processes seem to have started at other times.
+/// Gives the process's children a time namespace of their own, in which processes seem to have
+/// started at other times.
 fn unshare_time() -> io::Result<()> {
-    // SAFETY: takes a number.
+    // SAFETY: the call takes a number only.
     if unsafe { libc::unshare(libc::CLONE_NEWTIME) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -496,7 +505,7 @@ fn need_time_namespaces() {
     }
 }
 
-/// In a process that is born into another time.
+/// Runs `body` in a process that is created in another time namespace.
 fn born_in_another_time(_: &Scene, body: &dyn Fn()) {
     unshare_time().unwrap();
     let status = child(body).wait().unwrap();
@@ -507,7 +516,7 @@ fn born_in_another_time(_: &Scene, body: &dyn Fn()) {
     );
 }
 
-/// In a process that goes into another time.
+/// Runs `body` in a process that enters another time namespace.
 fn gone_into_another_time(_: &Scene, body: &dyn Fn()) {
     unshare_time().unwrap();
     setns(
@@ -545,16 +554,16 @@ fn a_holder_in_another_time_namespace_is_not_robbed_and_its_death_is_told() {
     ]);
 }
 
-/// A child whose id is `id`, by clone3(2). `None` where the id is still in use.
+/// Creates a child whose id is `id`, by clone3(2). Returns `None` if the id is still in use.
 fn child_with_id(id: u32, body: impl FnOnce()) -> Option<Pid> {
     let ids = [id.cast_signed()];
-    // SAFETY: zero bytes are a clone_args that asks for nothing.
+    // SAFETY: zero bytes are a valid `clone_args` that requests nothing.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.exit_signal = libc::SIGCHLD as u64;
     arguments.set_tid = ids.as_ptr().expose_provenance() as u64;
     arguments.set_tid_size = 1;
-    // SAFETY: the arguments and the id that they point at are valid; the process has one thread, and the child leaves
-    // without returning.
+    // SAFETY: the arguments and the id that they point to are valid; the process has one thread,
+    // and the child exits without returning.
     let made = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -573,18 +582,18 @@ fn child_with_id(id: u32, body: impl FnOnce()) -> Option<Pid> {
     }
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
     let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
-    // SAFETY: leaves at once.
+    // SAFETY: ends the process at once.
     unsafe { libc::_exit(if passed { 0 } else { 101 }) }
 }
 
-/// Two who contend for a lock of a dead holder.
+/// Two processes that contend for a lock of a dead holder.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Contest {
     lock: SharedMutex<u64>,
     held: SharedEvent,
     over: SharedEvent,
-    /// The thread that ended with the lock, and when its process started.
+    /// The thread that ended with the lock, and the start time of its process.
     dead: AtomicU32,
     started: AtomicU64,
     inside: AtomicU32,
@@ -611,13 +620,14 @@ impl Contest {
         .unwrap()
     }
 
-    /// Gets the lock, and keeps it until the other has waited for it in vain, if the other has not had it before.
+    /// Acquires the lock and holds it until the other process has waited for it without success. If
+    /// the other has already had the lock, releases it at once.
     fn contend(&self, own: usize) {
         let other = 1 - own;
         let _guard = loop {
             match self.lock.lock_timeout(LONG) {
                 Err(LockError::TimedOut) => self.looked[own].set(),
-                // Until the process is gone, too.
+                // Retries, also while the process of the ended thread lives.
                 Err(LockError::HolderThreadEnded) => {}
                 Err(LockError::Poisoned(poisoned)) => {
                     self.fresh.add(poisoned.is_first_report().into());
@@ -656,7 +666,7 @@ fn a_taker_with_the_dead_holders_thread_id_is_not_robbed_while_it_looks() {
         });
         meet(&contest.held, &holder);
         let taker = || {
-            // The thread was joined, and may still have its id for a moment.
+            // The thread was joined, but may keep its id for a moment.
             let dead = contest.dead.load(SeqCst);
             loop {
                 if let Some(id) = child_with_id(dead, || contest.contend(0)) {
@@ -669,17 +679,18 @@ fn a_taker_with_the_dead_holders_thread_id_is_not_robbed_while_it_looks() {
         let first = if taker_is_first { taker() } else { second() };
         until(|| looks(first));
         let other = if taker_is_first { second() } else { taker() };
-        // Both wait for what becomes of the process, and neither has the lock.
+        // Both wait to learn whether the process is ending, and neither has the lock.
         until(|| looks(first) && looks(other));
         contest.over.set();
         passes(&holder);
         [first, other].into_iter().for_each(leaves);
-        assert_eq!(contest.together.get(), 0, "two are inside at once");
-        assert_eq!(contest.fresh.get(), 1, "the death is told once");
+        assert_eq!(contest.together.get(), 0, "two inside at once");
+        assert_eq!(contest.fresh.get(), 1, "the death must be reported once");
     }
 }
 
-/// A process that has the ids of one that died with the lock in its hands, and runs `body`.
+/// Starts a process that has the ids of one that died while it held the lock, and runs `body` in
+/// it.
 fn namesake(contest: &Contest, marked: bool, body: impl Fn()) -> Pid {
     let holder = child(|| {
         let _guard = contest.lock.lock().unwrap();
@@ -695,7 +706,8 @@ fn namesake(contest: &Contest, marked: bool, body: impl Fn()) -> Pid {
     contest.held.reset();
     loop {
         let namesake = child_with_id(holder.id(), || {
-            // The kernel counts in hundredths of a second: only one that starts at another time can be told apart.
+            // The kernel counts in hundredths of a second. Only a process with another start time
+            // can be distinguished from the dead process.
             if started("/proc/self/stat") != contest.started.load(SeqCst) {
                 body();
                 contest.held.set();
@@ -710,7 +722,7 @@ fn namesake(contest: &Contest, marked: bool, body: impl Fn()) -> Pid {
         });
         match status {
             WaitStatus::StillAlive => return namesake,
-            // It started too early.
+            // The process started too early, in the same tick as the dead process.
             WaitStatus::Exited(_, 0) => {}
             status => panic!("{status:?}"),
         }
@@ -748,8 +760,8 @@ fn a_process_with_the_dead_holders_ids_may_fork() {
     }
 }
 
-/// A process whose leader leaves by `SYS_exit` with an exit code, after `before`; another thread does `meanwhile` and
-/// stays until `over`.
+/// Runs `before` in the leader, which then ends by `SYS_exit` with an exit code. Another thread
+/// runs `meanwhile` and stays until `over`.
 fn leader_leaves(stage: &Stage, before: impl FnOnce(), meanwhile: impl FnOnce() + Send) {
     let leader = gettid();
     before();
@@ -759,15 +771,15 @@ fn leader_leaves(stage: &Stage, before: impl FnOnce(), meanwhile: impl FnOnce() 
             meanwhile();
             stage.ready.set();
             stage.over.wait();
-            // SAFETY: leaves at once.
+            // SAFETY: ends the process at once.
             unsafe { libc::_exit(0) };
         });
-        // SAFETY: ends this thread alone, whose stack stays mapped for the other.
+        // SAFETY: ends this thread only; its stack stays mapped for the other thread.
         unsafe { libc::syscall(libc::SYS_exit, 3) };
     });
 }
 
-/// A thread that ends with its guard.
+/// Runs a thread that leaks its guard and ends.
 fn forgets(lock: &SharedMutex<u64>) {
     thread::scope(|scope| {
         let thread = scope.spawn(|| std::mem::forget(repaired(lock.lock(), 0)));
@@ -785,7 +797,8 @@ fn lock_calls_return_while_a_process_whose_leader_left_with_an_exit_code_lives()
         );
     });
     stage.meet(&holder);
-    // The process lives until it is told to leave, so each of these returns or the test hangs.
+    // The process lives until `over` is set, so the test hangs if one of these calls does not
+    // return.
     is_told_apart(&stage.lock);
     stage.over.set();
     passes(&holder);
@@ -813,7 +826,7 @@ fn try_lock_does_not_sleep_where_the_holders_thread_ended() {
         stage.over.wait();
     });
     stage.meet(&holder);
-    // A process that runs may be ending.
+    // A running process may be ending.
     until(|| state(holder.id()) == Some('S'));
     let sleeps = || {
         getrusage(UsageWho::RUSAGE_THREAD)
@@ -827,13 +840,14 @@ fn try_lock_does_not_sleep_where_the_holders_thread_ended() {
             sleeps() - before
         })
         .min();
-    // The kernel may let it wait now and then, for a lock of its own.
+    // The kernel may occasionally make the thread wait for a lock of the kernel's own.
     assert_eq!(fewest, Some(0));
     stage.over.set();
     passes(&holder);
 }
 
-/// Makes the file another boot's, wherever in its first page the boot's id stands.
+/// Makes the file appear to be from another boot: inverts the boot id, wherever it lies in the
+/// first page.
 fn reboot(path: &Path) {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let id = u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap();
@@ -875,7 +889,8 @@ fn after_a_reboot_every_lock_tells_of_a_death_once() {
     passes(&child(|| {
         let row = open().leak();
         std::mem::forget(row.held.lock().unwrap());
-        // SAFETY: leaves at once, as the machine stops: without the kernel's mark.
+        // SAFETY: the calls take a null head and numbers. The process ends at once and without the
+        // kernel's mark, as when the machine stops.
         unsafe {
             libc::syscall(libc::SYS_set_robust_list, 0, 24);
             libc::_exit(0);
@@ -902,7 +917,7 @@ fn after_a_reboot_every_lock_tells_of_a_death_once() {
             assert_eq!(told(lock.lock()), Told::Whole, "boot {boot}, lock {number}");
         }
         drop(row);
-        // Whoever comes next, in the same boot, hears nothing.
+        // A process that opens the file later in the same boot receives no report.
         let row = open();
         for lock in [&row.used, &row.unused, &row.held, &row.poisoned] {
             assert_eq!(*lock.lock().unwrap(), 6);
@@ -910,7 +925,8 @@ fn after_a_reboot_every_lock_tells_of_a_death_once() {
     }
 }
 
-/// Shows the lock, again and again and to several, and then somebody else is told.
+/// Formats the lock repeatedly, in several processes. The next locker must still receive the first
+/// report of the death.
 fn shows_and_tells(lock: &SharedMutex<u64>) {
     for _ in 0..3 {
         let _ = format!("{lock:?}");
@@ -919,7 +935,7 @@ fn shows_and_tells(lock: &SharedMutex<u64>) {
     assert!(!lock.is_poisoned());
     match lock.lock() {
         Err(LockError::Poisoned(poisoned)) => {
-            assert!(poisoned.is_first_report(), "the news is gone");
+            assert!(poisoned.is_first_report(), "the first report is lost");
             assert_eq!(poisoned.cause(), Cause::Died);
         }
         other => panic!("{other:?}"),

@@ -1,4 +1,5 @@
-//! The safety net looks at owners that the kernel has not marked: it finds every one that is gone and robs nobody who lives.
+//! The liveness check examines owners that the kernel has not marked. It finds every dead owner and
+//! never takes a lock from a living one.
 
 use crate::support::{
     Stage, Told, as_root, become_nobody, child, field, gettid, hide_others, kill, passes, state,
@@ -29,17 +30,17 @@ crate::tests!(
     a_wait_for_a_notification_is_told_of_a_death_that_the_kernel_did_not_mark,
 );
 
-/// Long enough for several looks of the net.
+/// Long enough for several liveness checks.
 const LOOKS: Duration = Duration::from_secs(1);
 
-/// Waits for a lock that is held, and never gets it.
+/// Waits for a lock that is held, and never acquires it.
 fn robs_nobody(stage: &Stage) {
     assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
     assert_eq!(told(stage.lock.lock_timeout(LOOKS)), Told::TimedOut);
     assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
 }
 
-/// What holds for every holder that lives.
+/// Checks what is true of every living holder.
 fn is_not_robbed(stage: &Stage, holder: &pshared::fork::Child) {
     robs_nobody(stage);
     stage.over.set();
@@ -52,7 +53,8 @@ fn a_holder_whose_thread_is_younger_than_its_process_is_not_robbed() {
     let holder = child(|| {
         const STARTED: usize = 22;
         let process = field(Path::new("/proc/self/stat"), STARTED);
-        // The kernel counts start times in hundredths of a second: threads start until one has another than its process.
+        // The kernel counts start times in hundredths of a second. Threads are started until one
+        // has another start time than its process.
         let mut held = false;
         while !held {
             std::thread::scope(|scope| {
@@ -93,7 +95,7 @@ fn a_holder_whose_leader_had_ended_before_it_first_locked_is_not_robbed() {
                 stage.hold();
                 std::process::exit(0);
             });
-            // SAFETY: ends this thread alone, whose stack stays mapped for the other.
+            // SAFETY: ends this thread only; its stack stays mapped for the other thread.
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         });
     });
@@ -101,7 +103,7 @@ fn a_holder_whose_leader_had_ended_before_it_first_locked_is_not_robbed() {
     is_not_robbed(&stage, &holder);
 }
 
-/// From here on the process opens no file.
+/// After this call the process can open no file.
 fn use_up_descriptors() {
     setrlimit(Resource::RLIMIT_NOFILE, 0, 0).expect("no limit");
     assert!(fs::File::open("/proc/self/stat").is_err());
@@ -122,7 +124,7 @@ fn a_holder_in_another_time_namespace_is_not_robbed() {
     let stage = Stage::anonymous();
     let between = child(|| {
         // CLONE_NEWTIME (Linux 5.6) has no name in nix: the children get a clock of their own.
-        // SAFETY: takes a number.
+        // SAFETY: the call takes a number only.
         let answer = unsafe { libc::unshare(libc::CLONE_NEWTIME) };
         assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
         fs::write(
@@ -143,7 +145,7 @@ fn a_waiter_without_descriptors_robs_nobody() {
         use_up_descriptors();
         robs_nobody(&stage);
     }));
-    // And one that knew itself before.
+    // A waiter that recorded its identity before it ran out of descriptors.
     passes(&child(|| {
         assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
         use_up_descriptors();
@@ -193,12 +195,13 @@ fn a_waiter_to_whom_proc_hides_the_holder_robs_nobody() {
     is_not_robbed(&stage, &holder);
 }
 
-/// A child that dies with the lock, and the kernel does not know: as when the out-of-memory reaper was faster.
+/// Runs a child that dies with the lock and is not marked by the kernel, as when the out-of-memory
+/// reaper was faster.
 fn dies_unmarked(stage: &Stage) {
     stage.ready.reset();
     let holder = child(|| {
         let _guard = stage.lock.lock();
-        // SAFETY: the kernel then walks no list for this thread.
+        // SAFETY: the call takes a null head; the kernel then walks no list for this thread.
         let answer = unsafe { libc::syscall(libc::SYS_set_robust_list, 0, 24) };
         assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
         stage.ready.set();
@@ -230,7 +233,7 @@ fn a_waiter_without_descriptors_is_told_of_a_death() {
     let waiter = child(|| {
         use_up_descriptors();
         stage.thread.store(gettid(), Relaxed);
-        // A zombie is not told from a process that lives then.
+        // Without descriptors, a zombie cannot be distinguished from a living process.
         let mut outcome = Told::HolderThreadEnded;
         while outcome == Told::HolderThreadEnded {
             outcome = told(stage.lock.lock());
@@ -245,7 +248,7 @@ fn a_waiter_without_descriptors_is_told_of_a_death() {
     passes(&waiter);
 }
 
-/// Interrupts every sleep of the calling process long before its first look, from here on.
+/// Interrupts every sleep of the calling process from now on, long before its first liveness check.
 fn be_interrupted() {
     extern "C" fn nothing(_: libc::c_int) {}
     let action = SigAction::new(
@@ -263,18 +266,18 @@ fn be_interrupted() {
         it_interval: often,
         it_value: often,
     };
-    // SAFETY: a timer to read, and none to write.
+    // SAFETY: `timer` is a timer to read; a null pointer means that none is written.
     let answer = unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
     assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Long enough for whoever looks at all.
+/// Long enough for a waiter that performs the liveness check at all.
 const FAR: Duration = Duration::from_secs(60);
 
 fn comes_to_its_end(child: &pshared::fork::Child) {
     if child.wait_timeout(FAR).unwrap().is_none() {
         kill(child);
-        panic!("it waits for ever");
+        panic!("the child waits forever");
     }
     passes(child);
 }

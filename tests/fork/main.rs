@@ -1,4 +1,5 @@
-//! Everything that forks or kills. One thread, and each test in a process of its own: see `harness`.
+//! All tests that fork or kill. The runner has one thread and runs each test in its own process:
+//! see `harness`.
 
 mod auto_reset_event;
 mod barrier;

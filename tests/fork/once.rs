@@ -1,4 +1,5 @@
-//! What is done once, between processes: taken over from whoever dies at it, and never seen by half.
+//! Initialization that runs once for all processes. If the initializer dies, another process takes
+//! over. No process sees a partly initialized value.
 
 use crate::files::{open, open_or_create, place};
 use crate::steps::{Interruptions, Random};
@@ -32,7 +33,7 @@ crate::tests!(
 
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(2);
-/// So large that writing it takes a while.
+/// Large enough that writing it takes a while.
 type Large = [u64; 512];
 
 #[derive(ShmSafe)]
@@ -60,7 +61,7 @@ impl Board {
         Shared::anonymous(Self::new()).unwrap()
     }
 
-    /// A child that is in the middle of both initializations, for ever.
+    /// Starts a child that stays in the middle of both initializations until it is killed.
     fn initializer(&self) -> Child {
         let child = child(|| {
             self.once.call_once(|| {
@@ -120,7 +121,7 @@ fn a_cell_in_a_file_is_made_by_whoever_comes_first() {
         })
         .collect();
     racers.iter().for_each(passes);
-    // It outlives them all.
+    // The value outlives all the racers.
     assert!(is_whole(open::<Board>(&path).unwrap().cell.get().unwrap()));
 }
 
@@ -198,7 +199,7 @@ fn initializers_are_killed_at_random_instants() {
         passes(&waits);
         passes(&sleeper);
     }
-    assert!(taken_over > 0, "nobody was killed in the middle of it");
+    assert!(taken_over > 0, "no initializer was killed in the middle");
 }
 
 fn a_panic_poisons_for_every_process() {
@@ -223,7 +224,7 @@ fn a_panic_poisons_for_every_process() {
         assert!(state.is_poisoned() && !state.initializer_died());
     });
     board.once.call_once(|| unreachable!("it is completed"));
-    // A cell is not poisoned.
+    // A panic does not poison a cell.
     assert!(is_whole(board.cell.get_or_init(|| [4; 512])));
 }
 
@@ -243,7 +244,7 @@ fn who_only_waits_is_woken() {
     waiters.iter().for_each(passes);
 }
 
-/// What a call tells whose initializer must not run.
+/// Returns the error of a call that must not run its initializer.
 fn asks<T>(call: impl FnOnce() -> Result<T, Error>) -> Option<Error> {
     call().err()
 }
@@ -252,7 +253,7 @@ fn who_does_not_wait_to_the_end_is_refused_while_another_initializes() {
     let board = Board::anonymous();
     let victim = board.initializer();
     let (once, cell) = (&board.once, &board.cell);
-    let never = || -> Large { unreachable!("somebody else is at it") };
+    let never = || -> Large { unreachable!("another process initializes") };
     let tries = [
         asks(|| once.try_call_once(|| _ = never())),
         asks(|| once.try_call_once_force(|_| _ = never())),
@@ -278,14 +279,15 @@ fn who_does_not_wait_to_the_end_is_refused_while_another_initializes() {
     }
     assert_eq!(cell.try_set([9; 512]), Err([9; 512]));
     kill(&victim);
-    // Nobody is at it any more: each of them takes over.
+    // No process initializes any more, so each of these calls takes over.
     assert!(once.try_call_once(|| _ = board.times.add(1)).is_ok());
     assert_eq!((cell.try_set([9; 512]), board.times.get()), (Ok(()), 1));
     let waits = once.call_once_timeout(Duration::ZERO, || unreachable!("it is completed"));
     assert!(waits.is_ok() && is_whole(cell.try_get_or_init(never).unwrap()));
 }
 
-/// Each form in a process of its own, asleep until the initializer is killed.
+/// Tests each form alone, then all forms of a primitive together. Each form sleeps in a process of
+/// its own until the initializer is killed.
 fn a_caller_with_a_deadline_takes_over_from_one_that_is_killed() {
     type Wait = fn(&Board);
     let waits: [Wait; 3] = [
@@ -346,7 +348,7 @@ fn a_caller_with_a_deadline_takes_over_from_one_that_is_killed() {
 
 fn a_caller_with_a_deadline_sees_what_another_made() {
     let board = Board::anonymous();
-    let never = || -> Large { unreachable!("somebody else makes it") };
+    let never = || -> Large { unreachable!("another process initializes") };
     let maker = child(|| {
         board.once.call_once(|| {
             board.cell.get_or_init(|| {
@@ -398,7 +400,8 @@ fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
     let board = Board::anonymous();
     let process = child(|| {
         let board: &Board = &board;
-        // SAFETY: the thread has nothing that must be dropped; it ends as if killed, and its process lives.
+        // SAFETY: the thread owns nothing that must be dropped. It ends as if it were killed, and
+        // its process lives on.
         let ends = || unsafe {
             libc::syscall(libc::SYS_exit, 0);
         };
@@ -421,11 +424,11 @@ fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
         });
     });
     board.ready.wait();
-    assert_eq!(board.times.get(), 1, "it was not told in its own process");
+    assert_eq!(board.times.get(), 1, "its own process did not report it");
     assert!(!board.once.was_leaked_by_this_process());
     let outcome = catch_unwind(AssertUnwindSafe(|| board.once.call_once(|| ())));
     assert!(outcome.is_err() && !board.once.is_completed());
-    // Its process may be ending, as far as a look without patience tells.
+    // At first, as far as a call without a grace period can determine, the process may be ending.
     let mut told = Some(Error::WouldBlock);
     until(|| {
         told = asks(|| board.once.try_call_once(|| unreachable!("it is kept")));
@@ -449,11 +452,12 @@ fn a_process_forked_inside_does_not_end_its_parents_turn() {
     let board = Board::anonymous();
     let mut forked = None;
     board.cell.get_or_init(|| {
-        // SAFETY: the process has one thread; that it holds a lock is what this is about.
+        // SAFETY: the process has one thread. That it holds a lock during the fork is the subject
+        // of this test.
         let child = unsafe {
             fork::spawn_unchecked(|| {
                 assert_eq!(board.cell.get(), None);
-                // It waits, as any other process does.
+                // The child waits, as any other process does.
                 assert!(is_whole(board.cell.get_or_init(|| [1; 512])));
                 assert_eq!(board.cell.get().unwrap()[0], 2);
             })

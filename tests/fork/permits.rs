@@ -1,4 +1,5 @@
-//! Permits between processes: forked, interrupted, killed as they wait, hold and release.
+//! Permits between processes that are forked, interrupted, or killed while they wait, hold or
+//! release.
 
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use crate::support::{
@@ -29,7 +30,7 @@ crate::tests!(
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Asleep on one word, or on several.
+/// Whether the process sleeps on one word or on several words.
 fn sleeps_on_any(process: u32) -> bool {
     sleeps(process) || sleeps_in(process, libc::SYS_futex_waitv)
 }
@@ -42,7 +43,7 @@ fn all<const N: usize>(permits: &SharedPermits<N>) -> [Permit<'_>; N] {
     std::array::from_fn(|_| permits.acquire_timeout(LONG).unwrap())
 }
 
-/// A child that has a permit until it is killed.
+/// Starts a child that holds a permit until it is killed.
 fn holder<const N: usize>(permits: &SharedPermits<N>) -> Child {
     let has_it = Signal::new();
     let holder = child(|| {
@@ -60,7 +61,8 @@ fn holder<const N: usize>(permits: &SharedPermits<N>) -> Child {
 #[repr(C)]
 struct Room<const N: usize> {
     permits: SharedPermits<N>,
-    /// Who has which number, or had it when it died.
+    /// The worker that holds the permit of each number, or that held it when it died. 0 if there is
+    /// none.
     stamps: [AtomicU32; N],
     turns: SharedCounter,
     told: SharedCounter,
@@ -82,7 +84,7 @@ impl<const N: usize> Room<N> {
         }
     }
 
-    /// Acquires in one of the ways that there are, stamps the number, and releases.
+    /// Acquires a permit in one of the possible ways, stamps its number, and releases it.
     fn turn(&self, random: &mut Random, own: u32) {
         let outcome = match random.below(4) {
             0 => self.permits.try_acquire(),
@@ -93,7 +95,7 @@ impl<const N: usize> Room<N> {
         let permit = match outcome {
             Ok(permit) => permit,
             Err(Error::WouldBlock | Error::TimedOut) => return,
-            // A process that is being killed may look as if it lived, to who does not wait.
+            // A call that does not wait may take a process that is being killed for a living one.
             Err(Error::HolderThreadEnded) => return,
             Err(other) => panic!("{other}"),
         };
@@ -208,7 +210,7 @@ fn signals_end_no_wait() {
             until_idly(|| sleeps_on_any(waiter.id()));
             waiter
         });
-        // The head of the line, and the one behind it.
+        // The queue head, and the waiter behind it.
         for waiter in &waiters {
             interruptions.send_where(waiter, sleeps_on_any);
         }
@@ -243,7 +245,7 @@ fn a_permit_of_the_dead_wakes_a_sleeper_who_is_told() {
             child(|| {
                 let permit = permits.acquire().unwrap();
                 told.add(permit.previous_holder_died().into());
-                // Each death is one permit, and these are kept to the end.
+                // Each death makes one permit available, and the sleepers keep these until the end.
                 until_idly(|| told.get() == 3);
             })
         });
@@ -275,7 +277,7 @@ fn a_sleeper_that_is_killed_takes_nobodys_wake_with_it() {
             until_idly(|| sleeps_on_any(sleeper.id()));
             sleeper
         });
-        // The head of the line first, or one behind it.
+        // In each round another sleeper is killed: first the queue head, then a waiter behind it.
         kill(&sleepers[victim]);
         drop(both);
         let others = (0..3).filter(|sleeper| *sleeper != victim);
@@ -284,7 +286,8 @@ fn a_sleeper_that_is_killed_takes_nobodys_wake_with_it() {
     }
 }
 
-/// The head of the line is woken and killed at once: often before it has run. Who is behind it does not wait for the net.
+/// The queue head is woken and killed at once, often before it has run. The waiters behind it do
+/// not have to wait for the liveness check.
 fn who_is_killed_when_it_was_woken_leaves_its_permit_to_the_next() {
     for _ in 0..100 {
         let permits = permits::<2>();
@@ -307,7 +310,7 @@ fn a_permit_of_an_ended_thread_waits_for_its_process() {
     let process = child_of_a_holder(|| {
         std::thread::scope(|scope| {
             let ends = scope.spawn(|| std::mem::forget(permits.acquire().unwrap()));
-            // A scope does not wait for the kernel to have done with its threads.
+            // A scope does not wait until the kernel has finished with its threads.
             ends.join().unwrap();
         });
         ended.give();
@@ -315,7 +318,7 @@ fn a_permit_of_an_ended_thread_waits_for_its_process() {
     });
     ended.wait();
     let other = permits.acquire().unwrap();
-    // It is not given out, whoever asks how.
+    // No call acquires the permit of the ended thread, however it waits.
     let until_certain = || loop {
         match permits.try_acquire() {
             Err(Error::WouldBlock) => std::thread::yield_now(),
@@ -339,7 +342,8 @@ fn a_permit_of_an_ended_thread_waits_for_its_process() {
     drop(until_certain());
 }
 
-/// Also one whose deadline comes before the doubt is over that the process may be dying, and one who is not the head of the line.
+/// The error is also returned if a waiter's deadline passes before the end of the grace period, and
+/// to a waiter that is not the queue head.
 fn however_short_the_wait_who_finds_all_permits_kept_is_told() {
     let permits = permits::<2>();
     let (ended, over) = (Signal::new(), Signal::new());
@@ -355,7 +359,7 @@ fn however_short_the_wait_who_finds_all_permits_kept_is_told() {
     });
     ended.wait();
     let is_told = |outcome| matches!(outcome, Err(Error::HolderThreadEnded));
-    // Until then it may have been about to end.
+    // This call waits for the end of the grace period. Until then, the process may be about to end.
     assert!(is_told(permits.acquire()));
     assert!(is_told(permits.try_acquire()));
     let waiters = [(); 3]
@@ -367,7 +371,8 @@ fn however_short_the_wait_who_finds_all_permits_kept_is_told() {
     assert!(all(&permits).iter().all(Permit::previous_holder_died));
 }
 
-/// A thread that runs may be the one that ends its process just now, so each of its ended threads is looked at for a while.
+/// A running thread may be about to end its process. So each ended thread of that process is
+/// checked until the grace period is over.
 fn however_many_permits_a_busy_process_keeps_who_waits_is_told() {
     let permits = permits::<127>();
     let ended = Signal::new();

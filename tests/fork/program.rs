@@ -1,10 +1,10 @@
-//! Where the examples are, as programs.
+//! Finds the programs of the examples, and builds them if necessary.
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-/// An example, which `cargo test` has built beside this test.
+/// Returns a command for an example. `cargo test` has built the example next to this test.
 pub fn example(name: &str) -> Command {
     let test = std::env::current_exe().expect("this program has a path");
     let profile = test
@@ -18,7 +18,8 @@ pub fn example(name: &str) -> Command {
     Command::new(path)
 }
 
-/// Whether there is no such program, or one of before the last change, which would be tested in place of the new one.
+/// Whether the program is missing or was built before the last change of its source. An outdated
+/// program would be tested in place of the current one.
 fn is_older_than_its_source(program: &Path, name: &str) -> bool {
     let Ok(built) = program.metadata().and_then(|program| program.modified()) else {
         return true;
@@ -45,7 +46,7 @@ fn is_older_than_its_source(program: &Path, name: &str) -> bool {
     false
 }
 
-/// Builds the examples where nobody has: `cargo test --test fork` does not.
+/// Builds the examples, because `cargo test --test fork` does not.
 fn build_all(profile: &Path) {
     let name = profile.file_name().and_then(OsStr::to_str);
     let built = Command::new(env!("CARGO"))

@@ -1,4 +1,4 @@
-//! glibc's own robust mutexes, in the same maps and on the same robust lists.
+//! glibc's own robust mutexes, in the same maps and on the same robust lists as the crate's locks.
 
 use pshared::ShmSafe;
 use pshared::memory::{Layout, PrimitiveVisitor};
@@ -7,15 +7,17 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-/// A `pthread_mutex_t`, robust and shared between processes. Free once it is initialized.
+/// A `pthread_mutex_t` that is robust and shared between processes. It is unlocked after
+/// initialization.
 #[repr(transparent)]
 pub struct PthreadMutex(UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>);
 
-// SAFETY: a mutex with PTHREAD_PROCESS_SHARED is made to be used by any thread of any process.
+// SAFETY: a mutex with PTHREAD_PROCESS_SHARED may be used by any thread of any process.
 unsafe impl Sync for PthreadMutex {}
 
-// SAFETY: glibc's mutex of that kind is bytes and atomics; its links mean something to its holder's thread alone. Nothing in
-// it is this crate's, so there is nothing to visit; zero bytes are no such mutex, and no drop is needed.
+// SAFETY: glibc's mutex of this kind consists of bytes and atomics. Its links have a meaning only
+// for the thread that owns it. It contains no primitive of this crate, so there is nothing to
+// visit. Zero bytes are not a valid mutex of this kind, and it needs no drop.
 unsafe impl ShmSafe for PthreadMutex {
     const ZERO_IS_VALID: bool = false;
     const HAS_PRIMITIVES: bool = false;
@@ -27,7 +29,8 @@ unsafe impl ShmSafe for PthreadMutex {
     fn visit(&self, _: &mut PrimitiveVisitor<'_>) {}
 }
 
-/// Whether waiters lend their holder their priority. glibc marks such mutexes in the list.
+/// Whether the owner inherits the priority of its waiters. glibc marks such mutexes on the robust
+/// list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     None,
@@ -35,16 +38,17 @@ pub enum Protocol {
 }
 
 impl PthreadMutex {
-    /// A mutex that is yet to be initialized where it stays.
+    /// Creates a mutex that must be initialized in its final place.
     pub const fn new() -> Self {
         PthreadMutex(UnsafeCell::new(MaybeUninit::zeroed()))
     }
 
-    /// Initializes the mutex. Before anybody uses it, and once.
+    /// Initializes the mutex. Must be called once, before any thread uses the mutex.
     pub fn init(&self, protocol: Protocol) {
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
         let attributes = attributes.as_mut_ptr();
-        // SAFETY: the attributes are initialized before they are used, and the mutex is memory of the right size.
+        // SAFETY: the attributes are initialized before they are used, and the mutex is memory of
+        // the right size.
         unsafe {
             assert_eq!(libc::pthread_mutexattr_init(attributes), 0);
             let shared = libc::PTHREAD_PROCESS_SHARED;
@@ -64,19 +68,20 @@ impl PthreadMutex {
         self.0.get().cast()
     }
 
-    /// `pthread_mutex_lock`, or the error number: `EOWNERDEAD` is the lock with the news of a death.
+    /// Calls `pthread_mutex_lock`. The error is the error number: after `EOWNERDEAD` the caller
+    /// holds the lock, and its previous owner died.
     pub fn lock(&self) -> Result<(), i32> {
-        // SAFETY: an initialized mutex.
+        // SAFETY: the mutex is initialized.
         answer(unsafe { libc::pthread_mutex_lock(self.as_ptr()) })
     }
 
-    /// `pthread_mutex_trylock`.
+    /// Calls `pthread_mutex_trylock`.
     pub fn try_lock(&self) -> Result<(), i32> {
-        // SAFETY: an initialized mutex.
+        // SAFETY: the mutex is initialized.
         answer(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
     }
 
-    /// `pthread_mutex_timedlock`.
+    /// Calls `pthread_mutex_timedlock`.
     pub fn lock_timeout(&self, timeout: Duration) -> Result<(), i32> {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -86,26 +91,28 @@ impl PthreadMutex {
             tv_sec: until.as_secs().cast_signed(),
             tv_nsec: until.subsec_nanos().into(),
         };
-        // SAFETY: an initialized mutex, and a timespec.
+        // SAFETY: the mutex is initialized, and the timespec is valid.
         answer(unsafe { libc::pthread_mutex_timedlock(self.as_ptr(), &until) })
     }
 
-    /// The thread whose id the lock word names, or 0; for reports.
+    /// Returns the thread id in the lock word, or 0. Used in reports.
     pub fn holder(&self) -> u32 {
-        // SAFETY: glibc's mutex starts with its lock word, which every user changes by atomic instructions.
+        // SAFETY: glibc's mutex starts with its lock word, which every user changes with atomic
+        // instructions.
         let word = unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) };
         word.load(Relaxed) & 0x3fff_ffff
     }
 
-    /// `pthread_mutex_consistent`. By the holder, who was told of a death.
+    /// Calls `pthread_mutex_consistent`. The caller must own the mutex and have received
+    /// `EOWNERDEAD`.
     pub fn consistent(&self) {
-        // SAFETY: an initialized mutex.
+        // SAFETY: the mutex is initialized.
         assert_eq!(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) }, 0);
     }
 
-    /// `pthread_mutex_unlock`. By the holder.
+    /// Calls `pthread_mutex_unlock`. The caller must own the mutex.
     pub fn unlock(&self) {
-        // SAFETY: an initialized mutex.
+        // SAFETY: the mutex is initialized.
         assert_eq!(unsafe { libc::pthread_mutex_unlock(self.as_ptr()) }, 0);
     }
 }

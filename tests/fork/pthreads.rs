@@ -1,4 +1,5 @@
-//! The strategies that are glibc's mutexes, beside the crate's own locks and with glibc's habits.
+//! The strategies based on glibc's mutexes: their use together with the crate's own locks, and
+//! glibc's handling of the robust list.
 
 use crate::list_op_pending::own_list;
 use crate::pthread::{Protocol, PthreadMutex};
@@ -23,14 +24,15 @@ crate::tests!(
 const A_MOMENT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(60);
 
-/// What the calling thread's robust list has in its slot.
+/// Returns `list_op_pending` of the calling thread's robust list.
 fn slot() -> usize {
     let (mut head, mut length) = (std::ptr::null::<[usize; 3]>(), 0_usize);
     // SAFETY: the kernel writes a pointer and a length.
     let answer =
         unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
     assert_eq!(answer, 0);
-    // SAFETY: glibc registered the head of this thread's list, three words, which lives as long as the thread.
+    // SAFETY: glibc registered the head of this thread's list. It consists of three words and lives
+    // as long as the thread.
     unsafe { (*head)[2] }
 }
 
@@ -59,7 +61,7 @@ fn an_unplaced_lock_in_the_place_of_a_mutex_that_glibc_left_in_the_slot_is_relea
     let mut place = MaybeUninit::<[u64; BYTES / 8]>::uninit();
     let theirs = place.as_mut_ptr().cast::<PthreadMutex>();
     {
-        // SAFETY: the place is large enough for either, and aligned for both.
+        // SAFETY: the memory is large enough for either type, and aligned for both.
         let theirs = unsafe {
             theirs.write(PthreadMutex::new());
             &*theirs
@@ -80,7 +82,7 @@ fn an_unplaced_lock_in_the_place_of_a_mutex_that_glibc_left_in_the_slot_is_relea
     }
     assert_ne!(slot(), 0, "glibc leaves it there");
     let ours = place.as_mut_ptr().cast::<SharedMutex<u64>>();
-    // SAFETY: as above; the mutex that was there is not used any more.
+    // SAFETY: as above. The mutex that was there before is not used any more.
     let ours = unsafe {
         ours.write(SharedMutex::new(0));
         &*ours
@@ -91,7 +93,8 @@ fn an_unplaced_lock_in_the_place_of_a_mutex_that_glibc_left_in_the_slot_is_relea
     assert_eq!(*ours.lock_timeout(A_MOMENT).unwrap(), 3);
 }
 
-/// glibc empties the slot. What is held there is linked first, so that the kernel finds it.
+/// glibc clears `list_op_pending`. If the field holds a lock of this crate, that lock is put on the
+/// list first, so that the kernel finds it.
 fn a_robust_lock_that_is_held_over_a_pthread_stays_announced() {
     announced_over::<PthreadRobust>();
     announced_over::<PthreadPi>();
@@ -109,7 +112,7 @@ fn announced_over<R: RawLock>() {
     assert_eq!((own_list(), slot()), (vec![], 0));
 }
 
-/// Two threads that wait for each other, until one of them gives up.
+/// Two threads wait for each other until one of them gives up.
 fn a_cycle_that_a_timeout_resolves_is_none_any_more() {
     cycle::<Robust>();
     cycle::<PthreadRobust>();
@@ -133,7 +136,8 @@ fn cycle<R: RawLock>() {
     });
 }
 
-/// One waiter is killed as the lock is released; whatever it took with it, the other one gets the lock.
+/// One waiter is killed as the lock is released. The other waiter gets the lock, even if the killed
+/// waiter consumed the wake.
 fn a_killed_waiter_of_a_pthread_strands_nobody() {
     for _ in 0..8 {
         let lock = Shared::anonymous(SharedMutex::<u64, Pthread>::with_strategy(0)).unwrap();
@@ -180,7 +184,7 @@ fn looks<R: RawLock>() {
         kill(&victim);
         let _ = format!("{lock:?}");
         if let Err(LockError::Poisoned(poisoned)) = lock.lock() {
-            assert!(poisoned.is_first_report(), "told to nobody");
+            assert!(poisoned.is_first_report(), "the first report was lost");
         };
     }
 }
@@ -205,18 +209,19 @@ fn looks_after_a_reset<R: RawLock>() {
     });
     ready.wait();
     kill(&holder);
-    // SAFETY: its one user is dead.
+    // SAFETY: the only user of the lock is dead.
     unsafe { lock.reset() };
     let shown = format!("{lock:?}");
     match lock.lock() {
         Err(LockError::Poisoned(poisoned)) => {
-            assert!(poisoned.is_first_report(), "told to {shown}")
+            assert!(poisoned.is_first_report(), "formatting lost it: {shown}")
         }
-        other => panic!("the death was not told: {other:?}"),
+        other => panic!("the death was not reported: {other:?}"),
     };
 }
 
-/// What stands in a file when a reset was killed after each of its steps is reset once more.
+/// A reset that is killed after any of its steps is followed by another reset. The death must still
+/// be reported.
 fn a_reset_that_is_killed_half_way_is_told_as_a_death() {
     half_a_reset::<PthreadRobust>();
     half_a_reset::<Pthread>();
@@ -238,7 +243,7 @@ fn half_a_reset<R: RawLock>() {
     ready.wait();
     kill(&holder);
     for _ in 0..2 {
-        // SAFETY: its one user is dead.
+        // SAFETY: the only user of the lock is dead.
         unsafe { lock.reset() };
     }
     match lock.lock() {
@@ -246,7 +251,7 @@ fn half_a_reset<R: RawLock>() {
             assert_eq!(poisoned.cause(), Cause::Died);
             assert!(poisoned.is_first_report());
         }
-        other => panic!("a torn value is handed out: {other:?}"),
+        other => panic!("a torn value is returned: {other:?}"),
     };
     let again = lock.lock();
     assert!(

@@ -1,11 +1,12 @@
-//! Reentrant mutexes between processes: excluded until the last guard is gone, and freed by a death at any depth.
+//! Reentrant mutexes between processes. A mutex excludes others until its last guard is dropped,
+//! and a death at any depth releases it.
 
 use crate::files::{open, open_or_create, place};
 use crate::steps::{Interruptions, Random};
 use crate::support::{child, kill, passes, sleeps_on, until};
 use pshared::{
-    Error, LockError, LockResult, Shared, SharedEvent, SharedReentrantLock, SharedReentrantLockGuard,
-    ShmSafe, fork,
+    Error, LockError, LockResult, Shared, SharedEvent, SharedReentrantLock,
+    SharedReentrantLockGuard, ShmSafe, fork,
 };
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -28,7 +29,7 @@ const LONG: Duration = Duration::from_secs(3600);
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Book {
-    /// Both halves are the same, outside sections.
+    /// Both halves are equal outside of critical sections.
     pair: SharedReentrantLock<Cell<[u64; 2]>>,
     ready: SharedEvent,
     inside: AtomicU32,
@@ -50,7 +51,7 @@ impl Book {
         Shared::anonymous(Self::new()).unwrap()
     }
 
-    /// Adds one to both halves, each in a section of its own inside another.
+    /// Adds one to both halves, each in a critical section of its own inside another one.
     fn add(&self) {
         let outer = self.pair.lock().unwrap();
         for half in 0..2 {
@@ -63,7 +64,7 @@ impl Book {
         assert_eq!(pair[0], pair[1]);
     }
 
-    /// A child that holds it so many times, for ever.
+    /// Starts a child that acquires the mutex `times` times and holds it until it is killed.
     fn holder(&self, times: u32) -> fork::Child {
         let holder = child(|| {
             let guards: Vec<_> = (0..times).map(|_| self.pair.lock().unwrap()).collect();
@@ -79,7 +80,8 @@ impl Book {
     }
 }
 
-/// The guard, and whether a death was told with it that nobody was told of before. The data is whole afterwards.
+/// Returns the guard, and whether it came with the first report of a death. The data is whole
+/// afterwards.
 fn repaired(outcome: Outcome<'_>) -> (Guard<'_>, bool) {
     match outcome {
         Ok(guard) => (guard, false),
@@ -122,7 +124,7 @@ fn others_wait_until_the_last_guard_is_gone() {
     };
     refused();
     let (first, second) = guards.take().unwrap();
-    // Not in the order in which they came.
+    // The guards are dropped in the order of their acquisition, not in the reverse order.
     drop(first);
     refused();
     let waiter = unsafe_child(|| drop(book.pair.lock().unwrap()));
@@ -131,9 +133,9 @@ fn others_wait_until_the_last_guard_is_gone() {
     passes(&waiter);
 }
 
-/// A child of a process that holds a lock.
+/// Forks a child of a process that holds a lock.
 fn unsafe_child(body: impl FnOnce()) -> fork::Child {
-    // SAFETY: the process has one thread, and the child uses no guard of its parent's but to drop it.
+    // SAFETY: the process has one thread, and the child uses its parent's guards only to drop them.
     unsafe { fork::spawn_unchecked(body) }.expect("no child")
 }
 
@@ -169,7 +171,7 @@ fn holders_are_killed_at_random_instants() {
         while stop.load(Relaxed) == 0 {
             let (outer, fresh) = repaired(book.pair.lock());
             let pair = outer.get();
-            assert!(fresh || pair[0] == pair[1], "torn data was given as whole");
+            assert!(fresh || pair[0] == pair[1], "torn data returned as whole");
             outer.set([pair[0] + 1, pair[1]]);
             if may_nest {
                 let inner = book.pair.lock().unwrap();
@@ -186,7 +188,7 @@ fn holders_are_killed_at_random_instants() {
     for turn in 0..KILLS {
         let victim = child(|| work(turn % 2 == 0));
         if turn % 4 == 0 {
-            // Somebody asleep at the lock.
+            // Waits until a survivor sleeps on the lock.
             until(|| {
                 survivors
                     .iter()
@@ -263,7 +265,7 @@ fn a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody() {
             });
             ends.join().unwrap();
         });
-        // The thread is gone for the kernel too.
+        // Waits until the thread has ended for the kernel too.
         until(|| std::fs::read_dir("/proc/self/task").unwrap().count() == 1);
         let refused = book.pair.lock().map(drop).map_err(Error::from);
         assert!(
@@ -293,7 +295,7 @@ fn who_has_another_guard_does_not_replace_the_data() {
     });
     victim.wait().unwrap();
     let Err(LockError::Poisoned(poisoned)) = lock.lock() else {
-        panic!("the death was not told");
+        panic!("the death was not reported");
     };
     let guard = poisoned.into_guard();
     let Err(LockError::Poisoned(again)) = lock.lock() else {

@@ -1,4 +1,5 @@
-//! A roster of workers: joined, watched, killed, taken over.
+//! A roster of workers. Workers join, are watched, and are killed, and other workers adopt their
+//! slots.
 
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use crate::support::{
@@ -42,7 +43,7 @@ fn watches(process: u32) -> bool {
     sleeps_in(process, libc::SYS_futex_waitv)
 }
 
-/// A child that has a slot until it is killed.
+/// Starts a child that has a slot until it is killed.
 fn worker<const N: usize>(roster: &Roster<N>) -> Child {
     let sits = Signal::new();
     let worker = child_of_a_holder(|| {
@@ -109,7 +110,7 @@ fn a_roster_in_a_file_outlives_its_workers() {
     passes(&watcher);
     assert_eq!(here.slots().map(|slot| slot.data.get()).sum::<u64>(), 4);
     drop(here);
-    // Nobody uses it any more: the slot is vacated all the same.
+    // No process uses the roster any more. The slot is still abandoned.
     let here = open::<Roster<3>>(&path);
     assert!(matches!(states(&here)[0], SlotState::Abandoned { .. }));
     assert!(here.adopt(0).unwrap().previous_holder_died());
@@ -163,13 +164,13 @@ fn a_slot_is_taken_over_with_its_data() {
     assert!(slot.previous_holder_died());
     assert_eq!(slot.previous_holder(), by(&worker));
     assert_eq!(slot.get(), 1);
-    // Anew, by what the data offers.
+    // The data is reset by its own method.
     slot.reset();
     drop(slot);
     let slot = roster.join().unwrap();
     assert_eq!((slot.number(), slot.get()), (0, 0));
     assert_eq!(slot.previous_holder(), None);
-    // A free slot comes before one that was vacated.
+    // A free slot is preferred to an abandoned one.
     drop(slot);
     kill(&self::worker(&roster));
     assert_eq!(roster.join().unwrap().number(), 1);
@@ -187,12 +188,13 @@ fn who_waits_for_a_slot_gets_that_of_the_dead() {
                 std::mem::forget(slot);
             })
         });
-        // One joins the line, and one of the two sleeps on the slots; a watcher sleeps there too.
+        // One successor waits for the queue lock, and the other sleeps on the slots. A watcher
+        // sleeps on the slots too.
         let watcher = child(|| _ = roster.wait_for_abandoned().unwrap());
         until_idly(|| successors.iter().any(|one| watches(one.id())) && watches(watcher.id()));
         workers.iter().for_each(kill);
         successors.iter().for_each(passes);
-        // Both ended with their slots.
+        // Both successors have ended while they held their slots.
         passes(&watcher);
         let total: u64 = roster.slots().map(|slot| slot.data.get()).sum();
         assert_eq!(total, 22);
@@ -209,7 +211,7 @@ fn a_watcher_that_is_killed_disturbs_nobody() {
             watcher
         });
         kill(&worker);
-        // Often before it has run.
+        // The watcher is often killed before it has run.
         watchers[0].kill().unwrap();
         watchers[0].wait().unwrap();
         watchers[1..].iter().for_each(passes);
@@ -242,7 +244,7 @@ fn a_watch_ends_by_its_deadline() {
     assert_eq!(roster.wait_for_abandoned_timeout(LONG).unwrap(), 0);
 }
 
-/// How often a process was put to sleep, or stopped for another.
+/// Returns the number of context switches of a process, both voluntary and involuntary.
 fn switches(process: &Child) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let counts = status
@@ -253,7 +255,9 @@ fn switches(process: &Child) -> u64 {
         .sum()
 }
 
-/// A slot is left for one who is stopped. Each watcher passes on what woke it, which may have been for that one, but once.
+/// Slots are released while a process that waits for one is stopped. Each watcher propagates the
+/// wake that it received, because that wake may have been meant for the stopped process. A watcher
+/// must do so only once.
 fn watchers_do_not_wake_each_other_again_and_again() {
     let roster = roster::<2>();
     let slots = [(); 2].map(|()| roster.join().unwrap());
@@ -277,7 +281,7 @@ fn watchers_do_not_wake_each_other_again_and_again() {
     drop(slots);
     let all = || watchers.iter().map(switches).sum::<u64>();
     let before = all();
-    // They nap for half a second by then.
+    // During this second, the recheck interval of the watchers grows to half a second.
     assert!(matches!(
         wait_any_timeout(&[&*roster], Duration::from_secs(1)),
         Err(Error::TimedOut)
@@ -295,7 +299,7 @@ fn a_slot_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
     let process = child(|| {
         std::thread::scope(|scope| {
             let ends = scope.spawn(|| std::mem::forget(roster.join().unwrap()));
-            // A scope does not wait for the kernel to have done with its threads.
+            // A scope does not wait until the kernel has finished with its threads.
             ends.join().unwrap();
         });
         ended.give();
@@ -309,7 +313,7 @@ fn a_slot_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
     assert!(roster.join().unwrap().previous_holder_died());
 }
 
-/// Workers that write two numbers, one after the other.
+/// The data of a worker: it writes two numbers, one after the other.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 struct Work {
@@ -340,7 +344,7 @@ fn kills_at_any_instant_lose_no_count_and_no_slot() {
             while office.stop.load(SeqCst) == 0 {
                 let slot = office.roster.join().unwrap();
                 for _ in 0..random.below(30) {
-                    // One after the other, and each counted in the slot before it is counted for all.
+                    // The two numbers change one after the other, and both before the total.
                     slot.begun.fetch_add(1, SeqCst);
                     slot.done.fetch_add(1, SeqCst);
                     office.total.add(1);
@@ -348,7 +352,7 @@ fn kills_at_any_instant_lose_no_count_and_no_slot() {
             }
         })
     };
-    // Four slots for six workers, so that two of them sleep; and a watcher.
+    // Six workers share four slots, so two of them sleep. There is also a watcher.
     let mut workers: Vec<_> = (1..=6).map(work).collect();
     let watcher = child(|| {
         let mut seen = 0_u32;
@@ -387,7 +391,8 @@ fn kills_at_any_instant_lose_no_count_and_no_slot() {
         let Work { begun: b, done: d } = slot.data;
         (begun + b.load(SeqCst), done + d.load(SeqCst))
     });
-    // What the dead counted is there; each death may have come between two steps of one count.
+    // The counts of the killed workers are still there. Each death may have occurred between two
+    // steps of one count.
     assert!(done <= begun && begun - done <= u64::from(KILLS));
     assert!(office.total.get() <= done && done - office.total.get() <= u64::from(KILLS));
     let slots: Vec<_> = (0..4)

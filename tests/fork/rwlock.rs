@@ -1,4 +1,4 @@
-//! Readers and writers in processes and threads, and deaths at each place of theirs.
+//! Readers and writers in several processes and threads, and deaths in each of their states.
 
 use crate::files::place;
 use crate::steps::{Interruptions, until_idly};
@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 use pshared::fork::Child;
 use pshared::{
-    Cause, LockGuard, LockError, Shared, SharedCounter, SharedEvent, SharedRwLock,
+    Cause, LockError, LockGuard, Shared, SharedCounter, SharedEvent, SharedRwLock,
     SharedRwLockUpgradableReadGuard as Upgradable, SharedRwLockWriteGuard, ShmSafe,
 };
 use std::time::Duration;
@@ -31,7 +31,7 @@ crate::tests!(
     a_file_whose_users_died_is_told_so,
 );
 
-/// Both halves are the same, outside writers' sections.
+/// Both halves are equal outside of writers' critical sections.
 type Pair = [u64; 2];
 
 #[derive(ShmSafe)]
@@ -59,7 +59,7 @@ impl Stage {
         Shared::anonymous(Stage::new()).unwrap()
     }
 
-    /// A child that has the lock until `over` is set.
+    /// Starts a child that holds a read lock until `over` is set.
     fn reader(&self) -> Child {
         self.holds(child(|| {
             let guard = self.lock.read().unwrap();
@@ -109,10 +109,10 @@ fn change(pair: &mut Pair) {
 }
 
 fn whole(pair: &Pair) {
-    assert_eq!(pair[0], pair[1], "a reader beside a writer");
+    assert_eq!(pair[0], pair[1], "reader and writer were inside at once");
 }
 
-/// One section of some kind. True where it was a writer's.
+/// Runs one critical section of the given kind. Returns true if it was a writer's.
 fn section(lock: &SharedRwLock<Pair>, kind: u32) -> bool {
     const LONG: Duration = Duration::from_secs(600);
     match kind % 16 {
@@ -128,7 +128,7 @@ fn section(lock: &SharedRwLock<Pair>, kind: u32) -> bool {
             whole(&pair);
             let before = pair[0];
             let mut pair = Upgradable::upgrade(pair).unwrap();
-            assert_eq!(pair[0], before, "somebody wrote before the upgrade");
+            assert_eq!(pair[0], before, "another writer came before the upgrade");
             change(&mut pair);
         }
         4 => {
@@ -137,7 +137,7 @@ fn section(lock: &SharedRwLock<Pair>, kind: u32) -> bool {
             let after = pair[0];
             let pair = SharedRwLockWriteGuard::downgrade(pair);
             whole(&pair);
-            assert_eq!(pair[0], after, "somebody wrote after the downgrade");
+            assert_eq!(pair[0], after, "another writer came after the downgrade");
         }
         5 => match lock.write_timeout(Duration::from_micros(20)) {
             Ok(mut pair) => change(&mut pair),
@@ -172,7 +172,7 @@ fn section(lock: &SharedRwLock<Pair>, kind: u32) -> bool {
     true
 }
 
-/// Three threads of each process.
+/// Runs critical sections in three threads of the calling process.
 fn process(stage: &Stage, seed: u64) {
     std::thread::scope(|scope| {
         for thread in 0..3 {
@@ -189,7 +189,7 @@ fn process(stage: &Stage, seed: u64) {
 }
 
 fn counted(stage: &Stage) {
-    let pair = stage.lock.try_write().expect("nobody has the lock");
+    let pair = stage.lock.try_write().expect("the lock is free");
     assert_eq!(*pair, [stage.count.get(); 2]);
 }
 
@@ -226,7 +226,7 @@ fn a_dead_reader_holds_up_no_writer() {
 fn a_dead_writer_is_told_to_readers_and_writers_and_to_one_as_fresh() {
     fn note<G: LockGuard>(stage: &Stage, outcome: Result<G, LockError<G>>) {
         let Err(LockError::Poisoned(poisoned)) = outcome else {
-            panic!("the death was not told")
+            panic!("the death was not reported")
         };
         stage.count.add(1);
         stage.other.add(u64::from(poisoned.is_first_report()));
@@ -243,7 +243,7 @@ fn a_dead_writer_is_told_to_readers_and_writers_and_to_one_as_fresh() {
         kill(&dies);
         others.iter().for_each(passes);
         assert_eq!((stage.count.get(), stage.other.get()), (5, 1));
-        // As bytes, by a reader; repaired by a writer.
+        // A reader gets the torn bytes, and a writer repairs them.
         match stage.lock.try_read() {
             Err(LockError::Poisoned(poisoned)) => assert_eq!(*poisoned.into_guard(), [1, 0]),
             other => panic!("{other:?}"),
@@ -260,7 +260,7 @@ fn a_writer_that_dies_as_it_waits_has_changed_nothing() {
     let stage = Stage::anonymous();
     let reader = stage.reader();
     let writer = stage.writes();
-    // Both wait for the writer.
+    // Both wait behind `writer`.
     let (another, next) = (stage.reads(), stage.writes());
     kill(&writer);
     stage.over.set();
@@ -285,7 +285,7 @@ fn a_reader_that_dies_as_it_is_woken_holds_up_nobody() {
         let (dies, reads, writes) = (stage.reads(), stage.reads(), stage.writes());
         signal(Pid::from_raw(dies.id().cast_signed()), Signal::SIGSTOP).unwrap();
         until(|| crate::support::state(dies.id()) == Some('T'));
-        // It is woken, and does not run.
+        // The stopped reader is woken and does not run.
         stage.over.set();
         passes(&writer);
         passes(&reads);
@@ -309,7 +309,7 @@ fn an_upgradable_reader_that_dies_is_no_news() {
     assert_eq!(*stage.lock.try_write().unwrap(), [1, 1]);
 }
 
-/// The bound for readers: one that waits sees one section written before its own.
+/// The bound for readers: at most one writer runs its critical section before a waiting reader.
 fn a_reader_that_waited_goes_before_the_next_writer() {
     for _ in 0..30 {
         let stage = Stage::anonymous();
@@ -327,7 +327,7 @@ fn a_reader_that_waited_goes_before_the_next_writer() {
     }
 }
 
-/// The bound for writers: once one waits for readers, those that come later wait for it.
+/// The bound for writers: once a writer waits for readers, later readers wait for the writer.
 fn readers_that_come_later_wait_for_the_writer() {
     let stage = Stage::anonymous();
     let reader = stage.reader();
@@ -339,10 +339,7 @@ fn readers_that_come_later_wait_for_the_writer() {
             }))
         })
         .collect();
-    assert!(matches!(
-        stage.lock.try_read(),
-        Err(LockError::WouldBlock)
-    ));
+    assert!(matches!(stage.lock.try_read(), Err(LockError::WouldBlock)));
     stage.over.set();
     passes(&reader);
     passes(&writer);
@@ -407,16 +404,14 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
     let stage = Stage::anonymous();
     let busy = || {
         passes(&child_elsewhere(|| {
-            assert!(matches!(
-                stage.lock.try_write(),
-                Err(LockError::WouldBlock)
-            ));
+            assert!(matches!(stage.lock.try_write(), Err(LockError::WouldBlock)));
         }));
     };
     macro_rules! crosses {
         ($guard:expr) => {
             let mut guard = Some($guard);
-            // SAFETY: the process has one thread, and the child does nothing with what it shares but drop a guard.
+            // SAFETY: the process has one thread, and the child uses what it shares only to drop a
+            // guard.
             let child = unsafe { pshared::fork::spawn_unchecked(|| drop(guard.take())) }.unwrap();
             passes(&child);
             busy();
@@ -447,7 +442,7 @@ fn signals_end_no_wait() {
     passes(&writer);
     waits.iter().for_each(passes);
     stage.over.reset();
-    // And who waits for a reader.
+    // Signals do not end a writer's wait for a reader either.
     let reader = stage.reader();
     let waits = child(|| {
         interruptions.allow();

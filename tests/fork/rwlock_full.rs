@@ -1,4 +1,4 @@
-//! A readers-writer lock all of whose reader slots are taken, and a reader that waits for one.
+//! A readers-writer lock with all of its reader slots taken, and a reader that waits for a slot.
 
 use crate::list_op_pending::deny;
 use crate::steps::{Signal, sleeps_in, until_idly};
@@ -20,7 +20,7 @@ crate::tests!(
 
 const SLOTS: usize = 16;
 
-/// On one slot, or on all of them.
+/// The system calls of a reader that sleeps: on all slots, or on one.
 const SLEEPS: [libc::c_long; 2] = [libc::SYS_futex_waitv, libc::SYS_futex];
 
 type Lock = SharedRwLock<u64>;
@@ -29,14 +29,16 @@ fn lock() -> Shared<Lock> {
     Shared::anonymous(SharedRwLock::new(0)).unwrap()
 }
 
-/// A child that reads until it is told to leave.
+/// A child that reads until `leave` is given.
 struct Reader {
     child: Child,
     leave: Signal,
 }
 
 impl Reader {
-    /// One that has a slot. Where `in_a_thread`, its process is not gone as soon as the kernel has marked what it read.
+    /// Starts a reader and waits until it has a slot. If `in_a_thread`, the slot belongs to a
+    /// thread other than the first one of its process. After a kill, that process may then still
+    /// exist when the kernel has marked the slot.
     fn sits(lock: &Lock, in_a_thread: bool) -> Self {
         let (sits, leave) = (Signal::new(), Signal::new());
         let read = || {
@@ -58,7 +60,7 @@ impl Reader {
     }
 }
 
-/// Every second one in a thread of its own.
+/// Starts a reader for each slot. Every second one reads in a thread of its own.
 fn full_row(lock: &Lock) -> Vec<Reader> {
     (0..SLOTS)
         .map(|slot| Reader::sits(lock, slot % 2 == 0))
@@ -74,12 +76,13 @@ fn asleep(child: Child) -> Child {
     child
 }
 
-/// A child that waits for a slot.
+/// Starts a child that waits for a slot.
 fn reads(lock: &Lock) -> Child {
     asleep(child(|| assert_eq!(*lock.read().unwrap(), 0)))
 }
 
-/// By a wake, and not by the end of a nap: what the sleep answered says so. A nap may end just then too, which is seldom.
+/// A wake must end the reader's sleep, not its recheck timer. The return value of the system call
+/// distinguishes the two. Rarely, the timer ends at the same moment.
 fn whichever_slot_is_left_or_orphaned_the_reader_that_waits_is_woken() {
     let lock = lock();
     let mut row = full_row(&lock);
@@ -89,7 +92,7 @@ fn whichever_slot_is_left_or_orphaned_the_reader_that_waits_is_woken() {
         let traced = Traced::seize(&waits);
         traced.sleeps_in_any(&SLEEPS);
         let ends = row.remove(0);
-        // Each of them once the one and once the other.
+        // Over the two rounds, each slot is orphaned once and released once.
         match (slot + 2 * (slot / SLOTS)) % 4 {
             0 | 1 => kill(&ends.child),
             _ => ends.leaves(),
@@ -98,12 +101,12 @@ fn whichever_slot_is_left_or_orphaned_the_reader_that_waits_is_woken() {
         passes(&waits);
         row.push(Reader::sits(&lock, slot % 2 == 0));
     }
-    assert!(woken as usize > SLOTS, "{woken} were woken");
+    assert!(woken as usize > SLOTS, "only {woken} were woken");
     row.into_iter().for_each(Reader::leaves);
     drop(lock.try_write().unwrap());
 }
 
-/// The head of the line is killed, or one behind it, as a slot is left, or orphaned.
+/// The queue head or a waiter behind it is killed when a slot is released or orphaned.
 fn of_several_that_wait_for_a_slot_each_gets_one_whoever_is_killed() {
     for round in 0..12 {
         let lock = lock();
@@ -127,7 +130,7 @@ fn of_several_that_wait_for_a_slot_each_gets_one_whoever_is_killed() {
     }
 }
 
-/// No wake tells of that end. Meanwhile the other slots are had as ever.
+/// The end of the process causes no wake. Until then, the other slots are available as usual.
 fn a_slot_that_an_ended_thread_keeps_is_had_when_its_process_is_gone() {
     let lock = lock();
     let ended = Signal::new();
@@ -179,7 +182,7 @@ fn however_short_the_wait_who_finds_all_slots_kept_is_told() {
     });
     ended.wait();
     let is_told = |outcome| matches!(outcome, Err(LockError::HolderThreadEnded));
-    // Until then it may have been about to end.
+    // This call waits for the end of the grace period. Until then, the process may be about to end.
     assert!(is_told(lock.read()));
     assert!(is_told(lock.try_read()));
     assert!(is_told(lock.read_timeout(Duration::from_millis(20))));
@@ -187,7 +190,8 @@ fn however_short_the_wait_who_finds_all_slots_kept_is_told() {
     drop(lock.try_write().unwrap());
 }
 
-/// The reader that waits keeps writers away, and leaves no slot closed to them.
+/// While a reader waits for a slot, writers wait too. Afterwards, every slot is available to later
+/// readers.
 fn a_writer_gets_its_turn_after_a_full_row() {
     let lock = lock();
     let row = full_row(&lock);
@@ -197,7 +201,7 @@ fn a_writer_gets_its_turn_after_a_full_row() {
     passes(&waits);
     passes(&writes);
     assert_eq!(*lock.try_read().unwrap(), 1);
-    // Of all slots.
+    // All slots are available again.
     full_row(&lock).into_iter().for_each(Reader::leaves);
     *lock.try_write().unwrap() += 1;
 }
@@ -215,7 +219,8 @@ fn a_wait_for_a_slot_ends_by_its_deadline_and_takes_nothing() {
     drop(lock.try_write().unwrap());
 }
 
-/// As on Linux before 5.16, or in some containers: by one of the slots, or by the end of a nap.
+/// Tests a kernel without `futex_waitv`: Linux before 5.16, or some containers. The reader sleeps
+/// on one of the slots, and is woken by that slot or by the end of its recheck interval.
 fn where_the_kernel_has_no_sleep_on_several_words_a_slot_is_had_all_the_same() {
     let probe = child(|| deny(libc::SYS_futex_waitv).unwrap());
     if !probe.wait().unwrap().success() {

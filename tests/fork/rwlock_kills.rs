@@ -1,11 +1,11 @@
-//! SIGKILL at random instants of readers and writers: as they wait, hold, release and wake.
+//! SIGKILL at random instants for readers and writers that wait, hold, release or wake others.
 
 use crate::steps::until_idly;
 use crate::support::{child, kill, passes};
 use fastrand::Rng;
 use pshared::fork::Child;
 use pshared::{
-    LockGuard, LockError, Poisoned, Shared, SharedCounter, SharedRwLock, SharedRwLockWriteGuard,
+    LockError, LockGuard, Poisoned, Shared, SharedCounter, SharedRwLock, SharedRwLockWriteGuard,
     ShmSafe,
 };
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 crate::tests!(kills_at_random_instants_leave_nobody_waiting,);
 
-/// Both halves are the same, outside writers' sections.
+/// Both halves are equal outside of writers' critical sections.
 type Pair = [u64; 2];
 
 const VICTIMS: usize = 4;
 const SURVIVORS: usize = 2;
 const KILLS: usize = 600;
 
-// Where a victim is.
+// The state of a victim.
 const OUTSIDE: u32 = 0;
 const ASKS_TO_READ: u32 = 1;
 const ASKS_TO_WRITE: u32 = 2;
@@ -45,7 +45,7 @@ impl Field {
         self.told.add(u64::from(poisoned.is_first_report()));
     }
 
-    /// A read or a write, by waiting for it.
+    /// Reads or writes once, with a call that waits. Reports each state to `at`.
     fn round(&self, random: &mut Rng, at: impl Fn(u32)) {
         if random.u8(..3) > 0 {
             at(ASKS_TO_READ);
@@ -107,7 +107,8 @@ fn spin(rounds: u32) {
     (0..rounds).for_each(|_| std::hint::spin_loop());
 }
 
-/// Each kill is followed by a section of each kind by the killer, who would wait for ever for a lock that is lost.
+/// After each kill, the killing process runs two critical sections. It would wait forever for a
+/// lost lock.
 fn kills_at_random_instants_leave_nobody_waiting() {
     let field = Shared::anonymous(Field {
         lock: SharedRwLock::new([0, 0]),
@@ -137,7 +138,8 @@ fn kills_at_random_instants_leave_nobody_waiting() {
     let mut killed_at = [0_usize; PLACES];
     let mut slowest = Duration::ZERO;
     let mut done = 0;
-    // So many; and as many more as it takes until each place was hit, of which some are short where others run too.
+    // Makes at least `kills` kills, and continues until a victim was killed in each state. Some
+    // states are short if other processes run too.
     while done < kills || (killed_at.contains(&0) && done < 20 * kills) {
         done += 1;
         let before = field.sections.get();
@@ -162,8 +164,9 @@ fn kills_at_random_instants_leave_nobody_waiting() {
     );
     assert_eq!(field.torn_as_whole.get(), 0);
     assert!(killed_at.iter().all(|&kills| kills > 0), "{killed_at:?}");
-    // Every death of a writer in its section is told, but by those who were killed as they were told; others only where the
-    // victim had just acquired the lock, or was about to release it.
+    // Every death of a writer in its critical section is reported, except if the process that
+    // received the report was killed too. A death elsewhere is reported only if the victim had just
+    // acquired the lock or was about to release it.
     let told = field.told.get() as usize;
     let border = killed_at[ASKS_TO_READ as usize]
         + killed_at[ASKS_TO_WRITE as usize]
@@ -171,7 +174,7 @@ fn kills_at_random_instants_leave_nobody_waiting() {
         + VICTIMS;
     assert!(told + border >= killed_at[WRITES as usize]);
     assert!(told <= killed_at[WRITES as usize] + border);
-    // No reader is left.
+    // No read lock is left behind.
     match field.lock.try_write() {
         Ok(_) | Err(LockError::Poisoned(_)) => {}
         Err(other) => panic!("{other:?}"),

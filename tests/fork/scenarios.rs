@@ -1,13 +1,17 @@
-//! What the tests of glibc's robust mutexes and semaphores and of APR's process mutexes check, written anew: `tst-robust1` to
-//! `tst-robust6`, `tst-robust8`, `tst-robust10` and `tst-sem3` of glibc's `nptl`, and `testprocmutex` of APR.
+//! New implementations of the checks in other projects' tests:
 //!
-//! glibc's first six hold two mutexes in a thread that is cancelled. A thread whose process lives on is another matter here
-//! (`ends`), so the holder is a process.
+//! - `tst-robust1` to `tst-robust6`, `tst-robust8`, `tst-robust10` and `tst-sem3` of glibc's
+//!   `nptl`, for robust mutexes and semaphores;
+//! - `testprocmutex` of APR, for process mutexes.
+//!
+//! In glibc's first six tests, a thread that holds two mutexes is cancelled. Here, a thread that
+//! ends while its process lives on has another effect (see `holder_exit`), so the holder is a
+//! process.
 
 use crate::support::{Stage, Told, child, kill, kill_unreaped, passes, repaired, told};
 use pshared::{
-    LockError, LockResult, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard, SharedSemaphore,
-    ShmSafe,
+    LockError, LockResult, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard,
+    SharedSemaphore, ShmSafe,
 };
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -41,7 +45,8 @@ struct Two {
     ready: SharedEvent,
 }
 
-/// Four rounds: a holder of both locks is killed, and reaped before the locks are tried or after.
+/// Runs four rounds. In each round a holder of both locks is killed. It is reaped either before or
+/// after the locks are tried.
 fn robust(lock: fn(&Lock) -> Outcome<'_>, repairs: bool) {
     let new = || {
         let locks = [const { SharedMutex::new(0) }; 2];
@@ -89,7 +94,7 @@ fn robust(lock: fn(&Lock) -> Outcome<'_>, repairs: bool) {
             if repairs {
                 assert_eq!(*lock(one).unwrap(), round);
             } else {
-                // glibc's is not recoverable from here on; this one can be repaired late.
+                // A glibc mutex is not recoverable from here on. This lock can still be repaired.
                 assert_eq!(told(lock(one)), Told::OldDeath);
                 assert_eq!(told(lock(one)), Told::OldDeath);
                 drop(repaired(lock(one), 0));
@@ -143,7 +148,7 @@ fn robust8_a_hundred_locks_in_a_file_outlive_a_killed_process_of_nine_threads() 
         started: AtomicU32::new(0),
         operations: SharedCounter::new(0),
     };
-    // SAFETY: nobody but this test knows the file.
+    // SAFETY: no process except this test knows the file.
     let hundred = unsafe { Shared::create(&path, hundred) }.unwrap();
     for round in 1..=ROUNDS {
         hundred.operations.reset();
@@ -157,7 +162,7 @@ fn robust8_a_hundred_locks_in_a_file_outlive_a_killed_process_of_nine_threads() 
                 }
             });
         });
-        // The time to die comes when enough has been done.
+        // Kills the process after enough operations.
         crate::support::until(|| hundred.operations.get() >= 5_000);
         kill(&process);
         let guards: Vec<_> = hundred
@@ -225,7 +230,7 @@ fn sem3_a_semaphore_is_passed_between_parent_and_child() {
         turn: SharedSemaphore::new(1),
         value: AtomicU32::new(0),
     };
-    // SAFETY: nobody but this test knows the file.
+    // SAFETY: no process except this test knows the file.
     let table = unsafe { Shared::create(&path, table) }.unwrap();
     table.turn.wait().unwrap();
     assert!(matches!(
@@ -241,7 +246,7 @@ fn sem3_a_semaphore_is_passed_between_parent_and_child() {
     passes(&child);
 }
 
-/// A slower way to add one, with more room for a race.
+/// Adds one in a slow way, which makes a race more likely.
 fn increment(count: &mut u64) {
     let before = *count;
     std::thread::yield_now();
@@ -272,7 +277,7 @@ fn procmutex(lock: fn(&Lock) -> Outcome<'_>) {
     children.iter().for_each(passes);
     let guard = count.try_lock().expect("free");
     assert_eq!(*guard, CHILDREN * INCREMENTS);
-    // It is busy for everybody then, its holder too.
+    // While the lock is held, it is busy for every thread, including its holder.
     assert_eq!(told(count.try_lock()), Told::WouldBlock);
     std::thread::scope(|scope| {
         scope.spawn(|| assert_eq!(told(count.try_lock()), Told::WouldBlock));

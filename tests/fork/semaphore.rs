@@ -1,4 +1,4 @@
-//! Semaphores between processes: forked, interrupted, killed.
+//! Semaphores between processes that are forked, interrupted or killed.
 
 use crate::steps::{Interruptions, Random, until_idly};
 use crate::support::{child, kill, passes, sleeps};
@@ -33,7 +33,7 @@ fn gate(permits: u32) -> Shared<SharedSemaphore> {
 #[repr(C)]
 struct Room {
     gate: SharedSemaphore,
-    /// Read and written as two steps.
+    /// Read and written in two steps.
     plain: AtomicU64,
     inside: AtomicU64,
     most: AtomicU64,
@@ -99,7 +99,7 @@ fn a_permit_that_crossed_a_fork_is_the_parents() {
     let permit: Cell<Option<SemaphorePermit<'_>>> = Cell::new(Some(gate.acquire().unwrap()));
     passes(&child(|| drop(permit.take())));
     assert_eq!(gate.value(), 1);
-    // Also where the child has permits of its own, before and after.
+    // The same holds if the child has a permit of its own before and after the drop.
     passes(&child(|| {
         let own = gate.acquire().unwrap();
         drop(permit.take());
@@ -192,7 +192,7 @@ fn a_sleeper_that_is_killed_takes_no_permit_with_it() {
     gate.wait().unwrap();
 }
 
-/// Leaves a process one CPU.
+/// Restricts the calling process to one CPU.
 fn on_one_cpu() {
     let allowed = sched_getaffinity(Pid::this()).unwrap();
     let first = (0..CpuSet::count())
@@ -203,17 +203,17 @@ fn on_one_cpu() {
     sched_setaffinity(Pid::this(), &one).unwrap();
 }
 
-/// Lets a process run only where its CPU has nothing else to do.
+/// Lets the calling process run only when its CPU has nothing else to do.
 fn in_the_background() {
     let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: 0 is the calling process, and the parameters are valid.
+    // SAFETY: 0 means the calling process, and the parameters are valid.
     let answer = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameters) };
     assert_eq!(answer, 0);
 }
 
 fn a_permit_that_woke_a_waiter_who_was_killed_goes_to_another() {
-    // On one CPU with this process, which stays on it from the post to the kill, a waiter in the background is woken and
-    // does not run.
+    // The waiters run in the background on the same CPU as this process. This process stays on the
+    // CPU from the post to the kill. So a waiter is woken and does not run.
     on_one_cpu();
     let mut killed_when_woken = 0;
     for _ in 0..10 {
@@ -232,7 +232,8 @@ fn a_permit_that_woke_a_waiter_who_was_killed_goes_to_another() {
         if gate.value() == 1 {
             killed_when_woken += 1;
         } else {
-            // The first one ran all the same and may have taken it, or it was the second that was woken.
+            // Either the first waiter ran and may have taken the permit, or the second waiter was
+            // woken.
             gate.post().unwrap();
         }
         passes(&second);
@@ -262,7 +263,7 @@ fn kills_at_any_moment_lose_no_more_than_the_permits_of_the_killed() {
             until_idly(|| turns.get() >= until);
             kill(worker);
         }
-        // The others still get through, with what is left.
+        // The other workers still make progress with the remaining permits.
         let until = turns.get() + 100;
         until_idly(|| turns.get() >= until);
         workers[KILLS as usize..].iter().for_each(kill);

@@ -1,4 +1,5 @@
-//! Programs without `unsafe` that try to get two `&mut` to one value, a lock that nobody gets any more, or memory that is gone.
+//! Programs without `unsafe` code that try to obtain two `&mut` references to one value, a lock
+//! that no thread can acquire any more, or a reference to unmapped memory.
 #![forbid(unsafe_code)]
 
 use crate::support::{
@@ -46,7 +47,8 @@ fn placed() -> &'static Lock {
     Shared::anonymous(Lock::new(0)).unwrap().leak()
 }
 
-/// Ends a thread that leaks what `hold` gives, and hands out the reference to the data that it leaked.
+/// Calls `hold` in a thread, which leaks a guard, and waits until the thread has ended. Returns the
+/// leaked reference to the data.
 fn leaked_by_a_thread(
     hold: impl FnOnce() -> &'static mut u64 + Send + 'static,
 ) -> &'static mut u64 {
@@ -61,7 +63,7 @@ fn leaked_by_a_thread(
     receiver.recv().unwrap()
 }
 
-/// Nobody gets the data while `first` may be used, in any process, by any call.
+/// Checks that no call in any process acquires the data while `first` may be used.
 fn is_the_only_one(lock: &'static Lock, first: &mut u64) {
     let refuses = || {
         assert_eq!(told_by_trying(lock), Told::HolderThreadEnded);
@@ -79,7 +81,7 @@ fn is_the_only_one(lock: &'static Lock, first: &mut u64) {
     // A child would have a copy of the reference.
     match fork::spawn(refuses) {
         Ok(child) => passes(&child),
-        Err(on_timeout) => println!("{on_timeout}"),
+        Err(refusal) => println!("{refusal}"),
     }
     refuses();
     *first += 1;
@@ -113,7 +115,8 @@ fn a_forgotten_piece_of_news_of_an_ended_thread_gives_no_second_reference() {
     dies.wait().unwrap();
     let mut replacement = 0;
     let first = leaked_by_a_thread(move || {
-        // Told of the death, and forgotten with the lock in it; then the thread ends.
+        // The error reports the death and contains the guard. It is leaked while the lock is held,
+        // and then the thread ends.
         mem::forget(lock.lock());
         replacement += 1;
         Box::leak(Box::new(replacement))
@@ -129,7 +132,8 @@ fn a_lock_whose_guard_was_forgotten_before_it_was_placed_is_free() {
     assert_eq!(*placed.lock().unwrap(), 3);
     passes(&child(|| *placed.lock().unwrap() += 1));
     assert_eq!(*placed.lock().unwrap(), 4);
-    // The thread that forgot it may be gone, and others may have waited.
+    // The thread that leaked the guard may have ended, and other threads may have waited for the
+    // lock.
     let lock = Lock::new(5);
     thread::scope(|scope| {
         scope
@@ -151,13 +155,14 @@ fn a_lock_whose_guard_was_forgotten_can_be_moved_and_is_still_one_lock() {
     for number in 0..100 {
         let lock = Lock::new(number);
         mem::forget(lock.lock().unwrap());
-        locks.push(lock); // moves the lock, and later the vector all of them
+        locks.push(lock); // moves the lock; later the vector moves all of them
     }
     for lock in &locks {
         assert_eq!(told(lock.lock()), Told::Deadlock);
         assert_eq!(told(lock.try_lock()), Told::WouldBlock);
     }
-    // Nothing of the moved ones is in a list: other locks are taken and freed, and the process forks and dies.
+    // The moved locks are on no robust list. Other locks are acquired and released, and the process
+    // forks a child that is killed.
     let stage = Stage::anonymous();
     passes(&child(|| drop(stage.lock.lock().unwrap())));
     let dies = stage.holder();
@@ -211,7 +216,7 @@ fn data_swapped_between_two_locks_stays_with_its_locks() {
     *one.lock().unwrap() = 1;
     mem::swap(&mut *one.lock().unwrap(), &mut *other.lock().unwrap());
     assert_eq!((*one.lock().unwrap(), *other.lock().unwrap()), (0, 1));
-    // Two placed values can be swapped as well: it is the handles that change places.
+    // Two placed values can be swapped as well, because only their handles change places.
     let mut left = Shared::anonymous(Lock::new(1)).unwrap();
     let mut right = Shared::anonymous(Lock::new(2)).unwrap();
     mem::forget(left.lock().unwrap());
@@ -245,7 +250,8 @@ fn guards_dropped_in_any_order_leave_the_list_whole() {
                 );
             }
             guards.truncate(LOCKS / 2);
-            // Dies with those of the first half that it holds.
+            // The child ends while it holds those locks of the first half that it has at this
+            // point.
             guards.retain(Option::is_some);
             stage
                 .thread
@@ -265,7 +271,7 @@ fn guards_dropped_in_any_order_leave_the_list_whole() {
     }
 }
 
-/// How many maps of the process have this in their names.
+/// Returns the number of maps of the process that have `name` in their names.
 fn maps_of(name: &str) -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines().filter(|line| line.contains(name)).count()
@@ -277,7 +283,7 @@ fn a_forgotten_guard_keeps_the_memory() {
     drop(create(&path, Lock::new(0)));
     let stranger = open::<Lock>(&path);
     let dies = child(|| {
-        // Not that of the parent, which was mapped before.
+        // Includes the map of the parent, which was made before the fork.
         let before = maps_of("forgotten");
         let own = open::<Lock>(&path);
         let other = open::<Lock>(&path);
@@ -285,7 +291,7 @@ fn a_forgotten_guard_keeps_the_memory() {
         drop(own);
         assert_eq!(maps_of("forgotten"), before + 2);
         drop(other);
-        // Other memory takes no place that the kernel will look at.
+        // No other memory is mapped at an address that the kernel reads when the process ends.
         let more: Vec<_> = (0..100)
             .map(|number| Shared::anonymous(Lock::new(number)).unwrap())
             .collect();
@@ -295,7 +301,7 @@ fn a_forgotten_guard_keeps_the_memory() {
     });
     passes(&dies);
     assert_eq!(told(stranger.lock()), Told::FreshDeath);
-    // And a plain drop unmaps.
+    // Without a leaked guard, a drop unmaps the memory.
     let before = maps_of("forgotten");
     drop(stranger);
     assert_eq!(maps_of("forgotten"), before - 1);
@@ -333,7 +339,7 @@ fn the_memory_of_an_ended_threads_lock_can_go() {
     });
     assert_eq!(told(memory.lock()), Told::HolderThreadEnded);
     drop(memory);
-    // Whether it went or not, nothing is touched that is gone.
+    // Whether the memory was unmapped or not, no memory that is gone is accessed.
     let locks: Vec<_> = (0..50)
         .map(|_| Shared::anonymous(Lock::new(0)).unwrap())
         .collect();
@@ -385,7 +391,7 @@ fn a_forgotten_guard_of_one_map_holds_in_the_other() {
         assert_eq!(told(other.lock()), Told::Deadlock);
         drop(other);
         assert_eq!(told(open::<Lock>(&path).lock()), Told::Deadlock);
-        // In another thread, which then ends.
+        // Another thread tries the lock too, and then ends.
         let again = open::<Lock>(&path);
         thread::scope(|scope| {
             scope
@@ -409,7 +415,7 @@ fn a_guard_taken_by_one_map_outlives_the_other() {
         create(&path, [const { Lock::new(0) }; 2]),
         open::<[Lock; 2]>(&path),
     );
-    // Both maps' locks are in one list, neighbours of each other; then one map goes.
+    // The locks of both maps are on one robust list as neighbours. Then one map is dropped.
     let first = one[0].lock().unwrap();
     let second = other[1].lock().unwrap();
     drop(first);
@@ -486,7 +492,7 @@ fn a_lock_can_be_used_by_a_destructor_of_thread_local_storage() {
     for round in 1..=20 {
         thread::spawn(|| {
             LATE.set(Some(Counts(counted)));
-            // A guard that is dropped at the thread's very end.
+            // This guard is dropped when the thread's local storage is destroyed.
             HELD.set(Some(held.lock().unwrap()));
         })
         .join()
@@ -512,7 +518,7 @@ fn a_panic_anywhere_in_a_section_frees_the_lock() {
         let _guard = lock.lock().unwrap();
         panic();
     });
-    // In the choice of a part.
+    // A panic in the closure that selects a part of the data.
     panics(&|| {
         let _part = SharedMutexGuard::map(lock.lock().unwrap(), |data| {
             if *data < u64::MAX {
@@ -521,19 +527,19 @@ fn a_panic_anywhere_in_a_section_frees_the_lock() {
             data
         });
     });
-    // With a part.
+    // A panic while a mapped guard is held.
     panics(&|| {
         let _part = SharedMutexGuard::map(lock.lock().unwrap(), |data| data);
         panic();
     });
-    // Two locks, both poisoned.
+    // A panic while two locks are held poisons both.
     panics(&|| {
         let _guards = (inner.lock().unwrap(), lock.lock().unwrap());
         panic();
     });
     assert_eq!(told(inner.lock()), Told::Panic);
     inner.clear_poison();
-    // A section that begins and ends while the thread unwinds poisons nothing.
+    // A critical section that begins and ends while the thread unwinds does not poison the lock.
     struct Locks(&'static Lock);
     impl Drop for Locks {
         fn drop(&mut self) {
@@ -565,7 +571,7 @@ fn a_value_dropped_in_the_child_stays_the_parents() {
 fn a_forgotten_guard_of_the_parent_is_no_lock_of_the_child() {
     let stage = Stage::anonymous();
     let parent = child(|| {
-        // By another thread, which has ended.
+        // The lock is leaked by another thread, which has ended.
         thread::scope(|scope| {
             scope
                 .spawn(|| mem::forget(stage.lock.lock().unwrap()))
@@ -574,7 +580,7 @@ fn a_forgotten_guard_of_the_parent_is_no_lock_of_the_child() {
         });
         match fork::spawn(|| assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded)) {
             Ok(child) => passes(&child),
-            Err(on_timeout) => println!("{on_timeout}"),
+            Err(refusal) => println!("{refusal}"),
         }
         stage.ready.set();
         stage.over.wait();
@@ -589,7 +595,7 @@ fn a_child_that_returns_with_a_forgotten_guard_is_told_as_dead() {
     let stage = Stage::anonymous();
     passes(&child(|| mem::forget(stage.lock.lock().unwrap())));
     assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
-    // And one whose thread forgot it.
+    // The same holds for a child in which another thread leaked the guard.
     drop(repaired(stage.lock.lock(), 0));
     passes(&child(|| {
         thread::scope(|scope| {

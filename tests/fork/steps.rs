@@ -1,4 +1,5 @@
-//! Steps of the tests: signals between processes that share nothing else, interruptions, numbers in no order, namespaces.
+//! Building blocks of the tests: signals between processes that share nothing else, interruptions,
+//! pseudorandom numbers, and namespaces.
 
 use crate::disk::enter_new;
 use crate::harness::skip;
@@ -14,7 +15,8 @@ use std::fs;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::sync::OnceLock;
 
-/// A signal from one process to another, both of which have it by a fork: given once, it lets one wait through.
+/// A signal from one process to another. Both have it by a fork. Each call of `give` lets one
+/// `wait` return.
 pub struct Signal {
     reader: PipeReader,
     writer: PipeWriter,
@@ -35,7 +37,7 @@ impl Signal {
     }
 }
 
-/// Whether the process's first thread is asleep in this system call.
+/// Whether the first thread of the process sleeps in this system call.
 pub fn sleeps_in(process: u32, call: libc::c_long) -> bool {
     let line = fs::read_to_string(format!("/proc/{process}/syscall")).unwrap_or_default();
     line.split(' ')
@@ -43,7 +45,7 @@ pub fn sleeps_in(process: u32, call: libc::c_long) -> bool {
         .is_some_and(|number| number == call.to_string())
 }
 
-/// Numbers in no order, the same in each run: xorshift64.
+/// Pseudorandom numbers, the same in each run: xorshift64.
 pub struct Random(u64);
 
 impl Random {
@@ -59,7 +61,7 @@ impl Random {
     }
 }
 
-/// Skips the test where [`enter_new`] is not permitted.
+/// Skips the test if [`enter_new`] is not permitted.
 pub fn need_new(namespaces: CloneFlags) {
     let probe = child(|| enter_new(namespaces).unwrap());
     if !probe.wait().unwrap().success() {
@@ -69,7 +71,8 @@ pub fn need_new(namespaces: CloneFlags) {
     }
 }
 
-/// Waits until something holds, and leaves the CPU to others between two looks.
+/// Waits until `holds` returns true. Sleeps between two checks, so that other processes get the
+/// CPU.
 pub fn until_idly(mut holds: impl FnMut() -> bool) {
     while !holds() {
         let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(1u8));
@@ -82,20 +85,20 @@ static INTERRUPTIONS: OnceLock<&'static SharedCounter> = OnceLock::new();
 pub struct Interruptions(());
 
 impl Interruptions {
-    /// Before the child is forked.
+    /// Prepares the interruptions. Must be called before the child is forked.
     pub fn new() -> Self {
         INTERRUPTIONS.get_or_init(|| Shared::anonymous(SharedCounter::new(0)).unwrap().leak());
         Interruptions(())
     }
 
-    /// In the child: SIGUSR1 ends system calls by EINTR from here on.
+    /// Lets SIGUSR1 end system calls with EINTR from now on. Called in the child.
     pub fn allow(&self) {
         extern "C" fn count(_: libc::c_int) {
             if let Some(interruptions) = INTERRUPTIONS.get() {
                 interruptions.add(1);
             }
         }
-        // Without SA_RESTART.
+        // Without SA_RESTART, system calls are not restarted.
         let action = SigAction::new(
             SigHandler::Handler(count),
             SaFlags::empty(),
@@ -105,12 +108,12 @@ impl Interruptions {
         unsafe { sigaction(SIGUSR1, &action) }.unwrap();
     }
 
-    /// In the parent: interrupts the child in the futex it sleeps on, some times.
+    /// Interrupts the child several times while it sleeps on a futex. Called in the parent.
     pub fn send(&self, child: &Child) {
         self.send_where(child, sleeps);
     }
 
-    /// In the parent: interrupts the child where it sleeps, some times.
+    /// Interrupts the child several times while `sleeps` returns true for it. Called in the parent.
     pub fn send_where(&self, child: &Child, sleeps: impl Fn(u32) -> bool) {
         for _ in 0..20 {
             until(|| sleeps(child.id()));

@@ -1,4 +1,5 @@
-//! One suite over all lock strategies of a mutex. What they share with the locks outside of maps is in `choosing`.
+//! One test suite for all lock strategies of a mutex. `choosing` tests what they share with locks
+//! outside of maps.
 
 use crate::support::{child, kill, passes, until};
 use pshared::raw::{
@@ -8,7 +9,7 @@ use pshared::{Cause, LockError, Shared, SharedCounter, SharedEvent, SharedMutex,
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Long enough for whoever is not blocked.
+/// Long enough for a thread that is not blocked.
 const LONG: Duration = Duration::from_secs(60);
 
 /// Runs a function for every strategy.
@@ -25,7 +26,7 @@ macro_rules! for_each {
     };
 }
 
-/// A test for each strategy of what one function does.
+/// Defines a test for each function. The test runs the function for every strategy.
 macro_rules! suite {
     ($($name:ident by $function:ident),* $(,)?) => {
         $(fn $name() {
@@ -55,9 +56,9 @@ suite!(
 #[repr(C)]
 struct Books<R: RawLock> {
     count: SharedMutex<u64, R>,
-    /// Who is inside, or 0.
+    /// The thread that is inside, or 0.
     inside: AtomicU32,
-    /// How often two were.
+    /// How often two threads were inside at once.
     together: SharedCounter,
     start: SharedEvent,
     ready: SharedEvent,
@@ -78,7 +79,7 @@ impl<R: RawLock> Books<R> {
         Shared::anonymous(Self::new()).expect("no map")
     }
 
-    /// One section of the thread `own`, which is not 0.
+    /// Runs one critical section of the thread `own`, which is not 0.
     fn section(&self, own: u32, turn: u32) {
         let mut count = match turn % 16 {
             0 => loop {
@@ -150,9 +151,9 @@ fn give_up<R: RawLock>() {
     assert!(books.count.try_lock().is_ok());
 }
 
-/// A child of a process that holds a lock.
+/// Forks a child of a process that holds a lock.
 fn unsafe_child(body: impl FnOnce()) -> fork::Child {
-    // SAFETY: the process has one thread, and the child uses no guard of its parent's but to drop it.
+    // SAFETY: the process has one thread, and the child uses its parent's guards only to drop them.
     unsafe { fork::spawn_unchecked(body) }.expect("no child")
 }
 
@@ -205,7 +206,7 @@ fn use_unplaced<R: RawLock>() {
     });
     assert_eq!(*lock.lock().unwrap(), 6_000);
     std::mem::forget(lock.lock().unwrap());
-    // Moved, and placed, it is free.
+    // The lock is free after it was moved and placed.
     let placed = Shared::anonymous(lock).expect("no map");
     passes(&child(|| *placed.lock().unwrap() += 1));
     assert_eq!(*placed.lock().unwrap(), 6_001);
@@ -221,11 +222,12 @@ fn panic_inside<R: RawLock>() {
     assert_eq!(child.wait().unwrap().code(), Some(fork::PANICKED));
     match books.count.lock() {
         Err(LockError::Poisoned(poisoned)) => assert_eq!(poisoned.cause(), Cause::Panicked),
-        other => panic!("the panic was not told: {other:?}"),
+        other => panic!("the panic was not reported: {other:?}"),
     };
 }
 
-/// All users of a file are killed, one of them in its section. Whoever opens it then is alone, and may lock it.
+/// The last user of a file is killed in its critical section. The next opener is the only user and
+/// can acquire the lock.
 fn reopen<R: RawLock>() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("books");
@@ -246,7 +248,7 @@ fn reopen<R: RawLock>() {
             assert_eq!(poisoned.cause(), Cause::Died);
             assert_eq!(*poisoned.into_guard(), 5);
         }
-        other => panic!("the death was not told: {other:?}"),
+        other => panic!("the death was not reported: {other:?}"),
     };
 }
 
@@ -257,14 +259,14 @@ fn a_file_of_one_strategy_is_not_opened_as_another() {
         &path,
         SharedMutex::<u64, Spin>::with_strategy(0),
     ));
-    // SAFETY: nobody else knows the file.
+    // SAFETY: no other process knows the file.
     let refused = unsafe { Shared::<SharedMutex<u64, Futex>>::open(&path) }.unwrap_err();
     let text = refused.to_string();
     assert!(text.contains("mutex-spin"), "{text}");
     assert!(text.contains("mutex-futex"), "{text}");
 }
 
-/// The thread that has the lock ends; its process, where the guard lives on, does not.
+/// The thread that holds the lock ends. Its process lives on, and so does the guard.
 fn a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody() {
     leak_in_a_thread::<PthreadRobust>();
     leak_in_a_thread::<PthreadPi>();
@@ -316,7 +318,8 @@ fn a_waiter_that_dies_with_a_ticket_stops_the_line() {
         let _ = books.count.lock();
     });
     books.ready.wait();
-    // SAFETY: the mutex starts with its strategy, and that with the next ticket's number.
+    // SAFETY: the mutex starts with its strategy, and the strategy starts with the number of the
+    // next ticket.
     let next = unsafe { &*std::ptr::from_ref(&books.count).cast::<AtomicU32>() };
     until(|| next.load(Relaxed) == 2);
     kill(&waiter);

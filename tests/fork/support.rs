@@ -1,4 +1,5 @@
-//! What the tests share: children, what a lock call told, and a look at who sleeps where.
+//! Helpers that the tests share: children, the outcome of a lock call, and the state of other
+//! threads.
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -7,7 +8,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid};
 use pshared::fork::{self, Child};
 use pshared::{
-    Cause, LockError, LockResult, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData, ShmSafe,
+    Cause, LockError, LockResult, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData,
+    ShmSafe,
 };
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -15,7 +17,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-/// Runs `body` in a child, which does not outlive the thread that made it.
+/// Runs `body` in a child, which does not outlive the thread that created it.
 pub fn child(body: impl FnOnce()) -> Child {
     fork::spawn(|| {
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
@@ -24,14 +26,14 @@ pub fn child(body: impl FnOnce()) -> Child {
     .expect("no child")
 }
 
-/// Waits for a child that leaves by itself and without a panic.
+/// Waits for a child to exit, and checks that it exited by itself and without a panic.
 #[track_caller]
 pub fn passes(child: &Child) {
     let status = child.wait().expect("no status");
     assert!(status.success(), "child {}: {status}", child.id());
 }
 
-/// Kills and reaps a child that would not have left by itself.
+/// Kills and reaps a child that would not have exited by itself.
 #[track_caller]
 pub fn kill(child: &Child) {
     child.kill().expect("not killed");
@@ -44,7 +46,7 @@ pub fn kill(child: &Child) {
     );
 }
 
-/// Kills a child and waits until it has ended, without reaping it: it stays a zombie.
+/// Kills a child and waits until it has ended, without reaping it. The child stays a zombie.
 #[track_caller]
 pub fn kill_unreaped(child: &Child) {
     child.kill().expect("not killed");
@@ -56,57 +58,59 @@ pub fn kill_unreaped(child: &Child) {
     assert_eq!(state(child.id()), Some('Z'));
 }
 
-/// Waits until something holds, by looking again and again.
+/// Waits until `holds` returns true, by calling it repeatedly.
 pub fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         std::thread::yield_now();
     }
 }
 
-/// A file that nobody but the test knows.
+/// Creates a file that no other test knows.
 pub fn create<T: ShmSafe>(path: &Path, value: T) -> Shared<T> {
-    // SAFETY: it lies in a directory of the test's own, which uses it by this crate alone.
+    // SAFETY: the file is in a directory of the test's own, and the test uses it only through this
+    // crate.
     unsafe { Shared::create(path, value) }.expect("no file")
 }
 
-/// What [`create`] made.
+/// Opens a file that [`create`] made.
 pub fn open<T: ShmSafe>(path: &Path) -> Shared<T> {
     // SAFETY: as above.
     unsafe { Shared::open(path) }.expect("no file")
 }
 
-/// The calling thread's id.
+/// Returns the id of the calling thread.
 pub fn gettid() -> u32 {
     nix::unistd::gettid().as_raw().cast_unsigned()
 }
 
-/// The state of a thread as proc_pid_stat(5) tells it, or `None` where it is gone.
+/// Returns the state of a thread as in proc_pid_stat(5), or `None` if the thread does not exist.
 pub fn state(thread: u32) -> Option<char> {
     field(Path::new(&format!("/proc/{thread}/stat")), 3)?
         .chars()
         .next()
 }
 
-/// A field of a `stat` file, counted as in proc_pid_stat(5): 3 and more.
+/// Returns a field of a `stat` file. `number` counts as in proc_pid_stat(5) and is at least 3.
 pub fn field(stat: &Path, number: usize) -> Option<String> {
     let text = fs::read_to_string(stat).ok()?;
     let (_, rest) = text.rsplit_once(')')?;
     rest.split_whitespace().nth(number - 3).map(String::from)
 }
 
-/// Whether the thread is asleep in futex(2) on the word at this address of the caller's, which both have in common by a fork.
+/// Whether the thread sleeps in futex(2) on the word at this address. The address is the caller's,
+/// and is the same in both processes because one was forked from the other.
 pub fn sleeps_on<T>(thread: u32, word: &T) -> bool {
     let address = std::ptr::from_ref(word).addr();
     futex_word(thread).is_some_and(|word| word == address)
 }
 
-/// Whether the thread is asleep in futex(2).
+/// Whether the thread sleeps in futex(2).
 pub fn sleeps(thread: u32) -> bool {
     futex_word(thread).is_some()
 }
 
 fn futex_word(thread: u32) -> Option<usize> {
-    // "202 0x7f52c8a3b000 0x89 ..."; "running" where it is not asleep.
+    // "202 0x7f52c8a3b000 0x89 ..."; "running" if the thread does not sleep.
     let text = fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?;
     let mut words = text.split_whitespace();
     if words.next()?.parse() != Ok(libc::SYS_futex) {
@@ -115,16 +119,16 @@ fn futex_word(thread: u32) -> Option<usize> {
     usize::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()
 }
 
-/// What a lock call told.
+/// The outcome of a lock call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// The lock, and no news.
+    /// The lock was acquired and is not poisoned.
     Whole,
-    /// The lock, and a death that nobody was told of before.
+    /// The lock was acquired, with the first report of a death.
     FreshDeath,
-    /// The lock, and a death that somebody was told of before.
+    /// The lock was acquired, with a death that was reported before.
     OldDeath,
-    /// The lock, and a panic.
+    /// The lock was acquired and is poisoned by a panic.
     Panic,
     Deadlock,
     HolderThreadEnded,
@@ -132,7 +136,8 @@ pub enum Told {
     TimedOut,
 }
 
-/// What a lock call told. What it gave is released, and the poison stays.
+/// Classifies the outcome of a lock call. Releases the lock if it was acquired, and leaves it
+/// poisoned.
 pub fn told<T: ShmData>(outcome: LockResult<SharedMutexGuard<'_, T>>) -> Told {
     match outcome {
         Ok(_) => Told::Whole,
@@ -149,8 +154,9 @@ pub fn told<T: ShmData>(outcome: LockResult<SharedMutexGuard<'_, T>>) -> Told {
     }
 }
 
-/// What who tries again and again is told of a lock that nobody holds for long. While the process of a thread that ended runs,
-/// it may be ending, and the lock counts as held.
+/// Calls `try_lock` until it does not return `WouldBlock`, and classifies the outcome. No thread
+/// may hold the lock for long. If the owner's thread has ended but its process still runs, the
+/// process may be ending. During that time the lock counts as held.
 pub fn told_by_trying<T: ShmData>(lock: &SharedMutex<T>) -> Told {
     loop {
         match told(lock.try_lock()) {
@@ -160,7 +166,7 @@ pub fn told_by_trying<T: ShmData>(lock: &SharedMutex<T>) -> Told {
     }
 }
 
-/// The guard of a lock that was acquired, its data replaced where it was poisoned.
+/// Returns the guard of an acquired lock. Replaces the data if the lock was poisoned.
 #[track_caller]
 pub fn repaired<'a, T: ShmData>(
     outcome: LockResult<SharedMutexGuard<'a, T>>,
@@ -173,7 +179,7 @@ pub fn repaired<'a, T: ShmData>(
     }
 }
 
-/// A lock, and what two processes need to meet at it.
+/// A lock, and what two processes need to synchronize around it.
 #[derive(ShmSafe)]
 #[repr(C)]
 pub struct Stage {
@@ -205,14 +211,15 @@ impl Stage {
         drop(guard);
     }
 
-    /// A child that has the lock, until `over` is set.
+    /// Starts a child that holds the lock until `over` is set.
     pub fn holder(&self) -> Child {
         let child = child(|| self.hold());
         self.meet(&child);
         child
     }
 
-    /// Waits until the child has set `ready`, which it does unless a check in it fails.
+    /// Waits until the child has set `ready`. Panics if the child ends without setting it, for
+    /// example because a check in it failed.
     #[track_caller]
     pub fn meet(&self, child: &Child) {
         while !self.ready.wait_timeout(Duration::from_millis(50)) {
@@ -226,14 +233,14 @@ impl Stage {
     }
 }
 
-/// A root user's test. NoWaitvPolicy it is skipped.
+/// Skips the test if the user is not root.
 pub fn as_root() {
     if !nix::unistd::geteuid().is_root() {
         crate::harness::skip("needs root");
     }
 }
 
-/// Gives up root's rights for good.
+/// Gives up root's privileges permanently.
 pub fn become_nobody() {
     let (group, user) = (Gid::from_raw(65534), Uid::from_raw(65534));
     nix::unistd::setgroups(&[]).unwrap();
@@ -241,7 +248,7 @@ pub fn become_nobody() {
     nix::unistd::setresuid(user, user, user).unwrap();
 }
 
-/// Gives the process a `/proc` of its own that hides the processes of other users.
+/// Mounts a `/proc` for this process alone that hides the processes of other users.
 pub fn hide_others() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
@@ -256,17 +263,19 @@ pub fn hide_others() {
     .unwrap();
 }
 
-/// A child that is born where this process's children are, also into another PID namespace.
+/// Runs `body` in a child. The child is created in the PID namespace of this process's children,
+/// which may differ from its own. The process may hold locks.
 pub fn child_elsewhere(body: impl FnOnce()) -> Child {
     let body = || {
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         body();
     };
-    // SAFETY: the process has one thread, which holds no lock; that the child may be born into another namespace is meant.
+    // SAFETY: the process has one thread, and `body` does not access the data of a guard of its
+    // parent. The child may be created in another namespace on purpose.
     unsafe { fork::spawn_unchecked(body) }.expect("no child")
 }
 
-/// Runs `body` in a process that is the first one of a PID namespace of its own.
+/// Runs `body` in a process that is the first one of a new PID namespace.
 pub fn in_a_pid_namespace(body: impl FnOnce()) -> Child {
     as_root();
     child(|| {

@@ -1,4 +1,5 @@
-//! System V semaphores between processes: forked, attached, interrupted, removed, killed.
+//! System V semaphores between processes that are forked, attached, interrupted or killed, and sets
+//! that are removed.
 
 use crate::disk::enter_new;
 use crate::steps::{Interruptions, Random, Signal, need_new, sleeps_in, until_idly};
@@ -44,7 +45,7 @@ fn is_there(id: i32) -> bool {
 }
 
 fn sleeps(process: u32) -> bool {
-    // glibc's semop(2) is one without a timeout.
+    // glibc implements semop(2) as semtimedop(2) without a timeout.
     sleeps_in(process, libc::SYS_semtimedop)
 }
 
@@ -54,7 +55,7 @@ fn pause() -> ! {
     }
 }
 
-/// A child that holds a permit until it is killed.
+/// Starts a child that holds a permit until it is killed.
 fn holder(semaphore: &SysvSemaphore) -> Child {
     let ready = Signal::new();
     let holder = child(|| {
@@ -66,7 +67,7 @@ fn holder(semaphore: &SysvSemaphore) -> Child {
     holder
 }
 
-/// A child that waits for a permit, asleep.
+/// Starts a child that waits for a permit, and returns once it sleeps.
 fn waiter(semaphore: &SysvSemaphore) -> Child {
     let waiter = child(|| drop(semaphore.acquire().unwrap()));
     until_idly(|| sleeps(waiter.id()));
@@ -76,7 +77,7 @@ fn waiter(semaphore: &SysvSemaphore) -> Child {
 fn a_semaphore_of_one_permit_excludes_processes_forked_and_attached() {
     let semaphore = SysvSemaphore::private(1).unwrap();
     let id = semaphore.id();
-    // Read and written as two steps.
+    // Read and written in two steps.
     let count = Shared::anonymous(AtomicU64::new(0)).unwrap();
     let children: Vec<_> = (0..6)
         .map(|process| {
@@ -162,11 +163,11 @@ fn all_permits_of_the_dead_come_back() {
         let _permits: Vec<_> = (0..4).map(|_| semaphore.acquire().unwrap()).collect();
         let _timed = semaphore.acquire_timeout(LONG).unwrap();
         let _tried = semaphore.try_acquire().unwrap();
-        // By another thread, too: the account is the process's.
+        // Permits of another thread are included, because undo adjustments belong to the process.
         std::thread::scope(|scope| {
             scope.spawn(|| std::mem::forget(semaphore.acquire().unwrap()));
         });
-        // What was given back does not come back again.
+        // A permit that was released does not come back a second time.
         drop(semaphore.acquire().unwrap());
         ready.give();
         pause();
@@ -216,7 +217,7 @@ fn a_permit_that_crossed_a_fork_is_the_parents() {
         assert_eq!(semaphore.value().unwrap(), 1);
     }));
     assert_eq!(semaphore.value().unwrap(), 1);
-    // Also where the child has permits of its own, before and after.
+    // The same holds if the child has a permit of its own before and after the drop.
     passes(&child(|| {
         let own = semaphore.acquire().unwrap();
         drop(permit.take());
@@ -232,7 +233,7 @@ fn a_permit_of_the_parent_comes_back_with_the_parent_and_not_with_the_child() {
     let semaphore = SysvSemaphore::private(1).unwrap();
     let holder = child(|| {
         let permit = semaphore.acquire().unwrap();
-        // Its child has no account to settle when it ends.
+        // A child inherits no undo adjustments from its parent, so its end changes nothing.
         passes(&child(|| {}));
         kill(&child(|| pause()));
         assert_eq!(semaphore.value().unwrap(), 0);
@@ -275,9 +276,9 @@ fn a_removal_is_an_error_to_whoever_waits() {
     let removals: [Removal; 3] = [
         |semaphore| semaphore.remove().unwrap(),
         |semaphore| drop(semaphore),
-        // As `ipcrm` does it.
+        // `ipcrm` removes a set in this way.
         |semaphore| {
-            // SAFETY: takes numbers.
+            // SAFETY: the call takes only integers.
             let answer = unsafe { libc::semctl(semaphore.id(), 0, libc::IPC_RMID) };
             assert_eq!(answer, 0);
         },
@@ -304,7 +305,8 @@ fn a_copy_in_a_child_and_an_attached_handle_remove_nothing() {
     passes(&child(|| {
         drop(semaphore.take());
         assert!(is_there(id));
-        // Also where a thread drops it that this crate has not met, and in a child's child.
+        // The same holds for a thread that this crate has not seen before, and for a child of the
+        // child.
         let attached = Cell::new(Some(SysvSemaphore::attach(id).unwrap()));
         passes(&child(|| drop(attached.take())));
         drop(attached.take());
@@ -370,7 +372,8 @@ fn a_wait_that_signals_interrupt_all_the_time_still_times_out() {
         assert!(matches!(outcome, Err(Error::TimedOut)), "{outcome:?}");
     });
     ready.wait();
-    // A wait that starts again with its whole timeout would last as long as the signals do.
+    // If the wait started again with its whole timeout after each signal, it would last as long as
+    // the signals.
     let id = nix::unistd::Pid::from_raw(waiter.id().cast_signed());
     until_idly(|| {
         let _ = nix::sys::signal::kill(id, nix::sys::signal::SIGUSR1);
@@ -381,7 +384,7 @@ fn a_wait_that_signals_interrupt_all_the_time_still_times_out() {
 
 fn a_limit_of_the_system_is_an_error_that_names_it() {
     need_new(CloneFlags::CLONE_NEWIPC);
-    // The limits are the namespace's, and what it has left goes with it.
+    // The limits belong to the namespace. What the test leaves in the namespace is removed with it.
     enter_new(CloneFlags::CLONE_NEWIPC).unwrap();
     if let Err(error) = fs::write("/proc/sys/kernel/sem", "250 32000 32 2") {
         crate::harness::skip(&format!("kernel.sem cannot be set: {error}"));
@@ -392,7 +395,7 @@ fn a_limit_of_the_system_is_an_error_that_names_it() {
     assert!(error.to_string().contains("kernel.sem"), "{error}");
     drop(made);
     drop(SysvSemaphore::private(1).unwrap());
-    // A set whose making was refused is not left behind.
+    // If the creation of a set was refused, no set is left behind.
     assert!(SysvSemaphore::private(SysvSemaphore::MAX + 1).is_err());
     assert_eq!(
         fs::read_to_string("/proc/sysvipc/sem")

@@ -1,4 +1,5 @@
-//! Who a process is after a fork by any route, what crosses a fork, and what `fork::spawn` refuses.
+//! The identity of a process after a fork by any route, what crosses a fork, and what `fork::spawn`
+//! refuses.
 
 use crate::harness::skip;
 use crate::pthread::{Protocol, PthreadMutex};
@@ -50,21 +51,21 @@ crate::tests!(
     standard_output_is_written_once,
 );
 
-/// A way to make a child.
+/// A way to create a child.
 #[derive(Debug, Clone, Copy)]
 enum Route {
     Fork,
-    /// glibc 2.34: runs no handlers of `pthread_atfork`.
+    /// Available since glibc 2.34. Runs no handlers of `pthread_atfork`.
     UnderscoreFork,
-    /// glibc does not know of it.
+    /// glibc does not notice this fork.
     Clone,
 }
 
 const ROUTES: [Route; 3] = [Route::Fork, Route::UnderscoreFork, Route::Clone];
 
-/// Runs `body` in a child, also where `fork::spawn` refuses.
+/// Runs `body` in a child, even if `fork::spawn` would refuse to create one.
 fn by(route: Route, body: impl FnOnce()) -> Pid {
-    // SAFETY: the caller's process has one thread; the child leaves without returning.
+    // SAFETY: the caller's process has one thread, and the child exits without returning.
     let id = unsafe {
         match route {
             Route::Fork => libc::fork(),
@@ -86,7 +87,7 @@ fn by(route: Route, body: impl FnOnce()) -> Pid {
         return Pid::from_raw(id);
     }
     let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
-    // SAFETY: leaves at once.
+    // SAFETY: the child exits at once.
     unsafe { libc::_exit(if passed { 0 } else { 101 }) }
 }
 
@@ -104,12 +105,12 @@ fn dies(id: Pid) {
     ));
 }
 
-/// The ids as the kernel tells them, past every cache.
+/// Returns the process id and the thread id as the kernel reports them, without any cache.
 fn own_ids() -> (u32, u32) {
     (std::process::id(), gettid())
 }
 
-/// Locks, and is told so by the lock.
+/// Acquires the lock, and checks that the lock names the calling thread as its holder.
 fn is_itself_with(lock: &SharedMutex<u64>) {
     let mut guard = lock.lock().expect("free and whole");
     *guard += 1;
@@ -131,7 +132,7 @@ fn dies_inside(stage: &Stage) {
     stage.over.wait();
 }
 
-/// Repairs the lock after a death of which nobody was told.
+/// Repairs the lock after an unreported death.
 #[track_caller]
 fn repair_a_death(stage: &Stage) {
     match stage.lock.lock() {
@@ -139,7 +140,7 @@ fn repair_a_death(stage: &Stage) {
             assert!(poisoned.is_first_report());
             drop(poisoned.replace(0));
         }
-        other => panic!("the death was not told: {other:?}"),
+        other => panic!("the death was not reported: {other:?}"),
     }
     assert_eq!(told(stage.lock.lock()), Told::Whole);
 }
@@ -148,7 +149,7 @@ fn a_child_by_any_route_is_itself() {
     let stage = Stage::anonymous();
     for route in ROUTES {
         for parent_knows_itself in [true, false] {
-            // Where it does not, the child of the child is asked.
+            // If this is false, the child of the child is the first of the two to use a lock.
             let body = || {
                 if parent_knows_itself {
                     is_itself_with(&stage.lock);
@@ -179,7 +180,7 @@ fn a_child_in_which_another_thread_comes_first_is_itself() {
         let first = by(route, || {
             thread::scope(|scope| {
                 scope.spawn(|| is_itself_with(&stage.lock)).join().unwrap();
-                // The parent's, still.
+                // This guard is still the parent's.
                 drop(guard.take());
                 is_itself_with(&stage.lock);
                 scope.spawn(|| {
@@ -194,7 +195,7 @@ fn a_child_in_which_another_thread_comes_first_is_itself() {
                 .holder()
                 .is_some_and(|holder| (holder.process, holder.thread) == own_ids())
         );
-        // Which of the two threads dies with the lock makes no difference.
+        // It makes no difference which of the two threads holds the lock when the process dies.
         for thread_holds in [true, false] {
             stage.ready.reset();
             let dying = by(route, || {
@@ -280,7 +281,8 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
                     let own = Shared::anonymous(SharedMutex::new(0)).unwrap();
                     is_itself_with(&own);
                 }
-                // In another order than they were taken in, and one in a grandchild.
+                // The guards are not dropped in the order of their acquisition, and one is dropped
+                // in a grandchild.
                 drop(guards[1].take());
                 leaves(by(route, || drop(guards[2].take())));
                 drop(guards[0].take());
@@ -300,7 +302,7 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
             assert_eq!(told(lock.lock()), Told::Whole);
         }
     }
-    // The parent's own death is told after all that.
+    // After all that, the parent's own death is still reported.
     let stage = Stage::anonymous();
     let parent = child(|| {
         let mut guard = Some(stage.lock.lock().unwrap());
@@ -356,7 +358,7 @@ fn a_permit_dropped_in_the_child_keeps_the_parents_permit() {
         leaves(by(route, || {
             drop(copy.take());
             assert_eq!(gate.value(), 1);
-            // Its own comes back.
+            // The child's own permit is returned.
             drop(gate.acquire().unwrap());
             assert_eq!(gate.value(), 1);
         }));
@@ -371,15 +373,17 @@ fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
     for route in ROUTES {
         for child_drops in [false, true] {
             if matches!(route, Route::UnderscoreFork) && !child_drops {
-                // The one case that is left, and stated in the guide: `_Fork` calls no handler and leaves its parent's
-                // announcement in the slot, until the child first uses a lock.
+                // This is the one unsolved case, and the guide states it. `_Fork` calls no handler.
+                // So until the child first uses a lock, its `list_op_pending` still has its
+                // parent's value.
                 continue;
             }
             stage.ready.reset();
             stage.over.reset();
             let outer = in_a_pid_namespace(|| {
                 let mut guard = Some(stage.lock.lock().unwrap());
-                // The next child is the first one of a namespace of its own, with the thread id 1 that the word names.
+                // The next child is the first process of a namespace of its own. Its thread id is
+                // 1, the id in the lock word.
                 unshare(CloneFlags::CLONE_NEWPID).unwrap();
                 leaves(by(route, || {
                     assert_eq!(own_ids(), (1, 1));
@@ -408,13 +412,15 @@ fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
     }
 }
 
-/// Whether the process can see those of all namespaces, and so can tell what becomes of them.
+/// Whether the calling process can see the processes of all PID namespaces, and so can determine
+/// whether they live.
 fn sees_all() -> bool {
     let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
     own.to_str() == Some("pid:[4026531836]")
 }
 
-/// A process in a PID namespace of its own that runs `body`, its parent, which waits for it, and its id here.
+/// Starts a process that runs `body` in a PID namespace of its own. Returns its parent, which waits
+/// for it, and its id in the caller's namespace.
 fn foreigner(body: impl FnOnce()) -> (fork::Child, Pid) {
     as_root();
     let id = Shared::anonymous(AtomicU32::new(0)).unwrap();
@@ -428,7 +434,7 @@ fn foreigner(body: impl FnOnce()) -> (fork::Child, Pid) {
     (parent, Pid::from_raw(id.load(SeqCst).cast_signed()))
 }
 
-/// Longer than a look of the net of which there would be one a second.
+/// Longer than the interval of the liveness check, which is at most one second.
 const PATIENCE: Duration = Duration::from_millis(2_300);
 
 fn a_holder_in_another_pid_namespace_is_not_robbed_and_its_death_is_told() {
@@ -497,7 +503,8 @@ fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_
     }
 }
 
-/// A process in another PID namespace that lives, and one of whose threads ended with the lock in its hands.
+/// Starts a process in another PID namespace. One of its threads ends while it holds the lock, and
+/// the process lives on.
 fn forgets_in_a_namespace(stage: &Stage) -> (fork::Child, Pid) {
     let (parent, holder) = foreigner(|| {
         let forgets = || std::mem::forget(stage.lock.lock().unwrap());
@@ -523,12 +530,12 @@ fn a_thread_that_ended_in_another_pid_namespace_is_told_apart() {
 fn a_thread_that_ended_in_another_pid_namespace_is_told_apart_by_a_waiter_that_sees_little() {
     let stage = Stage::anonymous();
     let (parent, _) = forgets_in_a_namespace(&stage);
-    // No descriptors.
+    // A waiter that can open no descriptors.
     passes(&child(|| {
         setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
         assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
     }));
-    // Another user, without and with a /proc that hides the holder.
+    // A waiter of another user, without and with a `/proc` that hides the holder.
     for hides in [false, true] {
         passes(&child(|| {
             if hides {
@@ -538,7 +545,7 @@ fn a_thread_that_ended_in_another_pid_namespace_is_told_apart_by_a_waiter_that_s
             assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
         }));
     }
-    // No /proc.
+    // A waiter without a `/proc`.
     let empty = tempfile::tempdir().unwrap();
     passes(&child(|| {
         nix::unistd::chroot(empty.path()).unwrap();
@@ -581,7 +588,8 @@ fn a_waiter_in_another_pid_namespace_robs_nobody() {
 fn a_death_inside_a_pid_namespace_is_told_there() {
     let stage = Stage::anonymous();
     let inside = in_a_pid_namespace(|| {
-        // Here /proc is still that of the outer namespace, whose numbers mean others.
+        // In this child, `/proc` is still that of the outer namespace. There, the same ids name
+        // other processes.
         for route in ROUTES {
             stage.ready.reset();
             let holder = by(route, || dies_inside(&stage));
@@ -628,7 +636,7 @@ fn spawn_refuses_with_a_lock_held() {
         }
         has_no_children();
     };
-    // In every order of release, by every way to take them.
+    // Several orders of release, and every way to acquire a lock.
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
         let mut guards = [
             Some(locks[0].lock().unwrap()),
@@ -641,7 +649,7 @@ fn spawn_refuses_with_a_lock_held() {
         }
         passes(&child(|| ()));
     }
-    // A refused lock call is none that holds.
+    // A lock call that failed does not count as a held lock.
     let holder = child(|| {
         thread::scope(|scope| {
             let _guard = locks[0].lock().unwrap();
@@ -659,7 +667,7 @@ fn spawn_refuses_with_a_lock_held() {
     });
     passes(&holder);
     let Err(pshared::LockError::Poisoned(_held)) = locks[2].lock() else {
-        panic!("not told")
+        panic!("the death was not reported")
     };
     refuses();
 }
@@ -753,7 +761,7 @@ fn a_childs_end_is_told_by_its_handle() {
     );
     assert_eq!(fork::PANICKED, 101);
     assert_eq!(code(&child(|| std::process::exit(3))), Some(3));
-    // A payload that panics when it is dropped.
+    // This payload panics when it is dropped.
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -764,7 +772,8 @@ fn a_childs_end_is_told_by_its_handle() {
     let killed = child(thread::park);
     killed.kill().unwrap();
     assert_eq!(killed.wait().unwrap().signal(), Some(libc::SIGKILL));
-    // Once reaped, it is remembered, and nobody else is killed.
+    // After the child is reaped, its handle keeps the status, and a kill does not reach another
+    // process.
     assert_eq!(killed.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert_eq!(
         killed.try_wait().unwrap().unwrap().signal(),
@@ -775,7 +784,7 @@ fn a_childs_end_is_told_by_its_handle() {
     assert_eq!(aborted.wait().unwrap().signal(), Some(libc::SIGABRT));
     assert!(!aborted.wait().unwrap().core_dumped());
     has_no_children();
-    // Somebody else reaped it.
+    // The child was reaped without its handle.
     let lost = child(|| ());
     waitpid(Pid::from_raw(lost.id().cast_signed()), None).unwrap();
     assert_eq!(lost.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
@@ -802,7 +811,7 @@ fn a_child_can_be_asked_for_without_waiting() {
     assert!(runs.wait_timeout(Duration::MAX).unwrap().unwrap().success());
     assert!(runs.try_wait().unwrap().unwrap().success());
     assert!(runs.wait().unwrap().success());
-    // Killed, it stays until it is waited for.
+    // A killed child remains until it is waited for.
     let killed = child(thread::park);
     killed.kill().unwrap();
     until(|| state(killed.id()) == Some('Z'));
@@ -822,10 +831,10 @@ fn a_child_runs_none_of_its_parents_destructors() {
     passes(&child(|| ()));
     let _ = child(|| panic!("as it should")).wait();
     assert_eq!(drops.get(), 0);
-    // What was moved into the closure is the child's own.
+    // What was moved into the closure belongs to the child.
     let moved = Counts(&drops);
     passes(&child(move || drop(moved)));
-    // And the parent's copy of the closure is dropped with it.
+    // The parent's copy of the closure is dropped too.
     assert_eq!(drops.get(), 2);
     drop(parents);
 }

@@ -1,4 +1,4 @@
-//! A child's system calls, as ptrace(2) shows them: what ended a sleep.
+//! The system calls of a child as ptrace(2) reports them. They show what ended a sleep.
 
 use crate::harness::skip;
 use crate::steps::{sleeps_in, until_idly};
@@ -8,10 +8,12 @@ use nix::unistd::Pid;
 use pshared::fork::Child;
 use std::io;
 
-/// A child whose first thread stops before and after each of its system calls. It is killed if this process dies.
+/// A traced child. Its first thread stops before and after each of its system calls. The child is
+/// killed if this process dies.
 pub struct Traced(u32);
 
-/// Where it has stopped: before a call of this number, after one that answered so, or elsewhere.
+/// The point at which the child has stopped: before a call with this number, after a call that
+/// returned this value, or elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Before(libc::c_long),
@@ -20,7 +22,7 @@ enum Stop {
 }
 
 impl Traced {
-    /// Stops a child of this process. Skips the test where that is not permitted.
+    /// Attaches to a child of this process and stops it. Skips the test if that is not permitted.
     pub fn seize(child: &Child) -> Self {
         let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
         let traced = Traced(child.id());
@@ -57,10 +59,11 @@ impl Traced {
         }
     }
 
-    /// Waits for the end of the call that the child sleeps in, gives its answer, and traces the child no longer.
+    /// Waits until the system call in which the child sleeps returns. Detaches from the child and
+    /// returns the call's return value.
     pub fn wakes(self) -> i64 {
         let Stop::After(answer) = self.stop() else {
-            panic!("it was in a system call");
+            panic!("the child was not in a system call");
         };
         self.request(libc::PTRACE_DETACH, 0, 0).unwrap();
         answer
@@ -77,7 +80,8 @@ impl Traced {
         let status = waitpid(child, Some(WaitPidFlag::__WALL)).unwrap();
         let is_stop = !matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
         assert!(is_stop, "the child has ended: {status:?}");
-        // `struct ptrace_syscall_info`: what it is in the first byte, and the call's number or answer 24 bytes on.
+        // `struct ptrace_syscall_info`: its kind is in the first byte, and the call's number or
+        // return value is at byte 24.
         let mut info = [0_u64; 11];
         let size = size_of_val(&info);
         self.request(
@@ -94,8 +98,8 @@ impl Traced {
     }
 
     fn request(&self, request: libc::c_uint, address: usize, data: usize) -> io::Result<()> {
-        // SAFETY: of the requests made here, one writes, and no more than the `address` bytes that it is told there are at
-        // `data`, a buffer of the caller's.
+        // SAFETY: of the requests made here, only one writes. It writes at most `address` bytes to
+        // `data`. The caller passes a buffer of that size there.
         let answer = unsafe { libc::ptrace(request, self.0, address, data) };
         match answer {
             -1 => Err(io::Error::last_os_error()),

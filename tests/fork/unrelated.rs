@@ -1,5 +1,5 @@
-//! Processes that have nothing in common but a file or a descriptor: who is alone with it, who is told of the dead, and
-//! who is refused.
+//! Processes that share only a file or a descriptor: exclusive use, reports of deaths, and
+//! refusals.
 
 mod exclusive;
 mod memfd;
@@ -24,7 +24,7 @@ pub fn tests() -> Vec<crate::harness::Test> {
     .concat()
 }
 
-/// Where in a file's header stand...
+/// Offsets in a file's header, in bytes.
 const DIRTY: u64 = 12;
 const VALUE_OFFSET: u64 = 16;
 const BOOT: u64 = 64;
@@ -44,23 +44,23 @@ fn patch(path: &Path, offset: u64, bytes: &[u8]) {
     file.write_all_at(bytes, offset).unwrap();
 }
 
-/// Makes the lock `offset` bytes into the value look held, by a thread of long ago: of a power cut, say, when the kernel
-/// marks nothing.
+/// Makes the lock at `offset` bytes into the value appear to be held by a thread that no longer
+/// exists. A power cut, for example, leaves such a lock, because the kernel marks nothing then.
 fn pretend_held(path: &Path, offset: u64) {
     let place = u64::from_ne_bytes(bytes_at(path, VALUE_OFFSET)) + offset;
-    // The first process lives, so that nobody takes the holder for gone.
+    // Process 1 exists, so no process considers the holder dead.
     patch(path, place, &1_u32.to_ne_bytes());
 }
 
-/// Whether nobody uses the file: what an opener asks.
+/// Whether no process uses the file. An opener makes the same check.
 fn is_alone(path: &Path) -> bool {
     use std::os::fd::AsRawFd;
     let file = File::open(path).unwrap();
-    // SAFETY: takes numbers.
+    // SAFETY: the call takes only integers.
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
 }
 
-/// Creates a file with a value in it, and leaves it.
+/// Creates a file with a value in it, and stops using the file.
 fn leave<T: ShmSafe>(path: &Path, value: T) {
     drop(create(path, value).unwrap());
 }

@@ -1,4 +1,4 @@
-//! A wait for whichever of several things comes first.
+//! Waiting for the first of several events.
 
 use crate::list_op_pending::deny;
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
@@ -93,7 +93,7 @@ fn who_waits_in_line_gets_the_permit_beside_watchers() {
     for _ in 0..50 {
         let board = Board::anonymous();
         let held = [(); 2].map(|()| board.permits.acquire().unwrap());
-        // First in the queues.
+        // The watchers sleep before the waiter does, so they are the first in the futex queues.
         let watchers = [(); 2].map(|()| {
             let watcher = child_of_a_holder(|| assert_eq!(wait_any(&board.all()).unwrap(), 1));
             until_idly(|| watches(watcher.id()));
@@ -152,7 +152,7 @@ fn kills_of_watchers_strand_nobody_in_line() {
     assert_eq!(board.permits.available(), 2);
 }
 
-/// As on Linux before 5.16, or in some containers.
+/// Linux before 5.16 and some containers have no `futex_waitv`.
 fn where_the_kernel_has_no_such_wait_an_error_says_so() {
     let probe = child(|| deny(libc::SYS_futex_waitv).unwrap());
     if !probe.wait().unwrap().success() {
@@ -179,7 +179,7 @@ fn where_the_kernel_has_no_such_wait_an_error_says_so() {
             Err(Error::NoFutexWaitv)
         ));
         assert!(matches!(party.wait(), Err(Error::NoFutexWaitv)));
-        // One word alone needs no such call.
+        // A wait on one word alone does not need that call.
         let one = Shared::anonymous(SharedPermits::<1>::new()).unwrap();
         let held = one.acquire().unwrap();
         std::thread::scope(|scope| {
@@ -188,7 +188,7 @@ fn where_the_kernel_has_no_such_wait_an_error_says_so() {
             drop(held);
             waiter.join().unwrap().unwrap();
         });
-        // An arrival that could not wait was taken back.
+        // The arrival that could not wait was undone.
         drop(party);
         assert!(!barrier.is_broken());
     }));

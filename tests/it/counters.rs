@@ -1,4 +1,4 @@
-//! Counters, gauges and sharded counters of one process.
+//! Counters, gauges and sharded counters in one process.
 
 use pshared::{ShardedCounter, Shared, SharedCounter, SharedGauge};
 use std::thread;

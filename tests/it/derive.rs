@@ -1,5 +1,5 @@
-//! What the derives take, in a program without `unsafe` and with every lint: what they write must not be the user's
-//! fault.
+//! What the derives accept, in a program without `unsafe` and with every lint: generated code must
+//! not trigger lints in the user's crate.
 
 #![forbid(unsafe_code)]
 #![deny(
@@ -46,7 +46,7 @@ fn data<T: ShmData>() -> String {
     layout.to_string()
 }
 
-/// Both traits on one type, fields of all kinds, names that are keywords.
+/// Both traits on one type, with fields of all kinds and names that are keywords.
 #[derive(ShmSafe, ShmData)]
 #[repr(C)]
 struct Plain {
@@ -168,7 +168,7 @@ fn cells_are_data() {
     );
 }
 
-/// Discriminants that are left out, negative and computed.
+/// Discriminants that are omitted, negative and computed.
 #[derive(ShmSafe, ShmData)]
 #[repr(i16)]
 enum Level {
@@ -251,7 +251,7 @@ fn zero_bytes_are_an_enum_where_a_variant_is_numbered_zero() {
     }
 }
 
-/// Names that the derive's own code might take for its own.
+/// Names that the generated code might also use.
 mod names {
     use pshared::{ShmData, ShmSafe};
 
@@ -278,7 +278,7 @@ mod names {
     }
 }
 
-/// A type may be declared by a macro, out of types and numbers that come from elsewhere.
+/// A macro may declare a type, from types and numbers that come from elsewhere.
 mod declared {
     use pshared::{ShmData, ShmSafe};
     use std::num::NonZeroU16;
@@ -304,7 +304,7 @@ mod declared {
     }
 }
 
-/// The path of `pshared` may be told.
+/// The attribute may name the path of `pshared`.
 mod renamed {
     mod elsewhere {
         pub(super) use pshared as shm;
@@ -319,7 +319,7 @@ mod renamed {
     }
 }
 
-/// A type may stand in a function, and be private in a public one.
+/// A type may be declared in a function, and a private type may lie in a public one.
 pub mod visibility {
     use pshared::{ShmData, ShmSafe};
 
@@ -344,7 +344,7 @@ pub mod visibility {
     }
 }
 
-/// Lints that the type allows are allowed for what is made of it.
+/// Lints that the type allows are also allowed in the code generated for it.
 mod lints {
     use pshared::ShmSafe;
 
@@ -356,7 +356,7 @@ mod lints {
 
     #[derive(ShmSafe)]
     #[repr(C)]
-    #[expect(deprecated, reason = "it is what the files hold")]
+    #[expect(deprecated, reason = "the existing files hold this type")]
     struct Holds {
         old: Old,
     }
@@ -369,7 +369,7 @@ mod lints {
     }
 }
 
-/// A generic type is what its parameters make of it.
+/// Whether a generic type implements the traits depends on its parameters.
 mod parameters {
     use super::{Pair, Ring};
     use pshared::{ShmData, ShmSafe};
@@ -384,7 +384,7 @@ mod parameters {
     assert_not_impl_any!(Ring<Option<u8>>: ShmSafe, ShmData);
 }
 
-/// The primitives are placed, and never lie under a lock.
+/// Primitives can be placed, but never lie under a lock.
 mod primitives {
     use super::Pair;
     use pshared::{SharedCounter, SharedEvent, SharedMutex, SharedSemaphore, ShmData, ShmSafe};

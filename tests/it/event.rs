@@ -1,4 +1,4 @@
-//! Events of one process.
+//! Events in one process.
 
 use pshared::{Shared, SharedCounter, SharedEvent, ShmSafe};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,9 +39,9 @@ fn every_set_is_a_piece_of_news_and_a_reset_is_none() {
 
 #[test]
 fn the_sequence_wraps_around_and_goes_on() {
-    // An event is one word: 30 bits of sequence over two of flags.
+    // An event is one word: 30 bits of sequence number over two bits of flags.
     let placed = Shared::anonymous(SharedEvent::new()).unwrap();
-    // SAFETY: the word is atomic, and nobody else uses the event now.
+    // SAFETY: the word is atomic, and no other thread uses the event now.
     unsafe {
         (&raw const *placed)
             .cast_mut()
@@ -76,8 +76,8 @@ fn a_set_wakes_everybody() {
 
 #[test]
 fn who_waits_returns_though_the_event_is_reset_at_once() {
-    // The waiter must have begun to wait before: it says so by a first event that it sets itself, and the setter goes on
-    // with news until it has returned.
+    // The waiter must begin to wait before the event is set. It therefore sets `begun` first, and
+    // the setter continues to set and reset `event` until the waiter has returned.
     let (begun, event) = (SharedEvent::new(), SharedEvent::new());
     thread::scope(|scope| {
         let waiter = scope.spawn(|| {
@@ -113,7 +113,7 @@ fn every_reader_sees_the_last_piece_of_news() {
                 while u64::from(seen) < LAST {
                     let now = board.news.wait_past(seen);
                     assert!(now > seen);
-                    // What was written before the set is seen.
+                    // The reader sees what was written before the set.
                     assert!(board.text.get() >= now.into());
                     seen = now;
                 }

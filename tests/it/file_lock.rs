@@ -1,4 +1,4 @@
-//! File locks of one process: handles and threads, and which files are taken.
+//! File locks of one process: handles and threads, and which files are accepted.
 
 use pshared::{Error, FileLock, Shared, SharedCounter};
 use std::fs;
@@ -84,7 +84,7 @@ fn a_forgotten_guard_keeps_the_file_locked_until_its_handle_is_dropped() {
         let (mut one, mut other) = (open(&path).unwrap(), open(&path).unwrap());
         std::mem::forget(one.lock().unwrap());
         assert!(matches!(other.try_lock(), Err(Error::WouldBlock)));
-        // The handle has the lock, so it gets it again.
+        // The handle has the lock, so it acquires it again.
         std::mem::forget(one.try_lock().unwrap());
         drop(one);
         drop(other.try_lock().unwrap());
@@ -142,7 +142,7 @@ fn an_ofd_lock_excludes_other_programs_record_locks_of_every_byte() {
     let mut lock = FileLock::ofd(&path).unwrap();
     let _guard = lock.lock().unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
-    // The file is empty: these lie beyond its end.
+    // The file is empty, so these bytes lie beyond its end.
     for byte in [0, 1_i64 << 40] {
         let range = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
@@ -179,7 +179,7 @@ fn a_new_file_is_its_owners_alone_and_empty_and_one_that_is_there_keeps_its_byte
 fn descriptors_are_closed_by_exec() {
     for open in KINDS {
         let (_directory, path) = place();
-        // The file is there, and is not, when it is opened.
+        // The first open creates the file, the second finds it.
         let _locks = [open(&path).unwrap(), open(&path).unwrap()];
         let ours = |fd: &PathBuf| fs::read_link(fd).is_ok_and(|target| target == path);
         let descriptors: Vec<_> = fs::read_dir("/proc/self/fd")
@@ -205,11 +205,8 @@ fn what_is_no_regular_file_is_refused_without_being_opened() {
         for (target, link) in [(path.as_path(), "dangling"), (directory.path(), "link")] {
             let link = directory.path().join(link);
             symlink(target, &link).unwrap();
-            let on_timeout = open(&link).unwrap_err();
-            assert!(
-                matches!(on_timeout, Error::SymbolicLink { .. }),
-                "{on_timeout:?}"
-            );
+            let refusal = open(&link).unwrap_err();
+            assert!(matches!(refusal, Error::SymbolicLink { .. }), "{refusal:?}");
         }
         assert!(!path.exists(), "a link was followed");
         let fifo = directory.path().join("fifo");
@@ -219,12 +216,12 @@ fn what_is_no_regular_file_is_refused_without_being_opened() {
             (directory.path(), "is a directory"),
             (Path::new("/dev/null"), "is a character device"),
         ] {
-            let on_timeout = open(path).unwrap_err();
+            let refusal = open(path).unwrap_err();
             assert!(
-                matches!(on_timeout, Error::NotARegularFile { .. }),
-                "{on_timeout:?}"
+                matches!(refusal, Error::NotARegularFile { .. }),
+                "{refusal:?}"
             );
-            assert!(on_timeout.to_string().contains(what), "{on_timeout}");
+            assert!(refusal.to_string().contains(what), "{refusal}");
         }
     }
 }
@@ -234,12 +231,12 @@ fn a_file_that_cannot_be_made_is_an_error_that_names_it() {
     for open in KINDS {
         let (directory, _) = place();
         for path in [directory.path().join("missing/lock"), PathBuf::new()] {
-            let on_timeout = open(&path).unwrap_err();
+            let refusal = open(&path).unwrap_err();
             assert!(
-                matches!(&on_timeout, Error::Os { source, .. } if source.kind() == std::io::ErrorKind::NotFound),
-                "{on_timeout:?}"
+                matches!(&refusal, Error::Os { source, .. } if source.kind() == std::io::ErrorKind::NotFound),
+                "{refusal:?}"
             );
-            assert!(on_timeout.to_string().contains(path.to_str().unwrap()));
+            assert!(refusal.to_string().contains(path.to_str().unwrap()));
         }
     }
 }
@@ -247,7 +244,7 @@ fn a_file_that_cannot_be_made_is_an_error_that_names_it() {
 #[test]
 fn a_file_with_a_value_in_it_can_be_locked_by_the_other_call_only() {
     let (_directory, path) = place();
-    // SAFETY: nobody else knows the file.
+    // SAFETY: only this test knows the file.
     let _value = unsafe { Shared::create(&path, SharedCounter::new(0)) }.unwrap();
     let mut flock = FileLock::flock(&path).unwrap();
     assert!(matches!(flock.try_lock(), Err(Error::WouldBlock)));

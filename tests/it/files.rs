@@ -1,4 +1,4 @@
-//! Values in files: what is created, what is opened, and everything that is refused and left as it was.
+//! Values in files: creating and opening them, and everything that is refused and left as it was.
 
 use pshared::memory::Placeable;
 use pshared::{Error, Shared, SharedCounter, ShmSafe};
@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A directory of a test's own, and a path in it that is free.
+/// Returns a test's own directory, and an unused path in it.
 fn place() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("board");
@@ -18,7 +18,7 @@ fn place() -> (TempDir, PathBuf) {
 }
 
 fn create<T: ShmSafe>(path: &Path, value: T) -> Result<Shared<T>, Error> {
-    // SAFETY: the files of these tests lie in directories of each test's own.
+    // SAFETY: the files of these tests lie in directories that belong to one test each.
     unsafe { Shared::create(path, value) }
 }
 
@@ -32,7 +32,7 @@ fn create_slice<T: ShmSafe>(
 }
 
 fn open<T: ?Sized + Placeable>(path: &Path) -> Result<Shared<T>, Error> {
-    // SAFETY: as above; where a file was tampered with, it is not in use.
+    // SAFETY: as above; a file that a test tampered with is not in use.
     unsafe { Shared::open(path) }
 }
 
@@ -48,7 +48,7 @@ fn assert_says(error: &Error, parts: &[&str]) {
     }
 }
 
-/// Everything of a file that opening it might change.
+/// Everything in a file that opening it might change.
 #[derive(Debug, PartialEq)]
 struct State {
     kind: u32,
@@ -79,15 +79,16 @@ impl State {
     }
 }
 
-/// Opens what is refused, by `open` and by `open_or_create`, and looks whether it is as it was. Gives the error.
-fn on_timeout<T: ShmSafe>(path: &Path) -> Error {
+/// Opens a file that must be refused, by `open` and by `open_or_create`, and checks that it is
+/// unchanged. Returns the error.
+fn refusal<T: ShmSafe>(path: &Path) -> Error {
     let before = State::of(path);
     let Err(error) = open::<T>(path) else {
         panic!("{} was opened", path.display());
     };
     assert_eq!(State::of(path), before);
     assert_says(&error, &[&path.display().to_string()]);
-    let Err(again) = open_or_create::<T>(path, || unreachable!("there is something")) else {
+    let Err(again) = open_or_create::<T>(path, || unreachable!("the file exists")) else {
         panic!("{} was opened, or created", path.display());
     };
     assert_eq!(State::of(path), before);
@@ -95,10 +96,10 @@ fn on_timeout<T: ShmSafe>(path: &Path) -> Error {
     error
 }
 
-/// `refused!(path as type, pattern, "said", "in the message")`.
+/// Asserts that the file is refused: `refused!(path, type, pattern, "part of the message")`.
 macro_rules! refused {
     ($path:expr, $ty:ty, $pattern:pat, $($part:expr),+ $(,)?) => {
-        match on_timeout::<$ty>(&$path) {
+        match refusal::<$ty>(&$path) {
             error @ $pattern => assert_says(&error, &[$($part.as_ref()),+]),
             other => panic!("not {}: {other:?}", stringify!($pattern)),
         }
@@ -108,7 +109,7 @@ macro_rules! refused {
 mod layouts;
 mod refused;
 
-/// A file in which 7 lies, of nobody's use.
+/// Creates a file with a counter at 7 that no process uses.
 fn file_of_seven() -> (TempDir, PathBuf) {
     let (directory, path) = place();
     drop(create(&path, SharedCounter::new(7)).unwrap());
@@ -121,7 +122,7 @@ fn patch(path: &Path, offset: u64, bytes: &[u8]) {
 }
 
 fn descriptor<T: ?Sized + Placeable>(shared: &Shared<T>) -> i32 {
-    // SAFETY: it is only looked at.
+    // SAFETY: the descriptor is only read.
     unsafe { shared.as_fd() }.unwrap().as_raw_fd()
 }
 
@@ -149,7 +150,7 @@ fn a_new_file_is_its_owners_alone_has_all_its_blocks_and_one_name() {
     assert!(metadata.len() > 400_000);
     assert!(metadata.blocks() * 512 >= metadata.len(), "{metadata:?}");
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
-    // SAFETY: takes numbers.
+    // SAFETY: the call takes numbers only.
     let flags = unsafe { libc::fcntl(descriptor(&value), libc::F_GETFD) };
     assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
 }
@@ -158,13 +159,13 @@ fn a_new_file_is_its_owners_alone_has_all_its_blocks_and_one_name() {
 fn creating_over_something_keeps_it() {
     let (directory, path) = file_of_seven();
     let before = State::of(&path);
-    let on_timeout = create(&path, SharedCounter::new(8)).unwrap_err();
+    let refusal = create(&path, SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::AlreadyExists { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
     );
     assert_says(
-        &on_timeout,
+        &refusal,
         &[
             &path.display().to_string(),
             "Shared::open",
@@ -174,22 +175,22 @@ fn creating_over_something_keeps_it() {
     assert_eq!(State::of(&path), before);
     assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 7);
 
-    let on_timeout = create_slice(&path, 3, |_| SharedCounter::new(8)).unwrap_err();
+    let refusal = create_slice(&path, 3, |_| SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::AlreadyExists { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
     );
-    let on_timeout = create(directory.path(), SharedCounter::new(8)).unwrap_err();
+    let refusal = create(directory.path(), SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::AlreadyExists { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
     );
     let link = directory.path().join("link");
     symlink("nowhere", &link).unwrap();
-    let on_timeout = create(&link, SharedCounter::new(8)).unwrap_err();
+    let refusal = create(&link, SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::AlreadyExists { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
     );
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
 }
@@ -203,26 +204,23 @@ fn a_creation_that_fails_leaves_nothing() {
     assert!(panic.is_err());
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 
-    let on_timeout = create(&directory.path().join("no/board"), SharedCounter::new(1)).unwrap_err();
-    assert_says(&on_timeout, &["no/board", "No such file or directory"]);
-    for open_tmpfile in ["", "/", ".."] {
-        let on_timeout = create(Path::new(open_tmpfile), SharedCounter::new(1)).unwrap_err();
-        assert!(
-            matches!(on_timeout, Error::NoFileName { .. }),
-            "{on_timeout:?}"
-        );
+    let refusal = create(&directory.path().join("no/board"), SharedCounter::new(1)).unwrap_err();
+    assert_says(&refusal, &["no/board", "No such file or directory"]);
+    for unnamed in ["", "/", ".."] {
+        let refusal = create(Path::new(unnamed), SharedCounter::new(1)).unwrap_err();
+        assert!(matches!(refusal, Error::NoFileName { .. }), "{refusal:?}");
     }
-    // A file has 2^63 - 1 bytes at most, and no disk holds that.
-    let on_timeout =
+    // A file has at most 2^63 - 1 bytes, and no disk holds that many.
+    let refusal =
         create_slice(&path, 1 << 60, |_| -> SharedCounter { unreachable!() }).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::TooLarge | Error::NoRoom { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::TooLarge | Error::NoRoom { .. }),
+        "{refusal:?}"
     );
-    let on_timeout =
+    let refusal =
         create_slice(&path, 1 << 50, |_| -> SharedCounter { unreachable!() }).unwrap_err();
-    assert!(matches!(on_timeout, Error::NoRoom { .. }), "{on_timeout:?}");
-    assert_says(&on_timeout, &["board", "bytes could not be reserved"]);
+    assert!(matches!(refusal, Error::NoRoom { .. }), "{refusal:?}");
+    assert_says(&refusal, &["board", "bytes could not be reserved"]);
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 }
 
@@ -245,13 +243,10 @@ fn any_name_that_a_file_can_have_will_do() {
 fn a_missing_file_is_not_found() {
     let (directory, path) = place();
     for missing in [path, directory.path().join("no/board")] {
-        let on_timeout = open::<SharedCounter>(&missing).unwrap_err();
-        assert!(
-            matches!(on_timeout, Error::NotFound { .. }),
-            "{on_timeout:?}"
-        );
+        let refusal = open::<SharedCounter>(&missing).unwrap_err();
+        assert!(matches!(refusal, Error::NotFound { .. }), "{refusal:?}");
         assert_says(
-            &on_timeout,
+            &refusal,
             &[
                 &missing.display().to_string(),
                 "Shared::create",
@@ -264,9 +259,9 @@ fn a_missing_file_is_not_found() {
 #[test]
 fn a_file_in_the_place_of_a_directory_is_told() {
     let (_directory, path) = file_of_seven();
-    let on_timeout = open::<SharedCounter>(&path.join("board")).unwrap_err();
-    assert!(matches!(on_timeout, Error::Os { .. }), "{on_timeout:?}");
-    assert_says(&on_timeout, &["board/board", "Not a directory"]);
+    let refusal = open::<SharedCounter>(&path.join("board")).unwrap_err();
+    assert!(matches!(refusal, Error::Os { .. }), "{refusal:?}");
+    assert_says(&refusal, &["board/board", "Not a directory"]);
 }
 
 #[test]

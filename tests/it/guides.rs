@@ -1,4 +1,4 @@
-//! The guides name tests and files. They exist.
+//! The guides name tests and files. These tests check that they exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,13 +20,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What stands between backticks in the text.
+/// Returns the text between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
-/// The names of all functions in the sources below a directory.
+/// Collects the names of all functions in the sources below a directory.
 fn functions(directory: PathBuf, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -59,7 +59,7 @@ fn every_test_that_a_text_names_exists() {
             if is_a_sentence {
                 assert!(
                     found.contains(name),
-                    "{file} names the test {name}, which is not there"
+                    "{file} names the test {name}, which does not exist"
                 );
                 named += 1;
             }
@@ -84,7 +84,7 @@ fn every_file_that_a_text_names_exists() {
             if is_ours && !is_a_pattern {
                 assert!(
                     root().join(path).exists(),
-                    "{file} names {path}, which is not there"
+                    "{file} names {path}, which does not exist"
                 );
             }
         }

@@ -1,4 +1,5 @@
-//! What a layout tells is where the compiler put it, and a walk reaches what the layout tells.
+//! A layout reports the offsets that the compiler chose, and a visit reaches what the layout
+//! reports.
 
 use pshared::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor};
 use pshared::{Error, ShmSafe};
@@ -12,7 +13,7 @@ fn safe<T: ShmSafe>() -> String {
     layout.to_string()
 }
 
-/// The offset that a layout tells for a field path.
+/// Returns the offset that a layout reports for a field path.
 fn told(layout: &str, path: &str) -> usize {
     let line = layout
         .lines()
@@ -33,7 +34,7 @@ fn lamp() -> Lamp {
     Lamp(AtomicU32::new(0))
 }
 
-// SAFETY: an atomic, and its walk reaches itself.
+// SAFETY: the type is an atomic, and its visit reaches itself.
 unsafe impl ShmSafe for Lamp {
     const ZERO_IS_VALID: bool = true;
     const HAS_PRIMITIVES: bool = true;
@@ -63,7 +64,7 @@ impl Primitive for Lamp {
     unsafe fn reset(&self) {}
 }
 
-/// The field paths of all primitives that a walk reaches, with their offsets.
+/// Returns the field paths of all primitives that a visit reaches, with their offsets.
 fn reached<T: ShmSafe>(value: &T) -> Vec<(String, usize)> {
     let mut reached = Vec::new();
     let mut visit = |path: &str, primitive: &dyn Primitive| {
@@ -188,7 +189,7 @@ fn a_struct_of_structs_and_primitives_is_told_line_by_line() {
     assert_eq!(safe::<Room>(), lines);
 }
 
-/// What the language says of variants (RFC 2195), asked of the compiler.
+/// Checks with the compiler what RFC 2195 guarantees about variants.
 #[test]
 fn the_fields_of_a_variant_lie_where_the_layout_says() {
     fn check<T: ShmSafe>(values: [T; 4]) {
@@ -224,7 +225,7 @@ fn the_fields_of_a_variant_lie_where_the_layout_says() {
 #[repr(C, align(32))]
 struct Wide(u8);
 
-/// The tag is as wide as the representation says, whatever the fields.
+/// The tag is as wide as the representation states, whatever the fields are.
 #[test]
 fn the_first_field_of_a_variant_lies_behind_its_tag() {
     macro_rules! check {
@@ -244,7 +245,7 @@ fn the_first_field_of_a_variant_lies_behind_its_tag() {
     check!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
 }
 
-/// Which bytes are a value differs among these, so a file of one must not open as the other.
+/// These types differ in which bytes are valid, so a file of one must not open as the other.
 #[test]
 fn types_of_one_size_that_differ_in_what_is_valid_are_told_apart() {
     let of_four = [
@@ -309,7 +310,7 @@ fn fixed_capacity_text_and_lists_lie_where_the_layout_says() {
     );
 }
 
-/// Zero bytes are what `new` makes: a promise of `ZERO_IS_VALID`.
+/// Zero bytes are the value that `new` returns, as `ZERO_IS_VALID` promises.
 #[cfg(feature = "arrayvec")]
 #[test]
 fn zero_bytes_are_empty_text_and_an_empty_list() {
@@ -322,7 +323,7 @@ fn zero_bytes_are_empty_text_and_an_empty_list() {
                 && <ArrayVec<NonZeroU8, 3> as ShmData>::ZERO_IS_VALID
         )
     };
-    // SAFETY: what is tested: the type says that zero bytes are a value.
+    // SAFETY: this is under test: the type states that zero bytes are a value.
     let text: ArrayString<5> = unsafe { std::mem::zeroed() };
     assert_eq!(text.as_str(), "");
     // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! Everything that neither forks nor kills, in one binary.
+//! All tests that neither fork nor kill, in one binary.
 
 mod counters;
 mod derive;

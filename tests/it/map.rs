@@ -1,5 +1,5 @@
-//! Maps of bytes: every warning of a first lesson in `mmap` is either impossible to write or an error that says what to
-//! do, and nothing is learned by SIGBUS.
+//! Maps of bytes: each mistake that introductions to `mmap` warn of is either impossible to write
+//! or an error that says what to do. No mistake ends in a SIGBUS.
 
 use nix::unistd::{SysconfVar, sysconf};
 use pshared::{Error, Map, MapOptions};
@@ -11,7 +11,7 @@ fn page() -> usize {
     sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap() as usize
 }
 
-/// A file without a name that nobody else has.
+/// Creates a file without a name that no other process has open.
 fn file_with(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
@@ -33,7 +33,8 @@ fn content(file: &File) -> Vec<u8> {
 }
 
 fn map_file(file: &File, options: MapOptions) -> Result<Map, Error> {
-    // SAFETY: the files of these tests are temporary and each test's own, and none is shortened while it is mapped.
+    // SAFETY: the files of these tests are temporary and belong to one test each, and none is
+    // shortened while it is mapped.
     unsafe { Map::file(file, options) }
 }
 
@@ -50,7 +51,8 @@ fn assert_says(error: &Error, parts: &[&str]) {
     }
 }
 
-/// `refused!(result, pattern, "said", "in the message")`: the error has this variant, and its message these parts.
+/// `refused!(result, pattern, "said", "in the message")`: asserts that the error has this variant,
+/// and that its message contains these parts.
 macro_rules! refused {
     ($result:expr, $pattern:pat, $($part:expr),+ $(,)?) => {
         match $result {
@@ -65,7 +67,7 @@ mod flush;
 mod limits;
 mod memfd;
 
-/// What `/proc/self/smaps` says of the kernel's map at this place.
+/// What `/proc/self/smaps` reports about the kernel's map at this address.
 struct Vma {
     start: usize,
     end: usize,
@@ -126,7 +128,7 @@ fn assert_send_and_sync<T: Send + Sync>() {}
 #[test]
 fn a_length_of_zero_is_refused_by_every_constructor() {
     let file = file_with(b"some bytes");
-    for on_timeout in [
+    for refusal in [
         Map::anonymous(0),
         Map::dev_zero(0),
         Map::memfd("nothing", 0),
@@ -136,7 +138,7 @@ fn a_length_of_zero_is_refused_by_every_constructor() {
         map_file(&file_with(b""), MapOptions::shared().len(0)),
     ] {
         refused!(
-            on_timeout,
+            refusal,
             Error::ZeroLength,
             "0 bytes",
             "ask for 1 byte or more"
@@ -161,7 +163,8 @@ fn reads_and_writes_past_the_end_are_refused_although_the_page_goes_on() {
             format!("{len} bytes at offset {offset} "),
             "map, which has 100 bytes".into(),
         ];
-        // Too long a buffer to have: the ranges of `flush_range` and `invalidate_range` are plain numbers.
+        // Longer buffers cannot be allocated. The ranges of `flush_range` and `invalidate_range`
+        // are plain numbers.
         if len <= 101 {
             refused!(
                 map.read_at(offset, &mut vec![0; len]),
@@ -217,16 +220,16 @@ fn bytes_are_read_where_they_were_written_and_nowhere_else() {
 fn a_range_that_nothing_can_count_is_refused() {
     let half = 1_u64 << 63;
     let file = file_with(b"x");
-    for on_timeout in [
+    for refusal in [
         Map::anonymous(usize::MAX),
         Map::dev_zero(usize::MAX),
         Map::memfd("endless", usize::MAX),
-        // Countable, but not when rounded up to pages.
+        // Representable, but not when rounded up to pages.
         Map::anonymous(isize::MAX as usize),
         map_file(&file, MapOptions::shared().len(usize::MAX)),
     ] {
         refused!(
-            on_timeout,
+            refusal,
             Error::LengthOverflow { offset: 0, .. },
             "from offset 0",
             "9223372036854775807",
@@ -252,7 +255,7 @@ fn a_range_that_nothing_can_count_is_refused() {
     assert_eq!(file.metadata().unwrap().len(), 1);
 }
 
-// W8: what is unmapped is what was mapped.
+// W8: exactly what was mapped is unmapped.
 
 #[test]
 fn dropping_a_map_unmaps_all_of_its_pages_and_closes_its_descriptor() {
@@ -313,7 +316,7 @@ fn a_map_goes_to_other_threads_and_is_written_by_many_at_once() {
                 for _ in 0..100 {
                     map.write_at(usize::from(number) * 1024, &[number + 1; 1024])
                         .unwrap();
-                    // Each byte is one that was written, whole.
+                    // Each byte has a value that was written as a whole.
                     assert!(bytes_of(map).iter().all(|byte| *byte <= 4));
                 }
             });

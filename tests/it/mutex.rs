@@ -1,4 +1,5 @@
-//! Mutexes of one process, placed and not: the names and the manners of `std::sync::Mutex`, and what is beyond them.
+//! Mutexes in one process, placed and in-process: the names and the behavior of `std::sync::Mutex`,
+//! and what goes beyond them.
 
 use pshared::{
     Cause, Error, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard,
@@ -14,7 +15,7 @@ mod poison;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Both kinds: one that was never placed, and one in a map.
+/// Returns an in-process mutex and one in a map.
 fn both<T: ShmData + Copy + Sync>(value: T) -> [Box<dyn Deref<Target = SharedMutex<T>> + Sync>; 2] {
     let placed = Shared::anonymous(SharedMutex::new(value)).unwrap();
     [
@@ -23,7 +24,7 @@ fn both<T: ShmData + Copy + Sync>(value: T) -> [Box<dyn Deref<Target = SharedMut
     ]
 }
 
-/// Panics with the lock in its hands.
+/// Panics while it holds the lock.
 fn poison<T: ShmData>(lock: &SharedMutex<T>) {
     let panic = catch_unwind(AssertUnwindSafe(|| {
         let _guard = lock.lock();
@@ -87,7 +88,7 @@ fn a_lock_that_somebody_else_holds_is_waited_for_until_the_time_is_over() {
                             lock.lock_until(deadline),
                             Err(LockError::TimedOut)
                         ));
-                        // Not before: of the nanoseconds none is lost.
+                        // The wait never ends early: it loses no nanoseconds.
                         assert!(Instant::now() >= deadline);
                     }
                     let past = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
@@ -133,7 +134,7 @@ fn threads_exclude_each_other() {
                         } else {
                             lock.lock().unwrap()
                         };
-                        // Plain numbers, which another one inside would leave unequal.
+                        // Another thread inside would leave these plain numbers unequal.
                         let [one, two] = *guard;
                         assert_eq!(one, two);
                         guard[0] = one + 1;
@@ -314,7 +315,7 @@ fn a_question_mark_turns_a_refusal_into_an_error_that_borrows_nothing() {
             .contains("a holder panicked inside its section"),
         "{error}"
     );
-    // The lock was released by each of them.
+    // Each of the calls released the lock.
     lock.clear_poison();
     assert_eq!(ours(&lock).unwrap(), 5);
 }

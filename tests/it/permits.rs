@@ -1,4 +1,4 @@
-//! Permits of one process, placed and not.
+//! Permits in one process, placed and in-process.
 
 use pshared::{Error, Permit, Shared, SharedPermits};
 use std::ops::Deref;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-/// Both kinds: one that was never placed, and one in a map.
+/// Returns in-process permits and permits in a map.
 fn both<const N: usize>() -> [Box<dyn Deref<Target = SharedPermits<N>> + Sync>; 2] {
     let placed = Shared::anonymous(SharedPermits::new()).unwrap();
     [Box::new(Box::new(SharedPermits::new())), Box::new(placed)]
@@ -22,7 +22,7 @@ fn permits_are_taken_until_there_are_none_and_given_back() {
         assert_eq!(permits.available(), 0);
         assert!(matches!(permits.try_acquire(), Err(Error::WouldBlock)));
         assert!(matches!(permits.acquire(), Err(Error::Deadlock)));
-        // In another order than they were taken.
+        // In another order than they were acquired.
         let second = held.remove(1);
         let number = second.number();
         drop(second);
@@ -106,6 +106,6 @@ fn as_many_permits_as_there_may_be_are_waited_for_together() {
 fn a_map_with_a_forgotten_permit_is_kept() {
     let permits = Shared::anonymous(SharedPermits::<2>::new()).unwrap();
     std::mem::forget(permits.acquire().unwrap());
-    // Unmapped, it would be what the kernel writes to when this thread ends.
+    // If this unmapped the permit, the kernel would write to unmapped memory when the thread ends.
     drop(permits);
 }

@@ -1,4 +1,4 @@
-//! Reentrant mutexes of one process, placed and not.
+//! Reentrant mutexes in one process, placed and in-process.
 
 use pshared::{Shared, SharedReentrantLock};
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 type Counted = SharedReentrantLock<Cell<u64>>;
 
-/// Both kinds: one that was never placed, and one in a map.
+/// Returns an in-process mutex and one in a map.
 fn both() -> [Box<dyn Deref<Target = Counted> + Sync>; 2] {
     let placed = Shared::anonymous(Counted::default()).unwrap();
     [Box::new(Box::new(Counted::default())), Box::new(placed)]

@@ -1,4 +1,4 @@
-//! `SharedRwLock` in one process: its face, its refusals, and what a panic leaves.
+//! `SharedRwLock` in one process: its interface, its refusals, and what a panic leaves.
 
 use pshared::{
     Cause, Error, LockError, Shared, SharedRwLock, SharedRwLockUpgradableReadGuard as Upgradable,
@@ -16,7 +16,7 @@ fn placed() -> Shared<SharedRwLock<u64>> {
     Shared::anonymous(SharedRwLock::new(7)).unwrap()
 }
 
-/// Both kinds: in a map, and not placed.
+/// Runs the test with a lock in a map, and with an in-process one.
 fn both(test: impl Fn(&SharedRwLock<u64>)) {
     test(&placed());
     test(&SharedRwLock::new(7));
@@ -30,10 +30,7 @@ fn readers_share_and_a_writer_is_alone() {
             scope.spawn(|| {
                 assert_eq!(*lock.read().unwrap(), 7);
                 assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
-                assert!(matches!(
-                    lock.write_timeout(SOON),
-                    Err(LockError::TimedOut)
-                ));
+                assert!(matches!(lock.write_timeout(SOON), Err(LockError::TimedOut)));
                 assert_eq!(*lock.try_read().unwrap(), 7);
             });
         });
@@ -43,10 +40,7 @@ fn readers_share_and_a_writer_is_alone() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
-                assert!(matches!(
-                    lock.read_timeout(SOON),
-                    Err(LockError::TimedOut)
-                ));
+                assert!(matches!(lock.read_timeout(SOON), Err(LockError::TimedOut)));
                 assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
                 assert!(matches!(
                     lock.try_upgradable_read(),
@@ -101,7 +95,7 @@ fn reading_then_writing_in_one_thread_is_a_deadlock_and_so_is_the_reverse() {
     assert_eq!(*writer, 7);
 }
 
-/// A thread that reads reads on, though a writer waits, and though each slot is taken.
+/// A thread that reads may read again, although a writer waits, and although every slot is taken.
 #[test]
 fn a_nested_read_never_waits() {
     let lock = placed();
@@ -153,10 +147,7 @@ fn a_full_row_waits_and_its_readers_read_on() {
         }
         (0..SEATS).for_each(|_| is_ready.recv().unwrap());
         assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
-        assert!(matches!(
-            lock.read_timeout(SOON),
-            Err(LockError::TimedOut)
-        ));
+        assert!(matches!(lock.read_timeout(SOON), Err(LockError::TimedOut)));
         let waits = scope.spawn(move || {
             let guard = lock.read().unwrap();
             next.send(()).unwrap();
@@ -257,7 +248,7 @@ fn a_lock_that_is_not_placed_moves_and_is_forgotten() {
     assert_eq!(*lock.read().unwrap(), 2);
     assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
     let lock = *lock;
-    // Placing it frees it.
+    // Placing the lock frees it.
     let lock = Shared::anonymous(lock).unwrap();
     *lock.try_write().unwrap() += 1;
     assert_eq!(SharedRwLock::new(3_u64).into_inner().unwrap(), 3);
@@ -279,7 +270,7 @@ fn a_map_whose_lock_is_held_stays() {
             value
         };
         drop(lock);
-        // SAFETY: the guard was forgotten, so its borrow has no end, and the map is kept for it.
+        // SAFETY: the guard was leaked, so its borrow has no end, and the map is kept for it.
         assert_eq!(unsafe { *value }, 7);
     }
 }
@@ -296,7 +287,8 @@ fn a_lock_is_shown_without_waiting() {
     drop(writer);
 }
 
-/// What a file's opener does who is alone with it, and then after a reboot.
+/// What a process does that is a file's only opener, first in the same boot and then after a
+/// reboot.
 #[test]
 fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
     use pshared::memory::Primitive;
@@ -304,10 +296,10 @@ fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
     std::mem::forget(lock.read().unwrap());
     std::mem::forget(lock.upgradable_read().unwrap());
     assert!(lock.is_held_by_this_process());
-    // SAFETY: nobody uses the lock.
+    // SAFETY: no thread uses the lock.
     unsafe { lock.reset() };
     assert!(!lock.is_held_by_this_process());
-    drop(lock.write().expect("readers leave no news"));
+    drop(lock.write().expect("readers leave no poison"));
     // SAFETY: as above.
     unsafe {
         lock.reset();
@@ -339,7 +331,8 @@ fn whoever_excludes_itself_is_told_at_once() {
     let guard = lock.write().unwrap();
     assert!(matches!(lock.read(), Err(LockError::Deadlock)));
     drop(guard);
-    // Its own slot is not the first one of those that are taken, and the others are not left.
+    // The thread's own slot is not the first of the taken slots, and the other readers have not
+    // left theirs.
     let (sits, over) = (Barrier::new(4), Barrier::new(4));
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -363,7 +356,7 @@ fn the_holder_is_who_writes_or_reads_upgradably() {
     let holder = || lock.holder().map(|who| who.process);
     assert_eq!(holder(), None);
     let reads = lock.read().unwrap();
-    assert_eq!(holder(), None, "a reader with a slot is not told");
+    assert_eq!(holder(), None, "a reader with a slot is not reported");
     drop(reads);
     let writes = lock.write().unwrap();
     assert_eq!(holder(), Some(own));

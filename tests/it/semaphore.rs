@@ -1,4 +1,4 @@
-//! Semaphores of one process, placed and not.
+//! Semaphores in one process, placed and in-process.
 
 use pshared::{Error, Shared, SharedSemaphore};
 use std::ops::Deref;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-/// Both kinds: one that was never placed, and one in a map.
+/// Returns an in-process semaphore and one in a map.
 fn both(permits: u32) -> [Box<dyn Deref<Target = SharedSemaphore> + Sync>; 2] {
     let placed = Shared::anonymous(SharedSemaphore::new(permits)).unwrap();
     [
@@ -73,14 +73,14 @@ fn a_permit_may_be_dropped_by_another_thread() {
 #[test]
 fn a_semaphore_that_can_count_no_further_says_so() {
     for semaphore in both(SharedSemaphore::MAX) {
-        let on_timeout = semaphore.post().unwrap_err();
+        let refusal = semaphore.post().unwrap_err();
         assert!(
-            matches!(on_timeout, Error::SemaphoreFull { max: 2_147_483_647 }),
-            "{on_timeout:?}"
+            matches!(refusal, Error::SemaphoreFull { max: 2_147_483_647 }),
+            "{refusal:?}"
         );
         assert!(
-            on_timeout.to_string().contains("2147483647 permits"),
-            "{on_timeout}"
+            refusal.to_string().contains("2147483647 permits"),
+            "{refusal}"
         );
         assert_eq!(semaphore.value(), SharedSemaphore::MAX);
         semaphore.wait().unwrap();
@@ -107,7 +107,7 @@ fn the_count_moves_with_a_semaphore_that_is_not_placed_yet() {
     assert_eq!(placed.value(), 5);
 }
 
-/// The `sem_t` of a placed semaphore.
+/// Returns the `sem_t` of a placed semaphore.
 fn sem_t(semaphore: &SharedSemaphore) -> *mut libc::sem_t {
     std::ptr::from_ref(semaphore).cast_mut().cast()
 }
@@ -124,8 +124,9 @@ fn a_placed_semaphore_is_a_process_shared_sem_t_where_it_lies() {
         assert_eq!(libc::sem_post(sem_t), 0);
         assert_eq!(libc::sem_trywait(sem_t), 0);
         assert_eq!(libc::sem_trywait(sem_t), 0);
-        // glibc keeps the count in the lower half of the first word, and behind that word what it passes to futex(2) as
-        // its flag: 0 where pshared is 0, FUTEX_PRIVATE_FLAG (which it turns off) where it is not.
+        // glibc keeps the count in the lower half of the first 64-bit word. The word behind it
+        // holds the flag that glibc passes to futex(2): 0 if pshared is 0, otherwise
+        // FUTEX_PRIVATE_FLAG, which glibc then turns off.
         assert_eq!(sem_t.cast::<u32>().read(), 1);
         assert_eq!(sem_t.cast::<i32>().add(2).read(), libc::FUTEX_PRIVATE_FLAG);
     }

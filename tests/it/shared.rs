@@ -27,9 +27,9 @@ fn board() -> Board {
     }
 }
 
-/// A copy of the descriptor of a memfd.
+/// Returns a copy of the descriptor of a memfd.
 fn descriptor<T: ShmSafe>(shared: &Shared<T>) -> OwnedFd {
-    // SAFETY: these tests use it by this crate alone.
+    // SAFETY: these tests use the memory only through this crate.
     unsafe { shared.as_fd() }
         .unwrap()
         .try_clone_to_owned()
@@ -60,7 +60,7 @@ fn a_value_is_placed_as_it_was_in_each_kind_of_memory() {
 #[test]
 fn only_memory_with_a_descriptor_gives_one() {
     fn has_descriptor(shared: &Shared<u32>) -> bool {
-        // SAFETY: nothing is done with it.
+        // SAFETY: the descriptor is not used.
         unsafe { shared.as_fd() }.is_some()
     }
     assert!(!has_descriptor(&Shared::anonymous(1).unwrap()));
@@ -91,7 +91,7 @@ fn two_maps_of_one_lock_exclude_each_other() {
         memfd,
     ];
     let guard = maps[0].lock().unwrap();
-    // The same lock at another address, for the thread that holds it too.
+    // The same lock at another address; the calling thread holds it.
     assert!(matches!(maps[1].lock(), Err(LockError::Deadlock)));
     assert!(matches!(maps[1].try_lock(), Err(LockError::WouldBlock)));
     drop(guard);
@@ -106,34 +106,34 @@ fn two_maps_of_one_lock_exclude_each_other() {
 #[test]
 fn a_descriptor_of_something_else_is_refused() {
     let sealed = Shared::memfd("board", board()).unwrap();
-    let on_timeout = from_fd::<SharedCounter>(descriptor(&sealed)).unwrap_err();
+    let refusal = from_fd::<SharedCounter>(descriptor(&sealed)).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::LayoutMismatch { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::LayoutMismatch { .. }),
+        "{refusal:?}"
     );
     assert!(
-        on_timeout
+        refusal
             .to_string()
             .contains("the memfd holds a value of another layout"),
-        "{on_timeout}"
+        "{refusal}"
     );
     assert!(
-        on_timeout.to_string().contains("a pshared counter"),
-        "{on_timeout}"
+        refusal.to_string().contains("a pshared counter"),
+        "{refusal}"
     );
 
     let (reader, _writer) = std::io::pipe().unwrap();
-    let on_timeout = from_fd::<SharedCounter>(reader.into()).unwrap_err();
-    assert!(matches!(on_timeout, Error::NotMemfd), "{on_timeout:?}");
+    let refusal = from_fd::<SharedCounter>(reader.into()).unwrap_err();
+    assert!(matches!(refusal, Error::NotMemfd), "{refusal:?}");
 
     // Memory of this crate in which no value was placed.
     let bare = pshared::Map::memfd("bytes", 8192).unwrap();
-    // SAFETY: it is used by this crate alone.
+    // SAFETY: only this crate uses the memory.
     let bare = unsafe { bare.fd() }.unwrap().try_clone_to_owned().unwrap();
-    let on_timeout = from_fd::<SharedCounter>(bare).unwrap_err();
+    let refusal = from_fd::<SharedCounter>(bare).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::InvalidHeader { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::InvalidHeader { .. }),
+        "{refusal:?}"
     );
 }
 
@@ -155,16 +155,11 @@ fn a_memfd_without_seals_is_refused() {
     );
     copy.write_all_at(&bytes, 0).unwrap();
     let received = || copy.as_fd().try_clone_to_owned().unwrap();
-    let on_timeout = from_fd::<SharedCounter>(received()).unwrap_err();
+    let refusal = from_fd::<SharedCounter>(received()).unwrap_err();
+    assert!(matches!(refusal, Error::MissingSeals { .. }), "{refusal:?}");
     assert!(
-        matches!(on_timeout, Error::MissingSeals { .. }),
-        "{on_timeout:?}"
-    );
-    assert!(
-        on_timeout
-            .to_string()
-            .contains("F_SEAL_SHRINK | F_SEAL_GROW"),
-        "{on_timeout}"
+        refusal.to_string().contains("F_SEAL_SHRINK | F_SEAL_GROW"),
+        "{refusal}"
     );
     let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(size)).unwrap();
@@ -223,21 +218,18 @@ fn an_alignment_beyond_a_page_is_refused() {
             .err()
             .unwrap(),
     ];
-    for on_timeout in refusals {
+    for refusal in refusals {
         assert!(
             matches!(
-                on_timeout,
+                refusal,
                 Error::OverAligned {
                     asked: 8192,
                     page: 4096
                 }
             ),
-            "{on_timeout:?}"
+            "{refusal:?}"
         );
-        assert!(
-            on_timeout.to_string().contains("repr(align)"),
-            "{on_timeout}"
-        );
+        assert!(refusal.to_string().contains("repr(align)"), "{refusal}");
     }
 }
 
@@ -302,7 +294,7 @@ fn dropping_unmaps_and_a_forgotten_guard_keeps_the_memory() {
             line.contains("memfd:") && (address(start)..address(end)).contains(&value.addr())
         })
     }
-    // Names of their own keep neighbouring maps apart.
+    // Different names keep neighbouring maps apart.
     let lock = Shared::memfd("dropped", SharedMutex::new(0)).unwrap();
     let address = &raw const *lock;
     assert!(is_mapped(address));

@@ -1,4 +1,4 @@
-//! Rosters and barriers of one process, placed and not.
+//! Rosters and barriers in one process, placed and in-process.
 
 use pshared::{Error, Shared, SharedBarrier, SharedCounter, SharedRoster, SlotState};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -1,4 +1,4 @@
-//! System V semaphores of one process.
+//! System V semaphores in one process.
 
 use pshared::{Error, SysvPermit, SysvSemaphore};
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// The mode of the set with this id, where there is one: sysvipc(7).
+/// Returns the mode of the set with this id, or `None` if there is no such set: sysvipc(7).
 fn mode(id: i32) -> Option<String> {
     let sets = fs::read_to_string("/proc/sysvipc/sem").unwrap();
     sets.lines().find_map(|line| {
@@ -160,7 +160,7 @@ fn what_was_removed_is_an_error_that_says_so_whatever_is_asked() {
     }
     assert!(removed(&attached.value().unwrap_err()));
     assert!(removed(&SysvSemaphore::attach(id).unwrap_err()));
-    // There is nothing to give the permit back to.
+    // There is no semaphore to return the permit to.
     drop(permit);
     assert!(removed(&attached.remove().unwrap_err()));
     assert!(matches!(
@@ -171,11 +171,11 @@ fn what_was_removed_is_an_error_that_says_so_whatever_is_asked() {
 
 #[test]
 fn a_set_of_another_program_is_refused_and_left_as_it_is() {
-    // SAFETY: takes numbers.
+    // SAFETY: the call takes numbers only.
     let id = unsafe { libc::semget(libc::IPC_PRIVATE, 3, 0o600) };
     let outcome = SysvSemaphore::attach(id);
     let was_left = mode(id).is_some();
-    // SAFETY: takes numbers, and nobody else knows the id.
+    // SAFETY: the call takes numbers only, and only this test knows the id.
     unsafe { libc::semctl(id, 0, libc::IPC_RMID) };
     let error = outcome.unwrap_err();
     assert!(
@@ -199,14 +199,14 @@ fn a_semaphore_counts_to_its_maximum_and_no_further() {
     }
 }
 
-/// Adds a permit that nobody took, as another program may.
+/// Adds a permit that no thread has acquired, as another program may.
 fn add(semaphore: &SysvSemaphore) {
     let mut operation = libc::sembuf {
         sem_num: 0,
         sem_op: 1,
         sem_flg: 0,
     };
-    // SAFETY: one operation.
+    // SAFETY: the call takes one operation, and `operation` is one.
     let answer = unsafe { libc::semop(semaphore.id(), &mut operation, 1) };
     assert_eq!(answer, 0);
 }

@@ -1,4 +1,4 @@
-//! Condition variables, events that reset themselves, and what is done once, in one process: placed and not.
+//! Condition variables, auto-reset events and once cells in one process: placed and in-process.
 
 use pshared::{
     Error, LockError, Shared, SharedAutoResetEvent, SharedCondvar, SharedEvent, SharedMutex,
@@ -12,7 +12,7 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(2);
 
-/// Two that lie in one map.
+/// Two primitives that lie in one map.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Both<A, B>(A, B);
@@ -93,7 +93,7 @@ mod condvar {
                 ready.set();
                 let outcome = condvar.wait_while(guard, |number| *number == 0);
                 let Err(LockError::Poisoned(poisoned)) = outcome else {
-                    panic!("the panic was not told");
+                    panic!("the panic was not reported");
                 };
                 assert_eq!(*poisoned.try_into_guard().unwrap(), 1);
             });
@@ -112,7 +112,7 @@ mod condvar {
     fn the_sequence_wraps_around_and_goes_on() {
         let placed =
             Shared::anonymous(Both(SharedMutex::new(0_u32), SharedCondvar::new())).unwrap();
-        // SAFETY: a condition variable is one word, atomic, and nobody else uses it now.
+        // SAFETY: a condition variable is one atomic word, and no other thread uses it now.
         unsafe {
             (&raw const placed.1)
                 .cast_mut()
@@ -280,7 +280,7 @@ mod once {
         assert_eq!(cell.try_get_or_try_init(fails).ok(), Some(&3));
     }
 
-    /// What a map looks at before it is unmapped, and whoever forks.
+    /// A process checks this before it unmaps a map, and before it forks.
     #[test]
     fn whoever_is_at_it_is_known() {
         use pshared::memory::Primitive;

@@ -1,4 +1,4 @@
-//! The event that resets itself: each set lets one through, and none is lost.
+//! The auto-reset event: each set lets one waiter through, and a set stays until a waiter takes it.
 
 use crate::model::Model;
 use crate::raw::auto_reset_event::AutoResetEvent;
@@ -6,10 +6,10 @@ use crate::sys::{Deadline, Joins, World, join_all};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
-/// An event, and what whoever took its set may use.
+/// An event, and the data that belongs to the thread that took its set.
 pub struct Gate {
     pub event: AutoResetEvent,
-    /// Loom panics where two threads access it without an order between them.
+    /// Loom panics if two threads access it without an order between them.
     data: UnsafeCell<u32>,
 }
 
@@ -32,12 +32,13 @@ impl Gate {
     }
 
     fn use_data(&self) {
-        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        // SAFETY: loom panics before it calls the closure if another access is not ordered with
+        // this one.
         self.data.with_mut(|data| unsafe { *data += 1 });
     }
 }
 
-/// Three threads hand one set from one to the next.
+/// Three threads pass one set from one to the next. Each sets the event with `set`.
 pub fn one_after_the_other(world: &Rc<World>, set: fn(&AutoResetEvent)) {
     let gate = Gate::new();
     let users = [2, 3].map(|tid| {
@@ -69,8 +70,8 @@ fn each_set_lets_one_through_and_publishes_what_came_before() {
     model.holds(|world| one_after_the_other(world, AutoResetEvent::set));
 }
 
-/// Two threads, two preemptions. Where nobody waits, a set makes no system call; where somebody did, one finds nobody, and the
-/// next ones make none.
+/// Two threads, two preemptions. If no thread waits, a set makes no system call. After a wait, the
+/// next set may find no sleeper to wake, and the sets after it make no system call.
 #[test]
 fn a_set_with_nobody_asleep_wakes_nobody() {
     let calls = |world: &World| world.seen.wakes.get() + world.seen.idle_wakes.get();
@@ -94,7 +95,8 @@ fn a_set_with_nobody_asleep_wakes_nobody() {
     assert!(seen.wakes.get() > 0 && seen.idle_wakes.get() > 0);
 }
 
-/// Three threads, two preemptions: one of two waiters has a deadline, which passes as the event is set.
+/// Three threads, two preemptions. One of two waiters has a deadline, which passes while the event
+/// is set.
 #[test]
 fn a_waiter_that_gives_up_takes_no_set_with_it() {
     let seen = Model::PLAIN.holds(|world| {
@@ -113,7 +115,8 @@ fn a_waiter_that_gives_up_takes_no_set_with_it() {
     assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
 }
 
-/// Two threads want the same set, of which there is one.
+/// Three threads, three preemptions. The event is set twice before two threads try to take the set:
+/// only one of them gets it.
 #[test]
 fn a_set_is_taken_once() {
     let model = Model {
@@ -125,12 +128,14 @@ fn a_set_is_taken_once() {
         gate.event.set();
         gate.event.set();
         let takers = [2, 3].map(|tid| gate.in_thread(world, tid, |gate| gate.event.take()));
-        let taken = takers.map(|taker| taker.join().expect("nobody is killed"));
+        let taken = takers.map(|taker| taker.join().expect("no thread is killed"));
         assert!(taken[0] != taken[1]);
     });
 }
 
-/// Threads 2 and 3 wait, and hand the set on. 2 may be killed. Where it has taken the set with it, the first one sets again.
+/// Threads 2 and 3 wait, and each sets the event again after its wait. Thread 2 may be killed. If
+/// it was killed and the event is not set, the first thread sets the event. With `naps_end`, the
+/// recheck timers end after the death.
 pub fn a_waiter_is_killed(world: &Rc<World>, naps_end: bool) {
     let gate = Gate::new();
     let waiters = [2, 3].map(|tid| {
@@ -152,14 +157,14 @@ pub fn a_waiter_is_killed(world: &Rc<World>, naps_end: bool) {
     waits.join();
 }
 
-/// Three threads, two preemptions; a waiter killed at each of its steps.
+/// Three threads, two preemptions. A waiter is killed at each of its steps.
 #[test]
 fn a_waiter_that_is_killed_strands_nobody() {
     let seen = Model::PLAIN.holds_if_killed(2, |world| a_waiter_is_killed(world, true));
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, two preemptions; a setter killed at each of its steps.
+/// Three threads, two preemptions. A setter is killed at each of its steps.
 #[test]
 fn a_setter_that_is_killed_strands_nobody() {
     Model::PLAIN.holds_if_killed(2, |world| {

@@ -1,4 +1,4 @@
-//! A barrier: parties meet, and are told of a party that dies.
+//! The barrier: the parties meet, and the death of a party is reported to the others.
 
 use crate::member_slots::Hall;
 use crate::model::{Count, Model};
@@ -14,9 +14,10 @@ const ONE_SWITCH: Model = Model {
 };
 
 impl Hall {
-    /// Writes, meets the others, and reads what they wrote.
+    /// Writes, waits at the barrier, and reads what the other parties wrote.
     fn meet(&self, number: usize) -> Result<bool, BarrierError> {
-        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        // SAFETY: loom panics before it calls the closure if another access is not ordered with
+        // this one.
         self.news[number].with_mut(|news| unsafe { *news = 1 });
         let leads = self.barrier.wait(&self.slots, None)?;
         for news in &self.news {
@@ -27,7 +28,7 @@ impl Hall {
     }
 }
 
-/// Threads 2 and 3 and the first one meet, in one round.
+/// Threads 2 and 3 and the first thread meet in one round. Exactly one of them leads.
 pub fn three_meet(world: &Rc<World>) {
     let hall = Hall::new(world, 3);
     hall.register(0);
@@ -35,15 +36,15 @@ pub fn three_meet(world: &Rc<World>) {
         hall.in_thread(world, tid, move |hall| {
             let number = tid as usize - 1;
             hall.register(number);
-            let leads = hall.meet(number).expect("nobody dies");
+            let leads = hall.meet(number).expect("no party dies");
             loom::thread::yield_now();
             hall.release(number);
             leads
         })
     });
-    let mut leaders = usize::from(hall.meet(0).expect("nobody dies"));
+    let mut leaders = usize::from(hall.meet(0).expect("no party dies"));
     for leads in join_all(others) {
-        leaders += usize::from(leads.expect("nobody is killed"));
+        leaders += usize::from(leads.expect("no thread is killed"));
     }
     assert_eq!(leaders, 1);
     hall.release(0);
@@ -65,12 +66,12 @@ fn two_parties_meet_twice() {
         let other = hall.in_thread(world, 2, |hall| {
             hall.register(1);
             let leads =
-                [(); 2].map(|()| hall.barrier.wait(&hall.slots, None).expect("nobody dies"));
+                [(); 2].map(|()| hall.barrier.wait(&hall.slots, None).expect("no party dies"));
             hall.release(1);
             leads
         });
-        let own = [(); 2].map(|()| hall.barrier.wait(&hall.slots, None).expect("nobody dies"));
-        let theirs = other.join().expect("nobody is killed");
+        let own = [(); 2].map(|()| hall.barrier.wait(&hall.slots, None).expect("no party dies"));
+        let theirs = other.join().expect("no thread is killed");
         assert!((0..2).all(|round| own[round] != theirs[round]));
         hall.release(0);
     });
@@ -81,13 +82,15 @@ fn at_the_barrier(hall: &Hall) -> Result<bool, BarrierError> {
     hall.barrier.wait(&hall.slots, None)
 }
 
-/// Thread 2 has a slot, arrives and ends; 3 and the first thread, parties too, wait twice: they meet thread 2 or are told of its
-/// death, and then they are told.
+/// Thread 2 takes a slot, arrives once and ends. Thread 3 and the first thread are parties too, and
+/// wait twice. Their first wait meets thread 2 or reports its death. Their second wait reports the
+/// death.
 fn a_party_dies(world: &Rc<World>, told: &Count) {
     let hall = Hall::new(world, 3);
     hall.register(0);
     hall.in_thread(world, 4, |hall| hall.register(1)).join();
-    // The slot of a thread that has ended: the next one is on it from the start.
+    // Thread 4 has ended with this slot. The first thread takes it over and releases it for thread
+    // 2.
     let after_a_death = hall.slots[1].acquire(current_thread(), None).is_ok();
     assert!(after_a_death);
     hall.release(1);
@@ -106,7 +109,7 @@ fn a_party_dies(world: &Rc<World>, told: &Count) {
     dies.join();
     for outcomes in [own, theirs] {
         let met = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-        assert!(met <= 1 && outcomes[1].is_err(), "thread 2 comes once");
+        assert!(met <= 1 && outcomes[1].is_err(), "thread 2 arrives once");
         if let Err(BarrierError::Broken(slot, _)) = outcomes[1] {
             assert_eq!(slot, 1);
             told.add();
@@ -120,7 +123,7 @@ fn a_party_dies(world: &Rc<World>, told: &Count) {
     hall.release(0);
 }
 
-/// Three threads and one before, one preemption; thread 2 comes to one round and ends.
+/// Three threads and an earlier one, one preemption. Thread 2 arrives in one round and ends.
 #[test]
 fn the_others_are_told_of_a_party_that_ends() {
     let told = Arc::<Count>::default();
@@ -129,7 +132,8 @@ fn the_others_are_told_of_a_party_that_ends() {
     assert!(seen.sleeps.get() > 0 && told.get() == 2 * seen.runs.get());
 }
 
-/// The same, and it is killed at each of its steps once it has its slot.
+/// Three threads, one preemption. Thread 2 arrives in one round and ends, or is killed at an
+/// earlier step. The first thread receives the error from its second wait at the latest.
 #[test]
 fn the_others_are_told_of_a_party_that_is_killed() {
     let seen = ONE_SWITCH.holds_if_killed(2, |world| {
@@ -144,7 +148,8 @@ fn the_others_are_told_of_a_party_that_is_killed() {
                 let _ = at_the_barrier(hall);
             }
         });
-        // Where it dies before it has its slot, the first thread waits for somebody who never comes.
+        // If thread 2 died before it had the slot, the first thread would wait for ever. In that
+        // case thread 3 takes the slot and ends with it.
         loom::thread::yield_now();
         let ended = hall.in_thread(world, 3, move |hall| {
             dies.join();
@@ -162,7 +167,8 @@ fn the_others_are_told_of_a_party_that_is_killed() {
     assert!(seen.sleeps.get() > 0 && seen.kills.get() > 0);
 }
 
-/// Three threads, one preemption. A broken barrier is reset while a party still waits there: it is told all the same.
+/// Three threads, one preemption. A broken barrier is reset while a party may still wait there. A
+/// party that still waits receives the error.
 #[test]
 fn a_reset_tells_who_still_waits() {
     let seen = ONE_SWITCH.holds(|world| {
@@ -175,29 +181,29 @@ fn a_reset_tells_who_still_waits() {
         });
         hall.in_thread(world, 3, |hall| hall.register(1)).join();
         while !hall.barrier.is_broken() {
-            // By whoever sees it first.
+            // The first thread that finds the death breaks the barrier.
             let _ = hall.barrier.look(&hall.slots);
         }
         hall.barrier
             .reset(current_thread(), &hall.slots)
             .expect("its process is gone");
         assert!(hall.slots[1].state() == MemberState::Free);
-        // Where it came after the reset, it waits for another party.
+        // If thread 2 arrives after the reset, it waits for another party.
         hall.register(1);
         world.deadline_passes();
         let other = hall.barrier.wait(&hall.slots, Some(Deadline::Ahead));
         if let Err(BarrierError::MultiError(_)) = other {
             world.seen.timeouts.add();
-            hall.barrier.give_up(1, 0);
+            hall.barrier.give_up(1, None);
         }
-        let told = waits.join().expect("nobody is killed");
+        let told = waits.join().expect("no thread is killed");
         assert_eq!(told.is_ok(), other.is_ok());
         hall.release(1);
     });
     assert!(seen.runs.get() > 1);
 }
 
-/// Three threads, two preemptions. A party gives up, and its arrival does not count.
+/// Two threads, two preemptions. The arrival of a party that gives up does not count.
 #[test]
 fn an_arrival_that_is_withdrawn_does_not_count() {
     let seen = Model::PLAIN.holds(|world| {
@@ -207,14 +213,14 @@ fn an_arrival_that_is_withdrawn_does_not_count() {
             hall.register(1);
             let first = hall.barrier.wait(&hall.slots, Some(Deadline::Ahead));
             if first.is_err() {
-                hall.barrier.wait(&hall.slots, None).expect("nobody dies");
+                hall.barrier.wait(&hall.slots, None).expect("no party dies");
             }
             hall.release(1);
             first.is_err()
         });
         world.deadline_passes();
-        hall.barrier.wait(&hall.slots, None).expect("nobody dies");
-        if timed.join().expect("nobody is killed") {
+        hall.barrier.wait(&hall.slots, None).expect("no party dies");
+        if timed.join().expect("no thread is killed") {
             world.seen.timeouts.add();
         }
         hall.release(0);
@@ -222,7 +228,8 @@ fn an_arrival_that_is_withdrawn_does_not_count() {
     assert!(seen.timeouts.get() > 0);
 }
 
-/// Three threads, one preemption; the kernel marks nothing. A party finds the death when its timer ends.
+/// Three threads, one preemption. The kernel marks no slot. A party finds the death when its
+/// recheck timer ends.
 #[test]
 fn a_party_finds_an_unmarked_death_when_its_nap_ends() {
     let seen = Model {
@@ -239,13 +246,14 @@ fn a_party_finds_an_unmarked_death_when_its_nap_ends() {
         });
         hall.in_thread(world, 2, |hall| hall.register(1)).join();
         world.naps_end();
-        assert_eq!(waits.join(), Some(Err(BarrierError::Broken(1, 2))));
+        assert_eq!(waits.join(), Some(Err(BarrierError::Broken(1, Some(2)))));
     });
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, one preemption. A party ends, and the one that may be woken for it is killed at each of its steps: the news comes
-/// to the first thread all the same, without a timer.
+/// Three threads, one preemption. One party ends. Another party, which the kernel may have woken
+/// for that death, is killed at each of its steps. The first thread still receives the error,
+/// without its recheck timer.
 #[test]
 fn who_is_woken_for_a_death_and_killed_takes_no_news_with_it() {
     let seen = ONE_SWITCH.holds_if_killed(3, |world| {

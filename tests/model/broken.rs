@@ -1,4 +1,5 @@
-//! Small twins of the algorithms, to be broken where the seam cannot break the originals.
+//! Twins: simplified variants of the algorithms. Each has a flaw that the faults of `sys` cannot
+//! inject into the original.
 
 use crate::lock::Raw;
 use crate::member_slots::Hall;
@@ -21,9 +22,12 @@ const TID: u32 = 0x3fff_ffff;
 const OWNER_DIED: u32 = 1 << 30;
 const WAITERS: u32 = 1 << 31;
 
-/// The protocol of the robust lock, at its shortest. The first flaw is a contended unlock that stores 0 and wakes one,
-/// who acquires with `WAITERS` set: the usual futex mutex (Drepper, "Futexes Are Tricky"). The second is a waiter that
-/// gives up when its deadline has passed, without another try.
+/// The protocol of the robust lock in its shortest form, with two optional flaws.
+///
+/// With `PLAIN_ZERO`, a contended unlock stores 0 and wakes one waiter, which acquires with
+/// `WAITERS` set. This is the usual futex mutex (Drepper, "Futexes Are Tricky").
+///
+/// With `GIVES_UP_BLINDLY`, a waiter gives up when its deadline has passed, without another try.
 #[repr(C)]
 pub struct Twin<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> {
     word: AtomicU32,
@@ -134,7 +138,7 @@ fn wait_is_over(mode: WaitMode) -> bool {
     }
 }
 
-/// A lock of one word that is acquired by a look and a store.
+/// A one-word lock that is acquired by a load and a separate store.
 pub struct TwoSteps(AtomicU32);
 
 impl Plain for TwoSteps {
@@ -155,7 +159,7 @@ impl Plain for TwoSteps {
     }
 }
 
-/// A futex mutex whose waiters acquire as if nobody else slept.
+/// A futex mutex in which a waiter acquires as if no other thread slept.
 pub struct ForgetsTheOthers(AtomicU32);
 
 impl Plain for ForgetsTheOthers {
@@ -181,11 +185,11 @@ impl Plain for ForgetsTheOthers {
     }
 }
 
-/// Sets an event, and looks whether somebody waits before it does rather than as it does.
+/// Sets an event, but checks for waiters before the change instead of in the same step.
 pub fn set_after_a_look(event: &Event) {
     const SET: u32 = 1;
     const WAITERS: u32 = 2;
-    // SAFETY: an event is its word.
+    // SAFETY: the event is `repr(transparent)` over its word.
     let word = unsafe { &*ptr::from_ref(event).cast::<AtomicU32>() };
     let somebody_waits = word.load(Relaxed) & WAITERS != 0;
     word.fetch_or(SET, Release);
@@ -194,9 +198,9 @@ pub fn set_after_a_look(event: &Event) {
     }
 }
 
-/// Adds a permit, and wakes somebody only where there was none.
+/// Adds a permit, but wakes a waiter only if there was no permit.
 pub fn post_and_wake_from_zero(count: &FutexSemaphore) {
-    // SAFETY: a count is its word.
+    // SAFETY: `FutexSemaphore` is `repr(transparent)` over its word.
     let word = unsafe { &*ptr::from_ref(count).cast::<AtomicU32>() };
     if word.fetch_add(1, Release) == 0 {
         futex_wake(word, 1);
@@ -204,11 +208,11 @@ pub fn post_and_wake_from_zero(count: &FutexSemaphore) {
 }
 
 pub fn word_of(condvar: &Condvar) -> &AtomicU32 {
-    // SAFETY: a condition variable is its word.
+    // SAFETY: `Condvar` is `repr(transparent)` over its word.
     unsafe { &*ptr::from_ref(condvar).cast() }
 }
 
-/// Wakes one, and takes the whole count of the sleepers away with the change.
+/// Wakes one waiter, but clears the whole count of sleepers.
 pub fn notify_one_and_forget_the_others(condvar: &Condvar) {
     let word = word_of(condvar);
     let old = word.fetch_add(4, Relaxed);
@@ -218,7 +222,7 @@ pub fn notify_one_and_forget_the_others(condvar: &Condvar) {
     }
 }
 
-/// Looks whether somebody sleeps before the change rather than as it is made.
+/// Checks for sleepers before the change instead of in the same step.
 pub fn notify_after_a_look(condvar: &Condvar) {
     let word = word_of(condvar);
     let somebody_sleeps = word.load(Relaxed) & 3 != 0;
@@ -228,7 +232,7 @@ pub fn notify_after_a_look(condvar: &Condvar) {
     }
 }
 
-/// Takes the count away where nobody was woken, and wakes nobody as it does.
+/// Clears the count if the wake found no sleeper, but wakes no thread that went to sleep meanwhile.
 pub fn notify_one_and_clear(condvar: &Condvar) {
     let word = word_of(condvar);
     if word.fetch_add(4, Relaxed) & 3 != 0 && futex_wake(word, 1) == 0 {
@@ -236,17 +240,18 @@ pub fn notify_one_and_clear(condvar: &Condvar) {
     }
 }
 
-/// Sets the event and takes the sleepers' announcement away, though it wakes one of them.
+/// Sets the event and clears `WAITERS`, although it wakes only one of the sleepers.
 pub fn set_and_forget_the_others(event: &AutoResetEvent) {
-    // SAFETY: an event is its word.
+    // SAFETY: the event is `repr(transparent)` over its word.
     let word = unsafe { &*ptr::from_ref(event).cast::<AtomicU32>() };
     if word.swap(1, Release) & 2 != 0 {
         futex_wake(word, 1);
     }
 }
 
-/// Acquires one of several permits without a line: all who wait sleep on all words at once. Where it does not pass on, whoever
-/// gets a permit keeps to itself the wakes that it swallowed.
+/// Acquires one of several permits without a queue: each waiter sleeps on all words at once.
+/// Without `PASSES_ON`, a thread that gets a permit does not propagate the other wakes that it
+/// received.
 pub fn without_a_line<const PASSES_ON: bool>(
     permits: &Permits,
     mode: WaitMode,
@@ -254,7 +259,7 @@ pub fn without_a_line<const PASSES_ON: bool>(
     let words = || {
         permits.words().map(|raw| {
             let word = ptr::from_ref(raw).cast::<AtomicU32>();
-            // SAFETY: a lock's first field is its word.
+            // SAFETY: the word is the first field of `Robust`, which is `repr(C)`.
             unsafe { &*word }
         })
     };
@@ -293,7 +298,7 @@ pub fn without_a_line<const PASSES_ON: bool>(
     }
 }
 
-/// Watches slots, and keeps to itself that it was woken: the kernel wakes one for a death.
+/// Watches slots, but does not propagate a wake. The kernel wakes only one watcher for a death.
 pub fn watch_without_passing_on(hall: &Hall) -> usize {
     loop {
         let mut set = WaitvSet::new();

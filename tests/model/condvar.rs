@@ -1,4 +1,5 @@
-//! The condition variable: a notification that comes after the mutex was released is not missed, whoever dies.
+//! The condition variable: no notification after the release of the mutex is missed, whichever
+//! thread dies.
 
 use crate::broken::{Sound, word_of};
 use crate::lock::{Lock, Raw};
@@ -10,12 +11,12 @@ use loom::cell::UnsafeCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// How a waiter waits: the mutex is held before and after.
+/// How a waiter waits. It holds the mutex before and after the call.
 pub type Wait<R> = fn(&World, &Desk<R>, Option<Deadline>, &mut RecheckTimer) -> bool;
-/// How a thread tells that it has left something.
+/// How a thread notifies the waiters of a new letter.
 pub type Notify = fn(&Condvar);
 
-/// A condition, what it is guarded by, and who waits for it.
+/// A number of letters, the mutex that guards it, and the condition variable of its waiters.
 pub struct Desk<R = Robust> {
     pub lock: Rc<Lock<R>>,
     pub condvar: Condvar,
@@ -43,7 +44,7 @@ impl<R: Raw> Desk<R> {
     }
 
     fn letters(&self) -> u32 {
-        // SAFETY: loom panics before it calls the closure where a write is not ordered with this.
+        // SAFETY: loom panics before it calls the closure if a write is not ordered with this read.
         self.letters.with(|letters| unsafe { *letters })
     }
 
@@ -53,7 +54,7 @@ impl<R: Raw> Desk<R> {
             .with_mut(|letters| change(unsafe { &mut *letters }));
     }
 
-    /// Leaves so many letters, and tells of them when the mutex is free again.
+    /// Adds `letters` letters, releases the mutex, and then notifies.
     pub fn leave(&self, world: &World, letters: u32, notify: Notify) {
         self.lock.lock_briefly(world);
         self.change(|there| *there += letters);
@@ -61,12 +62,13 @@ impl<R: Raw> Desk<R> {
         notify(&self.condvar);
     }
 
-    /// Takes a letter, waiting for one.
+    /// Takes a letter, blocking until there is one.
     pub fn take(&self, world: &World, wait: Wait<R>) {
         assert!(self.take_until(world, None, wait));
     }
 
-    /// The same, until the deadline, as `wait_timeout_while` does.
+    /// Takes a letter, blocking until the deadline as `wait_timeout_while` does. Returns whether it
+    /// took one.
     pub fn take_until(&self, world: &World, deadline: Option<Deadline>, wait: Wait<R>) -> bool {
         let mut timer = RecheckTimer::new();
         self.lock.lock_briefly(world);
@@ -83,7 +85,7 @@ impl<R: Raw> Desk<R> {
     }
 }
 
-/// As `SharedCondvar` waits.
+/// Waits as `SharedCondvar` does.
 pub fn wait<R: Raw>(
     world: &World,
     desk: &Desk<R>,
@@ -97,7 +99,8 @@ pub fn wait<R: Raw>(
     in_time
 }
 
-/// Threads 2 and 3 take a letter each. The first one leaves one after the other, each with a notification.
+/// Threads 2 and 3 take one letter each. The first thread adds the letters one at a time, and
+/// notifies after each.
 pub fn two_take_letters<R: Raw>(world: &Rc<World>, wait: Wait<R>, notify: Notify) {
     let desk = Desk::<R>::place(world);
     let takers =
@@ -109,7 +112,7 @@ pub fn two_take_letters<R: Raw>(world: &Rc<World>, wait: Wait<R>, notify: Notify
     desk.lock.is_at_rest(world);
 }
 
-/// The same, of which the first one leaves both at once, with one notification.
+/// The same, except that the first thread adds both letters at once, and notifies once.
 pub fn two_take_what_comes_at_once<R: Raw>(world: &Rc<World>, wait: Wait<R>, notify: Notify) {
     let desk = Desk::<R>::place(world);
     let takers =
@@ -119,7 +122,8 @@ pub fn two_take_what_comes_at_once<R: Raw>(world: &Rc<World>, wait: Wait<R>, not
     assert_eq!(desk.letters(), 0);
 }
 
-/// Thread 2 takes three letters. The first one leaves one after the other, each with a notification.
+/// Thread 2 takes three letters. The first thread adds the letters one at a time, and notifies
+/// after each.
 pub fn one_takes_letters<R: Raw>(world: &Rc<World>, notify: Notify) {
     let desk = Desk::<R>::place(world);
     let taker = desk.in_thread(world, 2, move |world, desk| {
@@ -147,7 +151,7 @@ fn calls_to_wake(world: &World) -> usize {
     world.seen.wakes.get() + world.seen.idle_wakes.get()
 }
 
-/// Three threads, two preemptions; and three, with a shorter lock.
+/// Three threads: two preemptions with the robust lock, three with the shorter twin.
 #[test]
 fn each_notification_wakes_a_waiter() {
     let model = Model {
@@ -163,7 +167,7 @@ fn each_notification_wakes_a_waiter() {
     model.holds(|world| two_take_letters::<Sound>(world, wait, Condvar::notify_one));
 }
 
-/// Three threads, two preemptions; and three, with a shorter lock.
+/// Three threads: two preemptions with the robust lock, three with the shorter twin.
 #[test]
 fn a_notification_of_all_wakes_every_waiter() {
     let model = Model {
@@ -180,7 +184,7 @@ fn a_notification_of_all_wakes_every_waiter() {
     model.holds(|world| two_take_what_comes_at_once::<Sound>(world, wait, Condvar::notify_all));
 }
 
-/// Three threads, two preemptions, of which those who wait spin first.
+/// Three threads, two preemptions. The waiters spin before they sleep.
 #[test]
 fn who_spins_before_it_sleeps_misses_nothing() {
     let model = Model {
@@ -192,8 +196,8 @@ fn who_spins_before_it_sleeps_misses_nothing() {
     model.holds(|world| two_take_what_comes_at_once::<Sound>(world, wait, Condvar::notify_all));
 }
 
-/// Three threads, two preemptions: one of two waiters has a deadline, which passes as a letter comes. It takes no wake
-/// with it.
+/// Three threads, two preemptions. One of two waiters has a deadline, which passes while a letter
+/// is added. A waiter that gives up consumes no wake.
 #[test]
 fn a_waiter_that_gives_up_takes_no_notification_with_it() {
     let seen = Model::PLAIN.holds(|world| {
@@ -214,8 +218,10 @@ fn a_waiter_that_gives_up_takes_no_notification_with_it() {
     assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
 }
 
-/// Two threads, two preemptions. A wake without news was another waiter's, who is left asleep where the kernel wakes in another
-/// order than that of sleep: whoever got it is counted once more, so that the other one has its notification.
+/// Two threads, two preemptions. A waiter that is woken although the sequence is unchanged has
+/// received the wake of another waiter. That waiter still sleeps if the kernel does not wake in the
+/// order of sleep. The woken waiter is counted again, so that the notification of the other waiter
+/// is not lost.
 #[test]
 fn a_waiter_that_is_woken_for_another_is_counted_in_its_place() {
     let seen = Model::PLAIN.holds(|world| {
@@ -237,8 +243,9 @@ fn a_waiter_that_is_woken_for_another_is_counted_in_its_place() {
     assert!(seen.resent_wakes.get() > 0);
 }
 
-/// Threads 2 and 3 wait for a letter that they leave where it is; whoever has seen it tells the next one. Thread 2 may be
-/// killed, also as it holds the mutex; its wake goes to waste then.
+/// Threads 2 and 3 wait for a letter, and do not take it. Each of them notifies the next waiter
+/// once it has seen the letter. Thread 2 may be killed, also while it holds the mutex. A wake that
+/// it received is then lost. With `naps_end`, the recheck timers end after the death.
 pub fn a_waiter_is_killed<R: Raw>(world: &Rc<World>, naps_end: bool) {
     let desk = Desk::<R>::place(world);
     let readers = [2, 3].map(|tid| {
@@ -262,7 +269,7 @@ pub fn a_waiter_is_killed<R: Raw>(world: &Rc<World>, naps_end: bool) {
     desk.lock.is_at_rest(world);
 }
 
-/// Three threads, one preemption; a waiter killed at each of its steps.
+/// Three threads, one preemption. A waiter is killed at each of its steps.
 #[test]
 fn a_waiter_that_is_killed_strands_nobody() {
     let model = Model {
@@ -273,8 +280,9 @@ fn a_waiter_that_is_killed_strands_nobody() {
     assert!(seen.sleeps.get() > 0 && seen.deaths_told.get() > 0);
 }
 
-/// Thread 2 leaves a letter as `notify` tells, and may be killed, also with the mutex in its hands; 3 waits for it as `wait`
-/// does. Where there is no letter then, the first one leaves one.
+/// Thread 2 adds a letter and notifies with `notify`. It may be killed, also while it holds the
+/// mutex. Thread 3 waits for the letter with `wait`. If thread 2 was killed and there is no letter,
+/// the first thread adds one. With `naps_end`, the recheck timers end after the death.
 pub fn a_notifier_is_killed(world: &Rc<World>, notify: Notify, wait: Wait<Robust>, naps_end: bool) {
     let desk = Desk::<Robust>::place(world);
     let takes = desk.in_thread(world, 3, move |world, desk| desk.take(world, wait));
@@ -294,7 +302,8 @@ pub fn a_notifier_is_killed(world: &Rc<World>, notify: Notify, wait: Wait<Robust
     desk.lock.is_at_rest(world);
 }
 
-/// Three threads, one preemption; the notifier killed at each of its steps. A timer ends the sleep of whom it did not wake.
+/// Three threads, one preemption. The notifier is killed at each of its steps. The recheck timer
+/// ends the sleep of a waiter that it did not wake.
 #[test]
 fn a_notifier_that_is_killed_strands_nobody() {
     let model = Model {
@@ -309,7 +318,8 @@ fn a_notifier_that_is_killed_strands_nobody() {
     }
 }
 
-/// Waits as the library does, and returns for no other cause than a notification.
+/// Waits as the library does, but returns only for a notification or the deadline. It never returns
+/// to check the condition again.
 pub fn wait_for_a_notification_only(
     world: &World,
     desk: &Desk,
@@ -323,7 +333,7 @@ pub fn wait_for_a_notification_only(
     in_time
 }
 
-/// Reads the sequence when the mutex is free again.
+/// Waits, but reads the sequence only after the mutex is released.
 pub fn wait_with_a_late_look(
     world: &World,
     desk: &Desk,
@@ -337,8 +347,9 @@ pub fn wait_with_a_late_look(
     in_time
 }
 
-/// Four threads, one preemption. Three wait, which is more than the word can count; then each is notified, and nobody is there
-/// any more when the first one notifies again, and a last one waits.
+/// Four threads and a later one, one preemption. Three threads wait, which is more than the word
+/// can count. Each is notified. The first thread then notifies once more, without waiters, and a
+/// last thread waits.
 pub fn many_take_letters<R: Raw>(world: &Rc<World>, notify: Notify) {
     let desk = Desk::<R>::place(world);
     let takers =
@@ -364,8 +375,9 @@ fn more_waiters_than_are_counted_miss_no_notification() {
     }
 }
 
-/// Two threads, two preemptions. More have given up than are counted: that is no notification, and the one who waits then is
-/// notified. The first notification that finds nobody forgets those who gave up, so that the next ones are free.
+/// Two threads, two preemptions. More waiters have given up than the word can count. Their timeouts
+/// are no notifications, and a later waiter is still notified. The first notification that finds no
+/// sleeper clears the count, so that the next ones make no system call.
 #[test]
 fn those_who_gave_up_keep_nobody_from_being_notified() {
     let seen = Model::PLAIN.holds(|world| {
@@ -388,14 +400,16 @@ fn those_who_gave_up_keep_nobody_from_being_notified() {
             assert_eq!(desk.condvar.sequence(), seen + 1, "all were notified");
         }
         (0..3).for_each(|_| desk.condvar.notify_one());
-        // One wakes the waiter, and the next one finds nobody and forgets, by a second call.
+        // One notification wakes the waiter. The next one finds no sleeper, and clears the count
+        // with a second system call.
         assert!(calls_to_wake(world) - before <= 3);
         assert_eq!(waits.join(), Some(true));
     });
     assert!(seen.wakes.get() > 0);
 }
 
-/// Two threads, two preemptions. One waits, once: whatever is notified, it costs one system call.
+/// Two threads, two preemptions. One thread waits once. Several notifications make at most one
+/// system call.
 #[test]
 fn a_waiter_is_woken_once_however_often_it_is_notified() {
     let seen = Model::PLAIN.holds(|world| {
@@ -413,7 +427,7 @@ fn a_waiter_is_woken_once_however_often_it_is_notified() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Two threads, two preemptions. Nobody waits: no notification makes a system call.
+/// Two threads, two preemptions. No thread waits, so no notification makes a system call.
 #[test]
 fn a_notification_with_nobody_asleep_wakes_nobody() {
     let seen = Model::PLAIN.holds(|world| {

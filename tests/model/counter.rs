@@ -1,7 +1,8 @@
 //! The counters' arithmetic under weak memory.
 //!
-//! `src/sync/counter.rs` holds types that are placed in maps, and is not compiled here: this is its arithmetic, line by
-//! line, on loom's atomics. What is claimed of it there is claimed for `Relaxed` accesses.
+//! `src/sync/counter.rs` defines types that are placed in maps, and is not compiled here. This
+//! module repeats its arithmetic line by line on loom's atomics. The claims in that file are claims
+//! about `Relaxed` accesses.
 
 use crate::model::Model;
 use crate::sys::{AtomicU64, join_all};
@@ -9,7 +10,7 @@ use std::array;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Two shards show what 32 do: that they are read one after the other.
+/// Two shards stand for the 32 of the library: they are read one after the other.
 #[derive(Debug)]
 struct Sharded([AtomicU64; 2]);
 
@@ -35,7 +36,7 @@ impl Sharded {
     }
 }
 
-/// Four threads, of which three add, two of them to the same shard; three preemptions.
+/// Four threads, three preemptions. Three of them add, two of these to the same shard.
 #[test]
 fn no_addition_is_lost_and_sums_do_not_shrink() {
     let model = Model {
@@ -56,7 +57,7 @@ fn no_addition_is_lost_and_sums_do_not_shrink() {
     });
 }
 
-/// Four threads, of which two add and one starts anew; three preemptions.
+/// Four threads, three preemptions. Two of them add, and one resets the counter.
 #[test]
 fn a_reset_neither_loses_an_addition_nor_counts_it_twice() {
     let model = Model {
@@ -74,7 +75,7 @@ fn a_reset_neither_loses_an_addition_nor_counts_it_twice() {
         let before = world
             .spawn(4, move || resets.reset())
             .join()
-            .expect("nobody is killed");
+            .expect("no thread is killed");
         join_all(adders);
         assert_eq!(before + counter.get(), 4);
     });

@@ -1,6 +1,8 @@
-//! A thread is killed, at each of its steps: as it acquires, holds, waits, sleeps, releases or wakes.
+//! A thread is killed at each of its steps: while it acquires, holds, waits, sleeps, releases or
+//! wakes.
 //!
-//! Nobody else is stranded, the death of a holder is told to exactly one, and the data are never used by two.
+//! No other thread is stranded, and two threads never use the data at once. The death of an owner
+//! is reported to exactly one later owner.
 
 use crate::exclusion::lockers;
 use crate::lock::Lock;
@@ -8,7 +10,8 @@ use crate::model::Model;
 use crate::raw::robust::Robust;
 use crate::sys::join_all;
 
-/// Four threads, three of which lock; one killed; one preemption.
+/// Four threads, one preemption. Three of them lock, and one of these is killed at each of its
+/// steps.
 #[test]
 fn one_of_three_lockers_is_killed() {
     let model = Model {
@@ -19,14 +22,15 @@ fn one_of_three_lockers_is_killed() {
     assert!(seen.deaths_told.get() > 0 && seen.resent_wakes.get() > 0);
 }
 
-/// Three threads: one locks twice and is killed, another locks; two preemptions.
+/// Three threads, two preemptions. One locks twice and is killed at each of its steps, and another
+/// locks once.
 #[test]
 fn one_of_two_lockers_is_killed_in_either_of_its_rounds() {
     let seen = Model::PLAIN.holds_if_killed(2, |world| lockers::<Robust>(world, &[2, 1]));
     assert!(seen.deaths_told.get() > 0 && seen.resent_wakes.get() > 0);
 }
 
-/// The same, of waiters who grab for the lock without a look before.
+/// The same with one preemption, and with waiters that spin with compare-exchange instead of loads.
 #[test]
 fn one_of_two_lockers_that_grab_is_killed() {
     let model = Model {
@@ -39,7 +43,8 @@ fn one_of_two_lockers_that_grab_is_killed() {
     assert!(seen.deaths_told.get() > 0);
 }
 
-/// Four threads: one dies with the lock, another is killed, a third comes to its end; one preemption.
+/// Four threads, one preemption. One dies while it owns the lock, another is killed at each of its
+/// steps, and a third comes to its end.
 #[test]
 fn a_second_thread_is_killed_when_a_first_one_has_died() {
     let model = Model {

@@ -1,4 +1,4 @@
-//! A thread ends with the lock in its hands, and its process lives: what it held may be in use still.
+//! A thread ends while it owns the lock, and its process lives. The data may still be in use.
 
 use crate::lock::Lock;
 use crate::model::Model;
@@ -7,12 +7,12 @@ use crate::raw::robust::Robust;
 use crate::sys::World;
 use std::rc::Rc;
 
-/// The process of the thread that forgets the lock, and of another one that uses the data on: as a guard that was leaked
-/// lets it.
+/// The process of the thread that leaks the lock, and of another thread that still uses the data. A
+/// leaked guard allows that.
 const PROCESS: u32 = 9;
 
-/// Thread 2 locks and ends. Another thread of its process uses the data, and ends too. Threads 3 and up lock meanwhile,
-/// each with a process of its own.
+/// Thread 2 locks and ends. The first thread then uses the data in the role of another thread of
+/// that process, and ends the process. The `lockers` lock meanwhile, each in a process of its own.
 pub fn a_guard_is_leaked(world: &Rc<World>, lockers: &[u32]) {
     let lock = Lock::<Robust>::place(world);
     let (here, held) = (world.clone(), lock.clone());
@@ -38,8 +38,9 @@ fn section_or_refusal(world: &World, lock: &Lock) {
     }
 }
 
-/// Four threads, two of which lock; one preemption. Who locks while the process lives is refused, whoever sleeps gets an
-/// answer, and who locks afterwards is told of the death.
+/// Four threads, one preemption. Two of them lock. A locker is refused while the process lives. A
+/// sleeping waiter is woken and gets a result too. A locker that comes afterwards receives the
+/// death.
 #[test]
 fn nobody_gets_the_lock_while_the_holders_process_lives() {
     let model = Model {
@@ -51,7 +52,8 @@ fn nobody_gets_the_lock_while_the_holders_process_lives() {
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
 
-/// Four threads, one preemption; one that locks is killed at each of its steps, so also as it finds out whether it may.
+/// Four threads, one preemption. A locker is killed at each of its steps, also while it checks
+/// whether the process of the owner lives.
 #[test]
 fn the_mark_survives_whoever_examines_it() {
     let model = Model {
@@ -62,8 +64,9 @@ fn the_mark_survives_whoever_examines_it() {
     assert!(seen.refusals.get() > 0 && seen.deaths_told.get() > 0);
 }
 
-/// Three threads, three preemptions. One waits and one tries while the process lives: the lock is refused to both, or held
-/// just then by the other one, which looks.
+/// Three threads, three preemptions. One waits and one tries while the process lives. The wait is
+/// refused because the process lives. The try is refused for the same reason, or because the lock
+/// is held.
 #[test]
 fn a_refusal_is_repeated_until_the_process_is_gone() {
     let model = Model {
@@ -79,7 +82,7 @@ fn a_refusal_is_repeated_until_the_process_is_gone() {
         assert_eq!(lock.wait(world), Err(AcquireError::HolderThreadEnded));
         let refused = tries
             .join()
-            .expect("nobody is killed")
+            .expect("no thread is killed")
             .expect_err("the process lives");
         assert!(matches!(
             refused,
@@ -93,8 +96,9 @@ fn a_refusal_is_repeated_until_the_process_is_gone() {
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
 
-/// Four threads, one preemption. The process is dying: who does not wait is told that the lock is held, whose deadline comes
-/// first that it has passed, and who waits gets the lock when the process is gone.
+/// Four threads, one preemption. The process is dying. A try returns `WouldBlock`. A waiter returns
+/// `TimedOut` if its deadline passes first. A waiter without a deadline gets the lock once the
+/// process is gone.
 #[test]
 fn nobody_is_refused_for_a_process_that_is_dying() {
     let model = Model {
@@ -124,8 +128,9 @@ fn nobody_is_refused_for_a_process_that_is_dying() {
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
 
-/// Two threads, three preemptions. One uses a lock that is not placed, and ends; another tries it. It is acquired, or held just
-/// then: its holder did not end with it.
+/// Two threads, three preemptions. One thread locks and unlocks an in-process lock, and ends.
+/// Another thread tries to lock it. The try acquires the lock, or returns `WouldBlock` while the
+/// lock is held. It is not refused for the end of the owner, which had released the lock before.
 #[test]
 fn a_lock_that_was_released_before_its_holder_ended_is_not_refused() {
     let model = Model {

@@ -1,4 +1,4 @@
-//! The event: a set wakes everybody, and no news is missed.
+//! The event: a set wakes every waiter, and no set is missed.
 
 use crate::model::{Count, Model};
 use crate::raw::event::Event;
@@ -7,10 +7,10 @@ use loom::cell::UnsafeCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// An event, and the news it tells of.
+/// An event, and the data that a set publishes.
 pub struct Bell {
     pub event: Event,
-    /// Loom panics where it is read and written without an order between the two.
+    /// Loom panics if it is read and written without an order between the two.
     news: UnsafeCell<u32>,
 }
 
@@ -23,7 +23,7 @@ impl Bell {
     }
 
     fn publish(&self) {
-        // SAFETY: loom panics before it calls the closure where a read is not ordered with this.
+        // SAFETY: loom panics before it calls the closure if a read is not ordered with this write.
         self.news.with_mut(|news| unsafe { *news = 1 });
     }
 
@@ -44,7 +44,8 @@ impl Bell {
     }
 }
 
-/// Threads 2 and 3 wait for the news, which the first one tells as `set` does.
+/// Threads 2 and 3 wait for the event. The first thread publishes the data, and then sets the event
+/// with `set`.
 pub fn two_wait_for_news(world: &Rc<World>, set: fn(&Event)) {
     let bell = Bell::new();
     let waiters = [2, 3].map(|tid| {
@@ -70,7 +71,8 @@ fn a_set_wakes_everybody_and_publishes_what_came_before() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, three preemptions. The event is reset as soon as it is set.
+/// Three threads, three preemptions. The event is reset as soon as it is set. Both waiters return
+/// all the same.
 #[test]
 fn a_set_that_is_reset_at_once_is_news_all_the_same() {
     let model = Model {
@@ -94,7 +96,8 @@ fn a_set_that_is_reset_at_once_is_news_all_the_same() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, three preemptions. Two set the event, and a third waits for one set after the other.
+/// Three threads, three preemptions. Two threads set the event, and the first thread waits for one
+/// set after the other.
 #[test]
 fn every_set_is_counted() {
     let model = Model {
@@ -116,7 +119,8 @@ fn every_set_is_counted() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, three preemptions. Two take the flag away: one of them is told that it was set.
+/// Three threads, three preemptions. Two threads reset the event. Only one of the resets returns
+/// true.
 #[test]
 fn a_set_is_taken_away_once() {
     let model = Model {
@@ -127,14 +131,14 @@ fn a_set_is_taken_away_once() {
         let bell = Bell::new();
         bell.event.set();
         let resets = [2, 3].map(|tid| bell.in_thread(world, tid, |bell| bell.event.reset()));
-        let taken = resets.map(|reset| reset.join().expect("nobody is killed"));
+        let taken = resets.map(|reset| reset.join().expect("no thread is killed"));
         assert!(taken[0] != taken[1]);
     });
-    assert_eq!(seen.idle_wakes.get(), 0, "a wake with nobody asleep");
+    assert_eq!(seen.idle_wakes.get(), 0, "a wake found no sleeper");
 }
 
-/// Three threads, three preemptions. Two look once, without waiting: whoever sees the event set, or counted, sees what was
-/// published before.
+/// Three threads, three preemptions. Two threads check the event once, without waiting. A thread
+/// that sees the event set, or sees the set counted, also sees what was published before.
 #[test]
 fn who_looks_without_waiting_sees_what_came_before() {
     let model = Model {
@@ -169,7 +173,8 @@ fn who_looks_without_waiting_sees_what_came_before() {
     assert!(told.iter().all(|count| count.get() > 0));
 }
 
-/// Four threads, two preemptions: two wait, one of them with a deadline, which passes as the third sets the event.
+/// Four threads, two preemptions. Two threads wait, one of them with a deadline. The deadline
+/// passes while another thread sets the event.
 #[test]
 fn a_waiter_that_gives_up_strands_nobody() {
     let seen = Model::PLAIN.holds(|world| {
@@ -199,7 +204,8 @@ fn a_waiter_that_gives_up_strands_nobody() {
     assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
 }
 
-/// Thread 2 sets the event and may be killed, 3 waits. Where nobody has set the event the first one does.
+/// Thread 2 sets the event and may be killed, and thread 3 waits. If the event is not set then, the
+/// first thread sets it. With `naps_end`, the recheck timers end after the death.
 pub fn a_setter_is_killed(world: &Rc<World>, naps_end: bool) {
     let bell = Bell::new();
     let waits = bell.in_thread(world, 3, |bell| assert!(bell.event.wait(None)));
@@ -213,8 +219,8 @@ pub fn a_setter_is_killed(world: &Rc<World>, naps_end: bool) {
     waits.join();
 }
 
-/// Three threads, three preemptions; the setter killed at each of its steps. Where it dies between its change and its
-/// wake, a timer ends the sleep.
+/// Three threads, three preemptions. The setter is killed at each of its steps. If it dies between
+/// its change and its wake, the recheck timer ends the sleep of the waiter.
 #[test]
 fn a_setter_that_is_killed_before_its_wake_strands_nobody() {
     let model = Model {
@@ -225,7 +231,7 @@ fn a_setter_that_is_killed_before_its_wake_strands_nobody() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, three preemptions; one waiter killed at each of its steps.
+/// Three threads, three preemptions. One waiter is killed at each of its steps.
 #[test]
 fn a_waiter_that_is_killed_strands_nobody() {
     let model = Model {

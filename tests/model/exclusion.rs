@@ -1,4 +1,4 @@
-//! The lock excludes, and publishes what its holders write. Nobody is stranded.
+//! The lock provides mutual exclusion, and publishes what each owner writes. No thread is stranded.
 
 use crate::lock::{Lock, Raw};
 use crate::model::Model;
@@ -7,7 +7,8 @@ use crate::raw::robust::Robust;
 use crate::sys::{World, join_all};
 use std::rc::Rc;
 
-/// Threads 2 and up, each of which locks and unlocks so many times. Whoever is not killed comes to its end.
+/// Threads 2 and up lock and unlock, each as often as `rounds` says. Every thread that is not
+/// killed comes to its end.
 pub fn lockers<R: Raw>(world: &Rc<World>, rounds: &[u32]) {
     take_turns(world, &Lock::<R>::place(world), rounds);
 }
@@ -27,14 +28,15 @@ fn take_turns<R: Raw>(world: &Rc<World>, lock: &Rc<Lock<R>>, rounds: &[u32]) {
     }
 }
 
-/// Four threads, three of which lock; two preemptions.
+/// Four threads, two preemptions. Three of them lock.
 #[test]
 fn three_threads_exclude_each_other() {
     let seen = Model::PLAIN.holds(|world| lockers::<Robust>(world, &[1, 1, 1]));
     assert!(seen.wakes.get() > 0 && seen.idle_wakes.get() > 0);
 }
 
-/// Three threads, two of which lock twice; two preemptions, and every interleaving also from where an old value was read.
+/// Three threads, two preemptions. Two of them lock twice. After a read of an old value, every
+/// interleaving is explored.
 #[test]
 fn two_threads_exclude_each_other_twice() {
     let model = Model {
@@ -45,7 +47,8 @@ fn two_threads_exclude_each_other_twice() {
     assert!(seen.wakes.get() > 0 && seen.idle_wakes.get() > 0);
 }
 
-/// Three threads, two of which lock and look eight times before they sleep; three preemptions.
+/// Three threads, three preemptions. Two of them lock, and check the word eight times before they
+/// sleep.
 #[test]
 fn threads_that_spin_before_they_sleep_exclude_each_other() {
     for rapid in [false, true] {
@@ -60,7 +63,7 @@ fn threads_that_spin_before_they_sleep_exclude_each_other() {
     }
 }
 
-/// Four threads, three of which lock; one preemption.
+/// Four threads, one preemption. Three of them lock.
 #[test]
 fn a_lock_that_is_not_placed_excludes_too() {
     let model = Model {
@@ -73,7 +76,7 @@ fn a_lock_that_is_not_placed_excludes_too() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Four threads, two of which lock and one of which tries to; one preemption.
+/// Four threads, one preemption. Two of them lock, and one tries to lock.
 #[test]
 fn a_try_acquires_a_free_lock_or_is_refused_at_once() {
     let model = Model {
@@ -93,7 +96,7 @@ fn a_try_acquires_a_free_lock_or_is_refused_at_once() {
             outcome.is_ok()
         });
         join_all(lockers);
-        let uses = 2 + u32::from(tries.join().expect("nobody is killed"));
+        let uses = 2 + u32::from(tries.join().expect("no thread is killed"));
         lock.is_at_rest(world);
         assert_eq!(lock.uses(), uses + 1);
     });

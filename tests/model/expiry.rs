@@ -1,4 +1,4 @@
-//! Waiters with a deadline. One that gives up takes nobody's wake with it.
+//! Waiters with a deadline. A waiter that gives up consumes no wake of another waiter.
 
 use crate::lock::{Lock, Raw};
 use crate::model::Model;
@@ -7,8 +7,8 @@ use crate::raw::robust::Robust;
 use crate::sys::{World, join_all};
 use std::rc::Rc;
 
-/// The first thread holds the lock, which 2 wants with a deadline and 3 without. The deadline passes before the first one
-/// unlocks, or after.
+/// The first thread holds the lock. Thread 2 waits for it with a deadline, and thread 3 without.
+/// With `passes_first`, the deadline passes before the first thread unlocks, otherwise afterwards.
 pub fn one_waiter_has_a_deadline<R: Raw>(world: &Rc<World>, passes_first: bool) {
     let lock = Lock::<R>::place(world);
     lock.lock(world);
@@ -47,7 +47,7 @@ fn a_waiter_that_gives_up_strands_nobody() {
     }
 }
 
-/// Three threads, one preemption; the waiter with the deadline is killed at each of its steps.
+/// Three threads, one preemption. The waiter with the deadline is killed at each of its steps.
 #[test]
 fn a_waiter_that_is_killed_as_it_gives_up_strands_nobody() {
     for passes_first in [true, false] {
@@ -62,7 +62,8 @@ fn a_waiter_that_is_killed_as_it_gives_up_strands_nobody() {
     }
 }
 
-/// Three threads, two of which lock with the deadline; the holder is killed at each of its steps; one preemption.
+/// Three threads, one preemption. Two of them lock with the deadline. One of these is killed at
+/// each of its steps, also while it owns the lock.
 #[test]
 fn a_death_is_told_also_where_every_waiter_has_a_deadline() {
     let model = Model {

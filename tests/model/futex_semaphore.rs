@@ -1,4 +1,4 @@
-//! The count: a permit is taken once, and nobody sleeps while there is one.
+//! The semaphore: each permit is taken once, and no thread sleeps while there is a permit.
 
 use crate::model::Model;
 use crate::raw::futex_semaphore::FutexSemaphore;
@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 const MAX: u32 = 10;
 
-/// A count, and what its permits protect.
+/// A semaphore, and the data that its permits protect.
 pub struct Gate {
     pub count: FutexSemaphore,
-    /// Loom panics where two threads access it without an order between them.
+    /// Loom panics if two threads access it without an order between them.
     data: UnsafeCell<u32>,
 }
 
@@ -24,7 +24,8 @@ impl Gate {
     }
 
     fn use_data(&self) {
-        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        // SAFETY: loom panics before it calls the closure if another access is not ordered with
+        // this one.
         self.data.with_mut(|data| unsafe { *data += 1 });
     }
 
@@ -40,7 +41,7 @@ impl Gate {
     }
 }
 
-/// One permit, and three threads that take it and give it back.
+/// Three threads take the only permit and return it.
 pub fn one_at_a_time(world: &Rc<World>) {
     let gate = Gate::new(1);
     let users = [2, 3, 4].map(|tid| {
@@ -61,7 +62,7 @@ fn one_permit_excludes_and_publishes() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Two threads take a permit each, and the first one posts two as `post` does.
+/// Threads 2 and 3 take one permit each. The first thread posts two permits with `post`.
 pub fn two_wait_for_permits(world: &Rc<World>, post: fn(&FutexSemaphore)) {
     let gate = Gate::new(0);
     let waiters =
@@ -80,7 +81,7 @@ fn each_permit_ends_one_wait() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, three preemptions: two post where there is room for one.
+/// Three threads, three preemptions. Two threads post, but the maximum allows only one more permit.
 #[test]
 fn there_are_never_more_permits_than_the_maximum() {
     let model = Model {
@@ -90,13 +91,14 @@ fn there_are_never_more_permits_than_the_maximum() {
     model.holds(|world| {
         let gate = Gate::new(1);
         let posts = [2, 3].map(|tid| gate.in_thread(world, tid, |gate| gate.count.post(2)));
-        let posted = posts.map(|post| post.join().expect("nobody is killed"));
+        let posted = posts.map(|post| post.join().expect("no thread is killed"));
         assert!(posted[0] != posted[1]);
         assert_eq!(gate.count.value(), 2);
     });
 }
 
-/// Three threads, two preemptions: two wait, one of them with a deadline that passes as a permit is posted.
+/// Three threads, two preemptions. Two threads wait, one of them with a deadline. The deadline
+/// passes while a permit is posted.
 #[test]
 fn a_waiter_that_gives_up_takes_no_wake_with_it() {
     let seen = Model::PLAIN.holds(|world| {
@@ -117,8 +119,9 @@ fn a_waiter_that_gives_up_takes_no_wake_with_it() {
     assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
 }
 
-/// Three threads, one preemption: two wait for permits; one killed at each of its steps. Its wake goes to waste, or
-/// its permit does: then a timer ends the other one's sleep, or the next post.
+/// Three threads, one preemption. Two threads wait for permits, and one of them is killed at each
+/// of its steps. Its wake or its permit is then lost. The sleep of the other waiter ends with its
+/// recheck timer, or with the next post.
 #[test]
 fn a_waiter_that_is_killed_strands_nobody() {
     let model = Model {

@@ -1,4 +1,4 @@
-//! What the lock knows of its holder, and what becomes of that knowledge.
+//! What the lock records about its owner, and what depends on that record.
 
 use crate::lock::Lock;
 use crate::model::Model;
@@ -6,7 +6,8 @@ use crate::raw::outcome::AcquireError;
 use crate::raw::robust::Robust;
 use crate::sys::{World, current_thread, join_all};
 
-/// Two threads, one of which locks twice while the other one locks; two preemptions.
+/// Two threads, two preemptions. Each of them locks. While the first thread owns the lock, its
+/// further attempts are refused, and it keeps the lock.
 #[test]
 fn the_holder_is_refused_a_second_time_and_keeps_the_lock() {
     let seen = Model::PLAIN.holds(|world| {
@@ -16,7 +17,7 @@ fn the_holder_is_refused_a_second_time_and_keeps_the_lock() {
         assert_eq!(lock.wait(world), Err(AcquireError::Deadlock));
         assert_eq!(lock.lock_until(world), Err(AcquireError::Deadlock));
         assert_eq!(lock.try_lock(world), Err(AcquireError::WouldBlock));
-        assert_eq!(lock.raw.holder(), Some(current_thread().who()));
+        assert_eq!(lock.raw.holder(), Some(current_thread().id()));
         assert!(lock.raw.is_held_by_this_process());
         lock.use_data();
         lock.unlock();
@@ -28,7 +29,8 @@ fn the_holder_is_refused_a_second_time_and_keeps_the_lock() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, two of which lock while the third asks who holds the lock; two preemptions.
+/// Three threads, two preemptions. Two of them lock, and the first thread asks meanwhile which
+/// thread holds the lock.
 #[test]
 fn the_holder_that_is_reported_is_one_who_locked() {
     Model::PLAIN.holds(|world| {
@@ -36,17 +38,18 @@ fn the_holder_that_is_reported_is_one_who_locked() {
         let lockers = [2, 3].map(|tid| {
             lock.in_thread(world, tid, |world, lock| {
                 lock.section(world);
-                current_thread().who()
+                current_thread().id()
             })
         });
         let holder = lock.raw.holder();
         assert!(!lock.raw.is_held_by_this_process());
-        let lockers = lockers.map(|locker| locker.join().expect("nobody is killed"));
+        let lockers = lockers.map(|locker| locker.join().expect("no thread is killed"));
         assert!(holder.is_none_or(|holder| lockers.contains(&holder)));
     });
 }
 
-/// Two threads: one dies unmarked with the lock, or has released it. The other one resets it when nobody is left.
+/// Two threads, two preemptions. One thread dies unmarked while it owns the lock, or releases the
+/// lock before. The other thread then resets the lock, which no thread uses any more.
 #[test]
 fn a_reset_lock_is_free_and_a_death_is_told() {
     for held in [false, true] {
@@ -74,8 +77,9 @@ fn a_reset_lock_is_free_and_a_death_is_told() {
     }
 }
 
-/// Two threads. One goes on in another program with the lock in its hands, marked by the kernel or not, and locks again: it
-/// is told of a death, and does not take its former self's lock for its own.
+/// Two threads, two preemptions. One thread calls `exec` while it owns the lock, which the kernel
+/// marks or not. The thread then locks again. It receives the death of the old owner, and does not
+/// take the lock for its own.
 #[test]
 fn a_program_does_not_own_what_the_one_before_it_locked() {
     for kernel_marks in [true, false] {
@@ -99,7 +103,7 @@ fn a_program_does_not_own_what_the_one_before_it_locked() {
     }
 }
 
-/// Looks at the data as `Debug` does.
+/// Reads the data as `Debug` does.
 fn look(world: &World, lock: &Lock) {
     if lock.raw.owner_died() || lock.raw.holder().is_some() {
         return;
@@ -110,8 +114,9 @@ fn look(world: &World, lock: &Lock) {
     }
 }
 
-/// Three threads: two lock, one of which is killed at each of its steps, and the first one looks at the data meanwhile. It
-/// leaves the news of the death to the other. One preemption.
+/// Three threads, one preemption. Two of them lock, and one of these is killed at each of its
+/// steps. The first thread reads the data meanwhile, and leaves the report of the death to the
+/// other locker.
 #[test]
 fn who_only_looks_takes_no_news_of_a_death() {
     let model = Model {
@@ -129,8 +134,8 @@ fn who_only_looks_takes_no_news_of_a_death() {
     assert!(seen.deaths_told.get() > 0 && seen.sleeps.get() > 0);
 }
 
-/// Two threads: one ends with the lock, unmarked, and the first one looks at the data before, meanwhile and after. The death is
-/// told to who locks. Three preemptions.
+/// Two threads, three preemptions. One ends unmarked while it owns the lock. The first thread reads
+/// the data before, during and after that. The death is reported to the next locker.
 #[test]
 fn who_only_looks_takes_no_news_of_an_unmarked_death() {
     let model = Model {

@@ -1,4 +1,4 @@
-//! A lock, its data, and what every holder checks.
+//! A lock, its data, and the checks of each new owner.
 
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
@@ -6,20 +6,20 @@ use crate::sys::{CurrentThread, Deadline, Joins, World, current_thread, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
-/// The lock under test, or a twin of it. Its first field is its word.
+/// The lock under test, or a twin of it. The word is its first field.
 pub trait Raw: 'static {
     fn new() -> Self;
 
     /// # Safety
     ///
-    /// As for [`Robust::init`].
+    /// The same as for [`Robust::init`].
     unsafe fn init(&self);
 
     fn acquire(&self, current: CurrentThread, mode: WaitMode) -> Result<Acquired, AcquireError>;
 
     /// # Safety
     ///
-    /// As for [`Robust::unlock`].
+    /// The same as for [`Robust::unlock`].
     unsafe fn unlock(&self, current: CurrentThread);
 }
 
@@ -29,11 +29,11 @@ impl Raw for Robust {
     }
 
     unsafe fn init(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.init() }
     }
 
-    /// As `SharedMutex` does.
+    /// Acquires the lock as `SharedMutex` does.
     fn acquire(&self, current: CurrentThread, mode: WaitMode) -> Result<Acquired, AcquireError> {
         if self.try_acquire_fast(current) {
             return Ok(Acquired::Released);
@@ -42,7 +42,7 @@ impl Raw for Robust {
     }
 
     unsafe fn unlock(&self, current: CurrentThread) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.unlock(current) }
     }
 }
@@ -50,20 +50,20 @@ impl Raw for Robust {
 /// A lock and its data.
 pub struct Lock<R = Robust> {
     pub raw: R,
-    /// Loom panics where two threads access it without an order between them.
+    /// Loom panics if two threads access it without an order between them.
     data: UnsafeCell<u32>,
 }
 
 impl<R: Raw> Lock<R> {
-    /// A lock that is placed.
+    /// Returns a placed lock.
     pub fn place(world: &Rc<World>) -> Rc<Self> {
         let lock = Self::unplaced(world);
-        // SAFETY: nobody uses it yet, and the world keeps it in its place.
+        // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run ends.
         unsafe { lock.raw.init() };
         lock
     }
 
-    /// A lock that is not placed, and joins no robust list.
+    /// Returns an in-process lock, which joins no robust list.
     pub fn unplaced(world: &Rc<World>) -> Rc<Self> {
         let lock = Rc::new(Lock {
             raw: R::new(),
@@ -84,27 +84,27 @@ impl<R: Raw> Lock<R> {
         world.spawn(tid, move || body(&here, &lock))
     }
 
-    /// Locks, uses the data, unlocks.
+    /// Locks, uses the data, and unlocks.
     pub fn section(&self, world: &World) {
         self.lock(world);
         self.unlock();
     }
 
-    /// Locks, waiting as long as it takes, and uses the data.
+    /// Locks, blocking as long as necessary, and uses the data.
     pub fn lock(&self, world: &World) {
         self.wait(world)
-            .expect("a lock that nobody keeps is acquired");
+            .expect("the lock is released at some point");
     }
 
-    /// The same, where the section is so short that nobody need come meanwhile.
+    /// The same, without a switch to other threads in the critical section.
     pub fn lock_briefly(&self, world: &World) {
         let outcome = self.raw.acquire(current_thread(), WaitMode::Until(None));
         self.arrive(world, outcome)
-            .expect("a lock that nobody keeps is acquired");
+            .expect("the lock is released at some point");
         self.use_data();
     }
 
-    /// As [`lock`](Self::lock), where the lock may be refused.
+    /// The same as [`lock`](Self::lock), but returns an error if the lock is refused.
     pub fn wait(&self, world: &World) -> Result<(), AcquireError> {
         self.enter(
             world,
@@ -112,7 +112,7 @@ impl<R: Raw> Lock<R> {
         )
     }
 
-    /// Locks, waiting until the deadline, and uses the data.
+    /// Locks, blocking until the deadline, and uses the data.
     pub fn lock_until(&self, world: &World) -> Result<(), AcquireError> {
         let outcome = self.enter(
             world,
@@ -130,23 +130,24 @@ impl<R: Raw> Lock<R> {
         self.enter(world, self.raw.acquire(current_thread(), WaitMode::Try))
     }
 
-    /// Locks if the lock is free and nobody died with it, and uses the data.
+    /// Locks if the lock is free and its last owner did not die, and uses the data.
     pub fn lock_released(&self, world: &World) -> Result<(), AcquireError> {
         let outcome = self.raw.acquire(current_thread(), WaitMode::TryIfReleased);
         assert_ne!(
             outcome,
             Ok(Acquired::OwnerDied),
-            "the news was for somebody else"
+            "the death belongs to another locker"
         );
         self.enter(world, outcome)
     }
 
     pub fn unlock(&self) {
-        // SAFETY: called by who holds the lock.
+        // SAFETY: the caller holds the lock.
         unsafe { self.raw.unlock(current_thread()) }
     }
 
-    /// What every new holder does, with time for others to come: this switch costs no preemption.
+    /// Does what each new owner does, and lets other threads arrive. This switch costs no
+    /// preemption.
     fn enter(
         &self,
         world: &World,
@@ -159,7 +160,7 @@ impl<R: Raw> Lock<R> {
         Ok(())
     }
 
-    /// A death is told to a new holder exactly when its predecessor died.
+    /// Checks that a death is reported to a new owner if and only if its predecessor died.
     fn arrive(
         &self,
         world: &World,
@@ -172,11 +173,11 @@ impl<R: Raw> Lock<R> {
         })?;
         let died = world.take_tidings(&self.raw);
         match acquired {
-            Acquired::Released => assert!(!died, "a holder's death was not told"),
+            Acquired::Released => assert!(!died, "the death of an owner was not reported"),
             Acquired::OwnerDied => {
                 assert!(
                     died,
-                    "a death was told that did not happen, or a second time"
+                    "a death was reported that did not happen, or a second time"
                 );
                 world.seen.deaths_told.add();
             }
@@ -186,19 +187,21 @@ impl<R: Raw> Lock<R> {
 
     /// Changes the data.
     pub fn use_data(&self) {
-        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        // SAFETY: loom panics before it calls the closure if another access is not ordered with
+        // this one.
         self.data.with_mut(|data| unsafe { *data += 1 });
     }
 
-    /// How often the data were used. The caller is the only thread left.
+    /// Returns how often the data was used. The caller is the only thread left.
     pub fn uses(&self) -> u32 {
         // SAFETY: as above.
         self.data.with(|data| unsafe { *data })
     }
 
-    /// What holds when all others have ended: the lock is free, every death has been told.
+    /// Checks what must hold after all other threads have ended: the lock is free, and every death
+    /// has been reported.
     pub fn is_at_rest(&self, world: &World) {
-        self.try_lock(world).expect("nobody holds the lock");
+        self.try_lock(world).expect("no thread holds the lock");
         self.unlock();
     }
 }

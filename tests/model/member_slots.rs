@@ -1,4 +1,4 @@
-//! Slots that are held for life, and watched.
+//! Slots that their owners keep for life, and that other threads watch.
 
 use crate::model::Model;
 use crate::raw::multi::barrier::Barrier;
@@ -10,12 +10,12 @@ use crate::sys::{Deadline, Joins, World, current_thread, futex_wake_clearing, st
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
-/// Slots, and what stands beside them.
+/// Slots, and a barrier, a queue lock and data for their owners.
 pub struct Hall {
     pub slots: Vec<MemberSlot>,
     pub barrier: Barrier,
     queue_lock: Robust,
-    /// What each party writes before it arrives. Loom panics where a read is not ordered with it.
+    /// What each party writes before it arrives. Loom panics if a read is not ordered with it.
     pub news: Vec<UnsafeCell<u32>>,
 }
 
@@ -27,7 +27,7 @@ impl Hall {
             queue_lock: Robust::new(),
             news: (0..count).map(|_| UnsafeCell::new(0)).collect(),
         });
-        // SAFETY: nobody uses it yet, and the world keeps it in its place.
+        // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run ends.
         unsafe { hall.queue_lock.init() };
         world.map(&hall, &hall.queue_lock);
         for slot in &hall.slots {
@@ -48,7 +48,7 @@ impl Hall {
         world.spawn(tid, move || body(&hall))
     }
 
-    /// Takes a slot that nobody else wants.
+    /// Takes a slot for which no other thread competes, and registers as its owner.
     pub fn register(&self, number: usize) {
         let taken = self.slots[number].acquire(current_thread(), Some(Deadline::now()));
         assert_eq!(taken, Ok(Acquired::Released));
@@ -56,7 +56,7 @@ impl Hall {
     }
 
     pub fn release(&self, number: usize) {
-        // SAFETY: called by who has the slot.
+        // SAFETY: the caller owns the slot.
         unsafe { self.slots[number].release(current_thread()) }
     }
 
@@ -67,7 +67,7 @@ impl Hall {
     }
 }
 
-/// How a watcher waits for a abandoned.
+/// How a watcher waits for an abandoned slot. Returns the number of that slot.
 pub type Watch = fn(&Hall) -> usize;
 
 fn as_the_library_does(hall: &Hall) -> usize {
@@ -77,26 +77,26 @@ fn as_the_library_does(hall: &Hall) -> usize {
     .expect("the slot is abandoned")
 }
 
-/// Thread 2 dies with its slot, or is killed before, and 3 and 4 watch two slots.
+/// Threads 3 and 4 watch two slots. Thread 2 dies while it owns one of them, or is killed before.
 pub fn two_watch_a_worker_die(world: &Rc<World>, watch: Watch) {
     let hall = Hall::new(world, 2);
     let watchers = [3, 4].map(|tid| hall.in_thread(world, tid, watch));
     let dies = hall.in_thread(world, 2, |hall| {
         hall.register(1);
         step();
-        // Long enough for the others to sleep: this switch costs no preemption.
+        // Lets the others fall asleep. This switch costs no preemption.
         loom::thread::yield_now();
     });
     dies.join();
     if hall.abandoned().is_none() {
-        // It was killed before it had the slot. Somebody else dies with it.
+        // Thread 2 was killed before it had the slot. Thread 5 takes the slot and dies instead.
         hall.in_thread(world, 5, |hall| hall.register(1)).join();
     }
     for watcher in watchers {
         assert_eq!(watcher.join().expect("only thread 2 may be killed"), 1);
     }
     let MemberState::Abandoned(_) = hall.slots[1].state() else {
-        panic!("nobody has taken the slot");
+        panic!("another thread has taken the slot");
     };
 }
 
@@ -105,8 +105,10 @@ const ONE_SWITCH: Model = Model {
     ..Model::PLAIN
 };
 
-/// Two threads, of which one died with the slot. Who takes it is named when it sits down, and from then on the kernel wakes for
-/// it too, though the announcement was cleared where a mark was put back.
+/// Two threads, two preemptions. One thread has died as the owner of the slot. The next owner is
+/// named once it registers. Its registration also sets `WAITERS`, which the lock clears if it
+/// restores a mark and finds no sleeper. From then on the kernel wakes a watcher for the death of
+/// the new owner too.
 #[test]
 fn who_takes_the_slot_of_a_dead_one_is_named_and_announced_when_it_sits_down() {
     Model::PLAIN.holds(|world| {
@@ -114,15 +116,18 @@ fn who_takes_the_slot_of_a_dead_one_is_named_and_announced_when_it_sits_down() {
         hall.in_thread(world, 2, |hall| hall.register(0)).join();
         let slot = &hall.slots[0];
         let MemberState::Abandoned(dead) = slot.state() else {
-            panic!("its holder has ended");
+            panic!("its owner has ended");
         };
         let (word, _) = slot.expected_word();
         futex_wake_clearing(word, 31);
         let taken = slot.acquire(current_thread(), Some(Deadline::now()));
         assert_eq!(taken, Ok(Acquired::OwnerDied));
-        assert_eq!(slot.state(), MemberState::Occupied(0));
+        assert_eq!(slot.state(), MemberState::Occupied(None));
         assert_eq!(slot.register(current_thread()), dead);
-        assert_eq!(slot.state(), MemberState::Occupied(current_thread().who()));
+        assert_eq!(
+            slot.state(),
+            MemberState::Occupied(Some(current_thread().id()))
+        );
         let (_, word) = slot.expected_word();
         assert_eq!(word, current_thread().tid() | 1 << 31);
         hall.release(0);
@@ -130,14 +135,14 @@ fn who_takes_the_slot_of_a_dead_one_is_named_and_announced_when_it_sits_down() {
     });
 }
 
-/// Four threads, one preemption. The kernel wakes one watcher.
+/// Four threads, one preemption. The kernel wakes only one watcher.
 #[test]
 fn a_death_wakes_all_who_watch() {
     let seen = ONE_SWITCH.holds(|world| two_watch_a_worker_die(world, as_the_library_does));
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Four threads and one more, the worker killed at each of its steps.
+/// Four threads and a later one, one preemption. The worker is killed at each of its steps.
 #[test]
 fn a_death_at_any_step_wakes_all_who_watch() {
     let seen = ONE_SWITCH.holds_if_killed(2, |world| {
@@ -146,8 +151,9 @@ fn a_death_at_any_step_wakes_all_who_watch() {
     assert!(seen.sleeps.get() > 0 && seen.kills.get() > 0);
 }
 
-/// Three threads, one of which waits for a slot while another one watches; who has the slot leaves it, and dies at any step of
-/// that. The wake that the watcher swallows is not lost for the one who waits.
+/// Four threads, one preemption. One waits for a slot, and another watches it. The owner leaves the
+/// slot, and is killed at each step of that. If the watcher receives the wake, the waiter still
+/// gets the slot.
 #[test]
 fn who_waits_for_a_slot_gets_it_beside_a_watcher() {
     let seen = ONE_SWITCH.holds_if_killed(2, |world| {
@@ -196,7 +202,8 @@ const LIST_IS_LOST: Model = Model {
     ..ONE_SWITCH
 };
 
-/// Three threads, one preemption; the kernel marks nothing. A watcher finds the death when its timer ends.
+/// Three threads, one preemption. The kernel marks no slot. A watcher finds the death when its
+/// recheck timer ends.
 #[test]
 fn a_watcher_finds_an_unmarked_death_when_its_nap_ends() {
     let seen = LIST_IS_LOST.holds(|world| {

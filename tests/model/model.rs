@@ -10,41 +10,44 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Once};
 
-/// The conditions under which threads run. What they do is a closure.
+/// The conditions under which threads run. A closure says what the threads do.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
-    /// In how many places a run may switch from a thread that could go on. Switches at a sleep or an end are free.
+    /// How often a run may switch away from a thread that could go on. A switch is free when a
+    /// thread sleeps or ends.
     pub preemptions: usize,
-    /// Who is killed, and when.
+    /// Which thread is killed, and when.
     pub kill: Option<Kill>,
-    /// Whether the kernel walks the list of a thread that ends.
+    /// Whether the kernel walks the robust list of a thread that ends.
     pub kernel_marks: bool,
-    /// Whether something else uses the threads' slots for pending locks, so that a held lock may be missing there.
+    /// Whether other code uses the `list_op_pending` of the threads, so that a held lock may be
+    /// missing there.
     pub slot_is_shared: bool,
     /// Whether waiters spin before they sleep.
     pub spins: bool,
-    /// Whether they take the sections to follow each other rapidly.
+    /// Whether waiters assume that critical sections are short.
     pub rapid: bool,
-    /// Whether a thread that has read an old value goes on from there in every interleaving, or in one.
+    /// Whether all interleavings are explored after a thread has read an old value, or only one.
     pub follows_old_values: bool,
-    /// What is broken.
+    /// The injected fault, if any.
     pub fault: Option<Fault>,
 }
 
-/// Whether the environment asks for more than a test of every day has time for.
+/// Returns whether the environment asks for a thorough run, which takes longer than an everyday
+/// test may.
 pub fn is_thorough() -> bool {
     env::var_os("PSHARED_MODEL_THOROUGH").is_some()
 }
 
-/// A thread's death.
+/// The death of a thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Kill {
     pub tid: u32,
-    /// It takes so many steps before.
+    /// How many steps the thread takes before it dies.
     pub before_step: usize,
 }
 
-/// How often something happened, in all runs of a model.
+/// How often an event occurred in all runs of a model.
 #[derive(Debug, Default)]
 pub struct Count(AtomicUsize);
 
@@ -58,28 +61,29 @@ impl Count {
     }
 }
 
-/// What a model's runs have come by.
+/// The events in all runs of a model.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub runs: Count,
     pub sleeps: Count,
-    /// Wakes that woke somebody, and those that did not.
+    /// Wakes that woke at least one thread. The wakes in `idle_wakes` woke none.
     pub wakes: Count,
     pub idle_wakes: Count,
-    /// Wakes by the kernel, for a dead thread whose pending lock had no owner.
+    /// Wakes by the kernel for a dead thread with a pending lock that had no owner. A model of the
+    /// condition variable counts something else here: waiters that were counted again.
     pub resent_wakes: Count,
     pub kills: Count,
     pub deaths_told: Count,
     pub timeouts: Count,
     pub refusals: Count,
-    /// How often somebody looked whether a process lives.
+    /// How often a thread checked whether a process lives.
     pub looks_at_processes: Count,
 }
 
 type Body = dyn Fn(&Rc<World>) + Send + Sync;
 
 impl Model {
-    /// A kernel that keeps its promises, no deaths, two preemptions.
+    /// A kernel without faults, no deaths, and two preemptions.
     pub const PLAIN: Model = Model {
         preemptions: 2,
         kill: None,
@@ -91,13 +95,14 @@ impl Model {
         fault: None,
     };
 
-    /// Runs the threads in every interleaving. Panics where one fails.
+    /// Runs the threads in every interleaving. Panics if one fails.
     pub fn holds(self, body: impl Fn(&Rc<World>) + Send + Sync + 'static) -> Arc<Seen> {
         self.thoroughly().holds_as_it_is(body)
     }
 
-    /// The same, with no preemption more in a thorough run: for threads that spin. Two of them could give the CPU to each other for
-    /// ever while a third, which was preempted, would only have to run.
+    /// The same, without the extra preemption of a thorough run, for threads that spin. Two
+    /// spinning threads could yield to each other for ever, although a preempted third thread only
+    /// needs to run.
     pub fn holds_as_it_is(self, body: impl Fn(&Rc<World>) + Send + Sync + 'static) -> Arc<Seen> {
         let seen = Arc::default();
         self.run_or_panic(&(Arc::new(body) as Arc<Body>), &seen);
@@ -105,8 +110,8 @@ impl Model {
         seen
     }
 
-    /// The same, with the thread `tid` killed before its first step, before its second, and so on: until it comes to its
-    /// end in every interleaving.
+    /// The same, with the thread `tid` killed before its first step, then before its second, and so
+    /// on. Stops once the thread comes to its end in every interleaving.
     pub fn holds_if_killed(
         self,
         tid: u32,
@@ -122,7 +127,7 @@ impl Model {
         seen
     }
 
-    /// Runs the threads until an interleaving fails, and gives what it panicked with.
+    /// Runs the threads until an interleaving fails, and returns the message of its panic.
     pub fn fails(self, body: impl Fn(&Rc<World>) + Send + Sync + 'static) -> String {
         let seen = Arc::default();
         let outcome = self.run(&(Arc::new(body) as Arc<Body>), &seen);
@@ -130,7 +135,7 @@ impl Model {
         message(&*outcome.expect_err("no interleaving fails"))
     }
 
-    /// The same, with the thread `tid` killed before some step.
+    /// The same, with the thread `tid` killed before one of its steps.
     pub fn fails_if_killed(
         self,
         tid: u32,
@@ -148,10 +153,10 @@ impl Model {
                 "no interleaving fails, whenever {tid} is killed"
             );
         }
-        unreachable!("the deaths have no end of their own");
+        unreachable!("`deaths` never ends");
     }
 
-    /// With one preemption more, where the environment asks for it.
+    /// Returns the model with one more preemption if the environment asks for a thorough run.
     fn thoroughly(self) -> Model {
         Model {
             preemptions: self.preemptions + usize::from(is_thorough()),
@@ -198,7 +203,8 @@ thread_local! {
     static IN_MODEL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A backtrace does not fit onto the small stacks of loom's threads, so a panic in a model is printed without.
+/// Prints a panic in a model without a backtrace, which does not fit onto the small stacks of
+/// loom's threads.
 fn print_panics_of_models_briefly() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -216,5 +222,5 @@ fn print_panics_of_models_briefly() {
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .expect("a model panics with a text")
+        .expect("a model panics with a string")
 }

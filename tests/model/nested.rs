@@ -1,4 +1,4 @@
-//! A thread holds two locks: the first moves from the slot for pending locks into the list.
+//! A thread holds two locks. The first one moves from `list_op_pending` into the robust list.
 
 use crate::lock::Lock;
 use crate::model::Model;
@@ -24,7 +24,7 @@ fn two_locks(world: &Rc<World>, unlock: fn(outer: &Lock, inner: &Lock)) {
     inner.is_at_rest(world);
 }
 
-/// Four threads, the one with both locks killed at each of its steps; one preemption.
+/// Four threads, one preemption. The thread with both locks is killed at each of its steps.
 #[test]
 fn a_thread_is_killed_that_releases_the_inner_lock_first() {
     let model = Model {
@@ -40,7 +40,8 @@ fn a_thread_is_killed_that_releases_the_inner_lock_first() {
     assert!(seen.deaths_told.get() > 0);
 }
 
-/// The same, for one that releases the outer lock first: the slot is the inner one's then.
+/// The same, for a thread that releases the outer lock first. At that time `list_op_pending` names
+/// the inner lock.
 #[test]
 fn a_thread_is_killed_that_releases_the_outer_lock_first() {
     let model = Model {
@@ -56,8 +57,10 @@ fn a_thread_is_killed_that_releases_the_outer_lock_first() {
     assert!(seen.deaths_told.get() > 0);
 }
 
-/// Two threads. The first one has released a lock that was in its list, and one that was in its slot, and lives. The other one is
-/// killed at each of its steps with either: it is the one whose death is told, also where it died before it had recorded itself.
+/// Two threads, two preemptions. The first thread has released a lock that was in its robust list,
+/// and one that was in its `list_op_pending`, and lives. The other thread acquires one of them, and
+/// is killed at each of its steps. The reported death is that of the other thread, even if it died
+/// before it had recorded itself.
 #[test]
 fn a_lock_that_was_released_from_the_list_knows_no_holder() {
     for number in [0, 1] {
@@ -75,8 +78,8 @@ fn a_lock_that_was_released_from_the_list_knows_no_holder() {
     }
 }
 
-/// Three threads. The first holds a lock and tries for another one that is held, then waits for it; killed at each of
-/// its steps; one preemption.
+/// Three threads, one preemption. Thread 2 holds a lock and tries to acquire another one. If the
+/// other lock is held, thread 2 waits for it. Thread 2 is killed at each of its steps.
 #[test]
 fn a_thread_is_killed_that_holds_one_lock_and_waits_for_another() {
     let model = Model {
@@ -103,8 +106,9 @@ fn a_thread_is_killed_that_holds_one_lock_and_waits_for_another() {
     assert!(seen.deaths_told.get() > 0);
 }
 
-/// Three threads. Something else empties the slot while the first thread holds a lock, which then locks again; killed at
-/// each of its steps. What the kernel cannot find then, a timer does. Two preemptions.
+/// Three threads, two preemptions. Other code clears `list_op_pending` while thread 2 holds a lock.
+/// Thread 2 then unlocks, locks again, and is killed at each of its steps. If the kernel cannot
+/// find the lock, a waiter finds the death when its recheck timer ends.
 #[test]
 fn a_thread_is_killed_whose_slot_was_emptied_by_something_else() {
     let model = Model {

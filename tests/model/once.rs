@@ -1,4 +1,5 @@
-//! What is done once: by one, seen whole by all, and taken over from one that dies.
+//! Initialization that happens once. One thread does it, every thread sees it complete, and another
+//! thread takes over if the first one dies.
 
 use crate::model::Model;
 use crate::raw::once::{Once, OnceState};
@@ -7,10 +8,10 @@ use crate::sys::{Deadline, Joins, World, current_thread, join_all, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
-/// Something to be made once, in two steps.
+/// A value that is initialized once, in two steps.
 pub struct Site {
     pub once: Once,
-    /// Loom panics where two threads access it without an order between them.
+    /// Loom panics if two threads access it without an order between them.
     halves: UnsafeCell<[u32; 2]>,
     times: UnsafeCell<u32>,
 }
@@ -23,7 +24,7 @@ impl Site {
             times: UnsafeCell::new(0),
         });
         world.map(&site, &site.once);
-        // SAFETY: nobody uses it yet, and the world keeps it in its place.
+        // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run ends.
         unsafe { site.once.init() };
         site
     }
@@ -40,7 +41,8 @@ impl Site {
     }
 
     fn make(&self, half: usize) {
-        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        // SAFETY: loom panics before it calls the closure if another access is not ordered with
+        // this one.
         self.halves
             .with_mut(|halves| unsafe { (*halves)[half] = 1 });
     }
@@ -67,13 +69,14 @@ impl Site {
         assert_eq!(halves, [1, 1], "what was made by half was read");
     }
 
-    /// As `get_or_init`. The death of one who was at it is told to the next.
+    /// Does what `get_or_init` does. If the initializing thread died, the next one receives its
+    /// death.
     pub fn get_or_init(&self, world: &World) {
         self.get_or_init_with(world, WaitMode::Until(None))
-            .expect("nobody keeps it");
+            .expect("no thread keeps its turn");
     }
 
-    /// As the forms of it that do not wait to the end.
+    /// Does what the variants of `get_or_init` do that try once, or wait until a deadline.
     pub fn get_or_init_with(&self, world: &World, mode: WaitMode) -> Result<(), AcquireError> {
         if !self.once.is_done()
             && let Some(past) = self.once.begin(current_thread(), mode)?
@@ -86,18 +89,18 @@ impl Site {
 
     fn make_in_turn(&self, world: &World, past: OnceState) {
         let died = world.take_tidings(&self.once);
-        assert!(past.died() || !died, "a death was not told");
+        assert!(past.died() || !died, "a death was not reported");
         if past.died() {
             world.seen.deaths_told.add();
         }
         self.count();
         self.make_both();
-        // SAFETY: it is this thread's turn.
+        // SAFETY: this thread has begun its turn, and has not ended it.
         unsafe { self.once.complete(current_thread()) };
     }
 }
 
-/// So many threads call it.
+/// `threads` threads call `get_or_init`.
 pub fn all_want_it(world: &Rc<World>, threads: u32) {
     let site = Site::place(world);
     let callers = (2..2 + threads)
@@ -105,7 +108,7 @@ pub fn all_want_it(world: &Rc<World>, threads: u32) {
     let callers: Vec<_> = callers.collect();
     let ended = join_all(callers);
     if ended.iter().all(Option::is_some) {
-        assert_eq!(site.times(), 1, "it was made more than once");
+        assert_eq!(site.times(), 1, "it was initialized more than once");
     }
     site.get_or_init(world);
 }
@@ -117,14 +120,15 @@ fn one_makes_it_and_all_see_it_whole() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, two preemptions: one is killed at each of its steps, also between the two of the making.
+/// Three threads, two preemptions. One is killed at each of its steps, also between the two steps
+/// of the initialization.
 #[test]
 fn it_is_taken_over_from_one_that_dies() {
     let seen = Model::PLAIN.holds_if_killed(2, |world| all_want_it(world, 2));
     assert!(seen.deaths_told.get() > 0 && seen.sleeps.get() > 0);
 }
 
-/// Four threads, one preemption: the same.
+/// The same with four threads and one preemption.
 #[test]
 fn it_is_taken_over_by_one_of_several() {
     let model = Model {
@@ -135,8 +139,9 @@ fn it_is_taken_over_by_one_of_several() {
     assert!(seen.deaths_told.get() > 0);
 }
 
-/// Three threads, two preemptions: 2 makes it and may be killed, 3 wants it until the deadline. It is told that the time was
-/// over, or sees it whole; if the one who was at it died, it takes over.
+/// Three threads, two preemptions. Thread 2 initializes the value and may be killed. Thread 3 waits
+/// until the deadline. It times out, sees the complete value, or takes over if the initializing
+/// thread died.
 fn one_has_a_deadline(world: &Rc<World>) {
     let site = Site::place(world);
     let makes = site.in_thread(world, 2, |world, site| site.get_or_init(world));
@@ -161,8 +166,9 @@ fn who_has_a_deadline_sees_it_whole_or_gives_up() {
     assert!(seen.deaths_told.get() > 0 && seen.timeouts.get() > 0);
 }
 
-/// Two threads, two preemptions. Who has seen that it is done is not refused, though the lock may be held for a moment more;
-/// and who has not is, or makes it.
+/// Two threads, two preemptions. A try before the completion is refused, or initializes the value.
+/// A thread that has seen the completion is not refused, although the lock may still be held for a
+/// moment.
 #[test]
 fn a_try_is_refused_only_while_it_is_not_done() {
     let seen = Model::PLAIN.holds(|world| {
@@ -181,7 +187,8 @@ fn a_try_is_refused_only_while_it_is_not_done() {
     assert!(seen.refusals.get() > 0 && seen.refusals.get() < seen.runs.get());
 }
 
-/// Three threads, two preemptions: one panics, and another waits for it or comes later, and is told.
+/// Two threads, two preemptions. One thread panics in its turn. The other thread has its turn
+/// before or afterwards, and receives no panic that did not happen.
 #[test]
 fn who_comes_after_a_panic_is_told() {
     Model::PLAIN.holds(|world| {
@@ -190,10 +197,10 @@ fn who_comes_after_a_panic_is_told() {
             let begun = site
                 .once
                 .begin(current_thread(), WaitMode::Until(None))
-                .expect("nobody keeps it");
+                .expect("no thread keeps its turn");
             if let Some(past) = begun {
                 assert!(!past.panicked() && !past.died());
-                // SAFETY: it is this thread's turn.
+                // SAFETY: this thread has begun its turn, and has not ended it.
                 unsafe { site.once.abandon(current_thread(), true) };
             }
             begun.is_some()
@@ -201,23 +208,25 @@ fn who_comes_after_a_panic_is_told() {
         let told = match site
             .once
             .begin(current_thread(), WaitMode::Until(None))
-            .expect("nobody keeps it")
+            .expect("no thread keeps its turn")
         {
             Some(past) => {
                 site.make_both();
-                // SAFETY: it is this thread's turn.
+                // SAFETY: this thread has begun its turn, and has not ended it.
                 unsafe { site.once.complete(current_thread()) };
                 past.panicked()
             }
-            None => unreachable!("nobody has made it"),
+            None => unreachable!("no thread has initialized it"),
         };
-        let panicked = panics.join().expect("nobody is killed");
+        let panicked = panics.join().expect("no thread is killed");
         assert!(panicked || !told);
         site.see();
     });
 }
 
-/// Thread 2 makes it and may be killed, 3 waits for it without taking over. Where it was not made, the first one makes it.
+/// Thread 2 initializes the value and may be killed. Thread 3 waits for the value, and does not
+/// take over. If there is no value then, the first thread initializes it. With `naps_end`, the
+/// recheck timers end after the death.
 pub fn one_only_waits(world: &Rc<World>, naps_end: bool) {
     let site = Site::place(world);
     let waits = site.in_thread(world, 3, |_, site| {
@@ -233,25 +242,25 @@ pub fn one_only_waits(world: &Rc<World>, naps_end: bool) {
     waits.join();
 }
 
-/// Three threads, two preemptions; killed at each of its steps. Where it dies between its completion and its wake, a timer
-/// ends the wait.
+/// Three threads, two preemptions. Thread 2 is killed at each of its steps. If it dies between its
+/// completion and its wake, the recheck timer ends the wait of thread 3.
 #[test]
 fn who_only_waits_is_not_stranded_by_a_death() {
     let seen = Model::PLAIN.holds_if_killed(2, |world| one_only_waits(world, true));
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Says that it is done before it is.
+/// Completes the initialization before the value is there.
 pub fn completes_early(world: &Rc<World>) {
     let site = Site::place(world);
     let early = site.in_thread(world, 2, |_, site| {
         if site
             .once
             .begin(current_thread(), WaitMode::Until(None))
-            .expect("nobody keeps it")
+            .expect("no thread keeps its turn")
             .is_some()
         {
-            // SAFETY: it is this thread's turn.
+            // SAFETY: this thread has begun its turn, and has not ended it.
             unsafe { site.once.complete(current_thread()) };
             site.make_both();
         }

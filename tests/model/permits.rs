@@ -1,4 +1,5 @@
-//! Permits: several robust words, any of which will do, and a head of the line that sleeps on all of them.
+//! Permits: several robust words, any one of which a thread may take. The queue head sleeps on all
+//! of them.
 
 use crate::model::Model;
 use crate::raw::event::Event;
@@ -10,10 +11,10 @@ use crate::sys::{Deadline, Joins, World, current_thread, join_all, step};
 use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
-/// A permit, and what its holders use. Its first field is its word.
+/// A permit, and the data that its owners use. The word is its first field.
 struct PermitWord {
     raw: Robust,
-    /// Loom panics where two threads access it without an order between them.
+    /// Loom panics if two threads access it without an order between them.
     data: UnsafeCell<u32>,
 }
 
@@ -27,13 +28,13 @@ impl AsRef<Robust> for PermitWord {
 pub struct Permits {
     permits: Vec<PermitWord>,
     queue_lock: Robust,
-    /// What it does where the first permit is not free.
+    /// How a thread acquires a permit if the first permit is not free.
     acquire: Acquire,
 }
 
 pub type Acquire = fn(&Permits, WaitMode) -> Result<(usize, Acquired), MultiError>;
 
-/// As the library does.
+/// Acquires a permit as the library does.
 fn by_the_row(permits: &Permits, mode: WaitMode) -> Result<(usize, Acquired), MultiError> {
     let row = LockSet {
         words: &permits.permits,
@@ -63,14 +64,15 @@ impl Permits {
             .map(AsRef::<Robust>::as_ref)
             .chain([&permits.queue_lock])
         {
-            // SAFETY: nobody uses it yet, and the world keeps it in its place.
+            // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run
+            // ends.
             unsafe { word.init() };
             world.map(&permits, word);
         }
         permits
     }
 
-    /// The locks, whose first field is their word.
+    /// Returns the locks. The first field of each is its word.
     pub fn words(&self) -> impl Iterator<Item = &Robust> {
         self.permits.iter().map(AsRef::<Robust>::as_ref)
     }
@@ -85,7 +87,7 @@ impl Permits {
         world.spawn(tid, move || body(&here, &permits))
     }
 
-    /// As `SharedPermits` does: the number of the permit.
+    /// Acquires a permit as `SharedPermits` does, and returns its number.
     fn acquire(&self, world: &World, mode: WaitMode) -> Result<usize, MultiError> {
         let current = current_thread();
         let (number, acquired) = match self.permits[0].raw.try_acquire_fast(current) {
@@ -96,13 +98,14 @@ impl Permits {
         assert_eq!(
             acquired == Acquired::OwnerDied,
             died,
-            "a death is told once"
+            "a death is reported once"
         );
         if died {
             world.seen.deaths_told.add();
         }
         step();
-        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        // SAFETY: loom panics before it calls the closure if another access is not ordered with
+        // this one.
         self.permits[number]
             .data
             .with_mut(|data| unsafe { *data += 1 });
@@ -110,34 +113,34 @@ impl Permits {
     }
 
     fn release(&self, number: usize) {
-        // SAFETY: called by who holds it.
+        // SAFETY: the caller holds the permit.
         unsafe { self.permits[number].raw.unlock(current_thread()) }
     }
 
     fn section(&self, world: &World) {
         let number = self
             .acquire(world, WaitMode::Until(None))
-            .expect("all are used in turn");
+            .expect("a permit is released at some point");
         loom::thread::yield_now();
         self.release(number);
     }
 
-    /// What holds when all others have ended: every permit can be had.
+    /// Checks what must hold after all other threads have ended: every permit is available.
     fn are_at_rest(&self, world: &World) {
         let all: Vec<_> = self
             .permits
             .iter()
             .map(|_| {
                 self.acquire(world, WaitMode::Try)
-                    .expect("nobody holds one")
+                    .expect("no thread holds a permit")
             })
             .collect();
         all.into_iter().for_each(|number| self.release(number));
     }
 }
 
-/// The first thread holds both permits, which threads 2 and 3 want, and gives both back. Thread 2 keeps its permit until 3 has
-/// one too.
+/// The first thread holds both permits, and releases them while threads 2 and 3 wait for one each.
+/// Thread 2 keeps its permit until thread 3 has one too.
 pub fn two_wait_for_two(world: &Rc<World>, acquire: Acquire) {
     let permits = Permits::place_with(world, 2, acquire);
     let done = Rc::new(Event::new());
@@ -146,18 +149,18 @@ pub fn two_wait_for_two(world: &Rc<World>, acquire: Acquire) {
     let keeps = permits.in_thread(world, 2, move |world, permits| {
         let number = permits
             .acquire(world, WaitMode::Until(None))
-            .expect("one is for it");
+            .expect("there is a permit for each");
         has_one.wait(None);
         permits.release(number);
     });
     let passes = permits.in_thread(world, 3, move |world, permits| {
         let number = permits
             .acquire(world, WaitMode::Until(None))
-            .expect("one is for it");
+            .expect("there is a permit for each");
         done.set();
         permits.release(number);
     });
-    // Long enough for both to sleep: this switch costs no preemption.
+    // Lets both fall asleep. This switch costs no preemption.
     loom::thread::yield_now();
     held.into_iter().for_each(|number| permits.release(number));
     keeps.join();
@@ -172,7 +175,8 @@ fn both_waiters_get_a_permit_of_two_that_are_given_back() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// The same, and one waiter is killed at each of its steps: also when it was woken, and has no permit yet.
+/// Three threads, one preemption. One waiter is killed at each of its steps, also after it was
+/// woken and before it has a permit.
 #[test]
 fn a_waiter_that_is_killed_takes_nobodys_wake_with_it() {
     let model = Model {
@@ -183,8 +187,9 @@ fn a_waiter_that_is_killed_takes_nobodys_wake_with_it() {
     assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
 }
 
-/// Three threads: two of them take one of two permits each, twice, and a third wants one. The first is killed at each of its
-/// steps: its permit is had by another, who is told.
+/// Three threads, one preemption. The first thread holds one of two permits. Threads 2 and 3 take
+/// turns with the other one. Thread 2 is killed at each of its steps. Another thread then gets its
+/// permit, and receives the death.
 #[test]
 fn a_holder_that_is_killed_gives_its_permit_to_a_sleeper() {
     let model = Model {
@@ -203,7 +208,8 @@ fn a_holder_that_is_killed_gives_its_permit_to_a_sleeper() {
     assert!(seen.deaths_told.get() > 0 && seen.sleeps.get() > 0);
 }
 
-/// Three threads, two preemptions. A waiter with a deadline, which passes as a permit is given back, strands nobody.
+/// Three threads, two preemptions. One of two waiters has a deadline, which passes while a permit
+/// is released. If it gives up, the other waiter still gets the permit.
 #[test]
 fn a_waiter_that_gives_up_strands_nobody() {
     let seen = Model::PLAIN.holds(|world| {
@@ -229,7 +235,8 @@ fn a_waiter_that_gives_up_strands_nobody() {
     assert!(seen.timeouts.get() > 0);
 }
 
-/// Two threads. A thread ends with a permit, and its process lives: that permit is not given out, the other one is.
+/// Three threads, two preemptions. One has ended with a permit, and its process lives. Another
+/// thread does not get that permit, but the other one.
 #[test]
 fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
     const PROCESS: u32 = 9;
@@ -264,8 +271,9 @@ fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
 
-/// Two threads. One ended with a permit, and its process lives. Who waits for the other permit spins first, and does not look at
-/// that process each time: a look takes tens of microseconds for each of its threads.
+/// Two threads, two preemptions. One has ended with a permit, and its process lives. A waiter for
+/// the other permit spins first. It does not check that process at each spin: a check takes tens of
+/// microseconds for each thread of the process.
 #[test]
 fn who_spins_does_not_look_at_a_process_again_and_again() {
     const PROCESS: u32 = 9;
@@ -293,12 +301,14 @@ fn who_spins_does_not_look_at_a_process_again_and_again() {
         permits.release(other);
         world.let_end(PROCESS);
     });
-    // As it comes, as the head of the line, and at its end; and once more by who took the other one before.
+    // The timed waiter checks on its arrival, as the queue head, and at its end. One more check is
+    // allowed to the thread that took the other permit before.
     assert!(seen.looks_at_processes.get() <= 4 * seen.runs.get());
 }
 
-/// Two threads, three preemptions. One ended with a permit, and its process is on its way out: the head of the line does not keep
-/// its eyes on that one, and takes another permit that is given back meanwhile. What is left of the dying one comes later.
+/// Four threads, three preemptions. One has ended with a permit, and its process is dying. The
+/// queue head does not wait for that process alone, and takes another permit that is released
+/// meanwhile. The permit of the dying process becomes available later.
 #[test]
 fn a_permit_that_is_given_back_is_had_while_a_holder_is_dying() {
     const PROCESS: u32 = 9;
@@ -331,7 +341,7 @@ fn a_permit_that_is_given_back_is_had_while_a_holder_is_dying() {
         let waits = permits.in_thread(world, 4, move |world, permits| {
             let number = permits
                 .acquire(world, WaitMode::Until(None))
-                .expect("its process is gone at last");
+                .expect("the process is gone at some point");
             assert_eq!(number, ended);
             permits.release(number);
         });
@@ -344,8 +354,8 @@ fn a_permit_that_is_given_back_is_had_while_a_holder_is_dying() {
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
 
-/// Three threads, one preemption. One waits in line for the permit, and one only watches it, and an event. The watcher gives a wake
-/// that was not for it to the one in line.
+/// Three threads, one preemption. One waits in the queue for a permit. Another only watches the
+/// permits and an event. The watcher propagates a wake that was not for it to the queued thread.
 #[test]
 fn a_watcher_of_several_things_takes_nobodys_wake() {
     let model = Model {
@@ -380,7 +390,8 @@ fn a_watcher_of_several_things_takes_nobodys_wake() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, two preemptions. Two watch an event and a permit; the event is set, and both see it.
+/// Three threads, two preemptions. Two threads watch an event and a permit. The event is set, and
+/// both see it.
 #[test]
 fn watchers_of_several_things_see_an_event() {
     let seen = Model::PLAIN.holds(|world| {
@@ -404,8 +415,8 @@ fn watchers_of_several_things_see_an_event() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Four threads, one preemption; the kernel marks nothing. Of two who wait for a permit, whoever is the head of the line finds the
-/// death when its timer ends.
+/// Four threads, one preemption. The kernel marks no permit. Two threads wait for a permit. The
+/// queue head finds the death when its recheck timer ends.
 #[test]
 fn a_waiter_finds_an_unmarked_death_when_its_nap_ends() {
     let model = Model {

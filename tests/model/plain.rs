@@ -1,4 +1,5 @@
-//! The strategies that know no owner: they exclude, publish, and let a waiter give up.
+//! The strategies that record no owner. They provide mutual exclusion, publish writes, and let a
+//! waiter give up.
 
 use crate::model::Model;
 use crate::raw::outcome::WaitMode;
@@ -10,7 +11,7 @@ use loom::cell::UnsafeCell;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// A lock that answers yes or no, or a twin of one.
+/// A lock that returns whether it was acquired, or a twin of such a lock.
 pub trait Plain: 'static {
     fn new() -> Self;
 
@@ -26,13 +27,13 @@ macro_rules! plain {
                 <$lock>::new()
             }
 
-            /// As a mutex does.
+            /// Acquires the lock as a mutex does.
             fn lock(&self, mode: WaitMode) -> bool {
                 self.try_lock() || self.lock(mode)
             }
 
             fn unlock(&self) {
-                // SAFETY: called by who holds it.
+                // SAFETY: the caller holds the lock.
                 unsafe { self.unlock() };
             }
         }
@@ -43,9 +44,9 @@ plain!(FutexWord, SpinWord, TicketWords);
 /// A lock and its data.
 struct Lock<P> {
     plain: P,
-    /// Loom panics where two threads access it without an order between them.
+    /// Loom panics if two threads access it without an order between them.
     data: UnsafeCell<u32>,
-    /// Whether the thread that may be killed has come into its section.
+    /// Whether the thread that may be killed has entered its critical section.
     entered: Cell<bool>,
 }
 
@@ -72,9 +73,10 @@ impl<P: Plain> Lock<P> {
         if !self.plain.lock(mode) {
             return false;
         }
-        // Long enough for others to come: this switch costs no preemption.
+        // Lets other threads arrive. This switch costs no preemption.
         loom::thread::yield_now();
-        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        // SAFETY: loom panics before it calls the closure if another access is not ordered with
+        // this one.
         self.data.with_mut(|data| unsafe { *data += 1 });
         self.plain.unlock();
         true
@@ -86,7 +88,7 @@ impl<P: Plain> Lock<P> {
     }
 }
 
-/// Threads 2 and up lock and unlock so many times.
+/// Threads 2 and up lock and unlock, each as often as `rounds` says.
 pub fn lockers<P: Plain>(world: &Rc<World>, rounds: &[u32]) {
     let lock = Lock::<P>::new();
     let lockers: Vec<_> = (2..)
@@ -100,11 +102,12 @@ pub fn lockers<P: Plain>(world: &Rc<World>, rounds: &[u32]) {
     lockers.into_iter().for_each(|locker| {
         locker.join();
     });
-    assert!(lock.section(WaitMode::Try), "nobody holds it");
+    assert!(lock.section(WaitMode::Try), "no thread holds the lock");
     assert_eq!(lock.uses(), rounds.iter().sum::<u32>() + 1);
 }
 
-/// Two wait for what the first thread holds, one of them until a deadline that passes as it is released.
+/// Two threads wait for the lock of the first thread. One of them has a deadline, which passes
+/// while the lock is released.
 fn one_gives_up<P: Plain>(world: &Rc<World>) {
     let lock = Lock::<P>::new();
     assert!(lock.plain.lock(WaitMode::Try));
@@ -119,7 +122,7 @@ fn one_gives_up<P: Plain>(world: &Rc<World>) {
         world.seen.timeouts.add();
     }
     assert_eq!(waits.join(), Some(true));
-    assert!(lock.section(WaitMode::Try), "nobody holds it");
+    assert!(lock.section(WaitMode::Try), "no thread holds the lock");
     assert_eq!(lock.uses(), u32::from(acquired) + 2);
 }
 
@@ -130,26 +133,27 @@ fn one_preemption() -> Model {
     }
 }
 
-/// Four threads, three of which lock; two preemptions.
+/// Four threads, two preemptions. Three of them lock.
 #[test]
 fn three_threads_exclude_each_other_by_a_futex() {
     let seen = Model::PLAIN.holds(|world| lockers::<FutexWord>(world, &[1, 1, 1]));
     assert!(seen.sleeps.get() > 0 && seen.wakes.get() > 0);
 }
 
-/// Three threads, two of which lock; one of them twice; two preemptions.
+/// Three threads, two preemptions. Two of them lock, one of these twice.
 #[test]
 fn two_threads_exclude_each_other_by_spinning() {
     Model::PLAIN.holds(|world| lockers::<SpinWord>(world, &[2, 1]));
 }
 
-/// The same in the order of arrival. (Of more threads, those that wait would let each other go first without end.)
+/// The same, in the order of arrival. With more threads, the waiters would yield to each other
+/// without end.
 #[test]
 fn two_threads_exclude_each_other_by_tickets() {
     Model::PLAIN.holds(|world| lockers::<TicketWords>(world, &[2, 1]));
 }
 
-/// Three threads, two of which wait; one preemption.
+/// Three threads, one preemption. Two of them wait.
 #[test]
 fn a_waiter_that_gives_up_takes_nothing_with_it() {
     for seen in [
@@ -161,8 +165,9 @@ fn a_waiter_that_gives_up_takes_nothing_with_it() {
     }
 }
 
-/// Three threads, two of which wait, and one of these killed at each of its steps; one preemption. Its wake goes to waste
-/// where it dies before it is in its section: then a timer ends the other one's sleep.
+/// Three threads, one preemption. Two of them wait, and one of these is killed at each of its
+/// steps. If it dies before it has entered its critical section, its wake is lost. The recheck
+/// timer then ends the sleep of the other waiter.
 #[test]
 fn a_waiter_of_a_futex_that_is_killed_strands_nobody() {
     let seen = one_preemption().holds_if_killed(2, |world| {
@@ -180,7 +185,7 @@ fn a_waiter_of_a_futex_that_is_killed_strands_nobody() {
         let died = killed.join().is_none();
         world.naps_end();
         if died && lock.entered.get() {
-            // It may have died with the lock, or else without the wake that it owed.
+            // It may have died while it held the lock, or before the wake that it owed.
             world.deadline_passes();
             waits.join();
         } else {

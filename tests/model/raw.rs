@@ -1,9 +1,9 @@
 //! The library's word algorithms, compiled against this test's `crate::sys`.
 //!
-//! The list is that of the library's `raw`, without what needs a C library: the strategies made of
-//! POSIX mutexes and semaphores.
+//! The modules are those of the library's `raw` that the models use. The strategies made of POSIX
+//! mutexes and semaphores are left out, because they need a C library.
 
-#![allow(dead_code, reason = "the library uses more of it than the models")]
+#![allow(dead_code, reason = "the models use only a part of these modules")]
 
 #[path = "../../src/raw/auto_reset_event.rs"]
 pub mod auto_reset_event;
@@ -26,7 +26,7 @@ pub mod robust;
 #[path = "../../src/raw/rwlock/mod.rs"]
 pub mod rwlock;
 
-/// The strategies of one word each.
+/// The strategies that need no C library.
 #[path = "../../src/raw/strategies"]
 pub mod strategies {
     pub mod futex;

@@ -1,4 +1,4 @@
-//! A lock that its holder may acquire again: it excludes the others until the last release.
+//! A lock that its owner may acquire again. It excludes the others until the last release.
 
 use crate::model::Model;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
@@ -10,7 +10,7 @@ use std::rc::Rc;
 /// A reentrant lock and its data.
 pub struct Room {
     lock: Reentrant,
-    /// Loom panics where two threads access it without an order between them.
+    /// Loom panics if two threads access it without an order between them.
     data: UnsafeCell<u32>,
 }
 
@@ -21,7 +21,7 @@ impl Room {
             data: UnsafeCell::new(0),
         });
         world.map(&room, &room.lock);
-        // SAFETY: nobody uses it yet, and the world keeps it in its place.
+        // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run ends.
         unsafe { room.lock.init() };
         room
     }
@@ -37,14 +37,16 @@ impl Room {
     }
 
     fn use_data(&self) {
-        // SAFETY: loom panics before it calls the closure where another access is not ordered with this one.
+        // SAFETY: loom panics before it calls the closure if another access is not ordered with
+        // this one.
         self.data.with_mut(|data| unsafe { *data += 1 });
     }
 
-    /// Acquires it, and once more inside. A death is told to the first of the two, exactly once.
+    /// Acquires the lock, and acquires it again inside. A death is reported to the first
+    /// acquisition, exactly once.
     pub fn twice(&self, world: &World, inner_release: fn(&Room)) {
         let acquired = self.lock.acquire(current_thread(), WaitMode::Until(None));
-        let acquired = acquired.expect("a lock that nobody keeps is acquired");
+        let acquired = acquired.expect("the lock is released at some point");
         assert_eq!(
             acquired == Acquired::OwnerDied,
             world.take_tidings(&self.lock)
@@ -63,12 +65,12 @@ impl Room {
     }
 
     fn release(&self) {
-        // SAFETY: called by who holds the lock.
+        // SAFETY: the caller holds the lock.
         unsafe { self.lock.release(current_thread()) };
     }
 }
 
-/// So many threads acquire it, each twice.
+/// `threads` threads acquire the lock twice each.
 pub fn lockers(world: &Rc<World>, threads: u32, inner_release: fn(&Room)) {
     let room = Room::place(world);
     let lockers = (2..2 + threads).map(|tid| {
@@ -88,14 +90,14 @@ fn the_others_wait_for_the_last_release() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, two preemptions; one killed at each of its steps, at each depth.
+/// Three threads, two preemptions. One is killed at each of its steps, at each depth.
 #[test]
 fn a_death_at_any_depth_is_told_once_and_leaves_the_lock_at_none() {
     let seen = Model::PLAIN.holds_if_killed(2, |world| lockers(world, 2, Room::release));
     assert!(seen.deaths_told.get() > 0);
 }
 
-/// Two threads, two preemptions: who is not the holder is refused.
+/// Three threads, two preemptions. A thread that does not own the lock is refused.
 #[test]
 fn another_thread_is_refused_at_every_depth() {
     Model::PLAIN.holds(|world| {
@@ -120,8 +122,8 @@ fn another_thread_is_refused_at_every_depth() {
     });
 }
 
-/// Releases the lock itself where only one acquisition ends.
+/// Releases the lock itself, although only the inner acquisition ends.
 pub fn release_at_once(room: &Room) {
-    // SAFETY: none: the outer guard goes on.
+    // SAFETY: not given: the outer acquisition still uses the lock. This is the flaw under test.
     unsafe { room.lock.lock().unlock(current_thread()) };
 }

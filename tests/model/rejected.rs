@@ -1,4 +1,4 @@
-//! What must fail: the models of the other files with a fault in the seam, or with a broken twin.
+//! What must fail: the models of the other files with a fault in `sys`, or with a broken twin.
 
 use crate::auto_reset_event;
 use crate::barrier::three_meet;
@@ -37,13 +37,13 @@ fn with(fault: Fault) -> Model {
     }
 }
 
-/// Loom found that nobody can go on and somebody sleeps.
+/// Asserts that loom found a deadlock: no thread can go on, and a thread sleeps.
 #[track_caller]
 fn strands_a_sleeper(message: String) {
     assert!(message.starts_with("deadlock; threads"), "{message}");
 }
 
-/// Loom found two accesses to the data without an order between them.
+/// Asserts that loom found two accesses to the data without an order between them.
 #[track_caller]
 fn is_a_data_race(message: String) {
     assert!(message.contains("Causality violation"), "{message}");
@@ -52,35 +52,37 @@ fn is_a_data_race(message: String) {
 mod locks {
     use super::*;
 
-    /// Two threads that lock without acquiring.
+    /// Two threads lock without acquire ordering.
     #[test]
     fn a_lock_that_does_not_acquire_publishes_nothing() {
         is_a_data_race(with(Fault::NoAcquire).fails(|world| lockers::<Robust>(world, &[1, 1])));
     }
 
-    /// Two threads, and the unlock in the common case does not release.
+    /// Two threads. The common unlock does not release.
     #[test]
     fn an_unlock_that_does_not_release_publishes_nothing() {
         let model = with(Fault::NoRelease);
         is_a_data_race(model.fails(|world| lockers::<Robust>(world, &[1, 1])));
     }
 
-    /// Two threads, and the unlock that leaves `WAITERS` does not release. It shows where a third thread takes the word:
-    /// who was woken is ordered by the wake.
+    /// The unlock that leaves `WAITERS` does not release. This shows only if a third thread
+    /// acquires the word, because the wake orders a woken thread.
     #[test]
     fn a_contended_unlock_that_does_not_release_publishes_nothing() {
         let model = with(Fault::NoReleaseWithWaiters);
         is_a_data_race(model.fails(|world| lockers::<Robust>(world, &[1, 1, 1])));
     }
 
-    /// The word changes between the compare and the sleep, and whoever changed it has woken already.
+    /// The word changes between the compare and the sleep. The thread that changed it has already
+    /// sent its wake.
     #[test]
     fn a_futex_that_compares_before_it_sleeps_strands_a_sleeper() {
         let model = with(Fault::CompareApartFromSleep);
         strands_a_sleeper(model.fails(|world| lockers::<Robust>(world, &[1, 1])));
     }
 
-    /// `WAITERS` is taken from the word of a third thread, on which somebody sleeps.
+    /// The operation clears `WAITERS` in the word of a third thread, on which another thread
+    /// sleeps.
     #[test]
     fn a_wake_op_that_clears_and_does_not_wake_strands_a_sleeper() {
         let model = with(Fault::ClearingWakesNobody);
@@ -94,14 +96,14 @@ mod locks {
         strands_a_sleeper(model.fails_if_killed(2, |world| lockers::<Robust>(world, &[1, 1])));
     }
 
-    /// The kernel does not know that the dead thread owed a wake.
+    /// The kernel does not know that the killed thread still had to send a wake.
     #[test]
     fn an_unlock_that_ends_its_announcement_before_its_wake_strands_a_sleeper() {
         let model = with(Fault::PendingEndsEarly);
         strands_a_sleeper(model.fails_if_killed(2, |world| lockers::<Robust>(world, &[1, 1])));
     }
 
-    /// Nobody marks a dead thread's lock, and no timer ends.
+    /// The kernel does not mark the lock of a dead thread, and no recheck timer ends.
     #[test]
     fn a_kernel_that_does_not_walk_the_list_strands_a_sleeper() {
         let model = Model {
@@ -116,7 +118,7 @@ mod locks {
         }));
     }
 
-    /// The next locker uses the data together with whoever has the leaked guard.
+    /// The next locker uses the data at the same time as the thread with the leaked guard.
     #[test]
     fn a_lock_that_takes_a_living_process_for_gone_lets_two_in() {
         let model = with(Fault::ProcessesLookGone);
@@ -127,7 +129,7 @@ mod locks {
 mod twins {
     use super::*;
 
-    /// What makes the following two fail is their flaw.
+    /// Shows that the two models below fail because of the flaws, not because of the twin.
     #[test]
     fn the_twin_without_a_flaw_holds() {
         let model = Model {
@@ -138,7 +140,8 @@ mod twins {
         model.holds(|world| one_waiter_has_a_deadline::<Sound>(world, false));
     }
 
-    /// The woken waiter dies after a third thread took the word without `WAITERS`. It takes a death.
+    /// The woken waiter dies after a third thread took the word without `WAITERS`. Without a death
+    /// the flaw does not show.
     #[test]
     fn a_plain_zero_unlock_strands_a_sleeper() {
         let model = Model {
@@ -151,7 +154,8 @@ mod twins {
         );
     }
 
-    /// The wake was meant for whoever sleeps on, and goes home with the one that gave up.
+    /// The wake was meant for the waiter that still sleeps, and is lost with the waiter that gave
+    /// up.
     #[test]
     fn a_waiter_that_gives_up_without_a_try_strands_a_sleeper() {
         strands_a_sleeper(
@@ -160,7 +164,7 @@ mod twins {
     }
 }
 
-/// The strategies that know no owner.
+/// The strategies that record no owner.
 mod plain {
     use super::*;
     use crate::plain::{Plain, lockers};
@@ -184,13 +188,13 @@ mod plain {
         publish_nothing_with(Fault::NoRelease);
     }
 
-    /// Two see the word free, and both take it.
+    /// Two threads see the word free, and both take it.
     #[test]
     fn a_lock_that_looks_and_then_takes_lets_two_in() {
         is_a_data_race(Model::PLAIN.fails(|world| lockers::<TwoSteps>(world, &[1, 1])));
     }
 
-    /// Whoever was woken takes the word as if nobody else slept.
+    /// A woken thread takes the word as if no other thread slept.
     #[test]
     fn a_futex_lock_that_forgets_the_other_sleepers_strands_one() {
         strands_a_sleeper(
@@ -209,21 +213,21 @@ mod plain {
 mod events {
     use super::*;
 
-    /// Whoever waits sees the event set, and not what was written before.
+    /// A waiter sees the event set, but not what was written before.
     #[test]
     fn a_set_that_does_not_release_publishes_nothing() {
         let model = with(Fault::NoRelease);
         is_a_data_race(model.fails(|world| two_wait_for_news(world, Event::set)));
     }
 
-    /// The same, from the other side.
+    /// The same on the other side.
     #[test]
     fn a_wait_that_does_not_acquire_publishes_nothing() {
         let model = with(Fault::NoAcquire);
         is_a_data_race(model.fails(|world| two_wait_for_news(world, Event::set)));
     }
 
-    /// A waiter announces itself between the look and the change.
+    /// A waiter sets `WAITERS` between the check and the change.
     #[test]
     fn a_set_that_looks_for_waiters_before_its_change_strands_a_sleeper() {
         strands_a_sleeper(
@@ -238,7 +242,7 @@ mod events {
         strands_a_sleeper(model.fails(|world| two_wait_for_news(world, Event::set)));
     }
 
-    /// It is the timer, and nothing else, that ends the sleep of whom a dead setter did not wake.
+    /// Only the recheck timer ends the sleep of a waiter that a dead setter did not wake.
     #[test]
     fn a_setter_that_is_killed_before_its_wake_strands_whoever_does_not_nap() {
         let model = Model::PLAIN;
@@ -249,19 +253,19 @@ mod events {
 mod counts {
     use super::*;
 
-    /// One permit is used by two threads in turn, unordered.
+    /// Two threads use one permit in turn, without an order between them.
     #[test]
     fn a_wait_that_does_not_acquire_publishes_nothing() {
         is_a_data_race(with(Fault::NoAcquire).fails(one_at_a_time));
     }
 
-    /// The same, from the other side.
+    /// The same on the other side.
     #[test]
     fn a_post_that_does_not_release_publishes_nothing() {
         is_a_data_race(with(Fault::NoRelease).fails(one_at_a_time));
     }
 
-    /// Two posts, of which the second wakes nobody.
+    /// Two posts, the second of which wakes no thread.
     #[test]
     fn a_post_that_wakes_only_from_zero_strands_a_sleeper() {
         strands_a_sleeper(
@@ -278,7 +282,7 @@ mod counts {
         strands_a_sleeper(model.fails(move |world| two_wait_for_permits(world, post)));
     }
 
-    /// A counter that adds by a load and a store.
+    /// A counter that adds with a load and a store.
     #[test]
     fn an_addition_in_two_steps_is_lost() {
         let message = Model::PLAIN.fails(|world| {
@@ -299,7 +303,7 @@ mod counts {
 mod condvars {
     use super::*;
 
-    /// The letter comes between the release of the mutex and the look.
+    /// The letter comes between the release of the mutex and the read of the sequence.
     #[test]
     fn a_wait_that_reads_the_sequence_after_unlocking_strands_a_sleeper() {
         strands_a_sleeper(Model::PLAIN.fails(|world| {
@@ -307,7 +311,7 @@ mod condvars {
         }));
     }
 
-    /// A waiter announces itself between the look and the change.
+    /// A waiter is counted between the check and the change.
     #[test]
     fn a_notification_that_looks_for_sleepers_before_its_change_strands_one() {
         strands_a_sleeper(Model::PLAIN.fails(|world| {
@@ -315,7 +319,7 @@ mod condvars {
         }));
     }
 
-    /// The second sleeper is not announced any more when the second letter comes.
+    /// When the second letter comes, the second sleeper is no longer counted.
     #[test]
     fn a_notification_of_one_that_takes_the_announcement_away_strands_the_other() {
         strands_a_sleeper(Model::PLAIN.fails(|world| {
@@ -323,7 +327,8 @@ mod condvars {
         }));
     }
 
-    /// Somebody goes to sleep, counted, between the wake that found nobody and the clearing.
+    /// A thread is counted and goes to sleep between the wake that found no sleeper and the
+    /// clearing.
     #[test]
     fn a_clearing_that_does_not_wake_strands_a_sleeper() {
         strands_a_sleeper(
@@ -341,7 +346,8 @@ mod condvars {
         }));
     }
 
-    /// A killed waiter took the wake with it: it is the timer that ends the other one's sleep.
+    /// A killed waiter took the wake with it. Only the recheck timer ends the sleep of the other
+    /// waiter.
     #[test]
     fn a_waiter_that_is_killed_strands_whoever_does_not_nap() {
         let model = Model::PLAIN;
@@ -375,19 +381,19 @@ mod condvars {
 mod once {
     use super::*;
 
-    /// Whoever finds it done sees what was made before only by luck.
+    /// A thread that finds the value initialized sees the earlier writes only by chance.
     #[test]
     fn a_completion_that_does_not_release_publishes_nothing() {
         is_a_data_race(with(Fault::NoRelease).fails(|world| all_want_it(world, 2)));
     }
 
-    /// The same, from the other side.
+    /// The same on the other side.
     #[test]
     fn a_look_that_does_not_acquire_publishes_nothing() {
         is_a_data_race(with(Fault::NoAcquire).fails(|world| all_want_it(world, 2)));
     }
 
-    /// What is made by half is read.
+    /// A half-initialized value is read.
     #[test]
     fn a_completion_before_the_making_shows_what_is_made_by_half() {
         let message = Model::PLAIN.fails(completes_early);
@@ -398,7 +404,7 @@ mod once {
         );
     }
 
-    /// Nobody marks the lock of the one that died at it.
+    /// The kernel does not mark the lock of the thread that died during the initialization.
     #[test]
     fn a_kernel_that_does_not_walk_the_list_strands_whoever_would_take_over() {
         let model = Model {
@@ -408,7 +414,7 @@ mod once {
         strands_a_sleeper(model.fails_if_killed(2, |world| all_want_it(world, 2)));
     }
 
-    /// It is the timer that ends the wait where the one that made it dies before its wake.
+    /// The initializing thread dies before its wake. Only the recheck timer ends the wait.
     #[test]
     fn a_death_before_the_wake_strands_whoever_does_not_nap() {
         strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| one_only_waits(world, false)));
@@ -419,7 +425,7 @@ mod reentrant {
     use super::*;
     use crate::reentrant::{lockers, release_at_once};
 
-    /// Another thread comes in while the first one goes on.
+    /// Another thread acquires the lock while the first one still uses it.
     #[test]
     fn a_lock_that_is_free_after_the_first_release_lets_two_in() {
         let message = Model::PLAIN.fails(|world| lockers(world, 2, release_at_once));
@@ -431,7 +437,7 @@ mod reentrant {
 mod auto_events {
     use super::*;
 
-    /// What one wrote before it set the event, the next one does not see.
+    /// A thread does not see what another one wrote before it set the event.
     #[test]
     fn a_set_that_does_not_release_publishes_nothing() {
         let model = with(Fault::NoRelease);
@@ -440,7 +446,7 @@ mod auto_events {
         );
     }
 
-    /// The same, from the other side.
+    /// The same on the other side.
     #[test]
     fn a_wait_that_does_not_acquire_publishes_nothing() {
         let model = with(Fault::NoAcquire);
@@ -449,7 +455,7 @@ mod auto_events {
         );
     }
 
-    /// The second sleeper is not announced any more when the first one sets.
+    /// `WAITERS` is no longer set for the second sleeper when the first one sets the event.
     #[test]
     fn a_set_that_takes_the_announcement_away_strands_the_other() {
         strands_a_sleeper(Model::PLAIN.fails(|world| {
@@ -457,7 +463,7 @@ mod auto_events {
         }));
     }
 
-    /// It is the timer that finds the set that a killed waiter was woken for.
+    /// A killed waiter was woken for a set. Only the recheck timer finds that set.
     #[test]
     fn a_waiter_that_is_killed_strands_whoever_does_not_nap() {
         strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| {
@@ -474,14 +480,16 @@ mod permits {
         ..Model::PLAIN
     };
 
-    /// Both wakes find one sleeper, who takes one permit; the other one sleeps beside a free permit.
+    /// Both wakes reach one sleeper, which takes one permit. The other sleeper sleeps although a
+    /// permit is free.
     #[test]
     fn a_sleeper_on_several_words_that_keeps_what_it_swallowed_strands_another() {
         let acquire = broken::without_a_line::<false>;
         strands_a_sleeper(ONE_SWITCH.fails(move |world| two_wait_for_two(world, acquire)));
     }
 
-    /// Passing the wakes on is enough while nobody dies, and not where whoever was woken does: it is the line that mends this.
+    /// Propagating the wakes is enough if no thread dies, but not if the woken thread dies. The
+    /// queue solves this.
     #[test]
     fn a_sleeper_on_several_words_that_dies_strands_another_without_a_line() {
         let acquire = broken::without_a_line::<true>;
@@ -491,7 +499,7 @@ mod permits {
         );
     }
 
-    /// A waiter takes a permit and does not see what was done under it.
+    /// A waiter takes a permit, but does not see the writes of its last owner.
     #[test]
     fn permits_that_are_acquired_without_an_order_publish_nothing() {
         let acquire = broken::without_a_line::<true>;
@@ -507,14 +515,15 @@ mod slots {
         ..Model::PLAIN
     };
 
-    /// The kernel wakes one watcher, and the other one sleeps on.
+    /// The kernel wakes one watcher, and the other watcher sleeps on.
     #[test]
     fn a_watcher_that_keeps_the_news_strands_another() {
         let watch = broken::watch_without_passing_on;
         strands_a_sleeper(ONE_SWITCH.fails(move |world| two_watch_a_worker_die(world, watch)));
     }
 
-    /// The slot is what tells the others of a death: unmarked, nothing does before a timer ends.
+    /// Only the slot reports a death to the other parties. If the kernel does not mark the slot,
+    /// the parties sleep until a recheck timer ends.
     #[test]
     fn a_kernel_that_does_not_walk_the_list_strands_the_other_parties() {
         let model = Model {

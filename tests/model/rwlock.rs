@@ -1,4 +1,5 @@
-//! The readers-writer lock: readers see whole data, writers are alone, nobody is stranded, and a death is told once.
+//! The readers-writer lock: readers see complete data, writers are alone, no thread is stranded,
+//! and a death is reported once.
 
 use crate::model::{Count, Model};
 use crate::raw::event::Event;
@@ -10,12 +11,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A lock with `N` slots, its data, and the news of deaths.
+/// A lock with `N` slots, its data, and a count of reported deaths.
 struct Lock<const N: usize> {
     raw: RwLock<N>,
-    /// Loom panics where a reader and a writer, or two writers, access it without an order between them.
+    /// Loom panics if a reader and a writer, or two writers, access it without an order between
+    /// them.
     data: UnsafeCell<u32>,
-    /// How often a death was told. Whoever is told has the lock to itself.
+    /// How often a death was reported. A thread that receives a report has exclusive access to the
+    /// lock.
     told: loom::cell::Cell<u32>,
 }
 
@@ -41,7 +44,7 @@ impl<const N: usize> Lock<N> {
             told: loom::cell::Cell::new(0),
         });
         lock.raw.words().for_each(|word| world.map(&lock, word));
-        // SAFETY: nobody uses it yet, and the world keeps it in its place.
+        // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run ends.
         unsafe { lock.raw.init() };
         lock
     }
@@ -52,17 +55,17 @@ impl<const N: usize> Lock<N> {
 
     fn looks(&self) {
         step();
-        // SAFETY: loom panics before it calls the closure where a write is not ordered with it.
+        // SAFETY: loom panics before it calls the closure if a write is not ordered with this read.
         self.data.with(|data| unsafe {
             let _ = *data;
-            // Long enough for others to come: this switch costs no preemption.
+            // Lets other threads arrive. This switch costs no preemption.
             loom::thread::yield_now();
         });
     }
 
     fn changes(&self) {
         step();
-        // SAFETY: as above.
+        // SAFETY: as above, for any access.
         self.data.with_mut(|data| unsafe {
             loom::thread::yield_now();
             *data += 1;
@@ -81,7 +84,7 @@ impl<const N: usize> Lock<N> {
             let place = self.raw.read(current, mode, &news);
             place.inspect(|_| self.looks())
         };
-        // SAFETY: called where the read was begun.
+        // SAFETY: the calling thread has begun the read at `place`.
         let end_read = |place: ReadPosition| unsafe { self.raw.end_read(current, place) };
         match does {
             Does::Read | Does::ReadUntil | Does::TryRead => end_read(read(mode)?),
@@ -135,7 +138,8 @@ impl<const N: usize> Lock<N> {
     }
 }
 
-/// Threads 2 and up, each of which does one thing. Whoever is not killed comes to its end; then the lock is free.
+/// Threads 2 and up do one thing each. Every thread that is not killed comes to its end. The lock
+/// is free afterwards.
 fn threads<const N: usize>(world: &Rc<World>, what: &[Does]) -> Rc<Lock<N>> {
     let lock = Lock::<N>::place(world);
     let threads: Vec<_> = (2..)
@@ -161,10 +165,14 @@ fn threads<const N: usize>(world: &Rc<World>, what: &[Does]) -> Rc<Lock<N>> {
             .iter()
             .zip(&ends)
             .filter(|&(&does, &end)| writes(does) && end == Some(true));
-        // SAFETY: the others have ended.
+        // SAFETY: the other threads have ended.
         let uses = lock.data.with(|data| unsafe { *data });
         assert_eq!(uses, written.count() as u32 + 1);
-        assert_eq!(lock.told.get(), 0, "a death was told that did not happen");
+        assert_eq!(
+            lock.told.get(),
+            0,
+            "a death was reported that did not happen"
+        );
     }
     lock
 }
@@ -226,15 +234,17 @@ fn who_does_not_wait_or_not_for_long_strands_nobody() {
     }
 }
 
-/// Thread 2 is killed at each of its steps. A death in the data is told, another one is not.
+/// Thread 2 is killed at each of its steps. A death in the critical section of a writer is
+/// reported, and any other death is not. Returns the number of deaths, and the number of reported
+/// deaths.
 ///
-/// What is thorough has one preemption more: a minute and a half.
+/// A thorough run has one more preemption, and takes a minute and a half.
 fn killed(preemptions: usize, what: &'static [Does]) -> (usize, usize) {
     let told = Arc::new(Count::default());
     let tells = told.clone();
     let seen = with(preemptions).holds_if_killed(2, move |world| {
         let lock = threads::<1>(world, what);
-        assert!(lock.told.get() <= 1, "a death was told twice");
+        assert!(lock.told.get() <= 1, "a death was reported twice");
         (0..lock.told.get()).for_each(|_| tells.add());
     });
     (seen.kills.get(), told.get())
@@ -244,7 +254,7 @@ fn killed(preemptions: usize, what: &'static [Does]) -> (usize, usize) {
 fn a_reader_is_killed() {
     let (kills, told) = killed(1, &[Does::Read, Does::Write]);
     assert!(kills > 0);
-    assert_eq!(told, 0, "a reader's death is no news");
+    assert_eq!(told, 0, "the death of a reader is not reported");
     assert_eq!(killed(1, &[Does::Read, Does::Read]).1, 0);
 }
 
@@ -272,24 +282,25 @@ fn one_who_upgrades_or_downgrades_is_killed() {
     assert!(killed(1, &[Does::Downgrade, Does::Read]).1 > 0);
 }
 
-/// Readers in both slots, of whom thread 2 leaves. The first thread keeps the other slot until the `waiting` ones have read but for
-/// one that is doomed; it is the first slot that each of them looks at.
+/// Both slots have readers, and thread 2 leaves its slot. The first thread keeps the other slot
+/// until all `waiting` threads have read, except one that is to be killed. The slot of the first
+/// thread is the one that each of them tries first.
 fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
     let lock = Lock::<2>::place(world);
     let begins = |lock: &Lock<2>| {
         let place = lock
             .raw
             .read(current_thread(), WaitMode::Until(None), &|| lock.tell());
-        let place = place.expect("there is room for it, in its turn");
+        let place = place.expect("a slot becomes free at some point");
         lock.looks();
         place
     };
-    // SAFETY: called where the read was begun.
+    // SAFETY: the calling thread has begun the read at `place`.
     let ends = |lock: &Lock<2>, place| unsafe { lock.raw.end_read(current_thread(), place) };
     let own = begins(&lock);
     let there = lock.clone();
     let leaves = world.spawn(2, move || ends(&there, begins(&there)));
-    // Long enough for it to sit down: this switch costs no preemption.
+    // Lets thread 2 take its slot. This switch costs no preemption.
     loom::thread::yield_now();
     let doomed = world.model.kill.map(|kill| kill.tid);
     let is_waited_for = |tid: &&u32| Some(**tid) != doomed;
@@ -298,7 +309,7 @@ fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
     let waiters: Vec<_> = waiting
         .iter()
         .map(|tid| {
-            assert_eq!(tid % 2, 1, "its first slot is another one");
+            assert_eq!(tid % 2, 1, "the waiter starts at another slot");
             let is_waited_for = is_waited_for(&tid);
             let (lock, left, have_read) = (lock.clone(), left.clone(), have_read.clone());
             world.spawn(*tid, move || {
@@ -323,8 +334,9 @@ fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
     assert_eq!(lock.does(Does::TryWrite), Ok(()));
 }
 
-/// Three threads, two preemptions. A reader waits for a slot as both are left: whichever it gets, the other one is for whoever comes,
-/// and so are both when it is gone.
+/// Three threads, two preemptions. A reader waits for a slot while both slots are released.
+/// Whichever slot it gets, the other one is open to every reader. Both are open after the reader
+/// has left.
 #[test]
 fn a_reader_that_waited_for_a_slot_leaves_the_others_open() {
     let seen = with(2).holds(|world| {
@@ -348,37 +360,39 @@ fn a_reader_that_waited_for_a_slot_leaves_the_others_open() {
                 slot.try_acquire_fast(current_thread()),
                 "a slot stays closed"
             );
-            // SAFETY: acquired just now.
+            // SAFETY: acquired by the call above.
             unsafe { slot.unlock(current_thread()) };
         }
     });
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads, two preemptions. A reader finds both slots taken, and gets the one that is left, which is not the first one that
-/// it looked at.
+/// Three threads, two preemptions. A reader finds both slots taken. It gets the one that is
+/// released, which is not the one that it tried first.
 #[test]
 fn whichever_slot_is_left_wakes_the_reader_that_waits() {
     let seen = with(2).holds(|world| full_row(world, &[3], false));
     assert!(seen.sleeps.get() > 0);
 }
 
-/// The same, and whoever was in that slot is killed at each of its steps.
+/// The same, but the reader in that slot is killed at each of its steps.
 #[test]
 fn whichever_slot_is_orphaned_wakes_the_reader_that_waits() {
     let seen = with(2).holds_if_killed(2, |world| full_row(world, &[3], false));
     assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
 }
 
-/// Four threads. Two wait, and the one that may sleep on the slots is killed at each of its steps: also when it was woken.
+/// Four threads, no preemption. Two threads wait. The one that may sleep on the slots is killed at
+/// each of its steps, also after it was woken.
 #[test]
 fn who_is_killed_as_it_waits_for_a_slot_takes_nobodys_wake_with_it() {
     let seen = with(0).holds_if_killed(3, |world| full_row(world, &[3, 5], false));
     assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
 }
 
-/// Three threads, one preemption. Where the kernel has no sleep on several words, the reader sleeps on one, and sees at the end
-/// of its timer that another one was left. No wake tells it.
+/// Three threads, one preemption. If the kernel has no `futex_waitv`, the reader sleeps on one
+/// slot. It sees at the end of its recheck timer that the other slot was released. No wake reports
+/// that.
 #[test]
 fn without_a_sleep_on_several_words_a_slot_is_seen_when_a_nap_ends() {
     let model = Model {
@@ -391,7 +405,7 @@ fn without_a_sleep_on_several_words_a_slot_is_seen_when_a_nap_ends() {
     assert!(why.starts_with("deadlock; threads"), "{why}");
 }
 
-/// A reader's thread ends with its read forgotten, and its process lives: what it read is in use still.
+/// A thread ends with a leaked read, and its process lives. The data may still be in use.
 #[test]
 fn nobody_writes_while_the_process_of_a_forgotten_read_lives() {
     const PROCESS: u32 = 9;
@@ -424,7 +438,8 @@ fn nobody_writes_while_the_process_of_a_forgotten_read_lives() {
     });
 }
 
-/// Without the fence that stands for the order of `SeqCst` accesses, the two pass each other.
+/// Without the fence that provides the order of `SeqCst` accesses, a reader and a writer miss each
+/// other.
 #[test]
 fn without_the_fence_a_reader_and_a_writer_pass_each_other() {
     let model = Model {

@@ -1,4 +1,4 @@
-//! The steps of the last run, for people.
+//! The steps of the last run, recorded to be printed.
 
 use crate::sys::Wait;
 use std::cell::RefCell;
@@ -40,7 +40,7 @@ pub fn note(tid: u32, event: Event, at: &'static Location<'static>) {
     LINES.with_borrow_mut(|lines| lines.push(Line { tid, event, at }));
 }
 
-/// The steps since [`clear`].
+/// Prints the steps since [`clear`].
 pub fn print() {
     LINES.with_borrow(|lines| lines.iter().for_each(|line| println!("{line}")));
 }

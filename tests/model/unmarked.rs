@@ -1,4 +1,4 @@
-//! The kernel did not mark a dead thread's lock: the safety net finds it.
+//! The kernel did not mark the lock of a dead thread: the liveness check finds the death.
 
 use crate::lock::Lock;
 use crate::model::Model;
@@ -12,7 +12,7 @@ const LIST_IS_LOST: Model = Model {
     ..Model::PLAIN
 };
 
-/// Thread 2 dies with the lock, unmarked, while 3 and 4 want it.
+/// Thread 2 dies unmarked while it owns the lock, and threads 3 and 4 wait for the lock.
 fn a_holder_dies_unmarked(world: &Rc<World>) -> Rc<Lock> {
     let lock = Lock::<Robust>::place(world);
     let dies = lock.in_thread(world, 2, |world, lock| lock.lock(world));
@@ -23,7 +23,8 @@ fn a_holder_dies_unmarked(world: &Rc<World>) -> Rc<Lock> {
     lock
 }
 
-/// Four threads: one dies with the lock, two lock. After the death the naps end. One preemption.
+/// Four threads, one preemption. One dies while it owns the lock, and two lock. The recheck timers
+/// end after the death.
 #[test]
 fn a_sleeper_finds_an_unmarked_death_when_its_nap_ends() {
     let model = Model {
@@ -39,7 +40,7 @@ fn a_sleeper_finds_an_unmarked_death_when_its_nap_ends() {
     assert!(seen.sleeps.get() > 0);
 }
 
-/// Three threads: one dies with the lock, two try to lock it after its end. Three preemptions.
+/// Four threads, three preemptions. One dies while it owns the lock. Two try to lock after its end.
 #[test]
 fn a_try_finds_an_unmarked_death() {
     let model = Model {
@@ -62,14 +63,15 @@ fn a_try_finds_an_unmarked_death() {
                 }
             })
         });
-        let acquired = tries.map(|tries| tries.join().expect("nobody is killed"));
+        let acquired = tries.map(|tries| tries.join().expect("no thread is killed"));
         assert!(acquired.contains(&true));
         lock.is_at_rest(world);
     });
     assert_eq!(seen.deaths_told.get(), seen.runs.get());
 }
 
-/// Three threads, two preemptions: the first one locks twice and the second once, while the third tries. All live.
+/// Three threads, two preemptions. The first one locks twice and the second one once, while the
+/// third one tries. All of them live.
 #[test]
 fn a_living_holder_is_not_taken_for_gone() {
     Model::PLAIN.holds(|world| {

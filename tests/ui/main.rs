@@ -1,4 +1,5 @@
-//! What does not compile, and in which words. `TRYBUILD=overwrite cargo test -p pshared-ui` writes the words anew.
+//! Checks what does not compile, and the error messages. `TRYBUILD=overwrite cargo test -p
+//! pshared-ui` rewrites the expected messages.
 
 #[test]
 fn what_cannot_be_shared_is_refused_in_words_that_help() {

@@ -1,4 +1,4 @@
-//! The crate's locks whose state lies outside the map: in file locks, or in the kernel.
+//! The crate's locks with their state outside the map: in file locks, or in the kernel.
 
 use super::{Contender, Failed, Handle, News};
 use pshared::{Error, FileLock, SysvSemaphore};

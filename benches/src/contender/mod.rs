@@ -1,4 +1,4 @@
-//! The contenders. The traits cover locks whose state lies in the map and locks that each process
+//! The contenders. The traits cover locks with their state in the map, and locks that each process
 //! opens for itself.
 
 use crate::mapped::{Mapped, Place};

@@ -1,4 +1,4 @@
-//! The crate's locks whose state lies in the map.
+//! The crate's locks with their state in the map.
 
 use super::{Contender, Failed, Handle, News};
 use pshared::raw::RawLock;

@@ -21,7 +21,7 @@ fn shared<T>() -> io::Result<NonNull<T>> {
     if map == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    NonNull::new(map.cast()).ok_or_else(|| io::Error::other("mmap gave address 0"))
+    NonNull::new(map.cast()).ok_or_else(|| io::Error::other("mmap returned address 0"))
 }
 
 fn check(errno: i32) -> io::Result<()> {

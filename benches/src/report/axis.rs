@@ -1,12 +1,12 @@
-//! Axes: where values lie on them, and where they are marked.
+//! Axes: the positions of values and of ticks.
 
 use super::text;
 
-/// An axis: where values lie on it, and where it is marked.
+/// An axis: the positions of its values and ticks.
 #[derive(Debug, Clone)]
 pub struct Axis {
     pub log: bool,
-    /// As drawn: a logarithm if `log`.
+    /// The range as drawn: logarithms if `log`.
     pub low: f64,
     pub high: f64,
     pub ticks: Vec<f64>,
@@ -14,14 +14,14 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// `None` if there is nothing to draw.
+    /// Returns `None` if there is nothing to draw.
     pub fn new(values: impl IntoIterator<Item = f64>, unit: &str, log: bool) -> Option<Self> {
         let values: Vec<f64> = values
             .into_iter()
             .filter(|value| value.abs() < 1e30)
             .collect();
         let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        // A share is seen beside the whole.
+        // A share is shown in relation to the whole.
         let max = if unit == "min/max" { max.max(1.0) } else { max };
         if values.is_empty() {
             return None;
@@ -47,7 +47,7 @@ impl Axis {
                 unit,
             });
         }
-        // Half a step below the least, so that its bar has a length.
+        // Begins half a step below the lowest value, so that its bar has a length.
         let (low, high) = ((positive / 1.6).log10(), (max * 1.1).log10());
         Some(
             Axis {
@@ -78,7 +78,7 @@ impl Axis {
         self
     }
 
-    /// Does not reach below: what lies there is drawn at the edge.
+    /// Limits the lower end of the axis. Values below it are drawn at the edge.
     pub fn not_below(mut self, value: f64) -> Self {
         if self.log && value > 0.0 && value.log10() < self.high {
             self.low = self.low.max(value.log10());
@@ -87,7 +87,7 @@ impl Axis {
         self
     }
 
-    /// Where a value is drawn: at an edge, if it lies beyond.
+    /// Returns the position of a value. A value beyond the axis is placed at the edge.
     pub fn at(&self, value: f64) -> f64 {
         let at = match self.log {
             true if value > 0.0 => value.log10(),
@@ -105,7 +105,8 @@ impl Axis {
         text::tick(if self.log { 10f64.powf(at) } else { at }, &self.unit)
     }
 
-    /// Powers of ten only, and every other of them or fewer, if there is no room for all.
+    /// Thins out the ticks so that about `count` remain: keeps only powers of ten on a log axis,
+    /// then every n-th tick.
     pub fn at_most(mut self, count: usize) -> Self {
         let whole = |tick: &f64| (tick - tick.round()).abs() < 1e-9;
         if self.log
@@ -114,7 +115,7 @@ impl Axis {
         {
             self.ticks.retain(whole);
         }
-        // The last mark stays, where that can be.
+        // Keep the last tick if possible.
         let steps = self.ticks.len().saturating_sub(1);
         let fits = |every: &usize| steps / every < count.max(2);
         let every = (1..=steps)
@@ -126,7 +127,7 @@ impl Axis {
     }
 }
 
-/// The next of 1, 2, 2.5, 5 and their tens.
+/// Returns the next of 1, 2, 2.5, 5 and their multiples by powers of ten.
 fn step(rough: f64) -> f64 {
     let ten = 10f64.powf(rough.log10().floor());
     [1.0, 2.0, 2.5, 5.0]

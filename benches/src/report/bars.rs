@@ -1,4 +1,4 @@
-//! One figure of many contenders: a bar each, the best at the top.
+//! A chart of one figure for many contenders: a bar for each, the best at the top.
 
 use super::axis::Axis;
 use super::contenders::Contender;
@@ -10,7 +10,7 @@ use plotters::prelude::*;
 
 pub struct Bar<'a> {
     pub contender: Contender<'a>,
-    /// Or the word that stands in its place.
+    /// The figure, or the word to show instead.
     pub stat: Result<&'a Stat, &'static str>,
 }
 
@@ -18,13 +18,14 @@ pub const ROW: i32 = 22;
 const BOTTOM: u32 = 42;
 const TOP: u32 = 6;
 
-/// The chart, or nothing if there is nothing to draw. `log` is for what may differ by powers of ten.
+/// Returns the chart, or `None` if there is nothing to draw. Set `log` for figures that may differ
+/// by powers of ten.
 pub fn chart(label: &str, mut bars: Vec<Bar>, more_is_better: bool, log: bool) -> Option<String> {
     let stats = || bars.iter().filter_map(|bar| bar.stat.ok());
     let unit = &stats().next()?.unit;
     let (low, high) = (stats().map(|stat| stat.low), stats().map(|stat| stat.high));
     let (low, high) = (low.fold(f64::INFINITY, f64::min), high.fold(0.0, f64::max));
-    // Bars that begin at nought say more, as long as the short ones can be seen.
+    // Bars that begin at zero show more, as long as the short ones are visible.
     let log = log && high > 8.0 * low;
     let axis = Axis::new([low, high], unit, log)?;
     let key = |bar: &Bar| {
@@ -55,7 +56,8 @@ pub fn height(rows: usize, top: u32) -> u32 {
 pub type Rows<'a, 'b> =
     ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// A field with a row a contender: names to the left, the axis below. Rows are counted from the top.
+/// Draws an area with a row for each contender: names on the left, the axis below. Rows are counted
+/// from the top.
 pub fn rows<'a, 'b>(
     area: &'a Area<'b>,
     axis: &Axis,
@@ -67,7 +69,8 @@ pub fn rows<'a, 'b>(
     let axis = axis
         .clone()
         .at_most(usize::try_from((width - left - right) / 40)?);
-    // The plot is upside down, as its first row is at the top; the mesh is drawn by hand for the sake of the ticks.
+    // The plot is upside down because its first row is at the top. The mesh is drawn by hand to
+    // place the ticks.
     let chart = ChartBuilder::on(area)
         .margin_top(top)
         .margin_right(right)
@@ -141,7 +144,7 @@ fn draw(area: &Area, axis: &Axis, bars: &[Bar]) -> Drawn {
         let x = pixel(stat.median).max(x0 + 1);
         let half = if bar.contender.own { 8 } else { 6 };
         let ink = plot::colour(&bar.contender, false);
-        // Hollow: not a choice for who needs a lock between processes.
+        // Hollow bars mark locks that do not work between processes.
         let style = if bar.contender.across_processes() {
             ink.mix(0.8).filled()
         } else {

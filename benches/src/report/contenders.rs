@@ -1,8 +1,9 @@
-//! Who ran, and how each is told from the others: a colour for the family, a dash and a mark within it.
+//! The contenders of a record, and how they are distinguished: a colour for the family, a dash and
+//! a mark within it.
 
 use super::Row;
 
-/// The families that have a colour of their own; whatever else a record names is drawn as `other`.
+/// The families with a colour of their own. Any other family in a record is drawn as `other`.
 pub const FAMILIES: [(&str, &str); 6] = [
     ("pshared", "this crate"),
     ("glibc", "glibc"),
@@ -12,18 +13,19 @@ pub const FAMILIES: [(&str, &str); 6] = [
     ("other", "other"),
 ];
 
-/// How many dashes the style sheet knows; `d0` is a full line.
+/// The number of dashes in the style sheet. `d0` is a solid line.
 const DASHES: usize = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contender<'a> {
     pub name: &'a str,
     pub family: &'a str,
-    /// The lock that the page is about; where nothing is locked, what this crate has instead.
+    /// Whether the page is about this contender: this crate's lock, and for workloads without a
+    /// lock this crate's primitive.
     pub own: bool,
     /// Index in `FAMILIES`.
     pub colour: usize,
-    /// The how manyeth of its family it is, which picks dash and mark.
+    /// Index within its family, which selects dash and mark.
     pub nth: usize,
 }
 
@@ -56,12 +58,13 @@ impl<'a> Contender<'a> {
         all
     }
 
-    /// Whether it excludes other processes at all.
+    /// Returns whether it excludes other processes.
     pub fn across_processes(&self) -> bool {
         self.family != "in-process"
     }
 
-    /// A full line is for the lock that the page is about, and for the first of the other families.
+    /// Returns the dash. The lock that the page is about and the first contender of each other
+    /// family have a solid line.
     pub fn dash(&self) -> usize {
         match (self.own, self.family) {
             (true, _) => 0,
@@ -71,7 +74,8 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Which of this crate's contenders in these workloads the page is about: the robust one, as it is the default.
+/// Returns the index of this crate's contender in these workloads that the page is about:
+/// `SharedMutex`, or a robust one, or any.
 fn own(all: &[Contender], rows: &[Row], workload: impl Fn(&str) -> bool) -> Option<usize> {
     let ours = |contender: &Contender| {
         let ran = |row: &Row| row.contender == contender.name && workload(&row.workload);

@@ -1,4 +1,5 @@
-//! Several figures of one kind for each contender: marks on a line, as for the percentiles of how long a lock took.
+//! A chart of several figures of one kind for each contender: marks on a line, for example the
+//! percentiles of the time to acquire a lock.
 
 use super::axis::Axis;
 use super::bars::{self, Rows};
@@ -9,15 +10,16 @@ use plotters::prelude::*;
 
 pub struct Dots<'a> {
     pub contender: Contender<'a>,
-    /// As many as there are names of figures.
+    /// One entry for each figure name.
     pub stats: Vec<Option<&'a Stat>>,
-    /// The word that stands in their place.
+    /// The word to show instead.
     pub failed: Option<&'static str>,
 }
 
 const TOP: u32 = 28;
 
-/// The chart, or nothing if there is nothing to draw. The last figure but one orders the rows: a maximum is one event.
+/// Returns the chart, or `None` if there is nothing to draw. The second-to-last figure orders the
+/// rows, because a maximum is a single event.
 pub fn chart(label: &str, figures: &[&str], mut dots: Vec<Dots>) -> Option<String> {
     let stats = || dots.iter().flat_map(|dots| dots.stats.iter().flatten());
     let unit = &stats().next()?.unit;
@@ -94,7 +96,7 @@ fn one(area: &Area, chart: &Rows, axis: &Axis, row: usize, dots: &Dots) -> Drawn
     Ok(())
 }
 
-/// Circle, diamond, triangle, square: told apart where they are small.
+/// Circle, diamond, triangle, square: distinguishable at a small size.
 fn shape(kind: usize) -> usize {
     [0, 3, 2, 1].get(kind).copied().unwrap_or(kind)
 }

@@ -1,9 +1,9 @@
-//! What a killed holder leaves to the others, and what failed without one.
+//! What happens to the other processes after a holder is killed, and what failed without a kill.
 
 use super::stats::Run;
 use super::text::{self, code};
 
-/// What became of the others when the holder was killed; the worst last.
+/// What happened to the other processes when the holder was killed, ordered from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     Told,
@@ -24,16 +24,16 @@ impl Fate {
     }
 }
 
-/// How often each fate was met.
+/// How often each fate occurred.
 #[derive(Debug, Default)]
 pub struct Fates {
     pub counts: [usize; 4],
-    /// Verdicts that are none of these, as they are.
+    /// Verdicts that are none of these, unchanged.
     pub others: Vec<String>,
 }
 
 impl Fates {
-    /// ` (1 of 5)`, or nothing if it was always so.
+    /// Returns ` (1 of 5)`, or an empty string if every verdict was this fate.
     pub fn often(&self, fate: Fate) -> String {
         let (count, total) = (
             self.counts[fate as usize],
@@ -67,7 +67,7 @@ pub fn of(run: &Run, contender: &str) -> Fates {
     fates
 }
 
-/// As sentences, in HTML.
+/// Returns the sentences, as HTML.
 pub fn sentences(run: &Run) -> Vec<String> {
     crash(run).into_iter().chain(failures(run)).collect()
 }
@@ -81,8 +81,8 @@ fn crash(run: &Run) -> Option<String> {
             .collect()
     };
     let parts: Vec<String> = [
-        (Fate::Told, "is told by"),
-        (Fate::Silent, "gets the lock and is not told by"),
+        (Fate::Told, "receives an error with"),
+        (Fate::Silent, "acquires the lock without an error with"),
         (Fate::Hangs, "waits forever with"),
     ]
     .into_iter()
@@ -92,13 +92,13 @@ fn crash(run: &Run) -> Option<String> {
     .collect();
     (!parts.is_empty()).then(|| {
         format!(
-            "When the holder is killed, the next {}. The worst that was seen counts.",
+            "When the holder is killed, the next locker {}. The worst result of each lock counts.",
             parts.join("; ")
         )
     })
 }
 
-/// What failed, before anybody takes it for a choice.
+/// Returns sentences about the failures, because a reader must not choose those locks.
 fn failures(run: &Run) -> Vec<String> {
     let names = |failed: &[&str]| -> Vec<String> {
         run.contenders
@@ -120,12 +120,12 @@ fn failures(run: &Run) -> Vec<String> {
     let broken = say(
         "BROKEN",
         names(&broken),
-        "did not exclude, or lost what was written, where this page says so. No figure is shown there.",
+        "did not exclude, or lost a write, in the cells marked so. The figures of these cells are not shown.",
     );
     let hanging = say(
         "HANGS",
         names(&hanging),
-        "hung though nobody was killed, where this page says so.",
+        "hung although no process was killed, in the cells marked so.",
     );
     broken.into_iter().chain(hanging).collect()
 }

@@ -1,4 +1,4 @@
-//! Charts with their words, a list for each section.
+//! Charts with their captions, a list for each section.
 
 use super::bars::{self, Bar};
 use super::dots::{self, Dots};
@@ -12,7 +12,7 @@ pub fn grid(figures: &[String]) -> String {
     format!("<div class=\"grid\">\n{}</div>\n", figures.concat())
 }
 
-/// A chart with its words, of which the second are HTML; nothing without a chart.
+/// Returns a chart with its captions, the second of which is HTML. Returns `None` without a chart.
 fn figure(title: &str, more: &str, chart: Option<String>) -> Option<String> {
     let more = if more.is_empty() {
         String::new()
@@ -58,7 +58,7 @@ pub fn throughput(run: &Run) -> Vec<String> {
             failed => {
                 let names = escape(&text::list(failed));
                 format!(
-                    "<b class=\"bad\">✗</b> without points at some counts: <b class=\"bad\">{names}</b>. "
+                    "<b class=\"bad\">✗</b> without points at some numbers of processes: <b class=\"bad\">{names}</b>. "
                 )
             }
         };
@@ -66,7 +66,7 @@ pub fn throughput(run: &Run) -> Vec<String> {
         let (chart, below) = lines::chart(&format!("Throughput over processes: {title}"), lines)?;
         if !below.is_empty() {
             more += &format!(
-                "At the lower edge though below it: {}.",
+                "Drawn at the lower edge, although below it: {}.",
                 escape(&text::list(&below))
             );
         }
@@ -75,7 +75,8 @@ pub fn throughput(run: &Run) -> Vec<String> {
     run.cells("contended").into_iter().filter_map(one).collect()
 }
 
-/// The counts of processes that are looked at closely: few, and more than the usual machine has CPUs.
+/// Returns the numbers of processes that are shown in detail: a small one, and one above the number
+/// of CPUs of a typical machine.
 fn chosen(run: &Run, workload: &str) -> Vec<u32> {
     let mut chosen: Vec<u32> = [2, 8]
         .into_iter()
@@ -112,16 +113,20 @@ pub fn latency(run: &Run) -> Vec<String> {
                 &title,
                 "",
                 dots::chart(
-                    &format!("Percentiles of the acquire, {title}"),
+                    &format!("Percentiles of the acquire latency, {title}"),
                     &FIGURES,
                     dots,
                 ),
             ));
         }
     }
-    // The first cell is enough for most; the page would be long with all of them open.
+    // Only the first cell is expanded. The page would be long with all of them expanded.
     let open = chosen(run, "contended").len();
-    fold(figures, open, "The same for other work inside and outside")
+    fold(
+        figures,
+        open,
+        "The same charts for other work inside and outside",
+    )
 }
 
 fn fold(mut figures: Vec<String>, open: usize, summary: &str) -> Vec<String> {
@@ -149,7 +154,7 @@ pub fn cost(run: &Run) -> Vec<String> {
                 "Less is better."
             };
             let caption = format!("{}. {better}", escape(&text::cell(cell)));
-            // Spinning and sleeping differ by powers of ten; shares do not.
+            // CPU times of spinning and of sleeping differ by powers of ten. Shares do not.
             let chart = bars::chart(
                 &title,
                 spot_bars(run, "contended", cell, processes, what),
@@ -181,7 +186,8 @@ fn spot_bars<'r>(
         .collect()
 }
 
-/// A chart for each spot of the workload: of the figures that it is about, or of all if the rows have others.
+/// Returns a chart for each spot of the workload: of the wanted figures, or of all figures if the
+/// rows hold none of those.
 pub fn bars_of(run: &Run, workload: &str, wanted: &[&str]) -> Vec<String> {
     let mut whats = run.figures(workload);
     if whats.iter().any(|what| wanted.contains(what)) {

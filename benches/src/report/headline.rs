@@ -1,4 +1,5 @@
-//! What was found, in sentences. Each is made from the rows; where the rows do not say, there is no sentence.
+//! The findings as sentences. Each is made from the rows. If the rows lack the data for a sentence,
+//! it is left out.
 
 use super::contenders::Contender;
 use super::fates::{self, Fate};
@@ -6,7 +7,7 @@ use super::stats::{Cell, Found, Run, Stat};
 use super::text::{self, escape};
 use std::borrow::Cow;
 
-/// How the lock the page is about stands beside a rival.
+/// How the lock that the page is about compares with a rival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Ahead,
@@ -15,7 +16,7 @@ enum Standing {
     Unknown,
 }
 
-/// Sentences, as HTML.
+/// Returns the sentences, as HTML.
 pub fn sentences(run: &Run) -> Vec<String> {
     let own = run.contenders.iter().find(|contender| contender.own);
     let compared = own.map(|own| {
@@ -26,11 +27,12 @@ pub fn sentences(run: &Run) -> Vec<String> {
     });
     let compared = compared.into_iter().flatten().flatten();
     let once = run.rounds() == 1;
-    let once = once.then(|| "All this is of one round: how far it varies is not known.".to_owned());
+    let once =
+        once.then(|| "These results are of one round, so their variation is unknown.".to_owned());
     compared.chain(fates::sentences(run)).chain(once).collect()
 }
 
-/// A lock's median without contention, in ns, from whichever figure says it.
+/// Returns a lock's median without contention, in ns, from whichever figure holds it.
 pub fn uncontended_ns<'f>(found: &'f Found) -> Option<Cow<'f, Stat>> {
     let ns = ["p50", "round trip", "uncontended", "latency"]
         .into_iter()
@@ -51,7 +53,8 @@ pub fn uncontended_ns<'f>(found: &'f Found) -> Option<Cow<'f, Stat>> {
     }))
 }
 
-/// Those a lock between processes can be compared with: sound wherever they ran.
+/// Returns the locks that a lock between processes can be compared with: those that were not broken
+/// and did not hang without a kill.
 fn rivals<'r>(run: &'r Run) -> impl Iterator<Item = &'r Contender<'r>> {
     let sound = |contender: &&Contender| !run.unsound(contender.name);
     run.contenders
@@ -60,7 +63,8 @@ fn rivals<'r>(run: &'r Run) -> impl Iterator<Item = &'r Contender<'r>> {
         .filter(sound)
 }
 
-/// The best of glibc's; of all the others if glibc's did not run.
+/// Returns the best of glibc's locks, or the best of the other locks outside this crate if glibc's
+/// did not run.
 fn best<'r, 's>(
     run: &'r Run,
     more: bool,
@@ -81,8 +85,8 @@ fn best<'r, 's>(
     };
     let of = |words: &'static str| move |(contender, stat)| (contender, stat, words);
     pick(Some("glibc"))
-        .map(of("the best of glibc's"))
-        .or_else(|| pick(None).map(of("the best of the others")))
+        .map(of("the best glibc contender"))
+        .or_else(|| pick(None).map(of("the best of the other contenders")))
 }
 
 fn standing(own: &Stat, rival: &Stat, more: bool) -> Standing {
@@ -95,7 +99,7 @@ fn standing(own: &Stat, rival: &Stat, more: bool) -> Standing {
 
 fn times(own: &Stat, rival: &Stat) -> String {
     let unsure = if own.overlaps(rival) {
-        " (the rounds overlap: neither is surely ahead)"
+        " (the rounds overlap, so the order is uncertain)"
     } else {
         ""
     };
@@ -105,7 +109,7 @@ fn times(own: &Stat, rival: &Stat) -> String {
     )
 }
 
-/// `2.9 × the operations of ...`, with what is counted put after the ratio.
+/// Returns `2.9 × the operations of ...`. `of` is put after the ratio.
 fn ratio(own: &Stat, rival: &Stat, of: &str) -> String {
     times(own, rival).replacen("{}", of, 1)
 }
@@ -114,7 +118,7 @@ fn name(contender: &Contender) -> String {
     format!("<b>{}</b>", escape(contender.name))
 }
 
-/// Where the throughput that is spoken of was measured.
+/// Returns the cell and the number of processes that the sentences on throughput are about.
 fn place<'r>(run: &Run<'r>) -> Option<(Cell<'r>, u32)> {
     Some((run.main_cell("contended")?, run.nearest("contended", 4)?))
 }
@@ -133,14 +137,14 @@ fn throughput(run: &Run, own: &Contender) -> Option<String> {
     let ours = get(own)?;
     let Some((rival, theirs, which)) = best(run, true, get) else {
         return Some(format!(
-            "{} did {} {at}.",
+            "{} reached {} {at}.",
             name(own),
             escape(&text::quantity(ours.median, &ours.unit))
         ));
     };
     let of = format!(" the operations of {}, {which}, {at}", text::code(rival));
     Some(format!(
-        "{} did {}: {} against {} {}.",
+        "{} completed {}: {} against {} {}.",
         name(own),
         ratio(&ours, &theirs, &of),
         text::number(ours.median),
@@ -149,8 +153,8 @@ fn throughput(run: &Run, own: &Contender) -> Option<String> {
     ))
 }
 
-/// Who did more there. A lock that says nothing of a death saves itself some work: so those that do are compared with each
-/// other as well.
+/// Returns a sentence on the lock with the highest throughput. A lock that reports no death saves
+/// some work, so the locks that report one are also compared with each other.
 fn beside(run: &Run, own: &Contender) -> Option<String> {
     let (cell, processes) = place(run)?;
     let get = |contender: &Contender| {
@@ -169,30 +173,30 @@ fn beside(run: &Run, own: &Contender) -> Option<String> {
     let mut sentence = if theirs.median > ours.median {
         let but = match fate(first) {
             Some(Fate::Hangs) => ", which hangs when its holder is killed",
-            Some(Fate::Silent) => ", which says nothing when its holder is killed",
+            Some(Fate::Silent) => ", which reports nothing when its holder is killed",
             _ => "",
         };
         let most = escape(&text::quantity(theirs.median, &theirs.unit));
         format!(
-            "The most was done there by {}{but}: {most}.",
+            "The highest throughput there was that of {}{but}: {most}.",
             text::code(first)
         )
     } else {
-        "No other lock between processes did more there.".to_owned()
+        "No other lock between processes had a higher throughput there.".to_owned()
     };
     let said = best(run, true, get).map(|(rival, ..)| rival.name);
     if let Some((robust, theirs)) = most(true).filter(|(robust, _)| Some(robust.name) != said) {
         let ratio = ratio(&ours, &theirs, " its operations");
         let name = text::code(robust);
         sentence += &format!(
-            " Of the others that tell of a killed holder, {name} did most; {} did {ratio}.",
+            " Of the other locks that report a killed holder, {name} had the highest throughput; {} completed {ratio}.",
             text::code(own)
         );
     }
     Some(sentence)
 }
 
-/// One cell can be chosen to please; all of them cannot.
+/// Compares all cells, because a single cell could be chosen to favour a lock.
 fn everywhere(run: &Run, own: &Contender) -> Option<String> {
     let mut counts = [0usize; 3];
     for cell in run.cells("contended") {
@@ -214,7 +218,7 @@ fn everywhere(run: &Run, own: &Contender) -> Option<String> {
     let [ahead, behind, unknown] = counts;
     (total > 1).then(|| {
         format!(
-            "Of all {total} combinations of work and count of processes (two and more), its throughput was above the best of glibc's there in <strong>{ahead}</strong>, below in <strong>{behind}</strong>, and not to be told from it in {unknown}."
+            "Of all {total} combinations of work and number of processes (two or more), its throughput was above that of the best glibc contender in <strong>{ahead}</strong>, below it in <strong>{behind}</strong>, and indistinguishable from it in {unknown}."
         )
     }).filter(|_| rivals(run).any(|contender| contender.family == "glibc"))
 }
@@ -267,12 +271,12 @@ fn recovery(run: &Run, own: &Contender) -> Option<String> {
     };
     let stat = of("crash").or_else(|| of("deaths"))?;
     Some(format!(
-        "After its holder was killed, the lock was held by the next one within {} (median).",
+        "After the holder was killed, the next process acquired the lock within {} (median).",
         text::quantity(stat.median, &stat.unit)
     ))
 }
 
-/// What wakes may be another contender than what locks.
+/// The primitive that wakes may be another contender than the lock.
 fn handoff(run: &Run, _: &Contender) -> Option<String> {
     let workload = "handoff";
     let (cell, processes) = (run.main_cell(workload)?, run.nearest(workload, 2)?);

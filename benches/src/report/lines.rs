@@ -1,4 +1,5 @@
-//! Throughput over the count of processes: a line a contender, named where it ends.
+//! A chart of throughput over the number of processes: a line for each contender, with its name at
+//! the end.
 
 use super::axis::Axis;
 use super::contenders::Contender;
@@ -9,19 +10,20 @@ use plotters::prelude::*;
 
 pub struct Line<'a> {
     pub contender: Contender<'a>,
-    /// It failed at some count of processes: there is no point for it.
+    /// It failed with some number of processes, for which there is no point.
     pub failed: bool,
-    /// By count of processes, which rises.
+    /// By number of processes, ascending.
     pub points: Vec<(u32, &'a Stat)>,
 }
 
 const LABEL: f64 = 11.5;
-/// From one name to the next, so that they do not touch.
+/// The distance from one name to the next, so that they do not touch.
 const GAP: i32 = 14;
 const BOTTOM: u32 = 44;
 const TOP: u32 = 26;
 
-/// The chart, and the names of those that lie below its axis; nothing if there is nothing to draw.
+/// Returns the chart, and the names of the lines with a point below the axis. Returns `None` if
+/// there is nothing to draw.
 pub fn chart(label: &str, mut lines: Vec<Line>) -> Option<(String, Vec<String>)> {
     lines.retain(|line| !line.points.is_empty());
     let stats = || {
@@ -31,7 +33,7 @@ pub fn chart(label: &str, mut lines: Vec<Line>) -> Option<(String, Vec<String>)>
             .map(|(_, stat)| *stat)
     };
     let unit = &stats().next()?.unit;
-    // One lock that collapses would press all others together.
+    // One lock that collapses would compress all other lines.
     let mut lows: Vec<f64> = stats().map(|stat| stat.low).collect();
     lows.sort_by(f64::total_cmp);
     let most = stats().map(|stat| stat.high).fold(0.0, f64::max);
@@ -123,7 +125,7 @@ fn draw(area: &Area, width: u32, axis: &Axis, counts: &[u32], lines: &[Line]) ->
             HPos::Center,
         )?;
     }
-    // Lying, above its axis: what stands on its side is not read.
+    // Horizontal and above its axis, because vertical text is hard to read.
     plot::write(
         area,
         &text::axis(&axis.unit, axis.log),
@@ -137,7 +139,7 @@ fn draw(area: &Area, width: u32, axis: &Axis, counts: &[u32], lines: &[Line]) ->
     plot::below(area, "processes, log", (middle, bottom + 32))?;
 
     let pixel = |count: u32, value: f64| chart.backend_coord(&(log2(count), axis.at(value)));
-    // The lock the page is about is drawn last, over the others.
+    // The lock that the page is about is drawn last, over the others.
     let mut order: Vec<&Line> = lines
         .iter()
         .filter(|line| !line.points.is_empty())
@@ -176,7 +178,7 @@ fn draw(area: &Area, width: u32, axis: &Axis, counts: &[u32], lines: &[Line]) ->
         bottom + 4,
     );
     for ((line, end), y) in order.iter().zip(ends).zip(at) {
-        // From where the line ends to its name: names are moved apart, and some lines end early.
+        // From the end of the line to its name: names are moved apart, and some lines end early.
         let ink = plot::colour(&line.contender, false);
         let from = (right - 6).max(end.0 + 4);
         if from > end.0 + 6 {
@@ -189,7 +191,7 @@ fn draw(area: &Area, width: u32, axis: &Axis, counts: &[u32], lines: &[Line]) ->
             vec![(from, end.1), (right + 18, y)],
             ink.mix(0.6).stroke_width(1),
         ))?;
-        // A piece of the line itself, dash and mark, where there is room for it.
+        // A sample of the line with its dash and mark, if there is room for it.
         if width > 400 {
             let dashed = plot::colour(&line.contender, true).stroke_width(2);
             area.draw(&PathElement::new(
@@ -228,7 +230,8 @@ fn draw(area: &Area, width: u32, axis: &Axis, counts: &[u32], lines: &[Line]) ->
     Ok(())
 }
 
-/// The lowest and the highest round: a band for the lock the page is about, thin bars for the others.
+/// Draws the range of the rounds: a band for the lock that the page is about, thin bars for the
+/// others.
 fn spread(area: &Area, line: &Line, pixel: &impl Fn(u32, f64) -> (i32, i32)) -> Drawn {
     let ink = plot::colour(&line.contender, false);
     if line.contender.own {
@@ -254,11 +257,11 @@ fn spread(area: &Area, line: &Line, pixel: &impl Fn(u32, f64) -> (i32, i32)) -> 
     Ok(())
 }
 
-/// Heights for names, each as near to its own as the others let it.
+/// Returns the heights of the names, each as near to its wanted height as the others allow.
 fn apart(wanted: &[i32], top: i32, bottom: i32) -> Vec<i32> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|&index| wanted[index]);
-    // Names that touch are one block, which lies about the middle of what its names want.
+    // Names that touch form a block, which is centered on the heights that its names want.
     let mut blocks: Vec<(Vec<usize>, i32)> = Vec::new();
     let start = |members: &[usize]| {
         let offsets = members

@@ -1,8 +1,9 @@
-//! What all charts share: the SVG backend, inks and marks.
+//! The parts that all charts share: the SVG backend, inks and marks.
 //!
-//! The backend writes a colour into each shape, and a colour that is written down cannot follow the reader's light or dark
-//! screen. So the charts are drawn with colours that are names: `#01cc00` is the class `ink-cc`, `#02ccdd` is colour `cc` with
-//! dash `dd`. Afterwards each of them is taken out and the class put there; the style sheet says what it looks like.
+//! The backend writes a colour into each shape, and a fixed colour cannot follow the reader's light
+//! or dark colour scheme. The charts are therefore drawn with placeholder colours: `#01cc00` is the
+//! ink number `cc`, `#02ccdd` is colour `cc` with dash `dd`. Afterwards each placeholder is
+//! replaced by the classes `inkN`, `cN` and `dN`, and the style sheet defines their appearance.
 
 use super::contenders::Contender;
 use super::text::escape;
@@ -12,11 +13,11 @@ use plotters::prelude::*;
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Each chart is drawn for a desk and for a phone: one that is only scaled cannot be read on the phone. The style sheet
-/// shows one of them.
+/// Each chart is drawn for a desktop and for a phone, because a chart that is only scaled down is
+/// unreadable on a phone. The style sheet shows one of the two.
 pub const WIDTHS: [(&str, u32); 2] = [("wide", 580), ("narrow", 360)];
 
-/// What is no contender's.
+/// The colours of everything that belongs to no contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
     Text = 0,
@@ -31,7 +32,7 @@ impl Ink {
     }
 }
 
-/// A contender's colour, with its dash if it is for a line.
+/// Returns a contender's colour, with its dash if it is for a line.
 pub fn colour(contender: &Contender, dashed: bool) -> RGBColor {
     let colour = if contender.own {
         0xff
@@ -46,13 +47,14 @@ pub fn colour(contender: &Contender, dashed: bool) -> RGBColor {
     RGBColor(2, colour, dash)
 }
 
-/// What leads from the end of a line to its name: dotted, as nothing was measured there.
+/// Returns the colour of the leader from the end of a line to its name. It is dotted, because
+/// nothing was measured there.
 pub fn lead(contender: &Contender) -> RGBColor {
     let RGBColor(kind, family, _) = colour(contender, false);
     RGBColor(kind, family, 2)
 }
 
-/// A chart in both widths; `label` is what is read out for it.
+/// Returns a chart in both widths. `label` is the text for screen readers.
 pub fn svgs(
     label: &str,
     draw: impl Fn(&Area, u32) -> Drawn,
@@ -92,10 +94,10 @@ fn svg(
     )
 }
 
-/// Puts classes where the colours that are names stand.
+/// Replaces the placeholder colours by classes.
 fn classes(shapes: &str) -> String {
     let mut out = String::with_capacity(shapes.len());
-    // Said of each shape and never otherwise: half of the page would be this.
+    // Every shape has these attributes with the same value. They would make up half of the page.
     let shapes = shapes
         .replace(" opacity=\"1\"", "")
         .replace(" font-family=\"sans-serif\"", "");
@@ -122,7 +124,7 @@ fn classes(shapes: &str) -> String {
     out + rest
 }
 
-/// Text at a pixel. The size is in pixels, as CSS counts them: the backend divides by 1.24.
+/// Writes text at a pixel. The size is in CSS pixels: the backend divides by 1.24.
 pub fn write(
     area: &Area,
     text: &str,
@@ -150,16 +152,18 @@ pub fn write(
 
 pub use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// What a letter takes at the size of labels, in tenths of a pixel: in a wide font, as the reader's is not known.
+/// The width of a letter at the size of labels, in tenths of a pixel. It assumes a wide font,
+/// because the reader's font is unknown.
 const LETTER: usize = 65;
 
-/// Room for the longest of these names, unless it is out of all proportion.
+/// Returns the width for the longest of these names, within limits.
 pub fn room<'n>(names: impl Iterator<Item = &'n str>) -> i32 {
     let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
     i32::try_from((longest.clamp(8, 25) * LETTER).div_ceil(10)).unwrap_or(0)
 }
 
-/// As much of a name as fits. The middle goes: what tells names of a family apart is often at the end.
+/// Shortens a name to fit. Its middle is left out, because names of a family often differ at the
+/// end.
 pub fn fit(name: &str, width: i32) -> String {
     let room = usize::try_from(width.max(0)).unwrap_or(0) * 10 / LETTER;
     let letters: Vec<char> = name.chars().collect();
@@ -175,7 +179,7 @@ pub fn fit(name: &str, width: i32) -> String {
         .collect()
 }
 
-/// Text below an axis, about its middle unless it would leave the chart there.
+/// Writes text below an axis, centered unless it would leave the chart.
 pub fn below(area: &Area, text: &str, (middle, y): (i32, i32)) -> Drawn {
     let half = i32::try_from(text.chars().count() * LETTER / 20)?;
     let width = i32::try_from(area.dim_in_pixel().0)?;
@@ -194,7 +198,7 @@ pub fn below(area: &Area, text: &str, (middle, y): (i32, i32)) -> Drawn {
 /// The mark that points down.
 pub const DOWN: usize = 4;
 
-/// A mark for the how manyeth of its kind.
+/// Draws the mark of number `kind`.
 pub fn mark(area: &Area, kind: usize, (x, y): (i32, i32), r: i32, ink: ShapeStyle) -> Drawn {
     let polygon = |points: &[(i32, i32)]| -> Drawn {
         let points: Vec<_> = points.iter().map(|(dx, dy)| (x + dx, y + dy)).collect();

@@ -1,4 +1,4 @@
-//! The sections with charts, in the order in which people ask.
+//! The sections with charts, ordered by interest.
 
 use super::figures::{bars_of, cost, grid, latency, throughput, uncontended};
 use super::stats::Run;
@@ -20,7 +20,7 @@ pub fn all(run: &Run) -> Vec<Section> {
             [] => body += "<p class=\"note\">Left out: this run has no such figures.</p>\n",
             charts => body += &grid(charts),
         }
-        // Once a workload is enough: three sections show the contended one.
+        // Three sections show the contended workload, but its remarks appear once.
         if !matches!(id, "latency" | "cost") {
             body += &tables::remarks(run, workload);
         }
@@ -29,7 +29,8 @@ pub fn all(run: &Run) -> Vec<Section> {
     let mut crash = tables::crash(run).unwrap_or_else(|| not_run("crash"));
     let recovery = bars_of(run, "crash", &["recovery"]);
     if !recovery.is_empty() {
-        crash += "<p>From the kill until the next one has the lock. Less is better.</p>\n";
+        crash +=
+            "<p>Time from the kill until the next locker holds the lock. Less is better.</p>\n";
         crash += &grid(&recovery);
     }
     vec![
@@ -37,56 +38,56 @@ pub fn all(run: &Run) -> Vec<Section> {
             "throughput",
             "Throughput",
             "contended",
-            "Processes take one lock in turn as fast as they can, with some work inside the section and some outside. More is better.",
+            "Processes acquire one lock in turn as fast as they can, with work inside and outside the critical section. More is better.",
             throughput(run),
         ),
         section(
             "latency",
-            "How long a lock takes",
+            "Latency of an acquire",
             "contended",
-            "From asking for the lock to having it. Left is better; the distance between the marks says how far a bad wait is from a usual one. Marks are medians of the rounds; their spread is in the table at the end.",
+            "Time from calling the lock method to holding the lock. Further left is better. The distance between the marks shows how much a bad wait differs from a typical one. Marks are medians of the rounds; their spread is in the table at the end.",
             latency(run),
         ),
         section(
             "cost",
             "CPU and fairness",
             "contended",
-            "What the waiting costs, and whether all get their turn.",
+            "The CPU time that waiting costs, and how evenly the processes acquire the lock.",
             cost(run),
         ),
         section(
             "handoff",
             "Handoff",
             "handoff",
-            "Two processes wake each other in turn: one waits until the other has run. A round trip is there and back. Less is better.",
+            "Two processes wake each other in turn: each waits until the other has run. A round trip is one wake in each direction. Less is better.",
             bars_of(run, "handoff", &["round trip"]),
         ),
         Section {
             id: "crash",
             title: "When the holder is killed",
             body: format!(
-                "<p>A process is killed (SIGKILL) inside its section. What the next one meets: is it told of the death, and so that the data may be half written?</p>\n{crash}"
+                "<p>A process is killed (SIGKILL) inside the critical section. Does the next locker receive an error, which warns it that the data may be partially written?</p>\n{crash}"
             ),
         },
         section(
             "deaths",
             "Deaths under load",
             "deaths",
-            "Processes are killed again and again, those inside the section first, and replaced while the others work: what they still get done.",
+            "Processes are killed repeatedly, preferably inside the critical section, and replaced while the others work. The figures show the work that the processes still complete.",
             bars_of(run, "deaths", &["throughput", "recovery"]),
         ),
         section(
             "uncontended",
             "Without contention",
             "uncontended",
-            "One process, a lock and unlock that nobody else wants. Less is better.",
+            "One process locks and unlocks without contention. Less is better.",
             uncontended(run),
         ),
         section(
             "many",
             "Many locks",
             "many locks",
-            "Many locks in one map, each taken rarely: what size and place of a lock cost. More is better.",
+            "Processes choose among many locks, so each lock is acquired rarely. The throughput depends on the size and the placement of a lock. More is better.",
             bars_of(run, "many locks", &["throughput"]),
         ),
     ]

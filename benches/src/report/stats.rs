@@ -1,10 +1,11 @@
-//! The rounds of a record brought together: a median and a spread a figure, and what was said of each place it was run at.
+//! Summarizes the rounds of a record: a median and a spread for each figure, and the verdicts at
+//! each spot.
 
 use super::contenders::Contender;
 use super::{Record, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the processes did, and where they might run.
+/// The work of the processes, and where they were allowed to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cell<'a> {
     pub inside_ns: u32,
@@ -12,7 +13,7 @@ pub struct Cell<'a> {
     pub placement: &'a str,
 }
 
-/// Where a figure was measured: all that the rounds have in common.
+/// What a figure describes: everything that its rounds have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spot<'a> {
     pub workload: &'a str,
@@ -24,9 +25,10 @@ pub struct Spot<'a> {
 /// A figure over its rounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stat {
-    /// The middle round; of an even count, the mean of the two in the middle.
+    /// The middle round, or the mean of the two middle rounds.
     pub median: f64,
-    /// The lowest round and the highest: with few rounds, a quantile would claim more than is known.
+    /// The lowest and the highest round. With few rounds, a quantile would claim more than is
+    /// known.
     pub low: f64,
     pub high: f64,
     pub rounds: usize,
@@ -52,13 +54,14 @@ impl Stat {
         })
     }
 
-    /// Whether the rounds of both reach into each other: then which of them is ahead is not known.
+    /// Returns whether the ranges of the rounds overlap. If they do, it is not known which is
+    /// ahead.
     pub fn overlaps(&self, other: &Stat) -> bool {
         self.low <= other.high && other.low <= self.high
     }
 }
 
-/// What was found at a spot.
+/// The results at a spot.
 #[derive(Debug, Default)]
 pub struct Found<'a> {
     stats: BTreeMap<&'a str, Stat>,
@@ -66,7 +69,8 @@ pub struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// Why there is no figure to trust: one broken round takes the others of its spot with it.
+    /// Returns the verdict of a broken round, if there is one. One broken round invalidates the
+    /// other rounds of its spot.
     pub fn broken(&self) -> Option<&'a str> {
         self.verdicts
             .iter()
@@ -74,7 +78,8 @@ impl<'a> Found<'a> {
             .find(|verdict| verdict.starts_with("BROKEN"))
     }
 
-    /// The word that stands where a figure would. One bad round is enough for the first two.
+    /// Returns the word to show instead of a figure. One bad round is enough for `BROKEN` and
+    /// `HANGS`.
     pub fn failed(&self) -> Option<&'static str> {
         if self.broken().is_some() {
             return Some("BROKEN");
@@ -89,7 +94,7 @@ impl<'a> Found<'a> {
         (failed && self.stats.is_empty()).then_some("FAILED")
     }
 
-    /// The figure, unless the lock failed: how fast it did not lock is of no use to anybody.
+    /// Returns the figure, or `None` if the lock failed: the speed of a failed lock is useless.
     pub fn stat(&self, figure: &str) -> Option<&Stat> {
         if self.failed().is_some() {
             return None;
@@ -97,7 +102,7 @@ impl<'a> Found<'a> {
         self.stats.get(figure)
     }
 
-    /// The figure, or the word in its place; nothing if there is neither.
+    /// Returns the figure, or the word to show instead, or `None` if there is neither.
     pub fn stat_or_word(&self, figure: &str) -> Option<Result<&Stat, &'static str>> {
         self.failed().map(Err).or_else(|| self.stat(figure).map(Ok))
     }
@@ -107,7 +112,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// A record, ready to be looked things up in.
+/// A record, indexed for lookups.
 #[derive(Debug)]
 pub struct Run<'a> {
     /// In the order of the rows.
@@ -128,7 +133,7 @@ impl<'a> Run<'a> {
                     values.push(number);
                     *unit = &row.unit;
                 }
-                // What is no number is a remark: it is shown, not lost.
+                // A value that is not a number is a remark, which is shown.
                 _ => found.verdicts.push(&row.value),
             }
         }
@@ -186,7 +191,7 @@ impl<'a> Run<'a> {
             .stat(figure)
     }
 
-    /// How many rounds the figure with the most of them has.
+    /// Returns the largest number of rounds of any figure.
     pub fn rounds(&self) -> usize {
         let stats = self
             .spots
@@ -220,7 +225,8 @@ impl<'a> Run<'a> {
             .collect()
     }
 
-    /// The count of processes that was run and is the nearest, as a ratio, to the one wanted.
+    /// Returns the number of processes in the record that is nearest, as a ratio, to the wanted
+    /// one.
     pub fn nearest(&self, workload: &str, wanted: u32) -> Option<u32> {
         let far = |processes: u32| (f64::from(processes.max(1)) / f64::from(wanted)).ln().abs();
         self.processes(workload)
@@ -228,7 +234,7 @@ impl<'a> Run<'a> {
             .min_by(|&a, &b| far(a).total_cmp(&far(b)))
     }
 
-    /// Figures that the workload has, those people know first.
+    /// Returns the figures of the workload, with the best-known ones first.
     pub fn figures(&self, workload: &str) -> Vec<&'a str> {
         const KNOWN: [&str; 9] = [
             "throughput",
@@ -256,8 +262,9 @@ impl<'a> Run<'a> {
         figures
     }
 
-    /// The cell that stands for the workload where there is room for one: where most contenders were measured, and of these
-    /// the most contended one that still does some work. A loop that does nothing else but lock flatters whoever keeps it.
+    /// Returns the cell that represents the workload: the one in which most contenders were
+    /// measured. Among several, prefers the most contended one that still does some work. A loop
+    /// that only locks flatters a lock that keeps the same owner.
     pub fn main_cell(&self, workload: &str) -> Option<Cell<'a>> {
         self.cells(workload).into_iter().max_by_key(|cell| {
             let here = self.spots(workload).filter(|(spot, _)| spot.cell == *cell);
@@ -276,13 +283,14 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Whether it failed where nobody was killed, or was broken anywhere: then it is nothing to be compared with.
+    /// Returns whether the contender hung in a workload that kills no process, or was broken in
+    /// any. Such a contender is not compared with.
     pub fn unsound(&self, contender: &str) -> bool {
         let mut failed = self.broken().map(|(spot, _)| spot).chain(self.hanging());
         failed.any(|spot| spot.contender == contender)
     }
 
-    /// What hung though nobody was killed.
+    /// Returns the spots that hung although no process was killed.
     pub fn hanging(&self) -> impl Iterator<Item = &Spot<'a>> {
         let killed = |spot: &Spot| matches!(spot.workload, "crash" | "deaths");
         let hung = self

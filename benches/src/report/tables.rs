@@ -1,4 +1,4 @@
-//! What is read and not looked at: the overview, the crash table, and all medians.
+//! The tables: the overview, the crash table, and all medians.
 
 use super::contenders::{Contender, FAMILIES};
 use super::fates::{self, Fate};
@@ -6,7 +6,7 @@ use super::headline;
 use super::stats::{Found, Run};
 use super::text::{self, escape};
 
-/// One line a contender with what people choose by.
+/// Returns a table with one line for each contender and the figures that users choose by.
 pub fn overview(run: &Run) -> String {
     let cell = run.main_cell("contended");
     let alone = run.main_cell("uncontended");
@@ -19,7 +19,7 @@ pub fn overview(run: &Run) -> String {
         value(found, figure)
     };
     let mut rows = String::new();
-    // What locks nothing, and only wakes, has its chart under handoff.
+    // A contender that only wakes and does not lock has its chart under handoff.
     let locks = |contender: &&Contender| {
         let mut spots = ["contended", "uncontended", "crash"]
             .into_iter()
@@ -76,7 +76,8 @@ fn value(found: Option<&Found>, figure: &str) -> String {
     }
 }
 
-/// The name with its family's colour beside it; the family is said too, for who sees no colour.
+/// Returns the name with the colour of its family. The title also names the family, for readers who
+/// cannot distinguish the colours.
 pub fn named(contender: &Contender) -> String {
     let class = if contender.own {
         "own".to_owned()
@@ -104,8 +105,9 @@ pub fn legend(run: &Run) -> String {
             .map(escape)
             .collect::<Vec<_>>()
             .join(" and ");
-        items +=
-            &format!("<li><span class=\"swatch own\"></span>{names}: what this page is about</li>");
+        items += &format!(
+            "<li><span class=\"swatch own\"></span>{names}: the subject of this page</li>"
+        );
     }
     for (colour, (family, words)) in FAMILIES.iter().enumerate() {
         let count = run
@@ -115,7 +117,7 @@ pub fn legend(run: &Run) -> String {
             .count();
         if count > 0 {
             let rest = if *family == "pshared" {
-                ", its other locks"
+                ", other locks"
             } else {
                 ""
             };
@@ -139,14 +141,14 @@ fn short(fate: Fate) -> &'static str {
 
 fn meaning(fate: Fate) -> &'static str {
     match fate {
-        Fate::Told => "the next one has the lock and may repair the data",
-        Fate::Silent => "the next one has the lock and does not know",
-        Fate::Hangs => "whoever wants the lock waits forever",
-        Fate::Broken => "two held it at once, or a write was lost",
+        Fate::Told => "the next locker acquires the lock with an error, and may repair the data",
+        Fate::Silent => "the next locker acquires the lock without an error",
+        Fate::Hangs => "every locker waits forever",
+        Fate::Broken => "two processes held the lock at once, or a write was lost",
     }
 }
 
-/// `None` if the workload was not run.
+/// Returns `None` if the workload was not run.
 pub fn crash(run: &Run) -> Option<String> {
     let mut rows = String::new();
     for contender in &run.contenders {
@@ -178,7 +180,7 @@ pub fn crash(run: &Run) -> Option<String> {
     })
 }
 
-/// What was said to be broken, each once.
+/// Returns the BROKEN verdicts, each once.
 fn broken_verdicts<'a>(run: &Run<'a>, workload: &str, contender: &str) -> Vec<&'a str> {
     let spots = run
         .spots(workload)
@@ -192,9 +194,10 @@ fn broken_verdicts<'a>(run: &Run<'a>, workload: &str, contender: &str) -> Vec<&'
         .collect()
 }
 
-/// What there is to say under the charts of a workload: what is broken, and every other verdict that is not `ok`.
+/// Returns the remarks below the charts of a workload: what is broken, and every other verdict
+/// except `ok`.
 pub fn remarks(run: &Run, workload: &str) -> String {
-    /// As many of one contender say enough; the table at the end has all.
+    /// The maximum number of remarks shown for a contender. The table at the end has all.
     const SHOWN: usize = 3;
     let mut items = String::new();
     for contender in &run.contenders {
@@ -246,7 +249,7 @@ fn once<'a>(verdicts: &[&'a str]) -> Vec<&'a str> {
     verdicts
 }
 
-/// All there is of a workload: a line a spot, a column a figure.
+/// Returns a table of all figures of a workload: a line for each spot, a column for each figure.
 pub fn all(run: &Run, workload: &str) -> String {
     let figures = run.figures(workload);
     let mut head = String::new();

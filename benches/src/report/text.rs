@@ -18,7 +18,8 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// Three digits that say something; what is large keeps all before the point, in groups.
+/// Formats a number with three significant digits. A large number keeps all digits of its integer
+/// part, in groups.
 pub fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return if value == 0.0 {
@@ -27,7 +28,7 @@ pub fn number(value: f64) -> String {
             value.to_string()
         };
     }
-    // Rounded before it is counted: 999.6 has four digits once it is 1000.
+    // Rounded before its digits are counted: 999.6 rounds to 1000, which has four digits.
     let magnitude = format!("{:.2e}", value.abs())
         .split_once('e')
         .and_then(|(_, exponent)| exponent.parse::<i32>().ok())
@@ -39,7 +40,8 @@ pub fn number(value: f64) -> String {
     group(&format!("{value:.decimals$}"))
 }
 
-/// Without the zeros that say how exact a measured figure is: for what was chosen, as marks on an axis are.
+/// Removes trailing zeros. In a measured figure they show the precision, but chosen values such as
+/// ticks have none.
 fn chosen(text: String) -> String {
     let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
     if !number.contains('.') {
@@ -53,7 +55,7 @@ fn chosen(text: String) -> String {
     }
 }
 
-/// A narrow space that does not break, at each third digit of a long whole number.
+/// Inserts a narrow no-break space between groups of three digits of a long whole number.
 fn group(text: &str) -> String {
     let digits = text.trim_start_matches('-');
     if digits.contains('.') || digits.len() < 5 {
@@ -73,7 +75,7 @@ fn group(text: &str) -> String {
     grouped
 }
 
-/// A value with its unit; nanoseconds in whatever a person would say.
+/// Formats a value with its unit. Nanoseconds are converted to a suitable unit of time.
 pub fn quantity(value: f64, unit: &str) -> String {
     if unit == "ns" {
         return time(value);
@@ -94,7 +96,8 @@ fn time(ns: f64) -> String {
     format!("{} {unit}", number(ns / scale))
 }
 
-/// A value at its bar: the unit is on the axis, unless it changes along it.
+/// Formats the value at a bar. The axis shows the unit, except for times: their unit changes along
+/// the axis.
 pub fn beside(value: f64, unit: &str) -> String {
     if unit == "ns" {
         time(value)
@@ -103,15 +106,15 @@ pub fn beside(value: f64, unit: &str) -> String {
     }
 }
 
-/// A mark on an axis.
+/// Formats a tick of an axis.
 pub fn tick(value: f64, unit: &str) -> String {
     chosen(beside(value, unit))
 }
 
-/// What an axis with this unit shows.
+/// Returns the label of an axis with this unit.
 pub fn axis(unit: &str, log: bool) -> String {
     let words = match unit {
-        "Mops/s" => "million operations a second (Mops/s)",
+        "Mops/s" => "million operations per second (Mops/s)",
         "s/Mop" => "CPU seconds per million operations (s/Mop)",
         "min/max" => "slowest process / fastest (min/max, 1 is fair)",
         "ns" => "time (ns, µs, ms, s)",
@@ -125,7 +128,7 @@ pub fn axis(unit: &str, log: bool) -> String {
     }
 }
 
-/// `12.3 (11.9–12.8)`, in the unit it was taken in.
+/// Formats `12.3 (11.9–12.8)`, in the unit of the record.
 pub fn with_spread(stat: &Stat) -> String {
     if stat.rounds < 2 {
         return number(stat.median);
@@ -159,7 +162,7 @@ pub fn cell(cell: Cell) -> String {
     text
 }
 
-/// For what has no knob for work: where it ran, and the work only if there was some.
+/// Describes where a workload without configurable work ran. Adds the work only if there was some.
 pub fn place(at: Cell) -> String {
     if at.inside_ns > 0 || at.outside_ns > 0 || at.placement.is_empty() {
         return cell(at);
@@ -167,7 +170,7 @@ pub fn place(at: Cell) -> String {
     format!("on {}", at.placement)
 }
 
-/// Names in a row, as a person would say them.
+/// Joins names with commas and a final "and".
 pub fn list(names: &[String]) -> String {
     match names {
         [] => "none".to_owned(),
@@ -176,7 +179,7 @@ pub fn list(names: &[String]) -> String {
     }
 }
 
-/// The name of a contender, as code.
+/// Returns the name of a contender, escaped.
 pub fn code(contender: &Contender) -> String {
     escape(contender.name)
 }

@@ -1,5 +1,6 @@
 //! A holder is killed by SIGKILL. Measures when a process that sleeps on the lock acquires it, and
-//! whether it receives an error. Then does the same for a process that comes after the death.
+//! whether it receives an error. Then checks whether a process that comes after the death acquires
+//! the lock, and whether it receives an error.
 
 use super::{Figure, Outcome, Terms};
 use crate::arena::SharedArena;

@@ -4,8 +4,8 @@
 //! **Accounting.** In the critical section a worker adds one to its own tally, then to the count.
 //! At whichever instruction it is killed, the count is the sum of the tallies, or one less. A
 //! locker that receives a notification of a death sets the count to the sum, and records the
-//! difference. If the difference is more than one, the lock has also lost updates. At the end the
-//! count is exact.
+//! difference. If the difference is more than one, the lock has also lost updates. If every death
+//! was reported, the count is exact at the end.
 
 use super::{Cell, Figure, Outcome, Terms};
 use crate::arena::{Arena, SharedArena};

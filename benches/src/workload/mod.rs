@@ -156,7 +156,9 @@ impl<C: Contender> Subject for Lock<C> {
             Workload::ManyLocks => many_locks::run::<C>(cell, terms),
             Workload::Crash => crash::run::<C>(terms),
             Workload::Deaths => deaths::run::<C>(cell, terms),
-            Workload::Handoff => Err(Fault::Failed(String::from("a lock hands nothing over"))),
+            Workload::Handoff => Err(Fault::Failed(String::from(
+                "a lock cannot run the handoff workload",
+            ))),
         }
     }
 }

@@ -1,7 +1,9 @@
-//! What sharing costs the forking server, what kills cost it, and how soon the next worker accepts where one is killed with the turn.
+//! Measures the cost of sharing and of kills for the forking server. It also measures how soon
+//! another worker accepts when the owner of the accept lock is killed.
 //!
-//! `cargo bench --bench prefork`, on loopback, by `wrk` (Debian: `apt-get install wrk`). Each round measures both sides of a ratio,
-//! one after the other, who goes first by turns; the median of the rounds' ratios counts.
+//! Run it by `cargo bench --bench prefork`. It uses loopback and `wrk` (Debian: `apt-get install
+//! wrk`). Each round measures both sides of a ratio one after the other, and the order alternates.
+//! The result is the median of the rounds' ratios.
 
 use clap::Parser;
 use nix::sys::signal::{Signal, kill};
@@ -18,19 +20,19 @@ use std::time::{Duration, Instant};
 /// Measures the forking server with wrk.
 #[derive(Parser)]
 struct Options {
-    /// How long each of the two sides of a round is measured, in seconds
+    /// Time for which each of the two sides of a round is measured, in seconds
     #[arg(long, default_value_t = 2)]
     seconds: u32,
 
-    /// Rounds; the median counts
+    /// Number of rounds; the result is their median
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
-    /// How often a worker is killed with the turn to accept
+    /// Number of kills of the owner of the accept lock
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     kills: u32,
 
-    /// `cargo bench` says so
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -38,12 +40,12 @@ struct Options {
 fn main() {
     let options = Options::parse();
     if Command::new("wrk").arg("-v").output().is_err() {
-        eprintln!("this needs wrk: install it first (Debian: apt-get install wrk)");
+        eprintln!("this benchmark requires wrk (Debian: apt-get install wrk)");
         std::process::exit(1);
     }
     let directory = tempfile::tempdir().expect("a directory");
     println!(
-        "{:66} found   spread         limit",
+        "{:66} median  spread         limit",
         "the forking server, 4 workers, 3 connections, GET /"
     );
     let sharing = {
@@ -51,13 +53,13 @@ fn main() {
         let alone = Server::start(&["--no-sharing"]);
         rounds(
             &options,
-            "what is shared, over nothing shared",
+            "with sharing, over without",
             || shared.load(&options),
             || alone.load(&options),
         )
     };
     report(
-        "requests/s with counters, latencies, limiter and the turn, over none",
+        "requests/s with the shared state, over --no-sharing",
         sharing,
         0.95,
     );
@@ -67,13 +69,13 @@ fn main() {
         let state = open(&map);
         rounds(
             &options,
-            "under fire, over undisturbed",
+            "with kills, over without",
             || under_fire(&state, || server.load(&options)),
             || server.load(&options),
         )
     };
     report(
-        "requests/s while a worker is killed every 200 ms, over undisturbed",
+        "requests/s with a worker killed every 200 ms, over no kills",
         fire,
         0.85,
     );
@@ -84,7 +86,7 @@ fn main() {
     let of = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
         "{:66} {:5.2}   {:.2} to {:<6.2} <= 5 {}",
-        "ms until another worker has answered, its holder killed",
+        "ms from the kill of the accept lock's owner to the next answer",
         of(0.5),
         of(0.05),
         of(0.95),
@@ -103,14 +105,14 @@ fn report(what: &str, mut ratios: Vec<f64>, limit: f64) {
     );
 }
 
-/// The ratios of `one` over `other`.
+/// Returns the ratios of `one` over `other`.
 fn rounds(
     options: &Options,
     what: &str,
     one: impl Fn() -> f64,
     other: impl Fn() -> f64,
 ) -> Vec<f64> {
-    // Neither is the first to warm the machine.
+    // Warm up, so that the first measurement is not cold.
     other();
     (0..options.rounds)
         .map(|round| {
@@ -131,7 +133,7 @@ fn rounds(
         .collect()
 }
 
-/// A server, which ends with this value.
+/// A running server. Drop ends it.
 struct Server {
     process: Child,
     address: String,
@@ -157,7 +159,7 @@ impl Server {
         Server { process, address }
     }
 
-    /// Requests a second, by wrk.
+    /// Returns the requests per second, measured by wrk.
     fn load(&self, options: &Options) -> f64 {
         let output = Command::new("wrk")
             .args(["-t1", "-c3", &format!("-d{}", options.seconds)])
@@ -169,10 +171,10 @@ impl Server {
             .lines()
             .find_map(|line| line.strip_prefix("Requests/sec:"));
         let rate = line.and_then(|rate| rate.trim().parse().ok());
-        rate.unwrap_or_else(|| panic!("wrk said {text}"))
+        rate.unwrap_or_else(|| panic!("wrk printed no rate: {text}"))
     }
 
-    /// Time until a new connection is answered.
+    /// Opens a new connection and waits for an answer.
     fn answer(&self) -> std::io::Result<()> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
@@ -196,11 +198,12 @@ impl Drop for Server {
 }
 
 fn open(map: &Path) -> Shared<SharedState> {
-    // SAFETY: it lies in a directory of this program's own, and only the server and this program use it, by the same type.
+    // SAFETY: the file is in a directory that this program created. Only the server and this
+    // program use it, and both use it by the same type.
     unsafe { Shared::open(map) }.expect("the server's map")
 }
 
-/// What `load` finds, while a worker is killed every 200 ms.
+/// Returns the result of `load`, measured while a worker is killed every 200 ms.
 fn under_fire(state: &SharedState, load: impl Fn() -> f64) -> f64 {
     let (end, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -223,11 +226,13 @@ fn sigkill(process: u32) {
     let _ = kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
 }
 
-/// Kills the worker that has the turn to accept, and asks: how long it takes until another one has accepted and answered.
+/// Kills the owner of the accept lock and sends a request, repeatedly. Returns the times until
+/// another worker has accepted and answered.
 fn next_accepts(server: &Server, state: &SharedState, kills: u32) -> Vec<Duration> {
     (0..kills)
         .map(|_| {
-            // All are there, and one waits for a connection with the turn in its hands.
+            // Wait until all workers are present and the owner of the accept lock waits for a
+            // connection.
             let holder = loop {
                 let waits = |process: u32| {
                     let mut slots = state.at_work();
@@ -252,7 +257,8 @@ fn next_accepts(server: &Server, state: &SharedState, kills: u32) -> Vec<Duratio
             };
             let start = Instant::now();
             sigkill(holder);
-            // It might still accept in the instant of its death.
+            // The dying worker may still accept a connection. Then the request fails and is sent
+            // again.
             while server.answer().is_err() {}
             start.elapsed()
         })

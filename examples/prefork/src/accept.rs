@@ -1,4 +1,4 @@
-//! Whose turn it is to accept.
+//! Selects the worker that accepts the next connection.
 
 use crate::faults::{Faults, Place};
 use crate::listener::Listener;
@@ -11,14 +11,14 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// What a worker needs to accept.
+/// The parts that a worker needs to accept a connection.
 pub struct Entrance<'a> {
     state: &'a SharedState,
     listener: &'a Listener,
     signals: &'a Signals,
     faults: &'a Faults,
     strategy: Accept,
-    /// The longest time without a sign of life.
+    /// The longest time without a heartbeat.
     beat: Duration,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Entrance<'a> {
         }
     }
 
-    /// The worker's next connection; `None` where it is to leave.
+    /// Returns the worker's next connection, or `None` if the worker has been told to leave.
     pub fn next(&self, worker: &Worker) -> io::Result<Option<TcpStream>> {
         worker.turn_to(Doing::Queueing);
         match self.strategy {
@@ -69,12 +69,15 @@ impl<'a> Entrance<'a> {
         }
     }
 
-    /// Waits for the turn, and looks now and then whether it is to leave: nobody sleeps on a lock and a signal at once.
+    /// Waits for the accept lock. Returns `None` if the worker has been told to leave.
+    ///
+    /// A thread cannot sleep on a lock and on a signal at once, so this checks for SIGTERM at each
+    /// heartbeat.
     fn turn(&self, worker: &Worker) -> io::Result<Option<SharedMutexGuard<'a, ()>>> {
         loop {
             match self.state.accept.lock_timeout(self.beat) {
                 Ok(turn) => return Ok(Some(turn)),
-                // The last one died while it had the turn. There is nothing to put right.
+                // The previous owner died. There is nothing to repair.
                 Err(LockError::Poisoned(poisoned)) => {
                     if poisoned.is_first_report() {
                         self.state.reported.accept.add(1);
@@ -100,7 +103,7 @@ impl<'a> Entrance<'a> {
             match self.signals.wait_for(self.listener.as_fd(), self.beat)? {
                 Woken::Readable => match self.listener.accept()? {
                     Some(connection) => return Ok(Some(connection)),
-                    // Somebody else was faster, or there is no room.
+                    // Another worker was faster, or resources are exhausted.
                     None => worker.beat(),
                 },
                 Woken::Ordered => return Ok(None),

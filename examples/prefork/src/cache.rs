@@ -1,4 +1,5 @@
-//! Answers that were dear to make, for all workers: read by many, written by who had to make one.
+//! A cache of expensive answers for all workers. Many workers read it. A worker that computes an
+//! answer writes it.
 
 use crate::faults::{Faults, Place};
 use crate::shared_state::{SharedState, Worker};
@@ -7,7 +8,7 @@ use pshared::{Error, LockError, ShmData};
 
 const ENTRIES: usize = 64;
 
-/// The last answers, the oldest of which makes room for the next.
+/// The latest answers. A new answer replaces the oldest one.
 #[derive(ShmData)]
 #[repr(C)]
 pub struct Cache {
@@ -46,7 +47,7 @@ impl Cache {
     }
 }
 
-/// The answer for `key`: one that somebody made before, or else that of `make`, for all others too.
+/// Returns the answer for `key`: the cached one, or that of `make`, which is then cached.
 pub fn answer(
     state: &SharedState,
     worker: &Worker,
@@ -59,7 +60,8 @@ pub fn answer(
         return Ok(known);
     }
     worker.cache_misses.add(1);
-    // Without the lock: somebody else may make the same meanwhile, which costs less than that all others wait.
+    // Compute the answer without the lock. Another worker may compute the same answer meanwhile,
+    // but this costs less than making all other workers wait.
     let answer = make();
     write(state, |cache| {
         faults.strike(Place::Cache);
@@ -71,7 +73,7 @@ pub fn answer(
 fn read(state: &SharedState, key: u64) -> Result<Option<ArrayString<64>>, Error> {
     match state.cache.read() {
         Ok(cache) => Ok(cache.find(key)),
-        // Nobody reads what a dead writer left. Nothing is in a cache that cannot be made again.
+        // The data that a dead writer left is never read. All cached answers can be computed again.
         Err(LockError::Poisoned(poisoned)) => {
             if poisoned.is_first_report() {
                 state.reported.cache.add(1);
@@ -83,7 +85,7 @@ fn read(state: &SharedState, key: u64) -> Result<Option<ArrayString<64>>, Error>
     }
 }
 
-/// Writes to the cache, which is empty where its last writer died.
+/// Writes to the cache. If its last writer died, empties the cache first.
 fn write(state: &SharedState, change: impl FnOnce(&mut Cache)) -> Result<(), Error> {
     let mut cache = match state.cache.write() {
         Err(LockError::Poisoned(poisoned)) => {

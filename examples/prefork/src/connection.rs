@@ -1,4 +1,4 @@
-//! One connection: requests in, answers out. The parsing is `httparse`'s.
+//! One connection: reads requests, writes answers. `httparse` parses the requests.
 
 use crate::signals::{Signals, Woken};
 use std::io::{self, Read, Write};
@@ -6,16 +6,18 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The longest head of a request, in bytes.
+/// The maximum length of a request head, in bytes.
 const LONGEST_HEAD: usize = 8 << 10;
-/// The most header fields of a request.
+/// The maximum number of header fields of a request.
 const MOST_FIELDS: usize = 64;
-/// How long a new connection may be silent, a head take from its first byte to its last, and an answer to be taken.
+/// The timeout of each of these: the first byte of a new connection, the rest of a request head,
+/// and the client's receipt of an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a worker that is to leave waits for one request more of a connection that it keeps: closed at once, the connection
-/// might break under a request that is on its way.
+/// How long a leaving worker waits for one more request on a kept connection. If it closed the
+/// connection at once, a request in flight would be lost.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How long and how much is read of a client after the last answer, so that this reaches it.
+/// How long, and how many bytes, the worker reads from a client after the last answer, so that the
+/// answer reaches the client.
 pub const LINGER: Duration = Duration::from_millis(200);
 const MOST_TO_DISCARD: usize = 64 << 10;
 
@@ -24,7 +26,7 @@ const MOST_TO_DISCARD: usize = 64 << 10;
 pub struct Request {
     pub path: String,
     pub query: String,
-    /// The client wants to ask more.
+    /// The client wants to keep the connection open.
     pub keep: bool,
 }
 
@@ -34,28 +36,28 @@ pub struct Answer {
     pub status: u16,
     pub kind: &'static str,
     pub body: String,
-    /// One header field more.
+    /// One additional header field.
     pub field: Option<(&'static str, &'static str)>,
-    /// The connection is closed after it, whatever the client wants.
+    /// The connection is closed after this answer, even if the client wants to keep it open.
     pub last: bool,
 }
 
-/// What comes next of a connection.
+/// The next event of a connection.
 #[derive(Debug)]
 pub enum Next {
     Request(Request),
-    /// It cannot be answered but by this status, and nothing can be read after it.
+    /// The request is refused with this status, and the connection cannot be read further.
     AcquireError(u16),
-    /// The client has closed it, or is idle for too long.
+    /// The client closed the connection, or was idle for too long.
     Over,
 }
 
-/// A connection, and what was read of it and not answered yet.
+/// A connection, with the bytes that were read and not answered yet.
 #[derive(Debug)]
 pub struct Connection<'a> {
     stream: TcpStream,
     unread: Vec<u8>,
-    /// Whether the last request was HEAD, whatever else was wrong with it.
+    /// Whether the last request was HEAD, also if the request is refused.
     wants_head_only: bool,
     signals: &'a Signals,
 }
@@ -72,7 +74,7 @@ impl<'a> Connection<'a> {
         })
     }
 
-    /// The next request, for which an idle connection has the time `idle`.
+    /// Waits for the next request. `idle` is the timeout for its first byte.
     pub fn next(&mut self, idle: Duration) -> io::Result<Next> {
         let mut until = Instant::now() + idle;
         let mut has_begun = false;
@@ -117,7 +119,7 @@ impl<'a> Connection<'a> {
         outcome
     }
 
-    /// What the bytes that were read ask for; `None` where there must be more of them.
+    /// Parses the bytes that were read. Returns `None` if the head is not complete yet.
     fn parse(&mut self) -> Option<Next> {
         let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
@@ -134,7 +136,7 @@ impl<'a> Connection<'a> {
         Some(next)
     }
 
-    /// Answers; true where another request may come.
+    /// Sends the answer. Returns true if another request may follow.
     pub fn answer(&mut self, request: &Request, answer: &Answer) -> io::Result<bool> {
         let keep = request.keep && !answer.last && !self.signals.are_to_leave();
         self.write(answer, keep)?;
@@ -144,14 +146,16 @@ impl<'a> Connection<'a> {
         Ok(keep)
     }
 
-    /// Answers a client that may have sent more than was read, and closes the connection.
+    /// Sends the answer and closes the connection. The client may have sent more bytes than were
+    /// read.
     pub fn refuse(mut self, answer: &Answer) -> io::Result<()> {
         self.write(answer, false)?;
         self.linger()
     }
 
-    /// Waits until the client has closed its side. A socket that is closed with bytes unread, or that more come to, resets the
-    /// connection, and the answer with it.
+    /// Waits until the client has closed its side. If a socket is closed while bytes are unread, or
+    /// bytes arrive afterwards, the kernel resets the connection and the client can lose the
+    /// answer.
     fn linger(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         let until = Instant::now() + LINGER;
@@ -194,7 +198,8 @@ impl<'a> Connection<'a> {
         self.send(&bytes)
     }
 
-    /// By one call, where the client takes its answers: who dies here has answered, or not.
+    /// Sends the bytes by one call if the client receives its answers. So a worker that dies here
+    /// has sent the whole answer or none of it.
     fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let until = Instant::now() + PATIENCE;
         let mut is_first = true;
@@ -211,7 +216,8 @@ impl<'a> Connection<'a> {
                 };
             }
             is_first = false;
-            // One that takes a little now and then has no more time than one that takes nothing.
+            // The timeout covers the whole answer, also if the client receives a few bytes at a
+            // time.
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
@@ -227,7 +233,8 @@ fn understand(request: &httparse::Request<'_, '_>) -> Next {
         let found = fields.filter(move |field| field.name.eq_ignore_ascii_case(name));
         found.map(|field| field.value.trim_ascii())
     };
-    // In doubt there is a body: what is taken for the next request must not be what a client sent as data.
+    // In case of doubt, assume a body: data that a client sent must not be read as the next
+    // request.
     if values("transfer-encoding").next().is_some()
         || values("content-length").any(|length| length != b"0")
     {
@@ -259,7 +266,8 @@ fn understand(request: &httparse::Request<'_, '_>) -> Next {
     })
 }
 
-/// A target may be a whole URL, as it is for a proxy: every server has to take that.
+/// Removes scheme and authority from a target. A target may be a whole URL, as for a proxy, and
+/// every server must accept this form.
 fn without_authority(target: &str) -> &str {
     const SCHEME: &str = "http://";
     match target.split_at_checked(SCHEME.len()) {

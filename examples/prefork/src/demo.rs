@@ -1,4 +1,4 @@
-//! `--demo`: the server under load while its workers are killed, and the books of both sides.
+//! `--demo`: runs the server under load, kills its workers, and compares the counts of both sides.
 
 use crate::listener::Listener;
 use crate::load::{self, Load};
@@ -21,12 +21,12 @@ const UNDISTURBED: Duration = Duration::from_secs(3);
 const UNDER_FIRE: Duration = Duration::from_secs(10);
 const BETWEEN_KILLS: Duration = Duration::from_millis(200);
 
-/// Runs all of it; true where the books balance.
+/// Runs the demonstration. Returns true if every check passes.
 pub fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     let state = SharedState::place(None)?;
     let load = Shared::anonymous(Load::default())?;
     let listener = Listener::bind("127.0.0.1:0".parse()?)?;
-    // One fewer than workers, so that somebody is at the door when the killer comes.
+    // One client fewer than workers, so that a worker waits to accept when a kill happens.
     let clients = (options.workers - 1).max(1);
     let mut options = options.clone();
     options.quiet = true;
@@ -41,10 +41,10 @@ pub fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     })?;
     let address = listener.address();
     println!(
-        "{} workers answer at http://{address}/workers, {} clients ask",
+        "{} workers listen on http://{address}/workers, {} clients send requests",
         options.workers, clients
     );
-    // The server's are enough: a connection must not wait at a socket that nobody accepts from.
+    // Only the server keeps the socket: a connection must not wait at a socket without an acceptor.
     drop(listener);
     let crowd = fork::spawn(|| {
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
@@ -72,14 +72,14 @@ struct Demo<'a> {
     load: &'a Load,
     kills: u64,
     line: ProgressBar,
-    /// When the line was last written, and how many requests there were then.
+    /// When the line was last written, and the number of answered requests at that time.
     last: (Instant, u64),
 }
 
 impl Demo<'_> {
-    /// Answered requests a second: while nobody disturbs, and under fire.
+    /// Returns the answered requests per second, without kills and with kills.
     fn play(&mut self, server: &Child) -> Result<(f64, f64), Box<dyn Error>> {
-        // The first requests wait for the first workers.
+        // The first requests wait until the first workers are ready.
         while self.load.answered.get() == 0 {
             wait(server, Duration::from_millis(10))?;
         }
@@ -99,7 +99,8 @@ impl Demo<'_> {
         self.last = (start, before);
         while start.elapsed() < time {
             wait(server, BETWEEN_KILLS)?;
-            // On a busy machine the last one may not be dead yet, and would be killed, and counted, twice.
+            // On a busy machine the previous target may still be alive. It would be killed and
+            // counted twice.
             if kills && self.state.deaths() >= self.kills && self.kill_one()? {
                 self.kills += 1;
             }
@@ -109,7 +110,7 @@ impl Demo<'_> {
         Ok(answered as f64 / start.elapsed().as_secs_f64())
     }
 
-    /// Kills any worker; false where there is none just now.
+    /// Kills a random worker. Returns false if there is none at the moment.
     fn kill_one(&self) -> nix::Result<bool> {
         let workers: Vec<u32> = self.state.at_work().map(|(process, _)| process).collect();
         let Some(process) = fastrand::choice(workers) else {
@@ -146,7 +147,7 @@ impl Demo<'_> {
         }
     }
 
-    /// How often somebody was told of a death: at a lock, or at a slot.
+    /// Returns how many deaths were reported to the next owner of a lock, permit or slot.
     fn recoveries(&self) -> u64 {
         let reported = &self.state.reported;
         reported.accept.get() + reported.limiter.get() + reported.cache.get() + reported.slot.get()
@@ -161,7 +162,7 @@ impl Demo<'_> {
         let (state, load) = (self.state, self.load);
         println!("undisturbed  {} requests/s", grouped(before as u64));
         println!(
-            "under fire   {} requests/s, {:.2} of that; {} workers were killed in {} s",
+            "with kills   {} requests/s, {:.2} of that; {} workers were killed in {} s",
             grouped(under_fire as u64),
             under_fire / before,
             self.kills,
@@ -169,13 +170,13 @@ impl Demo<'_> {
         );
         let reported = &state.reported;
         println!(
-            "told         {} successors of a dead worker, {} who got its turn to accept, {} its limiter, {} its cache",
+            "notified     {} new owners of a worker slot, {} of the accept lock or a permit, {} of the rate limiter, {} of the cache",
             reported.slot.get(),
             reported.accept.get(),
             reported.limiter.get(),
             reported.cache.get()
         );
-        // Others may look on, at /workers.
+        // Other clients may request /workers, so only the routes of the demonstration are compared.
         let counted = state.answered_at(&load::ROUTES);
         let answered = load.answered.get() + load.refused.get();
         let (broken, kills) = (load.broken.get(), self.kills);
@@ -184,18 +185,18 @@ impl Demo<'_> {
             (
                 counted >= answered && counted - answered <= kills,
                 format!(
-                    "the workers counted {counted} requests, the clients had {answered} answered: {} more, at most one for each kill",
+                    "the workers counted {counted} requests, the clients received {answered} answers: {} more, at most one per kill",
                     counted as i128 - answered as i128
                 ),
             ),
             (
                 broken <= kills,
-                format!("{broken} connections broke, at most one for each kill"),
+                format!("{broken} connections broke, at most one per kill"),
             ),
             (
                 state.deaths() == kills,
                 format!(
-                    "the supervisor saw {} workers die, and hired others",
+                    "the supervisor saw {} workers die and replaced them",
                     state.deaths()
                 ),
             ),
@@ -203,12 +204,9 @@ impl Demo<'_> {
                 held.is_empty()
                     && state.acceptors.available() == crate::shared_state::ACCEPTORS
                     && state.at_work().count() == 0,
-                format!(
-                    "no lock, no permit and no slot is left behind{}",
-                    held.join(", ")
-                ),
+                format!("no lock, permit or slot is still held{}", held.join(", ")),
             ),
-            (ended_well, "the server ended in order".to_owned()),
+            (ended_well, "the server shut down cleanly".to_owned()),
         ];
         for (holds, what) in &checks {
             println!("{}{what}", if *holds { "ok      " } else { "FAILED  " });
@@ -224,7 +222,7 @@ fn line() -> ProgressBar {
     }
 }
 
-/// Lets time go by; an error where the server ends meanwhile.
+/// Waits for `time`. Returns an error if the server ends meanwhile.
 fn wait(server: &Child, time: Duration) -> Result<(), Box<dyn Error>> {
     match server.wait_timeout(time)? {
         None => Ok(()),

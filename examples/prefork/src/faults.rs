@@ -1,9 +1,10 @@
-//! Misfortune on request, for tests: a worker that dies or stops at a place of its code that nothing from outside would hit.
+//! Fault injection for tests: a worker dies or stops at a place in its code that an external signal
+//! would hardly ever hit.
 
 use nix::sys::signal::{Signal, raise};
 use std::cell::Cell;
 
-/// Where: inside what is locked there.
+/// A place inside a critical section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     Accept,
@@ -11,7 +12,7 @@ pub enum Place {
     Cache,
 }
 
-/// What this worker was asked to suffer. Nothing, without `--faults`.
+/// The fault that this worker was asked to raise. Without `--faults` there is none.
 #[derive(Debug)]
 pub struct Faults {
     allowed: bool,
@@ -26,7 +27,8 @@ impl Faults {
         }
     }
 
-    /// Prepares what `/fault?QUERY` asks for; false where that is nothing, or not allowed.
+    /// Prepares the fault that `/fault?QUERY` asks for. Returns false if the query is invalid or
+    /// faults are not allowed.
     pub fn prepare(&self, query: &str) -> bool {
         let Some((act, place)) = query.split_once('=') else {
             return false;
@@ -48,12 +50,12 @@ impl Faults {
         self.allowed
     }
 
-    /// The worker is at this place.
+    /// Raises the prepared fault if it is for this place.
     #[inline]
     pub fn strike(&self, place: Place) {
         if let Some((_, signal)) = self.next.get().filter(|(at, _)| *at == place) {
             self.next.set(None);
-            // What cannot be raised is not suffered.
+            // If the signal cannot be raised, there is no fault.
             let _ = raise(signal);
         }
     }

@@ -1,15 +1,17 @@
-//! How long requests took, in the map: buckets that one worker counts in and everybody reads.
+//! Request durations in the map. One worker increments the buckets of its slot. All processes read
+//! them.
 
 use pshared::{SharedCounter, ShmSafe};
 
-/// The buckets' upper bounds in nanoseconds: a microsecond and twice as much from one to the next; above the last is one more.
+/// Returns the buckets' upper bounds in nanoseconds. The first is 1 µs, and each next one is twice
+/// as large. One more bucket counts the durations above the last bound.
 pub fn bounds() -> impl Iterator<Item = u64> {
     (0..BOUNDS as u32).map(|number| 1_000 << number)
 }
 
 const BOUNDS: usize = 22;
 
-/// Durations of a worker's requests.
+/// The durations of the requests that were counted in one worker slot.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 pub struct Histogram {
@@ -28,7 +30,7 @@ impl Histogram {
 /// The sum of several histograms.
 #[derive(Debug, Default)]
 pub struct Durations {
-    /// Requests by bucket, in the order of their bounds.
+    /// The number of requests in each bucket, in the order of the bounds.
     pub buckets: [u64; BOUNDS + 1],
     pub seconds: f64,
 }
@@ -45,7 +47,8 @@ impl Durations {
         sum
     }
 
-    /// The bound in nanoseconds under which `share` of the requests stayed; `None` where there are none.
+    /// Returns the smallest bound, in nanoseconds, that at least `share` of the requests did not
+    /// exceed. Returns `None` if there are no requests, or if no bound is large enough.
     pub fn quantile(&self, share: f64) -> Option<u64> {
         let total: u64 = self.buckets.iter().sum();
         let wanted = (total as f64 * share).ceil() as u64;

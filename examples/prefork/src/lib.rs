@@ -1,15 +1,16 @@
-//! A forking HTTP server: workers that share counters, latencies, a rate limit, a cache and the turn to accept, and that may be
-//! killed at any instruction.
+//! A forking HTTP server. Its workers share counters, latencies, a rate limit, a cache and the
+//! accept lock, and may be killed at any instruction.
 //!
 //! ```text
-//! cargo run --release -p pshared-prefork                        # then look at http://127.0.0.1:8080/workers
-//! cargo run --release -p pshared-prefork -- --demo              # the server under load, a worker killed every 200 ms
+//! cargo run --release -p pshared-prefork            # then open http://127.0.0.1:8080/workers
+//! cargo run --release -p pshared-prefork -- --demo  # under load, a worker is killed every 200 ms
 //! cargo run --release -p pshared-prefork -- --accept permits --workers 8 --map /var/tmp/state
 //! ```
 //!
-//! The parent maps the [state](shared_state) and listens, then forks. It never locks anything: whatever happens to a worker,
-//! the [supervisor](supervisor) is not part of it. The [workers](worker) are blocking, a connection at a time, and
-//! know of each other only what the state says. SIGTERM drains, SIGHUP replaces the workers one by one.
+//! The parent maps the [state](shared_state), listens and then forks. While there are workers, the
+//! [supervisor](supervisor) takes no lock, so no event in a worker can block it. The
+//! [workers](worker) are blocking and serve one connection at a time. They communicate only through
+//! the state. SIGTERM drains the server. SIGHUP replaces the workers one by one.
 
 #![deny(unsafe_code)]
 

@@ -1,26 +1,28 @@
-//! A token bucket for the whole server, under one mutex.
+//! A token bucket for the whole server, protected by one mutex.
 
 use crate::clock;
 use crate::faults::{Faults, Place};
 use crate::shared_state::Reported;
 use pshared::{Error, FromBytes, LockError, SharedMutex, SharedMutexGuard, ShmData};
 
-/// Tokens, one a request, that come back as time goes by.
+/// Tokens, one for each request, refilled at a constant rate.
 ///
-/// Whatever bytes a dead holder leaves are a valid bucket, so it can be repaired in place: see [`mended`](Self::mended).
+/// Any bytes that a dead owner leaves are a valid bucket. So the bucket can be repaired in place:
+/// see [`mended`](Self::mended).
 #[derive(ShmData, FromBytes, Default)]
 #[repr(C)]
 pub struct Bucket {
-    /// In billionths, so that what a nanosecond brings is a whole number.
+    /// In billionths of a token, so that the refill of a nanosecond is a whole number.
     tokens: u64,
-    /// The time of the [clock] up to which tokens were given.
+    /// The time of the [clock], in nanoseconds, up to which tokens were added.
     filled: u64,
 }
 
 const TOKEN: u64 = 1_000_000_000;
 
 impl Bucket {
-    /// Takes a token, if there is one. `rate` is how many come back in a second, and how many the bucket holds.
+    /// Takes a token if there is one. `rate` is both the refill in tokens per second and the
+    /// capacity.
     fn take(&mut self, rate: u64, now: u64) -> bool {
         let elapsed = now.saturating_sub(self.filled);
         let brought = elapsed.saturating_mul(rate);
@@ -36,14 +38,17 @@ impl Bucket {
         has
     }
 
-    /// Each field was written by one store, so what is left is a token too many or too few, and never a time that lies ahead.
-    /// A file that was copied about, or survived a reboot, could have one.
+    /// Repairs the bucket: limits `filled` to `now`.
+    ///
+    /// Each field is written by one store. So a dead owner leaves too many or too few tokens, but
+    /// never a time in the future. A file that was copied from another machine, or that survived a
+    /// reboot, can hold such a time.
     fn mended(&mut self, now: u64) {
         self.filled = self.filled.min(now);
     }
 }
 
-/// Whether a request may pass.
+/// Returns whether a request is admitted.
 pub fn admits(
     bucket: &SharedMutex<Bucket>,
     rate: u64,
@@ -55,7 +60,7 @@ pub fn admits(
     Ok(bucket.take(rate, clock::now()))
 }
 
-/// The bucket, put right where its last holder died.
+/// Locks the bucket. If its previous owner died, repairs it first.
 fn locked<'a>(
     bucket: &'a SharedMutex<Bucket>,
     reported: &Reported,
@@ -73,7 +78,7 @@ fn locked<'a>(
     Ok(bucket)
 }
 
-/// A bucket as a server finds it when it starts: time has been another's.
+/// Repairs the bucket at the server's start: its time may be that of another boot.
 pub fn start(bucket: &SharedMutex<Bucket>, reported: &Reported) -> Result<(), Error> {
     locked(bucket, reported)?.mended(clock::now());
     Ok(())

@@ -8,13 +8,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-/// Connections that may wait to be accepted.
+/// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// How long nobody is accepted where the machine has no room for it.
+/// The pause after an accept that failed for lack of descriptors or memory.
 const SHORTAGE: Duration = Duration::from_millis(20);
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
@@ -32,16 +32,19 @@ impl Listener {
             socket.set_reuse_address(true)?;
             socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
-            // Whoever sees a connection may find that another worker has it already.
+            // A worker that polls a connection may find that another worker has already accepted
+            // it.
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?.as_socket();
-            let address = address.expect("a socket of the internet");
+            let address = address.expect("an internet socket has an internet address");
             Ok(Listener { socket, address })
         };
         bind().map_err(|error: io::Error| {
             io::Error::new(
                 error.kind(),
-                format!("cannot listen at {address}: {error}. Choose another by --listen"),
+                format!(
+                    "cannot listen on {address}: {error}. Choose another address with --listen"
+                ),
             )
         })
     }
@@ -50,7 +53,8 @@ impl Listener {
         self.address
     }
 
-    /// The next connection, if there is one and room for it.
+    /// Accepts the next connection. Returns `None` if there is none, or no descriptor or memory for
+    /// it.
     pub fn accept(&self) -> io::Result<Option<TcpStream>> {
         loop {
             match self.socket.accept() {
@@ -60,12 +64,14 @@ impl Listener {
                 }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return Ok(None),
-                    // A worker that ended for this would be followed by one that ends for the same, as fast as they can be forked.
+                    // The worker must not exit: its replacement would exit for the same reason, in
+                    // a fork loop.
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                         signals::pause(SHORTAGE);
                         return Ok(None);
                     }
-                    // The fault of one connection, which is gone; those of its network are told here too: see accept(2).
+                    // An error of one connection, which is gone. Linux reports pending network
+                    // errors of the new connection here too: see accept(2).
                     Some(
                         libc::EINTR
                         | libc::ECONNABORTED
@@ -86,18 +92,19 @@ impl Listener {
         }
     }
 
-    /// Whether a connection waits to be accepted.
+    /// Returns whether a connection waits to be accepted.
     pub fn has_one(&self) -> bool {
         let mut readable = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         poll(&mut readable, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Lets no connection more in. Those that have come can be accepted, and those on their way in still come: a socket
-    /// that is just closed would break both.
+    /// Admits no new connections. Connections that have arrived can still be accepted, and
+    /// handshakes in progress still complete. Closing the socket instead would break both.
     ///
-    /// The kernel drops segments with SYN that are for this socket. A client that comes now tries again, and is refused once the
-    /// socket is closed. One whose SYN was answered before may be connected by its own account and not yet by this side's: the
-    /// socket has to stay for as long as the last segment of a handshake is on its way.
+    /// A filter makes the kernel drop SYN segments for this socket. A new client retries, and is
+    /// refused once the socket is closed. If a client's SYN was answered before, the client may
+    /// already be connected from its side but not yet from this side. So the socket must stay open
+    /// as long as the last segment of a handshake can be in flight.
     pub fn let_nobody_in(&self) -> io::Result<()> {
         const FLAGS: u32 = 13;
         const SYN: u32 = 0x02;

@@ -1,4 +1,4 @@
-//! Clients: they ask as fast as they are answered, and keep books of their own.
+//! Clients that send requests as fast as they are answered and count the answers.
 
 use crate::shared_state::Route;
 use pshared::{SharedCounter, ShmSafe};
@@ -9,22 +9,23 @@ use std::thread;
 use std::time::Duration;
 use ureq::Agent;
 
-/// What the clients ask for.
+/// The routes that the clients request.
 pub const ROUTES: [Route; 3] = [Route::Home, Route::Count, Route::Primes];
 
-/// What the clients of all processes share: their books, and the end of their work.
+/// The state that the clients share with the demonstration: their counts, and the flag that stops
+/// them.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 pub struct Load {
-    /// Requests whose answer came whole, with status 200; and with another.
+    /// Requests with a complete answer: with status 200, and with another status.
     pub answered: SharedCounter,
     pub refused: SharedCounter,
-    /// Requests whose connection broke before that.
+    /// Requests that failed before the answer was complete.
     pub broken: SharedCounter,
     pub stop: AtomicBool,
 }
 
-/// `clients` ask, each on a connection of its own, until they are told to stop.
+/// Runs `clients` clients, each with its own connection, until `load.stop` is set.
 pub fn run(load: &Load, address: SocketAddr, clients: u16) {
     thread::scope(|scope| {
         for _ in 0..clients {

@@ -1,9 +1,10 @@
-//! What is told to whoever reads along.
+//! The log on standard error.
 
 use std::fmt;
 use std::io::{self, Write};
 
-/// A line to stderr. Its reader may be gone, and its disk full: that must not end the server, as it would by `eprintln!`, which panics.
+/// Writes a line to standard error and ignores errors. `eprintln!` panics if the reader is gone or
+/// the disk is full, and this must not end the server.
 pub fn log_line(what: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "prefork: {what}");
 }

@@ -1,4 +1,4 @@
-//! The program: see the library of the same name.
+//! The binary: see the library of the same name.
 
 #![deny(unsafe_code)]
 
@@ -28,13 +28,13 @@ fn main() -> ExitCode {
 
 fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let state = SharedState::place(options.map.as_deref())?;
-    // Before anybody is told whom to signal, or can connect.
+    // Handle signals before the process id is printed and before a client can connect.
     let signals = supervisor::prepare(state, options)?;
     let listener = Listener::bind(options.listen)?;
-    // Nobody has to read it.
+    // Standard output may be closed: ignore the error.
     let _ = writeln!(
         stdout(),
-        "prefork: {} workers answer at http://{}/ (the supervisor is process {})",
+        "prefork: {} workers listen on http://{}/ (supervisor: process {})",
         options.workers,
         listener.address(),
         std::process::id()

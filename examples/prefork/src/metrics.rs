@@ -1,5 +1,5 @@
-//! `/metrics`: the state as OpenMetrics text, by `prometheus-client`. Whichever worker is asked, it answers for all of them, and
-//! for those that have died: what they counted lies at their slots.
+//! `/metrics`: the state as OpenMetrics text, encoded by `prometheus-client`. Any worker can answer
+//! for all workers, including dead ones: their counts remain in their slots.
 
 use crate::histogram::{Durations, bounds};
 use crate::shared_state::{Doing, Route, STATUSES, SharedState, Worker};
@@ -15,12 +15,12 @@ use std::fmt;
 /// The media type of the text.
 pub const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics, as of now.
+/// Returns the current values of all metrics.
 pub fn text(state: &'static SharedState) -> String {
     let mut registry = Registry::with_prefix("prefork");
     registry.register_collector(Box::new(Metrics(state)));
     let mut text = String::new();
-    text::encode(&mut text, &registry).expect("a string takes it");
+    text::encode(&mut text, &registry).expect("writing to a string cannot fail");
     text
 }
 
@@ -41,7 +41,7 @@ impl Collector for Metrics {
         let mut out = Encoder(&mut encoder);
         out.counters(
             "requests",
-            "Requests that were counted, by route; each was answered, unless its worker died just then",
+            "Requests counted, by route; each was answered unless its worker died before the answer",
             Route::ALL.into_iter().map(|route| {
                 let count = total(&|worker| worker.requests[route as usize].get());
                 ([("route", route.name().to_owned())], count)
@@ -49,7 +49,7 @@ impl Collector for Metrics {
         )?;
         out.counters(
             "responses",
-            "The same, by status",
+            "Requests counted, by status",
             STATUSES.iter().enumerate().map(|(number, status)| {
                 let count = total(&|worker| worker.statuses[number].get());
                 ([("code", status.to_string())], count)
@@ -58,35 +58,35 @@ impl Collector for Metrics {
         out.durations(state)?;
         out.counter(
             "connections",
-            "Connections that were accepted",
+            "Connections accepted",
             total(&|worker| worker.connections.get()),
         )?;
-        out.counter("hits", "What /count counts", state.hits.get())?;
+        out.counter("hits", "The count of /count", state.hits.get())?;
         out.counter(
             "cache_hits",
-            "Answers that the cache had",
+            "Answers found in the cache",
             total(&|worker| worker.cache_hits.get()),
         )?;
         out.counter(
             "cache_misses",
-            "Answers that had to be made",
+            "Answers not found in the cache",
             total(&|worker| worker.cache_misses.get()),
         )?;
         out.counter("worker_deaths", "Workers that died", state.deaths())?;
         out.counter(
             "workers_stuck",
-            "Workers that held something and were killed for not moving",
+            "Workers killed because they gave no heartbeat",
             state.stuck.get(),
         )?;
         out.counter(
             "workers_replaced",
-            "Workers that were replaced on SIGHUP",
+            "Workers replaced on SIGHUP",
             state.replaced.get(),
         )?;
         let reported = &state.reported;
         out.counters(
             "recoveries",
-            "Times that somebody was told that the last holder had died, by what it held",
+            "Deaths of an owner that were reported to the next owner, by what it held",
             [
                 ("accept", &reported.accept),
                 ("limiter", &reported.limiter),
@@ -97,7 +97,7 @@ impl Collector for Metrics {
         )?;
         out.gauges(
             "workers",
-            "Workers at their slots, by what they are about",
+            "Workers in their slots, by activity",
             Doing::ALL.into_iter().map(|doing| {
                 let slots = state.seated().filter(|worker| worker.doing() == doing);
                 ([("doing", doing.name().to_owned())], slots.count() as i64)
@@ -106,7 +106,7 @@ impl Collector for Metrics {
     }
 }
 
-/// An encoder with this page's few kinds of metrics.
+/// Encodes the kinds of metrics that this page has.
 struct Encoder<'a, 'e>(&'a mut DescriptorEncoder<'e>);
 
 impl Encoder<'_, '_> {
@@ -160,7 +160,7 @@ impl Encoder<'_, '_> {
         let buckets: Vec<(f64, u64)> = bounds.zip(sum.buckets).collect();
         let mut metric = self.describe(
             "request_duration",
-            "Time from a request that was read to its answer",
+            "Time from the receipt of a request until its answer is ready to send",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;

@@ -5,80 +5,93 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// An HTTP server that forks: its workers share memory, and may be killed at any instruction.
+/// A forking HTTP server: its workers share memory and may be killed at any instruction.
 ///
-/// It answers at / (what there is), /count (a hit counter that all workers share), /primes?below=N (dear to make, cached for all),
-/// /metrics (OpenMetrics, totals over all workers, the dead included) and /workers (a page about the workers).
+/// It serves / (a list of the pages), /count (a hit counter that all workers share),
+/// /primes?below=N (expensive to compute, cached for all workers), /metrics (OpenMetrics, totals
+/// over all workers, including dead ones) and /workers (a page about the workers).
 ///
-/// SIGTERM and SIGINT end it: no connection more is let in, and what has come is answered. SIGHUP replaces the workers one by one, each
-/// by one that answers before the old one leaves.
+/// SIGTERM and SIGINT end the server: it accepts no new connections and answers those that have
+/// arrived. SIGHUP replaces the workers one by one. Each replacement is ready before the old worker
+/// leaves.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "prefork", version)]
 pub struct Options {
-    /// Where to listen; port 0 takes any that is free
+    /// Address to listen on; port 0 selects any free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// How many processes answer, 1 to 32
+    /// Number of worker processes, 1 to 32
     ///
-    /// A worker has one connection at a time. More connections than workers wait until one is given up.
+    /// A worker serves one connection at a time. If there are more connections than workers, the
+    /// others wait until a connection is closed.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u16).range(1..=32))]
     pub workers: u16,
 
-    /// Who may wait for a connection
+    /// The workers that may wait for a connection at the same time
     #[arg(long, value_enum, default_value_t = Accept::Mutex)]
     pub accept: Accept,
 
-    /// Keep the state in this file, and go on with it if it is there [default: memory without a file]
+    /// Keep the state in this file, and continue with it if it exists [default: anonymous memory]
     #[arg(long, value_name = "FILE")]
     pub map: Option<PathBuf>,
 
-    /// Requests a second that are let through, by a token bucket for all workers; others get status 429
+    /// Requests per second that one token bucket admits for all workers; others get status 429
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = value_parser!(u64).range(1..=10_000_000))]
     pub rate: u64,
 
-    /// How long an idle connection is kept, in milliseconds; 0 closes after each answer
+    /// Time for which an idle connection is kept, in milliseconds; 0 closes it after each answer
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     keep_alive: u64,
 
-    /// After how many milliseconds without a sign of life a worker that holds a lock counts as stuck, and is killed
+    /// Time without a heartbeat, in milliseconds, after which a worker that holds a lock is killed
+    /// as stuck
     #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = value_parser!(u64).range(100..=3_600_000))]
     stuck: u64,
 
-    /// How long a worker may take to leave, in milliseconds, before it is killed; and the server to answer all who have come when it ends
+    /// Time in milliseconds after which a worker that was told to leave is killed
+    ///
+    /// When the server ends, it has the same time to answer the connections that have arrived.
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     drain: u64,
 
-    /// Share nothing, to compare: no counters, no latencies, no rate limit, no cache, and everybody accepts
+    /// Share nothing, for comparison: no counters, latencies, rate limit or cache, and all workers
+    /// accept
     #[arg(long, conflicts_with_all = ["accept", "rate"])]
     pub no_sharing: bool,
 
-    /// Say nothing of workers that come and go
+    /// Log only errors
     #[arg(long)]
     pub quiet: bool,
 
-    /// Let /fault?kill=PLACE and /fault?stop=PLACE make a worker die or stop inside accept, limiter or cache: for tests
+    /// Enable /fault?kill=PLACE and /fault?stop=PLACE, for tests
+    ///
+    /// The worker that serves the request is killed or stopped when it next reaches PLACE: accept,
+    /// limiter or cache.
     #[arg(long)]
     pub faults: bool,
 
-    /// Start the server and load it; look on for three seconds, then kill a worker every 200 ms for ten; and balance the books
+    /// Run the server under load, kill a worker every 200 ms, and check the counts
+    ///
+    /// The load runs for 3 seconds without kills and then for 10 seconds with kills. At the end the
+    /// server's counts are compared with those of the clients.
     #[arg(long, conflicts_with_all = ["listen", "map", "no_sharing", "faults"])]
     pub demo: bool,
 }
 
-/// Who may wait for a connection.
+/// The workers that may wait for a connection at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Accept {
-    /// One worker, who has a SharedMutex; the others sleep on it
+    /// One worker, the owner of a SharedMutex; the others sleep on it
     Mutex,
-    /// Two workers, who have a permit each of a SharedPermits
+    /// Two workers, each with a permit of a SharedPermits
     Permits,
-    /// All of them
+    /// All workers
     None,
 }
 
 impl Options {
-    /// The options, or the end of the process with a message that says what is wrong with them.
+    /// Parses the command line. If it is invalid, prints an error message and exits.
     pub fn from_command_line() -> Self {
         Options::parse()
     }
@@ -102,7 +115,7 @@ impl Options {
         Duration::from_millis(self.drain)
     }
 
-    /// How often a worker that waits gives a sign of life.
+    /// Returns the interval at which a waiting worker gives a heartbeat.
     pub fn beat(&self) -> Duration {
         (self.stuck() / 4).min(Duration::from_secs(1))
     }

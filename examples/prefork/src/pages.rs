@@ -1,4 +1,4 @@
-//! The pages that people read. Nothing in them comes from a client.
+//! The HTML pages. They contain no text from a client, so nothing is escaped.
 
 use crate::clock;
 use crate::histogram::Durations;
@@ -25,11 +25,11 @@ pub fn home() -> String {
     page(
         "prefork",
         false,
-        "<h1>prefork</h1>\n<p>A forking server whose workers share memory, by <code>pshared</code>.</p>\n<ul>\n\
-         <li><a href=\"/count\">/count</a> counts its visits, over all workers</li>\n\
-         <li><a href=\"/primes?below=1000000\">/primes?below=N</a> is dear to make, and cached for all workers</li>\n\
-         <li><a href=\"/metrics\">/metrics</a> is for Prometheus: totals over all workers, the dead included</li>\n\
-         <li><a href=\"/workers\">/workers</a> shows who does what</li>\n</ul>\n",
+        "<h1>prefork</h1>\n<p>A forking server with workers that share memory through <code>pshared</code>.</p>\n<ul>\n\
+         <li><a href=\"/count\">/count</a> counts its requests over all workers</li>\n\
+         <li><a href=\"/primes?below=1000000\">/primes?below=N</a> is expensive to compute and cached for all workers</li>\n\
+         <li><a href=\"/metrics\">/metrics</a> is for Prometheus: totals over all workers, including dead ones</li>\n\
+         <li><a href=\"/workers\">/workers</a> shows the state of each worker</li>\n</ul>\n",
     )
 }
 
@@ -49,16 +49,16 @@ pub fn workers(state: &SharedState) -> String {
         ("99 % took at most", at_most(0.99)),
         ("workers died", grouped(state.deaths())),
         ("killed as stuck", grouped(state.stuck.get())),
-        ("visits of /count", grouped(state.hits.get())),
+        ("count of /count", grouped(state.hits.get())),
     ];
     let closing = if state.closing.load(Relaxed) {
-        ", and lets nobody in any more"
+        " and is shutting down"
     } else {
         ""
     };
     let _ = write!(
         body,
-        "<h1>Workers</h1>\n<p>Supervisor {} has run for {}{closing}. All of this is read from shared memory by one worker, process {}.</p>\n<dl class=\"figures\">\n",
+        "<h1>Workers</h1>\n<p>Supervisor {} has run for {}{closing}. Worker process {} read all of these values from shared memory.</p>\n<dl class=\"figures\">\n",
         state.supervisor.load(Relaxed),
         span(age),
         std::process::id(),
@@ -74,7 +74,7 @@ pub fn workers(state: &SharedState) -> String {
 
 fn slots(state: &SharedState) -> String {
     let mut table = String::from(
-        "<table>\n<thead><tr><th class=\"n\">slot</th><th class=\"n\">process</th><th>state</th><th class=\"n\">requests</th><th class=\"n\">of the slot</th><th class=\"n\">age</th><th class=\"n\">silent for</th><th class=\"n\">deaths</th><th>holds</th></tr></thead>\n<tbody>\n",
+        "<table>\n<thead><tr><th class=\"n\">slot</th><th class=\"n\">process</th><th>state</th><th class=\"n\">requests</th><th class=\"n\">slot total</th><th class=\"n\">age</th><th class=\"n\">heartbeat age</th><th class=\"n\">deaths</th><th>holds</th></tr></thead>\n<tbody>\n",
     );
     let used = state.workers.slots().filter(|slot| {
         slot.state != SlotState::Free || slot.data.answered() > 0 || slot.data.deaths.get() > 0
@@ -118,17 +118,17 @@ fn row(table: &mut String, state: &SharedState, slot: &SlotView<'_, Worker>) {
 
 fn locks(state: &SharedState) -> String {
     let mut table = String::from(
-        "<table>\n<thead><tr><th>shared</th><th class=\"n\">held by</th><th class=\"n\">deaths told and mended</th></tr></thead>\n<tbody>\n",
+        "<table>\n<thead><tr><th>shared</th><th class=\"n\">owner</th><th class=\"n\">deaths reported</th></tr></thead>\n<tbody>\n",
     );
     let holders: Vec<_> = state.holders().collect();
     let reported = &state.reported;
     for (name, count) in [
-        ("the turn to accept", reported.accept.get()),
+        ("the accept lock", reported.accept.get()),
         ("the rate limiter", reported.limiter.get()),
         ("the cache", reported.cache.get()),
     ] {
         let holder = holders.iter().find(|(lock, _)| *lock == name);
-        let holder = holder.map_or("nobody".to_owned(), |(_, process)| process.to_string());
+        let holder = holder.map_or("none".to_owned(), |(_, process)| process.to_string());
         let _ = writeln!(
             table,
             "<tr><td>{name}</td><td class=\"n\">{holder}</td><td class=\"n\">{count}</td></tr>"
@@ -136,7 +136,7 @@ fn locks(state: &SharedState) -> String {
     }
     let _ = writeln!(
         table,
-        "<tr><td>permits to accept</td><td class=\"n\">{} free</td><td></td></tr>\n<tr><td>slots</td><td></td><td class=\"n\">{}</td></tr>",
+        "<tr><td>accept permits</td><td class=\"n\">{} free</td><td></td></tr>\n<tr><td>worker slots</td><td></td><td class=\"n\">{}</td></tr>",
         state.acceptors.available(),
         reported.slot.get()
     );
@@ -144,7 +144,7 @@ fn locks(state: &SharedState) -> String {
     table
 }
 
-/// A number with its thousands apart.
+/// Formats a number with its digits grouped by thousands.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -157,7 +157,7 @@ pub fn grouped(number: u64) -> String {
     grouped
 }
 
-/// A time that a person can read.
+/// Formats a time in seconds with a suitable unit.
 fn span(seconds: f64) -> String {
     match seconds {
         s if s < 0.001 => format!("{:.0} µs", s * 1e6),

@@ -1,4 +1,4 @@
-//! What is answered to what.
+//! Maps requests to answers.
 
 use crate::connection::{Answer, Request};
 use crate::faults::Faults;
@@ -13,18 +13,22 @@ use std::fmt::Write;
 /// The largest `N` of `/primes?below=N`.
 const MOST: u64 = 1_000_000;
 
-/// The site, as one worker answers for it.
+/// The site, as served by one worker.
 pub struct Site<'a> {
     pub state: &'static SharedState,
     pub worker: &'a Worker,
     pub faults: &'a Faults,
     pub options: &'a Options,
-    /// What `/count` counts where nothing is shared.
+    /// The count of `/count` if nothing is shared.
     pub own_hits: Cell<u64>,
 }
 
 impl Site<'_> {
-    /// The answer, and under which route it is to be counted. An error is one of a lock, which is the worker's, not the client's.
+    /// Returns the answer, and the route under which it is counted.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of a lock. It is a fault of the worker, not of the client.
     pub fn answer(&self, request: &Request) -> Result<(Route, Answer), Error> {
         let route = route(&request.path);
         if !self.options.no_sharing {
@@ -41,12 +45,15 @@ impl Site<'_> {
                 text(metrics::KIND, metrics::text(self.state))
             }
             Route::Workers if !self.options.no_sharing => Answer {
-                // A browser comes again each second, and would keep a worker to itself.
+                // A browser reloads the page each second and would occupy a worker permanently.
                 last: true,
                 ..text("text/html; charset=utf-8", pages::workers(self.state))
             },
             Route::Other if request.path == "/fault" && self.faults.prepare(&request.query) => {
-                plain(format!("process {} is prepared\n", std::process::id()))
+                plain(format!(
+                    "process {} prepared the fault\n",
+                    std::process::id()
+                ))
             }
             _ => status(404),
         };
@@ -66,13 +73,13 @@ impl Site<'_> {
         let Some(Ok(below @ 0..=MOST)) = below else {
             return Ok(Answer {
                 status: 400,
-                ..plain(format!("ask /primes?below=N, where N is 0 to {MOST}\n"))
+                ..plain(format!("use /primes?below=N with N from 0 to {MOST}\n"))
             });
         };
         let make = || {
             let mut line = ArrayString::new();
             let count = primes_below(below as usize);
-            writeln!(line, "{count} primes are less than {below}").expect("it is long enough");
+            writeln!(line, "{count} primes are less than {below}").expect("the line fits");
             line
         };
         let line = match self.options.no_sharing {
@@ -88,7 +95,7 @@ fn route(path: &str) -> Route {
     known.unwrap_or(Route::Other)
 }
 
-/// How many primes are less than `limit`, by the sieve of Eratosthenes.
+/// Counts the primes less than `limit` by the sieve of Eratosthenes.
 fn primes_below(limit: usize) -> usize {
     let mut is_composite = vec![false; limit];
     let mut count = 0;
@@ -118,24 +125,24 @@ fn plain(body: String) -> Answer {
     text("text/plain; charset=utf-8", body)
 }
 
-/// An answer that says no more than its status.
+/// Returns an answer that only explains its status.
 pub fn status(status: u16) -> Answer {
     let (body, field) = match status {
-        404 => ("there is no such page; / lists what there is\n", None),
+        404 => ("not found; / lists the pages\n", None),
         405 => (
-            "only GET and HEAD are answered\n",
+            "only GET and HEAD are supported\n",
             Some(("Allow", "GET, HEAD")),
         ),
-        408 => ("the request did not come in time\n", None),
-        413 => ("a request with a body is not answered\n", None),
+        408 => ("the request did not arrive in time\n", None),
+        413 => ("requests with a body are not supported\n", None),
         429 => (
             "too many requests: try again in a second\n",
             Some(("Retry-After", "1")),
         ),
-        431 => ("the request's head is too long\n", None),
-        500 => ("the server is at fault\n", None),
-        505 => ("HTTP/1.0 and HTTP/1.1 are answered\n", None),
-        _ => ("this is no request that can be understood\n", None),
+        431 => ("the request head is too long\n", None),
+        500 => ("internal server error\n", None),
+        505 => ("only HTTP/1.0 and HTTP/1.1 are supported\n", None),
+        _ => ("the request is malformed\n", None),
     };
     Answer {
         status,

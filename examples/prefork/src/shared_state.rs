@@ -1,4 +1,4 @@
-//! What the processes share: placed in a map before the first fork, and never moved.
+//! The state that the processes share. It is placed in a map before the first fork and never moved.
 
 use crate::cache::Cache;
 use crate::clock;
@@ -12,39 +12,44 @@ use std::path::Path;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 
-/// Workers at once: twice as many as may be asked for, since each may be replaced by one that starts before it leaves.
+/// The maximum number of workers at once. It is twice the largest `--workers`, because the
+/// replacement of a worker starts before the old worker leaves.
 pub const WORKER_SLOTS: usize = 64;
 
-/// How many workers wait for a connection at once, with `--accept permits`.
+/// How many workers wait for a connection at once with `--accept permits`.
 pub const ACCEPTORS: usize = 2;
 
-/// Everything that is shared.
+/// The whole shared state.
 #[derive(ShmSafe)]
 #[repr(C)]
 pub struct SharedState {
-    /// Whose turn it is to accept: with `--accept mutex` one worker's, with `--accept permits` that of some.
+    /// The accept lock. With `--accept mutex`, only its owner waits for a connection.
     pub accept: SharedMutex<()>,
+    /// The accept permits. With `--accept permits`, only the owners of a permit wait for a
+    /// connection.
     pub acceptors: SharedPermits<ACCEPTORS>,
-    /// What `/count` counts.
+    /// The count of `/count`.
     pub hits: SharedCounter,
     pub limiter: SharedMutex<Bucket>,
     pub cache: SharedRwLock<Cache>,
     pub workers: SharedRoster<Worker, WORKER_SLOTS>,
     pub reported: Reported,
-    /// The supervisor's process, 0 before the first and after an orderly end. After another end it says nothing: some other
-    /// process may have the number.
+    /// The supervisor's process id, 0 before the first supervisor and after a clean shutdown. After
+    /// any other end the value is meaningless: another process may have the id.
     pub supervisor: AtomicU32,
-    /// Since when it supervises, by the [clock].
+    /// When the supervisor started, by the [clock].
     pub started: AtomicU64,
-    /// The server is to end: whoever leaves serves the connections first that have come already.
+    /// The server is shutting down. Before a worker leaves, it serves the connections that have
+    /// arrived.
     pub closing: AtomicBool,
-    /// Workers that the supervisor killed because they held something and did not move.
+    /// The number of workers that the supervisor killed because they gave no heartbeat.
     pub stuck: SharedCounter,
-    /// Workers that were replaced on SIGHUP.
+    /// The number of workers that were replaced on SIGHUP.
     pub replaced: SharedCounter,
 }
 
-/// How often somebody was told that the last holder had died, and put right what that one left.
+/// How often an owner's death was reported to the next owner, which repaired the data. One counter
+/// for each lock, and one for the slots.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 pub struct Reported {
@@ -54,28 +59,29 @@ pub struct Reported {
     pub slot: SharedCounter,
 }
 
-/// What lies at a worker's slot. It outlives the worker: the next one at the slot counts on.
+/// The data of a worker slot. It outlives the worker: the next worker in the slot continues the
+/// counts.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 pub struct Worker {
     doing: AtomicU8,
-    /// The last sign of life, and the start of the worker at the slot.
+    /// The last heartbeat and the start of the worker in the slot, by the [clock].
     beat: AtomicU64,
     started: AtomicU64,
-    /// What the slot had counted before that.
+    /// The slot's count of requests when this worker started.
     before: AtomicU64,
     pub connections: SharedCounter,
-    /// Requests that were answered or about to be, by route and by status.
+    /// Requests that were answered or are about to be answered, by route and by status.
     pub requests: [SharedCounter; Route::ALL.len()],
     pub statuses: [SharedCounter; STATUSES.len()],
     pub durations: Histogram,
     pub cache_hits: SharedCounter,
     pub cache_misses: SharedCounter,
-    /// How many workers died at this slot.
+    /// How many workers died in this slot.
     pub deaths: SharedCounter,
 }
 
-/// What a request was for.
+/// The page that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Route {
@@ -109,24 +115,24 @@ impl Route {
     }
 }
 
-/// The statuses that this server answers with.
+/// The status codes of this server's answers.
 pub const STATUSES: [u16; 10] = [200, 400, 404, 405, 408, 413, 429, 431, 500, 505];
 
-/// What a worker is about.
+/// A worker's current activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Doing {
     Starting,
-    /// It waits for its turn to accept.
+    /// Waits for the accept lock or a permit.
     Queueing,
-    /// It has the turn, and waits for a connection.
+    /// Waits for a connection.
     Accepting,
-    /// It waits for the next request of its connection.
+    /// Waits for the next request of its connection.
     Listening,
     Answering,
-    /// It waits for its client to take the answer.
+    /// Waits until its client has received the answer.
     Sending,
-    /// It finishes what it has, and leaves.
+    /// Serves the remaining connections, then leaves.
     Leaving,
 }
 
@@ -144,37 +150,38 @@ impl Doing {
     pub fn name(self) -> &'static str {
         match self {
             Doing::Starting => "starting",
-            Doing::Queueing => "waits for its turn",
-            Doing::Accepting => "accepts",
-            Doing::Listening => "waits for a request",
-            Doing::Answering => "answers",
-            Doing::Sending => "sends",
-            Doing::Leaving => "leaves",
+            Doing::Queueing => "waiting to accept",
+            Doing::Accepting => "accepting",
+            Doing::Listening => "waiting for a request",
+            Doing::Answering => "answering",
+            Doing::Sending => "sending",
+            Doing::Leaving => "leaving",
         }
     }
 }
 
 impl Worker {
-    /// A new worker sits down.
+    /// Initializes the slot's data for a new worker.
     pub fn start(&self) {
         self.before.store(self.answered(), Relaxed);
         self.turn_to(Doing::Starting);
-        // After what the predecessor at the slot was about has been wiped out.
+        // Stored last, with release: the activity of the slot's previous worker is overwritten
+        // before.
         self.started.store(clock::now(), Release);
     }
 
-    /// A new server begins: by its clock, which may be that of another boot, nobody has started yet.
+    /// Resets the times for a new server. The stored times may be those of another boot.
     pub fn forget(&self) {
         self.started.store(0, Relaxed);
         self.beat.store(0, Relaxed);
     }
 
-    /// The worker shows what it is about, and that it lives.
+    /// Sets the worker's activity and gives a heartbeat.
     pub fn turn_to(&self, doing: Doing) {
         self.turn_to_at(doing, clock::now());
     }
 
-    /// As [`turn_to`](Self::turn_to), by who has just read the clock.
+    /// The same as [`turn_to`](Self::turn_to), for a caller that has just read the clock.
     pub fn turn_to_at(&self, doing: Doing, now: u64) {
         self.beat.store(now, Relaxed);
         self.doing.store(doing as u8, Relaxed);
@@ -189,58 +196,61 @@ impl Worker {
         Doing::ALL.get(number).copied().unwrap_or(Doing::Starting)
     }
 
-    /// Whether a worker that was hired then has sat down, and become ready to work.
+    /// Returns whether the worker that was forked at `hired` has occupied the slot and is ready to
+    /// work.
     pub fn has_been_ready_since(&self, hired: u64) -> bool {
         self.started.load(Acquire) >= hired && self.doing() != Doing::Starting
     }
 
-    /// Seconds since the last sign of life.
+    /// Returns the seconds since the last heartbeat.
     pub fn silence(&self) -> f64 {
         clock::seconds_since(self.beat.load(Relaxed))
     }
 
-    /// Seconds since the worker at the slot started.
+    /// Returns the seconds since the worker in the slot started.
     pub fn age(&self) -> f64 {
         clock::seconds_since(self.started.load(Relaxed))
     }
 
-    /// Requests that were counted at this slot, by whomever.
+    /// Returns the number of requests that all workers of this slot have counted.
     pub fn answered(&self) -> u64 {
         self.requests.iter().map(SharedCounter::get).sum()
     }
 
-    /// Those of the worker that sits there now.
+    /// Returns the number of requests that the current worker of this slot has counted.
     pub fn answered_by_this_one(&self) -> u64 {
         self.answered().saturating_sub(self.before.load(Relaxed))
     }
 
-    /// Counts a request. It comes before the answer, so that no client has an answer that is not counted.
+    /// Counts a request. The caller counts it before it sends the answer, so that every answer that
+    /// a client receives is counted.
     pub fn count(&self, route: Route, status: u16) {
         self.requests[route as usize].add(1);
         let status = STATUSES.iter().position(|known| *known == status);
-        self.statuses[status.expect("one of the list")].add(1);
+        self.statuses[status.expect("the status is listed in STATUSES")].add(1);
     }
 }
 
 impl SharedState {
-    /// Places the state in the file `path`, or else in memory that only children see.
+    /// Places the state in the file `path`, or in anonymous memory that only children share.
     ///
-    /// A file that is there already is gone on with: its counts stay.
+    /// If the file exists, its counts are continued.
     pub fn place(path: Option<&Path>) -> Result<&'static SharedState, Error> {
         let state = match path {
             None => Shared::anonymous(SharedState::new())?,
             Some(path) => SharedState::in_file(path)?,
         };
-        // It is used until the process ends.
+        // The state is used until the process ends.
         Ok(state.leak())
     }
 
     #[expect(
         unsafe_code,
-        reason = "whoever places a value in a file answers for what else is done to the file"
+        reason = "the caller must ensure that the file is not changed by other means"
     )]
     fn in_file(path: &Path) -> Result<Shared<SharedState>, Error> {
-        // SAFETY: the file is this program's own, whose processes change it by this type alone.
+        // SAFETY: only this program's processes use the file, and they change it only through this
+        // type.
         unsafe { Shared::open_or_create(path, SharedState::new) }
     }
 
@@ -261,7 +271,8 @@ impl SharedState {
         }
     }
 
-    /// Requests for these routes that all workers counted, the dead included.
+    /// Returns the number of requests for these routes that all workers counted, including dead
+    /// ones.
     pub fn answered_at(&self, routes: &[Route]) -> u64 {
         let at = |worker: &Worker| -> u64 {
             let counts = routes.iter().map(|route| &worker.requests[*route as usize]);
@@ -270,12 +281,12 @@ impl SharedState {
         self.workers.slots().map(|slot| at(slot.data)).sum()
     }
 
-    /// Requests that all workers counted, the dead included.
+    /// Returns the number of requests that all workers counted, including dead ones.
     pub fn answered(&self) -> u64 {
         self.workers.slots().map(|slot| slot.data.answered()).sum()
     }
 
-    /// Workers that have died, of whatever.
+    /// Returns the number of workers that died, whatever the cause.
     pub fn deaths(&self) -> u64 {
         self.workers
             .slots()
@@ -283,7 +294,7 @@ impl SharedState {
             .sum()
     }
 
-    /// The process ids of those at work, with their slots' numbers.
+    /// Returns the process ids of the live workers, with the numbers of their slots.
     pub fn at_work(&self) -> impl Iterator<Item = (u32, usize)> {
         self.workers.slots().filter_map(|slot| match slot.state {
             SlotState::Occupied { by: Some(who) } => Some((who.process, slot.number)),
@@ -291,17 +302,17 @@ impl SharedState {
         })
     }
 
-    /// Those at work.
+    /// Returns the data of the occupied slots.
     pub fn seated(&self) -> impl Iterator<Item = &Worker> {
         let slots = self.workers.slots();
         let taken = slots.filter(|slot| matches!(slot.state, SlotState::Occupied { .. }));
         taken.map(|slot| slot.data)
     }
 
-    /// What is locked just now, and by which process.
+    /// Returns the locks that are held at the moment, with the process ids of their owners.
     pub fn holders(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let holders = [
-            ("the turn to accept", self.accept.holder()),
+            ("the accept lock", self.accept.holder()),
             ("the rate limiter", self.limiter.holder()),
             ("the cache", self.cache.holder()),
         ];

@@ -1,4 +1,4 @@
-//! How a process is told something while it waits for something else: signals as a descriptor.
+//! Signals as a file descriptor, so that a process can wait for a signal and another event at once.
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -9,18 +9,22 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-/// The signals that the supervisor takes as signals. They are blocked before the first fork, and stay so in the workers, which
-/// take one of them only: what a terminal sends to all of them is the supervisor's affair.
+/// The signals that the supervisor handles.
+///
+/// They are blocked before the first fork and stay blocked in the workers. Workers handle only
+/// SIGTERM. The signals that a terminal sends to the whole process group are handled by the
+/// supervisor.
 const ORDERS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// The supervisor's descriptor.
+/// Blocks the supervisor's signals and returns their descriptor.
 #[expect(
     unsafe_code,
-    reason = "a handler could be one that does what it must not; none is installed here"
+    reason = "a handler could call functions that are not async-signal-safe; none is installed"
 )]
 pub fn of_the_supervisor() -> io::Result<SignalFd> {
-    // Who starts this may have ignored its own children's ends, which is inherited: the kernel would reap the workers unseen.
-    // SAFETY: it is the default, and no handler.
+    // The parent of this process may ignore SIGCHLD, and this disposition is inherited. The kernel
+    // would then reap the workers, and the supervisor could not read their exit status.
+    // SAFETY: `SigDfl` installs no handler.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
     let signals = SigSet::from_iter(ORDERS);
     signals.thread_block()?;
@@ -32,7 +36,7 @@ fn descriptor(signals: &SigSet) -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(signals, flags)?)
 }
 
-/// A worker's ear for the order to leave, SIGTERM.
+/// Receives SIGTERM, which tells a worker to leave.
 #[derive(Debug)]
 pub struct Signals {
     signals: SignalFd,
@@ -42,15 +46,15 @@ pub struct Signals {
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// There is something to read.
+    /// The descriptor is readable.
     Readable,
-    /// The worker is to leave, and was not before.
+    /// The worker has just been told to leave.
     Ordered,
     TimedOut,
 }
 
 impl Signals {
-    /// In a child of who called [`of_the_supervisor`].
+    /// Creates the descriptor in a child of the process that called [`of_the_supervisor`].
     pub fn of_a_worker() -> io::Result<Self> {
         Ok(Signals {
             signals: descriptor(&SigSet::from(Signal::SIGTERM))?,
@@ -58,7 +62,7 @@ impl Signals {
         })
     }
 
-    /// Whether the worker is to leave.
+    /// Returns whether the worker has been told to leave.
     pub fn are_to_leave(&self) -> bool {
         if !self.leaving.get() && matches!(self.signals.read_signal(), Ok(Some(_))) {
             self.leaving.set(true);
@@ -66,8 +70,8 @@ impl Signals {
         self.leaving.get()
     }
 
-    /// Waits until `what` can be read, the order to leave comes, or the time is over. Where the order has come before, it waits for
-    /// the other two.
+    /// Waits until `what` is readable, SIGTERM arrives, or the timeout expires. If SIGTERM arrived
+    /// before, waits only for the other two.
     pub fn wait_for(&self, what: BorrowedFd<'_>, timeout: Duration) -> io::Result<Woken> {
         let deaf = self.leaving.get();
         let mut both = [
@@ -89,13 +93,15 @@ impl Signals {
     }
 }
 
-/// Rounded up, so that who waits for a time does not come too early, again and again.
+/// Converts a timeout to milliseconds, rounded up. Rounded down, a caller that waits for a deadline
+/// would wake too early and poll repeatedly.
 pub fn poll_timeout(timeout: Duration) -> PollTimeout {
     let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
     PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
 }
 
-/// Lets time go by where there is nothing to wait for: the machine has no room, or others must be given time. A signal may end it.
+/// Sleeps for `time`, for cases without an event to wait for: resources are exhausted, or other
+/// processes need time. A signal may end the sleep early.
 pub fn pause(time: Duration) {
     let _ = poll(&mut [], poll_timeout(time));
 }

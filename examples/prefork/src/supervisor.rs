@@ -1,5 +1,6 @@
-//! The parent: it keeps the workers at their number, replaces them, looks after those that hold something and do not move, and
-//! ends the server. It takes no lock while there are workers, so that nothing that happens to one can stop it.
+//! The parent. It keeps the number of workers constant, replaces workers, kills workers that hold
+//! something and give no heartbeat, and ends the server. It takes no lock while there are workers,
+//! so that no event in a worker can block it.
 
 use crate::connection::{LINGER, PATIENCE};
 use crate::listener::Listener;
@@ -25,17 +26,18 @@ use std::process;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long the last segment of a handshake may be on its way: a round trip, over land and sea.
+/// The longest time that the last segment of a handshake may be in flight: one long-distance round
+/// trip.
 const HANDSHAKE: Duration = Duration::from_millis(300);
 
-/// Makes the state this server's own, and the signals its signals.
+/// Claims the state for this server and blocks the signals that it handles.
 pub fn prepare(state: &SharedState, options: &Options) -> Result<SignalFd, Box<dyn Error>> {
     let signals = signals::of_the_supervisor()?;
     claim(state, options)?;
     Ok(signals)
 }
 
-/// Supervises workers until it is told to end, and they have left.
+/// Supervises workers until a signal ends the server and all workers have left.
 pub fn run(
     state: &'static SharedState,
     listener: &Listener,
@@ -58,7 +60,7 @@ pub fn run(
     Ok(())
 }
 
-/// Makes the state this server's own, as it may come from another that has ended.
+/// Claims the state for this server. It may come from an earlier server that has ended.
 fn claim(state: &SharedState, options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(path) = &options.map {
         lock_for_life(path, state)?;
@@ -74,8 +76,11 @@ fn claim(state: &SharedState, options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Keeps other servers from the file for as long as this process lives. A number of a process would not do: after a crash or a
-/// reboot it is that of any other. This kind of lock is the process's own: children do not have it, and it ends with its owner.
+/// Excludes other servers from the file until this process ends.
+///
+/// A stored process id is not sufficient: after a crash or a reboot, another process may have the
+/// same id. A lock of this kind belongs to the process: children do not inherit it, and the kernel
+/// releases it when its owner dies.
 fn lock_for_life(path: &Path, state: &SharedState) -> Result<(), Box<dyn Error>> {
     let file = File::options().read(true).write(true).open(path)?;
     let whole = libc::flock {
@@ -87,19 +92,22 @@ fn lock_for_life(path: &Path, state: &SharedState) -> Result<(), Box<dyn Error>>
     };
     match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
         Ok(_) => {
-            // The first descriptor of the file that this process closes would end the lock.
+            // The kernel releases the lock when this process closes any descriptor of the file.
             mem::forget(file);
             Ok(())
         }
         Err(Errno::EAGAIN | Errno::EACCES) => {
             let other = state.supervisor.load(Relaxed);
-            Err(format!("this map is that of another server, process {other}. End it first, or give another file by --map").into())
+            Err(format!("this map belongs to another server, process {other}. Stop it first, or choose another file with --map").into())
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Workers whose supervisor was killed are on their way out. One that is stopped is not, and what it holds nobody takes from it.
+/// Waits for the workers of an earlier server to end.
+///
+/// If their supervisor was killed, they leave by themselves. A stopped worker does not, and no
+/// process can take the locks that it holds.
 fn wait_for_those_of_another_time(
     state: &SharedState,
     time: Duration,
@@ -107,7 +115,7 @@ fn wait_for_those_of_another_time(
     let until = Instant::now() + time;
     while let Some((process, slot)) = state.at_work().next() {
         if Instant::now() >= until {
-            return Err(format!("a worker of an earlier server, process {process}, still has slot {slot} of this map. End it first, or give another file by --map").into());
+            return Err(format!("a worker of an earlier server, process {process}, still occupies slot {slot} of this map. Stop it first, or choose another file with --map").into());
         }
         signals::pause(Duration::from_millis(10));
     }
@@ -119,13 +127,13 @@ struct Supervisor<'a> {
     listener: &'a Listener,
     options: &'a Options,
     pool: WorkerPool<'a>,
-    /// Those who are replaced on SIGHUP, by their processes; and the one who is just now.
+    /// The process ids of the workers that SIGHUP still has to replace, and the one in replacement.
     to_replace: VecDeque<u32>,
     replacing: Option<u32>,
-    /// When to look again for workers that do not move; and since when that was done in time.
+    /// When to check again for stuck workers, and since when these checks have been on time.
     next_look: Instant,
     attentive_since: Instant,
-    /// Since when nobody is let in any more.
+    /// Since when no new connections are admitted.
     closing_since: Option<Instant>,
 }
 
@@ -148,11 +156,11 @@ impl Supervisor<'_> {
                 Some(since) if self.listener.has_one() => {
                     if since + self.options.drain() <= now {
                         self.say(
-                            "does not get to who else has come, in the time that it has to drain",
+                            "the drain time is over; connections that still wait are not answered",
                         );
                         return Ok(());
                     }
-                    // Somebody was on the way in when the last one looked.
+                    // A connection arrived after the last worker had checked for one.
                     if self.pool.pause().is_none() {
                         self.pool.hire()?;
                         self.tell_all_to_leave();
@@ -167,7 +175,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Sleeps until there is something to do.
+    /// Sleeps until a signal, an event or a deadline.
     fn wait(&self, signals: &SignalFd) -> Result<(), Errno> {
         let times = self
             .pool
@@ -175,7 +183,7 @@ impl Supervisor<'_> {
             .iter()
             .filter(|member| !member.is_killed)
             .filter_map(|member| member.leaves_by);
-        // Nobody is there to accept, and somebody may still come.
+        // No worker is left to accept, and connections may still arrive.
         let is_last = self.closing_since.is_some() && self.pool.members.is_empty();
         let handshakes = self.closing_since.map(|since| since + HANDSHAKE);
         let next = times
@@ -196,14 +204,15 @@ impl Supervisor<'_> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }
-        // Only that there was something counts.
+        // The value is irrelevant: it only says that a worker became ready.
         match self.pool.ready.read() {
             Ok(_) | Err(Errno::EAGAIN) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Hires as many as are missing, and lets the one go who is replaced, once all others are ready.
+    /// Starts the missing workers. Tells the worker in replacement to leave when all others are
+    /// ready.
     fn keep_the_number(&mut self) -> Result<(), Box<dyn Error>> {
         let number = usize::from(self.options.workers);
         let is_member = |pool: &WorkerPool<'_>, process| {
@@ -249,7 +258,7 @@ impl Supervisor<'_> {
             return;
         }
         self.say(&format!(
-            "{} workers are replaced one by one",
+            "replacing {} workers one by one",
             self.pool.staying().count()
         ));
         self.to_replace = self
@@ -265,15 +274,17 @@ impl Supervisor<'_> {
         }
         self.closing_since = Some(Instant::now());
         self.state.closing.store(true, Relaxed);
-        self.say("lets nobody in any more, and answers who has come");
+        self.say("shutting down: new connections are refused, pending ones are answered");
         if let Err(error) = self.listener.let_nobody_in() {
-            log_line(format_args!("connections that come now may break: {error}"));
+            log_line(format_args!(
+                "cannot refuse new connections, so they may break: {error}"
+            ));
         }
         self.tell_all_to_leave();
     }
 
     fn tell_all_to_leave(&mut self) {
-        // Who is hired while the server ends has no more time than the others.
+        // A worker that starts while the server ends has the same deadline as the others.
         let by = self.closing_since.unwrap_or_else(Instant::now) + self.options.drain();
         let all: Vec<u32> = self
             .pool
@@ -285,22 +296,25 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Kills workers that hold something, or a client, and have given no sign of life for the set time: they were stopped, or hang.
+    /// Kills workers that hold something, or serve a client, and have given no heartbeat for the
+    /// configured time. Such a worker was stopped or hangs.
     ///
-    /// Those who wait for what such a worker holds are silent too, through no fault of their own. So holders come first, and
-    /// the others have twice the time. Nobody knows who reads the cache: so of the others only the one that has been silent for the
-    /// longest time is killed, and the next look tells whether that was all.
+    /// A worker that waits for something that a stuck worker holds gives no heartbeat either,
+    /// although it is not stuck. So owners are checked first, and the other workers have twice the
+    /// time. The readers of the cache are not recorded. So only one of the other workers is killed,
+    /// the one with the oldest heartbeat. The next check finds whether this was sufficient.
     fn look_after_the_silent(&mut self) {
         let now = Instant::now();
         if now < self.next_look {
             return;
         }
-        // Where this process did not get to run, by Ctrl-Z or for want of CPUs, the workers may not have either.
+        // If this process did not run in time (Ctrl-Z, or too few CPUs), the workers may not have
+        // run either.
         if now > self.next_look + self.options.beat() {
             self.attentive_since = now;
         }
         self.next_look = now + self.options.beat();
-        // Who shares nothing gives no sign either.
+        // With `--no-sharing`, workers give no heartbeats while they serve a connection.
         if self.options.no_sharing {
             return;
         }
@@ -323,21 +337,21 @@ impl Supervisor<'_> {
         let mut longest = None;
         for (number, member) in self.pool.members.iter().enumerate() {
             let (what, limit) = match self.doing(member) {
-                Doing::Accepting => ("has had a turn to accept", self.options.stuck()),
-                // Who listens gives no sign until the client has had its time.
+                Doing::Accepting => ("has been accepting", self.options.stuck()),
+                // A worker that listens gives no heartbeat until the client's time is over.
                 Doing::Listening => (
-                    "has waited for a request",
+                    "has been waiting for a request",
                     2 * self.options.stuck() + self.options.keep_alive().max(PATIENCE) + PATIENCE,
                 ),
                 Doing::Sending => (
-                    "has sent an answer",
+                    "has been sending an answer",
                     2 * self.options.stuck() + PATIENCE + LINGER,
                 ),
                 Doing::Starting => (
-                    "has started",
+                    "has been starting",
                     2 * self.options.stuck() + Duration::from_secs(10),
                 ),
-                _ => ("has worked", 2 * self.options.stuck()),
+                _ => ("has been working", 2 * self.options.stuck()),
             };
             if let Some(silence) = self.silence(member, limit)
                 && longest.is_none_or(|(_, _, other)| silence > other)
@@ -357,9 +371,9 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Seconds since a worker's last sign of life, where these are more than `limit`.
+    /// Returns the seconds since a worker's last heartbeat, if they exceed `limit`.
     fn silence(&self, member: &Member, limit: Duration) -> Option<f64> {
-        // What lies at the slot may still be its predecessor's.
+        // The data in the slot may still be that of its previous worker.
         let silence = self.pool.data(member).silence();
         let silence = silence
             .min(clock::seconds_since(member.hired))
@@ -373,7 +387,7 @@ impl Supervisor<'_> {
         member.kill();
         let (process, slot) = (member.child.id(), member.slot);
         self.say(&format!(
-            "worker {process} (slot {slot}) {what}, and has not moved for {silence:.1} s: killed"
+            "worker {process} (slot {slot}) {what} and has given no heartbeat for {silence:.1} s: killed"
         ));
         self.state.stuck.add(1);
     }
@@ -385,12 +399,12 @@ impl Supervisor<'_> {
                 Err(_) => format!("was killed by signal {number}"),
             },
             (None, Some(0)) if gone.was_told => return,
-            (None, code) => format!("left with exit code {}", code.unwrap_or_default()),
+            (None, code) => format!("exited with code {}", code.unwrap_or_default()),
         };
         let next = match gone.delay {
-            _ if gone.was_told || self.state.closing.load(Relaxed) => "nobody follows".to_owned(),
-            None => "another starts".to_owned(),
-            Some(delay) => format!("another starts in {delay:?}"),
+            _ if gone.was_told || self.state.closing.load(Relaxed) => "not replaced".to_owned(),
+            None => "a replacement starts".to_owned(),
+            Some(delay) => format!("a replacement starts in {delay:?}"),
         };
         self.say(&format!(
             "worker {} (slot {}) {how}; {next}",

@@ -1,4 +1,4 @@
-//! A worker's life: it takes its slot, accepts, answers, and leaves when it is told to.
+//! A worker: it occupies its slot, accepts connections, answers requests, and leaves on SIGTERM.
 
 use crate::accept::Entrance;
 use crate::clock;
@@ -19,24 +19,25 @@ use std::error::Error;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Requests after which a connection is closed, so that others get their turn.
+/// The number of requests after which a connection is closed, so that other clients are served.
 const MOST_REQUESTS: u32 = 1000;
 
-/// What a worker is given.
+/// The parts that the supervisor passes to a new worker.
 pub struct Post<'a> {
     pub state: &'static SharedState,
     pub listener: &'a Listener,
     pub options: &'a Options,
     /// Its slot's number.
     pub slot: usize,
-    /// Where it tells the supervisor that it is ready.
+    /// Notifies the supervisor that the worker is ready.
     pub ready: &'a EventFd,
     pub supervisor: Pid,
 }
 
-/// Works until it is told to leave.
+/// Serves connections until the worker is told to leave.
 pub fn work(post: &Post<'_>) -> Result<(), Box<dyn Error>> {
-    // A worker does not outlive its supervisor, who might have died before this call.
+    // A worker must not outlive its supervisor. The supervisor may have died before this call, so
+    // check the parent afterwards.
     prctl::set_pdeathsig(Signal::SIGTERM)?;
     if getppid() != post.supervisor {
         return Ok(());
@@ -75,7 +76,7 @@ pub fn work(post: &Post<'_>) -> Result<(), Box<dyn Error>> {
         }
     }
     slot.turn_to(Doing::Leaving);
-    // Where the whole server ends, nobody comes after this worker to answer those who have come.
+    // If the whole server ends, no other worker will answer the connections that have arrived.
     while state.closing.load(Relaxed)
         && let Some(stream) = listener.accept()?
     {
@@ -84,7 +85,7 @@ pub fn work(post: &Post<'_>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Where a worker answers.
+/// The parts that a worker needs to answer requests.
 struct Desk<'a> {
     slot: &'a RosterSlot<'static, crate::shared_state::Worker>,
     signals: &'a Signals,
@@ -92,8 +93,11 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Answers what a client asks, until the connection is over. What breaks a connection is the client's affair; an error is one of
-    /// a lock.
+    /// Answers the requests of a connection until it ends. An error of the connection only ends it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of a lock.
     fn serve(&self, stream: TcpStream) -> Result<(), pshared::Error> {
         let options = self.site.options;
         let Ok(mut connection) = Connection::new(stream, self.signals) else {
@@ -132,7 +136,7 @@ impl Desk<'_> {
                 let now = clock::now();
                 self.slot.count(route, answer.status);
                 self.slot.durations.add(now - since);
-                // Whose client takes its time is not stuck.
+                // A worker that waits for a slow client is not stuck.
                 self.slot.turn_to_at(Doing::Sending, now);
             }
             if !connection.answer(&request, &answer).unwrap_or(false) {

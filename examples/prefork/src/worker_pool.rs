@@ -1,4 +1,4 @@
-//! The workers as their supervisor knows them: as children.
+//! The workers as children of the supervisor.
 
 use crate::clock;
 use crate::listener::Listener;
@@ -16,7 +16,8 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-/// How long nobody is hired after a first worker that was not, and at most.
+/// The delay before a retry after the first worker that failed to start, and the longest such
+/// delay.
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
@@ -25,10 +26,11 @@ pub struct WorkerPool<'a> {
     state: &'static SharedState,
     listener: &'a Listener,
     options: &'a Options,
-    /// Readable when a worker has become ready.
+    /// Becomes readable when a worker is ready.
     pub ready: EventFd,
     pub members: Vec<Member>,
-    /// Workers that died one after the other before they were ready to work.
+    /// The number of consecutive failures to start a worker: forks that failed, and workers that
+    /// died before they were ready.
     failures: u32,
     not_before: Instant,
 }
@@ -37,11 +39,11 @@ pub struct WorkerPool<'a> {
 pub struct Member {
     pub child: Child,
     pub slot: usize,
-    /// When it was, by the [clock].
+    /// When the worker was forked, by the [clock].
     pub hired: u64,
-    /// It was told to leave, and is killed if it has not by then.
+    /// The deadline of a worker that was told to leave. It is killed if it has not left by then.
     pub leaves_by: Option<Instant>,
-    /// It was killed, and has not ended yet, which may take its time on a busy machine.
+    /// The worker was killed but has not ended yet. This can take some time on a busy machine.
     pub is_killed: bool,
 }
 
@@ -61,7 +63,7 @@ pub struct Departure {
     pub slot: usize,
     pub status: ExitStatus,
     pub was_told: bool,
-    /// How long nobody is hired because of it.
+    /// How long no worker is started because of it.
     pub delay: Option<Duration>,
 }
 
@@ -83,19 +85,19 @@ impl<'a> WorkerPool<'a> {
         })
     }
 
-    /// Those who have not been told to leave.
+    /// Returns the workers that have not been told to leave.
     pub fn staying(&self) -> impl Iterator<Item = &Member> {
         self.members
             .iter()
             .filter(|member| member.leaves_by.is_none())
     }
 
-    /// The time before which nobody is hired, where that lies ahead.
+    /// Returns the time before which no worker is started, if it is in the future.
     pub fn pause(&self) -> Option<Instant> {
         Some(self.not_before).filter(|time| *time > Instant::now())
     }
 
-    /// Forks a worker, at a slot that nobody has.
+    /// Forks a worker for a free slot.
     pub fn hire(&mut self) -> Result<(), fork::Error> {
         let slot = self
             .free_slot()
@@ -117,11 +119,11 @@ impl<'a> WorkerPool<'a> {
             }
         });
         let child = match child {
-            // The machine may have no room for a process or a descriptor just now.
+            // The machine may lack resources for a process or a descriptor at the moment.
             Err(error @ (fork::Error::Os { .. } | fork::Error::Unchecked { .. })) => {
                 let delay = self.delay();
                 log_line(format_args!(
-                    "no new worker: {error}; tried again in {delay:?}"
+                    "cannot start a worker: {error}; retrying in {delay:?}"
                 ));
                 return Ok(());
             }
@@ -157,7 +159,7 @@ impl<'a> WorkerPool<'a> {
         }
     }
 
-    /// Kills those who were told to leave and have not.
+    /// Kills workers that were told to leave and have not left by their deadline.
     pub fn kill_the_late(&mut self) {
         let now = Instant::now();
         let is_late = |member: &&mut Member| member.leaves_by.is_some_and(|by| by <= now);
@@ -166,7 +168,7 @@ impl<'a> WorkerPool<'a> {
         }
     }
 
-    /// Takes those who have ended off the list.
+    /// Removes the workers that have ended from the list and returns them.
     pub fn reap(&mut self) -> io::Result<Vec<Departure>> {
         let mut gone = Vec::new();
         let mut number = 0;
@@ -189,7 +191,8 @@ impl<'a> WorkerPool<'a> {
             data.deaths.add(1);
         }
         let was_told = member.leaves_by.is_some();
-        // One that was ready once says nothing about the next. Those that never are would be hired as fast as they die.
+        // The death of a worker that was ready says nothing about its replacement. If workers die
+        // before they are ready, a delay prevents a fork loop.
         let was_ready = data.has_been_ready_since(member.hired);
         if was_ready {
             self.failures = 0;
@@ -204,7 +207,8 @@ impl<'a> WorkerPool<'a> {
         }
     }
 
-    /// Hires nobody for a while, which is twice as long as the last time.
+    /// Starts a delay in which no worker is started, twice as long as the previous one, and returns
+    /// it.
     fn delay(&mut self) -> Duration {
         let factor = 1 << self.failures.min(16);
         let delay = (FIRST_DELAY * factor).min(LONGEST_DELAY);
@@ -213,19 +217,20 @@ impl<'a> WorkerPool<'a> {
         delay
     }
 
-    /// Whether a worker is ready to answer.
+    /// Returns whether a worker is ready to answer.
     pub fn is_ready(&self, member: &Member) -> bool {
         self.data(member).has_been_ready_since(member.hired)
     }
 
-    /// What lies at a worker's slot.
+    /// Returns the data of a worker's slot.
     pub fn data(&self, member: &Member) -> &'static Worker {
         let mut slots = self.state.workers.slots();
         slots.nth(member.slot).expect("its slot").data
     }
 }
 
-/// A child that has ended is still a zombie as long as it was not reaped, so the id is no other process's.
+/// Sends a signal to a child. A child that has ended remains a zombie until it is reaped, so its id
+/// cannot belong to another process.
 pub fn signal(child: &Child, signal: Signal) {
     match kill(Pid::from_raw(child.id().cast_signed()), signal) {
         Ok(()) | Err(Errno::ESRCH) => {}

@@ -1,7 +1,8 @@
-//! New files and memfds: a value appears whole or not at all.
+//! Creation of files and memfds: a value appears whole or not at all.
 //!
-//! A file is built without a name (`O_TMPFILE`), or, where the file system has no such files, under a name of its own. It
-//! gets its real name in one step that fails if something has that name already. Nobody opens half a file.
+//! A file is built without a name (`O_TMPFILE`). If the file system does not support this, the file
+//! is built under a temporary name. The file gets its final name in one step, which fails if that
+//! name exists. No process ever opens an unfinished file.
 
 use crate::Error;
 use crate::memory::file::header::FileLayout;
@@ -20,30 +21,39 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 impl<T: ShmSafe> Shared<T> {
-    /// Places `value` in sealed memory that has a descriptor, for processes that are no relatives: hand the descriptor over
-    /// a Unix socket ([`as_fd`](Self::as_fd)), and open it there with [`from_fd`](Self::from_fd). `name` is shown in
-    /// `/proc/PID/maps`.
+    /// Places `value` in sealed memory that has a descriptor, for unrelated processes.
+    ///
+    /// Send the descriptor ([`as_fd`](Self::as_fd)) over a Unix socket, and open it in the
+    /// receiving process with [`from_fd`](Self::from_fd). `/proc/PID/maps` shows `name`.
     ///
     /// # Errors
     ///
-    /// As [`Shared::anonymous`], and where there is no room for it in memory.
+    /// As [`Shared::anonymous`]. Also returns [`Error::MemfdName`] if `name` is too long or
+    /// contains a NUL, [`Error::NoSpace`] if the memory cannot be reserved, and [`Error::TooLarge`]
+    /// if the value is too large.
     pub fn memfd(name: &str, value: T) -> Result<Self, Error> {
         let plan = FileLayout::of::<T>(1)?;
         let map = Map::memfd(name, plan.length()?)?;
-        // SAFETY: the map is new, writable, as long as the plan asks, and nobody else has seen it.
+        // SAFETY: the map is new, writable and as long as the plan requires, and no other thread or
+        // process has seen it.
         unsafe { place(map, &plan, &mut copy_of(value)) }
     }
 
-    /// Creates the file `path` with `value` in it. The file appears whole, or not at all.
+    /// Creates the file `path` with `value` in it. The file appears whole or not at all.
     ///
-    /// Its mode is 0600; its blocks are reserved, so that a full disk is an error here and not a bus error later.
+    /// The file has mode 0600. Its blocks are reserved, so that a full disk is an error here and
+    /// does not raise SIGBUS later.
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyExists`]; [`Error::NoFileName`]; [`Error::NoRoom`] where the disk is full;
-    /// [`Error::RemoteFileSystem`] where the directory lies on NFS, 9p, FUSE or their kin; [`Error::Os`] where the kernel
-    /// refuses; [`Error::OverAligned`], [`Error::TooLarge`] and [`Error::RobustListUnusable`] where the value cannot
-    /// be placed at all.
+    /// - [`Error::AlreadyExists`] if `path` exists.
+    /// - [`Error::NoFileName`] if `path` does not end in a file name.
+    /// - [`Error::NoRoom`] if the disk is full.
+    /// - [`Error::RemoteFileSystem`] if the directory lies on NFS, 9p, FUSE or a similar file
+    ///   system.
+    /// - [`Error::OverAligned`], [`Error::TooLarge`] or [`Error::RobustListUnusable`] if the value
+    ///   cannot be placed.
+    /// - [`Error::Os`] if another system call fails.
     ///
     /// # Safety
     ///
@@ -57,12 +67,14 @@ impl<T: ShmSafe> Shared<T> {
         }
     }
 
-    /// Opens the file `path`, or creates it with `value()` in it where there is none. Of any number of processes that race,
-    /// exactly one creates; `value` may be called by others too, and what it gave there is forgotten.
+    /// Opens the file `path`, or creates it with `value()` in it if it does not exist.
+    ///
+    /// If several processes race, exactly one creates the file. The others may call `value` too;
+    /// its result is discarded there.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open) and [`create`](Self::create), without their `NotFound` and `AlreadyExists`.
+    /// As [`open`](Self::open) and [`create`](Self::create), except `NotFound` and `AlreadyExists`.
     ///
     /// # Safety
     ///
@@ -72,14 +84,15 @@ impl<T: ShmSafe> Shared<T> {
         value: impl FnOnce() -> T,
     ) -> Result<Self, Error> {
         let path = path.as_ref();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         if let Some(shared) = unsafe { Self::open_if_there(path) }? {
             return Ok(shared);
         }
         let mut value = Some(value);
         let mut built = Unpublished::new(path, &FileLayout::of::<T>(1)?, &mut |slot: *mut T| {
             if let Some(value) = value.take() {
-                // SAFETY: `Unpublished` gives a place for a `T` in a new map, and calls this once.
+                // SAFETY: `Unpublished` passes memory for a `T` in a new map, and calls this
+                // closure once.
                 unsafe { slot.write(value()) };
             }
         })?;
@@ -88,8 +101,9 @@ impl<T: ShmSafe> Shared<T> {
                 Ok(shared) => return Ok(shared),
                 Err(unpublished) => built = unpublished,
             }
-            // Somebody was faster; unless the file has been removed since, it is theirs that we use.
-            // SAFETY: the caller's promise.
+            // Another process has created the file first. Open that file, unless it has been
+            // removed since.
+            // SAFETY: guaranteed by the caller.
             if let Some(shared) = unsafe { Self::open_if_there(path) }? {
                 return Ok(shared);
             }
@@ -98,7 +112,8 @@ impl<T: ShmSafe> Shared<T> {
 }
 
 impl<T: ShmSafe> Shared<[T]> {
-    /// As [`Shared::create`], for `len` values of which the one at index `i` is `value(i)`.
+    /// Creates the file `path` with `len` values in it, as [`Shared::create`] does. The element at
+    /// index `i` is `value(i)`.
     ///
     /// # Errors
     ///
@@ -118,7 +133,7 @@ impl<T: ShmSafe> Shared<[T]> {
             &FileLayout::of::<[T]>(len)?,
             &mut |slots: *mut [T]| {
                 for index in 0..len {
-                    // SAFETY: `Unpublished` gives a place for `len` values in a new map.
+                    // SAFETY: `Unpublished` passes memory for `len` values in a new map.
                     unsafe { slots.cast::<T>().add(index).write(value(index)) };
                 }
             },
@@ -130,38 +145,43 @@ impl<T: ShmSafe> Shared<[T]> {
     }
 }
 
-/// Copies a value to where it is placed, once. It is handed down by reference, since as many copies of a large one as there
-/// are calls on the way would not fit on a stack.
+/// Returns a closure that copies `value` to its final place, and is called once.
+///
+/// Callees take the closure by reference. If each call on the way copied a large value, the copies
+/// would not fit on the stack.
 fn copy_of<T: ShmSafe>(value: T) -> impl FnMut(*mut T) {
-    // It is the same value there, and has nothing to drop here.
+    // The value is moved to the map bit by bit, so this copy must not be dropped.
     let value = ManuallyDrop::new(value);
-    // SAFETY: `slot` is a place for a `T` in a new map, by the contract of `place` and by `Unpublished`.
+    // SAFETY: by the contract of `place` and by `Unpublished`, `slot` is memory for a `T` in a new
+    // map.
     move |slot| unsafe { slot.copy_from_nonoverlapping(&raw const *value, 1) }
 }
 
-/// Writes the header and the value into a new map, and arms it.
+/// Writes the header and the value into a new map, and initializes the primitives.
 ///
 /// # Safety
 ///
-/// The map is new, writable, as long as the plan for a `T` asks, and nobody else has seen it; `write` writes a whole `T`.
+/// The map must be new, writable and as long as the plan for a `T` requires, and no other thread or
+/// process may have seen it. `write` must write a whole `T`.
 unsafe fn place<T: ?Sized + Placeable>(
     map: Map,
     plan: &FileLayout,
     write: &mut dyn FnMut(*mut T),
 ) -> Result<Shared<T>, Error> {
     plan.write(&map)?;
-    // SAFETY: the plan's length has room for the value behind the header. It is not read before it is written.
+    // SAFETY: the plan's length includes space for the value after the header. The memory is not
+    // read before it is written.
     let place = unsafe { Shared::<T>::place_in(&map, plan.value_offset(), plan.count()) };
     write(place);
-    // SAFETY: the value is whole now, by the caller's promise.
+    // SAFETY: the value is whole now; guaranteed by the caller.
     unsafe { Shared::init_new(map, plan.value_offset(), plan.count()) }
 }
 
-/// A file with a value in it that has no name, or not the right one yet.
+/// A file that contains a value, and that has no name or only a temporary one.
 struct Unpublished<T: ?Sized + Placeable> {
     shared: Shared<T>,
     file: File,
-    /// The name it was built under, where it has one.
+    /// The temporary name under which the file was built, if any.
     temporary: Option<Temporary>,
 }
 
@@ -192,13 +212,15 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
         write: &mut dyn FnMut(*mut T),
     ) -> Result<Self, Error> {
         let failed = |source| creation_failed(path, source);
-        // The creator is the first user. Nobody else has seen the file, or they let go of it (see `Temporary::new`).
+        // The creator is the first user. No other process has seen the file, or each has released
+        // its lock (see `Temporary::new`).
         files::try_flock(&file, FileLock::Shared).map_err(failed)?;
-        // The umask may have taken rights away.
+        // The umask may have removed permissions.
         file.set_permissions(fs::Permissions::from_mode(files::MODE))
             .map_err(failed)?;
         let length = plan.length()?;
-        // A full disk is an error here, and no bus error later. (`length` checks that it is one of a file.)
+        // With the blocks reserved, a full disk is an error here and does not raise SIGBUS later.
+        // (`length` checks that the length is valid for a file.)
         mmap::reserve(file.as_fd(), 0, length as i64).map_err(|error| match error {
             Error::NoSpace {
                 len: length,
@@ -210,9 +232,9 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
             },
             other => other,
         })?;
-        // SAFETY: the file is new and nobody else knows it.
+        // SAFETY: the file is new and no other process knows it.
         let map = unsafe { Map::file_shared(dup(&file)?, length) }?;
-        // SAFETY: as above; and `write` is the constructors'.
+        // SAFETY: as above; `write` comes from the constructors, which write a whole value.
         let shared = unsafe { place(map, plan, write) }?;
         Ok(Unpublished {
             shared,
@@ -221,12 +243,13 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
         })
     }
 
-    /// Gives the file its name; gives itself back where something has that name already.
+    /// Gives the file its final name. Returns `Ok(Err(self))` if that name exists.
     fn publish(self, path: &Path) -> Result<Result<Shared<T>, Self>, Error> {
         if files::open_path(path).is_ok() {
             return Ok(Err(self));
         }
-        // What has the name is whole on the disk too, if the power fails later.
+        // The contents must be on the disk before the name is: a named file is then whole even
+        // after a power failure.
         self.file
             .sync_all()
             .map_err(|source| creation_failed(path, source))?;
@@ -237,20 +260,17 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
         match outcome {
             Ok(()) => Ok(Ok(self.shared)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Err(self)),
-            Err(source) => Err(Error::os(
-                format!("giving {} its name", path.display()),
-                source,
-            )),
+            Err(source) => Err(Error::os(format!("publishing {}", path.display()), source)),
         }
     }
 }
 
-/// The name of an unfinished file, removed when it is dropped.
+/// The name of an unfinished file. The file is removed when this is dropped.
 struct Temporary(PathBuf);
 
 impl Temporary {
-    /// A new file under a name that tells what it is for, so that the next creator can remove it if this one dies. It is
-    /// locked as long as its creator lives.
+    /// Creates a new file under a name that identifies it as unfinished, so that the next creator
+    /// can remove it if this process dies. The file is locked as long as its creator lives.
     fn new(directory: &Path, name: &OsStr) -> io::Result<(File, Self)> {
         loop {
             let mut temporary = temporary_prefix(name);
@@ -258,7 +278,8 @@ impl Temporary {
             let path = directory.join(temporary);
             let file = files::create_exclusive(&path)?;
             let temporary = Temporary(path);
-            // Before it is locked it looks like a dead creator's: somebody may be about to remove it, or have done so.
+            // Before the file is locked, it appears abandoned: another process may be about to
+            // remove it, or may have removed it.
             if files::try_flock(&file, FileLock::Shared)? && file.metadata()?.nlink() > 0 {
                 return Ok((file, temporary));
             }
@@ -268,12 +289,12 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After the file got its real name there is nothing left to remove.
+        // After the file got its final name, nothing is left to remove.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Removes unfinished files of creators that died: those whose lock nobody holds any more.
+/// Removes unfinished files of creators that died. No process holds the lock of such a file.
 fn remove_stale_temporaries(directory: &Path, name: &OsStr) {
     let prefix = temporary_prefix(name);
     let Ok(entries) = fs::read_dir(directory) else {
@@ -296,7 +317,8 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
     let metadata = found.metadata()?;
     if metadata.is_file() && metadata.uid() == files::effective_user() {
         let file = files::reopen(&found)?;
-        // The lock is held until the name is gone, or a creator could take the file for its own between the two.
+        // The lock is held until the name is gone. Otherwise the file's creator could lock it, and
+        // keep it, between the check and the removal.
         if files::try_flock(&file, FileLock::Exclusive)? {
             fs::remove_file(path)?;
         }
@@ -305,7 +327,8 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
 }
 
 fn temporary_prefix(name: &OsStr) -> OsString {
-    // So that the whole is no longer than a name may be (255 bytes); whom two names have in common is no harm.
+    // This limit keeps the whole name within 255 bytes, the longest file name. Two long names may
+    // share a prefix, which is harmless.
     const LONGEST: usize = 200;
     let name = name.as_bytes();
     let mut prefix = OsString::from(".");

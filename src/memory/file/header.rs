@@ -1,7 +1,10 @@
-//! What stands before a value in a file or a memfd: magic, version, the layout in words, and whose ids its locks hold.
+//! The header before a value in a file or a memfd: magic, version, textual layout, boot id and PID
+//! namespace.
 //!
-//! A fixed part, then the layout's text ([`Layout`]'s `Display`), then zeroes up to where the value starts. The text is
-//! the directory of primitives too: a program that does not know `T` finds each with its offset, kind and field path.
+//! The header is a fixed part, followed by the layout's text ([`Layout`]'s `Display`), followed by
+//! zeroes up to the value. The boot id and the PID namespace are those in which the thread ids in
+//! the value's locks are valid. The text is also the directory of primitives: a program that does
+//! not know `T` finds each primitive with its offset, kind and field path.
 
 use crate::memory::file::layout_diff::first_difference;
 use crate::memory::placed::Placeable;
@@ -16,30 +19,31 @@ use std::time::SystemTime;
 
 const MAGIC: [u8; 8] = *b"pshared\0";
 
-/// The version of the format: of this header, and of every primitive that lies behind it.
+/// The version of the format of this header and of every primitive after it.
 const VERSION: u32 = 1;
 
-/// Where values start is a multiple of this, whatever the page size of the machine that made the file.
+/// Value offsets are a multiple of this, for any page size of the machine that made the file.
 const PAGE: usize = 4096;
 
-/// A directory longer than this is no directory: a bound on what opening reads of an unknown file.
+/// The longest valid directory, in bytes. It limits how much of an unknown file is read when it is
+/// opened.
 const LONGEST_DIRECTORY: u64 = 16 << 20;
 
-/// What stands in the place of a slice's length where the value is no slice.
+/// The value of [`Header::slice`] if the value is not a slice.
 const NO_SLICE: u64 = u64::MAX;
 
-/// The fixed part.
+/// The fixed part of the header.
 #[repr(C)]
 #[derive(Debug)]
 pub(in crate::memory) struct Header {
     magic: [u8; 8],
     version: u32,
-    /// Not 0 while a reset of the locks is under way, or was when its process died.
+    /// Not 0 while a reset of the locks is in progress, or if the process died during a reset.
     pub(in crate::memory) dirty: AtomicU32,
     value_offset: u64,
     value_length: u64,
     alignment: u64,
-    /// The elements of a slice, or [`NO_SLICE`].
+    /// The number of elements of a slice, or [`NO_SLICE`].
     slice: u64,
     fingerprint: u64,
     directory_length: u64,
@@ -51,7 +55,7 @@ pub(in crate::memory) struct Header {
 const FIXED: usize = size_of::<Header>();
 static_assertions::const_assert_eq!(FIXED, 96);
 
-/// What a file for a `T` looks like.
+/// The layout of a file that contains a `T`.
 #[derive(Debug)]
 pub(in crate::memory) struct FileLayout {
     value: alloc::Layout,
@@ -61,7 +65,7 @@ pub(in crate::memory) struct FileLayout {
 }
 
 impl FileLayout {
-    /// The plan for a `T` of `count` elements.
+    /// Returns the plan for a `T` of `count` elements.
     pub(in crate::memory) fn of<T: ?Sized + Placeable>(count: usize) -> Result<Self, Error> {
         Ok(FileLayout {
             value: fits(T::memory_layout(count))?,
@@ -71,17 +75,17 @@ impl FileLayout {
         })
     }
 
-    /// The elements of a slice, or 1.
+    /// Returns the number of elements of a slice, or 1.
     pub(in crate::memory) fn count(&self) -> usize {
         self.count
     }
 
-    /// Where the value starts.
+    /// Returns the offset of the value.
     pub(in crate::memory) fn value_offset(&self) -> usize {
         (FIXED + self.directory.len()).next_multiple_of(PAGE)
     }
 
-    /// The length of the file, where there is such a length.
+    /// Returns the length of the file, or an error if no file can be that long.
     pub(in crate::memory) fn length(&self) -> Result<usize, Error> {
         self.value_offset()
             .checked_add(self.value.size().max(1))
@@ -123,10 +127,10 @@ impl FileLayout {
     }
 }
 
-/// A header that was read from a file and found to be one.
+/// A header that was read from a file and found valid.
 #[derive(Debug)]
 pub(in crate::memory) struct FileHeader {
-    /// The elements of a slice.
+    /// The number of elements of a slice.
     slice: Option<u64>,
     value_offset: u64,
     value_length: u64,
@@ -135,9 +139,11 @@ pub(in crate::memory) struct FileHeader {
 }
 
 impl FileHeader {
-    /// Reads the header of `file`, which is `length` bytes long, and checks all of it that does not depend on `T`.
+    /// Reads the header of `file`, which is `length` bytes long, and checks everything that does
+    /// not depend on `T`.
     ///
-    /// It is read and not mapped: a file that somebody shortens meanwhile is an error, and no bus error.
+    /// The header is read, not mapped: if another process shortens the file meanwhile, the result
+    /// is an error and not a SIGBUS.
     pub(in crate::memory) fn read(file: &File, length: u64, path: &Path) -> Result<Self, Error> {
         let not_ours = |why: String| Error::InvalidHeader {
             path: path.into(),
@@ -145,16 +151,14 @@ impl FileHeader {
         };
         if length < FIXED as u64 {
             return Err(not_ours(format!(
-                "its {length} bytes are fewer than the {FIXED} of a header"
+                "its length of {length} bytes is less than the {FIXED} bytes of a header"
             )));
         }
         let unreadable = |source| Error::os(format!("read of {}", path.display()), source);
         let mut fixed = [0_u8; FIXED];
         file.read_exact_at(&mut fixed, 0).map_err(unreadable)?;
         if fixed[..8] != MAGIC {
-            return Err(not_ours(
-                "it does not start with the magic bytes of one".into(),
-            ));
+            return Err(not_ours("it does not start with the magic bytes".into()));
         }
         let version = u32::from_ne_bytes(bytes_at(&fixed, 8));
         if version != VERSION {
@@ -182,7 +186,7 @@ impl FileHeader {
         }
         if directory_length > LONGEST_DIRECTORY || FIXED as u64 + directory_length > value_offset {
             return Err(not_ours(format!(
-                "a directory of {directory_length} bytes does not fit its header"
+                "its directory of {directory_length} bytes is too long"
             )));
         }
         let mut directory = vec![0; directory_length as usize];
@@ -191,7 +195,7 @@ impl FileHeader {
         let directory = String::from_utf8(directory)
             .ok()
             .filter(|text| fingerprint(text) == sum)
-            .ok_or_else(|| not_ours("its directory does not have its fingerprint".into()))?;
+            .ok_or_else(|| not_ours("its directory does not match its fingerprint".into()))?;
         Ok(FileHeader {
             slice: (slice != NO_SLICE).then_some(slice),
             value_offset,
@@ -201,7 +205,8 @@ impl FileHeader {
         })
     }
 
-    /// Checks that the value in the file is a `T`, and gives the plan by which such a file is made.
+    /// Checks that the value in the file is a `T`, and returns the plan by which such a file is
+    /// made.
     pub(in crate::memory) fn check<T: ?Sized + Placeable>(
         &self,
         path: &Path,
@@ -239,28 +244,29 @@ impl FileHeader {
 }
 
 impl Header {
-    /// The header at the start of a map.
+    /// Returns the header at the start of a map.
     ///
     /// # Safety
     ///
-    /// The map starts with a header, and is writable.
+    /// The map must start with a header and must be writable.
     pub(in crate::memory) unsafe fn of(map: &Map) -> &Header {
-        // SAFETY: the caller's promise; a map's start is page-aligned, and what another process may write is atomic.
+        // SAFETY: guaranteed by the caller; the start of a map is page-aligned, and all fields that
+        // another process may write are atomic.
         unsafe { &*map.as_mut_ptr().cast::<Header>() }
     }
 
-    /// Whether the file was made, or last reset, in the running boot of this machine.
+    /// Returns whether the file was made, or last reset, in the current boot of this machine.
     pub(in crate::memory) fn is_of_this_boot(&self) -> bool {
         self.boot.each_ref().map(|half| half.load(Relaxed)) == boot()
     }
 
-    /// The PID namespace whose ids the lock words hold, where it is not the caller's.
+    /// Returns the PID namespace of the ids in the lock words, if it is not the caller's.
     pub(in crate::memory) fn other_namespace(&self) -> Option<u64> {
         let namespace = self.namespace.load(Relaxed);
         (namespace != u64::from(sys::own_namespace())).then_some(namespace)
     }
 
-    /// Makes the file the running boot's and the caller's namespace's.
+    /// Records the current boot and the caller's PID namespace in the header.
     pub(in crate::memory) fn stamp(&self) {
         for (half, value) in self.boot.iter().zip(boot()) {
             half.store(value, Relaxed);
@@ -269,7 +275,8 @@ impl Header {
     }
 }
 
-/// Whether a value of `layout` can be placed: not where it needs more than a page's alignment.
+/// Checks that a value of `layout` can be placed: it must not be too large or need more than a
+/// page's alignment.
 pub(in crate::memory) fn fits(layout: Option<alloc::Layout>) -> Result<alloc::Layout, Error> {
     match layout {
         Some(layout) if layout.align() <= PAGE => Ok(layout),
@@ -290,7 +297,7 @@ fn boot() -> [u64; 2] {
     [id as u64, (id >> 64) as u64]
 }
 
-/// 64-bit FNV-1a.
+/// Returns the 64-bit FNV-1a hash of `text`.
 fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)

@@ -1,9 +1,11 @@
-//! Where two layouts differ, in words: what the error of a file with another layout says.
+//! The first difference between two layouts, described for the error about a file with another
+//! layout.
 
-/// The first place in which two layouts, as a header holds them, differ: what was expected there, and what was found.
+/// Returns the first difference between two layouts in a header's form, as the expected and the
+/// found description.
 ///
-/// What holds the difference is larger or smaller for it, so a struct, an array or a primitive that differs only in its
-/// size is told only where nothing inside it differs.
+/// A difference inside a struct, an array or a primitive may also change its size. Therefore a
+/// container that differs only in its size is reported only if nothing inside it differs.
 pub(in crate::memory) fn first_difference(expected: &str, found: &str) -> (String, String) {
     let mut around = None;
     let (mut expected, mut found) = (
@@ -54,7 +56,8 @@ impl<'a> Entry<'a> {
             && self.container().is_some()
     }
 
-    /// What holds other entries, without what follows from their sizes.
+    /// Returns what identifies an entry that contains others, except the parts that depend on their
+    /// sizes. Returns `None` for other entries.
     fn container(&self) -> Option<&'a str> {
         let (kind, rest) = self.what.split_once(':')?;
         match kind {

@@ -1,4 +1,5 @@
-//! Files that hold one value: made whole, checked when they are opened, and counted by their users.
+//! Files that hold one value: created whole, checked when they are opened, and locked by their
+//! users.
 
 pub(in crate::memory) mod create;
 pub(in crate::memory) mod header;

@@ -1,4 +1,5 @@
-//! Values in files and memfds that others made: everything is checked before anything is used.
+//! Opening of files and memfds that other processes made: everything is checked before the value is
+//! used.
 
 use crate::Error;
 use crate::memory::file::header::{FileHeader, Header};
@@ -16,35 +17,49 @@ impl<T: ?Sized + Placeable> Shared<T> {
     /// Opens the value in the file `path`, which [`create`](Shared::create) or
     /// [`open_or_create`](Shared::open_or_create) made.
     ///
-    /// Everything is checked before the value is used, and a file that fails a check is left as it was: it is a regular file
-    /// under one name and no symbolic link, of the effective user, with no rights for others, with the length, magic, format
-    /// version and layout of a `T`.
+    /// Everything is checked before the value is used, and a file that fails a check is not
+    /// changed. The file must be a regular file with a single name, and not a symbolic link. It
+    /// must belong to the effective user, and grant no permissions to others. Its length, magic,
+    /// format version and layout must be those of a `T`.
     ///
-    /// The first user after all others are gone, by a reboot or by their deaths, finds itself alone: locks that look held
-    /// are reset, and their next holders are told of a death. After a reboot every lock tells of one, held or not: where the
-    /// machine stopped at a bad instant, only some of the pages have reached the disk.
+    /// When all users are gone, by a reboot or by their deaths, the next opener resets the locks. A
+    /// lock that appears held is marked, and its next holder receives an error that reports a
+    /// death. After a reboot, every lock reports a death, held or not: the machine may have stopped
+    /// when only some of the pages were on the disk.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::SymbolicLink`], [`Error::NotARegularFile`], [`Error::OwnerMismatch`],
-    /// [`Error::InsecureMode`], [`Error::HardLinked`]; [`Error::InvalidHeader`], [`Error::LengthMismatch`],
-    /// [`Error::VersionMismatch`], [`Error::LayoutMismatch`] (which names the first field that differs);
-    /// [`Error::PidNamespaceMismatch`] and [`Error::BootIdMismatch`] while others use the file; [`Error::RemoteFileSystem`];
-    /// [`Error::Busy`]; [`Error::RobustListUnusable`]; [`Error::Os`].
+    /// - [`Error::NotFound`] if `path` does not exist.
+    /// - [`Error::SymbolicLink`], [`Error::NotARegularFile`], [`Error::OwnerMismatch`],
+    ///   [`Error::InsecureMode`] or [`Error::HardLinked`] if the file is not a regular file that
+    ///   only the effective user can access.
+    /// - [`Error::InvalidHeader`], [`Error::LengthMismatch`] or [`Error::VersionMismatch`] if the
+    ///   file does not contain a valid header of this format version.
+    /// - [`Error::LayoutMismatch`] if the value has another layout; the error names the first field
+    ///   that differs.
+    /// - [`Error::PidNamespaceMismatch`] or [`Error::BootIdMismatch`] if processes in another PID
+    ///   namespace or with another boot id use the file.
+    /// - [`Error::RemoteFileSystem`] if the file lies on a file system that other machines or a
+    ///   server may change.
+    /// - [`Error::Busy`] if another process's lock on the file prevents opening it for more than 10
+    ///   seconds.
+    /// - [`Error::RobustListUnusable`] if the calling thread has no robust list to join.
+    /// - [`Error::Os`] if another system call fails.
     ///
     /// # Safety
     ///
-    /// While the value is in use, by this process or another, the file is changed by nothing but this crate: nobody writes
-    /// to it, shortens it (the next touch would be a bus error), or copies an old state over it. Whoever may write the file
-    /// is trusted: this is no security boundary between processes.
+    /// While any process uses the value, the file must be changed only by this crate. No process
+    /// may write to it, shorten it (the next access would raise SIGBUS), or copy an old state over
+    /// it. Every process that can write to the file is trusted: the file is not a security boundary
+    /// between processes.
     ///
     /// # Examples
     ///
     /// ```
     /// use pshared::{Shared, SharedCounter};
     ///
-    /// let path = std::env::temp_dir().attach(format!("pshared-doc-open-{}", std::process::id()));
-    /// // SAFETY: nobody else knows the file.
+    /// let path = std::env::temp_dir().join(format!("pshared-doc-open-{}", std::process::id()));
+    /// // SAFETY: no other process knows the file.
     /// let (ours, theirs) = unsafe {
     ///     (Shared::create(&path, SharedCounter::new(1))?, Shared::<SharedCounter>::open(&path)?)
     /// };
@@ -55,52 +70,57 @@ impl<T: ?Sized + Placeable> Shared<T> {
     /// ```
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let opened = unsafe { Self::open_if_there(path) }?;
         opened.ok_or_else(|| Error::NotFound { path: path.into() })
     }
 
-    /// Opens a value in sealed memory by a descriptor that another process made with [`Shared::memfd`].
+    /// Opens a value in sealed memory through a descriptor that another process made with
+    /// [`Shared::memfd`].
     ///
     /// # Errors
     ///
-    /// [`Error::NotMemfd`], [`Error::MissingSeals`] and its kin where the descriptor is none of a sealed memfd; the errors of
-    /// [`open`](Self::open) that concern what lies in it.
+    /// Returns the errors of [`Map::from_memfd`] if the descriptor is not that of a sealed memfd
+    /// that can be read and written. Also returns the errors of [`open`](Self::open) that concern
+    /// the header, the layout, the PID namespace, the boot id and the robust list.
     ///
     /// # Safety
     ///
-    /// The memory was made by this crate and is changed by nothing else; no process closes the descriptor while it uses the
-    /// map. Whoever has the descriptor is trusted.
+    /// The memory must have been made by this crate, and must be changed only by this crate. No
+    /// process may close the descriptor while it uses the map. Every process that has the
+    /// descriptor is trusted.
     pub unsafe fn from_fd(descriptor: OwnedFd) -> Result<Self, Error> {
         let path = Path::new("the memfd");
         crate::sys::check_robust_list()?;
         let file = File::from(dup(&descriptor)?);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let map = unsafe { Map::from_memfd(descriptor) }?;
         let plan = FileHeader::read(&file, map.len() as u64, path)?.check::<T>(path)?;
         // SAFETY: the map starts with the header that was just checked.
         users::check_namespace(unsafe { Header::of(&map) }, path)?;
-        // SAFETY: the header says that a `T` lies there, and the caller that the header tells the truth.
+        // SAFETY: the header says that a `T` lies there, and the caller guarantees that the header
+        // is true.
         Ok(unsafe { Self::adopt(map, plan.value_offset(), plan.count()) })
     }
 
-    /// The descriptor of a value in sealed memory or in a file; `None` for anonymous memory.
+    /// Returns the descriptor of a value in sealed memory or in a file, or `None` for anonymous
+    /// memory.
     ///
     /// # Safety
     ///
-    /// Whoever gets it changes the memory by this crate only, and nobody closes the descriptor, unlocks it, or replaces it
-    /// by `dup2(2)`, while this value lives.
+    /// A process that receives the descriptor must change the memory only through this crate. No
+    /// code may close the descriptor, unlock it, or replace it by `dup2(2)` while this value lives.
     pub unsafe fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.map().descriptor()
     }
 
-    /// Opens the file, or tells that there is none.
+    /// Opens the file, or returns `None` if it does not exist.
     ///
     /// # Safety
     ///
     /// As for [`open`](Self::open).
     pub(in crate::memory) unsafe fn open_if_there(path: &Path) -> Result<Option<Self>, Error> {
-        // What lies there may have to be locked by this thread.
+        // This thread may have to acquire locks in the file.
         crate::sys::check_robust_list()?;
         let found = match files::open_path(path) {
             Ok(found) => found,
@@ -110,17 +130,18 @@ impl<T: ?Sized + Placeable> Shared<T> {
         let file = open_checked(&found, path)?;
         let length = checked_metadata(&file, path)?.len();
         let plan = FileHeader::read(&file, length, path)?.check::<T>(path)?;
-        // SAFETY: the file has the length of the plan, and by the caller's promise nobody shortens it.
+        // SAFETY: the file has the length of the plan, and the caller guarantees that no process
+        // shortens it.
         let map = unsafe { Map::file_shared(dup(&file)?, plan.length()?) }?;
         // SAFETY: the map starts with the header that was just checked.
         let header = unsafe { Header::of(&map) };
         users::attach(&file, header, path, OPEN_TIMEOUT, |boot| {
-            // SAFETY: a `T` lies there by the header, and the caller promises that it tells the truth. Nobody else uses it
-            // now, so it stays valid for the walk.
+            // SAFETY: the header says that a `T` lies there, and the caller guarantees that the
+            // header is true. No other process uses the value now, so it stays valid for the visit.
             let value = unsafe { &*Self::place_in(&map, plan.value_offset(), plan.count()) };
             value.visit_all(&mut PrimitiveVisitor::new(
                 &mut |_, primitive: &dyn Primitive| {
-                    // SAFETY: `join` has just seen to it that nobody else uses the file.
+                    // SAFETY: `attach` has just made sure that no other process uses the file.
                     unsafe {
                         primitive.reset();
                         if boot == Boot::Changed {
@@ -131,7 +152,8 @@ impl<T: ?Sized + Placeable> Shared<T> {
             ));
         })?;
         users::check_namespace(header, path)?;
-        // SAFETY: as in the reset; and as a user of the file the caller is told of by its lock.
+        // SAFETY: as in the reset. This process is now a user of the file, and its shared lock
+        // shows that to other processes.
         Ok(Some(unsafe {
             Self::adopt(map, plan.value_offset(), plan.count())
         }))
@@ -142,15 +164,16 @@ fn open_checked(found: &File, path: &Path) -> Result<File, Error> {
     checked_metadata(found, path)?;
     files::reject_remote_fs(found, path)?;
     files::reopen(found).map_err(|source| {
-        // The file is there; what can be missing is /proc.
+        // The file exists; only /proc can be missing.
         Error::os(
-            format!("open of {} by way of /proc/thread-self/fd", path.display()),
+            format!("open of {} through /proc/thread-self/fd", path.display()),
             source,
         )
     })
 }
 
-/// The file's metadata, where they are those of a file that this crate made and its user keeps to itself.
+/// Returns the file's metadata, if the file can be one that this crate made and that only its owner
+/// can access.
 fn checked_metadata(file: &File, path: &Path) -> Result<Metadata, Error> {
     let metadata = file
         .metadata()
@@ -178,7 +201,7 @@ fn checked_metadata(file: &File, path: &Path) -> Result<Metadata, Error> {
     Ok(metadata)
 }
 
-/// A second descriptor of the same open file description.
+/// Duplicates the descriptor: both refer to the same open file description.
 pub(in crate::memory) fn dup(descriptor: &impl std::os::fd::AsFd) -> Result<OwnedFd, Error> {
     descriptor
         .as_fd()

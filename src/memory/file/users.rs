@@ -1,12 +1,15 @@
-//! Who uses a file: a shared `flock` a user, and a reset by whoever is alone.
+//! Users of a file: each user holds a shared `flock`, and a process with the exclusive lock resets
+//! the value.
 //!
-//! Each user holds a shared lock on its own open file description for as long as its map lives. Children share it, so a
-//! user leaves by closing and never by `LOCK_UN`. Whoever gets it exclusively is alone: what looks held in the file is
-//! then held by the dead of another time, and is reset.
+//! Each user holds a shared lock on its own open file description for as long as its map lives.
+//! Children share the description, so a user leaves by closing it and never by `LOCK_UN`. A process
+//! that gets the exclusive lock has no other users beside it: any lock in the file that appears
+//! held belongs to a process that is gone, and is reset.
 //!
-//! A reset sets `dirty` first and clears it last, and nobody touches the value before holding the shared lock with `dirty`
-//! clear. So a reset that was killed half way is finished by the next opener: whoever finds `dirty` set lets go and tries to
-//! be alone. That comes true, since nobody stays a user of such a file.
+//! A reset sets `dirty` first and clears it last. No process accesses the value before it holds the
+//! shared lock and has read `dirty` as clear. Thus the next opener finishes a reset if its process
+//! was killed: an opener that finds `dirty` set releases its lock and tries to get the exclusive
+//! one. It gets it eventually, because no process stays a user of such a file.
 
 use crate::Error;
 use crate::memory::file::header::Header;
@@ -17,24 +20,28 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 use std::time::{Duration, Instant};
 
-/// How long an opener waits for somebody else's reset, which takes microseconds unless its process is stopped in it.
+/// How long an opener waits for another process's reset. A reset takes microseconds, unless its
+/// process is stopped in it.
 pub(in crate::memory) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether the machine has been started anew since the file was last used.
+/// Whether the machine has been rebooted since the file was last used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::memory) enum Boot {
-    /// It has not: what was written is there.
+    /// It has not been rebooted: everything that was written is there.
     Same,
-    /// It has: it may have stopped at any instant, and only some of the pages reached the disk.
+    /// It has been rebooted. It may have stopped at any instant, with only some of the pages on the
+    /// disk.
     Changed,
 }
 
-/// Becomes a user of the file, whose open description holds no lock yet. Where nobody else uses it, `reset` is called
-/// before, with nobody else able to look.
+/// Makes the caller a user of the file. The open file description must not hold a lock yet.
+///
+/// If the file has no other user, this calls `reset` first, while no other process can access the
+/// value.
 ///
 /// # Errors
 ///
-/// [`Error::Busy`] where somebody else stays alone with the file for longer than `patience`.
+/// Returns [`Error::Busy`] if the locks of other processes prevent this for longer than `patience`.
 pub(in crate::memory) fn attach(
     file: &File,
     header: &Header,
@@ -47,8 +54,8 @@ pub(in crate::memory) fn attach(
         if lock(file, FileLock::Exclusive, path)? {
             reset_exclusively(header, &mut reset);
         }
-        // Also from being alone this is a change that may fail: somebody may come between, be alone, and reset once more.
-        // Nobody has touched the value since.
+        // A change from the exclusive to the shared lock may fail too: another process may get the
+        // exclusive lock in between and reset the value again. No process has used the value since.
         if attach_shared(file, header, path)? {
             return Ok(());
         }
@@ -56,16 +63,17 @@ pub(in crate::memory) fn attach(
     }
 }
 
-/// Takes the shared lock, and keeps it unless there is an unfinished reset: whoever finishes that has to be alone.
+/// Acquires the shared lock, and keeps it unless a reset is unfinished: finishing that needs the
+/// exclusive lock.
 fn attach_shared(file: &File, header: &Header, path: &Path) -> Result<bool, Error> {
     if !lock(file, FileLock::Shared, path)? {
         return Ok(false);
     }
-    // The pair of the release in `reset_exclusively`.
+    // Pairs with the release in `reset_exclusively`.
     if header.dirty.load(Acquire) == 0 {
         return Ok(true);
     }
-    // No child uses the file by this description yet, so its lock may go at once.
+    // No child uses the file through this description yet, so its lock may be released at once.
     files::unlock(file).map_err(|source| lock_failed(path, source))?;
     Ok(false)
 }
@@ -74,24 +82,25 @@ fn lock(file: &File, lock: FileLock, path: &Path) -> Result<bool, Error> {
     files::try_flock(file, lock).map_err(|source| lock_failed(path, source))
 }
 
-/// Resets the value for a caller who is alone with it.
+/// Resets the value. The caller holds the exclusive lock.
 fn reset_exclusively(header: &Header, reset: &mut impl FnMut(Boot)) {
     header.dirty.store(1, Relaxed);
-    // Whoever sees any part of the reset sees `dirty`. A process that was killed has run its instructions in their order,
-    // so it is the compiler's order that counts most here.
+    // A process that sees any part of the reset also sees `dirty`. A killed process has executed
+    // its instructions in order, so the compiler's order matters most here.
     fence(SeqCst);
     reset(if header.is_of_this_boot() {
         Boot::Same
     } else {
         Boot::Changed
     });
-    // After the reset: one that is given up leaves the old stamp, so that whoever finishes it knows as much.
+    // The header is stamped after the reset. A reset that is not finished leaves the old stamp, so
+    // the process that finishes it still finds out about a reboot.
     header.stamp();
     header.dirty.store(0, Release);
 }
 
-/// Refuses a value whose users live in another PID namespace, or on another machine: thread ids in its lock words mean
-/// other threads there.
+/// Refuses a value with users in another PID namespace, or on another machine: the thread ids in
+/// its lock words refer to other threads there.
 pub(in crate::memory) fn check_namespace(header: &Header, path: &Path) -> Result<(), Error> {
     if !header.is_of_this_boot() {
         return Err(Error::BootIdMismatch { path: path.into() });
@@ -110,7 +119,8 @@ fn lock_failed(path: &Path, source: std::io::Error) -> Error {
     Error::os(format!("flock of {}", path.display()), source)
 }
 
-/// Backoff between two tries, longer each time, until patience is at its end.
+/// A delay between two attempts that doubles each time, up to a limit. It fails once the timeout
+/// has passed.
 struct Backoff {
     since: Instant,
     patience: Duration,
@@ -147,7 +157,7 @@ mod tests {
     use std::cell::Cell;
     use tempfile::NamedTempFile;
 
-    /// A file with a header, and a map of it.
+    /// Makes a file with a header, and a map of it.
     fn made() -> (NamedTempFile, Map) {
         let named = NamedTempFile::new().unwrap();
         let plan = FileLayout::of::<u64>(1).unwrap();
@@ -156,14 +166,14 @@ mod tests {
             .set_len(plan.length().unwrap() as u64)
             .unwrap();
         let file = named.reopen().unwrap();
-        // SAFETY: nobody shortens this temporary file.
+        // SAFETY: no process shortens this temporary file.
         let map = unsafe { Map::file_shared(file.into(), plan.length().unwrap()) }.unwrap();
         plan.write(&map).unwrap();
         (named, map)
     }
 
     fn header(map: &Map) -> &Header {
-        // SAFETY: `made` has written one.
+        // SAFETY: `made` has written a header.
         unsafe { Header::of(map) }
     }
 
@@ -209,7 +219,7 @@ mod tests {
     fn nobody_becomes_a_user_of_a_file_with_an_unfinished_reset_before_it_is_finished() {
         let (named, map) = made();
         header(&map).dirty.store(1, Relaxed);
-        // Another newcomer is just looking.
+        // Another opener is just checking the header.
         let other = named.reopen().unwrap();
         assert!(files::try_flock(&other, FileLock::Shared).unwrap());
         let on_timeout = attach(
@@ -223,7 +233,7 @@ mod tests {
             matches!(on_timeout, Err(Error::Busy { .. })),
             "{on_timeout:?}"
         );
-        // The one who gave up is not in the way of the other, nor that of a third.
+        // The opener that gave up blocks neither the other opener nor a third one.
         assert!(files::try_flock(&other, FileLock::Exclusive).unwrap());
         files::unlock(&other).unwrap();
         assert!(!attach_shared(&other, header(&map), named.path()).unwrap());

@@ -21,7 +21,7 @@
 use crate::raw::multi::lock_set::MultiError;
 use crate::raw::multi::member_slot::{MemberSlot, MemberState, watch};
 use crate::raw::outcome::AcquireError;
-use crate::sys::{self, AtomicU32, AtomicU64, CurrentThread, Deadline};
+use crate::sys::{self, AtomicU32, AtomicU64, CurrentThread, Deadline, OwnerId};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 const RESET: u32 = 1;
@@ -45,7 +45,7 @@ pub(crate) struct Barrier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BarrierError {
     /// A party died: its slot, and its process, or 0.
-    Broken(usize, u32),
+    Broken(usize, Option<u32>),
     /// No news before the deadline, or no means to wait.
     MultiError(MultiError),
 }
@@ -109,11 +109,11 @@ impl Barrier {
     }
 
     /// Breaks the barrier for a party that will not arrive.
-    pub(crate) fn give_up(&self, slot: usize, who: u64) {
+    pub(crate) fn give_up(&self, slot: usize, owner: Option<OwnerId>) {
         loop {
             let word = self.word.load(Acquire);
             // Once: who was told of it may have reset the barrier already.
-            if word & BROKEN != 0 || self.break_from(word, slot, who) {
+            if word & BROKEN != 0 || self.break_from(word, slot, owner) {
                 return;
             }
         }
@@ -164,7 +164,7 @@ impl Barrier {
             }
             match Self::abandoned(slots) {
                 None => return Ok(word),
-                Some((slot, who)) => _ = self.break_from(word, slot, who),
+                Some((slot, owner)) => _ = self.break_from(word, slot, owner),
             }
         }
     }
@@ -183,8 +183,8 @@ impl Barrier {
             if word & BROKEN != 0 || (word ^ arrived) & RESETS != 0 {
                 return Some(Err(self.broken()));
             }
-            let (slot, who) = Self::abandoned(slots)?;
-            self.break_from(word, slot, who);
+            let (slot, owner) = Self::abandoned(slots)?;
+            self.break_from(word, slot, owner);
         }
     }
 
@@ -208,19 +208,19 @@ impl Barrier {
         }
     }
 
-    fn abandoned(slots: &[impl AsRef<MemberSlot>]) -> Option<(usize, u64)> {
+    fn abandoned(slots: &[impl AsRef<MemberSlot>]) -> Option<(usize, Option<OwnerId>)> {
         (0..)
             .zip(slots)
             .find_map(|(number, slot)| match slot.as_ref().state() {
-                MemberState::Abandoned(who) => Some((number, who)),
+                MemberState::Abandoned(owner) => Some((number, owner)),
                 MemberState::Free | MemberState::Occupied(_) => None,
             })
     }
 
     /// Breaks a barrier whose word is still this one, and wakes who waits.
-    fn break_from(&self, word: u32, slot: usize, who: u64) -> bool {
+    fn break_from(&self, word: u32, slot: usize, owner: Option<OwnerId>) -> bool {
         // Of two deaths at once either may be told of.
-        let breaker = u64::from(sys::pid_of(who)) << 32 | slot as u64;
+        let breaker = u64::from(owner.map_or(0, OwnerId::pid)) << 32 | slot as u64;
         self.breaker.store(breaker, Relaxed);
         let broke = self
             .word
@@ -235,6 +235,7 @@ impl Barrier {
     /// Who broke it. After an acquire of the word.
     fn broken(&self) -> BarrierError {
         let breaker = self.breaker.load(Relaxed);
-        BarrierError::Broken(breaker as u32 as usize, (breaker >> 32) as u32)
+        let pid = (breaker >> 32) as u32;
+        BarrierError::Broken(breaker as u32 as usize, (pid != 0).then_some(pid))
     }
 }

@@ -353,7 +353,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
             });
             if is_whole {
                 let until = match &mut verdict.grace {
-                    Some(grace) => Some(grace.next_look(deadline)),
+                    Some(grace) => Some(grace.next_check(deadline)),
                     None => deadline,
                 };
                 let until = timer.next_deadline(until);

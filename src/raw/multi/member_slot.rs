@@ -18,8 +18,8 @@ use crate::raw::multi::lock_set::MultiError;
 use crate::raw::outcome::{AcquireError, Acquired};
 use crate::raw::robust::{FREE, OWNER_DIED, Robust, TID, WAITERS};
 use crate::sys::{
-    self, AtomicU32, AtomicU64, CurrentThread, Deadline, FutexWaitvUnsupported, RecheckTimer, Wait,
-    WaitvSet,
+    self, AtomicU32, AtomicU64, CurrentThread, Deadline, FutexWaitvUnsupported, OwnerId,
+    RecheckTimer, Wait, WaitvSet,
 };
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -44,9 +44,9 @@ pub(crate) enum MemberState {
     /// Nobody has it: it was never taken, or its last holder left it.
     Free,
     /// Who has it; 0 where it has not sat down yet.
-    Occupied(u64),
+    Occupied(Option<OwnerId>),
     /// Who sat there last, and ended with it; 0 where nobody had sat down since the slot was free.
-    Abandoned(u64),
+    Abandoned(Option<OwnerId>),
 }
 
 impl AsRef<Robust> for MemberSlot {
@@ -88,13 +88,13 @@ impl MemberSlot {
     }
 
     /// Sits down on a slot that the calling thread has taken, and gives who sat there last and did not leave it.
-    pub(crate) fn register(&self, current: CurrentThread) -> u64 {
+    pub(crate) fn register(&self, current: CurrentThread) -> Option<OwnerId> {
         let lock = &self.lock;
         if !lock.is_in_process() && lock.word.load(Relaxed) & WAITERS == 0 {
             // The lock clears it where it puts a mark back and finds nobody asleep.
             lock.word.fetch_or(WAITERS, Relaxed);
         }
-        self.last_owner.swap(current.who(), AcqRel)
+        OwnerId::from_bits(self.last_owner.swap(current.id().to_bits(), AcqRel))
     }
 
     /// Leaves the slot, and wakes all who sleep on it.
@@ -131,19 +131,21 @@ impl MemberSlot {
     pub(crate) fn state(&self) -> MemberState {
         let lock = &self.lock;
         let word = lock.word.load(Acquire);
-        let last_owner = self.last_owner.load(Acquire);
+        let last_owner = OwnerId::from_bits(self.last_owner.load(Acquire));
         if lock.is_in_process() {
             return match last_owner {
-                0 => MemberState::Free,
-                who => MemberState::Occupied(who),
+                None => MemberState::Free,
+                owner => MemberState::Occupied(owner),
             };
         }
         match word & (TID | OWNER_DIED) {
             FREE => MemberState::Free,
             OWNER_DIED => MemberState::Abandoned(last_owner),
             // Who sat here before may be named still.
-            tid if sys::tid_of(last_owner) == tid => MemberState::Occupied(last_owner),
-            _ => MemberState::Occupied(0),
+            tid if last_owner.is_some_and(|owner| owner.tid() == tid) => {
+                MemberState::Occupied(last_owner)
+            }
+            _ => MemberState::Occupied(None),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::{IN_PROCESS, Robust, TID};
 use crate::raw::strategies::futex::FutexWord;
-use crate::sys::{self, CurrentThread, Deadline, RecheckTimer};
+use crate::sys::{self, CurrentThread, Deadline, Owner, RecheckTimer};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Robust {
@@ -34,12 +34,11 @@ impl Robust {
             if none && sys::checked_recently(&self.word, self.word.load(Relaxed)) {
                 return Err(mode.on_timeout());
             }
-            let holder = self.record.load_consistent();
+            let owner = self.record.load_consistent();
             // And the record is its still when it has been seen to be gone: it did not release before it ended.
-            let is_gone = |(who, image)| {
-                who != 0 && sys::owner_is_dead(who, image) && self.record.still_is(who)
-            };
-            if holder.is_some_and(is_gone) {
+            let is_dead =
+                |owner: Owner| sys::owner_is_dead(owner) && self.record.still_is(Some(owner.id));
+            if owner.is_some_and(is_dead) {
                 return Err(AcquireError::HolderThreadEnded);
             }
             if deadline.is_some_and(Deadline::has_passed) {

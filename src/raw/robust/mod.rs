@@ -37,8 +37,9 @@ pub(in crate::raw) mod watch;
 
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::owner::OwnerRecord;
+use crate::raw::robust::recovery::Recovery;
 use crate::raw::robust::spin::SpinWait;
-use crate::sys::{self, AtomicU32, CurrentThread, Deadline, Links, RecheckTimer, Wait};
+use crate::sys::{self, AtomicU32, CurrentThread, Deadline, Links, OwnerId, RecheckTimer, Wait};
 use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
 pub(in crate::raw) const TID: u32 = 0x3fff_ffff;
@@ -241,11 +242,11 @@ impl Robust {
     }
 
     /// The record of who holds the lock, if somebody does. It is out of date as soon as it is read.
-    pub(crate) fn holder(&self) -> Option<u64> {
+    pub(crate) fn holder(&self) -> Option<OwnerId> {
         let word = self.word.load(Relaxed);
-        let who = self.record.who();
-        let is_its = sys::tid_of(who) == word & TID || word & TID >= IN_PROCESS;
-        (word & TID != 0 && who != 0 && is_its).then_some(who)
+        let id = self.record.id()?;
+        let is_its = id.tid() == word & TID || word & TID >= IN_PROCESS;
+        (word & TID != 0 && is_its).then_some(id)
     }
 
     /// What [`holder`](Self::holder) reads.
@@ -263,12 +264,12 @@ impl Robust {
 
     /// Whether a thread of the calling process holds the lock.
     pub(crate) fn is_held_by_this_process(&self) -> bool {
-        self.holder().is_some() && self.record.is_of_this_process()
+        self.holder().is_some() && self.record.is_this_process()
     }
 
     /// Whether a thread of the calling process ended with the lock in its hands, and nobody has taken it since.
     pub(crate) fn was_leaked_by_this_process(&self) -> bool {
-        self.owner_died() && self.record.is_of_this_process()
+        self.owner_died() && self.record.is_this_process()
     }
 
     /// Whether the last owner died, and nobody has taken the lock since.
@@ -426,8 +427,12 @@ impl Robust {
         deadline: Option<Deadline>,
     ) -> Option<Result<Acquired, AcquireError>> {
         let died = word & OWNER_DIED != 0;
-        if died && let Some(refused) = self.examine(word, deadline)? {
-            return Some(Err(refused));
+        if died {
+            match self.recover(word, deadline) {
+                Recovery::Free => {}
+                Recovery::Changed => return None,
+                Recovery::Refused(error) => return Some(Err(error)),
+            }
         }
         let taken = current.tid() | word & WAITERS;
         if self
@@ -440,7 +445,7 @@ impl Robust {
         if !died {
             return Some(Ok(Acquired::Released));
         }
-        if self.record.who_acquire() != 0 {
+        if self.record.id_acquire().is_some() {
             // Somebody else took the word meanwhile, and its thread has ended too: that one was not examined.
             self.release_and_wake(current, OWNER_DIED | WAITERS);
             return None;

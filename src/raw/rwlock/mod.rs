@@ -60,7 +60,7 @@ use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::raw::robust::Robust;
 use crate::raw::rwlock::in_process::{InProcessRwLock, LockMode};
 use crate::raw::rwlock::reader_slot::ReaderSlot;
-use crate::sys::{self, AtomicU32, CurrentThread};
+use crate::sys::{self, AtomicU32, CurrentThread, OwnerId};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// How many readers have a slot.
@@ -115,7 +115,7 @@ impl<const N: usize> RwLock<N> {
     }
 
     /// The record of who has `writer_lock`, if somebody does. It is out of date as soon as it is read.
-    pub(crate) fn holder(&self) -> Option<u64> {
+    pub(crate) fn holder(&self) -> Option<OwnerId> {
         self.writer_lock.holder()
     }
 
@@ -320,9 +320,7 @@ impl<const N: usize> RwLock<N> {
         let holder_is_gone = || {
             let record = holder.load_consistent();
             // And the record is its still when it has been seen to be gone: it did not release before it ended.
-            record.is_some_and(|(who, image)| {
-                who != 0 && sys::owner_is_dead(who, image) && holder.still_is(who)
-            })
+            record.is_some_and(|owner| sys::owner_is_dead(owner) && holder.still_is(Some(owner.id)))
         };
         self.in_process.take(from, to, mode, holder_is_gone)?;
         if to != LockMode::Read {

@@ -14,7 +14,7 @@ use crate::Error;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
 use crate::raw::robust::owner::OwnerRecord;
-use crate::sys::{self, CurrentThread};
+use crate::sys::{self, CurrentThread, OwnerId};
 
 /// A lock without data, whose state lies in the map: what a [`SharedMutex`](crate::SharedMutex) locks by.
 ///
@@ -62,9 +62,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// The calling thread holds it.
     unsafe fn release(&self, current: CurrentThread);
 
-    /// [`CurrentThread::who`] of the holder, if there is one. It is out of date as soon as it is read.
-    fn holder(&self) -> Option<u64> {
-        Some(self.record().who()).filter(|who| *who != 0)
+    /// The name of the owner, if there is one. It is out of date as soon as it is read.
+    fn holder(&self) -> Option<OwnerId> {
+        self.record().id()
     }
 
     /// Whether the last holder died, and nobody has acquired the lock since, as far as the lock can tell.
@@ -79,7 +79,7 @@ pub trait Strategy: Send + Sync + Sized + 'static {
 
     /// Whether a thread of the calling process holds the lock.
     fn is_held_by_this_process(&self) -> bool {
-        self.record().is_of_this_process()
+        self.record().is_this_process()
     }
 
     /// Whether a thread of the calling process ended with the lock in its hands, and nobody has taken it since.
@@ -89,7 +89,7 @@ pub trait Strategy: Send + Sync + Sized + 'static {
 
     /// Whether the lock looks held by somebody whose death it would not tell of after a [`reset`](Self::reset).
     fn hides_a_death(&self) -> bool {
-        self.record().who() != 0
+        self.record().id().is_some()
     }
 
     /// Frees a lock that may look held.
@@ -144,7 +144,7 @@ impl Strategy for Robust {
         unsafe { self.unlock(current) };
     }
 
-    fn holder(&self) -> Option<u64> {
+    fn holder(&self) -> Option<OwnerId> {
         self.holder()
     }
 

@@ -11,8 +11,8 @@ use crate::raw::robust::owner::OwnerRecord;
 use crate::raw::strategies::Strategy;
 use crate::raw::strategies::futex::FutexWord;
 use crate::sys::{
-    self, AtomicU32, CurrentThread, Deadline, PthreadKind, PthreadLocked, PthreadMutex,
-    RecheckTimer,
+    self, AtomicU32, CurrentThread, Deadline, ProcessState, PthreadKind, PthreadLocked,
+    PthreadMutex, RecheckTimer,
 };
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -67,7 +67,7 @@ impl RobustCLock {
             return Ok(Acquired::Released);
         }
         let look = matches!(mode, WaitMode::TryIfReleased);
-        if look && (self.record.who() != 0 || self.owner_died()) {
+        if look && (self.record.id().is_some() || self.owner_died()) {
             // Held, or its holder died.
             return Err(mode.on_timeout());
         }
@@ -82,7 +82,7 @@ impl RobustCLock {
         if locked == PthreadLocked::AcquireError {
             return Err(mode.on_timeout());
         }
-        match self.examine(locked, mode) {
+        match self.recover(locked, mode) {
             Ok(acquired) => {
                 self.record.write(current);
                 Ok(acquired)
@@ -129,20 +129,19 @@ impl RobustCLock {
     }
 
     /// What it means that the lock was acquired so.
-    fn examine(&self, locked: PthreadLocked, mode: WaitMode) -> Result<Acquired, AcquireError> {
+    fn recover(&self, locked: PthreadLocked, mode: WaitMode) -> Result<Acquired, AcquireError> {
         let deadline = mode.deadline();
-        let (who, image) = self.record.load();
-        if who == 0 {
+        let Some(owner) = self.record.load() else {
             // A holder that died had not handed the data out yet, or had them back.
             return Ok(match locked {
                 PthreadLocked::OwnerDied => Acquired::OwnerDied,
                 _ => Acquired::Released,
             });
-        }
-        match sys::process_lives(who, image, deadline) {
-            Some(false) => Ok(Acquired::OwnerDied),
-            Some(true) => Err(AcquireError::HolderThreadEnded),
-            None => Err(mode.on_timeout()),
+        };
+        match sys::process_state(owner, deadline) {
+            ProcessState::Dead => Ok(Acquired::OwnerDied),
+            ProcessState::Alive => Err(AcquireError::HolderThreadEnded),
+            ProcessState::Undecided => Err(mode.on_timeout()),
         }
     }
 
@@ -202,9 +201,9 @@ macro_rules! strategy {
 
             /// Who examined a mark took it away, and left the record.
             fn owner_is_dead(&self) -> bool {
-                let holder = self.0.record.load_consistent();
+                let owner = self.0.record.load_consistent();
                 self.0.owner_died()
-                    || holder.is_some_and(|(who, image)| who != 0 && sys::owner_is_dead(who, image))
+                    || owner.is_some_and(sys::owner_is_dead)
             }
 
             unsafe fn reset(&self) {

@@ -7,6 +7,7 @@ use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
 use crate::raw::outcome::WaitMode;
 use crate::raw::{RawLock, Robust};
+use crate::sync::holder::Holder;
 use crate::sync::lock_error::LockResult;
 use crate::sync::mutex::guard::SharedMutexGuard;
 use crate::sync::mutex::inner::Inner;
@@ -157,10 +158,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     ///
     /// The ids are those of the holder's own PID namespace.
     pub fn holder(&self) -> Option<Holder> {
-        self.inner.raw.holder().map(|who| Holder {
-            process: sys::pid_of(who),
-            thread: sys::tid_of(who),
-        })
+        self.inner.raw.holder().map(Holder::new)
     }
 
     /// The data, through the exclusive borrow that only a mutex which is not placed can give.
@@ -192,15 +190,6 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
             Ok(data)
         }
     }
-}
-
-/// The thread that held a lock when it was asked for; see [`SharedMutex::holder`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Holder {
-    /// The process's id, in its own PID namespace.
-    pub process: u32,
-    /// The thread's id, in its own PID namespace.
-    pub thread: u32,
 }
 
 impl<T: ShmData + Default, R: RawLock> Default for SharedMutex<T, R> {

@@ -3,8 +3,8 @@
 use crate::memory::{Layout, PrimitiveVisitor, ShmSafe};
 use crate::raw::Robust;
 use crate::raw::multi::member_slot::{MemberSlot, MemberState};
-use crate::sync::Holder;
-use crate::sys::{self, CurrentThread};
+use crate::sync::holder::Holder;
+use crate::sys::{CurrentThread, OwnerId};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::offset_of;
@@ -62,17 +62,14 @@ impl From<MemberState> for SlotState {
     fn from(place: MemberState) -> Self {
         match place {
             MemberState::Free => SlotState::Free,
-            MemberState::Occupied(who) => SlotState::Occupied { by: holder(who) },
-            MemberState::Abandoned(who) => SlotState::Abandoned { by: holder(who) },
+            MemberState::Occupied(owner) => SlotState::Occupied {
+                by: owner.map(Holder::new),
+            },
+            MemberState::Abandoned(owner) => SlotState::Abandoned {
+                by: owner.map(Holder::new),
+            },
         }
     }
-}
-
-fn holder(who: u64) -> Option<Holder> {
-    (who != 0).then(|| Holder {
-        process: sys::pid_of(who),
-        thread: sys::tid_of(who),
-    })
 }
 
 /// A slot of a [`SharedRoster`](crate::SharedRoster), and its data. Dropping it leaves the slot; the data stays as it is.
@@ -102,13 +99,13 @@ impl<'a, T> RosterSlot<'a, T> {
         number: usize,
         current: CurrentThread,
         after_a_death: bool,
-        before: u64,
+        before: Option<OwnerId>,
     ) -> Self {
         RosterSlot {
             entry,
             number,
             after_a_death,
-            previous: holder(before).filter(|_| after_a_death),
+            previous: before.map(Holder::new).filter(|_| after_a_death),
             generation: current.generation(),
             not_send: PhantomData,
         }

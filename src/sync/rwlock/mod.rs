@@ -8,7 +8,7 @@ use crate::raw::Robust;
 use crate::raw::outcome::WaitMode;
 use crate::raw::poison::Poison;
 use crate::raw::rwlock::RwLock;
-use crate::sync::Holder;
+use crate::sync::holder::Holder;
 use crate::sync::lock_error::{LockError, LockGuard, LockResult, Poisoned};
 use crate::sync::rwlock::guard::{
     RawGuard, SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
@@ -236,10 +236,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// The ids are those of the holder's own PID namespace.
     pub fn holder(&self) -> Option<Holder> {
-        self.raw.holder().map(|who| Holder {
-            process: sys::pid_of(who),
-            thread: sys::tid_of(who),
-        })
+        self.raw.holder().map(Holder::new)
     }
 
     /// The data, through the exclusive borrow that only a lock which is not placed can give.

@@ -143,18 +143,18 @@ fn counter_balances_its_books_while_workers_are_killed() {
 }
 
 fn counter_refuses_what_would_hang_or_fill_the_memory() {
-    let on_timeout = Outcome::failure("counter", &["--kill", "--lock", "semaphore"], 2);
+    let refusal = Outcome::failure("counter", &["--kill", "--lock", "semaphore"], 2);
     assert!(
-        on_timeout.contains("permit") && on_timeout.contains("wait forever"),
-        "{on_timeout}"
+        refusal.contains("permit") && refusal.contains("wait forever"),
+        "{refusal}"
     );
     Outcome::failure("counter", &["--kill", "--lock", "none"], 2);
     Outcome::failure("counter", &["--workers", "0"], 2);
     Outcome::failure("counter", &["--loops", "0"], 2);
-    let on_timeout = Outcome::failure(
+    let refusal = Outcome::failure(
         "counter",
         &["--workers", "1000", "--loops", "1000000000"],
         2,
     );
-    assert!(on_timeout.contains("too many"), "{on_timeout}");
+    assert!(refusal.contains("too many"), "{refusal}");
 }

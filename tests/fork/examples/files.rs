@@ -24,10 +24,10 @@ in the file, still:      hello mmap
     assert_eq!(Outcome::success("hello_map", &[path]), shown);
     let bytes = b"hello mmap\0\0\0\0\0\0\0\0\0\0";
     assert_eq!(fs::read(path).expect("the file"), bytes);
-    let on_timeout = Outcome::failure("hello_map", &[path], 1);
+    let refusal = Outcome::failure("hello_map", &[path], 1);
     assert!(
-        on_timeout.starts_with(&format!("hello_map: {path}: File exists")),
-        "{on_timeout}"
+        refusal.starts_with(&format!("hello_map: {path}: File exists")),
+        "{refusal}"
     );
     assert_eq!(fs::read(path).expect("the file"), bytes);
     assert_eq!(Outcome::success("hello_map", &[]), shown);
@@ -63,12 +63,12 @@ fn copy_refuses_what_it_would_destroy() {
     let [from, to, link, missing] =
         [&from, &to, &link, &missing].map(|path| path.to_str().expect("text"));
 
-    let on_timeout = Outcome::failure("copy", &[from, to], 1);
-    assert!(on_timeout.contains("--force"), "{on_timeout}");
+    let refusal = Outcome::failure("copy", &[from, to], 1);
+    assert!(refusal.contains("--force"), "{refusal}");
     assert_eq!(fs::read(to).expect("the file"), b"old");
     for same in [from, link] {
-        let on_timeout = Outcome::failure("copy", &[from, same, "--force"], 1);
-        assert!(on_timeout.contains("the same file"), "{on_timeout}");
+        let refusal = Outcome::failure("copy", &[from, same, "--force"], 1);
+        assert!(refusal.contains("the same file"), "{refusal}");
     }
     assert_eq!(fs::read(from).expect("the file"), b"new");
     assert!(Outcome::failure("copy", &[missing, to], 1).contains(missing));

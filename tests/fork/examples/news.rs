@@ -200,10 +200,10 @@ fn reader_and_writer_leave_a_strangers_file_as_it_was() {
     fs::write(&board.path, &letter).expect("written");
     fs::set_permissions(&board.path, fs::Permissions::from_mode(0o600)).expect("permissions");
     for program in ["reader", "writer"] {
-        let on_timeout = Outcome::failure(program, &[board.path()], 1);
+        let refusal = Outcome::failure(program, &[board.path()], 1);
         assert!(
-            on_timeout.starts_with(&format!("{program}: {} holds no value", board.path())),
-            "{on_timeout}"
+            refusal.starts_with(&format!("{program}: {} holds no value", board.path())),
+            "{refusal}"
         );
     }
     assert_eq!(fs::read_to_string(&board.path).expect("the file"), letter);

@@ -47,17 +47,17 @@ fn a_file_of_another_effective_user_is_refused() {
     drop(create(&path, SharedCounter::new(1)).unwrap());
     seteuid(Uid::from_raw(65534)).unwrap();
     let before = fs::metadata(&path).unwrap();
-    let on_timeout = open::<SharedCounter>(&path).unwrap_err();
+    let refusal = open::<SharedCounter>(&path).unwrap_err();
     assert!(
         matches!(
-            on_timeout,
+            refusal,
             Error::OwnerMismatch {
                 found: 0,
                 expected: 65534,
                 ..
             }
         ),
-        "{on_timeout:?}"
+        "{refusal:?}"
     );
     let after = fs::metadata(&path).unwrap();
     assert_eq!(
@@ -69,17 +69,17 @@ fn a_file_of_another_effective_user_is_refused() {
     let value = create(&own, SharedMutex::new(5)).unwrap();
     assert_eq!(*open::<SharedMutex<i32>>(&own).unwrap().lock().unwrap(), 5);
     seteuid(Uid::from_raw(0)).unwrap();
-    let on_timeout = open::<SharedMutex<i32>>(&own).unwrap_err();
+    let refusal = open::<SharedMutex<i32>>(&own).unwrap_err();
     assert!(
         matches!(
-            on_timeout,
+            refusal,
             Error::OwnerMismatch {
                 found: 65534,
                 expected: 0,
                 ..
             }
         ),
-        "{on_timeout:?}"
+        "{refusal:?}"
     );
     assert_eq!(*value.lock().unwrap(), 5);
 }
@@ -189,13 +189,13 @@ fn a_leased_file_blocks_nobody() {
     });
     leased.wait();
     // A blocking open would wait up to 45 seconds for the lessee.
-    let on_timeout = open::<SharedCounter>(&path).unwrap_err();
-    assert!(matches!(on_timeout, Error::Os { .. }), "{on_timeout:?}");
+    let refusal = open::<SharedCounter>(&path).unwrap_err();
+    assert!(matches!(refusal, Error::Os { .. }), "{refusal:?}");
     assert!(
-        on_timeout
+        refusal
             .to_string()
             .contains("Resource temporarily unavailable"),
-        "{on_timeout}"
+        "{refusal}"
     );
     over.give();
     passes(&lessee);

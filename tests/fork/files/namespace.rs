@@ -29,18 +29,18 @@ fn create_slice(path: &Path, len: usize) -> Result<Shared<[SharedCounter]>, Erro
 fn a_full_disk_is_an_error_and_leaves_nothing() {
     let directory = small_disk();
     let path = directory.path().join("board");
-    let on_timeout = create_slice(&path, 64 << 10).unwrap_err();
+    let refusal = create_slice(&path, 64 << 10).unwrap_err();
     assert!(
         matches!(
-            on_timeout,
+            refusal,
             Error::NoRoom {
                 length: 528_384,
                 ..
             }
         ),
-        "{on_timeout:?}"
+        "{refusal:?}"
     );
-    let message = on_timeout.to_string();
+    let message = refusal.to_string();
     assert!(
         message.contains("board") && message.contains("528384 bytes"),
         "{message}"
@@ -49,10 +49,10 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
     assert!(names(directory.path()).is_empty());
 
     std::fs::write(directory.path().join("ballast"), vec![1; 250 << 10]).unwrap();
-    let on_timeout = open_or_create(&path, || SharedCounter::new(1)).unwrap_err();
+    let refusal = open_or_create(&path, || SharedCounter::new(1)).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::NoRoom { length: 4104, .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::NoRoom { length: 4104, .. }),
+        "{refusal:?}"
     );
     std::fs::remove_file(directory.path().join("ballast")).unwrap();
     // The failed creations left nothing that uses space.
@@ -128,8 +128,9 @@ fn a_file_system_of_a_server_in_user_space_is_refused() {
     passes(&client);
 }
 
-/// A FUSE server of one directory with one regular file, `there`. It answers what is asked to find out that much, and
-/// everything else by ENOSYS: nobody opens, creates or reads anything.
+/// A FUSE server of one directory with one regular file, `there`. It answers the requests that look
+/// up the file and identify the file system. It answers every other request with ENOSYS: no file is
+/// opened, created or read.
 fn serve(device: &File) {
     const LOOKUP: u32 = 1;
     const FORGET: u32 = 2;
@@ -141,7 +142,7 @@ fn serve(device: &File) {
 
     let mut request = vec![0; 1 << 20];
     let mut device = device;
-    // An error says that the mount is gone.
+    // An error means that the mount is gone.
     while let Ok(length) = device.read(&mut request) {
         let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
         let is_root = word(16) == 1;

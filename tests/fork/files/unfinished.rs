@@ -62,12 +62,12 @@ pub fn without_nameless_files() {
         ));
     }
     let directory = tempfile::tempdir().unwrap();
-    let open_tmpfile = nix::fcntl::open(
+    let unnamed = nix::fcntl::open(
         directory.path(),
         nix::fcntl::OFlag::O_TMPFILE | nix::fcntl::OFlag::O_RDWR,
         nix::sys::stat::Mode::S_IRUSR,
     );
-    assert_eq!(open_tmpfile.unwrap_err(), nix::errno::Errno::EOPNOTSUPP);
+    assert_eq!(unnamed.unwrap_err(), nix::errno::Errno::EOPNOTSUPP);
 }
 
 fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
@@ -116,19 +116,19 @@ fn a_file_is_built_under_another_name_and_keeps_none_but_its_own() {
     let metadata = fs::metadata(&path).unwrap();
     assert_eq!((metadata.mode() & 0o7777, metadata.nlink()), (0o600, 1));
     assert_eq!(count(&path), 11);
-    let on_timeout = create(&path, SharedCounter::new(8)).unwrap_err();
+    let refusal = create(&path, SharedCounter::new(8)).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::AlreadyExists { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::AlreadyExists { .. }),
+        "{refusal:?}"
     );
-    let on_timeout = create(
+    let refusal = create(
         &directory.path().join("n".repeat(300)),
         SharedCounter::new(8),
     )
     .unwrap_err();
     assert!(
-        on_timeout.to_string().contains("File name too long"),
-        "{on_timeout}"
+        refusal.to_string().contains("File name too long"),
+        "{refusal}"
     );
     assert_eq!(names(directory.path()), ["board"]);
     assert_eq!(count(&path), 11);

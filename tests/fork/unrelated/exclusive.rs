@@ -1,4 +1,4 @@
-//! Whoever is alone with a file resets what looks held there, and nobody else does.
+//! The only user of a file resets what appears to be held in it, and no other user does.
 
 use super::{
     Lock, bytes_at, create, is_alone, leave, open, open_lock, open_or_create, place, pretend_held,
@@ -39,7 +39,7 @@ fn a_lock_of_the_dead_of_another_time_is_told_as_died_to_the_first_opener() {
 }
 
 fn what_many_dead_held_when_all_were_killed_is_told_lock_by_lock() {
-    // More than the kernel marks for one thread (2,048).
+    // More than the 2,048 locks that the kernel marks for one thread.
     const LOCKS: usize = 3_000;
     type Locks = [SharedMutex<u32>; LOCKS];
     let (_directory, path) = place();
@@ -54,7 +54,8 @@ fn what_many_dead_held_when_all_were_killed_is_told_lock_by_lock() {
             *guard = 1;
             std::mem::forget(guard);
         }
-        // One holds three quarters of the rest, in another order.
+        // The second process holds the other three quarters of the locks, acquired in another
+        // order.
         if from == 3 {
             for lock in locks.iter().rev() {
                 if let Ok(guard) = lock.try_lock() {
@@ -137,7 +138,7 @@ fn a_process_leaves_the_file_by_an_exec() {
         let lock = open_lock(&path);
         let _guard = lock.lock().unwrap();
         held.give();
-        // Another program, that waits for the end of its input.
+        // Executes another program, which waits for the end of its input.
         use std::os::unix::process::CommandExt;
         panic!(
             "{}",
@@ -148,7 +149,8 @@ fn a_process_leaves_the_file_by_an_exec() {
     });
     held.wait();
     let name = || std::fs::read_to_string(format!("/proc/{}/comm", holder.id())).unwrap();
-    // The program has neither the map nor the descriptor; the kernel lets go of them on its way.
+    // The new program has neither the map nor the descriptor. The kernel releases them during the
+    // exec.
     until(|| name() == "cat\n" && is_alone(&path));
     let lock = open_lock(&path);
     assert_eq!(told(lock.lock()), Told::FreshDeath);
@@ -169,7 +171,7 @@ fn a_lock_that_a_process_forgot_stays_its_own_after_it_dropped_the_value() {
         over.wait();
     });
     dropped.wait();
-    // It still may use the data, so the file is still in use.
+    // The process may still use the data, so the file is still in use.
     assert!(!is_alone(&path));
     assert_eq!(told(open_lock(&path).try_lock()), Told::WouldBlock);
     over.give();
@@ -182,7 +184,7 @@ fn a_death_that_was_told_is_not_told_again_by_a_reset() {
     leave(&path, SharedMutex::new(0_u64));
     pretend_held(&path, 0);
     assert_eq!(told(open_lock(&path).lock()), Told::FreshDeath);
-    // Not repaired: the poison is in the file.
+    // The data was not repaired, so the poison is still in the file.
     assert_eq!(told(open_lock(&path).lock()), Told::OldDeath);
     let lock = open_lock(&path);
     let Err(LockError::Poisoned(poisoned)) = lock.lock() else {
@@ -191,7 +193,7 @@ fn a_death_that_was_told_is_not_told_again_by_a_reset() {
     drop(poisoned.replace(3));
     drop(lock);
     assert_eq!(told(open_lock(&path).lock()), Told::Whole);
-    // A mark that nobody has seen yet is kept by any number of resets.
+    // A mark that no process has seen yet survives any number of resets.
     pretend_held(&path, 0);
     drop(open_lock(&path));
     drop(open_lock(&path));
@@ -254,7 +256,8 @@ fn a_semaphore_whose_sleepers_were_killed_serves_the_next() {
     gate.post().unwrap();
     passes(&waiter);
     assert_eq!(gate.value(), 0);
-    // glibc counts its sleepers in the upper half of the first word: the dead are not among them.
+    // glibc counts its sleepers in the upper half of the first word. The dead sleepers are not
+    // counted any more.
     drop(gate);
     drop(open::<SharedSemaphore>(&path).unwrap());
     let place = u64::from_ne_bytes(bytes_at(&path, super::VALUE_OFFSET));
@@ -268,7 +271,7 @@ fn two_openers_of_one_process_are_not_alone() {
     let again = open_lock(&path);
     assert!(matches!(again.lock(), Err(LockError::Deadlock)));
     drop(again);
-    // The first keeps its lock on the file, whatever the second did with its own.
+    // The first user keeps its lock on the file, whatever the second one did with its own.
     assert!(!is_alone(&path));
     drop(guard);
     assert_eq!(told(ours.lock()), Told::Whole);
@@ -276,7 +279,7 @@ fn two_openers_of_one_process_are_not_alone() {
 
 fn a_slice_is_reset_to_its_last_element() {
     let (_directory, path) = place();
-    // SAFETY: nobody else knows the directory.
+    // SAFETY: no other process knows the directory.
     let slice: Shared<[Lock]> =
         unsafe { Shared::create_from_fn(&path, 100, |index| SharedMutex::new(index as u64)) }
             .unwrap();

@@ -1,4 +1,4 @@
-//! Memory that is handed to an unrelated process over a Unix socket.
+//! Memory that an unrelated process receives as a descriptor over a Unix socket.
 
 use crate::support::{Told, told, until};
 use nix::cmsg_space;
@@ -16,10 +16,11 @@ crate::tests!(
     the_memory_lives_on_with_the_stranger,
 );
 
-/// This program is a stranger where the environment has this: the path of a socket at which to ask for a descriptor.
+/// The environment variable that makes this program run as an unrelated process. Its value is the
+/// path of a socket that provides a descriptor.
 pub const ROLE: &str = "PSHARED_TEST_STRANGER";
 
-/// What both programs know.
+/// The shared type that both programs know.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Board {
@@ -42,17 +43,18 @@ fn board() -> Shared<Board> {
     .unwrap()
 }
 
-/// A stranger's life: it asks for a descriptor, and does with it as it is told.
+/// Runs as the unrelated process: receives a descriptor and a task, and performs the task.
 pub fn as_unrelated_process(socket: &str) -> ExitCode {
     let mut socket = UnixStream::connect(socket).unwrap();
     let (task, descriptor) = receive(&socket);
-    // SAFETY: the test that sends it uses it by this crate alone, or not at all.
+    // SAFETY: the test that sends the descriptor uses the memory only through this crate, or not at
+    // all.
     let opened = unsafe { Shared::<Board>::from_fd(descriptor) };
     let board = match (task, opened) {
         (b'?', Ok(_)) => panic!("opened"),
-        (b'?', Err(on_timeout)) => {
+        (b'?', Err(refusal)) => {
             socket
-                .write_all(format!("{on_timeout:?}: {on_timeout}").as_bytes())
+                .write_all(format!("{refusal:?}: {refusal}").as_bytes())
                 .unwrap();
             return ExitCode::SUCCESS;
         }
@@ -72,7 +74,7 @@ pub fn as_unrelated_process(socket: &str) -> ExitCode {
             std::process::abort();
         }
         b'l' => {
-            // Until the other end is gone, and all else with it.
+            // Waits until the other process has dropped its handle and then closed its socket.
             assert_eq!(socket.read(&mut [0]).unwrap(), 0);
             *board.count.lock().unwrap() += 1;
             assert_eq!(*board.count.lock().unwrap(), 2);
@@ -82,7 +84,8 @@ pub fn as_unrelated_process(socket: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Starts this program anew as a stranger, which inherits nothing, and sends it a descriptor and what to do with it.
+/// Starts this program again as an unrelated process, which inherits no map and no descriptor of
+/// the memory. Sends it a descriptor and a task.
 fn stranger(task: u8, descriptor: BorrowedFd<'_>) -> (Child, UnixStream) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
@@ -113,7 +116,7 @@ fn receive(socket: &UnixStream) -> (u8, OwnedFd) {
     let Some(ControlMessageOwned::ScmRights(descriptors)) = message.cmsgs().unwrap().next() else {
         panic!("no descriptor came")
     };
-    // SAFETY: the kernel has made the descriptor just now, and nobody else knows it.
+    // SAFETY: the kernel has created the descriptor for this call, and nothing else uses it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(descriptors[0]) };
     (task[0], descriptor)
 }
@@ -124,7 +127,7 @@ fn assert_success(mut stranger: Child) {
 }
 
 fn descriptor<T: ShmSafe>(shared: &Shared<T>) -> BorrowedFd<'_> {
-    // SAFETY: the stranger uses it by this crate alone.
+    // SAFETY: the unrelated process uses the memory only through this crate.
     unsafe { shared.as_fd() }.unwrap()
 }
 
@@ -170,7 +173,7 @@ fn a_stranger_is_told_what_is_wrong_with_a_descriptor() {
     let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     file.set_len(10_000).unwrap();
     use std::os::fd::AsFd;
-    // On tmpfs a file has seals, of which it lacks the right ones.
+    // If the file is on tmpfs, it has seals, but not the required ones.
     asked(file.as_fd(), &["Map::memfd"]);
     let bare = nix::sys::memfd::memfd_create("bare", nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING)
         .unwrap();
@@ -180,10 +183,10 @@ fn a_stranger_is_told_what_is_wrong_with_a_descriptor() {
         &["MissingSeals", "F_SEAL_SHRINK | F_SEAL_GROW"],
     );
     let bytes = pshared::Map::memfd("bytes", 10_000).unwrap();
-    // SAFETY: the stranger looks at it by this crate.
+    // SAFETY: the unrelated process reads the memory only through this crate.
     asked(unsafe { bytes.fd() }.unwrap(), &["InvalidHeader", "magic"]);
     let refused = matches!(
-        // SAFETY: nobody uses it.
+        // SAFETY: no process uses the memory.
         unsafe { Shared::<Board>::from_fd(bare) },
         Err(Error::MissingSeals { .. })
     );
@@ -193,7 +196,7 @@ fn a_stranger_is_told_what_is_wrong_with_a_descriptor() {
 fn the_memory_lives_on_with_the_stranger() {
     let board = board();
     let (stranger, socket) = stranger(b'l', descriptor(&board));
-    // It has asked for the seals, and then mapped.
+    // Waits until the process has mapped the memory. It checks the seals before that.
     let maps = format!("/proc/{}/maps", stranger.id());
     until(|| {
         std::fs::read_to_string(&maps)

@@ -1,4 +1,5 @@
-//! Other PID namespaces and other boots: refused while somebody there uses the file, and taken over when nobody does.
+//! Other PID namespaces and other boots. A file is refused while a process there uses it, and taken
+//! over when no process there does.
 
 use super::{
     BOOT, NAMESPACE, bytes_at, create, is_alone, leave, open, open_lock, patch, place, pretend_held,
@@ -26,7 +27,7 @@ fn in_a_container(body: impl FnOnce()) {
         ForkResult::Child => {
             assert_eq!(std::process::id(), 1);
             let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_ok();
-            // SAFETY: has no preconditions.
+            // SAFETY: `_exit` has no preconditions.
             unsafe { libc::_exit(if passed { 0 } else { 101 }) }
         }
         ForkResult::Parent { child } => {
@@ -55,20 +56,21 @@ fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
     let (_directory, path) = place();
     let here = namespace("/proc/self/ns/pid");
     let [created, refused, dropped, taken, looked] = [(); 5].map(|()| Signal::new());
-    // Before there is a file, or its processes would inherit it and be users of it.
+    // The container starts before the file exists. Otherwise its processes would inherit the file
+    // and be users of it.
     let container = child(|| {
         in_a_container(|| {
             created.wait();
             for _ in 0..2 {
-                let Err(on_timeout) = open::<SharedMutex<u64>>(&path) else {
+                let Err(refusal) = open::<SharedMutex<u64>>(&path) else {
                     panic!("opened")
                 };
                 let there = namespace("/proc/self/ns/pid");
                 assert!(
-                    matches!(on_timeout, Error::PidNamespaceMismatch { found, own, .. } if (found, own) == (here, there)),
-                    "{on_timeout:?}"
+                    matches!(refusal, Error::PidNamespaceMismatch { found, own, .. } if (found, own) == (here, there)),
+                    "{refusal:?}"
                 );
-                let message = on_timeout.to_string();
+                let message = refusal.to_string();
                 assert!(
                     message.contains(&here.to_string()) && message.contains(&there.to_string())
                 );
@@ -77,7 +79,8 @@ fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
             dropped.wait();
             let lock = open_lock(&path);
             assert_eq!(told(lock.lock()), Told::FreshDeath);
-            // Stamped as this namespace's, so others here are welcome.
+            // The file now carries the id of this namespace, so other processes of the namespace
+            // can open it.
             let _second = open_lock(&path);
             let guard = lock.lock();
             taken.give();
@@ -90,18 +93,18 @@ fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
     refused.wait();
     assert_eq!(*ours.lock().unwrap(), 5);
     drop(ours);
-    // What a container's last run held when its machine was reset.
+    // Simulates a lock that the last run of a container held when its machine was reset.
     pretend_held(&path, 0);
     dropped.give();
     taken.wait();
-    let Err(on_timeout) = open::<SharedMutex<u64>>(&path) else {
+    let Err(refusal) = open::<SharedMutex<u64>>(&path) else {
         panic!("opened")
     };
     let there = u64::from_ne_bytes(bytes_at(&path, NAMESPACE));
     assert_ne!(there, here);
     assert!(
-        matches!(on_timeout, Error::PidNamespaceMismatch { found, own, .. } if (found, own) == (there, here)),
-        "{on_timeout:?}"
+        matches!(refusal, Error::PidNamespaceMismatch { found, own, .. } if (found, own) == (there, here)),
+        "{refusal:?}"
     );
     looked.give();
     passes(&container);
@@ -115,17 +118,16 @@ fn memory_in_use_here_is_refused_there() {
     let memfd = Shared::memfd("board", SharedMutex::new(5_u64)).unwrap();
     let container = child(|| {
         in_a_container(|| {
-            // SAFETY: it is used by this crate alone.
+            // SAFETY: the memory is used only through this crate.
             let descriptor = unsafe { memfd.as_fd() }
                 .unwrap()
                 .try_clone_to_owned()
                 .unwrap();
             // SAFETY: as above.
-            let on_timeout =
-                unsafe { Shared::<SharedMutex<u64>>::from_fd(descriptor) }.unwrap_err();
+            let refusal = unsafe { Shared::<SharedMutex<u64>>::from_fd(descriptor) }.unwrap_err();
             assert!(
-                matches!(on_timeout, Error::PidNamespaceMismatch { .. }),
-                "{on_timeout:?}"
+                matches!(refusal, Error::PidNamespaceMismatch { .. }),
+                "{refusal:?}"
             );
         });
     });
@@ -158,13 +160,14 @@ fn a_file_of_another_boot_is_reset_and_becomes_this_boots() {
     pretend_held(&path, 0);
     let board = open::<Board>(&path).unwrap();
     assert_eq!(bytes_at(&path, BOOT), this_boot);
-    // Not all of what was written need have reached the disk, whoever held what.
+    // After another boot, some writes may not have reached the disk, whether a lock was held or
+    // not.
     for lock in [&board.held, &board.free] {
         assert_eq!(told(lock.lock()), Told::FreshDeath);
         drop(repaired(lock.lock(), 5));
     }
     assert_eq!((board.gate.value(), board.hits.get()), (3, 4));
-    // Others come in, and of this boot nothing is distrusted.
+    // Other processes can open the file, and nothing from this boot is marked as inconsistent.
     drop(open::<Board>(&path).unwrap());
     drop(board);
     let board = open::<Board>(&path).unwrap();
@@ -178,17 +181,14 @@ fn a_file_in_use_under_another_boot_id_is_refused() {
     let (_directory, path) = place();
     let ours = create(&path, SharedMutex::new(5_u64)).unwrap();
     let this_boot: [u8; 16] = bytes_at(&path, BOOT);
-    // What another machine would have written.
+    // Simulates what another machine would have written.
     patch(&path, BOOT + 8, &[7; 8]);
-    let on_timeout = open::<SharedMutex<u64>>(&path).unwrap_err();
+    let refusal = open::<SharedMutex<u64>>(&path).unwrap_err();
     assert!(
-        matches!(on_timeout, Error::BootIdMismatch { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::BootIdMismatch { .. }),
+        "{refusal:?}"
     );
-    assert!(
-        on_timeout.to_string().contains("another boot id"),
-        "{on_timeout}"
-    );
+    assert!(refusal.to_string().contains("another boot id"), "{refusal}");
     patch(&path, BOOT, &this_boot);
     *open_lock(&path).lock().unwrap() += 1;
     assert_eq!(*ours.lock().unwrap(), 6);

@@ -1,4 +1,5 @@
-//! A reset that is killed half way: the next one finishes it, and nobody uses the value before.
+//! A reset that is killed halfway. The next opener finishes it, and no process uses the value
+//! before that.
 
 use super::{BOOT, DIRTY, Lock, bytes_at, is_alone, leave, open, patch, place, pretend_held};
 use crate::steps::{Signal, sleeps_in};
@@ -19,7 +20,7 @@ crate::tests!(
     any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes,
 );
 
-/// Two locks, and between them what happens in a reset.
+/// Two locks, and between them a primitive that acts during a reset.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Row {
@@ -31,7 +32,7 @@ struct Row {
 const BEFORE: u64 = offset_of!(Row, before) as u64;
 const AFTER: u64 = offset_of!(Row, after) as u64;
 
-/// A primitive whose reset does what this process has set.
+/// A primitive with a reset that calls the function set by this process.
 #[repr(transparent)]
 struct Trap(u32);
 
@@ -39,12 +40,12 @@ thread_local! {
     static IN_A_RESET: Cell<Option<&'static dyn Fn()>> = const { Cell::new(None) };
 }
 
-/// What a reset of a trap does in this process from here on.
+/// Sets what a reset of a trap does in this process from now on.
 fn in_a_reset(act: impl Fn() + 'static) {
     IN_A_RESET.set(Some(Box::leak(Box::new(act))));
 }
 
-// SAFETY: a word that nobody writes, and a walk that reaches itself.
+// SAFETY: the type is a word that no process writes, and `visit` reaches that word.
 unsafe impl ShmSafe for Trap {
     const ZERO_IS_VALID: bool = true;
     const HAS_PRIMITIVES: bool = true;
@@ -82,7 +83,7 @@ fn die() {
     let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::SIGKILL);
 }
 
-/// A file of which the dead of another time hold both locks.
+/// Creates a file in which both locks appear to be held by threads that no longer exist.
 fn left_by_the_dead(path: &Path) {
     leave(
         path,
@@ -100,7 +101,7 @@ fn dirty(path: &Path) -> u32 {
     u32::from_ne_bytes(bytes_at(path, DIRTY))
 }
 
-/// An opener that is killed in its reset.
+/// Starts an opener that is killed during its reset.
 fn dies_in_its_reset(path: &Path) {
     let opener = child(|| {
         in_a_reset(die);
@@ -150,7 +151,8 @@ fn newcomers_wait_until_a_reset_is_over() {
             go_on.wait();
         });
         let _row = open::<Row>(&path).unwrap();
-        // Until the others are users too, or one of them could be alone.
+        // Stays a user until the others are users too. Otherwise one of them could be the only
+        // user.
         opened.add(1);
         until(|| opened.get() == 6);
     });
@@ -169,7 +171,7 @@ fn newcomers_wait_until_a_reset_is_over() {
             })
         })
         .collect();
-    // They pause between two tries.
+    // The newcomers pause between two attempts.
     until(|| {
         newcomers
             .iter()
@@ -188,7 +190,7 @@ fn newcomers_wait_until_a_reset_is_over() {
 fn a_file_whose_power_failed_in_a_reset_is_reset() {
     let (_directory, path) = place();
     left_by_the_dead(&path);
-    // What reached the disk: one lock, and the flag.
+    // Simulates what reached the disk: one lock, and the dirty flag.
     drop(open::<Row>(&path).unwrap());
     pretend_held(&path, AFTER);
     patch(&path, DIRTY, &1_u32.to_ne_bytes());
@@ -207,7 +209,7 @@ fn a_reset_after_a_boot_that_was_killed_still_trusts_nothing() {
     );
     patch(&path, BOOT, &[7; 16]);
     dies_in_its_reset(&path);
-    // Nobody held a lock; but only some of the pages may have reached the disk.
+    // No lock was held. But only some of the pages may have reached the disk.
     assert_finished(&path);
 }
 
@@ -232,7 +234,7 @@ fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
         })
         .unwrap()
         .leak();
-        // The first few who are alone die of it.
+        // The first few openers that reset the file are killed in their reset.
         let deaths = round % 4;
         let newcomers: Vec<_> = (0..NEWCOMERS)
             .map(|_| {
@@ -251,7 +253,7 @@ fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
                             other => panic!("{other:?}"),
                         }
                     }
-                    // All stay, so that nobody is alone later.
+                    // All openers remain users, so none of them is the only user later.
                     track.opened.add(1);
                     until(|| track.opened.get() == NEWCOMERS - deaths);
                 })
@@ -271,9 +273,10 @@ fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
             statuses.iter().filter(|status| status.success()).count() as u64,
             NEWCOMERS - deaths
         );
-        assert_eq!(track.fresh.get(), 2, "each death is told once");
+        assert_eq!(track.fresh.get(), 2, "each death is reported once");
         assert_eq!(dirty(&path), 0);
-        // Somebody may have been alone twice before the others came, but only then.
+        // One reset was completed. There may have been more, because the change from an exclusive
+        // to a shared `flock` is not atomic: another opener may have been the only user in between.
         assert!(track.resets.get() > deaths);
     }
     let (_directory, path) = place();

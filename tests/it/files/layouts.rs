@@ -4,11 +4,11 @@ use super::*;
 use pshared::{SharedEvent, SharedMutex, SharedSemaphore, ShmData};
 use std::num::NonZeroU32;
 
-/// Creates a file with a value of one type, and opens it as another.
+/// Creates a file with a value of one type, opens it as another, and returns the error message.
 fn refusal_of<Ours: ShmSafe, Theirs: ShmSafe>(theirs: Theirs) -> String {
     let (_directory, path) = place();
     drop(create(&path, theirs).unwrap());
-    match on_timeout::<Ours>(&path) {
+    match refusal::<Ours>(&path) {
         error @ Error::LayoutMismatch { .. } => error.to_string(),
         other => panic!("not LayoutMismatch: {other:?}"),
     }
@@ -217,8 +217,8 @@ fn a_slice_is_no_single_value_and_a_value_no_slice() {
     );
     let single = directory.path().join("single");
     drop(create(&single, [const { SharedCounter::new(0) }; 3]).unwrap());
-    let on_timeout = open::<[SharedCounter]>(&single).unwrap_err();
-    assert_says(&on_timeout, &["expected a slice; found one value."]);
+    let refusal = open::<[SharedCounter]>(&single).unwrap_err();
+    assert_says(&refusal, &["expected a slice; found one value."]);
 }
 
 #[test]
@@ -235,10 +235,10 @@ fn a_slice_is_opened_with_the_length_it_was_made_with() {
         }
         drop((ours, theirs));
         assert_eq!(open::<[SharedCounter]>(&path).unwrap().len(), len);
-        let on_timeout = open::<[SharedEvent]>(&path).unwrap_err();
+        let refusal = open::<[SharedEvent]>(&path).unwrap_err();
         assert!(
-            matches!(on_timeout, Error::LayoutMismatch { .. }),
-            "{on_timeout:?}"
+            matches!(refusal, Error::LayoutMismatch { .. }),
+            "{refusal:?}"
         );
     }
 }

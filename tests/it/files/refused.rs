@@ -1,4 +1,5 @@
-//! What is no file of this crate's, of this user, or no longer whole: refused, and left as it was.
+//! Files that are not this crate's, not this user's or not intact: each is refused and left as it
+//! was.
 
 use super::*;
 use pshared::{Cause, LockError, SharedMutex};
@@ -44,7 +45,7 @@ fn a_file_that_was_cut_short_or_added_to_is_refused() {
             path,
             SharedCounter,
             Error::InvalidHeader { .. },
-            format!("{other} bytes are fewer")
+            format!("length of {other} bytes is less")
         );
     }
 }
@@ -113,7 +114,7 @@ fn a_symbolic_link_is_refused_and_not_followed() {
         fs::remove_file(&link).unwrap();
     }
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
-    // On the way there are links everywhere.
+    // Links in the directories of the path are followed.
     symlink(directory.path(), &link).unwrap();
     assert_eq!(open::<SharedCounter>(&link.join("board")).unwrap().get(), 7);
     drop(create(&link.join("other"), SharedCounter::new(8)).unwrap());
@@ -182,7 +183,7 @@ fn another_users_file_is_refused() {
         "belongs to user 65534",
         "this process is user 0",
     );
-    // Even where root could read and write it.
+    // Root is refused too, although it could read and write the file. The group does not matter.
     std::os::unix::fs::chown(&path, Some(0), Some(65534)).unwrap();
     assert_eq!(open::<SharedCounter>(&path).unwrap().get(), 7);
 }
@@ -202,9 +203,10 @@ fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_i
     };
     drop(create(&path, board).unwrap());
     let whole = fs::read(&path).unwrap();
-    // Past the fixed part and the directory there are zeroes.
+    // After the fixed part and the directory, the header holds only zeroes.
     let header = 96 + whole[96..4096].iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    // `dirty`, boot, namespace and creation time say nothing of what lies there; but after a boot nothing is trusted.
+    // `dirty`, boot, namespace and creation time do not describe the value, so changing them is no
+    // error. After another boot, however, every lock reports a death.
     let of_no_account = [12..16, 64..96];
     let boot = 64..80;
     for at in 0..header {
@@ -222,10 +224,10 @@ fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_i
                 }
                 assert_eq!(board.hits[2].get(), 2);
             } else {
-                let on_timeout = opened
+                let refusal = opened
                     .err()
                     .unwrap_or_else(|| panic!("bit {bit} of byte {at} was missed"));
-                assert_says(&on_timeout, &["board"]);
+                assert_says(&refusal, &["board"]);
             }
             let file = File::options().write(true).open(&path).unwrap();
             file.write_all_at(&whole, 0).unwrap();

@@ -1,4 +1,4 @@
-//! Maps of files: what a file must hold, be open for, and be.
+//! Maps of files: which size, access mode and kind a file must have.
 
 use super::*;
 use nix::sys::stat::Mode;
@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use tempfile::NamedTempFile;
 
-/// Opens a file of 100 bytes anew, in another mode.
+/// Creates a file of 100 bytes and opens it again with `options`.
 fn reopened(options: &mut fs::OpenOptions) -> (NamedTempFile, File) {
     let named = NamedTempFile::new().unwrap();
     named.as_file().write_all(&[7; 100]).unwrap();
@@ -122,7 +122,7 @@ fn reserve_never_shortens_a_file() {
     assert_eq!(content(&file), [1; 50]);
 }
 
-// W3, W4, W10: modes.
+// W3, W4, W10: access modes.
 
 #[test]
 fn a_shared_writable_map_of_a_file_opened_read_only_is_refused_and_both_modes_are_named() {

@@ -1,4 +1,4 @@
-//! What is asked of the kernel for a map that exists: flush, invalidate, advice.
+//! Calls on an existing map: flush, invalidate, advice.
 
 use super::*;
 use nix::sys::mman::{mlock, munlock};
@@ -29,8 +29,8 @@ fn every_kind_of_map_can_be_flushed_and_invalidated() {
     }
 }
 
-/// How many bytes are still dirty after `flush` of a map of five written pages and a byte; `None` where the file system has no
-/// disk, and its pages stay dirty.
+/// Returns how many bytes are still dirty after `flush` of a map of five written pages and a byte.
+/// Returns `None` if the file system has no disk, so that its pages stay dirty.
 fn dirty_around(flush: impl Fn(&Map)) -> Option<usize> {
     let directory = env!("CARGO_TARGET_TMPDIR");
     fs::create_dir_all(directory).unwrap();
@@ -54,7 +54,8 @@ fn flush_brings_all_written_pages_to_the_disk() {
 
 #[test]
 fn flush_of_a_range_covers_the_pages_of_its_first_and_its_last_byte() {
-    // Two bytes, two pages. Some kernels write larger units, and whoever syncs the machine writes all; never less.
+    // Two bytes on two pages. Some kernels write larger units, and another process may sync all
+    // files; the kernel never writes less.
     if let Some(after) = dirty_around(|map| map.flush_range(2 * page() - 1, 2).unwrap()) {
         assert!(after <= 4 * page(), "{after} bytes are still dirty");
     }
@@ -93,7 +94,8 @@ fn invalidate_covers_the_partial_pages_at_both_ends_of_its_range_and_no_others()
     ] {
         map.invalidate_range(offset, len).unwrap();
     }
-    // What is locked may be flushed: the three are three calls, not one.
+    // Locked pages may be flushed: flush, asynchronous flush and invalidate are three calls, not
+    // one.
     map.flush().unwrap();
     map.flush_async().unwrap();
     // SAFETY: as above.
@@ -153,9 +155,9 @@ fn advice_without_a_trace_changes_no_byte() {
     for advice in [Advice::HugePage, Advice::NoHugePage] {
         match map.advise(advice) {
             Ok(()) => {}
-            // A kernel without transparent huge pages.
-            on_timeout => refused!(
-                on_timeout,
+            // The kernel has no transparent huge pages.
+            refusal => refused!(
+                refusal,
                 Error::AdviceRefused { .. },
                 "HUGEPAGE",
                 "works without"

@@ -1,7 +1,8 @@
-//! Where there is not enough room, making a map is an error, and no later access is a SIGBUS.
+//! If there is not enough memory or disk space, creating a map is an error, and no later access is
+//! a SIGBUS.
 //!
-//! Two of these tests run again in a process of their own, under a limit that holds also if the on_timeout should fail:
-//! what they ask for would otherwise fill the machine's memory.
+//! Two of these tests run again in a process of their own, under a limit that also applies if the
+//! request is not refused. What they request could otherwise fill the machine's memory.
 
 use super::*;
 use std::env;
@@ -9,12 +10,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Where the second run of a test has its limited file system.
+/// The environment variable that names the limited file system in the second run of a test.
 const AGAIN: &str = "PSHARED_TEST_AGAIN";
 
-/// `None` in the first run, which has then started a second one by `shell`, a script that ends in running `"$@"`, and
-/// seen it succeed; in the second run, the directory it was given. Where the script cannot set its limit it exits by a
-/// code that no test has, and the test is left out.
+/// Runs the test a second time under a limit. In the first run, starts the second one by `shell`,
+/// checks that it succeeds, and returns `None`. `shell` is a script that ends with running `"$@"`.
+/// In the second run, returns the directory that it received. If the script cannot set its limit,
+/// it exits with a code that no test uses, and the test is skipped.
 fn again(test: &str, shell: &str) -> Option<PathBuf> {
     if let Some(directory) = env::var_os(AGAIN) {
         return Some(directory.into());
@@ -41,13 +43,13 @@ fn again(test: &str, shell: &str) -> Option<PathBuf> {
 
 #[test]
 fn more_memory_than_there_are_addresses_is_refused_before_any_is_taken() {
-    for on_timeout in [
+    for refusal in [
         Map::anonymous(1 << 62),
         Map::dev_zero(1 << 62),
         Map::memfd("endless", 1 << 62),
     ] {
         refused!(
-            on_timeout,
+            refusal,
             Error::NoMemory { .. },
             "4611686018427387904 bytes",
             "RLIMIT_AS",
@@ -63,7 +65,7 @@ fn more_memory_than_the_system_has_is_refused_before_any_is_taken() {
         r#"ulimit -f 1000000 || exit 77; exec "$@""#,
     );
     let policy = fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap();
-    // With policy 1 the kernel promises everything to everybody.
+    // With policy 1 the kernel grants every request.
     if limited.is_none() || policy.trim() == "1" {
         return;
     }
@@ -111,9 +113,9 @@ fn a_full_file_system_is_an_error_when_the_file_is_mapped_and_no_bus_error_later
     assert_eq!(
         file.metadata().unwrap().blocks(),
         0,
-        "what is refused is not taken"
+        "a refused request must take no blocks"
     );
-    // All that was promised is there.
+    // All reserved memory is available.
     half.write_at(0, &vec![1; 1 << 19]).unwrap();
     drop(half);
     let whole = reserved(&file, 1 << 20).unwrap();

@@ -1,4 +1,4 @@
-//! Memory files: sealed, handed over, and checked by whoever gets them.
+//! Memory files: sealed, passed on, and checked by the receiver.
 
 use super::*;
 use nix::errno::Errno;
@@ -9,9 +9,9 @@ use pshared::memory::Advice;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-/// The descriptor of a memory file map.
+/// Returns a copy of the descriptor of a memory file map.
 fn descriptor(map: &Map) -> OwnedFd {
-    // SAFETY: these tests write to it by no other way than this crate's.
+    // SAFETY: these tests write to the memory only through this crate.
     let fd = unsafe { map.fd() }.unwrap();
     fd.try_clone_to_owned().unwrap()
 }
@@ -39,7 +39,7 @@ fn a_memory_file_is_sealed_reserved_named_and_closed_on_exec() {
     let seals = SealFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GET_SEALS).unwrap());
     assert!(seals.contains(SIZE | SealFlag::F_SEAL_SEAL));
     assert!(!seals.intersects(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_FUTURE_WRITE));
-    // SAFETY: only its flags are looked at.
+    // SAFETY: only its flags are read.
     let own = unsafe { map.fd() }.unwrap();
     let flags = FdFlag::from_bits_retain(fcntl(own, FcntlArg::F_GETFD).unwrap());
     assert!(flags.contains(FdFlag::FD_CLOEXEC));
@@ -177,7 +177,7 @@ fn only_memory_files_have_a_descriptor_to_hand_out() {
         Map::dev_zero(1).unwrap(),
         map_file(&file, MapOptions::shared()).unwrap(),
     ] {
-        // SAFETY: there is none.
+        // SAFETY: these maps have no descriptor.
         assert!(unsafe { map.fd() }.is_none());
     }
 }
@@ -187,14 +187,14 @@ fn sealed_memory_cannot_be_resized_by_whoever_gets_the_descriptor() {
     let map = Map::memfd("sealed", page()).unwrap();
     let file = File::from(descriptor(&map));
     for len in [0, page() as u64 - 1, page() as u64 + 1] {
-        let on_timeout = file.set_len(len).unwrap_err();
-        assert_eq!(on_timeout.raw_os_error(), Some(libc::EPERM));
+        let refusal = file.set_len(len).unwrap_err();
+        assert_eq!(refusal.raw_os_error(), Some(libc::EPERM));
     }
     let more = fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE));
     assert_eq!(more, Err(Errno::EPERM));
 }
 
-/// On a hugetlbfs `munmap` takes whole huge pages only, whatever `mmap` was given.
+/// On a hugetlbfs, `munmap` accepts only whole huge pages, whatever length `mmap` received.
 #[test]
 fn huge_pages_are_mapped_from_their_multiples_and_unmapped_whole() {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_HUGETLB;
@@ -211,7 +211,7 @@ fn huge_pages_are_mapped_from_their_multiples_and_unmapped_whole() {
         format!("{huge} bytes here"),
     );
     let small = match map_file(&file, MapOptions::shared().offset(huge as u64).len(1)) {
-        // The machine has set no huge pages aside.
+        // The machine has reserved no huge pages.
         Err(Error::NoMemory { len: 1 }) => return,
         small => small.unwrap(),
     };

@@ -1,4 +1,4 @@
-//! What a panic leaves.
+//! What a panic leaves behind.
 
 use super::*;
 use pshared::Cause;
@@ -60,7 +60,7 @@ fn each_way_of_repairing_gives_the_guard() {
         let Err(LockError::Poisoned(poisoned)) = lock.lock_timeout(LONG) else {
             panic!("not poisoned")
         };
-        // SAFETY: nobody died, so it is whole.
+        // SAFETY: no process died, so the data is whole.
         assert_eq!(*unsafe { poisoned.assume_valid() }, 3);
         assert!(lock.is_poisoned());
         lock.clear_poison();

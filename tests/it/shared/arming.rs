@@ -1,4 +1,4 @@
-//! What happens to the primitives of a value when it is placed.
+//! What happens to the primitives of a value when the value is placed.
 
 use super::*;
 use pshared::SharedGauge;
@@ -6,14 +6,14 @@ use pshared::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor};
 use std::num::NonZeroU8;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// A primitive that counts how often it was armed, or refuses to be.
+/// A primitive that counts how often it was initialized, or refuses to be.
 #[repr(C)]
 struct Fuse {
     armed: AtomicU32,
     refuses: u32,
 }
 
-// SAFETY: two words that are told and a walk that reaches itself.
+// SAFETY: the layout describes both words, and the visit reaches the primitive itself.
 unsafe impl ShmSafe for Fuse {
     const ZERO_IS_VALID: bool = true;
     const HAS_PRIMITIVES: bool = true;
@@ -86,20 +86,20 @@ fn where_a_primitive_cannot_be_armed_nothing_is_placed() {
             .unwrap(),
         Shared::memfd("fuse", fuse(1)).err().unwrap(),
     ];
-    for on_timeout in refusals {
+    for refusal in refusals {
         assert!(
-            matches!(on_timeout, Error::RobustListUnusable { .. }),
-            "{on_timeout:?}"
+            matches!(refusal, Error::RobustListUnusable { .. }),
+            "{refusal:?}"
         );
     }
     let directory = tempfile::tempdir().unwrap();
-    // SAFETY: nobody else knows the directory.
-    let on_timeout = unsafe { Shared::create(directory.path().join("fuse"), fuse(1)) }
+    // SAFETY: only this test knows the directory.
+    let refusal = unsafe { Shared::create(directory.path().join("fuse"), fuse(1)) }
         .err()
         .unwrap();
     assert!(
-        matches!(on_timeout, Error::RobustListUnusable { .. }),
-        "{on_timeout:?}"
+        matches!(refusal, Error::RobustListUnusable { .. }),
+        "{refusal:?}"
     );
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
 }

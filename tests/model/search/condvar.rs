@@ -1,16 +1,22 @@
-//! The condition variable's protocol with its mutex: every interleaving of takers and givers, any of whom may die.
+//! The condition variable's protocol with its mutex: every interleaving of takers and givers, any
+//! of which may die.
 //!
-//! The mutex is what the other searches show it to be: held by one, and free when that one dies. A giver leaves a letter
-//! under it and notifies when it is free again; a taker that finds none waits. Naps are left out, so that nothing hides
-//! behind them.
+//! The mutex is assumed to have the properties that the other searches check: at most one thread
+//! holds it, and it is free when its holder dies. A giver adds a letter while it holds the mutex,
+//! and notifies after it has released the mutex. A taker waits if it finds no letter. Recheck
+//! timers are left out, so they cannot hide a lost wake-up.
 //!
-//! * **Nobody sleeps beside a letter**: where nobody dies and nobody has a step to take, no taker is asleep while there is a
-//!   letter.
-//! * **A timer would do**: where somebody died, whoever is asleep beside a letter has a sequence that is out of date, so that
-//!   it returns when its timer ends; unless the giver died before it raised the sequence, and then a look at the letters,
-//!   which `wait_while` makes after each timer, finds one.
-//! * **The count is never too small**: where nobody died, no more are asleep than it says and notifiers are about to wake.
-//! * **A notifier never waits**: whoever notifies has a step to take, whatever the others do.
+//! * **No lost notification** (`NOBODY_SLEEPS_BESIDE_A_LETTER`): if no thread died and no thread
+//!   has a step to take, no taker is asleep while there is a letter.
+//! * **A recheck timer suffices** (`A_NAP_WOULD_DO`): after a death, a taker that is asleep while
+//!   there is a letter waits on an outdated sequence, so it returns when its timer expires. The
+//!   exception is a giver that died before it raised the sequence. Then the check of the letters
+//!   that `wait_while` makes after each timer finds one.
+//! * **The count is never too small**: if no thread died, the number of sleeping threads is at most
+//!   the count plus the number of notifiers about to wake one. A count of many and a notifier about
+//!   to wake all stand for any number.
+//! * **A notifier never waits**: a notifying thread always has a step to take, whatever the other
+//!   threads do.
 
 mod runs;
 
@@ -22,36 +28,36 @@ const A_NAP_WOULD_DO: &str = "a timer would do";
 const THE_COUNT_IS_NEVER_TOO_SMALL: &str = "the count is never too small";
 const A_NOTIFIER_NEVER_WAITS: &str = "a notifier never waits";
 
-/// Which protocol they follow. Each rejected one differs from the crate's in one place.
+/// The protocol of the threads. Each rejected one differs from the crate's in one place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Variant {
     Sound,
-    /// A taker reads the sequence when it has released the mutex.
+    /// A taker reads the sequence after it has released the mutex.
     LateLook,
-    /// A notification of one takes the whole count of the sleepers away.
+    /// A notification of one waiter resets the whole count of sleeping threads.
     ForgetsTheOthers,
-    /// Where nobody was woken, the count of many goes back to none in a step that wakes nobody.
+    /// If a wake found no waiter, the count goes from many to none in a step that wakes no thread.
     ClearsWithoutWaking,
-    /// The same step wakes everybody, but the sequence stays.
+    /// The same step wakes all threads, but does not raise the sequence.
     ClearsInPlace,
-    /// One that is woken without news goes back to sleep without being counted again.
+    /// A waiter that is woken without a notification sleeps again without being counted again.
     IsCountedOnce,
-    /// A sleeper does not compare the word as it goes to sleep.
+    /// A waiter does not compare the word when it goes to sleep.
     ComparesBefore,
-    /// The sequence stays as it is: the wake is all there is.
+    /// The sequence is never raised: the wake is the only notification.
     NoSequence,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 struct Word {
     sequence: u8,
-    /// How many may sleep: at most [`Desk::many`], which stands for any number from there on.
+    /// How many threads may sleep. The maximum, [`Desk::many`], stands for that number or more.
     sleepers: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Pc {
-    // A taker's.
+    // The steps of a taker.
     Lock,
     Check,
     Unlock { seen: u8 },
@@ -60,7 +66,7 @@ enum Pc {
     Count { seen: u8, word: Word },
     Sleep { seen: u8, word: Word },
     Asleep { seen: u8, ahead: u8 },
-    // A giver's.
+    // The steps of a giver.
     LockToGive,
     Give,
     UnlockToNotify,
@@ -89,7 +95,8 @@ struct State {
     letters: u8,
     threads: [Thread; THREADS],
     deaths: u8,
-    /// Somebody has died, and a giver between its letter and its notification.
+    /// Whether a thread has died, and whether a giver has died between its letter and its
+    /// notification.
     died: bool,
     died_unnotified: bool,
 }
@@ -102,9 +109,9 @@ enum Action {
         sleeper: usize,
     },
     Expire(usize),
-    /// A signal ends the sleep: no wake was meant, and none is told apart from that.
+    /// A signal ends the sleep. The waiter cannot distinguish this from a wake.
     Interrupt(usize),
-    /// A timer ends, and the sleeper is counted still.
+    /// A recheck timer expires, and the waiter stays counted.
     NapEnds(usize),
     Die(usize),
 }
@@ -118,11 +125,11 @@ struct Desk {
     givers: usize,
     rounds: u8,
     deaths: u8,
-    /// Whether sleeps end without a wake too.
+    /// Whether sleeps may also end without a wake.
     restless: bool,
-    /// Whether the givers notify all.
+    /// Whether the givers notify all waiters.
     all: bool,
-    /// The count that stands for any number.
+    /// The count that stands for this number or more.
     many: u8,
     wake_order: WakeOrder,
 }
@@ -261,7 +268,7 @@ impl Desk {
                     },
                 }
             }
-            // It found nobody.
+            // The wake found no waiter.
             Pc::Wake { were_many: true } => Pc::Clear,
             Pc::Wake { were_many: false } => {
                 return self.end_round(&mut state.threads[current], Pc::LockToGive);

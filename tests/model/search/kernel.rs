@@ -76,12 +76,12 @@ impl Lock {
     /// The kernel's `handle_futex_death` for a dead thread's lock, up to its wake, which is a
     /// separate step.
     ///
-    /// The kernel processes the lock once, even if it is both linked and pending. If the dead
-    /// thread owns the lock: "Set the OWNER_DIED bit atomically via cmpxchg, and if the value had
-    /// FUTEX_WAITERS set, wake up a waiter (if any)". If the lock is pending and has no owner, its
-    /// thread may have been killed between its release and its wake, or after it was woken and
-    /// before it acquired: "it is safe to attempt waking up a potential waiter without touching the
-    /// user space futex value".
+    /// The kernel processes the lock once, even if it is both linked and pending. If the thread
+    /// owned the lock when it died: "Set the OWNER_DIED bit atomically via cmpxchg, and if the
+    /// value had FUTEX_WAITERS set, wake up a waiter (if any)". If the lock is pending and has no
+    /// owner, its thread may have been killed between its release and its wake, or after it was
+    /// woken and before it acquired: "it is safe to attempt waking up a potential waiter without
+    /// touching the user space futex value".
     pub fn exit_walk(&self, state: &mut State, tid: Tid) {
         let word = state.word;
         let Thread {

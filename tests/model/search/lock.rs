@@ -59,7 +59,7 @@ pub enum Action {
     Wake { waker: Tid, sleeper: Tid },
     /// The thread's deadline passes.
     Expire(Tid),
-    /// The sleeper's wait returns early.
+    /// The waiter's wait returns early.
     Interrupt(Tid),
     /// The thread is killed.
     Die(Tid),

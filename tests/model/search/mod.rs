@@ -5,9 +5,9 @@
 //! or four threads lock and unlock up to twice, in every interleaving, and a kill may come between
 //! any two steps of a thread. [`stateright`] enumerates the states.
 //!
-//! [`Pc`](state::Pc) is a thread's program counter, and each of its steps is one arm of a `match`
-//! in [`steps`]. [`kernel`] models the kernel's guarantees and quotes the sentences that state
-//! them. The properties are in [`properties`]:
+//! [`Pc`](state::Pc) is the next step of a thread, and each step is one arm of a `match` in
+//! [`steps`]. [`kernel`] models the kernel's guarantees and quotes the sentences that state them.
+//! The properties are in [`properties`]:
 //!
 //! * **exclusion**: at most one live thread is between acquire and release;
 //! * **no lost wake-up** (`NOBODY_SLEEPS_FOR_EVER`): if no thread can take a step, no thread is

@@ -1,4 +1,4 @@
-//! What must hold in every state, and what some state must show.
+//! The properties that must hold in every state, and the situations that a search must reach.
 
 use stateright::Property;
 
@@ -12,7 +12,7 @@ pub const A_DEATH_IS_TOLD_ONCE: &str = "a death is told once";
 pub const THE_LIST_IS_TRUE: &str = "the robust list is true";
 
 /// The properties of a lock: four that hold in every state, and the situations that make the
-/// protocol hard, as far as the lock's budgets make them possible.
+/// protocol hard, as far as the lock's budgets allow them.
 pub fn of(lock: &Lock) -> Vec<Property<Lock>> {
     let mut properties: Vec<Property<Lock>> = vec![
         Property::always(EXCLUSION, |_, state: &State| exclusion(state)),
@@ -52,20 +52,20 @@ pub fn of(lock: &Lock) -> Vec<Property<Lock>> {
     properties
 }
 
-/// Never two live threads between acquire and release.
+/// At most one live thread is between acquire and release.
 fn exclusion(state: &State) -> bool {
     state.count(Pc::owns_the_lock) <= 1
 }
 
-/// Where no thread, nor the kernel on behalf of a dead one, has a step to take, nobody waits for
-/// one: nobody is asleep, with a deadline or without, and the lock is free.
+/// If no thread has a step to take, and the kernel has none on behalf of a dead thread, then no
+/// thread is asleep, with a deadline or without, and the lock is free.
 fn nobody_sleeps_for_ever(state: &State) -> bool {
     let all_at_rest = state.count(Pc::is_at_rest) == state.threads.len();
     !all_at_rest || (state.count(Pc::is_asleep) == 0 && state.word.owner().is_none())
 }
 
-/// A live thread's lock is linked only while the thread owns it; and who has left the lock, by
-/// unlock or by time-out, has neither linked it nor named it in `list_op_pending`.
+/// A live thread's lock is linked only while the thread owns it. A thread that has left the lock,
+/// by unlock or by timeout, has neither linked it nor named it in `list_op_pending`.
 fn list_is_true(state: &State) -> bool {
     state.threads().all(|(tid, thread)| match thread.pc {
         Pc::Pend | Pc::Finished => !thread.linked && !thread.pending,

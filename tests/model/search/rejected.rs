@@ -1,4 +1,4 @@
-//! The protocols that do not hold, each with a short run that shows it.
+//! The protocols that are wrong, each with a short run that shows why.
 
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -9,8 +9,8 @@ use super::properties::{
 use super::report;
 use super::variant::Variant;
 
-/// Searches `lock` until `property` is violated, once with wakes in any order and once with wakes in
-/// the order of sleep. The search is breadth first, so the run that it prints is a short one.
+/// Searches `lock` until `property` is violated, once with wakes in any order and once with wakes
+/// in the order of sleep. The search is breadth first, so it prints a short run.
 fn rejects(lock: Lock, property: &'static str) {
     for wake_order in [WakeOrder::Any, WakeOrder::Fifo] {
         let lock = Lock { wake_order, ..lock };
@@ -27,9 +27,9 @@ fn rejects(lock: Lock, property: &'static str) {
     }
 }
 
-/// A third thread takes the word by the fast path, without `WAITERS`. Then the waiter that was woken
-/// dies, or the unlocker before it wakes one (which is the shorter run): the kernel sees an owner
-/// and wakes nobody, and the owner's unlock sees no waiter.
+/// A third thread acquires the word on the fast path, without `WAITERS`. Then the woken waiter
+/// dies, or, in a shorter run, the unlocking thread dies before it wakes a waiter. The kernel sees
+/// an owner and wakes no thread, and the owner's unlock sees no waiter.
 #[test]
 fn a_plain_zero_unlock_strands_a_sleeper() {
     let lock = Lock {
@@ -40,9 +40,10 @@ fn a_plain_zero_unlock_strands_a_sleeper() {
     rejects(lock, NOBODY_SLEEPS_FOR_EVER);
 }
 
-/// ABA: between the wake that woke nobody and the compare-exchange the word is taken, slept on and
-/// released. It reads the same, and the bit is a sleeper's. Who was to wake that sleeper dies once
-/// the word has an owner without `WAITERS`.
+/// ABA: between the wake that found no waiter and the compare-exchange, other threads acquire the
+/// word, sleep on it and release it. The word has the same value again, but now a sleeping waiter
+/// depends on the bit. The thread that should wake this waiter dies after the word has an owner
+/// without `WAITERS`.
 #[test]
 fn clearing_waiters_by_compare_exchange_strands_a_sleeper() {
     let lock = Lock {
@@ -54,7 +55,8 @@ fn clearing_waiters_by_compare_exchange_strands_a_sleeper() {
     rejects(lock, NOBODY_SLEEPS_FOR_EVER);
 }
 
-/// The count reads 0, and by the compare-exchange a sleeper has announced itself.
+/// The unlocking thread reads a count of 0, and a waiter increments the count before the
+/// compare-exchange.
 #[test]
 fn clearing_waiters_by_a_count_of_sleepers_strands_a_sleeper() {
     let lock = Lock {
@@ -66,7 +68,7 @@ fn clearing_waiters_by_a_count_of_sleepers_strands_a_sleeper() {
     rejects(lock, NOBODY_SLEEPS_FOR_EVER);
 }
 
-/// The wake was meant for whoever sleeps on, and goes home with the one that gave up.
+/// The wake was meant for any waiter, and is lost with the waiter that gave up.
 #[test]
 fn an_expired_waiter_that_does_not_retry_strands_a_sleeper() {
     let lock = Lock {
@@ -77,7 +79,8 @@ fn an_expired_waiter_that_does_not_retry_strands_a_sleeper() {
     rejects(lock, NOBODY_SLEEPS_FOR_EVER);
 }
 
-/// Before Linux 6.2 nobody wakes for a thread killed between its release and its wake.
+/// Before Linux 6.2 the kernel wakes no waiter for a thread killed between its release and its
+/// wake.
 #[test]
 fn a_kernel_before_6_2_strands_a_sleeper() {
     let lock = Lock {
@@ -89,7 +92,7 @@ fn a_kernel_before_6_2_strands_a_sleeper() {
     rejects(lock, NOBODY_SLEEPS_FOR_EVER);
 }
 
-/// Without the pending lock the kernel does not know that a wake is owed.
+/// Without the pending lock the kernel does not know that a wake is due.
 #[test]
 fn clearing_pending_before_the_wake_strands_a_sleeper() {
     let lock = Lock {
@@ -101,7 +104,7 @@ fn clearing_pending_before_the_wake_strands_a_sleeper() {
     rejects(lock, NOBODY_SLEEPS_FOR_EVER);
 }
 
-/// The store lands on the word of the thread that has acquired since.
+/// The store overwrites the word of a thread that has acquired the lock meanwhile.
 #[test]
 fn clearing_waiters_by_a_store_lets_two_in() {
     let lock = Lock {
@@ -111,7 +114,7 @@ fn clearing_waiters_by_a_store_lets_two_in() {
     rejects(lock, EXCLUSION);
 }
 
-/// The store lands on the word of a dead thread, or on the mark that the kernel left there.
+/// The store overwrites the word of a dead thread, or the mark that the kernel left there.
 #[test]
 fn clearing_waiters_by_a_store_hides_a_death() {
     let lock = Lock {
@@ -122,7 +125,7 @@ fn clearing_waiters_by_a_store_hides_a_death() {
     rejects(lock, A_DEATH_IS_TOLD_ONCE);
 }
 
-/// Two see the word free.
+/// Two threads load the free word.
 #[test]
 fn taking_a_free_word_by_a_store_lets_two_in() {
     let lock = Lock {
@@ -132,7 +135,7 @@ fn taking_a_free_word_by_a_store_lets_two_in() {
     rejects(lock, EXCLUSION);
 }
 
-/// The kernel would look at the lock when the thread dies, be it unmapped by then.
+/// The kernel would access the lock when the thread dies, even if the lock is no longer mapped.
 #[test]
 fn giving_up_without_clearing_pending_leaves_it_set() {
     let lock = Lock {

@@ -1,4 +1,4 @@
-//! Counterexamples, for people.
+//! Counterexamples in readable form.
 
 use std::fmt::{self, Write};
 
@@ -24,7 +24,8 @@ impl fmt::Display for Lock {
     }
 }
 
-/// A run as a table: who does what, and the word afterwards; then where everybody stands.
+/// Formats a run as a table: the acting thread, its action and the word after it. The last lines
+/// show the step of each thread at the end.
 pub fn table(lock: &Lock, path: Path<State, Action>) -> String {
     let states = path.clone().into_states();
     let actions = path.into_actions();
@@ -41,7 +42,7 @@ pub fn table(lock: &Lock, path: Path<State, Action>) -> String {
     table
 }
 
-/// Who acts, and how.
+/// The acting thread and its action.
 fn describe(state: &State, action: Action) -> (Tid, String) {
     match action {
         Action::Step(tid) => match state[tid].pc {

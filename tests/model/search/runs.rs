@@ -1,9 +1,9 @@
 //! Every run ends.
 //!
-//! A search of states says that nobody is stranded where everything has come to rest. It does not
-//! say that everything comes to rest: a thread could go round between two looks at the word for
-//! ever. Here the graph of states is shown to have no cycle, so that no schedule, however unfair,
-//! is infinite.
+//! A search of states shows that no thread is left asleep when no further step is possible. It does
+//! not show that such a state is reached: a thread could loop forever between two loads of the
+//! word. Here the graph of states is shown to have no cycle, so no schedule is infinite, however
+//! unfair.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,17 +14,17 @@ use super::sound;
 use super::state::State;
 use super::variant::Variant;
 
-/// Where the walk stands with a state.
+/// The progress of the walk at a state.
 #[derive(Clone, Copy)]
 enum Visit {
-    /// On the path that is walked now.
+    /// The state is on the current path.
     Open,
-    /// All that follows it has been walked.
+    /// All successors of the state have been walked.
     Closed,
 }
 
-/// Walks all states depth first, each taken for what `fold` makes of it. Returns them, or else the
-/// states of a run that comes back to where it was.
+/// Walks all states depth first, with `fold` applied to each. Returns the states, or as an error
+/// the states of a run that returns to an earlier state.
 pub fn walk(lock: &Lock, fold: fn(&State) -> State) -> Result<HashSet<State>, Vec<State>> {
     let followers = |state: &State| lock.next_states(state).iter().map(fold).collect();
     let mut visits = HashMap::new();
@@ -54,8 +54,8 @@ pub fn walk(lock: &Lock, fold: fn(&State) -> State) -> Result<HashSet<State>, Ve
     Ok(visits.into_keys().collect())
 }
 
-/// The walk compares states as they are, where the checker compares 64-bit hashes. It finds as many
-/// as the checker does.
+/// The walk compares whole states, and the checker compares 64-bit hashes. Both find the same
+/// number of states.
 #[test]
 fn every_run_ends() {
     let lock = Lock {
@@ -64,7 +64,7 @@ fn every_run_ends() {
         deaths: 2,
         ..Lock::PLAIN
     };
-    let states = walk(&lock, State::clone).expect("no run comes back to where it was");
+    let states = walk(&lock, State::clone).expect("no run returns to an earlier state");
     assert_eq!(sound::search_every_name(lock), states.len());
 }
 
@@ -75,7 +75,7 @@ fn a_waiter_that_does_not_set_waiters_goes_round_for_ever() {
         threads: 2,
         ..Lock::PLAIN
     };
-    let round = walk(&lock, State::clone).expect_err("a run comes back to where it was");
+    let round = walk(&lock, State::clone).expect_err("a run returns to an earlier state");
     println!("{lock}: goes round for ever");
     for state in round {
         let [a, b, ..] = state.threads;

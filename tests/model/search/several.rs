@@ -1,25 +1,31 @@
-//! A search of its own: threads that sleep on several words, any of which will do (`src/raw/row.rs`).
+//! A search for threads that sleep on several words and acquire any one of them
+//! (`src/raw/multi/lock_set.rs`).
 //!
-//! A word is free or owned, and has `WAITERS` or not. A sleeper stands in the queue of each word, which it joins one after the
-//! other; who was woken by one stays in the others until it runs, as in `futex_waitv`. The room is a robust lock, searched
-//! elsewhere: here it is taken in one step, and its dead holder's is free at once. What must hold: wherever nobody but the holders
-//! of words can go on, nobody waits beside a free word. The safety net is left out.
+//! A word is free or owned, with or without `WAITERS`. A waiter joins the queues of the words one
+//! after the other. After a wake on one word it stays in the other queues until it runs, as in
+//! `futex_waitv`. The queue lock (`room` in the code) is a robust lock, which another search
+//! covers. Here a thread acquires it in one step, and the death of its holder frees it at once.
+//!
+//! The property: if no thread can go on except the holders of words, no thread waits while a word
+//! is free. The liveness check is left out.
 
 use stateright::{Model, Property};
 
 const WORDS: usize = 2;
 const MOST: usize = 4;
 
-/// Who waits, and what they do for the others.
+/// Which threads sleep on the words, and what they do for the other waiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// The library's: one at a time sleeps on the words, and wakes one more for what it may have swallowed.
+    /// The library's protocol: one thread at a time sleeps on the words. Once it has a word, it
+    /// wakes one waiter on each other free word with `WAITERS`, for wakes that it may have
+    /// consumed.
     Line,
-    /// One at a time sleeps on the words, and wakes nobody.
+    /// One thread at a time sleeps on the words, and wakes no other waiter.
     LineAlone,
-    /// All who wait sleep on all words, and wake one more for what they may have swallowed.
+    /// All waiters sleep on all words. Each wakes other waiters as in [`Line`](Variant::Line).
     PassesOn,
-    /// All who wait sleep on all words, and wake nobody.
+    /// All waiters sleep on all words, and wake no other waiter.
     KeepsAll,
 }
 
@@ -37,15 +43,15 @@ impl Variant {
 pub struct Row {
     pub variant: Variant,
     pub threads: usize,
-    /// How many threads have a word at the start.
+    /// How many threads hold a word at the start.
     pub holders: usize,
     pub rounds: u8,
     pub deaths: u8,
-    /// Sleeps that end by a signal, a deadline or the end of a timer.
+    /// How many sleeps may end because of a signal, a deadline or a recheck timer.
     pub interruptions: u8,
 }
 
-/// Where a thread stands. A number is that of the word which it looks at.
+/// The next step of a thread. A number is the index of the word that the step accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pc {
     Look(u8),
@@ -53,11 +59,11 @@ pub enum Pc {
     GetInLine,
     /// Sets `WAITERS`.
     Announce(u8),
-    /// Compares, and joins the queue.
+    /// Compares the word, and joins its queue.
     Join(u8),
     Asleep,
     LeaveTheQueues,
-    /// Has the word `has`, and wakes one more on another.
+    /// Holds the word `has`, and wakes one waiter on another word.
     PassOn {
         has: u8,
         next: u8,
@@ -66,9 +72,9 @@ pub enum Pc {
     Section(u8),
     Release(u8),
     Wake(u8),
-    /// Nobody was woken: clears `WAITERS` and wakes all, in one step.
+    /// The wake found no waiter: clears `WAITERS` and wakes all, in one step.
     Clear(u8),
-    /// The kernel's wake for a dead thread, on these words one after the other.
+    /// The kernel's wakes for a dead thread, on these words one after the other.
     ExitWake([bool; WORDS]),
     Gone,
 }
@@ -79,7 +85,7 @@ pub struct Thread {
     rounds: u8,
     queued: [bool; WORDS],
     woken: bool,
-    /// The owners that it saw.
+    /// The owner of each word when the thread set `WAITERS` in it.
     seen: [Option<u8>; WORDS],
 }
 
@@ -96,16 +102,16 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Step(u8),
-    /// The thread's next step is a wake, and it takes this one out of the word's queue.
+    /// The first thread's next step is a wake, and it removes the second from the word's queue.
     Wake(u8, u8),
-    /// A holder is done with its word.
+    /// A holder ends its critical section.
     Finish(u8),
     Interrupt(u8),
     Die(u8),
 }
 
 impl State {
-    /// Those in the queue of a word, be they awake by another one.
+    /// The threads in the queue of a word, including those already woken on another word.
     fn sleepers(&self, word: u8) -> impl Iterator<Item = u8> + use<> {
         let threads = self.threads;
         (0..MOST as u8).filter(move |&tid| threads[tid as usize].queued[word as usize])
@@ -120,7 +126,7 @@ impl State {
         }
     }
 
-    /// The word on which the thread is about to wake one.
+    /// The word on which the thread is about to wake a waiter.
     fn wakes_on(&self, tid: u8) -> Option<u8> {
         match self.threads[tid as usize].pc {
             Pc::Wake(word) => Some(word),
@@ -142,7 +148,8 @@ impl State {
         }
     }
 
-    /// Nobody waits beside a free word where only holders, or nobody, can go on.
+    /// If only holders of words can go on, or no thread can, then no thread waits while a word is
+    /// free.
     fn nobody_is_stranded(&self) -> bool {
         let waits = |pc| matches!(pc, Pc::Asleep | Pc::GetInLine);
         let somebody_waits = self.threads.iter().any(|thread| waits(thread.pc));
@@ -169,7 +176,7 @@ impl Row {
             Pc::Look(_) => Pc::Announce(0),
             Pc::Take(word) if state.owner[word as usize].is_some() => Pc::Look(0),
             Pc::Take(word) => {
-                // `WAITERS` stays.
+                // The acquisition keeps `WAITERS`.
                 state.owner[word as usize] = Some(current);
                 match state.threads[tid].woken && self.variant.passes_on() {
                     true => Pc::PassOn { has: word, next: 0 },
@@ -207,7 +214,7 @@ impl Row {
             }
             Pc::LeaveTheQueues => {
                 state.threads[tid].queued = [false; WORDS];
-                // From here on it has slept: it may have swallowed wakes.
+                // The thread has slept, so it may have consumed wakes of other waiters.
                 state.threads[tid].woken = true;
                 Pc::Look(0)
             }
@@ -260,11 +267,12 @@ impl Row {
         }
     }
 
-    /// The thread is killed: it leaves the queues with what wakes it had, and the kernel walks its words.
+    /// Kills the thread: it leaves the queues, its unused wakes are lost, and the kernel walks its
+    /// words.
     fn die(&self, state: &mut State, current: u8) {
         let tid = current as usize;
         let mut owed = [false; WORDS];
-        // In the slot, and without an owner.
+        // `list_op_pending` names the word, and the word has no owner.
         if let Pc::Wake(word) | Pc::Clear(word) = state.threads[tid].pc {
             owed[word as usize] = true;
         }

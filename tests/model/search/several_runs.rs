@@ -34,7 +34,8 @@ fn strands(row: Row) {
     }
 }
 
-/// Two hold, two wait, two are killed; then one interruption as well.
+/// Two threads hold a word, two wait, and two are killed. The second search has one death and one
+/// interruption.
 #[test]
 fn a_line_strands_nobody_whoever_dies() {
     let states = holds(Row { deaths: 2, ..ROW });
@@ -46,7 +47,8 @@ fn a_line_strands_nobody_whoever_dies() {
     });
 }
 
-/// Three wait, in turns, for two words, and one is killed.
+/// One thread holds a word at the start, two threads each acquire a word twice, and two of the
+/// three are killed.
 #[test]
 fn a_line_of_three_strands_nobody() {
     holds(Row {
@@ -58,7 +60,8 @@ fn a_line_of_three_strands_nobody() {
     });
 }
 
-/// Where all who sleep on the words are in line, nobody swallows what is another's.
+/// If every thread that sleeps on the words holds the queue lock, no thread consumes another's
+/// wake.
 #[test]
 fn a_line_needs_no_wake_for_the_others() {
     holds(Row {
@@ -68,7 +71,7 @@ fn a_line_needs_no_wake_for_the_others() {
     });
 }
 
-/// Two releases, two wakes, one sleeper who has both.
+/// Two releases cause two wakes, and one waiter receives both.
 #[test]
 fn who_keeps_what_it_swallowed_strands_another() {
     strands(Row {

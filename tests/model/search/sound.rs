@@ -6,13 +6,14 @@ use super::lock::{Lock, WakeOrder};
 use super::report;
 use crate::model::is_thorough;
 
-/// Searches every state of `lock`, of which there must be at least so many. Threads are alike.
+/// Searches every state of `lock` up to a renaming of the threads, and asserts that there are at
+/// least `at_least` states.
 fn holds(lock: Lock, at_least: usize) {
     let states = search(lock, lock.checker().symmetry());
     assert!(states >= at_least, "only {states} states");
 }
 
-/// Searches every state of `lock`, also those that differ from others only in the threads' names.
+/// Searches every state of `lock`, including states that differ only in the threads' names.
 pub fn search_every_name(lock: Lock) -> usize {
     search(lock, lock.checker())
 }
@@ -96,7 +97,7 @@ fn four_threads_of_whom_three_may_die() {
     holds(lock, 300_000);
 }
 
-/// Once each. A thorough run has the minute that twice takes in a debug build.
+/// Each thread locks once, or twice in a thorough run, which takes a minute in a debug build.
 #[test]
 fn four_threads_with_deadlines() {
     let (rounds, at_least) = match is_thorough() {

@@ -14,7 +14,7 @@ pub enum Pc {
     TakeFast,
     /// Lock: load the word, and choose the next step.
     Look,
-    /// Lock: compare-exchange this word, which had no owner when it was loaded -> own tid.
+    /// Lock: compare-exchange this word -> own tid. It had no owner when it was loaded.
     Take(Word),
     /// Lock: compare-exchange this word -> the same word with `WAITERS`.
     SetWaiters(Word),
@@ -193,7 +193,7 @@ impl State {
         equal
     }
 
-    /// The number of threads whose next step satisfies `such`.
+    /// The number of threads at a step that satisfies `such`.
     pub fn count(&self, such: impl Fn(Pc) -> bool) -> usize {
         self.threads.iter().filter(|t| such(t.pc)).count()
     }

@@ -106,8 +106,8 @@ impl Lock {
         }
     }
 
-    /// Returns the step that follows a load of the word on the slow path. A waiter whose deadline
-    /// has passed checks the word once more. It may have been woken, and if it then ignored a free
+    /// Returns the step that follows a load of the word on the slow path. After its deadline a
+    /// waiter checks the word once more. It may have been woken, and if it then ignored a free
     /// word, the wake would be lost.
     fn look(&self, state: &State, current: Tid) -> Pc {
         let word = state.word;
@@ -142,7 +142,7 @@ impl Lock {
     }
 
     /// Advances `waker` after a wake that woke `woken` waiters. `waker` is an unlocking thread, or
-    /// a dead thread on whose behalf the kernel wakes.
+    /// a dead thread for which the kernel wakes.
     pub fn after_wake(&self, state: &mut State, waker: Tid, woken: usize) {
         state[waker].pc = match state[waker].pc {
             Pc::ExitWake => Pc::Dead,

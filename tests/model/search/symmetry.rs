@@ -1,5 +1,5 @@
-//! Threads are alike: a state that differs from another only in their names need not be searched
-//! again.
+//! The threads are interchangeable: states that differ only in the threads' names are searched
+//! once.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::state::State;
 use super::word::{Tid, Word};
 
 impl State {
-    /// The same state with each thread under another name: thread `tid` becomes `names[tid]`.
+    /// The same state with each thread renamed: thread `tid` becomes `names[tid]`.
     fn renamed(&self, names: [Tid; 4]) -> State {
         let rename = |tid: Tid| names[tid.index()];
         let mut renamed = *self;
@@ -25,15 +25,15 @@ impl State {
 }
 
 impl Representative for State {
-    /// The same state with the threads sorted by all but the names in it.
+    /// The same state with the threads sorted by everything except the names in it.
     ///
-    /// Threads that are equal so far are sorted by name: where a third one's memory of the word
-    /// tells them apart, two states are searched that could have been one, and none is missed.
+    /// Threads that are then equal are sorted by name. If only the word that a third thread
+    /// remembers distinguishes them, two equivalent states are both searched. No state is missed.
     fn representative(&self) -> State {
         let mut order = Tid::ALL.map(|tid| {
-            let mut open_tmpfile = self[tid];
-            open_tmpfile.pc = open_tmpfile.pc.map_word(Word::without_owner);
-            (open_tmpfile, self.word.owner() == Some(tid), tid)
+            let mut unnamed = self[tid];
+            unnamed.pc = unnamed.pc.map_word(Word::without_owner);
+            (unnamed, self.word.owner() == Some(tid), tid)
         });
         order.sort_unstable();
         let mut names = Tid::ALL;
@@ -44,7 +44,7 @@ impl Representative for State {
     }
 }
 
-/// The first of all states that differ from this one only in names.
+/// The smallest of all states that differ from this one only in names.
 fn first_of_its_kind(state: &State) -> State {
     let all = Tid::ALL;
     let orders = all

@@ -20,9 +20,9 @@ pub enum Variant {
     AnnouncedSleepers,
     /// After a wake that found no waiter, the unlocker stores 0.
     StoreClear,
-    /// A waiter whose deadline has passed gives up without another check of the word.
+    /// After its deadline a waiter gives up without another check of the word.
     ExpiredWithoutRetry,
-    /// A waiter whose deadline has passed gives up and leaves `list_op_pending` set.
+    /// After its deadline a waiter gives up and leaves `list_op_pending` set.
     PendingForgotten,
     /// A contended unlock clears `list_op_pending` before it wakes.
     PendingClearedBeforeWake,
@@ -81,7 +81,7 @@ impl Variant {
         }
     }
 
-    /// Whether the kernel wakes a waiter for a dead thread whose pending lock it did not own.
+    /// Whether the kernel wakes a waiter when a dead thread had a lock pending that it did not own.
     ///
     /// Since Linux 6.2 ("futex: Resend potentially swallowed owner death notification", also in the
     /// stable kernels since 5.15) the kernel does so if the word has no owner. Earlier kernels did

@@ -14,7 +14,7 @@ macro_rules! atomic {
             newest: Cell<$int>,
         }
 
-        #[allow(dead_code, reason = "the seam offers what std does, the algorithms use some of it")]
+        #[allow(dead_code, reason = "the interface offers what std does; the algorithms use some of it")]
         impl $name {
             pub(crate) fn new(value: $int) -> Self {
                 $name {
@@ -23,7 +23,8 @@ macro_rules! atomic {
                 }
             }
 
-            /// The value at this point of the run, whoever has seen it. For assertions: loom knows of no access.
+            /// The newest value at this point of the run, even if no thread has seen it. For
+            /// assertions: loom does not register this as an access.
             pub(super) fn newest(&self) -> $int {
                 self.newest.get()
             }
@@ -42,9 +43,9 @@ macro_rules! atomic {
             #[track_caller]
             pub(crate) fn store(&self, value: $int, order: Ordering) {
                 let task = task::step();
-                // Loom does not keep a plain store from coming between a read-modify-write and what that has read. So
-                // the store looks at the newest value first, and nobody can step between: a compare-exchange that
-                // fails is a look, and leaves no store.
+                // Loom may order a plain store between a read-modify-write and the value that it
+                // has read. So the store first reads the newest value, and no other thread runs in
+                // between. A compare-exchange that fails is a read, and leaves no store.
                 loom::stop_exploring();
                 let looked = self.word.compare_exchange(<$int>::MAX, 0, Relaxed, Relaxed);
                 debug_assert!(looked.is_err());
@@ -77,7 +78,8 @@ macro_rules! atomic {
                 outcome
             }
 
-            /// Does not fail without cause: a failure that finds the expected value is a look repeated.
+            /// Never fails spuriously: a failure that finds the expected value would only repeat a
+            /// read.
             #[track_caller]
             pub(crate) fn compare_exchange_weak(
                 &self,
@@ -93,7 +95,8 @@ macro_rules! atomic {
                 #[track_caller]
                 pub(crate) fn $change(&self, value: $int, order: Ordering) -> $int {
                     let task = task::step();
-                    // What it leaves is not known before; a fault that asks spares it.
+                    // The new value is not known in advance, so a fault that depends on it has no
+                    // effect here.
                     let old = self.word.$change(value, task.order_of_write(0, order));
                     let new: fn($int, $int) -> $int = $new;
                     self.newest.set(new(old, value));
@@ -106,13 +109,13 @@ macro_rules! atomic {
     };
 }
 
-/// What the kernel does to a word, which is no step of a thread.
+/// The kernel's accesses to a word, which are not steps of a thread.
 impl AtomicU32 {
     pub(super) fn read_by_kernel(&self) -> u32 {
         self.word.load(Relaxed)
     }
 
-    /// The kernel's cmpxchg: a full barrier where it succeeds.
+    /// The kernel's cmpxchg: a full barrier if it succeeds.
     pub(super) fn exchanged_by_kernel(&self, from: u32, to: u32) -> bool {
         let exchanged = self
             .word
@@ -124,8 +127,8 @@ impl AtomicU32 {
         exchanged
     }
 
-    /// The operation of `FUTEX_WAKE_OP`, an atomic read-modify-write of which no ordering is promised. Gives the value
-    /// before.
+    /// The operation of `FUTEX_WAKE_OP`, an atomic read-modify-write with no documented ordering.
+    /// Returns the previous value.
     pub(super) fn masked_by_kernel(&self, mask: u32) -> u32 {
         let old = self.word.fetch_and(mask, Relaxed);
         self.newest.set(old & mask);
@@ -133,7 +136,7 @@ impl AtomicU32 {
     }
 }
 
-/// The integers, with what each change makes of the old value and its operand.
+/// The integer types, each with its read-modify-writes and their results.
 macro_rules! atomics {
     ($($name:ident: $int:ty),*) => {
         $(atomic!(

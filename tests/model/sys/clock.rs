@@ -2,14 +2,14 @@
 
 use super::task;
 
-/// A moment.
+/// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deadline {
-    /// Now: for whoever does not wait.
+    /// Has already passed, for a caller that does not wait.
     Passed,
-    /// The one that comes with [`World::deadline_passes`](super::World::deadline_passes).
+    /// Passes at [`World::deadline_passes`](super::World::deadline_passes).
     Ahead,
-    /// The end of a timer.
+    /// The end of a recheck interval.
     EndOfNap,
 }
 
@@ -18,19 +18,22 @@ impl Deadline {
         Deadline::Passed
     }
 
-    /// A sleep that timed out knows so: both rest on the [queue's lock](super::futex).
+    /// Whether the deadline has passed. After a sleep that timed out this is true, because the
+    /// [queue's lock](super::futex) orders both.
     pub(crate) fn has_passed(self) -> bool {
         match self {
             Deadline::Passed => true,
             Deadline::Ahead => task::current().world.futexes.deadline_has_passed(),
-            // Whoever waits until then in several sleeps goes on.
+            // Never counts as passed: a thread that waits until then in several sleeps keeps
+            // waiting.
             Deadline::EndOfNap => false,
         }
     }
 }
 
-/// The safety net's rhythm. A timer ends with [`World::naps_end`](super::World::naps_end), and never in a model that does
-/// not call it: there a lost wake is a deadlock.
+/// The recheck timer of the liveness check. It expires at
+/// [`World::naps_end`](super::World::naps_end), and never in a model that does not call it: there a
+/// lost wake-up is a deadlock.
 #[derive(Debug)]
 pub(crate) struct RecheckTimer;
 
@@ -43,7 +46,7 @@ impl RecheckTimer {
         deadline.unwrap_or(Deadline::EndOfNap)
     }
 
-    /// Here a timer ends by the answer of the sleep alone.
+    /// Here only the result of a sleep says that a timer has expired.
     pub(crate) fn is_due(&self) -> bool {
         false
     }

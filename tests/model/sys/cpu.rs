@@ -1,22 +1,23 @@
-//! What a spinning waiter asks of the processor.
+//! What a spinning waiter needs from the processor.
 
 use super::{AtomicU32, task};
 
-/// Nothing: between two looks anything may happen anyway. No step either, since a thread that dies here dies at its next
-/// look.
+/// Does nothing: between two checks other threads may run anyway. It is not a step either, since a
+/// death here is equivalent to a death at the thread's next access.
 pub(crate) fn pause() {}
 
-/// Loom runs another thread first.
+/// Lets loom run another thread first.
 pub(crate) fn yield_now() {
     loom::thread::yield_now();
 }
 
-/// The pauses between two looks, which depend on it, are nothing here; how a waiter looks depends on it too.
+/// Whether the model says that critical sections are short. The result determines the pauses
+/// between two checks, which do nothing here, and how a waiter checks the word.
 pub(crate) fn critical_sections_are_short(_: &AtomicU32, _: u32) -> bool {
     task::current().world.model.rapid
 }
 
-/// Some are enough.
+/// A few spins are enough for a model.
 pub(crate) fn spin_limit(looks: u32) -> u32 {
     if task::current().world.model.spins {
         looks.min(8)
@@ -25,7 +26,7 @@ pub(crate) fn spin_limit(looks: u32) -> u32 {
     }
 }
 
-/// A spin before a sleep on a word's news, as long as the model has it.
+/// The spin before a waiter sleeps until a word changes. Its length depends on the model.
 pub(crate) struct AdaptiveSpin(u32);
 
 impl AdaptiveSpin {

@@ -1,31 +1,32 @@
-//! What can be broken in the seam, so that a model can be seen to notice.
+//! The faults that can be put into the system interface, to show that a model detects them.
 
 use super::kernel::FUTEX_WAITERS;
 use super::task::Task;
 use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 
-/// One thing broken. The algorithm above the seam is the library's own.
+/// One fault. The algorithm above the interface is the library's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing acquires: every `Acquire` acts as `Relaxed`.
+    /// No access acquires: every `Acquire` acts as `Relaxed`.
     NoAcquire,
-    /// Nothing releases: every `Release` acts as `Relaxed`.
+    /// No access releases: every `Release` acts as `Relaxed`.
     NoRelease,
-    /// What leaves nothing but `WAITERS` in a word does not release.
+    /// A write that leaves only `WAITERS` in a word does not release.
     NoReleaseWithWaiters,
-    /// `FUTEX_WAIT` compares, and goes to sleep a step later.
+    /// `FUTEX_WAIT` compares the word, and goes to sleep in a later step.
     CompareApartFromSleep,
-    /// The bit of `FUTEX_WAKE_OP` is cleared, and its wake is lost.
+    /// `FUTEX_WAKE_OP` clears its bit, and its wake is lost.
     ClearingWakesNobody,
-    /// The kernel before Linux 6.2: it does not wake for a dead thread whose pending lock has an owner of 0 but is not 0.
+    /// The kernel before Linux 6.2: when a thread dies with a pending lock that has no owner but is
+    /// not 0, the kernel wakes no waiter.
     KernelBefore6_2,
-    /// `list_op_pending` ends before the wake of an unlock, and not after it.
+    /// `list_op_pending` is cleared before the wake of an unlock, and not after it.
     PendingEndsEarly,
-    /// A process that lives is taken for gone.
+    /// A live process is taken for a dead one.
     ProcessesLookGone,
-    /// The kernel has no sleep on several words.
+    /// The kernel has no sleep on several words (`futex_waitv`).
     FutexWaitvUnsupported,
-    /// The two sides of a Dekker pattern write and read without a fence between.
+    /// The two sides of a Dekker pattern write and read without a fence in between.
     NoDekkerFence,
 }
 
@@ -43,7 +44,7 @@ impl Task {
         }
     }
 
-    /// The order of a write, or of a change that also reads.
+    /// The order of a write or a read-modify-write in the running model.
     pub(super) fn order_of_write(&self, value: u64, order: Ordering) -> Ordering {
         let order = match self.has(Fault::NoAcquire) {
             true => without_acquire(order),
@@ -58,7 +59,7 @@ impl Task {
     }
 }
 
-/// A read-modify-write's, where it is `SeqCst`.
+/// `order` without its acquire half. `SeqCst` is taken as a read-modify-write's order.
 fn without_acquire(order: Ordering) -> Ordering {
     match order {
         Acquire => Relaxed,
@@ -68,7 +69,7 @@ fn without_acquire(order: Ordering) -> Ordering {
     }
 }
 
-/// A read-modify-write's, where it is `SeqCst`.
+/// `order` without its release half. `SeqCst` is taken as a read-modify-write's order.
 fn without_release(order: Ordering) -> Ordering {
     match order {
         Release => Relaxed,

@@ -1,8 +1,9 @@
-//! The futex, as futex(2) states it.
+//! The futex, as futex(2) specifies it.
 //!
-//! Who sleeps on which word stands in one queue under one lock: the kernel has a lock for each bucket of words, and words
-//! may share a bucket. As there, the lock orders memory between those who take it, also where the manual promises
-//! nothing. What the algorithms' own orderings are worth shows in the interleavings in which nobody sleeps.
+//! One queue under one lock contains the waiters of all words: the kernel has a lock for each
+//! bucket of words, and words may share a bucket. As in the kernel, the lock orders memory between
+//! the threads that take it, which is more than the manual promises. So only the interleavings in
+//! which no thread sleeps test the algorithms' own orderings.
 
 use super::fault::Fault;
 use super::task::{self, Task};
@@ -28,7 +29,7 @@ pub(crate) enum Wait {
 /// The kernel's futex queues, and its clock.
 pub(super) struct Futexes {
     queue: Mutex<Queue>,
-    /// Not 0 once the deadline has passed: for those who ask without sleeping.
+    /// Not 0 once the deadline has passed, for threads that read the clock without sleeping.
     passed: loom::sync::atomic::AtomicU32,
 }
 
@@ -36,20 +37,21 @@ pub(super) struct Futexes {
 struct Queue {
     sleepers: VecDeque<Rc<Sleeper>>,
     deadline_has_passed: bool,
-    /// How often the naps have ended.
+    /// How many times the recheck timers have expired.
     naps: u32,
 }
 
-/// A sleeper's place in the queue of one word.
+/// A waiter's entry in the queue of one word.
 struct Sleeper {
     task: Rc<Task>,
     word: *const AtomicU32,
     thread: Thread,
     is_timed: bool,
-    /// Killed in its sleep: still in the queue, and awake only to leave it.
+    /// The thread is killed during this sleep: the entry is still in the queue, and the thread runs
+    /// only to remove it.
     is_killed: bool,
     answer: Cell<Option<Wait>>,
-    /// Whether it was woken, in the queue of this word or another one: its thread runs, or is about to.
+    /// Whether the thread was woken, by this word or another one: it runs, or is about to.
     is_awake: Rc<Cell<bool>>,
 }
 
@@ -62,13 +64,14 @@ impl Futexes {
     }
 
     pub(super) fn deadline_has_passed(&self) -> bool {
-        // The newest value, which loom gives where all writes read too: who looks at the clock is told the time.
+        // Loom returns the newest value to a read-modify-write if all writes are
+        // read-modify-writes. So a thread that reads the clock gets the current time.
         self.passed.fetch_add(0, AcqRel) != 0
     }
 
-    /// "This operation wakes at most val of the waiters that are waiting [...] on the futex word at the address uaddr. [...]
-    /// No guarantee is provided about which waiters are awoken". Here it is the one who has slept longest, as in Linux
-    /// among equals.
+    /// "This operation wakes at most val of the waiters that are waiting [...] on the futex word at
+    /// the address uaddr. [...] No guarantee is provided about which waiters are awoken". Here it
+    /// wakes the thread that has slept longest, as Linux does among threads of equal priority.
     pub(super) fn wake(&self, word: &AtomicU32, count: u32) -> u32 {
         self.queue.lock().unwrap().wake(word, count)
     }
@@ -99,7 +102,7 @@ impl Queue {
         let sleeper = self
             .sleepers
             .remove(place)
-            .expect("the place was just found");
+            .expect("the place is in the queue");
         sleeper.answer.set(Some(answer));
         if !sleeper.is_killed && !sleeper.is_awake.replace(true) {
             sleeper.thread.unpark();
@@ -124,15 +127,16 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
     wait_on(&[(word, expected)], until)
 }
 
-/// Words to sleep on together: `futex_waitv`.
+/// The words of one sleep on several words: `futex_waitv`.
 pub(crate) struct WaitvSet<'a>(Vec<(&'a AtomicU32, u32)>);
 
-/// It happens where a model [says so](Fault::FutexWaitvUnsupported).
+/// The error of a kernel without `futex_waitv`, in a model with [that
+/// fault](Fault::FutexWaitvUnsupported).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FutexWaitvUnsupported;
 
 impl<'a> WaitvSet<'a> {
-    /// More than a model has.
+    /// More words than a model has.
     pub(crate) const MAX: usize = 8;
 
     pub(crate) fn new() -> Self {
@@ -155,8 +159,9 @@ impl<'a> WaitvSet<'a> {
     }
 }
 
-/// The kernel compares the words one after the other, each as it joins its queue. Here that is one step: what comes between two
-/// of them is seen as what came before both, or wakes.
+/// Sleeps on all of the words. The kernel compares the words one after the other, as the thread
+/// joins each queue. Here that is one step: a change between two comparisons is equivalent to a
+/// change before both, or it wakes the thread.
 #[track_caller]
 fn wait_on(words: &[(&AtomicU32, u32)], until: Deadline) -> Wait {
     let task = task::step();
@@ -170,11 +175,13 @@ fn wait_on(words: &[(&AtomicU32, u32)], until: Deadline) -> Wait {
     if apart && !are_as_expected() {
         return Wait::Changed;
     }
-    // "This load, the comparison with the expected value, and starting to sleep are performed atomically and totally
-    // ordered with respect to other futex operations on the same futex word."
+    // "This load, the comparison with the expected value, and starting to sleep are performed
+    // atomically and totally ordered with respect to other futex operations on the same futex
+    // word."
     let mut queue = world.futexes.queue.lock().unwrap();
     if !apart && !are_as_expected() {
-        // "If the futex value does not match val, then the call fails immediately with the error EAGAIN."
+        // "If the futex value does not match val, then the call fails immediately with the error
+        // EAGAIN."
         return Wait::Changed;
     }
     let is_timed = until == Deadline::Ahead;
@@ -205,7 +212,8 @@ fn wait_on(words: &[(&AtomicU32, u32)], until: Deadline) -> Wait {
     drop(queue);
     trace::note(task.tid, Event::Sleeps(words[0].1), Location::caller());
     world.seen.sleeps.add();
-    // A sleeper leaves the queues in which it was not woken when it runs. What wakes it there before goes to waste.
+    // When a woken thread runs, it leaves the queues of the other words. A wake that reaches it
+    // there before is lost.
     let leave = || {
         if is_killed || places.len() > 1 {
             let mut queue = world.futexes.queue.lock().unwrap();
@@ -215,7 +223,8 @@ fn wait_on(words: &[(&AtomicU32, u32)], until: Deadline) -> Wait {
         }
     };
     if is_killed {
-        // At any later moment, as the others leave it time. A wake that came before goes to waste.
+        // The thread dies at any later moment, when the schedule lets it run. A wake that reached
+        // it before is lost.
         leave();
         task.die();
     }
@@ -246,8 +255,9 @@ pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
     woken
 }
 
-/// `FUTEX_WAKE_OP` on the word with itself, "equivalent to executing the following code atomically and totally ordered
-/// with respect to other futex operations on any of the two supplied futex words":
+/// `FUTEX_WAKE_OP` on the word with itself, "equivalent to executing the following code atomically
+/// and totally ordered with respect to other futex operations on any of the two supplied futex
+/// words":
 ///
 /// ```c
 /// uint32_t oldval = *(uint32_t *) uaddr2;
@@ -269,7 +279,7 @@ pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
 }
 
 impl World {
-    /// The one deadline passes: every sleep that has it ends, now and later.
+    /// The deadline passes: every sleep with a deadline ends, now and later.
     pub fn deadline_passes(&self) {
         let mut queue = self.futexes.queue.lock().unwrap();
         queue.deadline_has_passed = true;
@@ -278,13 +288,14 @@ impl World {
         queue.time_out(|sleeper| sleeper.is_timed);
     }
 
-    /// Every thread's timer ends, once: the one that it sleeps now or next. One look is enough where nobody dies any more, and
-    /// every run ends.
+    /// Lets the recheck timer of every thread expire once: the timer of its current sleep, or else
+    /// of its next one. If no more threads die, one check by each thread is enough, and every run
+    /// ends.
     pub fn naps_end(&self) {
         let mut queue = self.futexes.queue.lock().unwrap();
         queue.naps += 1;
         for sleeper in queue.sleepers.iter().filter(|one| !one.is_awake.get()) {
-            // Whoever sleeps on several words naps once.
+            // A thread that sleeps on several words has several entries, but one timer.
             if sleeper.task.naps.get() < queue.naps {
                 sleeper.task.naps.set(sleeper.task.naps.get() + 1);
             }

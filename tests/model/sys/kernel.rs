@@ -1,7 +1,7 @@
 //! The robust list, and what the kernel does with it when its thread ends.
 //!
-//! Only the thread itself and, once it has stopped, the kernel touch a list. So it is plain data here; what others see of
-//! it are the words.
+//! A list is accessed only by its thread and, once the thread has stopped, by the kernel. So it is
+//! plain data here; other threads see only the words.
 
 use super::fault::Fault;
 use super::task::{self, Task};
@@ -13,13 +13,14 @@ pub(super) const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
 pub(super) const FUTEX_WAITERS: u32 = 0x8000_0000;
 
-/// A lock's place in the list of the thread that holds it.
+/// A lock's entry in the robust list of the thread that holds it.
 ///
-/// The real kernel finds the word by its distance from the links. Here that distance is another one, so the kernel looks
-/// up which of the [mapped](World::map) locks the links lie in.
+/// The real kernel finds the word at a fixed distance from the links. That distance differs here,
+/// so the kernel searches for the [mapped](World::map) lock that contains the links.
 #[derive(Debug)]
 pub(crate) struct Links {
-    /// What tells the holder that the lock is in its list: in the library, the pointer to the next one.
+    /// Whether the lock is in its holder's list. In the library, the pointer to the next entry says
+    /// so.
     are_linked: loom::sync::atomic::AtomicBool,
 }
 
@@ -40,11 +41,11 @@ impl Links {
     }
 }
 
-/// The calling thread's list.
+/// The calling thread's robust list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RobustList {
     Own,
-    /// Stands for a list whose slot is never empty, and names no lock.
+    /// A stand-in for a list: its pending field is never empty, and names no lock.
     Nobodys,
 }
 
@@ -67,9 +68,9 @@ impl RobustList {
 
     /// # Safety
     ///
-    /// None is needed here. In the library the list is one of pointers.
+    /// No requirement here. In the library the list consists of pointers.
     pub(crate) unsafe fn link(self, links: &Links) {
-        // The node is whole before it is in the list.
+        // The entry is complete before it is in the list.
         let task = task::step();
         links.are_linked.store(true, Relaxed);
         task::step();
@@ -92,29 +93,29 @@ impl RobustList {
             .position(|&linked| ptr::eq(linked, links));
         task.list
             .borrow_mut()
-            .remove(place.expect("a lock is unlinked that is in no list"));
+            .remove(place.expect("the lock to unlink is in the list"));
         links.forget();
     }
 
     fn set(self, links: *const Links) {
         assert!(
             self == RobustList::Own,
-            "a slot is written that only stands for an occupied one"
+            "a thread writes the pending field of a list that is not its own"
         );
         task::step().pending.set(links);
     }
 }
 
-/// The end of a thread, be it by its own will or by a kill.
+/// Ends a thread that returned or was killed.
 pub(super) fn exit(task: &Task) {
-    // A thread that exits runs no more of its program, so its process no longer lives by it.
+    // An exiting thread runs no more user code, so it no longer keeps its process alive.
     task.world.process(task.pid).threads.fetch_sub(1, AcqRel);
     task.world.show();
     release_list(task);
     task.world.thread(task.tid).end();
 }
 
-/// What becomes of the locks of a thread that ends, or goes on in another program: `futex_exit_release` and
+/// Releases the locks of a thread that ends or calls `exec`: `futex_exit_release` and
 /// `futex_exec_release` in Linux' `kernel/futex/core.c`.
 pub(super) fn release_list(task: &Task) {
     let world = &task.world;
@@ -130,8 +131,8 @@ pub(super) fn release_list(task: &Task) {
     }
 }
 
-/// `exit_robust_list`: each entry, and last "any possibly pending lock-add". "A pending lock might already be on
-/// the list, so don't process it twice".
+/// `exit_robust_list`: each entry, and last "any possibly pending lock-add". "A pending lock might
+/// already be on the list, so don't process it twice".
 fn walk(task: &Task, world: &World) {
     let pending = task.pending.get();
     for &links in task
@@ -145,7 +146,7 @@ fn walk(task: &Task, world: &World) {
         let is_marked = handle_futex_death(task, world, &mapping, false);
         assert!(
             is_marked,
-            "thread {} has linked a lock that is not its own",
+            "thread {} has linked a lock that it does not own",
             task.tid
         );
     }
@@ -160,21 +161,23 @@ fn walk(task: &Task, world: &World) {
         assert_ne!(
             mapping.owner(),
             task.tid,
-            "thread {} ended with a lock that was not listed",
+            "thread {} ended as the owner of a lock that was not in its list",
             task.tid
         );
     }
 }
 
-/// The kernel's function of this name, for futexes that do not inherit priority. Tells whether it marked the word.
+/// The kernel's function of this name, for futexes without priority inheritance. Returns whether it
+/// marked the word.
 fn handle_futex_death(task: &Task, world: &World, mapping: &Mapping, is_pending: bool) -> bool {
     let word = mapping.word();
     loop {
         let value = word.read_by_kernel();
-        // "The unlock path in user space has two race scenarios: 1. The unlock path releases the user space futex value
-        // and before it can execute the futex() syscall to wake up waiters it is killed. 2. A woken up waiter is killed
-        // before it can acquire the futex in user space. [...] If these conditions are met, it is safe to attempt waking
-        // up a potential waiter without touching the user space futex value".
+        // "The unlock path in user space has two race scenarios: 1. The unlock path releases the
+        // user space futex value and before it can execute the futex() syscall to wake up waiters
+        // it is killed. 2. A woken up waiter is killed before it can acquire the futex in user
+        // space. [...] If these conditions are met, it is safe to attempt waking up a potential
+        // waiter without touching the user space futex value".
         let has_no_owner = match task.has(Fault::KernelBefore6_2) {
             false => value & FUTEX_TID_MASK == 0,
             true => value == 0,
@@ -189,8 +192,8 @@ fn handle_futex_death(task: &Task, world: &World, mapping: &Mapping, is_pending:
         if value & FUTEX_TID_MASK != task.tid {
             return false;
         }
-        // "Set the OWNER_DIED bit atomically via cmpxchg, and if the value had FUTEX_WAITERS set, wake up a waiter (if
-        // any)."
+        // "Set the OWNER_DIED bit atomically via cmpxchg, and if the value had FUTEX_WAITERS set,
+        // wake up a waiter (if any)."
         let marked = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;
         if !word.exchanged_by_kernel(value, marked) {
             continue;

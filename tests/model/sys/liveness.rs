@@ -1,40 +1,53 @@
-//! Whether a lock's recorded owner still exists.
+//! Whether the recorded owner of a lock still exists.
 
 use super::fault::Fault;
-use super::thread::{pid_of, tid_of};
+use super::owner::Owner;
 use super::{AtomicU32, Deadline, task};
 
-/// Whether the thread has ended, or its process runs another program since.
+/// Whether the thread has ended, or its process has a new process image.
 ///
-/// As the library does, it believes its arguments: a record put together from two holders' is the caller's mistake.
-pub(crate) fn owner_is_dead(who: u64, image: u64) -> bool {
+/// Like the library's function, this one trusts its arguments: a record combined from the records
+/// of two holders is an error of the caller.
+pub(crate) fn owner_is_dead(owner: Owner) -> bool {
     let world = &task::current().world;
-    world.thread(tid_of(who)).has_ended() || world.process(pid_of(who)).image() != image
+    world.thread(owner.id.tid()).has_ended() || world.process(owner.id.pid()).image() != owner.image
 }
 
-/// Whether a thread of the process still runs the program. One that is dying is waited for, up to the deadline: `None`
-/// where that came first.
+/// What is known of a process, as in the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcessState {
+    Dead,
+    Alive,
+    Undecided,
+}
+
+/// The state of the process: alive if it still has a thread and still runs the process image. If
+/// the process is dying, waits until it has ended. Returns [`ProcessState::Undecided`] if the
+/// deadline passes first.
 ///
-/// The library looks again and again. Here the looker sleeps until there is something new to see: loom has no use for a loop
-/// that goes on until others have moved.
-pub(crate) fn process_lives(who: u64, image: u64, deadline: Option<Deadline>) -> Option<bool> {
+/// The library polls. Here the calling thread sleeps until something changes: loom cannot explore a
+/// loop that runs until other threads have made progress.
+pub(crate) fn process_state(owner: Owner, deadline: Option<Deadline>) -> ProcessState {
     let task = task::current();
-    let process = task.world.process(pid_of(who));
+    let process = task.world.process(owner.id.pid());
     task.world.seen.looks_at_processes.add();
     task.world.look_until(|| {
-        let lives = process.lives() && process.image() == image;
+        let lives = process.lives() && process.image() == owner.image;
         if !lives || task.has(Fault::ProcessesLookGone) {
-            return Some(Some(false));
+            return Some(ProcessState::Dead);
         }
         if !process.is_dying() {
-            return Some(Some(true));
+            return Some(ProcessState::Alive);
         }
-        deadline.is_some_and(Deadline::has_passed).then_some(None)
+        deadline
+            .is_some_and(Deadline::has_passed)
+            .then_some(ProcessState::Undecided)
     })
 }
 
-/// What a look shows here is so: there is no doubt but of a process that is dying, which ends with
-/// [`World::naps_end`](super::World::naps_end).
+/// The grace period for a process that may be dying. Here a check is conclusive unless the process
+/// is dying. A dying process is checked again at [`World::naps_end`](super::World::naps_end), or at
+/// the deadline.
 #[derive(Debug)]
 pub(crate) struct GracePeriod;
 
@@ -43,7 +56,7 @@ impl GracePeriod {
         GracePeriod
     }
 
-    pub(crate) fn next_look(&mut self, deadline: Option<Deadline>) -> Deadline {
+    pub(crate) fn next_check(&mut self, deadline: Option<Deadline>) -> Deadline {
         deadline.unwrap_or(Deadline::EndOfNap)
     }
 
@@ -52,7 +65,7 @@ impl GracePeriod {
     }
 }
 
-/// Every try looks.
+/// Always false: each attempt checks the owner.
 pub(crate) fn checked_recently(_word: &AtomicU32, _value: u32) -> bool {
     false
 }

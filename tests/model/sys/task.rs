@@ -1,5 +1,6 @@
-//! A model's thread, as the kernel knows it, and its steps.
+//! A thread of a model, as the kernel knows it, and its steps.
 
+use super::owner::ImageId;
 use super::{Links, World, kernel};
 use crate::trace::{self, Event};
 use std::any::Any;
@@ -8,26 +9,27 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr;
 use std::rc::Rc;
 
-/// A thread. Loom's threads are coroutines of one, so an `Rc` is shared among them.
+/// A thread. Loom's threads are coroutines of one thread, so they can share an `Rc`.
 pub struct Task {
     pub(super) world: Rc<World>,
     pub(super) pid: u32,
     pub(super) tid: u32,
-    /// The program that its process runs.
-    pub(super) image: Cell<u64>,
-    /// How many steps it takes before it is killed, if it is doomed.
+    /// The process image that its process runs.
+    pub(super) image: Cell<ImageId>,
+    /// The number of steps until the thread is killed, if the model kills it.
     steps_left: Cell<Option<usize>>,
     pub(super) list: RefCell<Vec<*const Links>>,
     /// `list_op_pending`.
     pub(super) pending: Cell<*const Links>,
-    /// What the thread itself knows of that slot: the lock that was announced last, and whether locks may stay there.
-    pub(super) announced: Cell<*const Links>,
+    /// The thread's own record of that field: the lock that it last set there, and whether it no
+    /// longer leaves locks there.
+    pub(super) last_pending: Cell<*const Links>,
     pub(super) fast_path_disabled: Cell<bool>,
-    /// How many of its naps have ended.
+    /// How many of its recheck timers have expired.
     pub(super) naps: Cell<u32>,
 }
 
-/// What a killed thread unwinds with.
+/// The panic payload of a killed thread.
 struct Killed;
 
 loom::thread_local! {
@@ -45,8 +47,8 @@ pub(super) fn current() -> Rc<Task> {
 
 /// A step of the calling thread, which may be killed before it.
 ///
-/// Only what changes something is a step: a thread that is killed before or after it has read dies in the same state as
-/// one that is killed before it next changes something.
+/// Only a change is a step. A thread that is killed before or after a read dies in the same state
+/// as a thread that is killed before its next change.
 #[track_caller]
 pub(super) fn step() -> Rc<Task> {
     let task = current();
@@ -67,13 +69,14 @@ impl Task {
             steps_left: Cell::new(doomed.map(|kill| kill.before_step)),
             list: RefCell::default(),
             pending: Cell::new(ptr::null()),
-            announced: Cell::new(ptr::null()),
+            last_pending: Cell::new(ptr::null()),
             fast_path_disabled: Cell::new(false),
             naps: Cell::new(0),
         })
     }
 
-    /// Runs the thread to its end, and gives what it gives, unless it is killed.
+    /// Runs the thread to its end, and returns what `body` returns, or `None` if the thread is
+    /// killed.
     pub(super) fn run<T>(self: Rc<Self>, body: impl FnOnce() -> T) -> Option<T> {
         let is_first = CURRENT.with(|task| task.set(self.clone()).is_ok());
         assert!(is_first, "a thread starts once");
@@ -85,14 +88,15 @@ impl Task {
                 Some(value)
             }
             Err(panic) if panic.is::<Killed>() => None,
-            // A model that failed, which is no thread's end.
+            // The model failed; the thread was not killed.
             Err(panic) => panic::resume_unwind(panic),
         };
         kernel::exit(&self);
         value
     }
 
-    /// A thread that is not in the middle of anything has a lock in its slot only while it holds it.
+    /// Asserts that `list_op_pending` is empty or names a lock that the thread holds, between two
+    /// operations.
     fn assert_slot_is_true(&self) {
         let pending = self.pending.get();
         if !pending.is_null() {
@@ -101,7 +105,7 @@ impl Task {
         }
     }
 
-    /// Whether the coming step is the one before which the thread is killed.
+    /// Whether the thread is killed before the step that it is about to take. Counts the step.
     pub(super) fn dies_now(&self) -> bool {
         let left = self.steps_left.get();
         self.steps_left
@@ -109,7 +113,8 @@ impl Task {
         left == Some(0)
     }
 
-    /// Unwinds out of the algorithm, which has no destructors that would clean up after a thread. Nothing is printed.
+    /// Unwinds out of the algorithm, which has no destructors that would clean up after a thread.
+    /// Prints nothing.
     #[track_caller]
     pub(super) fn die(&self) -> ! {
         self.world.seen.kills.add();

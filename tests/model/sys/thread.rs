@@ -1,6 +1,7 @@
-//! Who am I: the ids of a model's thread.
+//! The ids of a model's thread.
 
 use super::kernel::{Links, RobustList};
+use super::owner::{ImageId, Owner, OwnerId};
 use super::task;
 
 /// The calling thread.
@@ -8,7 +9,7 @@ use super::task;
 pub struct CurrentThread {
     pid: u32,
     tid: u32,
-    image: u64,
+    image: ImageId,
 }
 
 pub fn current_thread() -> CurrentThread {
@@ -20,19 +21,26 @@ pub fn current_thread() -> CurrentThread {
     }
 }
 
-// `who` is packed as the library packs it.
-const NAMESPACE: u64 = 1;
+// All processes of a model are in one PID namespace.
+const NAMESPACE: u32 = 1;
 
 impl CurrentThread {
     pub(crate) fn tid(&self) -> u32 {
         self.tid
     }
 
-    pub(crate) fn who(&self) -> u64 {
-        u64::from(self.pid) << 42 | u64::from(self.tid) << 20 | NAMESPACE
+    pub(crate) fn id(&self) -> OwnerId {
+        OwnerId::new(self.pid, self.tid, NAMESPACE)
     }
 
-    pub(crate) fn image(&self) -> u64 {
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            id: self.id(),
+            image: self.image,
+        }
+    }
+
+    pub(crate) fn image(&self) -> ImageId {
         self.image
     }
 
@@ -48,19 +56,19 @@ impl CurrentThread {
     }
 
     pub(crate) fn set_list_op_pending(&self, list: RobustList, links: &Links) {
-        task::current().pending.set(links);
+        task::current().last_pending.set(links);
         list.set_pending(links);
     }
 
     pub(crate) fn clear_list_op_pending(&self, _: &Links) {
-        task::current().pending.set(std::ptr::null());
+        task::current().last_pending.set(std::ptr::null());
     }
 
     pub(crate) fn list_op_pending(&self) -> Option<&Links> {
         let task = task::current();
-        let links = task.pending.get();
+        let links = task.last_pending.get();
         let is_there = !links.is_null() && links == task.pending.get();
-        // SAFETY: every lock of a run is kept in its place until the run ends.
+        // SAFETY: every lock of a run stays at its address until the run ends.
         is_there.then(|| unsafe { &*links })
     }
 
@@ -69,14 +77,6 @@ impl CurrentThread {
     }
 }
 
-pub(crate) fn is_this_process(who: u64, _image: u64) -> bool {
-    pid_of(who) == task::current().pid
-}
-
-pub(crate) fn pid_of(who: u64) -> u32 {
-    (who >> 42) as u32
-}
-
-pub(crate) fn tid_of(who: u64) -> u32 {
-    (who >> 20) as u32 & 0x3f_ffff
+pub(crate) fn is_this_process(owner: Owner) -> bool {
+    owner.id.pid() == task::current().pid
 }

@@ -1,7 +1,8 @@
-//! What the threads of one run share.
+//! The state that the threads of one run share.
 
 use super::futex::Futexes;
 use super::kernel::FUTEX_TID_MASK;
+use super::owner::ImageId;
 use super::task::{self, Task};
 use super::{AtomicU32, kernel};
 use crate::model::{Model, Seen};
@@ -15,7 +16,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
-/// One run of a model: its threads and processes, the memory that the kernel can reach, and the futexes.
+/// One run of a model: its threads and processes, the memory that the kernel can access, and the
+/// futexes.
 pub struct World {
     pub model: Model,
     pub seen: Arc<Seen>,
@@ -23,30 +25,30 @@ pub struct World {
     mappings: RefCell<Vec<Mapping>>,
     threads: RefCell<BTreeMap<u32, Rc<Life>>>,
     processes: RefCell<BTreeMap<u32, Rc<Process>>>,
-    /// Who waits for a change of a process, or for the deadline.
+    /// The threads that wait for a change of a process, or for the deadline.
     lookers: RefCell<Vec<Thread>>,
 }
 
-/// A lock in memory that the kernel can reach.
+/// A lock in memory that the kernel can access.
 #[derive(Clone)]
 pub(super) struct Mapping {
-    /// Keeps it in its place, also where its threads are dead.
+    /// Keeps the lock at its address, even after its threads have died.
     lock: Rc<dyn Any>,
     addresses: Range<usize>,
     word: *const AtomicU32,
-    /// Whether a holder died and no later one has been told. Only who owns the word, or ends as its owner, looks or
-    /// writes here.
+    /// Whether an owner's death is unreported. Only the owner of the word accesses this, while it
+    /// runs or when it ends.
     pub(super) tidings: Rc<Cell<bool>>,
 }
 
 impl Mapping {
     pub(super) fn word(&self) -> &AtomicU32 {
         debug_assert!(Rc::strong_count(&self.lock) > 0);
-        // SAFETY: the first field of the lock, which `lock` keeps where it is.
+        // SAFETY: `word` points to the first field of the lock, which `lock` keeps at its address.
         unsafe { &*self.word }
     }
 
-    /// The thread that the word names at this point of the run, or 0.
+    /// The thread that the word names as owner at this point of the run, or 0.
     pub(super) fn owner(&self) -> u32 {
         self.word().newest() & FUTEX_TID_MASK
     }
@@ -56,7 +58,8 @@ impl Mapping {
 pub(super) struct Life(loom::sync::atomic::AtomicU32);
 
 impl Life {
-    /// What the thread has done comes before what anybody does who saw its end.
+    /// Marks the thread as ended. What it did happens before what other threads do after they see
+    /// its end.
     pub(super) fn end(&self) {
         self.0.store(1, Release);
     }
@@ -68,15 +71,16 @@ impl Life {
 
 pub(super) struct Process {
     pid: u32,
-    /// Its threads that have not begun to exit.
+    /// The number of its threads that have not begun to exit.
     pub(super) threads: loom::sync::atomic::AtomicU32,
-    /// Not 0 once it has been killed.
+    /// Not 0 once the process has been killed.
     is_dying: loom::sync::atomic::AtomicU32,
-    /// How often it has called `exec`.
+    /// How many times the process has called `exec`.
     execs: loom::sync::atomic::AtomicU32,
 }
 
-// Who asks the kernel is told how it is now: loom gives the newest value to a read-modify-write, where all writes are such.
+// A thread that asks the kernel gets the current state: loom returns the newest value to a
+// read-modify-write if all writes are read-modify-writes.
 impl Process {
     pub(super) fn lives(&self) -> bool {
         self.threads.fetch_add(0, AcqRel) != 0
@@ -86,13 +90,14 @@ impl Process {
         self.is_dying.fetch_add(0, AcqRel) != 0
     }
 
-    /// What tells the program that it runs now from the ones before, and from every other process.
-    pub(super) fn image(&self) -> u64 {
-        u64::from(self.pid) << 8 | u64::from(self.execs.fetch_add(0, AcqRel))
+    /// Distinguishes the current process image from earlier ones and from those of all other
+    /// processes.
+    pub(super) fn image(&self) -> ImageId {
+        ImageId(u64::from(self.pid) << 8 | u64::from(self.execs.fetch_add(0, AcqRel)))
     }
 }
 
-/// A thread to wait for. `None` comes from one that was killed.
+/// A thread that can be joined. `None` is the result of a thread that was killed.
 pub struct Joins<T>(JoinHandle<Option<T>>);
 
 impl<T> Joins<T> {
@@ -101,13 +106,13 @@ impl<T> Joins<T> {
     }
 }
 
-/// Waits for all of them.
+/// Joins all of the threads.
 pub fn join_all<T>(threads: impl IntoIterator<Item = Joins<T>>) -> Vec<Option<T>> {
     threads.into_iter().map(Joins::join).collect()
 }
 
 impl World {
-    /// Runs a model's first thread, in a process of its own. The others have other ids.
+    /// Runs a model's first thread, in a process of its own. The other threads have other ids.
     pub fn start(model: Model, seen: &Arc<Seen>, body: impl FnOnce(&Rc<World>)) {
         const FIRST: u32 = 1;
         let world = Rc::new(World {
@@ -123,7 +128,7 @@ impl World {
         Task::new(&world, FIRST, FIRST).run(|| body(&world));
     }
 
-    /// Starts the only thread of a process.
+    /// Starts a process with one thread.
     pub fn spawn<T: 'static>(
         self: &Rc<Self>,
         tid: u32,
@@ -132,7 +137,7 @@ impl World {
         self.spawn_in(tid, tid, body)
     }
 
-    /// Starts a thread of a process.
+    /// Starts a thread in a process.
     pub fn spawn_in<T: 'static>(
         self: &Rc<Self>,
         pid: u32,
@@ -144,7 +149,7 @@ impl World {
         Joins(thread::spawn(move || task.run(body)))
     }
 
-    /// Gives a process a thread that does nothing, until [`let_end`](Self::let_end).
+    /// Adds to a process a thread that does nothing until [`let_end`](Self::let_end).
     pub fn keep_alive(&self, pid: u32) {
         self.processes.borrow_mut().entry(pid).or_insert_with(|| {
             Rc::new(Process {
@@ -157,26 +162,28 @@ impl World {
         self.process(pid).threads.fetch_add(1, AcqRel);
     }
 
-    /// That thread is told to die, and still runs.
+    /// Marks the process as killed. Its thread runs until [`let_end`](Self::let_end).
     pub fn kill(&self, pid: u32) {
         self.process(pid).is_dying.swap(1, AcqRel);
         self.show();
     }
 
-    /// Takes that thread away.
+    /// Removes the thread that [`keep_alive`](Self::keep_alive) added.
     pub fn let_end(&self, pid: u32) {
         self.process(pid).threads.fetch_sub(1, AcqRel);
         self.show();
     }
 
-    /// Looks until that gives something: now, and after each change of a process or of the time.
+    /// Calls `look` until it returns `Some`: first at once, and then after each change of a process
+    /// or of the clock.
     pub(super) fn look_until<T>(&self, look: impl Fn() -> Option<T>) -> T {
         loop {
-            // From here on every change is told, and what came before is seen.
+            // From here on this thread is notified of every change, and `look` sees every earlier
+            // one.
             self.lookers.borrow_mut().push(thread::current());
             let seen = look();
             if let Some(seen) = seen {
-                // Loom's unpark would also end other waits than this one.
+                // Loom's unpark would also end other waits of this thread.
                 let own = thread::current().id();
                 self.lookers
                     .borrow_mut()
@@ -187,7 +194,7 @@ impl World {
         }
     }
 
-    /// Tells the lookers that there is something new.
+    /// Notifies the threads in `lookers` of a change.
     pub(super) fn show(&self) {
         self.lookers.take().iter().for_each(Thread::unpark);
     }
@@ -199,25 +206,27 @@ impl World {
         assert!(before.is_none(), "two threads have the id {tid}");
     }
 
-    /// The calling thread, alone in its process, goes on in another program. The kernel treats it as a thread that ends.
+    /// Calls `exec` in the calling thread, the only one of its process. The kernel treats this like
+    /// the end of a thread.
     pub fn exec(&self) {
         let task = task::current();
         kernel::release_list(&task);
         task.pending.set(ptr::null());
         task.list.borrow_mut().clear();
-        task.announced.set(ptr::null());
+        task.last_pending.set(ptr::null());
         let process = self.process(task.pid);
         process.execs.fetch_add(1, AcqRel);
         self.show();
         task.image.set(process.image());
     }
 
-    /// Something else in the calling thread, such as a robust mutex of glibc, uses `list_op_pending` and empties it.
+    /// Clears `list_op_pending`, as other code in the calling thread does, such as a robust mutex
+    /// of glibc.
     pub fn empty_the_slot(&self) {
         task::step().pending.set(ptr::null());
     }
 
-    /// Puts a lock, whose first field is its word, where the kernel can reach it.
+    /// Makes a lock accessible to the kernel. The lock's first field must be its word.
     pub fn map<L: 'static, R>(&self, lock: &Rc<L>, raw: &R) {
         let start = ptr::from_ref(raw);
         self.mappings.borrow_mut().push(Mapping {
@@ -238,11 +247,12 @@ impl World {
             .iter()
             .find(|mapping| mapping.addresses.contains(&address));
         found
-            .expect("the kernel was given an address that is not mapped")
+            .expect("an address given to the kernel is in a mapped lock")
             .clone()
     }
 
-    /// Takes the news that the last owner of the word died, if it did. Only its owner asks.
+    /// Returns whether a death of the word's last owner is unreported, and clears that state. Only
+    /// the word's owner may call this.
     pub fn take_tidings<R>(&self, raw: &R) -> bool {
         self.mapping_of(ptr::from_ref(raw).addr()).tidings.take()
     }
@@ -251,7 +261,7 @@ impl World {
         self.threads
             .borrow()
             .get(&tid)
-            .expect("a record names a thread that never was")
+            .expect("a record names a thread that existed")
             .clone()
     }
 
@@ -259,7 +269,7 @@ impl World {
         self.processes
             .borrow()
             .get(&pid)
-            .expect("a record names a process that never was")
+            .expect("a record names a process that existed")
             .clone()
     }
 }

@@ -1,4 +1,4 @@
-//! What syntax alone shows to be an address, or to have no layout.
+//! Types whose syntax alone shows that they are addresses or have no layout.
 
 use pshared::{ShmData, ShmSafe};
 use std::fmt::Debug;

@@ -1,4 +1,4 @@
-//! What is inside of an array counts as what is beside it.
+//! The elements of an array are checked like fields.
 
 #[derive(pshared::ShmSafe)]
 #[repr(C)]

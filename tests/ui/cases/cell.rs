@@ -1,4 +1,4 @@
-//! A cell may be written by whoever sees it.
+//! Any process that sees a cell may write to it.
 
 #[derive(pshared::ShmSafe)]
 #[repr(C)]

@@ -1,4 +1,4 @@
-//! A placed value is never dropped, so a destructor would be a promise that nobody keeps.
+//! A placed value is never dropped, so its destructor would never run.
 
 #[derive(pshared::ShmSafe)]
 #[repr(C)]

@@ -1,4 +1,4 @@
-//! A number in one process's table of files.
+//! A file descriptor is a number in the file table of one process.
 
 #[derive(pshared::ShmSafe)]
 #[repr(C)]

@@ -1,4 +1,4 @@
-//! No parameter makes a list on the heap `ShmSafe`, so that is told where the type is defined.
+//! No parameter makes a list on the heap `ShmSafe`, so the error appears at the type's definition.
 
 #[derive(pshared::ShmSafe)]
 #[repr(C)]

@@ -1,4 +1,4 @@
-//! What borrows cannot outlive the process that it borrows from.
+//! A placed value may outlive the process, so it must not borrow from the process.
 
 use std::marker::PhantomData;
 

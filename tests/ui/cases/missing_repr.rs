@@ -1,4 +1,4 @@
-//! Without a representation, the compiler may lay a type out anew with every version.
+//! Without a representation, each compiler version may lay the type out differently.
 
 use pshared::{ShmData, ShmSafe};
 

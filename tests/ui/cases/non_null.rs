@@ -1,4 +1,4 @@
-//! An address is one by any other name.
+//! A `NonNull` is an address too.
 
 #[derive(pshared::ShmData)]
 #[repr(C)]

@@ -4,7 +4,7 @@
 #[repr(C)]
 struct Board {
     count: u32,
-    // Not one of this file's own: whether the compiler shows where such a type is declared depends on its version.
+    // A foreign type: whether the compiler shows a type's declaration depends on its version.
     inner: std::alloc::Layout,
 }
 

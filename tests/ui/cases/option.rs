@@ -1,4 +1,4 @@
-//! An enum whose layout nobody fixes.
+//! An enum whose layout is not specified.
 
 #[derive(pshared::ShmSafe)]
 #[repr(C)]

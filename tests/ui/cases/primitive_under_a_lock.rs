@@ -1,4 +1,4 @@
-//! Two guards and `mem::swap` would carry the inner lock away from its place.
+//! With two guards, `mem::swap` would move the inner lock away from its address.
 
 use pshared::{SharedMutex, ShmData, ShmSafe};
 

@@ -1,4 +1,4 @@
-//! The struct of the notes' reader and writer, which died with SIGSEGV in the reader.
+//! A `String` in a shared struct: a reader in another process may die with SIGSEGV.
 
 #[derive(pshared::ShmSafe)]
 #[repr(C)]

@@ -1,4 +1,4 @@
-//! A lock shares what is under it, and a string's text is not there.
+//! A lock shares the value that it protects, but a string's text lies elsewhere.
 
 use pshared::SharedMutex;
 

@@ -1,4 +1,4 @@
-//! Under a lock a string is as far away as anywhere else.
+//! A string's text lies on the heap, also when the string is under a lock.
 
 #[derive(pshared::ShmData)]
 #[repr(C)]

@@ -1,4 +1,4 @@
-//! Nothing tells which field of a union another process has written.
+//! Nothing records which field of a union another process has written.
 
 #[derive(pshared::ShmData)]
 #[repr(C)]

@@ -1,4 +1,4 @@
-//! Representations that fix too little, or too much.
+//! Representations that specify too little or too much.
 
 use pshared::{ShmData, ShmSafe};
 

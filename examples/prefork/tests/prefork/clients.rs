@@ -1,4 +1,4 @@
-//! Clients that ask until they are told to stop, and keep books.
+//! Clients that send requests until they are stopped, and count the outcomes.
 
 use crate::server::until;
 use std::io;
@@ -9,38 +9,39 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use ureq::{Agent, Error};
 
-/// What a client asks for.
+/// The requests that a client sends.
 #[derive(Debug, Clone, Copy)]
 pub enum Wants {
-    /// The same page, on a connection that it keeps.
+    /// The same page on one kept connection.
     Page,
-    /// All kinds of things, what is counted, cached and limited, and a new connection now and then.
+    /// Requests for all kinds of pages (counted, cached, limited), with an occasional new
+    /// connection.
     Everything,
-    /// A page, on a new connection each time.
+    /// The same page, on a new connection for each request.
     NewConnections,
 }
 
-/// The clients' books.
+/// The clients' counts.
 #[derive(Debug, Default)]
 pub struct Books {
-    /// Answers that came whole, whatever their status.
+    /// Complete answers, with any status.
     pub answered: AtomicU64,
-    /// Those with another status than 200.
+    /// Complete answers with a status other than 200.
     pub refused: AtomicU64,
-    /// Requests that a connection took, and that were not answered.
+    /// Requests that failed on an established connection.
     pub broken: AtomicU64,
-    /// Clients that nobody let in any more: each gives up at the first attempt to connect that is refused.
+    /// Clients that could not connect any more. Each client stops at its first refused connection.
     pub turned_away: AtomicU64,
     stop: AtomicBool,
 }
 
-/// Clients in threads of the test.
+/// Clients that run in threads of the test.
 pub struct Clients {
     books: Arc<Books>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// One that neither tries again by itself nor goes through a proxy.
+/// Returns an agent that uses no proxy and reports error statuses as answers.
 pub fn agent() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -65,18 +66,18 @@ impl Clients {
         self.books.answered.load(SeqCst)
     }
 
-    /// Waits until so many requests more were answered.
+    /// Waits until `more` further requests are answered.
     pub fn wait_for(&self, more: u64) {
         let enough = self.answered() + more;
         until(|| self.answered() >= enough);
     }
 
-    /// Waits until every client has been turned away: the server is gone.
+    /// Waits until each client's connection was refused: the server is gone.
     pub fn wait_for_the_end(&self) {
         until(|| self.books.turned_away.load(SeqCst) >= self.threads.len() as u64);
     }
 
-    /// Lets each client finish what it asked for, and gives the books.
+    /// Stops the clients after their current requests and returns the counts.
     pub fn stop(self) -> Arc<Books> {
         self.books.stop.store(true, SeqCst);
         for thread in self.threads {

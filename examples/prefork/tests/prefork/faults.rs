@@ -1,4 +1,4 @@
-//! Workers that stop, and a machine that has no room: for the map, or for another process.
+//! Tests stopped workers, and a machine without resources for the map or for another process.
 
 use crate::clients::{Clients, Wants, agent};
 use crate::disk::Disk;
@@ -32,7 +32,8 @@ crate::tests!(
     the_demonstration_balances_its_books,
 );
 
-/// A worker stops where it holds something. It is the one that is killed, and the server goes on.
+/// Stops a worker in a critical section. The supervisor must kill this worker only, and the server
+/// must continue.
 fn stops_inside(accept: &str, place: &str, named: &str) {
     let mut server = Server::start(&["--accept", accept, "--stuck", "1500"]);
     let clients = Clients::start(server.address(), 3, Wants::Everything);
@@ -48,7 +49,7 @@ fn stops_inside(accept: &str, place: &str, named: &str) {
     let process = text
         .split_whitespace()
         .nth(1)
-        .expect("its process")
+        .expect("the worker's process id")
         .to_owned();
     until(|| server.state().stuck.get() == 1);
     until(|| server.state().deaths() == 1);
@@ -61,7 +62,7 @@ fn stops_inside(accept: &str, place: &str, named: &str) {
         .find(|line| line.contains(&format!("worker {process} ")))
         .unwrap_or_default();
     assert!(
-        line.contains(named) && line.contains("has not moved for"),
+        line.contains(named) && line.contains("has given no heartbeat for"),
         "{log}"
     );
     server.end();
@@ -76,11 +77,11 @@ fn stops_inside(accept: &str, place: &str, named: &str) {
 }
 
 fn a_worker_that_stops_with_the_turn_is_named_and_killed() {
-    stops_inside("mutex", "accept", "has held the turn to accept");
+    stops_inside("mutex", "accept", "has held the accept lock");
 }
 
 fn a_worker_that_stops_with_a_permit_is_killed() {
-    stops_inside("permits", "accept", "has had a turn to accept");
+    stops_inside("permits", "accept", "has been accepting");
 }
 
 fn a_worker_that_stops_in_the_limiter_or_the_cache_is_killed_and_nobody_else() {
@@ -91,7 +92,7 @@ fn a_worker_that_stops_in_the_limiter_or_the_cache_is_killed_and_nobody_else() {
 fn a_worker_that_stops_with_a_client_is_killed() {
     let mut server = Server::start(&["--workers", "2", "--stuck", "1500", "--keep-alive", "0"]);
     let clients = Clients::start(server.address(), 2, Wants::Everything);
-    // Caught while it answers, which may need some attempts.
+    // Stop a worker while it answers. This may need several attempts.
     let mut stopped = None;
     until(|| {
         let slots = server.state().workers.slots();
@@ -131,7 +132,7 @@ fn a_worker_that_stops_with_a_client_is_killed() {
     assert_eq!(server.state().stuck.get(), 1, "{}", server.log());
 }
 
-/// How often a process has gone to sleep.
+/// Returns how often a process has gone to sleep.
 fn times_that_it_slept(process: Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
     let mut lines = status.lines();
@@ -154,7 +155,7 @@ fn idle_workers_are_not_taken_for_stuck() {
         let mut server = Server::start(&["--accept", accept, "--stuck", "1000", "--workers", "3"]);
         until(|| server.workers().len() == 3);
         let before = server.workers();
-        // Longer than anybody may be silent.
+        // Longer than a stuck worker may go without a heartbeat.
         pass(Duration::from_millis(2500));
         assert_eq!(server.workers(), before, "{}", server.log());
         server.end();
@@ -172,10 +173,11 @@ fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
             kill(Pid::from_raw(process.cast_signed()), signal).expect("it lives")
         })
     };
-    // As Ctrl-Z and `fg` would.
+    // The same as Ctrl-Z and then `fg`.
     signal(Signal::SIGSTOP);
     pass(Duration::from_millis(2500));
-    // The supervisor goes first, which is the worst, and has looked after the workers before they go on.
+    // The supervisor continues first, which is the worst case: it checks the workers before they
+    // continue.
     let supervisor = Pid::from_raw(server.id().cast_signed());
     let before = times_that_it_slept(supervisor);
     kill(supervisor, Signal::SIGCONT).unwrap();
@@ -192,7 +194,7 @@ fn a_client_that_does_not_read_costs_no_worker() {
     until(|| server.workers().len() == 2);
     let before = server.workers();
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    // Until the server gives it up, which has no room for its answers any more.
+    // Write until the server closes the connection because it cannot send its answers.
     let request = b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n".repeat(50);
     while stream.write_all(&request).is_ok() {}
     assert_eq!(server.workers(), before, "{}", server.log());
@@ -201,7 +203,7 @@ fn a_client_that_does_not_read_costs_no_worker() {
 }
 
 fn a_client_that_takes_its_time_costs_no_worker() {
-    // It has the whole time for its first byte, and again for the rest of the head.
+    // The client has the full timeout for the first byte, and again for the rest of the head.
     let mut server = Server::start(&["--stuck", "500", "--keep-alive", "0"]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let mut say_later = |what: &[u8]| {
@@ -218,7 +220,7 @@ fn a_client_that_takes_its_time_costs_no_worker() {
 }
 
 fn workers_that_share_nothing_are_not_taken_for_stuck() {
-    // They give no signs of life either.
+    // These workers give no heartbeats while they serve a connection.
     let mut server = Server::start(&["--no-sharing", "--stuck", "500"]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     for _ in 0..8 {
@@ -258,7 +260,7 @@ fn a_worker_that_cannot_accept_for_want_of_descriptors_tries_again() {
                 .any(|at| at.doing() == Doing::Accepting)
         };
         until(is_ready);
-        // It polls two, which a lower limit would forbid.
+        // The worker polls two descriptors: a lower limit would make `poll` fail.
         let had = limit_descriptors(worker, 2);
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
@@ -302,7 +304,7 @@ fn a_full_disk_is_refused_by_name() {
 
 fn a_disk_that_becomes_full_disturbs_nobody() {
     let disk = Disk::new("tmpfs", "size=1m");
-    // The log is there too, and takes no more.
+    // The log is on the same disk and cannot grow either.
     let mut server = Server::start_in(disk.path(), &[]);
     let _ = fs::write(disk.path().join("ballast"), vec![1; 2 << 20]);
     assert!(
@@ -329,13 +331,14 @@ fn a_disk_that_becomes_full_disturbs_nobody() {
 fn a_worker_that_cannot_start_is_tried_again_later() {
     let mut server = Server::start(&["--workers", "2"]);
     until(|| server.workers().len() == 2);
-    // No descriptor more, and none for a handle on a child. (It polls four, which a lower limit would forbid.)
+    // The supervisor can open no descriptor, so none for a handle on a child. It polls four
+    // descriptors: a lower limit would make `poll` fail.
     let had = limit_descriptors(server.id(), 4);
     kill_worker(server.workers()[0]);
     until(|| server.state().deaths() >= 1);
-    until(|| server.log().matches("no new worker").count() >= 3);
+    until(|| server.log().matches("cannot start a worker").count() >= 3);
     let answer = agent().get(server.url("/")).call();
-    assert_eq!(answer.expect("the other one answers").status(), 200);
+    assert_eq!(answer.expect("the other worker answers").status(), 200);
     limit_descriptors(server.id(), had);
     until(|| server.workers().len() == 2);
     let log = server.log();
@@ -343,14 +346,14 @@ fn a_worker_that_cannot_start_is_tried_again_later() {
     server.end();
 }
 
-/// Limits the descriptors of another process, and gives what the limit was.
+/// Limits the number of descriptors of another process and returns the previous limit.
 fn limit_descriptors(process: u32, number: u64) -> u64 {
     let mut old = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     let process = process.cast_signed();
-    // SAFETY: `old` is a place for a limit; none is set.
+    // SAFETY: `old` is valid for the write of a limit. The new limit is null, so no limit is set.
     let read =
         unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut old) };
     assert_eq!(read, 0);
@@ -358,7 +361,7 @@ fn limit_descriptors(process: u32, number: u64) -> u64 {
         rlim_cur: number,
         ..old
     };
-    // SAFETY: `new` is a limit; nothing is asked for.
+    // SAFETY: `new` is a valid limit. The old limit is null, so nothing is written.
     let set = unsafe {
         libc::prlimit(
             process,

@@ -1,4 +1,5 @@
-//! Workers that are killed under load: the server goes on, and the books balance.
+//! Kills workers under load. The server must continue, and its counts must match those of the
+//! clients.
 
 use crate::clients::{Books, Clients, Wants, agent};
 use crate::server::{Server, kill_worker, until};
@@ -14,7 +15,7 @@ crate::tests!(
     a_worker_that_dies_in_the_cache_is_told_of_and_replaced,
 );
 
-/// What must hold once the clients have stopped and the server has ended.
+/// Ends the server and checks its counts, after the clients have stopped.
 #[track_caller]
 fn balance(server: &mut Server, books: &Books, kills: u64) {
     server.end();
@@ -40,8 +41,9 @@ fn without_kills_the_books_are_exact() {
     }
 }
 
-/// Kills workers one after the other: whoever holds something, where somebody does just then, and else any. After each kill the
-/// clients must be answered before the next.
+/// Kills workers one after the other under load. Every second kill targets the owner of a lock, if
+/// there is one. The other kills target a random worker. After each kill, clients must receive
+/// answers before the next one.
 fn under_fire(accept: &str, kills: u64, wants: Wants) {
     let mut server = Server::start(&["--accept", accept, "--workers", "4"]);
     let clients = Clients::start(server.address(), 5, wants);
@@ -62,7 +64,7 @@ fn under_fire(accept: &str, kills: u64, wants: Wants) {
             panic!("no worker:\n{}", server.log());
         };
         kill_worker(target);
-        // Who was killed may have been seen dead before; then it is another's turn.
+        // Wait until the supervisor has counted a new death.
         until(|| server.state().deaths() > deaths);
         clients.wait_for(10);
         until(|| server.workers().len() == 4);
@@ -70,13 +72,9 @@ fn under_fire(accept: &str, kills: u64, wants: Wants) {
     let books = clients.stop();
     balance(&mut server, &books, kills);
     let told = &server.state().reported;
-    assert_eq!(
-        told.slot.get(),
-        kills,
-        "every slot that a death vacated was taken over"
-    );
+    assert_eq!(told.slot.get(), kills, "every abandoned slot was adopted");
     println!(
-        "reported: {} at the door, {} in the limiter, {} in the cache",
+        "deaths reported: {} at accept, {} in the limiter, {} in the cache",
         told.accept.get(),
         told.limiter.get(),
         told.cache.get()
@@ -95,7 +93,7 @@ fn killed_workers_lose_nothing_where_everybody_accepts() {
     under_fire("none", 60, Wants::Everything);
 }
 
-/// A worker dies inside of something, again and again, under load.
+/// Kills workers in the critical section `place`, repeatedly, under load.
 fn dies_inside(place: &str, reported: impl Fn(&Server) -> u64) {
     const DEATHS: u64 = 30;
     for accept in ["mutex", "permits"] {
@@ -109,14 +107,14 @@ fn dies_inside(place: &str, reported: impl Fn(&Server) -> u64) {
             assert_eq!(asked.expect("it is answered").status(), 200);
             answered += 1;
             until(|| server.state().deaths() == number);
-            // Who comes next is told, if only by asking.
+            // The next locker must receive the report. The clients' requests cause it to lock.
             until(|| reported(&server) == number);
             clients.wait_for(10);
         }
         let books = clients.stop();
         books.answered.fetch_add(answered, SeqCst);
         balance(&mut server, &books, DEATHS);
-        assert_eq!(reported(&server), DEATHS, "each death was told once");
+        assert_eq!(reported(&server), DEATHS, "each death was reported once");
     }
 }
 

@@ -1,6 +1,8 @@
-//! The forking server, as a program, under real clients: its books balance whatever happens to its workers.
+//! Runs the forking server as a program under real clients. Its counts must match those of the
+//! clients, whatever happens to its workers.
 //!
-//! Its map is a file, which these tests open as strangers: so they know who holds what, and whom to kill.
+//! The server's map is a file that the tests also open. So they know the owner of each lock and can
+//! kill it.
 
 mod clients;
 #[path = "../../../../tests/fork/disk.rs"]

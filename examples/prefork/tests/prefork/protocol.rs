@@ -1,4 +1,4 @@
-//! What is answered to what, over real connections.
+//! Tests requests and their answers over real connections.
 
 use crate::clients::agent;
 use crate::server::Server;
@@ -18,7 +18,7 @@ crate::tests!(
     faults_need_leave,
 );
 
-/// What a server says to these bytes, until it closes.
+/// Sends the bytes to a server and returns its output until it closes the connection.
 fn exchange(server: &Server, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(bytes).unwrap();
@@ -35,7 +35,7 @@ fn get(server: &Server, path: &str) -> (u16, String) {
     (status, answer.body_mut().read_to_string().unwrap())
 }
 
-/// The value of a metric, by the start of its line.
+/// Returns the value of the metric with the line prefix `name`.
 #[track_caller]
 fn metric(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -56,7 +56,7 @@ fn each_page_is_served_and_counted_once() {
     for worker in server.workers() {
         assert!(page.contains(&worker.to_string()), "{page}");
     }
-    assert!(page.contains("the turn to accept") && page.contains("http-equiv=\"refresh\""));
+    assert!(page.contains("the accept lock") && page.contains("http-equiv=\"refresh\""));
     assert_eq!(get(&server, "/nothing").0, 404);
     let (_, metrics) = get(&server, "/metrics");
     for route in ["/", "/count", "/primes", "/workers", "other"] {
@@ -77,7 +77,7 @@ fn each_page_is_served_and_counted_once() {
         5
     );
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
-    // Counted before it is answered, so the page itself is counted by the next look.
+    // The metrics page is counted after its text is made, so only the state includes it.
     assert_eq!(server.state().answered(), 6);
     server.end();
 }
@@ -123,7 +123,8 @@ fn requests_that_come_in_pieces_or_together_are_answered_in_order() {
 
 fn a_connection_ends_as_its_version_and_wish_say() {
     let mut server = Server::start(&["--workers", "1", "--keep-alive", "60000"]);
-    // Each of these is read to its end, which comes only where the server closes: the client keeps its half open.
+    // The client keeps its half of the connection open. So the end of the answer shows that the
+    // server closed the connection.
     let closed = [
         "GET /count HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n",
         "GET /count HTTP/1.1\r\nHost: here\r\nConnection: upgrade, Close\r\n\r\n",
@@ -229,7 +230,7 @@ fn what_cannot_be_answered_is_refused_by_name() {
         head.starts_with("HTTP/1.1 400 ") && head.ends_with("\r\n\r\n"),
         "{head}"
     );
-    // Whoever says nothing is not counted.
+    // A client that sends no complete request is not counted.
     assert_eq!(exchange(&server, b""), "");
     assert_eq!(exchange(&server, b"GET / HTT"), "");
     assert_eq!(server.state().answered(), refused.len() as u64 + 1);
@@ -245,7 +246,7 @@ fn a_dear_answer_is_made_once_for_all_workers() {
     let metrics = get(&server, "/metrics").1;
     assert_eq!(metric(&metrics, "prefork_cache_misses_total"), 1);
     assert_eq!(metric(&metrics, "prefork_cache_hits_total"), 29);
-    // Others take its place, and it is made again.
+    // Other answers replace the cached one, and it is computed again.
     for below in 0..64 {
         get(&server, &format!("/primes?below={below}"));
     }
@@ -268,7 +269,7 @@ fn more_requests_than_the_rate_are_refused() {
         }
     }
     let passed = statuses.iter().filter(|status| **status == 200).count() as f64;
-    // What the bucket held, and what came back meanwhile, however long that was.
+    // The bucket's initial tokens, and the refill during the test, however long it took.
     let most = 5.0 + 5.0 * since.elapsed().as_secs_f64();
     assert!((5.0..=most).contains(&passed), "{passed} of at most {most}");
     assert!(statuses.iter().all(|status| [200, 429].contains(status)));

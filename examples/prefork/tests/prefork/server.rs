@@ -13,12 +13,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The server's program, built for this test.
+/// Returns a command that runs the server's program.
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_prefork"))
 }
 
-/// A server of this test, and its state.
+/// A running server and its shared state.
 pub struct Server {
     process: Child,
     state: Shared<SharedState>,
@@ -28,7 +28,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// With a map in a directory of its own.
+    /// Starts a server with a map in a new directory.
     pub fn start(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut server = Self::start_in(directory.path(), options);
@@ -36,7 +36,7 @@ impl Server {
         server
     }
 
-    /// As anybody would start it: without leave for `/fault`.
+    /// Starts a server with default options, without `--faults`.
     pub fn start_without_faults() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut server = Self::run(directory.path(), &[]);
@@ -53,7 +53,7 @@ impl Server {
         Self::run_as(program(), directory, log, options)
     }
 
-    /// One whose log goes to this file, which may be anything.
+    /// Starts a server that writes its log to `log`, which may be a device.
     pub fn start_with_log(log: &str, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut server = Self::run_as(program(), directory.path(), log.into(), options);
@@ -61,11 +61,12 @@ impl Server {
         server
     }
 
-    /// One that is started by a program that ignores the ends of its children.
+    /// Starts a server that inherits an ignored SIGCHLD.
     pub fn start_without_sigchld(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut program = program();
-        // SAFETY: a signal is ignored by a system call, and nothing else is done.
+        // SAFETY: the closure only makes a system call that is async-signal-safe, and installs no
+        // handler.
         unsafe {
             program.pre_exec(|| Ok(signal(Signal::SIGCHLD, SigHandler::SigIgn).map(|_| ())?));
         }
@@ -122,9 +123,9 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
-    /// What the supervisor has said so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("its log")
+        fs::read_to_string(&self.log).expect("the log")
     }
 
     pub fn id(&self) -> u32 {
@@ -135,7 +136,7 @@ impl Server {
         kill(Pid::from_raw(self.id().cast_signed()), signal).expect("it lives");
     }
 
-    /// The workers' processes.
+    /// Returns the process ids of the live workers.
     pub fn workers(&self) -> Vec<u32> {
         self.state.at_work().map(|(process, _)| process).collect()
     }
@@ -148,7 +149,7 @@ impl Server {
         self.process.wait().expect("a child")
     }
 
-    /// Ends the server in order, and checks that nothing is left behind.
+    /// Shuts the server down and checks that it succeeds and that nothing is still held.
     #[track_caller]
     pub fn end(&mut self) {
         self.signal(Signal::SIGTERM);
@@ -157,15 +158,15 @@ impl Server {
         self.nothing_is_held();
     }
 
-    /// Nobody holds anything, and everything can be had.
+    /// Checks that no lock, permit or slot is held, and that each lock can be acquired.
     #[track_caller]
     pub fn nothing_is_held(&self) {
         let state = self.state();
         assert_eq!(self.workers(), []);
         assert_eq!(state.holders().collect::<Vec<_>>(), []);
         assert_eq!(state.acceptors.available(), ACCEPTORS);
-        // A death that nobody was told of yet is no loss.
-        use pshared::{LockError};
+        // An unreported death is allowed.
+        use pshared::LockError;
         assert!(matches!(
             state.accept.try_lock(),
             Ok(_) | Err(LockError::Poisoned(_))
@@ -183,30 +184,31 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A test that failed. The workers leave when their supervisor is gone.
+        // Needed after a failed test. The workers leave when their supervisor dies.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
 pub fn open(map: &Path) -> Shared<SharedState> {
-    // SAFETY: it lies in a directory of the test's own, and only the server and this test use it, by the same type.
+    // SAFETY: the file is in a directory that the test created. Only the server and this test use
+    // it, and both use it by the same type.
     unsafe { Shared::open(map) }.expect("the server's map")
 }
 
-/// Kills a worker, of which the supervisor may have heard already.
+/// Kills a worker. It may already be dead and reaped.
 pub fn kill_worker(process: u32) {
     let _ = kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
 }
 
-/// Waits until something holds, by looking again and again; the harness ends what never does.
+/// Polls until `holds` returns true. The harness's time limit ends a test that waits forever.
 pub fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         pause();
     }
 }
 
-/// Lets time pass in which something must not happen. What must happen is waited for by [`until`].
+/// Waits for `time`, to test that something does not happen. To wait for an event, use [`until`].
 pub fn pass(time: Duration) {
     let since = Instant::now();
     until(|| since.elapsed() > time);

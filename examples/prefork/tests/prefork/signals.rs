@@ -1,4 +1,4 @@
-//! What the server is told by signals: to replace its workers, and to end.
+//! Tests the signals that make the server replace its workers or shut down.
 
 use crate::clients::{Clients, Wants};
 use crate::server::{Server, pass, until};
@@ -84,7 +84,7 @@ fn sigterm_under_load_drops_no_request_that_was_taken() {
         ("none", Wants::Page),
     ] {
         let mut server = Server::start(&["--accept", accept]);
-        // More than workers: some wait at the door, accepted by the kernel only.
+        // More clients than workers: some connections are accepted only by the kernel.
         let clients = Clients::start(server.address(), 8, wants);
         clients.wait_for(300);
         server.signal(Signal::SIGTERM);
@@ -112,7 +112,8 @@ fn read_all(stream: &mut TcpStream) -> String {
 
 fn sigterm_answers_those_who_wait_at_the_door() {
     let mut server = Server::start(&["--workers", "1"]);
-    // The only worker listens to one that says nothing; the others have only the kernel's word.
+    // The only worker waits for the first client's request. The other connections are accepted only
+    // by the kernel.
     let mut first = TcpStream::connect(server.address()).unwrap();
     let slot = || server.state().workers.slots().next().unwrap();
     until(|| slot().data.connections.get() == 1);
@@ -142,13 +143,13 @@ fn sigterm_gives_an_idle_connection_one_request_more() {
     until(|| server.state().answered() == 1);
     server.signal(Signal::SIGTERM);
     until(|| server.state().closing.load(SeqCst));
-    // As if it had been on its way.
+    // The same as a request that was in flight.
     stream.write_all(REQUEST).unwrap();
     let answers = read_all(&mut stream);
     assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
     assert_eq!(answers.matches("Connection: close").count(), 1, "{answers}");
     assert!(server.wait().success());
-    // And who says nothing more does not keep the server.
+    // A client that sends nothing more must not delay the shutdown.
     let mut server = Server::start(&["--workers", "1", "--keep-alive", "60000"]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(REQUEST).unwrap();
@@ -160,8 +161,8 @@ fn sigterm_gives_an_idle_connection_one_request_more() {
 fn sigterm_answers_those_whose_handshake_is_on_its_way() {
     let mut server = Server::start(&["--workers", "2"]);
     until(|| server.workers().len() == 2);
-    // Connected, as far as this side's kernel is concerned. It keeps the last segment of the handshake back for a while, as
-    // a long way would.
+    // These clients are connected from their side. The kernel delays the last segment of the
+    // handshake, which simulates a long network path.
     let mut clients: Vec<TcpStream> = (0..5)
         .map(|_| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -188,14 +189,14 @@ fn sigterm_answers_those_whose_handshake_is_on_its_way() {
 fn sigterm_ends_in_time_whoever_waits_at_the_door() {
     let mut server = Server::start(&["--workers", "1", "--drain", "1500"]);
     until(|| server.workers().len() == 1);
-    // They say nothing, and a worker would listen to each for a while.
+    // These clients send nothing, and a worker would wait for each until its timeout.
     let silent: Vec<TcpStream> = (0..20)
         .map(|_| TcpStream::connect(server.address()).unwrap())
         .collect();
     server.signal(Signal::SIGTERM);
     let status = server.wait();
     assert!(status.success(), "{status}\n{}", server.log());
-    // The time was over before all had been listened to.
+    // The drain time was over before the workers had served all connections.
     let slots = server.state().workers.slots();
     let heard: u64 = slots.map(|slot| slot.data.connections.get()).sum();
     assert!(heard < silent.len() as u64, "{heard}\n{}", server.log());
@@ -259,7 +260,7 @@ fn workers_leave_when_their_supervisor_is_killed_and_another_goes_on() {
     assert_eq!(
         second.state().answered(),
         counted + more,
-        "the counts went on"
+        "the counts continued"
     );
 }
 
@@ -270,7 +271,7 @@ fn a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number() {
     first.signal(Signal::SIGKILL);
     first.wait();
     until(|| first.workers().is_empty());
-    // As after a reboot: some other process has the number by now.
+    // The same as after a reboot: another process has the supervisor's id.
     first.state().supervisor.store(std::process::id(), SeqCst);
     let mut second = Server::start_in(directory.path(), &["--workers", "2"]);
     until(|| second.workers().len() == 2 || second.has_ended());
@@ -287,7 +288,7 @@ fn a_map_is_refused_while_somebody_of_another_time_sits_there() {
     first.signal(Signal::SIGKILL);
     first.wait();
     until(|| first.workers().len() == 1);
-    // It may have a lock, which nobody would take from it.
+    // The stopped worker may hold a lock, and no process can take the lock from it.
     let second = crate::server::program()
         .args(["--listen", "127.0.0.1:0", "--drain", "200", "--map"])
         .arg(directory.path().join("state"))

@@ -1,4 +1,4 @@
-//! The condition variable's protocol holds, and those that do not are rejected.
+//! The condition variable's protocol holds, and the search rejects the others.
 
 use super::{
     A_NAP_WOULD_DO, Desk, NOBODY_SLEEPS_BESIDE_A_LETTER, THE_COUNT_IS_NEVER_TOO_SMALL, Variant,
@@ -7,7 +7,7 @@ use crate::model::is_thorough;
 use crate::search::lock::WakeOrder;
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// Searches every state of the desk, of which there must be so many.
+/// Searches every state of the desk, and asserts that there are at least `at_least`.
 fn holds(desk: Desk, at_least: usize) {
     let checker = desk
         .checker()
@@ -63,7 +63,7 @@ fn takers_and_givers_who_notify_one() {
     }
 }
 
-/// As far as the crate's word counts.
+/// The count goes as far as that of the crate's word.
 #[test]
 fn three_takers_who_are_all_counted() {
     let desk = Desk {
@@ -99,7 +99,8 @@ fn takers_with_deadlines() {
     }
 }
 
-/// Signals and the ends of naps count a sleeper once too often, and never once too few. Once each, or twice in a thorough run.
+/// A signal or an expired recheck timer may make the count too large, but never too small. Each
+/// thread has one round, or two in a thorough run.
 #[test]
 fn takers_whose_sleeps_end_without_a_wake() {
     for (takers, givers, many) in [(2, 2, 2), (3, 1, 3)] {
@@ -167,7 +168,8 @@ fn a_sleep_that_does_not_compare_misses_a_notification() {
     rejects(desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
 }
 
-/// A taker is killed with the wake in its hands, and the timer of the other one finds nothing new.
+/// A taker is killed after it consumed the wake, and the other taker's timer finds the same
+/// sequence.
 #[test]
 fn a_wake_without_a_sequence_is_lost_with_whom_it_woke() {
     let desk = Desk {
@@ -178,8 +180,8 @@ fn a_wake_without_a_sequence_is_lost_with_whom_it_woke() {
     rejects(desk, A_NAP_WOULD_DO);
 }
 
-/// A waiter was counted before the count went back, and another one after it; they sleep on the same word, of which the count
-/// knows one.
+/// One waiter is counted before the count goes back to none, and another one after it. Both sleep
+/// on the same word, and its count includes only one of them.
 #[test]
 fn a_count_that_goes_back_on_the_same_sequence_forgets_a_sleeper() {
     let desk = Desk {
@@ -190,8 +192,8 @@ fn a_count_that_goes_back_on_the_same_sequence_forgets_a_sleeper() {
     rejects(desk, NOBODY_SLEEPS_BESIDE_A_LETTER);
 }
 
-/// A wake reached one who came later than the one it was meant for. Both sleep then, and the count knows one. In the order of
-/// sleep it cannot happen.
+/// A wake reaches a waiter that went to sleep later than the waiter for which it was meant. Then
+/// both sleep, and the count includes one. This cannot happen with wakes in the order of sleep.
 #[test]
 fn a_waiter_that_is_counted_once_whatever_wakes_it_forgets_a_sleeper() {
     let desk = Desk {

@@ -1,15 +1,35 @@
-//! An explicit-state search of the readers-writer lock's protocol: three or four threads, two slots, a death or two between any
-//! steps.
+//! An explicit-state search of the readers-writer lock's protocol: three or four threads, two
+//! slots, and up to two deaths between any steps.
 //!
-//! `main` is taken as the mutex that the other searches are about: whoever waits for it gets it once it is free. What is new is
-//! modelled step by step, in one order of all accesses: slots, gates, who sleeps on which of them, who wakes whom, and the
-//! kernel, which marks a dead thread's words one after the other. A wake takes any sleeper. A reader that finds the row full sleeps
-//! on both slots, whose queues it joins one after the other; who was woken by one stays in the other until it runs.
+//! Some names in the code differ from those of the library:
 //!
-//! What must hold: a writer is alone; where nobody has a step left, everybody is done; where nobody has but those who are in their
-//! sections, nobody sleeps beside a slot that was left; where all are done and nobody died, every slot is as it was first; whoever begins a section after a death in
-//! the data has been told, and nobody is told otherwise; and, as long as nobody dies, the bounds: a reader that waits sees one
-//! section written, a writer with its gate as many read as there are slots.
+//! | here | library (`src/raw/rwlock`) |
+//! |---|---|
+//! | `main` | the writer lock |
+//! | gate, `turn` | phase lock, `phase` |
+//! | seat, `says` | reader slot, its `state` |
+//! | `writing` | `data_dirty` |
+//!
+//! The writer lock is assumed to be the mutex that the other searches check: a thread that waits
+//! for it acquires it once it is free. The search models everything else step by step, in one order
+//! of all accesses: the slots, the phase locks, which threads sleep on which of them, and which
+//! thread wakes which. The kernel marks a dead thread's words one after the other. A wake may reach
+//! any waiter of the word.
+//!
+//! A reader that finds all slots taken sleeps on both slots, and joins their queues one after the
+//! other. After a wake on one slot it stays in the other queue until it runs.
+//!
+//! The properties:
+//!
+//! * A writer excludes readers and other writers.
+//! * If no thread has a step left, all threads are done.
+//! * If only threads in their critical sections have a step left, no thread sleeps on the slots
+//!   while a slot is free.
+//! * If all threads are done and none died, every slot has its initial value.
+//! * A death in the data is reported before the next critical section begins, and no other death is
+//!   reported.
+//! * If no thread dies, the bounds hold. A waiting reader is overtaken by at most one write, and a
+//!   writer that owns its phase lock by at most as many reads as there are slots.
 
 mod state;
 mod steps;
@@ -19,25 +39,26 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use state::{GATES, Pc, SEATS, State, THREADS, Thread, Word};
 
-/// A protocol: the crate's, or one that is broken in one place.
+/// A protocol: the crate's, or one with a fault in one place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Variant {
     Sound,
-    /// A reader looks at the gates, and then takes a slot.
+    /// A reader checks the phase locks before it takes a slot.
     LooksFirst,
-    /// A gate's release wakes one reader, who tells nobody.
+    /// A phase lock's release wakes one reader, and no thread propagates the wake.
     NobodyPassesOn,
-    /// A reader that waits for the writer does not tell it so.
+    /// A reader that waits for the writer sets its slot's state, but does not wake the writer.
     SaysNothing,
-    /// A reader does not announce the gate on which it sleeps to the kernel.
+    /// A reader does not set `list_op_pending` to the phase lock on which it sleeps.
     NotAnnounced,
-    /// Writers use one gate, and let nobody go first.
+    /// All writers use the same phase lock, so waiting readers do not go before the next writer.
     OneGate,
-    /// A reader that finds the row full sleeps on one slot.
+    /// A reader that finds all slots taken sleeps on one slot.
     SleepsOnOneSeat,
-    /// It sleeps on both, and says so in one.
+    /// Such a reader sleeps on both slots, but sets `WAITERS` in one only.
     AnnouncesOneSeat,
-    /// It has a slot, and leaves another one to the sleeper that it was.
+    /// A reader that acquires a slot as the owner of the writer lock does not propagate the wakes
+    /// of the other slots. So another released slot keeps its `WAITERS`.
     KeepsSeatsClosed,
 }
 
@@ -51,7 +72,7 @@ enum Action {
 #[derive(Clone, Copy, Debug)]
 struct Search {
     variant: Variant,
-    /// Of these threads the first ones write, the others read.
+    /// How many threads write: the first ones. The others read.
     writers: usize,
     threads: usize,
     rounds: u8,
@@ -137,12 +158,12 @@ impl Model for Search {
                 let own = state.threads[thread];
                 next.deaths -= 1;
                 next.somebody_died = true;
-                // Until `writing` is cleared, the data counts as in its hands.
+                // Until `writing` is cleared, the death counts as one in the data.
                 next.due |= matches!(own.pc, Pc::Write | Pc::ClearWriting);
                 let pending = match own.pc {
                     Pc::OpenWake(gate, _) | Pc::OpenClear(gate, _) => Some(gate),
                     Pc::LeaveWake(_) | Pc::LeaveClear(_) => own.slot.map(|slot| slot + GATES as u8),
-                    // A reader announces the gate on which it sleeps.
+                    // A reader sets `list_op_pending` to the phase lock on which it sleeps.
                     Pc::Watch
                     | Pc::Announce(_)
                     | Pc::Sleep(_)
@@ -253,7 +274,7 @@ fn readers_and_writers_who_live() {
     }
 }
 
-/// Once each. A thorough run has two rounds, and its minutes.
+/// Each thread locks once, or twice in a thorough run, which takes minutes.
 #[test]
 fn readers_and_writers_of_whom_two_may_die() {
     for (writers, at_least) in [(1, 700_000), (2, 100_000)] {
@@ -267,7 +288,7 @@ fn readers_and_writers_of_whom_two_may_die() {
     }
 }
 
-/// Readers among themselves, of whom one finds the row full. Once each, or twice in a thorough run.
+/// Only readers, of which one finds all slots taken. Each locks once, or twice in a thorough run.
 #[test]
 fn readers_of_a_full_row_of_whom_two_may_die() {
     let search = Search {
@@ -279,7 +300,8 @@ fn readers_of_a_full_row_of_whom_two_may_die() {
     holds(search, 100_000);
 }
 
-/// With a fourth one, and with a writer in its place. Nobody dies: with deaths there are too many states for a test.
+/// Four readers, and then three readers and a writer. No thread dies: with deaths there are too
+/// many states for a test.
 #[test]
 fn a_full_row_with_another_about() {
     for writers in [0, 1] {
@@ -334,7 +356,7 @@ fn a_reader_that_does_not_say_that_it_waits_leaves_the_writer_asleep() {
     rejects(Search { variant, ..PLAIN }, NOBODY_WAITS_FOR_EVER);
 }
 
-/// A writer dies, and then the reader whom the kernel has woken for it.
+/// A writer dies, and then the reader that the kernel woke for it.
 #[test]
 fn a_woken_reader_that_was_not_announced_takes_the_wake_with_it() {
     let search = Search {

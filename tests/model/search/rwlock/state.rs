@@ -1,4 +1,4 @@
-//! A state: the words, the threads, and what the properties look at.
+//! A state: the words, the threads, and the variables that the properties read.
 
 pub(super) const SEATS: usize = 2;
 pub(super) const THREADS: usize = 4;
@@ -16,11 +16,11 @@ impl Word {
     }
 }
 
-/// A word that can be slept on: the gates, then the slots.
+/// The index of a word that threads can sleep on: the phase locks, then the slots.
 pub(super) type Id = usize;
 pub(super) const GATES: usize = 2;
 
-/// What follows when a gate has been opened.
+/// The step that follows the release of a phase lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Then {
     FindSeat,
@@ -28,10 +28,11 @@ pub(super) enum Then {
     LeaveMain,
 }
 
-/// The next step of a thread. `u8` is a gate, or a slot, or how far a walk has come.
+/// The next step of a thread. A `u8` is a phase lock, a slot, or the progress of a walk. A `bool`
+/// of a reader's step says that the owner of its phase lock died.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Pc {
-    // A reader.
+    // The steps of a reader.
     Start,
     LookFirst(u8),
     TakeSeat(u8),
@@ -57,7 +58,7 @@ pub(super) enum Pc {
     AsleepOnSeats,
     LeaveQueues,
     SeatPassOn(u8),
-    // A writer.
+    // The steps of a writer.
     TakeMain,
     Resolve,
     TakeGate,
@@ -70,14 +71,14 @@ pub(super) enum Pc {
     SetWriting,
     Write,
     ClearWriting,
-    // Both.
+    // The steps of both.
     Open(u8, Then),
     OpenWake(u8, Then),
     OpenClear(u8, Then),
     OpenPassOn(u8, Then),
     LeaveMain,
     Done,
-    // The kernel, for a dead thread.
+    // The kernel's steps for a dead thread.
     Exit(u8, Option<u8>),
     ExitWake(u8, u8, Option<u8>),
     Dead,
@@ -88,13 +89,15 @@ pub(super) struct Thread {
     pub(super) pc: Pc,
     pub(super) writes: bool,
     pub(super) rounds: u8,
-    /// The gate that a reader waits for.
+    /// The phase lock that a reader waits for.
     pub(super) gate: u8,
     pub(super) slot: Option<u8>,
-    /// Sections of the other kind that began since it announced itself.
+    /// Whether the thread waits for threads of the other kind. `overtaken` counts the critical
+    /// sections of the other kind that began meanwhile.
     pub(super) waits: bool,
     pub(super) overtaken: u8,
-    /// A sleep on all slots: what they were when it said so, in whose queues it is, and whether it was woken by any.
+    /// A sleep on all slots: each slot's word after the thread set `WAITERS` in it, whether the
+    /// thread is in its queue, and whether a wake on any slot reached the thread.
     pub(super) seen: [Word; SEATS],
     pub(super) queued: [bool; SEATS],
     pub(super) woken: bool,
@@ -127,7 +130,7 @@ impl State {
         thread as u8 + 1
     }
 
-    /// Those in the queue of a word, be they awake by another one.
+    /// The threads in the queue of a word, including those already woken on another word.
     pub(super) fn sleepers(&self, word: Id) -> impl Iterator<Item = usize> + '_ {
         (0..THREADS).filter(move |&thread| {
             let own = &self.threads[thread];
@@ -163,7 +166,7 @@ impl State {
         }
     }
 
-    /// A dead writer's news, by the owner of `main` and of a gate.
+    /// Reports a writer's death in the data. The caller owns the writer lock and a phase lock.
     pub(super) fn tell(&mut self) {
         if self.writing {
             self.wrong |= !self.due;

@@ -1,10 +1,11 @@
-//! The steps of readers and writers, and of the kernel for a dead one.
+//! The steps of readers and writers, and the kernel's steps for a dead thread.
 
 use super::state::{GATES, Id, Pc, SEATS, State, Then, Word};
 use super::{Search, Variant};
 
 impl Search {
-    /// The word on which the thread's coming step wakes one, and what follows: where it woke somebody, and where not.
+    /// If the thread's next step is a wake: the word on which it wakes one waiter, the step that
+    /// follows if it woke one, and the step that follows if it found none.
     pub(super) fn wakes(pc: Pc, slot: Option<u8>) -> Option<(Id, Pc, Pc)> {
         match pc {
             Pc::OpenWake(gate, then) => {
@@ -32,7 +33,8 @@ impl Search {
         match state.threads[thread].pc {
             Pc::Asleep(_) | Pc::AsleepOnSeats | Pc::Done | Pc::Dead => false,
             Pc::ReadByMain | Pc::TakeMain => state.main == 0,
-            // The owner of `main` waits until the kernel has marked a dead one's gate.
+            // The owner of the writer lock waits until the kernel has marked a dead writer's phase
+            // lock.
             Pc::OpenMarked(gate) => gate >= 2 || state.words[usize::from(gate)].owner == 0,
             Pc::Resolve => state.words[usize::from(1 - state.turn)].owner == 0,
             Pc::TakeGate => state.words[usize::from(state.turn)].owner == 0,
@@ -171,7 +173,7 @@ impl Search {
                     }
                 }
             }
-            // The kernel compares each word as it joins its queue.
+            // The kernel compares each word as the thread joins its queue.
             Pc::SeatJoin(at) => {
                 let id = usize::from(at);
                 let is_last = id + 1 == SEATS || self.variant == Variant::SleepsOnOneSeat;
@@ -187,7 +189,7 @@ impl Search {
                     }
                 }
             }
-            // What woke it there meanwhile goes to waste.
+            // A wake that reached the thread in the other queue meanwhile is lost.
             Pc::LeaveQueues => {
                 state.threads[thread].forget_the_sleep();
                 Pc::FindSeat(0)
@@ -340,7 +342,7 @@ impl Search {
             | Pc::Done
             | Pc::Dead => unreachable!("no step at {:?}", own.pc),
         };
-        // A reader that has left its slot after its section is done with the round.
+        // A reader that has released its slot after its critical section has finished the round.
         if next == Pc::Start && own.pc != Pc::Start {
             state.threads[thread].slot = None;
             state.ends_round(thread);

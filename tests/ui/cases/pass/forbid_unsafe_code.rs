@@ -1,4 +1,4 @@
-//! The derives work where `unsafe` is forbidden: they keep what its keyword promises themselves.
+//! The derives work if `unsafe` is forbidden: the generated code upholds what the keyword promises.
 
 #![forbid(unsafe_code)]
 #![deny(warnings)]

@@ -1,5 +1,5 @@
-//! The errors speak of the standard library's types by name. A type of the user's that has such a name is judged by what
-//! it is.
+//! The errors name the standard library's types. A user's type that has such a name is judged by
+//! what it is.
 
 #![deny(warnings)]
 
