@@ -1,8 +1,8 @@
 //! Measures the cost of sharing and of kills for the forking server. It also measures how soon
 //! another worker accepts when the owner of the accept lock is killed.
 //!
-//! Run it by `cargo bench --bench prefork`. It uses loopback and `wrk` (Debian: `apt-get install
-//! wrk`). Each round measures both sides of a ratio one after the other, and the order alternates.
+//! Run it with `cargo bench --bench prefork`. It uses loopback and `wrk` (the Debian package
+//! `wrk`). Each round measures both sides of a ratio one after the other, and the order alternates.
 //! The result is the median of the rounds' ratios.
 
 use clap::Parser;
@@ -226,8 +226,8 @@ fn sigkill(process: u32) {
     let _ = kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
 }
 
-/// Kills the owner of the accept lock and sends a request, repeatedly. Returns the times until
-/// another worker has accepted and answered.
+/// Kills the owner of the accept lock and then sends a request, `kills` times. Returns the times
+/// from each kill until another worker has accepted and answered.
 fn next_accepts(server: &Server, state: &SharedState, kills: u32) -> Vec<Duration> {
     (0..kills)
         .map(|_| {

@@ -40,7 +40,7 @@ impl<'a> Entrance<'a> {
         }
     }
 
-    /// Returns the worker's next connection, or `None` if the worker has been told to leave.
+    /// Returns the worker's next connection, or `None` if the worker has been asked to leave.
     pub fn next(&self, worker: &Worker) -> io::Result<Option<TcpStream>> {
         worker.turn_to(Doing::Queueing);
         match self.strategy {
@@ -69,7 +69,7 @@ impl<'a> Entrance<'a> {
         }
     }
 
-    /// Waits for the accept lock. Returns `None` if the worker has been told to leave.
+    /// Waits for the accept lock. Returns `None` if the worker has been asked to leave.
     ///
     /// A thread cannot sleep on a lock and on a signal at once, so this checks for SIGTERM at each
     /// heartbeat.

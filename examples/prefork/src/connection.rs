@@ -153,9 +153,9 @@ impl<'a> Connection<'a> {
         self.linger()
     }
 
-    /// Waits until the client has closed its side. If a socket is closed while bytes are unread, or
-    /// bytes arrive afterwards, the kernel resets the connection and the client can lose the
-    /// answer.
+    /// Waits, for a limited time, until the client has closed its side. If a socket is closed while
+    /// bytes are unread, or bytes arrive afterwards, the kernel resets the connection and the
+    /// client can lose the answer.
     fn linger(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         let until = Instant::now() + LINGER;

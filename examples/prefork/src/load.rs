@@ -17,7 +17,7 @@ pub const ROUTES: [Route; 3] = [Route::Home, Route::Count, Route::Primes];
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 pub struct Load {
-    /// Requests with a complete answer: with status 200, and with another status.
+    /// Requests with a complete answer: `answered` with status 200, `refused` with another status.
     pub answered: SharedCounter,
     pub refused: SharedCounter,
     /// Requests that failed before the answer was complete.

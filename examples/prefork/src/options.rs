@@ -36,7 +36,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub map: Option<PathBuf>,
 
-    /// Requests per second that one token bucket admits for all workers; others get status 429
+    /// Requests per second admitted by one token bucket for all workers; others get status 429
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = value_parser!(u64).range(1..=10_000_000))]
     pub rate: u64,
 
@@ -49,7 +49,7 @@ pub struct Options {
     #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = value_parser!(u64).range(100..=3_600_000))]
     stuck: u64,
 
-    /// Time in milliseconds after which a worker that was told to leave is killed
+    /// Time in milliseconds after which a worker that was asked to leave is killed
     ///
     /// When the server ends, it has the same time to answer the connections that have arrived.
     #[arg(long, value_name = "MS", default_value_t = 10_000)]

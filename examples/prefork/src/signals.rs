@@ -36,7 +36,7 @@ fn descriptor(signals: &SigSet) -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(signals, flags)?)
 }
 
-/// Receives SIGTERM, which tells a worker to leave.
+/// Receives SIGTERM, which asks a worker to leave.
 #[derive(Debug)]
 pub struct Signals {
     signals: SignalFd,
@@ -48,7 +48,7 @@ pub struct Signals {
 pub enum Woken {
     /// The descriptor is readable.
     Readable,
-    /// The worker has just been told to leave.
+    /// The worker has just been asked to leave.
     Ordered,
     TimedOut,
 }
@@ -62,7 +62,7 @@ impl Signals {
         })
     }
 
-    /// Returns whether the worker has been told to leave.
+    /// Returns whether the worker has been asked to leave.
     pub fn are_to_leave(&self) -> bool {
         if !self.leaving.get() && matches!(self.signals.read_signal(), Ok(Some(_))) {
             self.leaving.set(true);
@@ -93,8 +93,8 @@ impl Signals {
     }
 }
 
-/// Converts a timeout to milliseconds, rounded up. Rounded down, a caller that waits for a deadline
-/// would wake too early and poll repeatedly.
+/// Converts a timeout to milliseconds, rounded up. If it were rounded down, a caller that waits for
+/// a deadline would wake too early and poll repeatedly.
 pub fn poll_timeout(timeout: Duration) -> PollTimeout {
     let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
     PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)

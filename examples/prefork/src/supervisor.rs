@@ -79,7 +79,7 @@ fn claim(state: &SharedState, options: &Options) -> Result<(), Box<dyn Error>> {
 /// Excludes other servers from the file until this process ends.
 ///
 /// A stored process id is not sufficient: after a crash or a reboot, another process may have the
-/// same id. A lock of this kind belongs to the process: children do not inherit it, and the kernel
+/// same id. A POSIX record lock belongs to the process: children do not inherit it, and the kernel
 /// releases it when its owner dies.
 fn lock_for_life(path: &Path, state: &SharedState) -> Result<(), Box<dyn Error>> {
     let file = File::options().read(true).write(true).open(path)?;
@@ -127,7 +127,8 @@ struct Supervisor<'a> {
     listener: &'a Listener,
     options: &'a Options,
     pool: WorkerPool<'a>,
-    /// The process ids of the workers that SIGHUP still has to replace, and the one in replacement.
+    /// The process ids of the workers that are still to be replaced after SIGHUP, and that of the
+    /// worker that is being replaced.
     to_replace: VecDeque<u32>,
     replacing: Option<u32>,
     /// When to check again for stuck workers, and since when these checks have been on time.
@@ -211,8 +212,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Starts the missing workers. Tells the worker in replacement to leave when all others are
-    /// ready.
+    /// Starts the missing workers. Asks the worker that is being replaced to leave when all others
+    /// are ready.
     fn keep_the_number(&mut self) -> Result<(), Box<dyn Error>> {
         let number = usize::from(self.options.workers);
         let is_member = |pool: &WorkerPool<'_>, process| {

@@ -34,7 +34,7 @@ pub struct Post<'a> {
     pub supervisor: Pid,
 }
 
-/// Serves connections until the worker is told to leave.
+/// Serves connections until the worker is asked to leave.
 pub fn work(post: &Post<'_>) -> Result<(), Box<dyn Error>> {
     // A worker must not outlive its supervisor. The supervisor may have died before this call, so
     // check the parent afterwards.

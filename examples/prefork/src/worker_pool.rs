@@ -41,7 +41,7 @@ pub struct Member {
     pub slot: usize,
     /// When the worker was forked, by the [clock].
     pub hired: u64,
-    /// The deadline of a worker that was told to leave. It is killed if it has not left by then.
+    /// The deadline of a worker that was asked to leave. It is killed if it has not left by then.
     pub leaves_by: Option<Instant>,
     /// The worker was killed but has not ended yet. This can take some time on a busy machine.
     pub is_killed: bool,
@@ -85,7 +85,7 @@ impl<'a> WorkerPool<'a> {
         })
     }
 
-    /// Returns the workers that have not been told to leave.
+    /// Returns the workers that have not been asked to leave.
     pub fn staying(&self) -> impl Iterator<Item = &Member> {
         self.members
             .iter()
@@ -148,7 +148,7 @@ impl<'a> WorkerPool<'a> {
             .filter(|slot| *slot < WORKER_SLOTS)
     }
 
-    /// Tells a worker to leave, once.
+    /// Asks a worker to leave, once.
     pub fn tell_to_leave(&mut self, process: u32, by: Instant) {
         let mut members = self.members.iter_mut();
         if let Some(member) = members.find(|member| member.child.id() == process)
@@ -159,7 +159,7 @@ impl<'a> WorkerPool<'a> {
         }
     }
 
-    /// Kills workers that were told to leave and have not left by their deadline.
+    /// Kills workers that were asked to leave and have not left by their deadline.
     pub fn kill_the_late(&mut self) {
         let now = Instant::now();
         let is_late = |member: &&mut Member| member.leaves_by.is_some_and(|by| by <= now);
@@ -225,7 +225,7 @@ impl<'a> WorkerPool<'a> {
     /// Returns the data of a worker's slot.
     pub fn data(&self, member: &Member) -> &'static Worker {
         let mut slots = self.state.workers.slots();
-        slots.nth(member.slot).expect("its slot").data
+        slots.nth(member.slot).expect("the slot exists").data
     }
 }
 

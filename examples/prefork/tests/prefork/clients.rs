@@ -41,7 +41,7 @@ pub struct Clients {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Returns an agent that uses no proxy and reports error statuses as answers.
+/// Returns an agent that neither retries a request nor uses a proxy.
 pub fn agent() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)

@@ -42,7 +42,7 @@ fn stops_inside(accept: &str, place: &str, named: &str) {
         .get(server.url(&format!("/fault?stop={place}")))
         .call();
     let text = asked
-        .expect("it is answered")
+        .expect("an answer")
         .body_mut()
         .read_to_string()
         .unwrap();
@@ -134,7 +134,7 @@ fn a_worker_that_stops_with_a_client_is_killed() {
 
 /// Returns how often a process has gone to sleep.
 fn times_that_it_slept(process: Pid) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it is alive");
     let mut lines = status.lines();
     let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     count
@@ -170,7 +170,7 @@ fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
     let all = || workers.iter().copied().chain([server.id()]);
     let signal = |signal| {
         all().for_each(|process| {
-            kill(Pid::from_raw(process.cast_signed()), signal).expect("it lives")
+            kill(Pid::from_raw(process.cast_signed()), signal).expect("it is alive")
         })
     };
     // The same as Ctrl-Z and then `fg`.
@@ -243,7 +243,7 @@ fn a_log_that_takes_nothing_ends_nobody() {
         until(|| server.state().deaths() == number || server.has_ended());
     }
     let answer = agent().get(server.url("/")).call();
-    assert_eq!(answer.expect("it is answered").status(), 200);
+    assert_eq!(answer.expect("an answer").status(), 200);
     server.signal(Signal::SIGTERM);
     assert!(server.wait().success());
 }
@@ -281,7 +281,7 @@ fn a_server_whose_parent_ignored_its_children_hears_of_its_own() {
     kill_worker(server.workers()[0]);
     until(|| server.state().deaths() == 1 || server.has_ended());
     let answer = agent().get(server.url("/")).call();
-    assert_eq!(answer.expect("it is answered").status(), 200);
+    assert_eq!(answer.expect("an answer").status(), 200);
     server.end();
 }
 

@@ -104,7 +104,7 @@ fn dies_inside(place: &str, reported: impl Fn(&Server) -> u64) {
             let asked = agent()
                 .get(server.url(&format!("/fault?kill={place}")))
                 .call();
-            assert_eq!(asked.expect("it is answered").status(), 200);
+            assert_eq!(asked.expect("an answer").status(), 200);
             answered += 1;
             until(|| server.state().deaths() == number);
             // The next locker must receive the report. The clients' requests cause it to lock.

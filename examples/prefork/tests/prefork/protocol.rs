@@ -77,7 +77,8 @@ fn each_page_is_served_and_counted_once() {
         5
     );
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
-    // The metrics page is counted after its text is made, so only the state includes it.
+    // The request for /metrics is counted after its text is made and before it is sent. So the
+    // state includes it and the text does not.
     assert_eq!(server.state().answered(), 6);
     server.end();
 }

@@ -133,7 +133,7 @@ impl Server {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.id().cast_signed()), signal).expect("it lives");
+        kill(Pid::from_raw(self.id().cast_signed()), signal).expect("it is alive");
     }
 
     /// Returns the process ids of the live workers.
