@@ -1,5 +1,6 @@
 //! The errors of making and opening maps.
 
+use crate::sys::{RobustListUnusable, SysError};
 use std::io;
 use std::path::PathBuf;
 
@@ -44,8 +45,13 @@ pub enum Error {
     },
 
     /// The bytes could not be reserved, on the disk of the file or in the memory of a memory file.
-    #[error("no room for {len} bytes: {source}. Make room, or ask for less")]
+    #[error(
+        "no space for {len} bytes{}: {source}. Free some space, or ask for less",
+        path.as_ref().map_or_else(String::new, |path| format!(" of {}", path.display()))
+    )]
     NoSpace {
+        /// The file, if it was opened by its path.
+        path: Option<PathBuf>,
         /// How many bytes were to be reserved.
         len: u64,
         /// What the kernel answered.
@@ -375,17 +381,6 @@ pub enum Error {
         kind: &'static str,
     },
 
-    /// No disk or memory space for a file.
-    #[error("no room for {}: its {length} bytes could not be reserved: {source}", path.display())]
-    NoRoom {
-        /// The file.
-        path: PathBuf,
-        /// The bytes asked for.
-        length: u64,
-        /// What the kernel answered.
-        source: io::Error,
-    },
-
     /// A file in which no value of this crate lies.
     #[error("{} holds no value placed by pshared: {why}. It was left as it is; give another path, or remove it", path.display())]
     InvalidHeader {
@@ -480,6 +475,18 @@ pub enum Error {
         /// What the kernel answered.
         source: io::Error,
     },
+}
+
+impl From<SysError> for Error {
+    fn from(error: SysError) -> Self {
+        Error::os(error.call, error.errno)
+    }
+}
+
+impl From<RobustListUnusable> for Error {
+    fn from(RobustListUnusable(found): RobustListUnusable) -> Self {
+        Error::RobustListUnusable { found }
+    }
 }
 
 impl Error {

@@ -14,7 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::sys::process;
+use crate::sys::{self, Deadline, process};
 use std::cell::Cell;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -99,15 +99,48 @@ pub enum Error {
 ///
 /// The child's death, however it comes, is told by [`Child::wait`], and to whoever meets a primitive that it held.
 pub fn spawn<F: FnOnce()>(body: F) -> Result<Child, Error> {
-    process::check_single_thread()?;
+    check_single_thread()?;
     // SAFETY: there is no other thread.
-    if crate::sys::holds_robust_lock() || unsafe { crate::memory::any_lock_in_use() } {
+    if sys::holds_robust_lock() || unsafe { crate::memory::any_lock_in_use() } {
         return Err(Error::LockHeld);
     }
-    process::check_childrens_namespace()?;
+    check_childrens_namespace()?;
     // SAFETY: there is no other thread, so no lock, the allocator's included, is held by one that the child lacks; the
     // calling thread holds none itself.
     unsafe { spawn_unchecked(body) }
+}
+
+/// Rejects a process with a second thread.
+///
+/// The kernel lists a joined thread until it has released it, so a second thread is counted again
+/// for some milliseconds.
+fn check_single_thread() -> Result<(), Error> {
+    const RELEASE_TIME: Duration = Duration::from_millis(20);
+    let until = Deadline::after(RELEASE_TIME);
+    loop {
+        let threads = process::thread_count().map_err(|source| Error::Unchecked {
+            what: process::THREADS,
+            source,
+        })?;
+        if threads == 1 {
+            return Ok(());
+        }
+        if until.has_passed() {
+            return Err(Error::OtherThreads { threads });
+        }
+        Deadline::after(Duration::from_micros(200)).sleep();
+    }
+}
+
+/// Rejects a process whose children would be born into another PID namespace than its own.
+fn check_childrens_namespace() -> Result<(), Error> {
+    let own = sys::own_namespace();
+    let childrens = sys::childrens_namespace();
+    if own == childrens {
+        Ok(())
+    } else {
+        Err(Error::PidNamespaceMismatch { own, childrens })
+    }
 }
 
 /// As [`spawn`], with nothing checked.

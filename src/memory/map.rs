@@ -1,10 +1,12 @@
 //! `Map`: a range of bytes that processes share.
 
 use crate::Error;
-use crate::sys::mmap::{self as sys, Access, OpenMode};
+use crate::sys::mmap::{self as sys, Access, FileKind, OpenMode};
+use crate::sys::{Errno, SysError};
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::ptr::NonNull;
 
 mod bytes;
@@ -77,7 +79,7 @@ impl Map {
     pub fn anonymous(len: usize) -> Result<Map, Error> {
         let (size, mapped) = extent(0, len, sys::page_size())?;
         Ok(Map {
-            start: sys::map_anonymous(size)?,
+            start: sys::map_anonymous(size).map_err(|error| no_memory(error, len))?,
             len,
             mapped,
             writable: true,
@@ -105,9 +107,12 @@ impl Map {
     /// ```
     pub fn dev_zero(len: usize) -> Result<Map, Error> {
         let (size, mapped) = extent(0, len, sys::page_size())?;
-        let zero = sys::open_dev_zero()?;
+        let zero = sys::open_dev_zero()?.ok_or_else(|| Error::NotMappable {
+            found: "something at /dev/zero that is not the zero device (character device 1:5)"
+                .into(),
+        })?;
         Ok(Map {
-            start: sys::map_file(zero.as_fd(), Access::SHARED, 0, size)?,
+            start: map_file(zero.as_fd(), Access::SHARED, 0, size)?,
             len,
             mapped,
             writable: true,
@@ -152,7 +157,7 @@ impl Map {
         drop(Map::anonymous(len)?);
         let fd = sys::memory_file(name)?;
         sys::set_len(fd.as_fd(), len as i64)?;
-        let start = sys::map_file(fd.as_fd(), Access::SHARED, 0, size)?;
+        let start = map_file(fd.as_fd(), Access::SHARED, 0, size)?;
         let map = Map {
             start,
             len,
@@ -161,7 +166,7 @@ impl Map {
             fd: None,
         };
         // The reservation is made last, when nothing except the sealing can still fail.
-        sys::reserve(fd.as_fd(), 0, len as i64)?;
+        reserve(fd.as_fd(), 0, len as u64, None)?;
         sys::seal_size(fd.as_fd())?;
         Ok(map.keeping(fd))
     }
@@ -293,7 +298,7 @@ impl Map {
     /// As for [`file`](Self::file).
     unsafe fn of_descriptor(fd: BorrowedFd<'_>, options: MapOptions) -> Result<Map, Error> {
         let offset = options.offset;
-        let mut size = sys::regular_file_size(fd)?;
+        let mut size = regular_file_size(fd)?;
         check_mode(fd, options)?;
         let page = sys::granule(fd)?;
         let beyond = offset % page as u64;
@@ -311,8 +316,8 @@ impl Map {
         };
         let (request, mapped) = extent(offset, len, page)?;
         if options.reserve {
-            sys::reserve(fd, offset as i64, len as i64)?;
-            size = sys::regular_file_size(fd)?;
+            reserve(fd, offset, len as u64, None)?;
+            size = regular_file_size(fd)?;
         }
         if offset + len as u64 > size {
             return Err(Error::FileTooShort { size, offset, len });
@@ -323,7 +328,7 @@ impl Map {
             prefault: options.prefault,
         };
         let map = Map {
-            start: sys::map_file(fd, access, offset as i64, request)?,
+            start: map_file(fd, access, offset as i64, request)?,
             len,
             mapped,
             writable: access.writable,
@@ -399,6 +404,55 @@ impl Drop for Map {
         // for them.
         unsafe { sys::unmap(self.start, self.mapped) }
     }
+}
+
+fn map_file(
+    fd: BorrowedFd<'_>,
+    access: Access,
+    offset: i64,
+    len: NonZeroUsize,
+) -> Result<NonNull<u8>, Error> {
+    sys::map_file(fd, access, offset, len).map_err(|error| match error.errno {
+        Errno::ENODEV => Error::NotMappable {
+            found: "a file of a file system that maps none".into(),
+        },
+        // The only cause left: without PROT_EXEC no mount option forbids a map.
+        Errno::EPERM if access.shared && access.writable => Error::SealedAgainstWriting,
+        _ => no_memory(error, len.get()),
+    })
+}
+
+fn no_memory(error: SysError, len: usize) -> Error {
+    match error.errno {
+        Errno::ENOMEM => Error::NoMemory { len },
+        _ => error.into(),
+    }
+}
+
+fn regular_file_size(fd: BorrowedFd<'_>) -> Result<u64, Error> {
+    match sys::file_kind(fd)? {
+        FileKind::Regular(size) => Ok(size),
+        FileKind::Other(found) => Err(Error::NotMappable { found }),
+    }
+}
+
+/// Reserves the blocks of a range, and extends a shorter file to its end. `path` is for the error.
+///
+/// `offset + len` must fit an `i64`.
+pub(in crate::memory) fn reserve(
+    fd: BorrowedFd<'_>,
+    offset: u64,
+    len: u64,
+    path: Option<&Path>,
+) -> Result<(), Error> {
+    sys::reserve(fd, offset as i64, len as i64).map_err(|error| match error.errno {
+        Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ENOMEM => Error::NoSpace {
+            path: path.map(Path::to_path_buf),
+            len,
+            source: error.errno.into(),
+        },
+        _ => error.into(),
+    })
 }
 
 /// Returns the length to request from mmap, and that length rounded up to whole pages of `page`

@@ -1,6 +1,7 @@
 //! [`FileLock`]: a lock on a file of its own, kept by the kernel for whoever has the file open.
 
 use crate::Error;
+use crate::memory::{reject_irregular, reject_remote_fs};
 use crate::sys::{FileLockKind, current_thread, files};
 use std::fs::{File, Permissions};
 use std::io;
@@ -226,7 +227,7 @@ fn open_or_create(path: &Path) -> Result<File, Error> {
             Err(source) => return Err(failed(source)),
         }
         let directory = files::open_directory(files::directory_of(path)).map_err(failed)?;
-        files::reject_remote_fs(&directory, path)?;
+        reject_remote_fs(&directory, path)?;
         match files::create_exclusive(path) {
             Ok(file) => {
                 // The umask may have taken rights away.
@@ -245,8 +246,8 @@ fn reopen(found: &File, path: &Path) -> Result<File, Error> {
     let metadata = found
         .metadata()
         .map_err(|source| Error::os(format!("stat of {}", path.display()), source))?;
-    files::reject_irregular(metadata.file_type(), path)?;
-    files::reject_remote_fs(found, path)?;
+    reject_irregular(metadata.file_type(), path)?;
+    reject_remote_fs(found, path)?;
     files::reopen(found).map_err(|source| {
         Error::os(
             format!("open of {} by way of /proc/thread-self/fd", path.display()),

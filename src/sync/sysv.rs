@@ -1,7 +1,7 @@
 //! [`SysvSemaphore`]: a semaphore that lies in the kernel, whose permits come back when a process dies.
 
 use crate::Error;
-use crate::sys::{Deadline, SEMAPHORE_SET_MAX, SemaphoreSet, current_thread};
+use crate::sys::{Deadline, Errno, SEMAPHORE_SET_MAX, SemaphoreSet, SysError, current_thread};
 use std::time::Duration;
 
 /// A System V semaphore: a counter in the kernel, which processes find by a number, and whose permits the kernel gives back
@@ -77,7 +77,10 @@ impl SysvSemaphore {
             });
         }
         Ok(SysvSemaphore {
-            set: SemaphoreSet::create(permits)?,
+            set: SemaphoreSet::create(permits).map_err(|error| match error.errno {
+                Errno::ENOSPC => Error::SemaphoreLimit,
+                _ => error.into(),
+            })?,
             maker: Some(current_thread().generation()),
         })
     }
@@ -107,7 +110,7 @@ impl SysvSemaphore {
     /// ```
     pub fn attach(id: i32) -> Result<Self, Error> {
         let set = SemaphoreSet(id);
-        match set.size()? {
+        match set.size().map_err(|error| named(set, error))? {
             1 => Ok(SysvSemaphore { set, maker: None }),
             found => Err(Error::SemaphoreSetMismatch { id, found }),
         }
@@ -125,7 +128,7 @@ impl SysvSemaphore {
     /// [`Error::SemaphoreRemoved`] where somebody was faster; [`Error::Os`] where it is another user's (`EPERM`).
     pub fn remove(mut self) -> Result<(), Error> {
         self.maker = None;
-        self.set.remove()
+        self.set.remove().map_err(|error| self.named(error))
     }
 
     /// Takes a permit that comes back when it is dropped, or when the process dies, waiting for one as long as it takes. The
@@ -137,7 +140,7 @@ impl SysvSemaphore {
     /// [`Error::TooManyPermitsHeld`] where the process holds [`MAX`](Self::MAX) already (`ERANGE`); [`Error::Os`] where the
     /// kernel has no memory to note the permit, or another user may not take it.
     pub fn acquire(&self) -> Result<SysvPermit<'_>, Error> {
-        self.set.take(None)?;
+        self.set.take(None).map_err(|error| self.named(error))?;
         Ok(self.permit())
     }
 
@@ -147,7 +150,7 @@ impl SysvSemaphore {
     ///
     /// [`Error::WouldBlock`] where there is none; as [`acquire`](Self::acquire).
     pub fn try_acquire(&self) -> Result<SysvPermit<'_>, Error> {
-        if self.set.try_take()? {
+        if self.set.try_take().map_err(|error| self.named(error))? {
             Ok(self.permit())
         } else {
             Err(Error::WouldBlock)
@@ -160,7 +163,8 @@ impl SysvSemaphore {
     ///
     /// [`Error::TimedOut`]; as [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<SysvPermit<'_>, Error> {
-        if self.set.take(Some(Deadline::after(timeout)))? {
+        let deadline = Some(Deadline::after(timeout));
+        if self.set.take(deadline).map_err(|error| self.named(error))? {
             Ok(self.permit())
         } else {
             Err(Error::TimedOut)
@@ -173,7 +177,11 @@ impl SysvSemaphore {
     ///
     /// [`Error::SemaphoreRemoved`]; [`Error::Os`] where another user may not read it.
     pub fn value(&self) -> Result<u32, Error> {
-        self.set.value()
+        self.set.value().map_err(|error| self.named(error))
+    }
+
+    fn named(&self, error: SysError) -> Error {
+        named(self.set, error)
     }
 
     fn permit(&self) -> SysvPermit<'_> {
@@ -181,6 +189,21 @@ impl SysvSemaphore {
             semaphore: self,
             generation: current_thread().generation(),
         }
+    }
+}
+
+/// Gives the errors of semaphore operations their names.
+fn named(set: SemaphoreSet, error: SysError) -> Error {
+    let id = set.0;
+    match error.errno {
+        Errno::EIDRM | Errno::EINVAL => Error::SemaphoreRemoved { id },
+        // The initial value of a semaphore was checked, so this is the count that one process holds.
+        Errno::ERANGE => Error::TooManyPermitsHeld {
+            id,
+            max: SEMAPHORE_SET_MAX,
+        },
+        // EACCES and EPERM (another user's semaphore), ENOMEM, ENOSYS.
+        _ => error.into(),
     }
 }
 

@@ -29,7 +29,7 @@ impl Deadline {
     }
 
     /// Sleeps until then.
-    pub(super) fn sleep(self) {
+    pub(crate) fn sleep(self) {
         std::thread::sleep(self.left().0);
     }
 

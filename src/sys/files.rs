@@ -1,10 +1,10 @@
 //! Files that hold a placed value: found without side effects, locked, and published whole.
 
-use crate::Error;
-use std::fs::{File, FileType, OpenOptions};
+use super::error::SysError;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -32,25 +32,6 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Refuses what is no regular file.
-pub(crate) fn reject_irregular(kind: FileType, path: &Path) -> Result<(), Error> {
-    let path = path.to_path_buf();
-    if kind.is_symlink() {
-        return Err(Error::SymbolicLink { path });
-    }
-    if kind.is_file() {
-        return Ok(());
-    }
-    let found = match () {
-        () if kind.is_dir() => "a directory",
-        () if kind.is_fifo() => "a FIFO",
-        () if kind.is_socket() => "a socket",
-        () if kind.is_char_device() => "a character device",
-        () => "a block device",
-    };
-    Err(Error::NotARegularFile { path, found })
-}
-
 /// Finds a directory without opening it: links to it are followed.
 pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
     OpenOptions::new()
@@ -59,7 +40,7 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Opens the regular file that [`find`] found, whatever its name points at by now, for reading and writing.
+/// Opens the regular file that [`open_path`] found, whatever its name points at by now, for reading and writing.
 ///
 /// `O_NONBLOCK` means nothing to a regular file, but for one on which another process has a lease: opening that would wait
 /// until the lease is given up or broken.
@@ -157,18 +138,12 @@ pub(super) fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> io::Result<
     }
 }
 
-/// Refuses a file, or a directory for new ones, on a file system whose files other machines, or a server in user space, may
-/// change: no futex reaches them, and perhaps no file lock. A file that was only found can be asked for too.
-pub(crate) fn reject_remote_fs(file: &File, path: &Path) -> Result<(), Error> {
+/// The name of the file system of `file`, if other machines or a user-space server may change its
+/// files. `file` may be open with `O_PATH`.
+pub(crate) fn remote_fs(file: &File, path: &Path) -> Result<Option<&'static str>, SysError> {
     let status = fstatfs(file.as_fd())
-        .map_err(|source| Error::os(format!("statfs of {}", path.display()), source))?;
-    match remote_fs_name(status.filesystem_type().0) {
-        None => Ok(()),
-        Some(kind) => Err(Error::RemoteFileSystem {
-            path: path.into(),
-            kind,
-        }),
-    }
+        .map_err(|errno| SysError::new(format!("statfs of {}", path.display()), errno))?;
+    Ok(remote_fs_name(status.filesystem_type().0))
 }
 
 /// The name of a file system by its magic number in `statfs(2)`, where it is a distant one.

@@ -1,6 +1,6 @@
-//! Maps, memory files and their seals: what the kernel is asked, and what each of its refusals is called here.
+//! Maps, memory files and their seals.
 
-use crate::Error;
+use super::error::SysError;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, posix_fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -75,8 +75,8 @@ pub(crate) fn page_size() -> usize {
 
 /// What offsets and lengths of maps of this file are multiples of, in bytes: the page, or the huge page of a hugetlbfs,
 /// which mmap(2) rounds lengths up to and munmap(2) insists on. `fstatfs(fd)`.
-pub(crate) fn granule(fd: BorrowedFd<'_>) -> Result<usize, Error> {
-    let system = fstatfs(fd).map_err(|errno| Error::os("fstatfs", errno))?;
+pub(crate) fn granule(fd: BorrowedFd<'_>) -> Result<usize, SysError> {
+    let system = fstatfs(fd).map_err(|errno| SysError::new("fstatfs", errno))?;
     if system.filesystem_type() == HUGETLBFS_MAGIC {
         Ok(system.block_size() as usize)
     } else {
@@ -85,11 +85,11 @@ pub(crate) fn granule(fd: BorrowedFd<'_>) -> Result<usize, Error> {
 }
 
 /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)`: new memory, all zero.
-pub(crate) fn map_anonymous(len: NonZeroUsize) -> Result<NonNull<u8>, Error> {
+pub(crate) fn map_anonymous(len: NonZeroUsize) -> Result<NonNull<u8>, SysError> {
     let access = Access::SHARED;
     // SAFETY: the address is null and MAP_FIXED is not set, so the kernel takes addresses that nothing uses.
     let start = unsafe { mman::mmap_anonymous(None, len, access.prot(), access.flags()) };
-    named(start, len, "mmap(MAP_SHARED | MAP_ANONYMOUS)")
+    mapped(start, len, "mmap(MAP_SHARED | MAP_ANONYMOUS)")
 }
 
 /// `mmap(NULL, len, prot, flags, fd, offset)`.
@@ -98,30 +98,20 @@ pub(crate) fn map_file(
     access: Access,
     offset: i64,
     len: NonZeroUsize,
-) -> Result<NonNull<u8>, Error> {
+) -> Result<NonNull<u8>, SysError> {
     // SAFETY: the address is null and MAP_FIXED is not set, so the kernel takes addresses that nothing uses.
     let start = unsafe { mman::mmap(None, len, access.prot(), access.flags(), fd, offset) };
-    match start {
-        Err(Errno::ENODEV) => Err(Error::NotMappable {
-            found: "a file of a file system that maps none".into(),
-        }),
-        // The one reason left: without PROT_EXEC no mount option forbids a map.
-        Err(Errno::EPERM) if access.shared && access.writable => Err(Error::SealedAgainstWriting),
-        start => named(start, len, "mmap"),
-    }
+    mapped(start, len, "mmap")
 }
 
-/// What mmap(2) refuses for want of room has one name; all else is the system's.
-fn named<T>(
+fn mapped<T>(
     start: Result<NonNull<T>, Errno>,
     len: NonZeroUsize,
     call: &str,
-) -> Result<NonNull<u8>, Error> {
-    match start {
-        Ok(start) => Ok(start.cast()),
-        Err(Errno::ENOMEM) => Err(Error::NoMemory { len: len.get() }),
-        Err(errno) => Err(Error::os(format!("{call} of {len} bytes"), errno)),
-    }
+) -> Result<NonNull<u8>, SysError> {
+    start
+        .map(NonNull::cast)
+        .map_err(|errno| SysError::new(format!("{call} of {len} bytes"), errno))
 }
 
 /// `munmap(start, len)`.
@@ -145,18 +135,17 @@ pub(crate) unsafe fn unmap(start: NonNull<u8>, len: usize) {
 /// # Safety
 ///
 /// The range lies in a map, and `start` is a multiple of the page.
-pub(crate) unsafe fn sync(start: NonNull<u8>, len: usize, flags: MsFlags) -> Result<(), Error> {
+pub(crate) unsafe fn sync(start: NonNull<u8>, len: usize, flags: MsFlags) -> Result<(), SysError> {
     loop {
         // SAFETY: the caller's range is mapped; msync changes no byte of it.
         match unsafe { mman::msync(start.cast(), len, flags) } {
             Ok(()) => return Ok(()),
             // File systems that wait for a server can be interrupted.
             Err(Errno::EINTR) => {}
-            Err(Errno::EBUSY) => return Err(Error::PagesLocked),
             Err(errno @ (Errno::EINVAL | Errno::ENOMEM)) => {
                 panic!("msync({start:p}, {len}, {flags:?}) inside a map failed: {errno}")
             }
-            Err(errno) => return Err(Error::os(format!("msync({flags:?})"), errno)),
+            Err(errno) => return Err(SysError::new(format!("msync({flags:?})"), errno)),
         }
     }
 }
@@ -170,15 +159,10 @@ pub(crate) unsafe fn advise(
     start: NonNull<u8>,
     len: usize,
     advice: MmapAdvise,
-) -> Result<(), Error> {
+) -> Result<(), SysError> {
     // SAFETY: the caller's range is one whole map, and the caller chose advice that changes no byte.
-    match unsafe { mman::madvise(start.cast(), len, advice) } {
-        Ok(()) => Ok(()),
-        Err(Errno::EINVAL) => Err(Error::AdviceRefused {
-            advice: format!("{advice:?}"),
-        }),
-        Err(errno) => Err(Error::os(format!("madvise({advice:?})"), errno)),
-    }
+    unsafe { mman::madvise(start.cast(), len, advice) }
+        .map_err(|errno| SysError::new(format!("madvise({advice:?})"), errno))
 }
 
 /// For what a descriptor was opened: the access mode in `fcntl(fd, F_GETFL)`.
@@ -192,8 +176,9 @@ pub(crate) enum OpenMode {
 }
 
 /// `fcntl(fd, F_GETFL)`.
-pub(crate) fn open_mode(fd: BorrowedFd<'_>) -> Result<OpenMode, Error> {
-    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| Error::os("fcntl(F_GETFL)", errno))?;
+pub(crate) fn open_mode(fd: BorrowedFd<'_>) -> Result<OpenMode, SysError> {
+    let flags =
+        fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| SysError::new("fcntl(F_GETFL)", errno))?;
     let flags = OFlag::from_bits_retain(flags);
     if flags.contains(OFlag::O_PATH) {
         return Ok(OpenMode::Neither);
@@ -206,12 +191,21 @@ pub(crate) fn open_mode(fd: BorrowedFd<'_>) -> Result<OpenMode, Error> {
     })
 }
 
-/// The size in bytes of a regular file, or what else it is: `fstat(fd)`.
-pub(crate) fn regular_file_size(fd: BorrowedFd<'_>) -> Result<u64, Error> {
-    let status = fstat(fd).map_err(|errno| Error::os("fstat", errno))?;
+/// What a descriptor refers to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// A regular file, and its size in bytes.
+    Regular(u64),
+    /// Anything else, as a message names it.
+    Other(String),
+}
+
+/// What kind of file the descriptor refers to: `fstat(fd)`.
+pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind, SysError> {
+    let status = fstat(fd).map_err(|errno| SysError::new("fstat", errno))?;
     let device = || format!("{}:{}", major(status.st_rdev), minor(status.st_rdev));
     let found = match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
-        SFlag::S_IFREG => return Ok(status.st_size as u64),
+        SFlag::S_IFREG => return Ok(FileKind::Regular(status.st_size as u64)),
         SFlag::S_IFDIR => "a directory".into(),
         SFlag::S_IFIFO => "a FIFO or a pipe".into(),
         SFlag::S_IFSOCK => "a socket".into(),
@@ -221,49 +215,43 @@ pub(crate) fn regular_file_size(fd: BorrowedFd<'_>) -> Result<u64, Error> {
         // epoll, eventfd, timerfd, signalfd, pidfd: a file of the kernel's without a type.
         _ => "a descriptor without a file".into(),
     };
-    Err(Error::NotMappable { found })
+    Ok(FileKind::Other(found))
 }
 
-/// `open("/dev/zero", O_RDWR | O_CLOEXEC)`, and a look whether that is the zero device.
-pub(crate) fn open_dev_zero() -> Result<OwnedFd, Error> {
+/// `open("/dev/zero", O_RDWR | O_CLOEXEC)`. `None` if something else than the zero device is there.
+pub(crate) fn open_dev_zero() -> Result<Option<OwnedFd>, SysError> {
     let zero = File::options()
         .read(true)
         .write(true)
         .open("/dev/zero")
-        .map_err(|error| Error::os("open(\"/dev/zero\")", error))?;
-    let status = fstat(&zero).map_err(|errno| Error::os("fstat(\"/dev/zero\")", errno))?;
-    let device = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
-    if device && (major(status.st_rdev), minor(status.st_rdev)) == (1, 5) {
-        Ok(zero.into())
-    } else {
-        Err(Error::NotMappable {
-            found: "something at /dev/zero that is not the zero device (character device 1:5)"
-                .into(),
-        })
-    }
+        .map_err(|_| SysError::last("open(\"/dev/zero\")"))?;
+    let status = fstat(&zero).map_err(|errno| SysError::new("fstat(\"/dev/zero\")", errno))?;
+    let is_device = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
+    let is_zero = is_device && (major(status.st_rdev), minor(status.st_rdev)) == (1, 5);
+    Ok(is_zero.then(|| zero.into()))
 }
 
 /// `memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)`.
 ///
 /// `MFD_NOEXEC_SEAL` came with Linux 6.3, and where the sysctl `vm.memfd_noexec` is 2 nothing else is taken; an older
 /// kernel answers EINVAL and gets the call without it. `name` is at most [`MEMFD_NAME_MAX`] bytes without a NUL.
-pub(crate) fn memory_file(name: &str) -> Result<OwnedFd, Error> {
+pub(crate) fn memory_file(name: &str) -> Result<OwnedFd, SysError> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
     match memfd_create(name, flags | no_exec) {
         Err(Errno::EINVAL) => memfd_create(name, flags),
         made => made,
     }
-    .map_err(|errno| Error::os(format!("memfd_create({name:?})"), errno))
+    .map_err(|errno| SysError::new(format!("memfd_create({name:?})"), errno))
 }
 
 /// `ftruncate(fd, len)`.
-pub(crate) fn set_len(fd: BorrowedFd<'_>, len: i64) -> Result<(), Error> {
+pub(crate) fn set_len(fd: BorrowedFd<'_>, len: i64) -> Result<(), SysError> {
     loop {
         match ftruncate(fd, len) {
             Ok(()) => return Ok(()),
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::os(format!("ftruncate to {len} bytes"), errno)),
+            Err(errno) => return Err(SysError::new(format!("ftruncate to {len} bytes"), errno)),
         }
     }
 }
@@ -271,17 +259,9 @@ pub(crate) fn set_len(fd: BorrowedFd<'_>, len: i64) -> Result<(), Error> {
 /// `posix_fallocate(fd, offset, len)`: the blocks are there, or this fails; a shorter file becomes `offset + len` long.
 ///
 /// The caller has checked that `offset + len` is no overflow.
-pub(crate) fn reserve(fd: BorrowedFd<'_>, offset: i64, len: i64) -> Result<(), Error> {
-    match in_pieces(offset, len, |offset, len| posix_fallocate(fd, offset, len)) {
-        Ok(()) => Ok(()),
-        Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ENOMEM)) => {
-            Err(Error::NoSpace {
-                len: len as u64,
-                source: errno.into(),
-            })
-        }
-        Err(errno) => Err(Error::os(format!("posix_fallocate of {len} bytes"), errno)),
-    }
+pub(crate) fn reserve(fd: BorrowedFd<'_>, offset: i64, len: i64) -> Result<(), SysError> {
+    in_pieces(offset, len, |offset, len| posix_fallocate(fd, offset, len))
+        .map_err(|errno| SysError::new(format!("posix_fallocate of {len} bytes"), errno))
 }
 
 /// Has the range reserved by `reserve(offset, len)`, in smaller pieces when signals interrupt it.
@@ -308,19 +288,19 @@ fn in_pieces(
 }
 
 /// `fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)`.
-pub(crate) fn seal_size(fd: BorrowedFd<'_>) -> Result<(), Error> {
+pub(crate) fn seal_size(fd: BorrowedFd<'_>) -> Result<(), SysError> {
     fcntl(fd, FcntlArg::F_ADD_SEALS(SIZE_SEALS))
         .map(drop)
-        .map_err(|errno| Error::os("fcntl(F_ADD_SEALS)", errno))
+        .map_err(|errno| SysError::new("fcntl(F_ADD_SEALS)", errno))
 }
 
 /// `fcntl(fd, F_GET_SEALS)`; `None` where the file is of a kind that has none.
-pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<Option<SealFlag>, Error> {
+pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<Option<SealFlag>, SysError> {
     match fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS) {
         Ok(seals) => Ok(Some(SealFlag::from_bits_retain(seals))),
         // EBADF: an O_PATH descriptor, since a BorrowedFd is open.
         Err(Errno::EINVAL | Errno::EBADF) => Ok(None),
-        Err(errno) => Err(Error::os("fcntl(F_GET_SEALS)", errno)),
+        Err(errno) => Err(SysError::new("fcntl(F_GET_SEALS)", errno)),
     }
 }
 

@@ -6,6 +6,7 @@
 mod adaptive_spin;
 mod clock;
 mod cpu;
+mod error;
 mod file_lock;
 mod futex;
 mod liveness;
@@ -26,6 +27,7 @@ pub(crate) use adaptive_spin::{AdaptiveSpin, critical_sections_are_short};
 pub(crate) use clock::{Deadline, RecheckTimer};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use cpu::{pause, spin_limit, yield_now};
+pub(crate) use error::{RobustListUnusable, SysError};
 pub(crate) use file_lock::FileLockKind;
 pub(crate) use futex::{
     FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
@@ -33,14 +35,15 @@ pub(crate) use futex::{
 pub(crate) use liveness::{
     GracePeriod, ProcessState, checked_recently, owner_is_dead, process_state,
 };
+pub(crate) use nix::errno::Errno;
 pub(crate) use owner::{ImageId, Owner, OwnerId};
-pub(crate) use proc::own_namespace;
+pub(crate) use proc::{childrens_namespace, own_namespace};
 pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};
-pub(crate) use robust_list::{Links, check_robust_list};
+pub(crate) use robust_list::{Links, RECORD_BEFORE_LINKS};
 pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
 pub(crate) use sysv::{SEMAPHORE_SET_MAX, SemaphoreSet};
 pub(crate) use thread::{
-    CurrentThread, RECORD_BEFORE_LINKS, current_thread, forget_list_op_pending, holds_robust_lock,
+    CurrentThread, check_robust_list, current_thread, forget_list_op_pending, holds_robust_lock,
     is_this_process,
 };
 

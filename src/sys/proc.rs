@@ -37,7 +37,7 @@ pub(crate) fn own_namespace() -> u32 {
 }
 
 /// The number of the PID namespace that the process's next child would get, or 0 where `/proc` does not tell.
-pub(super) fn childrens_namespace() -> u32 {
+pub(crate) fn childrens_namespace() -> u32 {
     namespace("/proc/self/ns/pid_for_children").unwrap_or(0)
 }
 

@@ -1,7 +1,6 @@
 //! Processes: fork, and children known by a pidfd.
 
 use super::Deadline;
-use crate::fork::Error;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -9,41 +8,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Refuses where the process has a second thread.
-///
-/// A thread that was joined stays listed until the kernel has let go of it, so a second one is looked at again for some
-/// milliseconds.
-pub(crate) fn check_single_thread() -> Result<(), Error> {
-    const LISTING: &str = "/proc/self/task";
-    const PATIENCE: Duration = Duration::from_millis(20);
-    let until = Deadline::after(PATIENCE);
-    loop {
-        let threads = fs::read_dir(LISTING)
-            .map_err(|source| Error::Unchecked {
-                what: LISTING,
-                source,
-            })?
-            .count();
-        if threads == 1 {
-            return Ok(());
-        }
-        if until.has_passed() {
-            return Err(Error::OtherThreads { threads });
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
+/// How many threads the process has, from the listing [`THREADS`].
+pub(crate) fn thread_count() -> io::Result<usize> {
+    Ok(fs::read_dir(THREADS)?.count())
 }
 
-/// Refuses where a child would get another PID namespace than the process's own.
-pub(crate) fn check_childrens_namespace() -> Result<(), Error> {
-    let own = crate::sys::proc::own_namespace();
-    let childrens = crate::sys::proc::childrens_namespace();
-    if own == childrens {
-        Ok(())
-    } else {
-        Err(Error::PidNamespaceMismatch { own, childrens })
-    }
-}
+/// Where the kernel lists the threads of the process.
+pub(crate) const THREADS: &str = "/proc/self/task";
 
 /// Has `handler` called in each child of a `fork(3)`: `pthread_atfork(3)`. (`_Fork` and a bare `clone` call nothing.)
 pub(super) fn at_fork_in_the_child(handler: extern "C" fn()) {

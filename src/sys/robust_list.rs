@@ -10,13 +10,23 @@
 //! Only the thread itself and the kernel, once the thread has stopped, touch the list. Hence compiler fences are all
 //! that the order of stores needs.
 
-use crate::Error;
+use super::error::RobustListUnusable;
+use super::futex::probe_u32;
+use super::owner::OwnerId;
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{
-    AtomicIsize, AtomicPtr,
-    Ordering::{Relaxed, SeqCst},
+    AtomicIsize, AtomicPtr, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
     compiler_fence,
 };
+
+/// How often a placed value was unmapped in this process.
+static UNMAPPED_VALUES: AtomicU64 = AtomicU64::new(0);
+/// How far before its links a lock records its owner ([`OwnerId`]), in bytes.
+pub(crate) const RECORD_BEFORE_LINKS: usize = 16;
+/// Where the robust list's head lies in glibc's thread descriptor; 0 while unknown.
+static HEAD_OFFSET: AtomicIsize = AtomicIsize::new(0);
 
 /// Where a robust word lies, seen from its node's `next`: as in 64-bit glibc's `pthread_mutex_t`.
 const FUTEX_OFFSET: isize = -32;
@@ -304,13 +314,158 @@ impl OwnList {
     }
 }
 
-/// Whether the calling thread has a list that robust primitives can join.
-///
-/// # Errors
-///
-/// [`Error::RobustListUnusable`] where it has not.
-pub(crate) fn check_robust_list() -> Result<(), Error> {
-    crate::sys::thread::has_robust_list().map_err(|found| Error::RobustListUnusable { found })
+/// The robust list of one thread, and what this crate keeps about it. It lies in the thread's
+/// storage.
+pub(super) struct ThreadList {
+    /// The list.
+    list: Cell<RobustList>,
+    has_list: Cell<bool>,
+    /// The list, while held locks may stay in its slot; else one whose slot is never empty.
+    pending_slot: Cell<RobustList>,
+    /// The lock that this crate pending last, held or not. The slot alone is not believed: glibc leaves there what it no
+    /// longer holds.
+    last_pending: Cell<*const Links>,
+    /// [`UNMAPPED_VALUES`] when what is pending was last looked at.
+    unmapped_values: Cell<u64>,
+    /// Stands in for the list of a thread that has none: its locks are then found by the safety net alone.
+    orphan: OwnList,
+}
+
+impl ThreadList {
+    pub(super) const fn new() -> Self {
+        ThreadList {
+            list: Cell::new(RobustList::ALWAYS_BUSY),
+            has_list: Cell::new(false),
+            pending_slot: Cell::new(RobustList::ALWAYS_BUSY),
+            last_pending: Cell::new(ptr::null()),
+            unmapped_values: Cell::new(0),
+            orphan: OwnList::new(),
+        }
+    }
+
+    /// Finds the list of the calling thread, for a new thread and after a fork.
+    pub(super) fn init(&self) {
+        let list = find_list();
+        self.has_list.set(list.is_ok());
+        let list = list.unwrap_or_else(|_| self.orphan.list());
+        self.list.set(list);
+        // A child has a copy of its parent's `list_op_pending`.
+        self.clear_own_pending();
+        self.last_pending.set(ptr::null());
+        self.pending_slot.set(list);
+    }
+
+    /// Clears `list_op_pending` if it names the lock that this crate stored there last.
+    pub(super) fn clear_own_pending(&self) {
+        let list = self.list.get();
+        if list.names(self.last_pending.get()) {
+            list.clear_pending();
+        }
+    }
+
+    /// Returns an error if the kernel knows no list of the calling thread.
+    pub(super) fn check(&self) -> Result<(), RobustListUnusable> {
+        if self.has_list.get() {
+            return Ok(());
+        }
+        find_list().map(drop).map_err(RobustListUnusable)
+    }
+
+    /// The list.
+    #[inline]
+    pub(super) fn list(&self) -> RobustList {
+        self.list.get()
+    }
+
+    /// The thread's robust list while held locks may stay in its slot; else one whose slot is never empty.
+    #[inline]
+    pub(super) fn pending_slot(&self) -> RobustList {
+        self.pending_slot.get()
+    }
+
+    /// Announces a lock in the slot of the thread's list: its word is about to be acquired or released, or is held.
+    #[inline]
+    pub(super) fn set_list_op_pending(&self, list: RobustList, links: &Links) {
+        let pending = &self.last_pending;
+        // A store that changes nothing would cost more than the look: an atomic instruction waits for it.
+        if !ptr::eq(pending.get(), links) {
+            pending.set(links);
+        }
+        list.set_pending(links);
+    }
+
+    /// Takes the announcement of a lock back that turns out not to be placed: it may be moved, and something else lie there.
+    pub(super) fn clear_list_op_pending(&self, links: &Links) {
+        let pending = &self.last_pending;
+        if ptr::eq(pending.get(), links) {
+            pending.set(ptr::null());
+        }
+    }
+
+    /// The links of the lock that this crate has pending, if the slot still names it.
+    pub(super) fn list_op_pending(&self, owner: OwnerId) -> Option<&Links> {
+        let links = self.last_pending.get();
+        if !self.list().names(links) {
+            return None;
+        }
+        let unmapped = UNMAPPED_VALUES.load(Acquire);
+        if self.unmapped_values.get() != unmapped {
+            // Where memory has been unmapped since, another lock may lie there, which glibc has left in the slot.
+            if !is_recorded_before(links, owner) {
+                self.last_pending.set(ptr::null());
+                return None;
+            }
+            self.unmapped_values.set(unmapped);
+        }
+        // SAFETY: what is pending stays mapped: it is held, or an operation on it is under way, by the contract of
+        // `Robust::init`. A lock whose memory is gone was taken out of the slot when it was released.
+        Some(unsafe { &*links })
+    }
+
+    /// From here on, this thread's locks do not stay in the slot: something else empties it.
+    pub(super) fn disable_fast_path(&self) {
+        self.pending_slot.set(RobustList::ALWAYS_BUSY);
+    }
+
+    /// Forgets a lock in memory that is about to be unmapped: another one may lie at the same
+    /// address later.
+    pub(super) fn forget(&self, start: *const u8, length: usize) {
+        UNMAPPED_VALUES.fetch_add(1, AcqRel);
+        let offset = self.last_pending.get().addr().wrapping_sub(start.addr());
+        if offset < length {
+            self.last_pending.set(ptr::null());
+        }
+    }
+}
+
+/// Whether the lock with these links has this thread in its record. Where there is no lock any more, or no memory that may
+/// be read, it has not.
+fn is_recorded_before(links: *const Links, owner: OwnerId) -> bool {
+    let record = links.cast::<u32>().wrapping_byte_sub(RECORD_BEFORE_LINKS);
+    // In the order in which the two halves lie in memory.
+    let bits = owner.to_bits();
+    let mut halves = [bits as u32, (bits >> u32::BITS) as u32];
+    if cfg!(target_endian = "big") {
+        halves.reverse();
+    }
+    // Nobody but this thread writes itself into a record, so they may be compared one after the other.
+    probe_u32(record, halves[0]) && probe_u32(record.wrapping_add(1), halves[1])
+}
+
+fn find_list() -> Result<RobustList, String> {
+    let offset = HEAD_OFFSET.load(Relaxed);
+    match RobustList::registered() {
+        Ok(Some(list)) => {
+            HEAD_OFFSET.store(list.offset_in_thread(), Relaxed);
+            Ok(list)
+        }
+        Ok(None) if offset == 0 => Err("none is registered for this thread".into()),
+        // SAFETY: the offset is another thread's of this program, and the kernel has just said that it has none.
+        Ok(None) => Ok(unsafe { RobustList::register_anew(offset) }),
+        Err(why) if offset == 0 => Err(why),
+        // SAFETY: as above. The kernel does not answer any more, but glibc has registered the list of every thread.
+        Err(_) => Ok(unsafe { RobustList::at_offset(offset) }),
+    }
 }
 
 fn pthread_self() -> usize {

@@ -1,7 +1,8 @@
 //! System V semaphores: sets of one, and every operation on them with `SEM_UNDO`.
 
 use super::Deadline;
-use crate::Error;
+use super::error::SysError;
+use nix::errno::Errno;
 use std::io;
 
 unsafe extern "C" {
@@ -31,16 +32,17 @@ pub(crate) struct SemaphoreSet(pub(crate) i32);
 
 impl SemaphoreSet {
     /// `semget(IPC_PRIVATE)`: a set of one semaphore with `value` permits, at most [`SEMAPHORE_SET_MAX`], for its user alone.
-    pub(crate) fn create(value: u32) -> Result<Self, Error> {
+    pub(crate) fn create(value: u32) -> Result<Self, SysError> {
         // SAFETY: takes numbers.
         let id = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
         if id < 0 {
-            let error = io::Error::last_os_error();
-            return Err(match error.raw_os_error() {
-                Some(libc::ENOSPC) => Error::SemaphoreLimit,
-                Some(libc::EEXIST | libc::ENOENT | libc::EINVAL) => panic!("semget: {error}"),
-                _ => Error::os("semget", error),
-            });
+            let error = SysError::last("semget");
+            assert!(
+                !matches!(error.errno, Errno::EEXIST | Errno::ENOENT | Errno::EINVAL),
+                "semget: {}",
+                error.errno
+            );
+            return Err(error);
         }
         let set = SemaphoreSet(id);
         // Nobody has been told the id, so nobody meets the semaphore before it has its permits.
@@ -60,7 +62,7 @@ impl SemaphoreSet {
 
     /// Takes a permit: `semtimedop(2)`. False says that there was none until `until`, at once where that has passed; `None`
     /// waits for ever.
-    pub(crate) fn take(self, until: Option<Deadline>) -> Result<bool, Error> {
+    pub(crate) fn take(self, until: Option<Deadline>) -> Result<bool, SysError> {
         loop {
             // The timeout is relative: after a signal it is what is left.
             let left = until.map(|until| until.left().timespec());
@@ -74,7 +76,7 @@ impl SemaphoreSet {
     }
 
     /// Takes a permit, or tells by false that there is none.
-    pub(crate) fn try_take(self) -> Result<bool, Error> {
+    pub(crate) fn try_take(self) -> Result<bool, SysError> {
         match self.operate(-1, libc::IPC_NOWAIT, None) {
             Ok(()) => Ok(true),
             Err(libc::EAGAIN) => Ok(false),
@@ -92,7 +94,7 @@ impl SemaphoreSet {
     }
 
     /// The permits that are free: `semctl(GETVAL)`.
-    pub(crate) fn value(self) -> Result<u32, Error> {
+    pub(crate) fn value(self) -> Result<u32, SysError> {
         // SAFETY: GETVAL takes nothing.
         match unsafe { self.control(libc::GETVAL, Argument { value: 0 }) } {
             Ok(value) => Ok(value as u32),
@@ -101,7 +103,7 @@ impl SemaphoreSet {
     }
 
     /// How many semaphores the set has: `semctl(IPC_STAT)`.
-    pub(crate) fn size(self) -> Result<u64, Error> {
+    pub(crate) fn size(self) -> Result<u64, SysError> {
         // SAFETY: zero bytes are a semid_ds.
         let mut status: libc::semid_ds = unsafe { std::mem::zeroed() };
         let argument = Argument {
@@ -115,7 +117,7 @@ impl SemaphoreSet {
     }
 
     /// Removes the set, and wakes whoever waits: `semctl(IPC_RMID)`.
-    pub(crate) fn remove(self) -> Result<(), Error> {
+    pub(crate) fn remove(self) -> Result<(), SysError> {
         // SAFETY: IPC_RMID takes nothing.
         match unsafe { self.control(libc::IPC_RMID, Argument { value: 0 }) } {
             Ok(_) => Ok(()),
@@ -153,25 +155,15 @@ impl SemaphoreSet {
         if answer < 0 { Err(errno()) } else { Ok(answer) }
     }
 
-    fn error(self, call: &str, errno: i32) -> Error {
-        let id = self.0;
-        match errno {
-            libc::EIDRM | libc::EINVAL => Error::SemaphoreRemoved { id },
-            // The value a semaphore is made with has been checked, so it is the number that one process holds.
-            libc::ERANGE => Error::TooManyPermitsHeld {
-                id,
-                max: SEMAPHORE_SET_MAX,
-            },
-            // One operation, at an address that is ours, on a semaphore that every set has, and that is done or waits.
-            libc::E2BIG | libc::EFAULT | libc::EFBIG | libc::EAGAIN | libc::EINTR => {
-                panic!("{call}: {}", io::Error::from_raw_os_error(errno))
-            }
-            // EACCES and EPERM (another user's), ENOMEM, ENOSYS.
-            _ => Error::os(
-                format!("{call} of the semaphore set {id}"),
-                io::Error::from_raw_os_error(errno),
-            ),
+    fn error(self, call: &str, errno: i32) -> SysError {
+        // One operation, at an address that is ours, on a semaphore that every set has, and that is done or waits.
+        if let libc::E2BIG | libc::EFAULT | libc::EFBIG | libc::EAGAIN | libc::EINTR = errno {
+            panic!("{call}: {}", io::Error::from_raw_os_error(errno));
         }
+        SysError::new(
+            format!("{call} of the semaphore set {}", self.0),
+            Errno::from_raw(errno),
+        )
     }
 }
 

@@ -6,14 +6,14 @@
 //! next generation comes from a counter outside that page: no value of any ancestor returns, whichever thread of the
 //! child comes first; 0, the wiped page's, is never valid.
 
-use crate::sys::futex::probe_u32;
+use crate::sys::error::RobustListUnusable;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
 use crate::sys::proc::{self, Stat};
-use crate::sys::robust_list::{Links, OwnList, RobustList};
+use crate::sys::robust_list::{Links, RobustList, ThreadList};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{
-    AtomicI64, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64,
+    AtomicI64, AtomicPtr, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
@@ -38,17 +38,7 @@ struct Thread {
     tid: Cell<u32>,
     id: Cell<OwnerId>,
     image: Cell<ImageId>,
-    list: Cell<RobustList>,
-    has_list: Cell<bool>,
-    /// The list, while held locks may stay in its slot; else one whose slot is never empty.
-    pending_slot: Cell<RobustList>,
-    /// The lock that this crate pending last, held or not. The slot alone is not believed: glibc leaves there what it no
-    /// longer holds.
-    last_pending: Cell<*const Links>,
-    /// [`UNMAPPED_VALUES`] when what is pending was last looked at.
-    unmapped_values: Cell<u64>,
-    /// Stands in for the list of a thread that has none: its locks are then found by the safety net alone.
-    orphan: OwnList,
+    robust_list: ThreadList,
 }
 
 impl Thread {
@@ -68,12 +58,7 @@ thread_local! {
             tid: Cell::new(0),
             id: Cell::new(OwnerId::UNSET),
             image: Cell::new(ImageId::UNKNOWN),
-            list: Cell::new(RobustList::ALWAYS_BUSY),
-            has_list: Cell::new(false),
-            pending_slot: Cell::new(RobustList::ALWAYS_BUSY),
-            last_pending: Cell::new(std::ptr::null()),
-            unmapped_values: Cell::new(0),
-            orphan: OwnList::new(),
+            robust_list: ThreadList::new(),
         }
     };
 }
@@ -90,12 +75,6 @@ static UNMAPPED: Process = Process {
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const UNMAPPED).cast_mut());
 /// The newest generation given out in this process or an ancestor; fork copies it.
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
-/// How often a placed value was unmapped in this process.
-static UNMAPPED_VALUES: AtomicU64 = AtomicU64::new(0);
-/// How far before its links a lock records its holder ([`CurrentThread::who`]).
-pub(crate) const RECORD_BEFORE_LINKS: usize = 16;
-/// Where the robust list's head lies in glibc's thread descriptor; 0 while unknown.
-static HEAD_OFFSET: AtomicIsize = AtomicIsize::new(0);
 
 fn process() -> &'static Process {
     // SAFETY: points at `UNMAPPED`, or at a page that was mapped for `Process`, starts as zeroes (a valid `Process`), and
@@ -178,83 +157,41 @@ impl CurrentThread {
     /// The thread's robust list.
     #[inline]
     pub(crate) fn list(&self) -> RobustList {
-        self.thread().list.get()
+        self.thread().robust_list.list()
     }
 
-    /// The thread's robust list while held locks may stay in its slot; else one whose slot is never empty.
+    /// See [`ThreadList::pending_slot`].
     #[inline]
     pub(crate) fn pending_slot(&self) -> RobustList {
-        self.thread().pending_slot.get()
+        self.thread().robust_list.pending_slot()
     }
 
-    /// Announces a lock in the slot of the thread's list: its word is about to be acquired or released, or is held.
+    /// See [`ThreadList::set_list_op_pending`].
     #[inline]
     pub(crate) fn set_list_op_pending(&self, list: RobustList, links: &Links) {
-        let pending = &self.thread().last_pending;
-        // A store that changes nothing would cost more than the look: an atomic instruction waits for it.
-        if !std::ptr::eq(pending.get(), links) {
-            pending.set(links);
-        }
-        list.set_pending(links);
+        self.thread().robust_list.set_list_op_pending(list, links);
     }
 
-    /// Takes the announcement of a lock back that turns out not to be placed: it may be moved, and something else lie there.
+    /// See [`ThreadList::clear_list_op_pending`].
     pub(crate) fn clear_list_op_pending(&self, links: &Links) {
-        let pending = &self.thread().last_pending;
-        if std::ptr::eq(pending.get(), links) {
-            pending.set(std::ptr::null());
-        }
+        self.thread().robust_list.clear_list_op_pending(links);
     }
 
-    /// The links of the lock that this crate has pending, if the slot still names it.
+    /// See [`ThreadList::list_op_pending`].
     pub(crate) fn list_op_pending(&self) -> Option<&Links> {
-        let thread = self.thread();
-        let links = thread.last_pending.get();
-        if !self.list().names(links) {
-            return None;
-        }
-        let unmapped = UNMAPPED_VALUES.load(Acquire);
-        if thread.unmapped_values.get() != unmapped {
-            // Where memory has been unmapped since, another lock may lie there, which glibc has left in the slot.
-            if !self.is_recorded_before(links) {
-                thread.last_pending.set(std::ptr::null());
-                return None;
-            }
-            thread.unmapped_values.set(unmapped);
-        }
-        // SAFETY: what is pending stays mapped: it is held, or an operation on it is under way, by the contract of
-        // `Robust::init`. A lock whose memory is gone was taken out of the slot when it was released.
-        Some(unsafe { &*links })
+        self.thread().robust_list.list_op_pending(self.id())
     }
 
-    /// Whether the lock with these links has this thread in its record. Where there is no lock any more, or no memory that may
-    /// be read, it has not.
-    fn is_recorded_before(&self, links: *const Links) -> bool {
-        let record = links.cast::<u32>().wrapping_byte_sub(RECORD_BEFORE_LINKS);
-        // In the order in which the two halves lie in memory.
-        let bits = self.id().to_bits();
-        let mut halves = [bits as u32, (bits >> u32::BITS) as u32];
-        if cfg!(target_endian = "big") {
-            halves.reverse();
-        }
-        // Nobody but this thread writes itself into a record, so they may be compared one after the other.
-        probe_u32(record, halves[0]) && probe_u32(record.wrapping_add(1), halves[1])
-    }
-
-    /// From here on, this thread's locks do not stay in the slot: something else empties it.
+    /// See [`ThreadList::disable_fast_path`].
     pub(crate) fn disable_fast_path(&self) {
-        self.thread().pending_slot.set(RobustList::ALWAYS_BUSY);
+        self.thread().robust_list.disable_fast_path();
     }
 }
 
-/// Whether the calling thread has a list that the kernel knows; else what was found instead.
-pub(super) fn has_robust_list() -> Result<(), String> {
-    map_process_page()?;
-    if current_thread().thread().has_list.get() {
-        Ok(())
-    } else {
-        find_list().map(|_| ())
-    }
+/// Returns an error if the calling thread has no list that robust primitives can join.
+pub(crate) fn check_robust_list() -> Result<(), RobustListUnusable> {
+    map_process_page().map_err(RobustListUnusable)?;
+    current_thread().thread().robust_list.check()
 }
 
 /// Whether the calling thread holds a robust lock that its list knows of, of this crate or of glibc.
@@ -275,13 +212,7 @@ pub(crate) fn is_this_process(owner: Owner) -> bool {
 /// Forgets what the calling thread has pending in memory that is about to be unmapped: something else may lie at the same
 /// address later.
 pub(crate) fn forget_list_op_pending(start: *const u8, length: usize) {
-    UNMAPPED_VALUES.fetch_add(1, AcqRel);
-    THREAD.with(|thread| {
-        let offset = thread.last_pending.get().addr().wrapping_sub(start.addr());
-        if offset < length {
-            thread.last_pending.set(std::ptr::null());
-        }
-    });
+    THREAD.with(|thread| thread.robust_list.forget(start, length));
 }
 
 /// The [mount](proc::mount) of a `/proc` whose ids are those of the process's own PID namespace, where one is known.
@@ -316,16 +247,7 @@ fn init_thread(thread: &Thread) {
         process.namespace.load(Relaxed),
     ));
     thread.image.set(ImageId(process.image.load(Relaxed)));
-    let list = find_list();
-    thread.has_list.set(list.is_ok());
-    let list = list.unwrap_or_else(|_| thread.orphan.list());
-    // A child has a copy of its parent's announcement.
-    if list.names(thread.last_pending.get()) {
-        list.clear_pending();
-    }
-    thread.last_pending.set(std::ptr::null());
-    thread.list.set(list);
-    thread.pending_slot.set(list);
+    thread.robust_list.init();
     thread.generation.set(generation);
 }
 
@@ -333,12 +255,7 @@ fn init_thread(thread: &Thread) {
 /// list in a child, and not the slot; and the kernel would take the parent's lock for the child's where both threads have the
 /// same id, in two PID namespaces.
 extern "C" fn clear_list_op_pending_after_fork() {
-    THREAD.with(|thread| {
-        let list = thread.list.get();
-        if list.names(thread.last_pending.get()) {
-            list.clear_pending();
-        }
-    });
+    THREAD.with(|thread| thread.robust_list.clear_own_pending());
 }
 
 /// Fills the process's page. Threads that race here write the same values.
@@ -378,22 +295,6 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
     {
         Ok(_) => fresh,
         Err(other_thread) => other_thread,
-    }
-}
-
-fn find_list() -> Result<RobustList, String> {
-    let offset = HEAD_OFFSET.load(Relaxed);
-    match RobustList::registered() {
-        Ok(Some(list)) => {
-            HEAD_OFFSET.store(list.offset_in_thread(), Relaxed);
-            Ok(list)
-        }
-        Ok(None) if offset == 0 => Err("none is registered for this thread".into()),
-        // SAFETY: the offset is another thread's of this program, and the kernel has just said that it has none.
-        Ok(None) => Ok(unsafe { RobustList::register_anew(offset) }),
-        Err(why) if offset == 0 => Err(why),
-        // SAFETY: as above. The kernel does not answer any more, but glibc has registered the list of every thread.
-        Err(_) => Ok(unsafe { RobustList::at_offset(offset) }),
     }
 }
 

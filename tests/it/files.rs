@@ -214,12 +214,12 @@ fn a_creation_that_fails_leaves_nothing() {
     let refusal =
         create_slice(&path, 1 << 60, |_| -> SharedCounter { unreachable!() }).unwrap_err();
     assert!(
-        matches!(refusal, Error::TooLarge | Error::NoRoom { .. }),
+        matches!(refusal, Error::TooLarge | Error::NoSpace { .. }),
         "{refusal:?}"
     );
     let refusal =
         create_slice(&path, 1 << 50, |_| -> SharedCounter { unreachable!() }).unwrap_err();
-    assert!(matches!(refusal, Error::NoRoom { .. }), "{refusal:?}");
+    assert!(matches!(refusal, Error::NoSpace { .. }), "{refusal:?}");
     assert_says(&refusal, &["board", "bytes could not be reserved"]);
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 }

@@ -7,10 +7,11 @@
 use crate::Error;
 use crate::memory::file::header::FileLayout;
 use crate::memory::file::open::dup;
+use crate::memory::map::reserve;
 use crate::memory::placed::Placeable;
+use crate::memory::reject_remote_fs;
 use crate::memory::{Map, Shared, ShmSafe};
 use crate::sys::files::{self, FileLock};
-use crate::sys::mmap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
@@ -192,7 +193,7 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
             .ok_or_else(|| Error::NoFileName { path: path.into() })?;
         let directory = files::directory_of(path);
         let failed = |source| creation_failed(path, source);
-        files::reject_remote_fs(&files::open_directory(directory).map_err(failed)?, path)?;
+        reject_remote_fs(&files::open_directory(directory).map_err(failed)?, path)?;
         match files::open_tmpfile(directory) {
             Ok(file) => Self::fill(file, None, path, plan, write),
             Err(error) if lacks_tmpfile(&error) => {
@@ -221,17 +222,7 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
         let length = plan.length()?;
         // With the blocks reserved, a full disk is an error here and does not raise SIGBUS later.
         // (`length` checks that the length is valid for a file.)
-        mmap::reserve(file.as_fd(), 0, length as i64).map_err(|error| match error {
-            Error::NoSpace {
-                len: length,
-                source,
-            } => Error::NoRoom {
-                path: path.into(),
-                length,
-                source,
-            },
-            other => other,
-        })?;
+        reserve(file.as_fd(), 0, length as u64, Some(path))?;
         // SAFETY: the file is new and no other process knows it.
         let map = unsafe { Map::file_shared(dup(&file)?, length) }?;
         // SAFETY: as above; `write` comes from the constructors, which write a whole value.

@@ -6,6 +6,7 @@ use crate::memory::file::header::{FileHeader, Header};
 use crate::memory::file::users::{self, Boot, OPEN_TIMEOUT};
 use crate::memory::placed::Placeable;
 use crate::memory::{Map, Primitive, PrimitiveVisitor, Shared};
+use crate::memory::{reject_irregular, reject_remote_fs};
 use crate::sys::files;
 use std::fs::{File, Metadata};
 use std::io;
@@ -162,7 +163,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
 
 fn open_checked(found: &File, path: &Path) -> Result<File, Error> {
     checked_metadata(found, path)?;
-    files::reject_remote_fs(found, path)?;
+    reject_remote_fs(found, path)?;
     files::reopen(found).map_err(|source| {
         // The file exists; only /proc can be missing.
         Error::os(
@@ -178,7 +179,7 @@ fn checked_metadata(file: &File, path: &Path) -> Result<Metadata, Error> {
     let metadata = file
         .metadata()
         .map_err(|source| Error::os(format!("stat of {}", path.display()), source))?;
-    files::reject_irregular(metadata.file_type(), path)?;
+    reject_irregular(metadata.file_type(), path)?;
     let path = path.to_path_buf();
     let user = files::effective_user();
     if metadata.uid() != user {

@@ -2,6 +2,7 @@
 
 use super::{Advice, Map};
 use crate::Error;
+use crate::sys::Errno;
 use crate::sys::mmap::{self as sys, MsFlags};
 use std::slice;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -150,7 +151,14 @@ impl Map {
     pub fn advise(&self, advice: Advice) -> Result<(), Error> {
         // SAFETY: these are the extents of this one map. No `Advice` changes a byte, or which
         // processes have the map.
-        unsafe { sys::advise(self.start, self.mapped, advice.madvise()) }
+        unsafe { sys::advise(self.start, self.mapped, advice.madvise()) }.map_err(|error| {
+            match error.errno {
+                Errno::EINVAL => Error::AdviceRefused {
+                    advice: format!("{:?}", advice.madvise()),
+                },
+                _ => error.into(),
+            }
+        })
     }
 
     fn bytes(&self, offset: usize, len: usize) -> Result<&[AtomicU8], Error> {
@@ -177,7 +185,12 @@ impl Map {
         let first_page = unsafe { self.start.add(offset - into_page) };
         // SAFETY: the range starts at a page boundary and ends where the caller's range ends, both
         // inside the map.
-        unsafe { sys::sync(first_page, into_page + len, flags) }
+        unsafe { sys::sync(first_page, into_page + len, flags) }.map_err(|error| {
+            match error.errno {
+                Errno::EBUSY => Error::PagesLocked,
+                _ => error.into(),
+            }
+        })
     }
 
     fn check_bounds(&self, offset: usize, len: usize) -> Result<(), Error> {

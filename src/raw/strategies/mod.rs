@@ -10,11 +10,10 @@ mod ticket;
 pub use plain::{Futex, PosixSem, Pthread, Spin, Ticket};
 pub use pthread::{PthreadPi, PthreadRobust};
 
-use crate::Error;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
 use crate::raw::robust::owner::OwnerRecord;
-use crate::sys::{self, CurrentThread, OwnerId};
+use crate::sys::{self, CurrentThread, OwnerId, RobustListUnusable};
 
 /// A lock without data, whose state lies in the map: what a [`SharedMutex`](crate::SharedMutex) locks by.
 ///
@@ -33,7 +32,7 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     const KIND: &'static str;
 
     /// Whether the calling thread can use such a lock where it is placed.
-    fn check() -> Result<(), Error> {
+    fn check() -> Result<(), RobustListUnusable> {
         Ok(())
     }
 
@@ -116,7 +115,7 @@ impl Strategy for Robust {
     const NEW: Self = Robust::new();
     const KIND: &'static str = "mutex";
 
-    fn check() -> Result<(), Error> {
+    fn check() -> Result<(), RobustListUnusable> {
         sys::check_robust_list()
     }
 

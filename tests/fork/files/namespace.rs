@@ -31,13 +31,7 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
     let path = directory.path().join("board");
     let refusal = create_slice(&path, 64 << 10).unwrap_err();
     assert!(
-        matches!(
-            refusal,
-            Error::NoRoom {
-                length: 528_384,
-                ..
-            }
-        ),
+        matches!(refusal, Error::NoSpace { len: 528_384, .. }),
         "{refusal:?}"
     );
     let message = refusal.to_string();
@@ -51,7 +45,7 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
     std::fs::write(directory.path().join("ballast"), vec![1; 250 << 10]).unwrap();
     let refusal = open_or_create(&path, || SharedCounter::new(1)).unwrap_err();
     assert!(
-        matches!(refusal, Error::NoRoom { length: 4104, .. }),
+        matches!(refusal, Error::NoSpace { len: 4104, .. }),
         "{refusal:?}"
     );
     std::fs::remove_file(directory.path().join("ballast")).unwrap();

@@ -1,0 +1,30 @@
+//! What the system refused.
+
+use nix::errno::Errno;
+
+/// A system call that failed.
+#[derive(Debug)]
+pub(crate) struct SysError {
+    /// The call, and what it was asked for, as a message names it.
+    pub(crate) call: String,
+    pub(crate) errno: Errno,
+}
+
+impl SysError {
+    pub(super) fn new(call: impl Into<String>, errno: Errno) -> Self {
+        SysError {
+            call: call.into(),
+            errno,
+        }
+    }
+
+    /// The error of the call that has just failed, from the thread's `errno`.
+    pub(super) fn last(call: impl Into<String>) -> Self {
+        Self::new(call, Errno::last())
+    }
+}
+
+/// The calling thread has no robust futex list that it could join. The text says what was found
+/// instead.
+#[derive(Debug)]
+pub struct RobustListUnusable(pub(crate) String);
