@@ -228,7 +228,7 @@ pub enum Error {
     #[error(
         "no sleep on several futexes: futex_waitv(2) is missing or denied. Run on Linux 5.16 or later, without a filter on that call; or use the forms that do not wait"
     )]
-    NoFutexWaitv,
+    FutexWaitvUnsupported,
 
     /// Something was asked for at once that somebody else has.
     #[error("it would block: somebody else holds what was asked for at once")]

@@ -20,7 +20,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The exit code of a child whose closure panicked: that of a Rust program whose `main` panics.
 pub const PANICKED: i32 = 101;
@@ -235,6 +235,15 @@ impl Child {
     /// As [`wait`](Self::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
         self.poll(Some(timeout))
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_until(&self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+        self.poll(Some(deadline.saturating_duration_since(Instant::now())))
     }
 
     /// Kills the child by SIGKILL. It is not reaped: [`wait`](Self::wait) for it.

@@ -158,7 +158,7 @@ pub use sync::{
     SharedPermits, SharedReentrantLock, SharedReentrantLockGuard, SharedRoster, SharedRwLock,
     SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
     SharedSemaphore, SlotState, SlotView, SysvPermit, SysvSemaphore, UpgradeError,
-    WaitTimeoutResult, Waitable, wait_any, wait_any_timeout,
+    WaitTimeoutResult, Waitable, wait_any, wait_any_timeout, wait_any_until,
 };
 pub use zerocopy::{self, FromBytes};
 

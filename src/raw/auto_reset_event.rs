@@ -2,18 +2,21 @@
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0 | set, and nobody has taken it yet |
-//! | 1 | somebody may sleep |
+//! | 0 | set, and not taken yet |
+//! | 1 | a thread may sleep |
 //!
-//! Whoever finds the event set takes it away, in one step; so one gets it. A waiter announces itself in bit 1 before it
-//! sleeps on the very word that it saw. A set leaves the bit to the others and wakes one; where that found nobody, the bit
-//! is taken away and whoever went to sleep meanwhile woken, in one step, as the [robust lock](crate::raw::robust) does.
+//! A thread that finds the event set clears bit 0, in one step, so exactly one thread takes each
+//! set. A waiter sets bit 1 before it sleeps, and sleeps on the very word that it saw. A set leaves
+//! bit 1 for the other waiters and wakes one thread. If it found no sleeper, it clears the bit and
+//! wakes the threads that went to sleep meanwhile, in one step, as the
+//! [robust lock](crate::raw::robust) does.
 //!
-//! A waiter that dies as it was woken has taken nothing: the set is there for the next one who looks, which every sleeper
-//! does at the end of its [timer](RecheckTimer), or whom the next set wakes.
+//! A waiter that dies after it was woken has taken nothing. The event stays set for the next thread
+//! that checks it. Every sleeper checks when its [recheck timer](RecheckTimer) expires, and the next
+//! set wakes a sleeper too.
 //!
-//! **Orderings.** The release of a set synchronizes with the acquire by which somebody takes it, also through the
-//! read-modify-writes that change bit 1 between the two.
+//! **Orderings.** The release of a set synchronizes with the acquire of the thread that takes it,
+//! also through the read-modify-writes that change bit 1 between the two.
 
 use crate::sys::{self, AtomicU32, Deadline, RecheckTimer};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -38,23 +41,24 @@ impl AutoResetEvent {
         self.0.load(Relaxed) & SET != 0
     }
 
-    /// Sets the event, and wakes one who waits for it.
+    /// Sets the event, and wakes one waiter.
     #[inline]
     pub(crate) fn set(&self) {
-        // Also where it is set already: whom that set woke may have died.
+        // Wakes a waiter even if the event was set already: the waiter that the last set woke may
+        // have died.
         if self.0.fetch_or(SET, Release) & WAITERS != 0 && sys::futex_wake(&self.0, 1) == 0 {
             sys::futex_wake_clearing(&self.0, WAITERS_BIT);
         }
     }
 
-    /// Takes the set away, if there is one.
+    /// Clears the event if it is set. Returns whether it was set.
     #[inline]
     pub(crate) fn take(&self) -> bool {
-        // The look first: an atomic change would take the line from whoever sets.
+        // Load first: a read-modify-write would take the cache line from the thread that sets.
         self.is_set() && self.0.fetch_and(!SET, Acquire) & SET != 0
     }
 
-    /// Takes the set away, waiting for one: false where `deadline` came first.
+    /// Takes a set, waiting for one if necessary. Returns false if `deadline` passed first.
     pub(crate) fn wait(&self, deadline: Option<Deadline>) -> bool {
         if self.take() || self.spin(deadline) {
             return true;
@@ -69,7 +73,7 @@ impl AutoResetEvent {
                 }
                 continue;
             }
-            // After the last look: a set may have come with the deadline, and its wake gone to this waiter.
+            // Only after a last check: a set may have come at the deadline, and its wake to this waiter.
             if expired {
                 return false;
             }
@@ -85,7 +89,7 @@ impl AutoResetEvent {
         }
     }
 
-    /// For a little while, as long as that has paid.
+    /// Spins for a short time, as long as that has paid off on this word.
     fn spin(&self, deadline: Option<Deadline>) -> bool {
         if deadline.is_some_and(Deadline::has_passed) {
             return false;

@@ -1,49 +1,82 @@
-//! A condition variable: a sequence of notifications in one futex word, and a count of who may sleep.
+//! A condition variable: a sequence number of notifications, and a count of threads that may sleep,
+//! in one futex word.
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0-1 | how many may sleep, whom no notification was meant for yet: none, one, two, many |
-//! | 2-31 | how often somebody was notified, modulo 2^30 |
+//! | 0-1 | how many threads may sleep and were not notified yet: none, one, two, many |
+//! | 2-31 | the sequence: the number of notifications, modulo 2^30 |
 //!
-//! A waiter [reads the sequence](Condvar::sequence) while it holds its mutex, releases that, and waits until the sequence is
-//! another one. Who changes the condition under the mutex and then notifies comes after the reading, so the waiter sees the
-//! change, asleep or not: the sleep compares the whole word. A waiter adds itself to the count before it sleeps.
+//! A waiter [reads the sequence](Condvar::sequence) while it holds its mutex. It then releases the
+//! mutex and waits until the sequence differs. A notifier changes the condition under the mutex and
+//! then raises the sequence, so this comes after the waiter's read. The waiter adds itself to the
+//! count before it sleeps, and the kernel compares the whole word when it puts the thread to sleep.
+//! So a notification between the release of the mutex and the sleep is not lost:
 //!
-//! `notify_one` raises the sequence, takes one from the count in the same step, and wakes one. So once each sleeper has been
-//! notified, the next notification makes no system call, also where the sleeper has not run yet: of two who wake each other by
-//! turns on one CPU. `notify_all` takes the whole count away as it raises the sequence, and wakes everybody.
+//! ```text
+//!  waiter                                          notifier
+//!  ------                                          --------
+//!  lock the mutex; the condition is false
+//!  seen = sequence()                   (= n)
+//!  unlock the mutex
+//!                                                  lock the mutex
+//!                                                  make the condition true
+//!                                                  unlock the mutex
+//!  load word: sequence n == seen
+//!  word: (n, count 0) -> (n, count 1)  (A)
+//!                                                  word: (n, count 1) -> (n + 1, count 0)  (B)
+//!                                                  futex_wake(word, 1): no thread sleeps
+//!  futex_wait(word, (n, count 1))      (C)
+//!    the word differs: does not sleep
+//!  load word: sequence n + 1 != seen
+//!  lock the mutex; the condition is true
+//! ```
 //!
-//! **The count is never too small.** No more are asleep than it and the notifiers between their raise and their wake come to:
-//! who goes to sleep has added itself on the very sequence that it sees, and one is taken by a raise alone, which the wake of
-//! one follows. It may be too large: a waiter that found news before it slept, gave up, or died has been counted, and costs a
-//! notifier an idle wake.
+//! If (B) comes before (A), the compare-exchange at (A) fails, and the waiter sees the new sequence.
+//! If (B) comes after (C), the waiter is in the kernel's queue, and the wake that follows (B) finds
+//! it. The kernel compares the word and queues the thread in one step, so no other case exists.
 //!
-//! *Many* stays *many*, since nobody knows how many they are. Where a wake found nobody, the count goes back to none and the
-//! sequence is raised once more, as by a notification of all: whoever went to sleep meanwhile returns. If the sequence
-//! stayed, a waiter that was counted before and one that was counted after could sleep on the same word, whose count knows one
-//! of them; the search in `tests/model` finds the other one forgotten.
+//! `notify_one` raises the sequence and takes one from the count in the same step. Then it wakes one
+//! thread. So once each sleeper has been notified, the next notification makes no system call, even
+//! if the sleeper has not run yet. This helps two threads that wake each other in turn on one CPU.
+//! `notify_all` sets the count to none as it raises the sequence, and wakes all sleepers.
 //!
-//! **Nobody is waited for.** The word knows no waiters, only how many there may be: one that dies leaves nothing behind but
-//! its place in the count, which costs a notifier one idle wake. glibc's condition variable counts its waiters in groups, and a notifier
-//! waits until those of an older group have gone; where they were killed, for ever.
+//! **The count is never too small.** The number of sleepers is at most the count plus the number of
+//! notifiers between their raise and their wake. A thread that goes to sleep has added itself at the
+//! very sequence that it sees. Only a raise takes one from the count, and the wake of one thread
+//! follows that raise. The count may be too large: a waiter was counted although it saw a
+//! notification before it slept, gave up, or died. This costs a notifier an unnecessary wake call.
 //!
-//! **What a death loses.** A notifier that dies after it raised the sequence has not woken, and a waiter that dies as it was
-//! woken takes the wake with it. Whoever sleeps on has a sequence in its hands that is out of date, and returns when its
-//! [timer](RecheckTimer) ends. For the same reason a wake that reached a later sleeper than those it was meant for is made good. A
-//! notifier that dies before it raised the sequence has notified nobody, though it may have changed the condition, or broken
-//! it: at the end of each timer a waiter is asked whether it has cause to look.
+//! *Many* stays *many*, because the exact number is unknown. If a wake found no sleeper, the count is
+//! set to none and the sequence is raised once more, as by a notification of all. So the threads that
+//! went to sleep meanwhile return. Without this raise, a waiter counted before the reset and one
+//! counted after it could sleep on the same word, whose count includes only one of them. The search
+//! in `tests/model` finds that the other one then never wakes.
 //!
-//! **Wrap.** A waiter misses notifications if exactly 2^30 of them, or a multiple, come between two of its looks. Asleep it
-//! is woken besides, and looks once a second, in which no machine makes as many; only one that is stopped for longer, by
-//! SIGSTOP or a debugger, could meet the very number. It then sleeps until the next notification.
+//! **No thread waits for a waiter.** The word does not name the waiters: it only counts them. A
+//! waiter that dies leaves only its share of the count, which costs a notifier one unnecessary wake
+//! call. In contrast, glibc's condition variable counts its waiters in groups. A notifier waits until
+//! the waiters of an older group have left, and waits forever if they were killed.
 //!
-//! **Orderings.** None: the mutex publishes. That the waiter's reading comes before the notifier's change follows from the
-//! mutex too, whose release by the waiter synchronizes with its acquisition by whoever changes the condition.
+//! **What a death loses.** A notifier that dies after it raised the sequence makes no wake. A waiter
+//! that dies as it is woken consumes the wake. A thread that still sleeps then holds an out-of-date
+//! sequence, and returns when its [recheck timer](RecheckTimer) expires. This also repairs a wake
+//! that reached a later sleeper instead of those it was meant for. A notifier that dies before it
+//! raised the sequence has notified no thread, though it may have changed the condition, or left it
+//! inconsistent. For this case a waiter calls `has_cause` each time its timer expires.
+//!
+//! **Wrap.** A waiter misses notifications if exactly 2^30 of them, or a multiple, come between two
+//! of its checks. A sleeper is also woken by them, and checks once a second, in which no machine
+//! makes that many. Only a waiter that is stopped for longer, by SIGSTOP or a debugger, could meet
+//! that exact number. It then sleeps until the next notification.
+//!
+//! **Orderings.** None: the mutex publishes. The mutex also orders the waiter's read of the sequence
+//! before the notifier's change: the waiter's release of the mutex synchronizes with its acquisition
+//! by the thread that changes the condition.
 
 use crate::sys::{self, AtomicU32, Deadline, RecheckTimer, Wait};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// The count of who may sleep, and its last value.
+/// The mask of the count of threads that may sleep, and its greatest value.
 const SLEEPERS: u32 = 3;
 const MANY: u32 = 3;
 const SLEEPER: u32 = 1;
@@ -62,16 +95,18 @@ impl Condvar {
         }
     }
 
-    /// What [`wait_past`](Self::wait_past) waits for a change of. To be read before the mutex is released.
+    /// Returns the sequence, for [`wait_past`](Self::wait_past). The caller must read it before it
+    /// releases the mutex.
     #[inline]
     pub(crate) fn sequence(&self) -> u32 {
         self.0.load(Relaxed) / ONE
     }
 
-    /// Waits until the sequence is another one than `seen`, or, after a timer, `has_cause` says that there is another reason
-    /// to return: false where `deadline` came first.
+    /// Waits until the sequence differs from `seen`, or until `has_cause` returns true after the
+    /// timer expired: there is another reason to return. Returns false if `deadline` passed first.
     ///
-    /// `timer` is kept from one wait to the next by who waits for a condition, since only the first ones are short.
+    /// A caller that waits for a condition keeps `timer` from one wait to the next, because only
+    /// the timer's first intervals are short.
     pub(crate) fn wait_past(
         &self,
         seen: u32,
@@ -90,7 +125,8 @@ impl Condvar {
             if word / ONE != seen {
                 return true;
             }
-            // After the last look: a notification may have come with the deadline, and its wake gone to this waiter.
+            // Only after a last check: a notification may have come at the deadline, and its wake to
+            // this waiter.
             if expired {
                 return false;
             }
@@ -110,7 +146,8 @@ impl Condvar {
                 continue;
             }
             let answer = sys::futex_wait(&self.0, expected, timer.next_deadline(deadline));
-            // A wake without news was another's, whom the count has lost with it: so this one is counted once more.
+            // A wake without a new sequence was meant for another waiter. That waiter still sleeps
+            // but is no longer counted, so this one adds itself once more.
             counted = answer != Wait::Woken;
             napped = answer == Wait::TimedOut || timer.is_due();
             expired = deadline.is_some_and(Deadline::has_passed);
@@ -130,13 +167,13 @@ impl Condvar {
         }
     }
 
-    /// Wakes every waiter.
+    /// Wakes all waiters.
     #[inline]
     pub(crate) fn notify_all(&self) {
         self.wake_all_if(|_| true);
     }
 
-    /// For a little while, as long as that has paid.
+    /// Spins for a short time, as long as that has paid off on this word.
     fn spin_past(&self, seen: u32, deadline: Option<Deadline>) -> bool {
         if deadline.is_some_and(Deadline::has_passed) {
             return false;
@@ -150,7 +187,8 @@ impl Condvar {
         news
     }
 
-    /// Raises the sequence, and makes of the count what `left` says. Gives the count before; `None` where `left` gives none.
+    /// Raises the sequence, and sets the count to the result of `left`. Returns the count from
+    /// before, or `None` if `left` returned `None`.
     #[inline]
     fn raise(&self, left: impl Fn(u32) -> Option<u32>) -> Option<u32> {
         let mut word = self.0.load(Relaxed);
@@ -172,7 +210,7 @@ impl Condvar {
         }
     }
 
-    /// Notifies all, if so many may sleep as is asked for.
+    /// Notifies all waiters, if `are_meant` returns true for the count.
     #[inline]
     fn wake_all_if(&self, are_meant: impl Fn(u32) -> bool) {
         match self.raise(|sleepers| are_meant(sleepers).then_some(0)) {

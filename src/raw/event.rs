@@ -3,16 +3,17 @@
 //! | bits | meaning |
 //! |---|---|
 //! | 0 | set |
-//! | 1 | somebody may sleep |
+//! | 1 | a thread may sleep |
 //! | 2-31 | how often the event was set, modulo 2^30 |
 //!
-//! A set raises the sequence, so that whoever waits for the next news wakes by it even if the flag is reset at once. The
-//! word is changed by compare-exchange alone; a waiter announces itself in bit 1 before it sleeps on the very word it saw,
-//! and the set that takes the bit away wakes everybody. So a set with nobody asleep makes no system call, and none that
-//! changes the word between a waiter's look and its sleep can be missed: the sleep compares.
+//! A set raises the sequence, so a thread that waits for the next set returns even if the flag is
+//! reset at once. A waiter sets bit 1 by a compare-exchange before it sleeps, and sleeps on the very
+//! word that it saw. The set that clears the bit wakes all sleepers. So a set makes no system call if
+//! no thread sleeps. No set between a waiter's check and its sleep is missed, because the kernel
+//! compares the word.
 //!
-//! Nothing is owned here. A setter that dies between its change and its wake leaves sleepers to the safety net: no sleep
-//! is longer than a second without a look.
+//! An event has no owner. If a setter dies between its change and its wake, the sleepers depend on
+//! the recheck timer: no sleep is longer than a second without a check.
 //!
 //! **Orderings.** The release of a set synchronizes with the acquire load by which a waiter sees it.
 
@@ -35,7 +36,7 @@ impl Event {
         }
     }
 
-    /// How often the event was set, modulo 2^30.
+    /// Returns how often the event was set, modulo 2^30.
     pub(crate) fn sequence(&self) -> u32 {
         self.0.load(Acquire) / ONE
     }
@@ -44,7 +45,7 @@ impl Event {
         self.0.load(Acquire) & SET != 0
     }
 
-    /// Sets the flag, raises the sequence, and wakes everybody.
+    /// Sets the flag, raises the sequence, and wakes all waiters.
     pub(crate) fn set(&self) {
         let mut word = self.0.load(Relaxed);
         loop {
@@ -59,23 +60,25 @@ impl Event {
         }
     }
 
-    /// Takes the flag away. The sequence stays. Tells whether it was set.
+    /// Clears the flag. The sequence stays. Returns whether the flag was set.
     pub(crate) fn reset(&self) -> bool {
         self.0.fetch_and(!SET, Relaxed) & SET != 0
     }
 
-    /// Waits until the flag is set, or was set since the call: false where `deadline` came first.
+    /// Waits until the flag is set, or was set since the call. Returns false if `deadline` passed
+    /// first.
     pub(crate) fn wait(&self, deadline: Option<Deadline>) -> bool {
         let seen = self.sequence();
         self.sleep_until(deadline, |word| word & SET != 0 || word / ONE != seen)
     }
 
-    /// Waits until the sequence is another one than `seen`: false where `deadline` came first.
+    /// Waits until the sequence differs from `seen`. Returns false if `deadline` passed first.
     pub(crate) fn wait_past(&self, seen: u32, deadline: Option<Deadline>) -> bool {
         self.sleep_until(deadline, |word| word / ONE != seen)
     }
 
-    /// Says that somebody is about to sleep on the word, and gives it and what it then is. `None` where the event is set.
+    /// Sets the bit that a thread may sleep. Returns the word and its new value, or `None` if the
+    /// event is set.
     pub(crate) fn register_waiter(&self) -> Option<(&AtomicU32, u32)> {
         loop {
             let word = self.0.load(Acquire);
@@ -116,7 +119,7 @@ impl Event {
             if done(word) {
                 return true;
             }
-            // After the last look: a set may have come with the deadline.
+            // Only after a last check: a set may have come at the deadline.
             if expired {
                 return false;
             }

@@ -1,14 +1,14 @@
-//! A count that can be waited on: what a semaphore is before it is placed.
+//! A count with a wait: what a semaphore is before it is placed.
 //!
 //! | word | meaning |
 //! |---|---|
 //! | n | n permits |
 //!
-//! Every post wakes one sleeper, whether there is one or not: a semaphore that is not placed yet is used for a moment, if at
-//! all, and a plain algorithm is worth more here than a saved system call.
+//! Every post makes a wake call, even if no thread sleeps. A semaphore that is not placed yet is used
+//! briefly, if at all. Here a simple algorithm is worth more than a saved system call.
 //!
-//! **Orderings.** The release of a post synchronizes with the acquire of whoever takes that permit, or one posted after it:
-//! all changes of the word are read-modify-writes.
+//! **Orderings.** The release of a post synchronizes with the acquire of the thread that takes that
+//! permit, or one posted after it: all changes of the word are read-modify-writes.
 
 use crate::sys::{self, AtomicU32, Deadline, RecheckTimer};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -44,7 +44,7 @@ impl FutexSemaphore {
         false
     }
 
-    /// Takes a permit, waiting for one until `deadline`: false where none came.
+    /// Takes a permit, waiting for one until `deadline`. Returns false if none came.
     pub(crate) fn wait_until(&self, deadline: Option<Deadline>) -> bool {
         let mut timer = RecheckTimer::new();
         let mut expired = false;
@@ -61,7 +61,7 @@ impl FutexSemaphore {
         }
     }
 
-    /// Adds a permit: false where there are `max` already.
+    /// Adds a permit. Returns false if there are `max` already.
     pub(crate) fn post(&self, max: u32) -> bool {
         let mut permits = self.0.load(Relaxed);
         loop {

@@ -1,21 +1,26 @@
-//! What is done once: a robust lock for whoever does it, and an event that says that it is done.
+//! A one-time initialization: a robust lock for the thread that runs it, and an event that is set
+//! when it is done.
 //!
 //! | done | lock | meaning |
 //! |---|---|---|
-//! | set | any | done; what it made is whole |
-//! | not set | held | somebody does it |
-//! | not set | free | nobody has begun, or who did gave up |
-//! | not set | marked | who did it died; the next one takes over |
+//! | set | any | done; the result is complete |
+//! | not set | held | a thread runs the initialization |
+//! | not set | free | no thread has begun, or the last one gave up |
+//! | not set | marked | the thread that ran it died; the next one takes over |
 //!
-//! Who finds the event not set takes the [lock](crate::raw::robust), looks again, does it, sets the event, and releases the lock.
-//! So a death at any step leaves either a set event, whose lock may be marked and tells nothing more, or one that is not
-//! set, and a lock that the next one gets with the news. What the dead one made by half is never looked at, since only the
-//! set event says that there is something.
+//! A thread that finds the event not set acquires the [lock](crate::raw::robust) and checks the event
+//! again. Then it runs the initialization, sets the event, and releases the lock. A death at any step
+//! leaves one of two states. Either the event is set: then the lock may be marked, but the mark has
+//! no further meaning. Or the event is not set: then the next thread acquires the lock with the
+//! report of the death. A partial result of a dead thread is never read, because only the set event
+//! shows that there is a result.
 //!
-//! A thread that ended inside, in a process that lives, keeps the lock refused as that of any holder: it ended by other
-//! means than a return or a panic, and nothing tells whether what it does goes on by itself.
+//! If a thread ended during the initialization and its process lives, the lock stays unavailable, as
+//! after any owner that ended so. The thread did not end by a return or a panic, and nothing shows
+//! whether its work goes on without it.
 //!
-//! **Orderings.** The release by which the event is set synchronizes with the acquire load that finds it set.
+//! **Orderings.** The release by which the event is set synchronizes with the acquire load that finds
+//! it set.
 
 use crate::raw::event::Event;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
@@ -26,13 +31,13 @@ use core::sync::atomic::Ordering::Relaxed;
 const PANICKED: u32 = 1;
 const DIED: u32 = 2;
 
-/// What is done once, without what it makes.
+/// A one-time initialization, without its result.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Once {
     lock: Robust,
     done: Event,
-    /// How earlier attempts ended. Written by the lock's holder alone.
+    /// How earlier attempts ended. Only the owner of the lock writes it.
     past: AtomicU32,
 }
 
@@ -52,7 +57,7 @@ impl OnceState {
 
 impl Once {
     sys::const_fn! {
-        /// Not done, and not placed yet.
+        /// Creates one that is neither done nor placed yet.
         pub(crate) fn new() -> Self {
             Once {
                 lock: Robust::new(),
@@ -62,29 +67,31 @@ impl Once {
         }
     }
 
-    /// Makes the lock robust where it will stay. What was done is done.
+    /// Initializes the lock at its final address, and makes it robust. If the initialization is
+    /// done, it stays done.
     ///
     /// # Safety
     ///
     /// As for [`Robust::init`].
     pub(crate) unsafe fn init(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.lock.init() };
     }
 
-    /// Whether it is done: one load.
+    /// Whether the initialization is done. This is one load.
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.done.is_set()
     }
 
-    /// Waits until it is done: false where `deadline` came first.
+    /// Waits until the initialization is done. Returns false if `deadline` passed first.
     pub(crate) fn wait(&self, deadline: Option<Deadline>) -> bool {
         self.done.wait(deadline)
     }
 
-    /// The calling thread's turn to do it, which ends by [`complete`](Self::complete) or [`abandon`](Self::abandon). `None`
-    /// where it is done, be it by somebody who was waited for.
+    /// Begins the initialization: the calling thread's turn lasts until
+    /// [`complete`](Self::complete) or [`abandon`](Self::abandon). Returns `None` if it is done,
+    /// also by a thread that this call waited for.
     pub(crate) fn begin(
         &self,
         current: CurrentThread,
@@ -94,13 +101,13 @@ impl Once {
             true => Acquired::Released,
             false => match self.lock.acquire_slow(current, mode) {
                 Ok(acquired) => acquired,
-                // By whoever has the lock, which is released after that.
+                // Done by the owner of the lock, which releases the lock only afterwards.
                 Err(_) if self.is_done() => return Ok(None),
                 Err(refused) => return Err(refused),
             },
         };
         if self.is_done() {
-            // SAFETY: acquired just now.
+            // SAFETY: the calling thread has just acquired the lock.
             unsafe { self.lock.unlock(current) };
             return Ok(None);
         }
@@ -110,58 +117,58 @@ impl Once {
         Ok(Some(OnceState(self.past.load(Relaxed))))
     }
 
-    /// It is done.
+    /// Ends the calling thread's turn: the initialization is done.
     ///
     /// # Safety
     ///
-    /// It is the calling thread's turn.
+    /// It must be the calling thread's turn.
     pub(crate) unsafe fn complete(&self, current: CurrentThread) {
         self.done.set();
-        // SAFETY: whose turn it is holds the lock.
+        // SAFETY: the caller guarantees that it is its turn, so it owns the lock.
         unsafe { self.lock.unlock(current) };
     }
 
-    /// It is not done, and somebody else's turn.
+    /// Ends the calling thread's turn without a result. The next thread may begin.
     ///
     /// # Safety
     ///
-    /// It is the calling thread's turn.
+    /// It must be the calling thread's turn.
     pub(crate) unsafe fn abandon(&self, current: CurrentThread, panicked: bool) {
         if panicked {
             self.past.fetch_or(PANICKED, Relaxed);
         }
-        // SAFETY: whose turn it is holds the lock.
+        // SAFETY: the caller guarantees that it is its turn, so it owns the lock.
         unsafe { self.lock.unlock(current) };
     }
 
-    /// Whether a thread of the calling process is at it.
+    /// Whether a thread of the calling process runs the initialization.
     pub(crate) fn is_held_by_this_process(&self) -> bool {
         self.lock.is_held_by_this_process()
     }
 
-    /// Whether a thread of the calling process ended at it.
+    /// Whether a thread of the calling process ended while it ran the initialization.
     pub(crate) fn was_leaked_by_this_process(&self) -> bool {
         self.lock.was_leaked_by_this_process()
     }
 
-    /// Marks the lock of one who was at it.
+    /// Marks the lock as one whose owner died, if it appears owned.
     ///
     /// # Safety
     ///
     /// As for [`Robust::reset`].
     pub(crate) unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.lock.reset() };
     }
 
-    /// What was done may have reached the disk by half: it is to be done again.
+    /// Requires the initialization to run again: its result may have reached the disk only in part.
     ///
     /// # Safety
     ///
-    /// Nobody uses it.
+    /// No thread may use it during the call.
     pub(crate) unsafe fn undo(&self) {
         self.done.reset();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.lock.mark() };
     }
 }

@@ -1,7 +1,8 @@
-//! A robust lock that its holder may acquire again.
+//! A robust lock that its owner may acquire again.
 //!
-//! Beside the [robust lock](crate::raw::robust), whose record tells a thread whether it holds the lock itself, lies how often it
-//! does. That number is its holder's alone. One that a dead holder left is overwritten by the next.
+//! The [robust lock](crate::raw::robust) has a record that shows a thread whether it owns the lock
+//! itself. Next to it is the depth: how many times the owner has acquired the lock. Only the owner
+//! accesses the depth. The next owner overwrites a depth that a dead owner left.
 //!
 //! **Orderings.** Those of the lock.
 
@@ -20,7 +21,7 @@ pub(crate) struct Reentrant {
 
 impl Reentrant {
     sys::const_fn! {
-        /// A free lock that is not placed yet.
+        /// Creates a free lock that is not placed yet.
         pub(crate) fn new() -> Self {
             Reentrant {
                 lock: Robust::new(),
@@ -29,22 +30,22 @@ impl Reentrant {
         }
     }
 
-    /// Makes the lock robust at the address where it will stay, and free.
+    /// Initializes the lock, free, at its final address, and makes it robust.
     ///
     /// # Safety
     ///
     /// As for [`Robust::init`].
     pub(crate) unsafe fn init(&self) {
         self.depth.store(0, Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.lock.init() };
     }
 
-    /// Acquires the lock, once more where the calling thread holds it.
+    /// Acquires the lock, or acquires it once more if the calling thread owns it.
     ///
     /// # Panics
     ///
-    /// Where it holds it 2^32 - 1 times.
+    /// Panics if the calling thread has acquired it 2^32 - 1 times already.
     #[inline]
     pub(crate) fn acquire(
         &self,
@@ -65,27 +66,28 @@ impl Reentrant {
         Ok(acquired)
     }
 
-    /// How often the calling thread, which holds the lock, has acquired it.
+    /// Returns how many times the calling thread, which owns the lock, has acquired it.
     pub(crate) fn depth(&self) -> u32 {
         self.depth.load(Relaxed)
     }
 
-    /// Takes one acquisition back, and releases the lock with the last.
+    /// Takes back one acquisition, and releases the lock with the last.
     ///
     /// # Safety
     ///
-    /// The calling thread holds the lock.
+    /// The calling thread must own the lock.
     #[inline]
     pub(crate) unsafe fn release(&self, current: CurrentThread) {
         let depth = self.depth.load(Relaxed) - 1;
         self.depth.store(depth, Relaxed);
         if depth == 0 {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.lock.unlock(current) };
         }
     }
 
-    /// The lock, for what it tells of its holder, and for what is done when nobody uses it.
+    /// Returns the lock: for what it reports about its owner, and for calls that require that no
+    /// thread uses it.
     pub(crate) fn lock(&self) -> &Robust {
         &self.lock
     }

@@ -1,9 +1,10 @@
 //! [`SharedAutoResetEvent`]: each set lets one waiter through.
 
+use crate::Error;
 use crate::raw::auto_reset_event::AutoResetEvent;
-use crate::sync::primitive_macros::impl_one_word_primitive;
+use crate::sync::primitive_macros::impl_ownerless_primitive;
 use crate::sys::Deadline;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An event in shared memory that resets itself: each [`set`](Self::set) lets one waiter through.
 ///
@@ -91,10 +92,29 @@ impl SharedAutoResetEvent {
         self.raw.wait(None);
     }
 
-    /// As [`wait`](Self::wait), but no longer than `timeout` of the monotonic clock: false says that it has taken no set.
-    #[must_use = "the wait may have timed out"]
-    pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.raw.wait(Some(Deadline::after(timeout)))
+    /// Waits as [`wait`](Self::wait), for at most `timeout` of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::TimedOut`] if the event was not set in time. No set is consumed then.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<(), Error> {
+        self.wait_with(Deadline::after(timeout))
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_until(&self, deadline: Instant) -> Result<(), Error> {
+        self.wait_with(Deadline::at(deadline))
+    }
+
+    fn wait_with(&self, deadline: Deadline) -> Result<(), Error> {
+        match self.raw.wait(Some(deadline)) {
+            true => Ok(()),
+            false => Err(Error::TimedOut),
+        }
     }
 }
 
@@ -104,4 +124,5 @@ impl Default for SharedAutoResetEvent {
     }
 }
 
-impl_one_word_primitive!(SharedAutoResetEvent, "auto_event");
+impl_ownerless_primitive!(SharedAutoResetEvent, "auto_reset_event", has_primitives: true);
+static_assertions::assert_eq_size!(SharedAutoResetEvent, u32);

@@ -10,7 +10,7 @@ use crate::raw::outcome::Acquired;
 use crate::sys::{self, CurrentThread, Deadline};
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A barrier in shared memory for `N` parties, 1 to 127, in the manner of [`std::sync::Barrier`].
 ///
@@ -118,7 +118,7 @@ impl<const N: usize> SharedBarrier<N> {
     pub fn reset(&self) -> Result<(), Error> {
         self.raw
             .reset(sys::current_thread(), &self.slots)
-            .map_err(|refused| Error::from_missed(MultiError::AcquireError(refused)))
+            .map_err(|refused| Error::from_missed(MultiError::Acquire(refused)))
     }
 
     /// Whether a party died, or panicked, and nobody has reset the barrier since.
@@ -167,13 +167,13 @@ impl<const N: usize> BarrierParty<'_, N> {
     /// # Errors
     ///
     /// - [`Error::BarrierBroken`]: a party died.
-    /// - [`Error::NoFutexWaitv`]: the kernel cannot wait for any of several.
+    /// - [`Error::FutexWaitvUnsupported`]: the kernel cannot wait for any of several.
     ///
     /// # Panics
     ///
     /// In a child of the process that joined: the slot is the parent's.
     pub fn wait(&self) -> Result<BarrierWaitResult, Error> {
-        self.wait_until(None)
+        self.wait_with(None)
     }
 
     /// As [`wait`](Self::wait), no longer than `timeout` of the monotonic clock. Who gives up has not arrived, and may wait again.
@@ -186,7 +186,20 @@ impl<const N: usize> BarrierParty<'_, N> {
     ///
     /// As [`wait`](Self::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult, Error> {
-        self.wait_until(Some(Deadline::after(timeout)))
+        self.wait_with(Some(Deadline::after(timeout)))
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    ///
+    /// # Panics
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_until(&self, deadline: Instant) -> Result<BarrierWaitResult, Error> {
+        self.wait_with(Some(Deadline::at(deadline)))
     }
 
     /// The number of its slot, from 0 on.
@@ -194,7 +207,7 @@ impl<const N: usize> BarrierParty<'_, N> {
         self.number
     }
 
-    fn wait_until(&self, deadline: Option<Deadline>) -> Result<BarrierWaitResult, Error> {
+    fn wait_with(&self, deadline: Option<Deadline>) -> Result<BarrierWaitResult, Error> {
         assert!(
             CurrentThread::of_generation(self.generation).is_some(),
             "a party that crossed a fork is the parent's: join in the child"

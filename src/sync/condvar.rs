@@ -6,9 +6,9 @@ use crate::raw::condvar::Condvar;
 use crate::raw::outcome::WaitMode;
 use crate::sync::lock_error::{LockError, LockResult};
 use crate::sync::mutex::guard::SharedMutexGuard;
-use crate::sync::primitive_macros::impl_one_word_primitive;
+use crate::sync::primitive_macros::impl_ownerless_primitive;
 use crate::sys::{Deadline, RecheckTimer};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A condition variable in memory that several processes map, in the manner of [`std::sync::Condvar`].
 ///
@@ -159,6 +159,25 @@ impl SharedCondvar {
         )
     }
 
+    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_until<'a, T: ShmData, R: RawLock>(
+        &self,
+        guard: SharedMutexGuard<'a, T, R>,
+        deadline: Instant,
+    ) -> TimeoutResult<'a, T, R> {
+        let deadline = Deadline::at(deadline);
+        self.wait_once(
+            guard,
+            Some(deadline),
+            &mut RecheckTimer::new(),
+            R::owner_is_dead,
+        )
+    }
+
     /// As [`wait_while`](Self::wait_while), but no longer than `timeout` of the monotonic clock in all. It timed out where
     /// the condition still holds at the last look.
     ///
@@ -172,6 +191,28 @@ impl SharedCondvar {
         mut condition: impl FnMut(&mut T) -> bool,
     ) -> TimeoutResult<'a, T, R> {
         let deadline = Deadline::after(timeout);
+        let mut timer = RecheckTimer::new();
+        while condition(&mut guard) {
+            if deadline.has_passed() {
+                return Ok((guard, WaitTimeoutResult(true)));
+            }
+            (guard, _) = self.wait_once(guard, Some(deadline), &mut timer, |_| true)?;
+        }
+        Ok((guard, WaitTimeoutResult(false)))
+    }
+
+    /// As [`wait_timeout_while`](Self::wait_timeout_while), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout_while`](Self::wait_timeout_while).
+    pub fn wait_until_while<'a, T: ShmData, R: RawLock>(
+        &self,
+        mut guard: SharedMutexGuard<'a, T, R>,
+        deadline: Instant,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> TimeoutResult<'a, T, R> {
+        let deadline = Deadline::at(deadline);
         let mut timer = RecheckTimer::new();
         while condition(&mut guard) {
             if deadline.has_passed() {
@@ -218,4 +259,5 @@ impl Default for SharedCondvar {
     }
 }
 
-impl_one_word_primitive!(SharedCondvar, "condvar");
+impl_ownerless_primitive!(SharedCondvar, "condvar", has_primitives: true);
+static_assertions::assert_eq_size!(SharedCondvar, u32);

@@ -1,7 +1,6 @@
 //! Counters: [`SharedCounter`], [`SharedGauge`], and [`ShardedCounter`] for many writers.
 
-use crate::Error;
-use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
+use crate::sync::primitive_macros::impl_ownerless_primitive;
 use crate::sys;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -199,48 +198,9 @@ impl Default for ShardedCounter {
     }
 }
 
-/// What the counters have in common as primitives: nothing to arm, nobody who holds them.
-macro_rules! primitive {
-    ($type:ty, $kind:literal) => {
-        // SAFETY: atomics in a fixed layout, told whole by their size. Zero is a counter's start.
-        #[diagnostic::do_not_recommend]
-        unsafe impl ShmSafe for $type {
-            const ZERO_IS_VALID: bool = true;
-            const HAS_PRIMITIVES: bool = false;
-
-            fn describe(layout: &mut Layout) {
-                layout.primitive::<Self>(PrimitiveKind($kind));
-            }
-
-            fn visit(&self, visitor: &mut PrimitiveVisitor<'_>) {
-                visitor.primitive(self);
-            }
-        }
-
-        impl Primitive for $type {
-            fn kind(&self) -> PrimitiveKind {
-                PrimitiveKind($kind)
-            }
-
-            unsafe fn init(&self) -> Result<(), Error> {
-                Ok(())
-            }
-
-            fn is_held_by_this_process(&self) -> bool {
-                false
-            }
-
-            unsafe fn reset(&self) {}
-        }
-
-        static_assertions::assert_impl_all!($type: Send, Sync, ShmSafe);
-        static_assertions::assert_not_impl_any!($type: crate::ShmData);
-    };
-}
-
-primitive!(SharedCounter, "counter");
-primitive!(SharedGauge, "gauge");
-primitive!(ShardedCounter, "sharded-counter");
+impl_ownerless_primitive!(SharedCounter, "counter", has_primitives: false);
+impl_ownerless_primitive!(SharedGauge, "gauge", has_primitives: false);
+impl_ownerless_primitive!(ShardedCounter, "sharded-counter", has_primitives: false);
 
 static_assertions::assert_eq_size!(SharedCounter, u64);
 static_assertions::assert_eq_size!(SharedGauge, i64);

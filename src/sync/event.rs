@@ -1,9 +1,10 @@
 //! [`SharedEvent`]: news for any number of waiters.
 
+use crate::Error;
 use crate::raw::event::Event;
-use crate::sync::primitive_macros::impl_one_word_primitive;
+use crate::sync::primitive_macros::impl_ownerless_primitive;
 use crate::sys::Deadline;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An event in shared memory: one sets it, any number wait for it. It stays set until it is reset.
 ///
@@ -77,10 +78,22 @@ impl SharedEvent {
         self.raw.wait(None);
     }
 
-    /// As [`wait`](Self::wait), but no longer than `timeout` of the monotonic clock: false says that it was not set.
-    #[must_use = "the wait may have timed out"]
-    pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.raw.wait(Some(Deadline::after(timeout)))
+    /// Waits until the event is set, for at most `timeout` of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::TimedOut`] if the event was not set in time.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<(), Error> {
+        self.wait_with(Deadline::after(timeout))
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_until(&self, deadline: Instant) -> Result<(), Error> {
+        self.wait_with(Deadline::at(deadline))
     }
 
     /// How often the event was set, modulo 2^30: what a reader remembers to wait for later news.
@@ -105,12 +118,36 @@ impl SharedEvent {
         self.raw.sequence()
     }
 
-    /// As [`wait_past`](Self::wait_past), but no longer than `timeout` of the monotonic clock: `None` says that there was no
-    /// news.
-    pub fn wait_past_timeout(&self, seen: u32, timeout: Duration) -> Option<u32> {
-        self.raw
-            .wait_past(seen, Some(Deadline::after(timeout)))
-            .then(|| self.raw.sequence())
+    /// Waits as [`wait_past`](Self::wait_past), for at most `timeout` of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::TimedOut`] if the event was not set in time.
+    pub fn wait_past_timeout(&self, seen: u32, timeout: Duration) -> Result<u32, Error> {
+        self.wait_past_with(seen, Deadline::after(timeout))
+    }
+
+    /// As [`wait_past_timeout`](Self::wait_past_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_past_timeout`](Self::wait_past_timeout).
+    pub fn wait_past_until(&self, seen: u32, deadline: Instant) -> Result<u32, Error> {
+        self.wait_past_with(seen, Deadline::at(deadline))
+    }
+
+    fn wait_with(&self, deadline: Deadline) -> Result<(), Error> {
+        match self.raw.wait(Some(deadline)) {
+            true => Ok(()),
+            false => Err(Error::TimedOut),
+        }
+    }
+
+    fn wait_past_with(&self, seen: u32, deadline: Deadline) -> Result<u32, Error> {
+        match self.raw.wait_past(seen, Some(deadline)) {
+            true => Ok(self.raw.sequence()),
+            false => Err(Error::TimedOut),
+        }
     }
 }
 
@@ -120,4 +157,5 @@ impl Default for SharedEvent {
     }
 }
 
-impl_one_word_primitive!(SharedEvent, "event");
+impl_ownerless_primitive!(SharedEvent, "event", has_primitives: true);
+static_assertions::assert_eq_size!(SharedEvent, u32);

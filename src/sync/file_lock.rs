@@ -2,11 +2,12 @@
 
 use crate::Error;
 use crate::memory::{reject_irregular, reject_remote_fs};
-use crate::sys::{FileLockKind, current_thread, files};
+use crate::sys::{Deadline, FileLockKind, current_thread, files};
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// A lock between processes on a file of its own, for programs that share nothing but a path: `flock(2)`, or `fcntl(2)` with
 /// `F_OFD_SETLK` (*open file description* locks).
@@ -171,6 +172,60 @@ impl FileLock {
             Ok(true) => Ok(FileLockGuard { lock: self }),
             Ok(false) => Err(Error::WouldBlock),
             Err(source) => Err(self.failed(source)),
+        }
+    }
+
+    /// Locks the file, waiting for at most `timeout` of the monotonic clock.
+    ///
+    /// Neither system call has a timeout, so this tries again after pauses of 1 to 50 ms. Waiters
+    /// inside [`lock`](Self::lock) are served first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::TimedOut`] if another holder kept the lock until then, and the errors of
+    /// [`lock`](Self::lock).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{Error, FileLock};
+    /// use std::time::Duration;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("lock");
+    /// let (mut one, mut other) = (FileLock::flock(&path)?, FileLock::flock(&path)?);
+    /// let guard = one.lock()?;
+    /// let refused = other.lock_timeout(Duration::from_millis(5));
+    /// assert!(matches!(refused, Err(Error::TimedOut)));
+    /// drop((refused, guard));
+    /// drop(other.lock_timeout(Duration::from_secs(5))?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn lock_timeout(&mut self, timeout: Duration) -> Result<FileLockGuard<'_>, Error> {
+        self.lock_with(Deadline::after(timeout))
+    }
+
+    /// As [`lock_timeout`](Self::lock_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_timeout`](Self::lock_timeout).
+    pub fn lock_until(&mut self, deadline: Instant) -> Result<FileLockGuard<'_>, Error> {
+        self.lock_with(Deadline::at(deadline))
+    }
+
+    fn lock_with(&mut self, deadline: Deadline) -> Result<FileLockGuard<'_>, Error> {
+        const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+        let mut pause = Duration::from_millis(1);
+        self.refuse_inherited()?;
+        loop {
+            match self.call.try_lock(&self.file) {
+                Ok(true) => return Ok(FileLockGuard { lock: self }),
+                Ok(false) if deadline.has_passed() => return Err(Error::TimedOut),
+                Ok(false) => deadline.min(Deadline::after(pause)).sleep(),
+                Err(source) => return Err(self.failed(source)),
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -44,4 +44,4 @@ pub use rwlock::guard::{
 };
 pub use semaphore::{SemaphorePermit, SharedSemaphore};
 pub use sysv::{SysvPermit, SysvSemaphore};
-pub use wait_any::{Waitable, wait_any, wait_any_timeout};
+pub use wait_any::{Waitable, wait_any, wait_any_timeout, wait_any_until};

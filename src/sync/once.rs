@@ -8,7 +8,7 @@ use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::sys::{self, CurrentThread, Deadline};
 use std::convert::Infallible;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An initialization that one thread of all processes makes, once, in the manner of [`std::sync::Once`].
 ///
@@ -144,7 +144,7 @@ impl SharedOnce {
     ///
     /// ```
     /// use pshared::{fork, Error, Shared, SharedOnce};
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     ///
     /// let once = Shared::anonymous(SharedOnce::new())?;
     /// // A child that dies at it: the next one takes over.
@@ -163,6 +163,19 @@ impl SharedOnce {
         self.call_once_force_timeout(timeout, unless_poisoned(f))
     }
 
+    /// As [`call_once_timeout`](Self::call_once_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`call_once_timeout`](Self::call_once_timeout).
+    ///
+    /// # Panics
+    ///
+    /// As [`call_once_timeout`](Self::call_once_timeout).
+    pub fn call_once_until(&self, deadline: Instant, f: impl FnOnce()) -> Result<(), Error> {
+        self.call_once_force_until(deadline, unless_poisoned(f))
+    }
+
     /// As [`call_once`](Self::call_once), also where an earlier `f` panicked: `f` is told.
     ///
     /// # Panics
@@ -173,7 +186,7 @@ impl SharedOnce {
         if !self.is_completed()
             && let Err(refused) = self.run(WaitMode::Until(None), f)
         {
-            never(refused);
+            unreachable_or_panic(refused);
         }
     }
 
@@ -191,7 +204,7 @@ impl SharedOnce {
         if self.is_completed() {
             return Ok(());
         }
-        self.run(WaitMode::Try, f).map_err(told)
+        self.run(WaitMode::Try, f).map_err(into_error)
     }
 
     /// As [`call_once_timeout`](Self::call_once_timeout), also where an earlier `f` panicked: `f` is told.
@@ -212,7 +225,28 @@ impl SharedOnce {
             return Ok(());
         }
         let mode = WaitMode::Until(Some(Deadline::after(timeout)));
-        self.run(mode, f).map_err(told)
+        self.run(mode, f).map_err(into_error)
+    }
+
+    /// As [`call_once_force_timeout`](Self::call_once_force_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`call_once_force_timeout`](Self::call_once_force_timeout).
+    ///
+    /// # Panics
+    ///
+    /// As [`call_once_force_timeout`](Self::call_once_force_timeout).
+    pub fn call_once_force_until(
+        &self,
+        deadline: Instant,
+        f: impl FnOnce(&SharedOnceState),
+    ) -> Result<(), Error> {
+        if self.is_completed() {
+            return Ok(());
+        }
+        let mode = WaitMode::Until(Some(Deadline::at(deadline)));
+        self.run(mode, f).map_err(into_error)
     }
 
     /// Whether it is initialized.
@@ -226,10 +260,29 @@ impl SharedOnce {
         self.raw.wait(None);
     }
 
-    /// As [`wait`](Self::wait), but no longer than `timeout` of the monotonic clock: false says that it is not initialized.
-    #[must_use = "the wait may have timed out"]
-    pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.raw.wait(Some(Deadline::after(timeout)))
+    /// Waits as [`wait`](Self::wait), for at most `timeout` of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::TimedOut`] if it was not initialized in time.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<(), Error> {
+        self.wait_with(Deadline::after(timeout))
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_until(&self, deadline: Instant) -> Result<(), Error> {
+        self.wait_with(Deadline::at(deadline))
+    }
+
+    fn wait_with(&self, deadline: Deadline) -> Result<(), Error> {
+        match self.raw.wait(Some(deadline)) {
+            true => Ok(()),
+            false => Err(Error::TimedOut),
+        }
     }
 
     fn run(&self, mode: WaitMode, f: impl FnOnce(&SharedOnceState)) -> Result<(), AcquireError> {
@@ -238,7 +291,7 @@ impl SharedOnce {
             Ok(())
         };
         self.initialize(mode, f, |()| ()).map_err(|unmade| {
-            let InitError::AcquireError(refused) = unmade;
+            let InitError::Acquire(refused) = unmade;
             refused
         })
     }
@@ -256,25 +309,25 @@ impl SharedOnce {
         let past = match self.raw.begin(current, mode) {
             Ok(Some(past)) => past,
             Ok(None) => return Ok(()),
-            Err(refused) => return Err(InitError::AcquireError(refused)),
+            Err(refused) => return Err(InitError::Acquire(refused)),
         };
-        let mut turn = Turn {
+        let mut guard = InitGuard {
             raw: &self.raw,
             generation: current.generation(),
-            end: End::Panic,
+            outcome: InitOutcome::Panicked,
         };
         match make(&SharedOnceState { past }) {
             Ok(value) => {
                 assert!(
-                    CurrentThread::of_generation(turn.generation).is_some(),
+                    CurrentThread::of_generation(guard.generation).is_some(),
                     "a process that was forked inside a shared initialization went on with it, which is its parent's"
                 );
                 store(value);
-                turn.end = End::Completion;
+                guard.outcome = InitOutcome::Completed;
                 Ok(())
             }
             Err(error) => {
-                turn.end = End::Failure;
+                guard.outcome = InitOutcome::Failed;
                 Err(InitError::Failed(error))
             }
         }
@@ -284,7 +337,7 @@ impl SharedOnce {
 /// Why nothing was made.
 pub(super) enum InitError<E> {
     /// It was nobody's turn here.
-    AcquireError(AcquireError),
+    Acquire(AcquireError),
     /// The making failed.
     Failed(E),
 }
@@ -293,26 +346,26 @@ impl<E> InitError<E> {
     /// What failed, of a call that waits to the end.
     pub(super) fn failed(self) -> E {
         match self {
-            InitError::AcquireError(refused) => never(refused),
+            InitError::Acquire(refused) => unreachable_or_panic(refused),
             InitError::Failed(error) => error,
         }
     }
 
     /// What a call tells that does not wait to the end.
-    pub(super) fn told(self) -> E
+    pub(super) fn into_error(self) -> E
     where
         E: From<Error>,
     {
         match self {
-            InitError::AcquireError(refused) => told(refused).into(),
+            InitError::Acquire(refused) => into_error(refused).into(),
             InitError::Failed(error) => error,
         }
     }
 }
 
-/// The end of a call that waits to the end, and cannot have its turn.
+/// The end of a call that waits to the end, and cannot have its guard.
 #[cold]
-pub(super) fn never(refused: AcquireError) -> ! {
+pub(super) fn unreachable_or_panic(refused: AcquireError) -> ! {
     match refused {
         AcquireError::Deadlock => panic!(
             "a shared initialization was asked for inside itself, by the thread that makes it"
@@ -326,8 +379,8 @@ pub(super) fn never(refused: AcquireError) -> ! {
     }
 }
 
-fn told(refused: AcquireError) -> Error {
-    Error::from_missed(MultiError::AcquireError(refused))
+fn into_error(refused: AcquireError) -> Error {
+    Error::from_missed(MultiError::Acquire(refused))
 }
 
 /// An initialization that nobody makes where an earlier one panicked.
@@ -341,31 +394,31 @@ fn unless_poisoned(f: impl FnOnce()) -> impl FnOnce(&SharedOnceState) {
     }
 }
 
-enum End {
-    Completion,
-    Failure,
-    Panic,
+enum InitOutcome {
+    Completed,
+    Failed,
+    Panicked,
 }
 
 /// The calling thread's turn to initialize.
-struct Turn<'a> {
+struct InitGuard<'a> {
     raw: &'a Once,
     /// The process whose turn it is. In a child of that process this is a copy.
     generation: u64,
-    end: End,
+    outcome: InitOutcome,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for InitGuard<'_> {
     fn drop(&mut self) {
         let Some(current) = CurrentThread::of_generation(self.generation) else {
             return;
         };
         // SAFETY: this thread began the turn in this process, and nothing but this drop ends it.
         unsafe {
-            match self.end {
-                End::Completion => self.raw.complete(current),
-                End::Failure => self.raw.abandon(current, false),
-                End::Panic => self.raw.abandon(current, true),
+            match self.outcome {
+                InitOutcome::Completed => self.raw.complete(current),
+                InitOutcome::Failed => self.raw.abandon(current, false),
+                InitOutcome::Panicked => self.raw.abandon(current, true),
             }
         }
     }

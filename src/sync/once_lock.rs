@@ -3,13 +3,13 @@
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
 use crate::raw::outcome::{AcquireError, WaitMode};
-use crate::sync::once::{InitError, SharedOnce, SharedOnceState, never};
+use crate::sync::once::{InitError, SharedOnce, SharedOnceState, unreachable_or_panic};
 use crate::sys::Deadline;
 use std::cell::UnsafeCell;
 use std::convert::Infallible;
 use std::fmt;
 use std::mem::{MaybeUninit, offset_of};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A value that one thread of all processes makes, once, and all read, in the manner of [`std::sync::OnceLock`].
 ///
@@ -103,7 +103,7 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
     ///
     /// ```
     /// use pshared::{Shared, SharedOnceLock};
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     ///
     /// let port = Shared::anonymous(SharedOnceLock::<u16>::new())?;
     /// assert_eq!(port.set_timeout(80, Duration::from_millis(20)), Ok(()));
@@ -112,6 +112,15 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
     /// ```
     pub fn set_timeout(&self, value: T, timeout: Duration) -> Result<(), T> {
         self.set_with(WaitMode::Until(Some(Deadline::after(timeout))), value)
+    }
+
+    /// As [`set_timeout`](Self::set_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_timeout`](Self::set_timeout).
+    pub fn set_until(&self, value: T, deadline: Instant) -> Result<(), T> {
+        self.set_with(WaitMode::Until(Some(Deadline::at(deadline))), value)
     }
 
     /// The value, made by `f` where there is none. One that is being made just now is waited for.
@@ -162,7 +171,7 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
     ///
     /// ```
     /// use pshared::{fork, Shared, SharedOnceLock};
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     ///
     /// let port = Shared::anonymous(SharedOnceLock::<u16>::new())?;
     /// // A child that dies while it makes the value: the next one makes it.
@@ -177,6 +186,15 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         f: impl FnOnce() -> T,
     ) -> Result<&T, Error> {
         self.get_or_init_with_timeout(timeout, |_| f())
+    }
+
+    /// As [`get_or_init_timeout`](Self::get_or_init_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_init_timeout`](Self::get_or_init_timeout).
+    pub fn get_or_init_until(&self, deadline: Instant, f: impl FnOnce() -> T) -> Result<&T, Error> {
+        self.get_or_init_with_until(deadline, |_| f())
     }
 
     /// As [`get_or_init`](Self::get_or_init); and `f` is told how earlier attempts ended.
@@ -197,7 +215,7 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
     #[inline]
     pub fn try_get_or_init_with(&self, f: impl FnOnce(&SharedOnceState) -> T) -> Result<&T, Error> {
         self.fill(WaitMode::Try, |state| Ok(f(state)))
-            .map_err(InitError::told)
+            .map_err(InitError::into_error)
     }
 
     /// As [`get_or_init_timeout`](Self::get_or_init_timeout); and `f` is told how earlier attempts ended.
@@ -210,7 +228,20 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         timeout: Duration,
         f: impl FnOnce(&SharedOnceState) -> T,
     ) -> Result<&T, Error> {
-        self.fill_in_time(timeout, |state| Ok(f(state)))
+        self.fill_in_time(|| Deadline::after(timeout), |state| Ok(f(state)))
+    }
+
+    /// As [`get_or_init_with_timeout`](Self::get_or_init_with_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_init_with_timeout`](Self::get_or_init_with_timeout).
+    pub fn get_or_init_with_until(
+        &self,
+        deadline: Instant,
+        f: impl FnOnce(&SharedOnceState) -> T,
+    ) -> Result<&T, Error> {
+        self.fill_in_time(|| Deadline::at(deadline), |state| Ok(f(state)))
     }
 
     /// As [`get_or_init`](Self::get_or_init), by an `f` that may fail.
@@ -234,7 +265,8 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         &self,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<&T, E> {
-        self.fill(WaitMode::Try, |_| f()).map_err(InitError::told)
+        self.fill(WaitMode::Try, |_| f())
+            .map_err(InitError::into_error)
     }
 
     /// As [`get_or_init_timeout`](Self::get_or_init_timeout), by an `f` that may fail.
@@ -247,7 +279,20 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         timeout: Duration,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<&T, E> {
-        self.fill_in_time(timeout, |_| f())
+        self.fill_in_time(|| Deadline::after(timeout), |_| f())
+    }
+
+    /// As [`get_or_try_init_timeout`](Self::get_or_try_init_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_try_init_timeout`](Self::get_or_try_init_timeout).
+    pub fn get_or_try_init_until<E: From<Error>>(
+        &self,
+        deadline: Instant,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&T, E> {
+        self.fill_in_time(|| Deadline::at(deadline), |_| f())
     }
 
     /// Waits until somebody has made the value. It does not make it.
@@ -257,11 +302,26 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         unsafe { self.value() }
     }
 
-    /// As [`wait`](Self::wait), but no longer than `timeout` of the monotonic clock.
-    pub fn wait_timeout(&self, timeout: Duration) -> Option<&T> {
-        let in_time = self.once.wait_timeout(timeout);
-        // SAFETY: waited for just now.
-        in_time.then(|| unsafe { self.value() })
+    /// Waits as [`wait`](Self::wait), for at most `timeout` of the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::TimedOut`] if no value was set in time.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<&T, Error> {
+        self.once.wait_timeout(timeout)?;
+        // SAFETY: the wait has ended because the value is there.
+        Ok(unsafe { self.value() })
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_until(&self, deadline: Instant) -> Result<&T, Error> {
+        self.once.wait_until(deadline)?;
+        // SAFETY: the wait has ended because the value is there.
+        Ok(unsafe { self.value() })
     }
 
     /// The value, through the exclusive borrow that only a cell which is not placed can give.
@@ -282,24 +342,23 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
             Ok(value.take().expect("a closure that runs once"))
         });
         match made {
-            Ok(_)
-            | Err(InitError::AcquireError(AcquireError::WouldBlock | AcquireError::TimedOut)) => {}
-            Err(InitError::AcquireError(refused)) => never(refused),
+            Ok(_) | Err(InitError::Acquire(AcquireError::WouldBlock | AcquireError::TimedOut)) => {}
+            Err(InitError::Acquire(refused)) => unreachable_or_panic(refused),
         }
         value.map_or(Ok(()), Err)
     }
 
     fn fill_in_time<E: From<Error>>(
         &self,
-        timeout: Duration,
+        deadline: impl FnOnce() -> Deadline,
         make: impl FnOnce(&SharedOnceState) -> Result<T, E>,
     ) -> Result<&T, E> {
         // One that is there costs no look at the clock.
         match self.get() {
             Some(value) => Ok(value),
             None => self
-                .fill(WaitMode::Until(Some(Deadline::after(timeout))), make)
-                .map_err(InitError::told),
+                .fill(WaitMode::Until(Some(deadline())), make)
+                .map_err(InitError::into_error),
         }
     }
 
@@ -357,7 +416,7 @@ impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedOnceLock<T> {
     }
 }
 
-const KIND: PrimitiveKind = PrimitiveKind("once_cell");
+const KIND: PrimitiveKind = PrimitiveKind("once_lock");
 
 // SAFETY: `repr(C)` over a `SharedOnce` and a `ShmData`, which is told. The one primitive is visited. Zero bytes are an
 // empty cell, whatever `T` is.

@@ -8,7 +8,7 @@ use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::sys::{self, CurrentThread, Deadline};
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `N` permits in shared memory, numbered from 0 to `N - 1`: a counting semaphore that knows its holders. `N` is 1 to 127.
 ///
@@ -32,7 +32,7 @@ use std::time::Duration;
 ///
 /// Taking a free permit and giving one back that nobody waits for makes no system call. Of those who wait, the first one sleeps
 /// on all the permits by one call, and the others in line behind it. That call, `futex_waitv(2)`, is in Linux 5.16 and later;
-/// where it is missing, what would have to wait gives [`Error::NoFutexWaitv`], and [`try_acquire`](Self::try_acquire) works. A
+/// where it is missing, what would have to wait gives [`Error::FutexWaitvUnsupported`], and [`try_acquire`](Self::try_acquire) works. A
 /// single permit does not need it. Permits are not handed out in the order in which they were asked for.
 ///
 /// # Examples
@@ -101,7 +101,7 @@ impl<const N: usize> SharedPermits<N> {
     ///
     /// - [`Error::Deadlock`]: the calling thread holds all of them.
     /// - [`Error::HolderThreadEnded`]: all were held by threads that ended without giving them back, and their processes live.
-    /// - [`Error::NoFutexWaitv`]: none is free, and the kernel cannot wait for any of several.
+    /// - [`Error::FutexWaitvUnsupported`]: none is free, and the kernel cannot wait for any of several.
     #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, Error> {
         self.acquire_with(WaitMode::Until(None))
@@ -124,6 +124,15 @@ impl<const N: usize> SharedPermits<N> {
     /// As [`acquire`](Self::acquire), and [`Error::TimedOut`].
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, Error> {
         self.acquire_with(WaitMode::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// As [`acquire_timeout`](Self::acquire_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_timeout`](Self::acquire_timeout).
+    pub fn acquire_until(&self, deadline: Instant) -> Result<Permit<'_>, Error> {
+        self.acquire_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
     /// How many permits can be had just now, those of the dead included. The answer may be out of date when it is read.
@@ -175,11 +184,11 @@ impl<const N: usize> SharedPermits<N> {
 impl Error {
     pub(super) fn from_missed(missed: MultiError) -> Self {
         match missed {
-            MultiError::CannotWait => Error::NoFutexWaitv,
-            MultiError::AcquireError(AcquireError::WouldBlock) => Error::WouldBlock,
-            MultiError::AcquireError(AcquireError::TimedOut) => Error::TimedOut,
-            MultiError::AcquireError(AcquireError::Deadlock) => Error::Deadlock,
-            MultiError::AcquireError(AcquireError::HolderThreadEnded) => Error::HolderThreadEnded,
+            MultiError::WaitvUnsupported => Error::FutexWaitvUnsupported,
+            MultiError::Acquire(AcquireError::WouldBlock) => Error::WouldBlock,
+            MultiError::Acquire(AcquireError::TimedOut) => Error::TimedOut,
+            MultiError::Acquire(AcquireError::Deadlock) => Error::Deadlock,
+            MultiError::Acquire(AcquireError::HolderThreadEnded) => Error::HolderThreadEnded,
         }
     }
 }

@@ -1,15 +1,18 @@
-//! What primitives of one atomic word have in common that nobody owns.
+//! The trait implementations of primitives that no process owns.
 
-/// Makes such a type placeable: it is ready wherever it lies, nobody holds it, and there is nothing to free.
+/// Implements the traits of a placeable primitive made of atomics: it needs no initialization at its
+/// address, no process holds it, and there is nothing to reset after a death.
 ///
-/// The type is one atomic word, of which zero is the start state, and which names nobody.
-macro_rules! impl_one_word_primitive {
-    ($type:ty, $kind:literal) => {
-        // SAFETY: one atomic word, as asserted below; it names nobody, and zero is its start state.
+/// The type must be `repr(C)` or `repr(transparent)` over atomics that refer to no process, and zero
+/// bytes must be its start state. `has_primitives` says whether a reset must visit it.
+macro_rules! impl_ownerless_primitive {
+    ($type:ty, $kind:literal, has_primitives: $has_primitives:literal) => {
+        // SAFETY: atomics in a fixed layout, described whole by their size. They refer to no process,
+        // and zero bytes are the start state.
         #[diagnostic::do_not_recommend]
         unsafe impl crate::memory::ShmSafe for $type {
             const ZERO_IS_VALID: bool = true;
-            const HAS_PRIMITIVES: bool = true;
+            const HAS_PRIMITIVES: bool = $has_primitives;
 
             fn describe(layout: &mut crate::memory::Layout) {
                 layout.primitive::<Self>(crate::memory::PrimitiveKind($kind));
@@ -36,8 +39,8 @@ macro_rules! impl_one_word_primitive {
             unsafe fn reset(&self) {}
         }
 
-        static_assertions::assert_eq_size!($type, u32);
         static_assertions::assert_impl_all!($type: Send, Sync, crate::ShmSafe);
+        static_assertions::assert_not_impl_any!($type: crate::ShmData);
     };
 }
-pub(super) use impl_one_word_primitive;
+pub(super) use impl_ownerless_primitive;

@@ -114,7 +114,7 @@ impl<T: ShmData> SharedReentrantLock<T> {
     ///
     /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
     pub fn lock_until(&self, deadline: Instant) -> LockResult<SharedReentrantLockGuard<'_, T>> {
-        self.lock_timeout(deadline.saturating_duration_since(Instant::now()))
+        self.lock_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
     /// Whether a holder died since the data was last repaired, as far as somebody has locked after it.
@@ -257,7 +257,7 @@ impl<T: ShmData> fmt::Debug for SharedReentrantLock<T> {
     }
 }
 
-const KIND: PrimitiveKind = PrimitiveKind("reentrant_mutex");
+const KIND: PrimitiveKind = PrimitiveKind("reentrant_lock");
 
 // SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds the lock. The whole
 // state is told, and the one primitive visited. Zero bytes are a free lock around zero bytes of `T`.

@@ -7,7 +7,7 @@ use crate::sys::{AtomicU32, Deadline, SEMAPHORE_MAX, Semaphore, current_thread};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A counting semaphore in shared memory: a real `sem_t`, made by `sem_init(pshared = 1)` at the address where it stays.
 ///
@@ -101,6 +101,15 @@ impl SharedSemaphore {
         self.wait_timeout(timeout).map(|()| self.permit())
     }
 
+    /// As [`acquire_timeout`](Self::acquire_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_timeout`](Self::acquire_timeout).
+    pub fn acquire_until(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Error> {
+        self.wait_until(deadline).map(|()| self.permit())
+    }
+
     /// Takes a permit for good, waiting for one as long as it takes: `sem_wait`.
     ///
     /// # Errors
@@ -109,7 +118,7 @@ impl SharedSemaphore {
     #[inline]
     pub fn wait(&self) -> Result<(), Error> {
         if !self.take() {
-            self.wait_until(None);
+            self.wait_with(None);
         }
         Ok(())
     }
@@ -134,7 +143,20 @@ impl SharedSemaphore {
     ///
     /// [`Error::TimedOut`].
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), Error> {
-        if self.take() || self.wait_until(Some(Deadline::after(timeout))) {
+        if self.take() || self.wait_with(Some(Deadline::after(timeout))) {
+            Ok(())
+        } else {
+            Err(Error::TimedOut)
+        }
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_until(&self, deadline: Instant) -> Result<(), Error> {
+        if self.take() || self.wait_with(Some(Deadline::at(deadline))) {
             Ok(())
         } else {
             Err(Error::TimedOut)
@@ -187,7 +209,7 @@ impl SharedSemaphore {
     }
 
     #[cold]
-    fn wait_until(&self, deadline: Option<Deadline>) -> bool {
+    fn wait_with(&self, deadline: Option<Deadline>) -> bool {
         if !self.is_initialized() {
             return self.unarmed.wait_until(deadline);
         }

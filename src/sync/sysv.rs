@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::sys::{Deadline, Errno, SEMAPHORE_SET_MAX, SemaphoreSet, SysError, current_thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A System V semaphore: a counter in the kernel, which processes find by a number, and whose permits the kernel gives back
 /// when their holder dies (`SEM_UNDO`).
@@ -164,6 +164,20 @@ impl SysvSemaphore {
     /// [`Error::TimedOut`]; as [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<SysvPermit<'_>, Error> {
         let deadline = Some(Deadline::after(timeout));
+        if self.set.take(deadline).map_err(|error| self.named(error))? {
+            Ok(self.permit())
+        } else {
+            Err(Error::TimedOut)
+        }
+    }
+
+    /// As [`acquire_timeout`](Self::acquire_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_timeout`](Self::acquire_timeout).
+    pub fn acquire_until(&self, deadline: Instant) -> Result<SysvPermit<'_>, Error> {
+        let deadline = Some(Deadline::at(deadline));
         if self.set.take(deadline).map_err(|error| self.named(error))? {
             Ok(self.permit())
         } else {

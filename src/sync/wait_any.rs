@@ -5,7 +5,7 @@ use crate::Error;
 use crate::memory::ShmSafe;
 use crate::raw::multi::wait_any::{self, WaitSource};
 use crate::sys::{Deadline, WaitvSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What [`wait_any`] can wait for. It is sealed.
 ///
@@ -57,7 +57,7 @@ impl<T: ShmSafe, const N: usize> sealed::Sealed for SharedRoster<T, N> {
 ///
 /// # Errors
 ///
-/// [`Error::NoFutexWaitv`]: Linux 5.16 or later is needed, but for one word alone.
+/// [`Error::FutexWaitvUnsupported`]: Linux 5.16 or later is needed, but for one word alone.
 ///
 /// # Panics
 ///
@@ -90,7 +90,7 @@ impl<T: ShmSafe, const N: usize> sealed::Sealed for SharedRoster<T, N> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn wait_any(things: &[&dyn Waitable]) -> Result<usize, Error> {
-    wait_until(things, None)
+    wait_with(things, None)
 }
 
 /// As [`wait_any`], no longer than `timeout` of the monotonic clock.
@@ -103,10 +103,23 @@ pub fn wait_any(things: &[&dyn Waitable]) -> Result<usize, Error> {
 ///
 /// As [`wait_any`].
 pub fn wait_any_timeout(things: &[&dyn Waitable], timeout: Duration) -> Result<usize, Error> {
-    wait_until(things, Some(Deadline::after(timeout)))
+    wait_with(things, Some(Deadline::after(timeout)))
 }
 
-fn wait_until(things: &[&dyn Waitable], deadline: Option<Deadline>) -> Result<usize, Error> {
+/// As [`wait_any_timeout`], but until `deadline`.
+///
+/// # Errors
+///
+/// As [`wait_any_timeout`].
+///
+/// # Panics
+///
+/// As [`wait_any`].
+pub fn wait_any_until(things: &[&dyn Waitable], deadline: Instant) -> Result<usize, Error> {
+    wait_with(things, Some(Deadline::at(deadline)))
+}
+
+fn wait_with(things: &[&dyn Waitable], deadline: Option<Deadline>) -> Result<usize, Error> {
     assert!(!things.is_empty(), "there is nothing to wait for");
     let mut outcome = Err(Error::TimedOut);
     with_sources(things, &mut Vec::new(), &mut |sources| {

@@ -1,6 +1,6 @@
 //! The monotonic clock: deadlines, and how long a sleeper naps between two looks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A moment of `CLOCK_MONOTONIC`, as time since the clock's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,11 @@ impl Deadline {
         // A kernel timespec holds i64 seconds; the bound also keeps every later sum from overflowing.
         const FAR: Duration = Duration::from_secs(i64::MAX as u64 / 4);
         Deadline(now(libc::CLOCK_MONOTONIC).saturating_add(timeout).min(FAR))
+    }
+
+    /// The deadline at `instant`, or now if that has passed.
+    pub(crate) fn at(instant: Instant) -> Self {
+        Deadline::after(instant.saturating_duration_since(Instant::now()))
     }
 
     /// The present moment: for whoever does not wait.

@@ -108,7 +108,7 @@ fn readers_see_the_last_news_of_a_writer_that_is_killed() {
             let mut seen = 0;
             // Runs until the parent has published the last sequence number.
             while !over.is_set() || seen != last.load(Relaxed) {
-                if let Some(now) = board
+                if let Ok(now) = board
                     .written
                     .wait_past_timeout(seen, Duration::from_millis(1))
                 {
@@ -200,9 +200,9 @@ fn readers_that_are_killed_disturb_nobody() {
 fn signals_end_no_wait() {
     let waits: [fn(&SharedEvent); 4] = [
         SharedEvent::wait,
-        |event| assert!(event.wait_timeout(LONG)),
+        |event| assert!(event.wait_timeout(LONG).is_ok()),
         |event| assert_eq!(event.wait_past(0), 1),
-        |event| assert_eq!(event.wait_past_timeout(0, LONG), Some(1)),
+        |event| assert_eq!(event.wait_past_timeout(0, LONG).ok(), Some(1)),
     ];
     for wait in waits {
         let (event, interruptions) = (event(), Interruptions::new());

@@ -166,19 +166,25 @@ fn where_the_kernel_has_no_such_wait_an_error_says_so() {
         let party = barrier.join().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                assert!(matches!(board.permits.acquire(), Err(Error::NoFutexWaitv)));
+                assert!(matches!(
+                    board.permits.acquire(),
+                    Err(Error::FutexWaitvUnsupported)
+                ));
                 assert!(matches!(
                     board.permits.try_acquire(),
                     Err(Error::WouldBlock)
                 ));
             });
         });
-        assert!(matches!(wait_any(&board.all()), Err(Error::NoFutexWaitv)));
+        assert!(matches!(
+            wait_any(&board.all()),
+            Err(Error::FutexWaitvUnsupported)
+        ));
         assert!(matches!(
             board.roster.wait_for_abandoned(),
-            Err(Error::NoFutexWaitv)
+            Err(Error::FutexWaitvUnsupported)
         ));
-        assert!(matches!(party.wait(), Err(Error::NoFutexWaitv)));
+        assert!(matches!(party.wait(), Err(Error::FutexWaitvUnsupported)));
         // A wait on one word alone does not need that call.
         let one = Shared::anonymous(SharedPermits::<1>::new()).unwrap();
         let held = one.acquire().unwrap();

@@ -142,14 +142,14 @@ mod auto_event {
     fn a_set_lets_one_through_and_is_kept_until_then() {
         let event = SharedAutoResetEvent::default();
         assert!(!event.is_set() && !event.try_wait() && !event.reset());
-        assert!(!event.wait_timeout(Duration::ZERO) && !event.wait_timeout(SHORT));
+        assert!(!event.wait_timeout(Duration::ZERO).is_ok() && !event.wait_timeout(SHORT).is_ok());
         event.set();
         event.set();
         assert!(event.is_set());
         event.wait();
-        assert!(!event.is_set() && !event.wait_timeout(SHORT));
+        assert!(!event.is_set() && !event.wait_timeout(SHORT).is_ok());
         event.set();
-        assert!(event.wait_timeout(Duration::ZERO) && !event.try_wait());
+        assert!(event.wait_timeout(Duration::ZERO).is_ok() && !event.try_wait());
         event.set();
         assert!(event.reset() && !event.is_set());
     }
@@ -192,7 +192,7 @@ mod once {
         });
         let placed = Shared::anonymous(Both(once, SharedOnceLock::from(7_u64))).unwrap();
         placed.0.call_once(|| unreachable!("it is completed"));
-        assert!(placed.0.is_completed() && placed.0.wait_timeout(Duration::ZERO));
+        assert!(placed.0.is_completed() && placed.0.wait_timeout(Duration::ZERO).is_ok());
         assert_eq!(placed.1.get(), Some(&7));
         assert_eq!(format!("{:?}", placed.1), "SharedOnceLock(7)");
     }
@@ -208,7 +208,7 @@ mod once {
             }))
             .is_err()
         );
-        assert_eq!((cell.get(), cell.wait_timeout(SHORT)), (None, None));
+        assert_eq!((cell.get(), cell.wait_timeout(SHORT).ok()), (None, None));
         let placed = Shared::anonymous(cell).unwrap();
         let value = placed.get_or_init_with(|state| {
             assert!(state.is_poisoned() && !state.initializer_died());

@@ -281,7 +281,7 @@ pub fn without_a_line<const PASSES_ON: bool>(
             }
         }
         if wait_is_over(mode) {
-            return Err(MultiError::AcquireError(AcquireError::WouldBlock));
+            return Err(MultiError::Acquire(AcquireError::WouldBlock));
         }
         let mut set = WaitvSet::new();
         let is_whole = words().all(|word| {

@@ -166,10 +166,7 @@ fn who_waits_for_a_slot_gets_it_beside_a_watcher() {
                 Some(Deadline::Ahead),
                 || hall.abandoned(),
             );
-            assert!(matches!(
-                abandoned,
-                Ok(0) | Err(MultiError::AcquireError(_))
-            ));
+            assert!(matches!(abandoned, Ok(0) | Err(MultiError::Acquire(_))));
         });
         let leaves = hall.in_thread(world, 2, |hall| {
             let taken = hall.slots[0].acquire(current_thread(), Some(Deadline::now()));

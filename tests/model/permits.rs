@@ -219,7 +219,7 @@ fn a_waiter_that_gives_up_strands_nobody() {
             match permits.acquire(world, WaitMode::Until(Some(Deadline::Ahead))) {
                 Ok(number) => permits.release(number),
                 Err(missed) => {
-                    assert_eq!(missed, MultiError::AcquireError(AcquireError::TimedOut));
+                    assert_eq!(missed, MultiError::Acquire(AcquireError::TimedOut));
                     world.seen.timeouts.add();
                 }
             }
@@ -294,10 +294,7 @@ fn who_spins_does_not_look_at_a_process_again_and_again() {
         let other = permits.acquire(world, WaitMode::Try).expect("one is left");
         world.deadline_passes();
         let missed = permits.acquire(world, WaitMode::Until(Some(Deadline::Ahead)));
-        assert_eq!(
-            missed,
-            Err(MultiError::AcquireError(AcquireError::TimedOut))
-        );
+        assert_eq!(missed, Err(MultiError::Acquire(AcquireError::TimedOut)));
         permits.release(other);
         world.let_end(PROCESS);
     });
@@ -375,7 +372,7 @@ fn a_watcher_of_several_things_takes_nobodys_wake() {
             let ready = wait_any(&[&*never, &row], Some(Deadline::Ahead));
             assert!(matches!(
                 ready,
-                Ok(1) | Err(MultiError::AcquireError(AcquireError::TimedOut))
+                Ok(1) | Err(MultiError::Acquire(AcquireError::TimedOut))
             ));
         });
         let waits = permits.in_thread(world, 3, |world, permits| permits.section(world));

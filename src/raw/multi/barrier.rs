@@ -1,22 +1,27 @@
-//! A barrier of parties that may die: a word that counts arrivals, and the [slots](crate::raw::multi::member_slot) of the parties.
+//! A barrier of parties that may die: a word that counts arrivals, and a
+//! [slot](crate::raw::multi::member_slot) for each party.
 //!
 //! | bits of the word | meaning |
 //! |---|---|
 //! | 0-15 | how often the barrier was reset, modulo 2^16 |
-//! | 16-23 | the round, modulo 2^8; it ends when all have arrived |
-//! | 24-30 | how many have arrived in this round |
+//! | 16-23 | the round, modulo 2^8; it ends when all parties have arrived |
+//! | 24-30 | how many parties have arrived in this round |
 //! | 31 | broken |
 //!
-//! An arrival is one compare-exchange, and so is its withdrawal, the end of a round, a break and a reset: no death leaves the word
-//! half changed. Who waits sleeps on the word and on every slot. So a death wakes one of them by the kernel's hand; it sets the
-//! broken bit and wakes the others. Where that one is killed first, its own slot wakes the next: nobody waits for the safety net.
-//! The same goes for the last to arrive, killed between the end of the round and its wake.
+//! An arrival, its withdrawal, the end of a round, a break and a reset are one compare-exchange
+//! each, so no death leaves the word half changed. A waiter sleeps on the word and on every slot.
+//! When a party dies, the kernel wakes one waiter, which sets the broken bit and wakes the others.
+//! If that waiter is killed first, the death of its own slot wakes the next one, so no waiter
+//! depends on the liveness check. The same holds if the last party to arrive is killed between the
+//! end of the round and its wake.
 //!
-//! A round cannot end twice while one of its parties is still on its way out, since the next one needs that party. So the round
-//! alone says whether one's own has ended, and a break that comes after does not matter to it.
+//! A round cannot end twice while one of its parties has not returned yet, because the next round
+//! needs that party. So the round number alone shows whether the caller's round has ended. A break
+//! after the end of the round does not change its result.
 //!
-//! **Orderings.** Arrivals are read-modify-writes that acquire and release: who arrives last has what all did before they
-//! arrived, and who sees the end of the round, by an acquire, has it from there.
+//! **Orderings.** Arrivals are read-modify-writes with acquire and release. So the last party to
+//! arrive sees what all parties did before they arrived. A party that sees the end of the round, by
+//! an acquire load, sees the same.
 
 use crate::raw::multi::lock_set::MultiError;
 use crate::raw::multi::member_slot::{MemberSlot, MemberState, watch};
@@ -32,21 +37,21 @@ const ARRIVAL: u32 = 1 << 24;
 const ARRIVALS: u32 = 0x7f << 24;
 const BROKEN: u32 = 1 << 31;
 
-/// The words of a barrier, but for its slots.
+/// The words of a barrier, except its slots.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Barrier {
     word: AtomicU32,
-    /// Who broke it last: the id of the process, or 0, and the slot.
+    /// What broke it last: the process id of the party, or 0 if it is unknown, and the slot.
     breaker: AtomicU64,
 }
 
-/// Why the others were not met.
+/// Why the wait for the other parties failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BarrierError {
-    /// A party died: its slot, and its process, or 0.
+    /// A party died: its slot, and its process id if it is known.
     Broken(usize, Option<u32>),
-    /// No news before the deadline, or no means to wait.
+    /// The deadline passed, or the kernel cannot wait on several words.
     MultiError(MultiError),
 }
 
@@ -60,11 +65,11 @@ impl Barrier {
         }
     }
 
-    /// Makes the barrier whole, with nobody waiting.
+    /// Initializes the barrier: not broken, with no arrivals.
     ///
     /// # Safety
     ///
-    /// Nobody uses it.
+    /// No thread may use the barrier during the call.
     pub(crate) unsafe fn init(&self) {
         self.word.store(0, Relaxed);
     }
@@ -73,7 +78,7 @@ impl Barrier {
         self.word.load(Acquire) & BROKEN != 0
     }
 
-    /// Arrives, and waits for the other parties. True for the one that came last.
+    /// Arrives, and waits for the other parties. Returns true for the party that arrived last.
     pub(crate) fn wait(
         &self,
         slots: &[impl AsRef<MemberSlot>],
@@ -108,18 +113,19 @@ impl Barrier {
         }
     }
 
-    /// Breaks the barrier for a party that will not arrive.
+    /// Breaks the barrier on behalf of a party that will not arrive.
     pub(crate) fn give_up(&self, slot: usize, owner: Option<OwnerId>) {
         loop {
             let word = self.word.load(Acquire);
-            // Once: who was told of it may have reset the barrier already.
+            // Break it once only: a party that received the error may have reset the barrier already.
             if word & BROKEN != 0 || self.break_from(word, slot, owner) {
                 return;
             }
         }
     }
 
-    /// Mends a broken barrier: frees the slots of the dead. Whoever still waits there is told that it was broken.
+    /// Repairs a broken barrier and frees the slots of dead parties. Parties that still wait
+    /// receive [`BarrierError::Broken`].
     pub(crate) fn reset(
         &self,
         current: CurrentThread,
@@ -135,9 +141,9 @@ impl Barrier {
                     continue;
                 }
                 match slot.acquire(current, None) {
-                    // SAFETY: taken just now.
+                    // SAFETY: the calling thread has just acquired the slot.
                     Ok(_) => unsafe { slot.release(current) },
-                    // Somebody else resets it.
+                    // Another thread resets the barrier.
                     Err(AcquireError::WouldBlock) => {}
                     Err(refused) => return Err(refused),
                 }
@@ -154,10 +160,12 @@ impl Barrier {
         }
     }
 
-    /// The word of a barrier that is whole, as far as can be seen; or who broke it.
+    /// Returns the word of a barrier that is not broken and whose parties are not known to be dead.
+    /// Otherwise returns which party broke it.
     pub(crate) fn look(&self, slots: &[impl AsRef<MemberSlot>]) -> Result<u32, BarrierError> {
         loop {
-            // Before the slots, so that a death of before a reset breaks nothing after it.
+            // Read before the slots. If the barrier is reset in between, `break_from` fails, so a death
+            // from before the reset does not break the barrier after it.
             let word = self.word.load(Acquire);
             if word & BROKEN != 0 {
                 return Err(self.broken());
@@ -169,7 +177,8 @@ impl Barrier {
         }
     }
 
-    /// How the round ended in which the caller has arrived, seeing `arrived` before; `None` where it has not.
+    /// Returns how the round ended in which the caller arrived, or `None` if it has not ended.
+    /// `arrived` is the word from before the caller's arrival.
     fn outcome(
         &self,
         arrived: u32,
@@ -188,7 +197,7 @@ impl Barrier {
         }
     }
 
-    /// Takes an arrival back, unless the round has ended.
+    /// Withdraws an arrival, unless the round has ended.
     fn withdraw(&self, arrived: u32, missed: MultiError) -> Result<(), BarrierError> {
         loop {
             let word = self.word.load(Acquire);
@@ -217,9 +226,9 @@ impl Barrier {
             })
     }
 
-    /// Breaks a barrier whose word is still this one, and wakes who waits.
+    /// Breaks the barrier if its word is still `word`, and wakes all waiters.
     fn break_from(&self, word: u32, slot: usize, owner: Option<OwnerId>) -> bool {
-        // Of two deaths at once either may be told of.
+        // Of two deaths at the same time either may be reported.
         let breaker = u64::from(owner.map_or(0, OwnerId::pid)) << 32 | slot as u64;
         self.breaker.store(breaker, Relaxed);
         let broke = self
@@ -232,7 +241,7 @@ impl Barrier {
         broke
     }
 
-    /// Who broke it. After an acquire of the word.
+    /// Returns what broke the barrier. The caller must have loaded the word by an acquire.
     fn broken(&self) -> BarrierError {
         let breaker = self.breaker.load(Relaxed);
         let pid = (breaker >> 32) as u32;

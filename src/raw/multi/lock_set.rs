@@ -1,24 +1,29 @@
-//! Several robust words, any of which will do: permits of one kind, slots of one roster.
+//! A set of robust words of which a locker acquires any one: permits of a semaphore, slots of a
+//! roster.
 //!
-//! A thread takes the first word that nobody owns. Where there is none it has to sleep on all of them, by one call
-//! ([`WaitvSet`]), and two things can go wrong that cannot on a single word:
+//! A thread acquires the first word that has no owner. If every word has an owner, it must sleep on
+//! all of them, by one call ([`WaitvSet`]). Two things can go wrong that cannot on a single word:
 //!
-//! - A wake is swallowed: who was woken by one word is still in the queues of the others until it runs, and wakes there may
-//!   find it too, though it takes one word only.
-//! - Who was woken dies before it has a word, and the wake dies with it. On a single word the kernel wakes the next one,
-//!   because the word stands in the dead thread's slot for pending locks. There is one slot, and so it cannot name them all.
+//! - A wake is swallowed. A waiter that was woken by one word stays in the queues of the others
+//!   until it runs. A wake on another word may find it too, although it acquires one word only.
+//! - A wake is lost with a waiter that is woken and dies before it has acquired a word. On a single
+//!   word the kernel wakes the next waiter, because the dead thread's `list_op_pending` names the
+//!   word. There is one such field for each thread, so it cannot name several words.
 //!
-//! Both go away where one sleeps on all words at a time. So whoever has to wait first acquires the **queue_lock**, a robust lock
-//! whose holder, the head of the line, sleeps on the words; the others sleep on the queue_lock. Who gets a word leaves the queue_lock to
-//! the next one, who looks at every word before it sleeps. A head that is killed leaves the queue_lock to the next one by the
-//! kernel's hand, whatever wakes it had swallowed. Nobody needs to wait for the safety net.
+//! Neither happens if one thread at a time sleeps on all words. So a thread that has to wait first
+//! acquires the **queue lock**, a robust lock. Its owner, the queue head, sleeps on the words. The
+//! other waiters sleep on the queue lock. A head that acquires a word releases the queue lock to
+//! the next waiter, which checks every word before it sleeps. If a head is killed, the kernel hands
+//! the queue lock to the next waiter, whatever wakes the dead head had swallowed. No waiter depends
+//! on the liveness check.
 //!
-//! Others may sleep on the same words, without the queue_lock: those who watch them. So whoever leaves a sleep on several words wakes
-//! one more on each that it leaves without an owner and with `WAITERS`.
+//! Other threads may sleep on the same words without the queue lock: the threads that watch them.
+//! So a thread that returns from a sleep on several words wakes one more waiter on each word that
+//! it leaves without an owner and with `WAITERS` set.
 //!
-//! A word that is marked may be had once its owner's process is gone, which may take a while, and no wake tells of it. The head of
-//! the line looks at that process now and then, and sleeps on the words in between, so that another one is had as soon as it is
-//! released.
+//! A marked word becomes available when its owner's process is gone. That may take a while, and no
+//! wake reports it. The queue head checks that process at intervals, and sleeps on the words in
+//! between. So it acquires another word as soon as that is released.
 //!
 //! **Orderings.** Those of the [robust word](crate::raw::robust): nothing else is published here.
 
@@ -30,7 +35,7 @@ use crate::sys::{
 };
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Looks at the words before a contender gets in line.
+/// How often a locker checks the words before it joins the queue.
 const SPINS: u32 = 100;
 
 impl AsRef<Robust> for Robust {
@@ -42,29 +47,31 @@ impl AsRef<Robust> for Robust {
 /// Why none of the words was acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MultiError {
-    /// As for one word: held, until the deadline, by the calling thread, or by threads that ended.
-    AcquireError(AcquireError),
-    /// The kernel has no sleep on several words.
-    CannotWait,
+    /// As for one word: other threads own the words, or owned them until the deadline; or the
+    /// calling thread owns them all; or the threads that owned them ended.
+    Acquire(AcquireError),
+    /// The kernel cannot sleep on several words.
+    WaitvUnsupported,
 }
 
-/// What the head of a line does where the kernel has no sleep on several words.
+/// What the queue head does if the kernel cannot sleep on several words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::raw) enum NoWaitvPolicy {
-    /// It gives up.
+    /// It returns an error.
     GivesUp,
-    /// It sleeps on one of them, and sees at its next look that another one is to be had: within a second.
+    /// It sleeps on one of the words. Its next check, within a second, shows whether another word
+    /// is available.
     SleepsOnOne,
 }
 
-/// Some words, at most [`MAX`](LockSet::MAX), and their queue_lock.
+/// A set of words, at most [`MAX`](LockSet::MAX), and their queue lock.
 #[derive(Debug)]
 pub(crate) struct LockSet<'a, W> {
     pub(crate) words: &'a [W],
     pub(crate) queue_lock: &'a Robust,
 }
 
-/// Words by their numbers.
+/// A set of words, by their numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct BitSet(u128);
 
@@ -94,12 +101,12 @@ impl BitSet {
     }
 }
 
-/// The marked words, by what the last look at them has shown.
+/// The marked words, as the last scan found them.
 #[derive(Debug, Clone, Copy, Default)]
 struct OrphanScan {
-    /// Those of processes that live, as far as one look can tell: their owners' threads have ended.
+    /// Words whose owner thread ended, but whose owner's process lives, as far as one check shows.
     ended: BitSet,
-    /// Those of processes that may be on their way out.
+    /// Words whose owner's process may be dying.
     dying: BitSet,
 }
 
@@ -114,7 +121,7 @@ impl OrphanScan {
         match refused {
             AcquireError::HolderThreadEnded => self.ended.insert(number),
             AcquireError::TimedOut => self.dying.insert(number),
-            // It is another's by now.
+            // Another thread owns the word now.
             AcquireError::WouldBlock | AcquireError::Deadlock => {}
         }
     }
@@ -124,7 +131,7 @@ impl OrphanScan {
     }
 }
 
-/// Which of the marked words are kept by processes that live, and which are still doubtful.
+/// Which marked words belong to processes that live, and which are still undecided.
 #[derive(Debug, Default)]
 struct OrphanState {
     kept: BitSet,
@@ -133,7 +140,8 @@ struct OrphanState {
 }
 
 impl OrphanState {
-    /// After a look. One that may be about to show another thing is looked at for a while before it counts.
+    /// Updates the state after a scan. A result that may still change counts only after a grace
+    /// period.
     fn update(&mut self, marked: OrphanScan) {
         self.kept = self.kept.and(marked.ended);
         let mut doubtful = marked.dying.or(marked.ended).without(self.kept);
@@ -152,11 +160,13 @@ impl OrphanState {
 }
 
 impl<W: AsRef<Robust>> LockSet<'_, W> {
-    /// The kernel's number, and one word less for whoever sleeps on something else as well.
+    /// The most words in a set: the kernel's limit, less one for a caller that sleeps on another
+    /// word as well.
     #[allow(dead_code, reason = "asserted in `sync`")]
     pub(crate) const MAX: usize = 127;
 
-    /// Acquires one of the words, the one numbered `first` if it can be had, waiting as long as `mode` says.
+    /// Acquires one of the words, waiting as long as `mode` allows. Prefers the word numbered
+    /// `first`.
     #[cold]
     pub(crate) fn acquire(
         &self,
@@ -171,7 +181,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         if let WaitMode::Until(_) = mode {
             for _ in 0..sys::spin_limit(SPINS) {
                 sys::pause();
-                // The marked ones are left out: a look at a process takes longer than all of these together.
+                // Marked words are left out: a check of a process takes longer than all these checks.
                 if let Some(taken) = self.take_released(current, first) {
                     return Ok(taken);
                 }
@@ -183,7 +193,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         }
     }
 
-    /// The words from number `first` on, and then those before it.
+    /// Returns the words from number `first` on, and then those before it.
     fn from(&self, first: usize) -> impl Iterator<Item = (usize, &Robust)> {
         let (before, after) = self.words.split_at(first);
         let numbered = (first..).zip(after).chain((0..).zip(before));
@@ -206,8 +216,8 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         })
     }
 
-    /// Takes a word that was released, or else one whose owner died, if its process is gone by now. What became of the other
-    /// marked ones goes to `marked`.
+    /// Acquires a word that was released, or else one whose owner died, if the owner's process is
+    /// gone. Records the result for the other marked words in `marked`.
     fn take(
         &self,
         current: CurrentThread,
@@ -230,7 +240,8 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         None
     }
 
-    /// The end of an attempt without mode: the safety net's look, now and then, and what stands in the way.
+    /// Ends an attempt that does not wait: runs the liveness check, if it did not run recently, and
+    /// otherwise returns why no word was acquired.
     fn check_owners(
         &self,
         current: CurrentThread,
@@ -249,18 +260,18 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         Err(self.missed(marked, AcquireError::WouldBlock))
     }
 
-    /// What is told after a last look: that processes which live keep all the words, as far as that look can tell, or else
-    /// `refused`.
+    /// Returns the error after a last scan. It is `HolderThreadEnded` if processes that live keep
+    /// all the words, as far as that scan shows, and otherwise `refused`.
     fn missed(&self, marked: OrphanScan, refused: AcquireError) -> MultiError {
         let all_ended = (0..self.words.len()).all(|number| marked.ended.has(number));
-        MultiError::AcquireError(match all_ended {
+        MultiError::Acquire(match all_ended {
             true => AcquireError::HolderThreadEnded,
             false => refused,
         })
     }
 
-    /// Acquires one of the words, as [`acquire`](Self::acquire) does, for a thread that owns the queue_lock. Nobody else sleeps on the
-    /// words.
+    /// Acquires one of the words, as [`acquire`](Self::acquire) does, for a thread that owns the
+    /// queue lock. No other locker sleeps on the words.
     pub(in crate::raw) fn acquire_as_head(
         &self,
         current: CurrentThread,
@@ -289,13 +300,14 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
             .iter()
             .all(|word| word.as_ref().is_held_by(current))
         {
-            return Err(MultiError::AcquireError(AcquireError::Deadlock));
+            return Err(MultiError::Acquire(AcquireError::Deadlock));
         }
         let mode = WaitMode::Until(deadline);
         let otherwise = NoWaitvPolicy::GivesUp;
         let is_head = match self.queue_lock.acquire_slow(current, mode) {
             Ok(_) => true,
-            // The queue_lock guards nothing. Whoever goes on without it is one more that sleeps on the words.
+            // The queue lock guards nothing. A thread that continues without it is only one more that
+            // sleeps on the words.
             Err(AcquireError::HolderThreadEnded) => false,
             Err(refused) => {
                 let mut marked = OrphanScan::default();
@@ -306,13 +318,14 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         let outcome = self.wait_as_head(current, first, deadline, otherwise);
         self.propagate_wakes();
         if is_head {
-            // SAFETY: acquired above.
+            // SAFETY: the calling thread acquired the queue lock above.
             unsafe { self.queue_lock.unlock(current) };
         }
         outcome
     }
 
-    /// What the head of the line does. Whoever calls it wakes others for what it leaves.
+    /// Waits for a word as the queue head. The caller must wake other waiters on the words that
+    /// stay without an owner.
     fn wait_as_head(
         &self,
         current: CurrentThread,
@@ -332,12 +345,12 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
             }
             verdict.update(marked);
             if (0..self.words.len()).all(|number| verdict.kept.has(number)) {
-                return Err(MultiError::AcquireError(AcquireError::HolderThreadEnded));
+                return Err(MultiError::Acquire(AcquireError::HolderThreadEnded));
             }
             let mut set = WaitvSet::new();
             let mut one: Option<(usize, &AtomicU32, u32)> = None;
             let is_whole = self.from(first).all(|(number, word)| {
-                // One that was marked since the look may be had.
+                // A word that was marked after the scan may be available: do not sleep.
                 let expected = word
                     .prepare_wait()
                     .filter(|_| !word.owner_died() || marked.has(number));
@@ -345,7 +358,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
                     return false;
                 };
                 set.push(&word.word, expected);
-                // Of a marked one no wake tells.
+                // No wake reports that a marked word becomes available, so prefer another word.
                 if one.is_none_or(|(another, ..)| marked.has(another)) {
                     one = Some((number, &word.word, expected));
                 }
@@ -364,10 +377,10 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
                         NoWaitvPolicy::SleepsOnOne,
                         Some((_, word, expected)),
                     ) => sys::futex_wait(word, expected, until),
-                    (Err(FutexWaitvUnsupported), ..) => return Err(MultiError::CannotWait),
+                    (Err(FutexWaitvUnsupported), ..) => return Err(MultiError::WaitvUnsupported),
                 };
                 expired = deadline.is_some_and(Deadline::has_passed);
-                // The end of a pause between two looks at a process is not that of the timer.
+                // A timeout between two checks of a process is not the end of the recheck timer.
                 let is_grace_pause = verdict.grace.is_some() && !expired;
                 if timer.is_due() || answer == Wait::TimedOut && !is_grace_pause {
                     self.check_all_owners();
@@ -378,14 +391,16 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         }
     }
 
-    /// The safety net's look: whether an owner died without being marked.
+    /// Runs the liveness check: marks each word whose owner died without being marked. Returns
+    /// whether it marked any.
     pub(in crate::raw) fn check_all_owners(&self) -> bool {
         let words = self.words.iter().map(AsRef::<Robust>::as_ref);
-        // All of them: each that is found is one more to be had.
+        // Checks all of them: each word that it marks is one more that can be acquired.
         words.filter(|word| word.mark_if_owner_dead()).count() > 0
     }
 
-    /// Wakes one more on each word that nobody owns and somebody may sleep on: the wakes that were swallowed.
+    /// Wakes one waiter on each word that has no owner and has `WAITERS` set: these wakes may have
+    /// been swallowed.
     pub(in crate::raw) fn propagate_wakes(&self) {
         for word in self.words {
             let word = &word.as_ref().word;

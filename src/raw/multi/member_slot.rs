@@ -1,18 +1,21 @@
-//! A slot: a robust word that is held for life, and watched.
+//! A slot: a robust word that a member owns until it leaves or dies, and that others watch.
 //!
-//! It is the [robust lock word](crate::raw::robust), but that it carries `WAITERS` from the start and never loses it. The kernel then
-//! wakes somebody when the holder dies, whoever watches and whenever they began to; and a watcher writes nothing.
+//! It is the [robust lock word](crate::raw::robust), except that `WAITERS` is set from the start
+//! and is never lost. So the kernel wakes a thread when the owner dies, whichever threads watch and
+//! whenever they began to. A watcher writes nothing.
 //!
 //! | word | meaning |
 //! |---|---|
 //! | `WAITERS` | free |
 //! | tid + `WAITERS` | occupied |
-//! | `OWNER_DIED` + `WAITERS` | abandoned by a death |
+//! | `OWNER_DIED` + `WAITERS` | abandoned: its owner died |
 //!
-//! The kernel wakes one sleeper for a death, and a death is wake_word for all who watch. So whoever sees it wakes the others
-//! ([`propagate_wake`](MemberSlot::propagate_wake)). Where that one is killed first, the others see it when their timer ends, within a second.
+//! The kernel wakes one sleeper for a death, but a death concerns every watcher. So a watcher that
+//! sees a death wakes the others ([`propagate_wake`](MemberSlot::propagate_wake)). If it is killed
+//! first, the others see the death when their recheck timer expires, within a second.
 //!
-//! **Orderings.** Those of the robust word. Whoever sees a slot abandoned, by an acquire, sees what its holder did there.
+//! **Orderings.** Those of the robust word. A thread that sees by an acquire that a slot is
+//! abandoned sees what its owner did there.
 
 use crate::raw::multi::lock_set::MultiError;
 use crate::raw::outcome::{AcquireError, Acquired};
@@ -23,12 +26,13 @@ use crate::sys::{
 };
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-/// A slot.
+/// A slot of a group.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct MemberSlot {
     lock: Robust,
-    /// [`CurrentThread::who`] of the last one that sat down here and has not left. It outlives a death, and the record does not.
+    /// [`CurrentThread::id`] of the last owner that registered here and has not left. It outlives
+    /// a death. The owner record does not.
     last_owner: AtomicU64,
 }
 
@@ -38,14 +42,15 @@ impl AsRef<MemberSlot> for MemberSlot {
     }
 }
 
-/// What a look at a slot shows.
+/// What a read of a slot shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MemberState {
-    /// Nobody has it: it was never taken, or its last holder left it.
+    /// It has no owner: it was never acquired, or its last owner left it.
     Free,
-    /// Who has it; 0 where it has not sat down yet.
+    /// Its owner, or `None` if the owner has not registered yet.
     Occupied(Option<OwnerId>),
-    /// Who sat there last, and ended with it; 0 where nobody had sat down since the slot was free.
+    /// The last owner that registered, which ended as the owner. `None` if no owner registered
+    /// since the slot was free.
     Abandoned(Option<OwnerId>),
 }
 
@@ -57,7 +62,7 @@ impl AsRef<Robust> for MemberSlot {
 
 impl MemberSlot {
     sys::const_fn! {
-        /// A free slot that is not placed yet.
+        /// Creates a free slot that is not placed yet.
         pub(crate) fn new() -> Self {
             MemberSlot {
                 lock: Robust::new(),
@@ -66,19 +71,20 @@ impl MemberSlot {
         }
     }
 
-    /// Readies the slot, free, at the address where it will stay.
+    /// Initializes the slot, free, at its final address.
     ///
     /// # Safety
     ///
     /// As for [`Robust::init`].
     pub(crate) unsafe fn init(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.lock.init() };
         self.last_owner.store(0, Relaxed);
         self.lock.word.store(WAITERS, Relaxed);
     }
 
-    /// Takes the slot if nobody has it. Where its holder died, that one's process is looked at until `deadline`.
+    /// Acquires the slot if it has no owner. If its last owner died, checks that owner's process
+    /// until `deadline`.
     pub(crate) fn acquire(
         &self,
         current: CurrentThread,
@@ -87,26 +93,27 @@ impl MemberSlot {
         self.lock.try_acquire_unowned(current, deadline)
     }
 
-    /// Sits down on a slot that the calling thread has taken, and gives who sat there last and did not leave it.
+    /// Registers the calling thread in a slot that it has acquired. Returns the last owner that
+    /// registered there and did not leave.
     pub(crate) fn register(&self, current: CurrentThread) -> Option<OwnerId> {
         let lock = &self.lock;
         if !lock.is_in_process() && lock.word.load(Relaxed) & WAITERS == 0 {
-            // The lock clears it where it puts a mark back and finds nobody asleep.
+            // The lock clears `WAITERS` if it puts a mark back and finds no sleeper.
             lock.word.fetch_or(WAITERS, Relaxed);
         }
         OwnerId::from_bits(self.last_owner.swap(current.id().to_bits(), AcqRel))
     }
 
-    /// Leaves the slot, and wakes all who sleep on it.
+    /// Leaves the slot, and wakes all threads that sleep on it.
     ///
     /// # Safety
     ///
-    /// The calling thread has it.
+    /// The calling thread must own the slot.
     pub(crate) unsafe fn release(&self, current: CurrentThread) {
         let lock = &self.lock;
         self.last_owner.store(0, Release);
         if lock.is_in_process() {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             return unsafe { lock.unlock(current) };
         }
         lock.ensure_list_op_pending(current);
@@ -127,7 +134,7 @@ impl MemberSlot {
         current.list().clear_pending();
     }
 
-    /// What the slot is just now.
+    /// Returns the current state of the slot.
     pub(crate) fn state(&self) -> MemberState {
         let lock = &self.lock;
         let word = lock.word.load(Acquire);
@@ -141,7 +148,7 @@ impl MemberSlot {
         match word & (TID | OWNER_DIED) {
             FREE => MemberState::Free,
             OWNER_DIED => MemberState::Abandoned(last_owner),
-            // Who sat here before may be named still.
+            // The record may still name the previous owner.
             tid if last_owner.is_some_and(|owner| owner.tid() == tid) => {
                 MemberState::Occupied(last_owner)
             }
@@ -149,18 +156,19 @@ impl MemberSlot {
         }
     }
 
-    /// The word, and what it is: to sleep until that changes.
+    /// Returns the word and its value, to sleep until the word changes.
     pub(crate) fn expected_word(&self) -> (&AtomicU32, u32) {
         (&self.lock.word, self.lock.word.load(Acquire))
     }
 
-    /// Whether the word is still what it was.
+    /// Whether the word still has the value `seen`.
     pub(crate) fn is_still(&self, seen: u32) -> bool {
         self.lock.word.load(Relaxed) == seen
     }
 
-    /// Wakes the others who sleep on the slot, if it has no holder any more: the kernel wakes one for a death, and a wake for
-    /// who waits for the slot may have gone to who only watches it.
+    /// Wakes the other threads that sleep on the slot, if it has no owner. The kernel wakes one
+    /// thread for a death, and a wake for a thread that waits for the slot may have gone to one
+    /// that only watches it.
     pub(crate) fn propagate_wake(&self) {
         let word = &self.lock.word;
         if word.load(Relaxed) & TID == 0 {
@@ -168,48 +176,54 @@ impl MemberSlot {
         }
     }
 
-    /// The safety net's look. True where the holder died without being marked.
+    /// Runs the liveness check. Returns true if the owner died without being marked.
     pub(crate) fn check_owner(&self) -> bool {
         !self.lock.is_in_process() && self.lock.mark_if_owner_dead()
     }
 
-    /// The lock that the slot is.
+    /// Returns the slot's lock.
     pub(crate) fn lock(&self) -> &Robust {
         &self.lock
     }
 
-    /// Marks a slot that is_check_due occupied as abandoned by a death.
+    /// Marks a slot that appears occupied as abandoned.
     ///
     /// # Safety
     ///
     /// As for [`Robust::reset`].
     pub(crate) unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.lock.reset() };
         let word = self.lock.word.load(Relaxed);
         self.lock.word.store(word | WAITERS, Relaxed);
     }
 }
 
-/// What each slot was when a watcher last passed a wake on there that was no wake_word to itself: once is enough, until a timer ends.
-/// Those whom it wakes do the same, so that watchers would wake each other for ever where who waits for the slot does not run.
+/// The value of each slot's word when a watcher last propagated a wake there although the word had
+/// not changed.
+///
+/// One such wake is enough until the recheck timer expires. The watchers that it wakes do the same.
+/// Without this limit, watchers would wake each other forever while the thread that waits for the
+/// slot does not run.
 #[derive(Debug)]
 pub(in crate::raw) struct Rewoken([u32; WaitvSet::MAX]);
 
 impl Rewoken {
     pub(in crate::raw) fn new() -> Self {
-        // No slot's word that has no holder is that.
+        // The word of a slot without an owner never has this value.
         Rewoken([FREE; WaitvSet::MAX])
     }
 
-    /// Whether to pass a wake on at a slot that was so.
+    /// Whether to propagate a wake at a slot whose word had the value `seen`. Records the value.
     pub(in crate::raw) fn is_due(&mut self, number: usize, seen: u32) -> bool {
         core::mem::replace(&mut self.0[number], seen) != seen
     }
 }
 
-/// Watches slots until `look` gives something, or the deadline comes. `wake_word` is a word that tells of what the slots do not, and
-/// `queue_lock` that of the [line](crate::raw::multi::lock_set) for the slots, where there is one.
+/// Watches slots until `look` returns a value, or until `deadline`.
+///
+/// `wake_word` is a word whose changes also end a sleep. `queue_lock` is that of the
+/// [queue](crate::raw::multi::lock_set) for the slots, if they have one.
 pub(crate) fn watch<T>(
     slots: &[impl AsRef<MemberSlot>],
     wake_word: Option<&AtomicU32>,
@@ -223,7 +237,7 @@ pub(crate) fn watch<T>(
     loop {
         let mut set = WaitvSet::new();
         let mut seen = [0; WaitvSet::MAX];
-        // Before the look: what changes after it is not as expected.
+        // Read before `look`: a change after that makes the sleep return at once.
         for (slot, seen) in slots.iter().zip(&mut seen) {
             let (word, value) = slot.as_ref().expected_word();
             *seen = value;
@@ -236,13 +250,14 @@ pub(crate) fn watch<T>(
             return Ok(found);
         }
         if expired {
-            return Err(MultiError::AcquireError(AcquireError::TimedOut));
+            return Err(MultiError::Acquire(AcquireError::TimedOut));
         }
         let answer = set
             .sleep(timer.next_deadline(deadline))
-            .map_err(|FutexWaitvUnsupported| MultiError::CannotWait)?;
-        // Whoever leaves a slot and dies before its wake leaves one wake to the kernel, which may have come here. The slot may be
-        // as it was before; but somebody waits for it then, and has not got it.
+            .map_err(|FutexWaitvUnsupported| MultiError::WaitvUnsupported)?;
+        // If a thread releases a slot and dies before its wake, the kernel makes one wake, which may
+        // have come here. The slot's word may be as it was before. But then a thread waits for the
+        // slot and did not receive the wake.
         let is_check_due = answer == Wait::TimedOut || timer.is_due();
         let is_waited_for = queue_lock.is_some_and(|queue_lock| !queue_lock.is_available());
         if is_check_due {
@@ -254,7 +269,7 @@ pub(crate) fn watch<T>(
             if is_check_due {
                 slot.check_owner();
             }
-            // Whatever ended the sleep: wakes of other slots may have come to this sleeper too.
+            // Whatever ended the sleep: this thread may also have consumed wakes of other slots.
             if !slot.is_still(seen) || is_waited_for && rewoken.is_due(number, seen) {
                 slot.propagate_wake();
             }

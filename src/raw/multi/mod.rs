@@ -1,4 +1,4 @@
-//! Algorithms over several words: waiting for any of them, and groups whose members hold one each.
+//! Algorithms over several words: waiting for any of them, and groups whose members each own one.
 
 pub(crate) mod barrier;
 pub(crate) mod lock_set;

@@ -1,10 +1,13 @@
-//! A wait for any of several things: each has words to sleep on, and all are slept on by one call.
+//! A wait for any of several sources. Each source has words to sleep on, and one call sleeps on all
+//! of them.
 //!
-//! Nothing is taken here; who is told that something can be had goes and tries. So a wake that came to a watcher may have been for
-//! somebody who waits for the same thing, and the watcher wakes one more before it goes on. Where it is killed before it has, that
-//! one sees to itself when its timer ends, within a second.
+//! The wait acquires nothing: the caller learns which source is ready, and then tries to acquire
+//! it. So a wake that came here may have been meant for a thread that waits for the same source,
+//! and the watcher wakes one more before it continues. If the watcher is killed before that, the
+//! other thread continues when its recheck timer expires, within a second.
 //!
-//! **Orderings.** Those of the words: whoever finds a thing ready has looked at it by the acquire that its own algorithm uses.
+//! **Orderings.** Those of the words: a source is found ready by the acquire load that its own
+//! algorithm uses.
 
 use crate::raw::event::Event;
 use crate::raw::multi::lock_set::{LockSet, MultiError};
@@ -16,16 +19,18 @@ use core::cell::RefCell;
 
 /// Something to wait for.
 pub(crate) trait WaitSource {
-    /// How many words it sleeps on.
+    /// How many words a wait for it sleeps on.
     fn words(&self) -> usize;
 
-    /// Whether there is what one waits for.
+    /// Whether the awaited condition holds.
     fn is_ready(&self) -> bool;
 
-    /// Adds its words to a set, and says in them that somebody sleeps. False where there is something new.
+    /// Adds its words to `set`, after it has set the bit in each that a thread may sleep. Returns
+    /// false if the source has changed so that there is no need to sleep.
     fn join<'a>(&'a self, set: &mut WaitvSet<'a>) -> bool;
 
-    /// After a sleep: wakes others for whom a wake may have been that came here, and is_check_due for unmarked deaths where `is_check_due`.
+    /// Called after a sleep. Wakes other threads for which a wake that came here may have been
+    /// meant. If `is_check_due`, also runs the liveness check.
     fn after_sleep(&self, is_check_due: bool);
 }
 
@@ -45,7 +50,7 @@ impl WaitSource for Event {
             .is_some()
     }
 
-    // A set wakes everybody.
+    // Setting an event wakes all waiters.
     fn after_sleep(&self, _: bool) {}
 }
 
@@ -75,7 +80,7 @@ impl<W: AsRef<Robust>> WaitSource for LockSet<'_, W> {
     }
 }
 
-/// Slots, of which one that was abandoned by a death is waited for, and the queue_lock of the line for them.
+/// A wait until one of some slots is abandoned, and the queue lock for these slots.
 #[derive(Debug)]
 pub(crate) struct AbandonedSlots<'a, S> {
     slots: &'a [S],
@@ -84,7 +89,7 @@ pub(crate) struct AbandonedSlots<'a, S> {
 }
 
 impl<'a, S> AbandonedSlots<'a, S> {
-    /// For one wait.
+    /// Creates the source for one wait.
     pub(crate) fn new(slots: &'a [S], queue_lock: &'a Robust) -> Self {
         let rewoken = RefCell::new(Rewoken::new());
         AbandonedSlots {
@@ -105,7 +110,7 @@ impl<S: AsRef<MemberSlot>> WaitSource for AbandonedSlots<'_, S> {
         self.slots.iter().any(|slot| is_abandoned(slot.as_ref()))
     }
 
-    // Whether there is a abandoned is looked at again when all words have been read.
+    // `is_ready` checks for an abandoned slot after all words have been read.
     fn join<'a>(&'a self, set: &mut WaitvSet<'a>) -> bool {
         for (word, seen) in self.slots.iter().map(|slot| slot.as_ref().expected_word()) {
             set.push(word, seen);
@@ -132,7 +137,7 @@ impl<S: AsRef<MemberSlot>> WaitSource for AbandonedSlots<'_, S> {
     }
 }
 
-/// Waits until one of the sources is ready, and gives its place among them.
+/// Waits until one of the sources is ready, and returns its index.
 pub(crate) fn wait_any(
     sources: &[&dyn WaitSource],
     deadline: Option<Deadline>,
@@ -146,12 +151,12 @@ pub(crate) fn wait_any(
             return Ok(ready);
         }
         if expired {
-            return Err(MultiError::AcquireError(AcquireError::TimedOut));
+            return Err(MultiError::Acquire(AcquireError::TimedOut));
         }
         if is_whole {
             let answer = set
                 .sleep(timer.next_deadline(deadline))
-                .map_err(|FutexWaitvUnsupported| MultiError::CannotWait)?;
+                .map_err(|FutexWaitvUnsupported| MultiError::WaitvUnsupported)?;
             let is_check_due = answer == Wait::TimedOut || timer.is_due();
             for source in sources {
                 source.after_sleep(is_check_due);

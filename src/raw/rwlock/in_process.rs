@@ -1,16 +1,18 @@
-//! A readers-writer lock in one word, for the threads of one process: what a lock is before it is placed.
+//! A readers-writer lock in one word, for the threads of one process: what a lock is before it is
+//! placed.
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0-28 | how many read |
-//! | 29 | somebody may sleep |
-//! | 30 | somebody reads who may write later |
-//! | 31 | somebody writes |
+//! | 0-28 | the number of readers |
+//! | 29 | a thread may sleep |
+//! | 30 | an upgradable reader holds the lock |
+//! | 31 | a writer holds the lock |
 //!
-//! Who has to wait sets bit 29 and sleeps; a release that takes the bit away wakes everybody.
+//! A thread that has to wait sets bit 29 and sleeps. A release that clears the bit wakes all
+//! sleepers.
 //!
-//! **Orderings.** The release of a compare-exchange that gives something back synchronizes with the acquire of the one that
-//! takes it.
+//! **Orderings.** The release compare-exchange that gives up a hold synchronizes with the acquire
+//! compare-exchange of the thread that takes the lock after it.
 
 use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::sys::{self, AtomicU32, Deadline, RecheckTimer};
@@ -21,7 +23,7 @@ const WAITERS: u32 = 1 << 29;
 const UPGRADABLE: u32 = 1 << 30;
 const WRITER: u32 = 1 << 31;
 
-/// What a thread does with the lock.
+/// How a thread holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockMode {
     Read,
@@ -38,7 +40,7 @@ impl LockMode {
         }
     }
 
-    /// What must not be there for this.
+    /// The bits that must be clear for this mode.
     fn excludes(self) -> u32 {
         match self {
             LockMode::Read => WRITER,
@@ -60,12 +62,12 @@ impl InProcessRwLock {
         }
     }
 
-    /// Whether somebody writes.
+    /// Whether a writer holds the lock.
     pub(crate) fn is_written(&self) -> bool {
         self.0.load(Relaxed) & WRITER != 0
     }
 
-    /// Takes the lock for `to`, where the calling thread has it for `from` so far.
+    /// Acquires the lock for `to`. The calling thread holds it for `from` so far, if for anything.
     pub(crate) fn take(
         &self,
         from: Option<LockMode>,
@@ -79,7 +81,7 @@ impl InProcessRwLock {
         loop {
             let word = self.0.load(Relaxed);
             let others = word - own;
-            // Who finds the count full waits.
+            // A reader that finds the count at its maximum waits.
             let has_room = to != LockMode::Read || others & READERS != READERS;
             if others & to.excludes() == 0 && has_room {
                 let taken = others + to.bits();
@@ -111,7 +113,7 @@ impl InProcessRwLock {
         }
     }
 
-    /// Gives back what the calling thread has the lock for, and keeps it for `to`, if for anything.
+    /// Releases the calling thread's hold `from`, and keeps the lock for `to`, if that is some.
     pub(crate) fn unlock(&self, from: LockMode, to: Option<LockMode>) {
         loop {
             let word = self.0.load(Relaxed);

@@ -1,55 +1,90 @@
-//! Readers and writers: a row of robust words for the readers, and three more for the writers.
+//! A readers-writer lock: a robust word for each reader, and three more for the writers.
 //!
 //! | part | meaning |
 //! |---|---|
-//! | `slots[i].lock` | owned by a thread that reads, or waits to |
-//! | `slots[i].state` | 0: reads, or looks whether it may; 1 or 2: waits for the writer of phase_lock 0 or 1 to end |
-//! | `writer_lock` | owned by a writer, an upgradable reader, or a reader that found no slot; whoever owns it excludes the others |
-//! | `phase_locks[0]`, `phase_locks[1]` | owned by the writer, besides `writer_lock`: it waits for the readers to leave, or writes |
-//! | `phase` | whose phase the phase_locks are: they take turns, with each section that was written |
-//! | `data_dirty` | 1 while the data is in a writer's hands, and until a death in there is told |
+//! | `slots[i].lock` | owned by a thread that reads, or waits to read |
+//! | `slots[i].state` | 0: reads, or checks whether it may; 1, 2: waits for the writer of phase lock 0, 1 |
+//! | `writer_lock` | owned by a writer, an upgradable reader, or a reader without a slot: one at a time |
+//! | `phase_locks[0]`, `[1]` | one is owned by the writer, which waits for the readers to leave, or writes |
+//! | `phase` | which phase lock the next writer closes: they alternate with each write |
+//! | `data_dirty` | 1 while a writer may change the data, and after its death until that is reported |
 //!
-//! All but the last two are [robust words](crate::raw::robust), so whatever a thread held when it died is marked by the kernel, found
-//! by the safety net, and not handed on while the process of an ended thread lives. Every place in which a thread can die is
-//! one of theirs, but for these: `data_dirty` is set after the last reader has left, and cleared before a phase_lock is released. So a
-//! marked phase_lock with `data_dirty` set is a death in the data, which is told before the phase_lock opens; without, the dead had changed
-//! nothing, and neither has a reader, or an upgradable reader.
+//! A writer owns one phase lock besides `writer_lock`. A phase lock is *closed* while it has an
+//! owner, or after its owner died. Otherwise it is *open*.
 //!
-//! A **reader** takes a slot and looks at the phase_locks. Where both are open, it reads. Else it says in the slot for which writer
-//! it waits, keeps the slot, and sleeps on that phase_lock. A **writer** takes `writer_lock`, then the phase_lock whose phase it is, and waits for
-//! each slot to be left, except by those who wait for its own phase_lock. So who waited for the last writer goes before the next one.
+//! The locks are [robust words](crate::raw::robust). If a thread dies, the kernel marks each word
+//! that the thread owned, or the liveness check does. No such word is handed on while the process
+//! of an ended thread lives. So these words cover each point at which a thread can die, except the
+//! changes of `data_dirty`. A writer sets `data_dirty` after the last reader has left, and clears it
+//! before it releases its phase lock. If a phase lock is marked and `data_dirty` is set, the writer
+//! died in its critical section. This death is reported before the phase lock opens. If `data_dirty`
+//! is clear, the dead writer had changed nothing, or had finished. A reader or an upgradable reader
+//! that dies has changed nothing either.
 //!
-//! **The bound.** A reader with a slot sees one section written, that of the writer it met, before its own begins. Once a writer
-//! has its phase_lock, at most as many sections are read before its own as there are slots: those that were taken before. A writer
-//! that gives up has no section, and its successor may have the same phase_lock. Who waited for a writer that died lines up anew, for
-//! `writer_lock`, where writers are among themselves as the lockers of a mutex.
+//! A **reader** takes a slot and checks the phase locks. If both are open, it reads. Otherwise it
+//! writes in its slot for which writer it waits, keeps the slot, and sleeps on that writer's phase
+//! lock. A **writer** takes `writer_lock` and then the phase lock that `phase` names. It waits until
+//! each slot is left, except slots of readers that wait for its own phase lock. So readers that
+//! waited for the last writer go before the next writer.
 //!
-//! **A full row** makes a reader wait for a slot, as the owner of `writer_lock`: the head of the line in a [row](crate::raw::multi::lock_set) whose queue_lock
-//! `writer_lock` is. It sets `WAITERS` in every slot and sleeps on all of them, so whichever is left or orphaned wakes it. It is the only
-//! one who sleeps on the slots' words, as the writer is while it waits for readers; hence no wake of a slot is another's, and
-//! [`news`](Robust::report_death) is missed by nobody. If it is killed, `writer_lock` goes to the next one, who looks at every slot before it
-//! sleeps.
+//! **The bound.** A reader with a slot waits for one write, that of the writer it met, before it
+//! reads. Once a writer has its phase lock, at most as many reads come before its write as there are
+//! slots: the slots that were taken before. A writer that gives up writes nothing, and its successor
+//! may take the same phase lock. A reader that waited for a writer that died queues again, for
+//! `writer_lock`, where writers compete as the lockers of a mutex do.
 //!
-//! A slot that is left with somebody asleep keeps `WAITERS`, and is for the sleeper: readers take slots that are 0. So one who has
-//! got a slot, or has given up, opens those that were left for it besides. A thread that reads already reads on in the slot that it
-//! has, whoever waits.
+//! **When all slots are taken,** a reader waits for a slot as the owner of `writer_lock`. It is then
+//! the queue head of a [lock set](crate::raw::multi::lock_set) whose queue lock is `writer_lock`. It
+//! sets `WAITERS` in every slot and sleeps on all of them, so a release or a death in any slot wakes
+//! it. Only the owner of `writer_lock` sleeps on the slots' words: this reader, or a writer that
+//! waits for the readers. So no other thread consumes the wake of a slot, and no
+//! [notification](Robust::notify_watchers) is lost. If the reader is killed, `writer_lock` goes to
+//! the next waiter, which checks every slot before it sleeps.
 //!
-//! **Orderings.** Two Dekker patterns, each with four `SeqCst` accesses. A reader writes its slot's word, or takes back that it
-//! waits, and reads the phase_locks; a writer writes its phase_lock and reads the slots. So either the reader sees the phase_lock, or the writer
-//! sees the reader. And a reader that says for whom it waits, and then looks for `WAITERS` in its slot, against a writer that
-//! sets the bit there and then asks for whom it waits.
+//! A slot that is released while a thread sleeps on it keeps `WAITERS`, and is reserved for that
+//! thread, because readers take only slots whose word is 0. So a thread that has acquired a slot, or
+//! has given up, also clears `WAITERS` in the other slots that were released for it. A thread that
+//! reads already begins another read in its own slot, whichever threads wait.
 //!
-//! A reader that sees one phase_lock closed waits for that one alone, and need not look at the other: a writer which owns the other one
-//! and has missed the reader's slot would then be read beside. There is none, since a writer has read *both* phase_locks by `SeqCst`, its
-//! own after it has closed it and the other after that was opened last, before it reads the slots. Were the slot missed, the
-//! reader would come after that in the one order of all `SeqCst` accesses, and could not see the other phase_lock as it was before.
-//! (That the opening happened before is not enough: it is a release, which orders nothing for a reader that does not see it, except
-//! on machines that show a store to all others at once. The models do not tell: their fences order more than `SeqCst` accesses do.)
+//! **Orderings.** There are two Dekker patterns, each with four `SeqCst` accesses.
 //!
-//! What is read comes after what was written: the release of a phase_lock synchronizes with the load that sees it open. What is
-//! written comes after what was read: the release of a slot synchronizes with the load that sees it left. `phase` and `data_dirty`
-//! belong to the owner of `writer_lock`, which orders them; `data_dirty` is set by an acquire, before the data is touched, and cleared by
-//! a release, after.
+//! In the first, a reader writes its slot's word, or clears the slot's state after a wait, and then
+//! reads the phase locks. A writer writes its phase lock and then reads the slots. So either the
+//! reader sees that the phase lock is closed, or the writer sees the reader:
+//!
+//! ```text
+//!  reader                                         writer (owns the writer lock)
+//!  ------                                         -----------------------------
+//!                                                 acquire phase_lock
+//!                                                                              (phase_lock = tid)
+//!  slot = tid       (A) [SeqCst]
+//!                                                 publish phase_lock    (C) [SeqCst]
+//!                                                                              (phase_lock |= 0)
+//!  read phase_lock  (B) [SeqCst]                  read slot             (D) [SeqCst]
+//!    open:   the reader reads                       free:  the writer writes
+//!    closed: the reader waits                       owned: the writer waits
+//! ```
+//!
+//! In the second, a reader writes in its slot's state for which writer it waits, and then reads
+//! `WAITERS` in its slot. A writer sets `WAITERS` there, and then reads the state. So either the
+//! reader sees `WAITERS` and wakes the writer, or the writer sees that the reader waits for it.
+//!
+//! A reader that sees one phase lock closed waits for that one alone, and need not check the other.
+//! This would be wrong if a writer owned the other phase lock and had missed the reader's slot: both
+//! would then access the data at once. There is no such writer. Before a writer reads the slots, it
+//! reads *both* phase locks by `SeqCst`: its own after it has closed it, and the other after that
+//! was last opened. If the writer missed the slot, the reader's checks come later in the single
+//! order of all `SeqCst` accesses. So the reader could not see the other phase lock as it was before
+//! it opened. It is not enough that the opening happened before: it is a release, which orders
+//! nothing for a reader that does not see it, except on machines that show a store to all other
+//! processors at once. The models cannot show this: their fences order more than `SeqCst` accesses
+//! do.
+//!
+//! Reads come after earlier writes: the release of a phase lock synchronizes with the load that sees
+//! it open. Writes come after earlier reads: the release of a slot synchronizes with the load that
+//! sees it free. `phase` and `data_dirty` belong to the owner of `writer_lock`, which orders their
+//! accesses. `data_dirty` is set by an acquire before the data is touched, and cleared by a release
+//! afterwards.
 
 mod in_process;
 mod read;
@@ -63,7 +98,7 @@ use crate::raw::rwlock::reader_slot::ReaderSlot;
 use crate::sys::{self, AtomicU32, CurrentThread, OwnerId};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// How many readers have a slot.
+/// How many readers can have a slot.
 pub(crate) const READER_SLOTS: usize = 16;
 
 /// A readers-writer lock without data.
@@ -78,7 +113,8 @@ pub(crate) struct RwLock<const N: usize = READER_SLOTS> {
     pub(in crate::raw) slots: [ReaderSlot; N],
 }
 
-/// Where a reader reads: in a slot, or as the owner of `writer_lock`, or in a lock that is not placed.
+/// How a reader holds the lock: in a slot, as the owner of `writer_lock`, or in a lock that is not
+/// placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadPosition(pub(in crate::raw) u32);
 
@@ -87,12 +123,13 @@ impl ReadPosition {
     pub(in crate::raw) const IN_PROCESS: ReadPosition = ReadPosition(u32::MAX - 1);
 }
 
-/// Says that a writer died with the data in its hands. Called by who finds out, before anybody gets at them.
+/// Reports that a writer died in its critical section. The thread that finds the death calls it
+/// before any thread can access the data.
 pub(crate) type ReportDeath<'a> = &'a dyn Fn();
 
 impl<const N: usize> RwLock<N> {
     sys::const_fn! {
-        /// A free lock that is not placed.
+        /// Creates a free lock that is not placed.
         pub(crate) fn new() -> Self {
             RwLock {
                 writer_lock: Robust::new(),
@@ -105,7 +142,7 @@ impl<const N: usize> RwLock<N> {
         }
     }
 
-    /// The robust words in it.
+    /// Returns the robust words of the lock.
     pub(crate) fn words(&self) -> impl Iterator<Item = &Robust> {
         let slots = self.slots.iter().map(|slot| &slot.lock);
         [&self.writer_lock]
@@ -114,42 +151,42 @@ impl<const N: usize> RwLock<N> {
             .chain(slots)
     }
 
-    /// The record of who has `writer_lock`, if somebody does. It is out of date as soon as it is read.
+    /// Returns the owner of `writer_lock`, if there is one. The answer may be out of date at once.
     pub(crate) fn holder(&self) -> Option<OwnerId> {
         self.writer_lock.holder()
     }
 
-    /// Makes the lock robust where it will stay, and free.
+    /// Initializes the lock, free, at its final address, and makes it robust.
     ///
     /// # Safety
     ///
     /// As for [`Robust::init`].
     pub(crate) unsafe fn init(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         self.words().for_each(|word| unsafe { word.init() });
         self.slots.iter().for_each(ReaderSlot::clear);
         self.data_dirty.store(0, Relaxed);
     }
 
-    /// Marks whatever looks held as died.
+    /// Marks each word that appears owned as one whose owner died.
     ///
     /// # Safety
     ///
     /// As for [`Robust::reset`].
     pub(crate) unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         self.words().for_each(|word| unsafe { word.reset() });
         self.slots.iter().for_each(ReaderSlot::clear);
     }
 
-    /// Marks a lock that was reset as one whose writer died in its section.
+    /// Marks a lock that was reset as one whose writer died in its critical section.
     ///
     /// # Safety
     ///
     /// As for [`Robust::mark`].
     pub(crate) unsafe fn mark(&self) {
         self.data_dirty.store(1, Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.phase_locks[0].mark() };
     }
 
@@ -176,18 +213,19 @@ impl<const N: usize> RwLock<N> {
     ///
     /// # Safety
     ///
-    /// The calling thread reads there.
+    /// The calling thread must hold the lock for reading at `place`.
     #[inline]
     pub(crate) unsafe fn end_read(&self, current: CurrentThread, place: ReadPosition) {
         match self.slots.get(place.0 as usize) {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             Some(slot) => unsafe { slot.release(current) },
             // SAFETY: as above.
             None => unsafe { self.end_read_slow(current, place) },
         }
     }
 
-    /// Acquires the lock for a writer. If its predecessor died with the data in its hands, `news` was called.
+    /// Acquires the lock for writing. If an earlier writer died in its critical section and this
+    /// was not reported yet, calls `report_death` first.
     pub(crate) fn write(
         &self,
         current: CurrentThread,
@@ -200,13 +238,13 @@ impl<const N: usize> RwLock<N> {
         self.acquire_writer_lock(current, mode)?;
         let outcome = self.begin_section(current, mode, report_death);
         if outcome.is_err() {
-            // SAFETY: acquired above.
+            // SAFETY: the calling thread acquired `writer_lock` above.
             unsafe { self.writer_lock.unlock(current) };
         }
         outcome
     }
 
-    /// Acquires the lock for reading, and keeps writers and others of this kind away.
+    /// Acquires the lock for reading, and excludes writers and other upgradable readers.
     pub(crate) fn upgradable_read(
         &self,
         current: CurrentThread,
@@ -219,17 +257,17 @@ impl<const N: usize> RwLock<N> {
         self.acquire_writer_lock(current, mode)?;
         let outcome = self.recover_phase_locks(current, mode, report_death);
         if outcome.is_err() {
-            // SAFETY: acquired above.
+            // SAFETY: the calling thread acquired `writer_lock` above.
             unsafe { self.writer_lock.unlock(current) };
         }
         outcome
     }
 
-    /// Makes an upgradable reader the writer. It is what it was where that fails.
+    /// Makes an upgradable reader the writer. If that fails, it remains an upgradable reader.
     ///
     /// # Safety
     ///
-    /// The calling thread is the upgradable reader.
+    /// The calling thread must be the upgradable reader.
     pub(crate) unsafe fn upgrade(
         &self,
         current: CurrentThread,
@@ -251,46 +289,46 @@ impl<const N: usize> RwLock<N> {
     ///
     /// # Safety
     ///
-    /// The calling thread is the upgradable reader.
+    /// The calling thread must be the upgradable reader.
     pub(crate) unsafe fn end_upgradable_read(&self, current: CurrentThread) {
         if self.writer_lock.is_in_process() {
             return self.unlock_in_process(LockMode::UpgradableRead, None);
         }
-        // SAFETY: the caller's promise: an upgradable reader owns `writer_lock`.
+        // SAFETY: the caller guarantees that it is the upgradable reader, which owns `writer_lock`.
         unsafe { self.writer_lock.unlock(current) };
     }
 
-    /// Ends a section that was written.
+    /// Ends a write.
     ///
     /// # Safety
     ///
-    /// The calling thread is the writer.
+    /// The calling thread must be the writer.
     pub(crate) unsafe fn end_write(&self, current: CurrentThread) {
         if self.writer_lock.is_in_process() {
             return self.unlock_in_process(LockMode::Write, None);
         }
         self.end_section(current);
-        // SAFETY: a writer owns `writer_lock`.
+        // SAFETY: the caller guarantees that it is the writer, which owns `writer_lock`.
         unsafe { self.writer_lock.unlock(current) };
     }
 
-    /// Makes the writer a reader, with nobody data_dirty between.
+    /// Makes the writer a reader. No other writer acquires the lock in between.
     ///
     /// # Safety
     ///
-    /// The calling thread is the writer.
+    /// The calling thread must be the writer.
     pub(crate) unsafe fn downgrade(&self, current: CurrentThread) -> ReadPosition {
         if self.writer_lock.is_in_process() {
             self.unlock_in_process(LockMode::Write, Some(LockMode::Read));
             return ReadPosition::IN_PROCESS;
         }
-        // Slots may all be taken, by readers who wait for this writer.
+        // All slots may be taken by readers that wait for this writer.
         let slot = (0..N).find(|&slot| self.slots[slot].lock.try_acquire_free(current));
         self.end_section(current);
         let Some(slot) = slot else {
             return ReadPosition::WRITER_LOCK;
         };
-        // SAFETY: a writer owns `writer_lock`.
+        // SAFETY: the caller guarantees that it is the writer, which owns `writer_lock`.
         unsafe { self.writer_lock.unlock(current) };
         ReadPosition(slot as u32)
     }
@@ -300,7 +338,7 @@ impl<const N: usize> RwLock<N> {
         if place == ReadPosition::IN_PROCESS {
             return self.in_process.unlock(LockMode::Read, None);
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that it reads at `place`: it owns `writer_lock`.
         unsafe { self.writer_lock.unlock(current) };
     }
 
@@ -319,7 +357,8 @@ impl<const N: usize> RwLock<N> {
         }
         let holder_is_gone = || {
             let record = holder.load_consistent();
-            // And the record is its still when it has been seen to be gone: it did not release before it ended.
+            // The record still names the holder after it was found dead. So the holder did not
+            // release the lock before it ended.
             record.is_some_and(|owner| sys::owner_is_dead(owner) && holder.still_is(Some(owner.id)))
         };
         self.in_process.take(from, to, mode, holder_is_gone)?;

@@ -1,5 +1,5 @@
-//! How a reader of a [readers-writer lock](crate::raw::rwlock) waits: in its slot, for the writer, or as the owner of `writer_lock`, for a
-//! slot.
+//! How a reader of a [readers-writer lock](crate::raw::rwlock) waits: in its slot for the writer, or
+//! as the owner of `writer_lock` for a slot.
 
 use crate::raw::multi::lock_set::{LockSet, MultiError, NoWaitvPolicy};
 use crate::raw::outcome::{AcquireError, WaitMode};
@@ -11,7 +11,7 @@ use crate::sys::{self, CurrentThread};
 use core::sync::atomic::Ordering::SeqCst;
 
 impl<const N: usize> RwLock<N> {
-    /// A read whose first slot is not to be had.
+    /// Acquires the lock for reading if the preferred slot is not available.
     #[cold]
     pub(in crate::raw) fn read_slow(
         &self,
@@ -39,7 +39,7 @@ impl<const N: usize> RwLock<N> {
         }
     }
 
-    /// Waits, in a slot that the thread has just taken, for the writer to end, if there is one.
+    /// Waits for the writer, if there is one, in a slot that the thread has just taken.
     #[cold]
     pub(in crate::raw) fn wait_for_writer(
         &self,
@@ -49,8 +49,9 @@ impl<const N: usize> RwLock<N> {
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
         sys::dekker_fence();
-        // One that was seen owned after the slot was taken stays the one to wait for: every later writer sees the slot. And who
-        // owns the other phase_lock by then is a later one: see `rwlock` on orderings.
+        // A phase lock that was closed after the slot was taken stays the one to wait for: every
+        // later writer sees the slot. The other phase lock may be closed when this one opens, but
+        // then its owner is such a later writer: see `rwlock` on orderings.
         let Some(number) = (0..2).find(|&phase_lock| !self.phase_locks[phase_lock].is_open())
         else {
             return Ok(ReadPosition(place as u32));
@@ -61,13 +62,14 @@ impl<const N: usize> RwLock<N> {
                 break Some(mode.on_relock());
             }
             if let Some(own) = self.slot_of(current, Some(place)) {
-                // SAFETY: taken by the caller.
+                // SAFETY: the calling thread owns the slot that its caller took.
                 unsafe { slot.release(current) };
                 return Ok(self.recurse(own));
             }
             slot.state.swap(1 + number as u32, SeqCst);
             slot.lock.notify_watchers();
-            // Announced, so that the kernel wakes another if this thread is woken, and dies before it has passed that on.
+            // Sets `list_op_pending`: if this thread is woken and dies before it has propagated the
+            // wake, the kernel wakes another waiter.
             phase_lock.begin_list_op(current);
             let watched = phase_lock.watch(mode.deadline(), || false);
             slot.state.swap(READING, SeqCst);
@@ -83,7 +85,7 @@ impl<const N: usize> RwLock<N> {
                 WatchOutcome::Free => {}
             }
         };
-        // SAFETY: taken by the caller.
+        // SAFETY: the calling thread owns the slot that its caller took.
         unsafe { slot.release(current) };
         match (refused, mode) {
             (Some(refused), _) => Err(refused),
@@ -92,7 +94,8 @@ impl<const N: usize> RwLock<N> {
         }
     }
 
-    /// Reads where a writer has died, or the row is full: as the owner of `writer_lock` while it finds a slot.
+    /// Acquires the lock for reading after a writer died, or if all slots are taken. The thread
+    /// owns `writer_lock` until it has a slot.
     fn read_under_writer_lock(
         &self,
         current: CurrentThread,
@@ -107,13 +110,14 @@ impl<const N: usize> RwLock<N> {
         let opened = self.recover_phase_locks(current, mode, report_death);
         let outcome = opened.and_then(|()| self.acquire_any_slot(current, home, mode));
         if !has_writer_lock {
-            // SAFETY: acquired above.
+            // SAFETY: the calling thread acquired `writer_lock` above.
             unsafe { self.writer_lock.unlock(current) };
         }
         outcome
     }
 
-    /// Waits for a slot. The phase_locks are open, and stay so: the thread owns `writer_lock`, and is the only one who sleeps on the slots.
+    /// Waits for a slot. The phase locks are open and stay open, because the thread owns
+    /// `writer_lock`. It is the only thread that sleeps on the slots.
     fn acquire_any_slot(
         &self,
         current: CurrentThread,
@@ -125,7 +129,8 @@ impl<const N: usize> RwLock<N> {
             queue_lock: &self.writer_lock,
         };
         let outcome = lock_set.acquire_as_head(current, home, mode, NoWaitvPolicy::SleepsOnOne);
-        // Those that were left for the sleeper are for whoever comes: it has one, or waits no longer.
+        // Slots that were released for this sleeper become free for every reader: it has a slot, or
+        // waits no longer.
         for slot in &self.slots {
             slot.lock.propagate_wake();
         }
@@ -134,19 +139,19 @@ impl<const N: usize> RwLock<N> {
                 self.slots[place].clear();
                 Ok(ReadPosition(place as u32))
             }
-            Err(MultiError::AcquireError(refused)) => Err(refused),
-            // It sleeps on one word then.
-            Err(MultiError::CannotWait) => Err(mode.on_timeout()),
+            Err(MultiError::Acquire(refused)) => Err(refused),
+            // Does not happen: with this policy it sleeps on one word.
+            Err(MultiError::WaitvUnsupported) => Err(mode.on_timeout()),
         }
     }
 
-    /// Reads once more in the slot that the thread has.
+    /// Begins another read in the slot that the thread owns.
     fn recurse(&self, slot: usize) -> ReadPosition {
         self.slots[slot].recurse();
         ReadPosition(slot as u32)
     }
 
-    /// The slot of the calling thread, other than `except`.
+    /// Returns the slot that the calling thread owns, other than `except`.
     pub(in crate::raw) fn slot_of(
         &self,
         current: CurrentThread,

@@ -1,4 +1,5 @@
-//! How a writer of a [readers-writer lock](crate::raw::rwlock) gets to be alone, and what it does with what a dead one left.
+//! How a writer of a [readers-writer lock](crate::raw::rwlock) excludes all other threads, and how
+//! it recovers what a dead writer left.
 
 use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::raw::robust::Robust;
@@ -9,7 +10,7 @@ use crate::sys::CurrentThread;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 impl<const N: usize> RwLock<N> {
-    /// Acquires what excludes writers and upgradable readers.
+    /// Acquires `writer_lock`, which excludes writers and upgradable readers.
     pub(in crate::raw) fn acquire_writer_lock(
         &self,
         current: CurrentThread,
@@ -18,7 +19,7 @@ impl<const N: usize> RwLock<N> {
         if self.writer_lock.try_acquire_fast(current) {
             return Ok(());
         }
-        // Its owner may wait for this very thread to leave its slot.
+        // The owner of `writer_lock` may wait for the calling thread to leave its slot.
         if self.slot_of(current, None).is_some() {
             return match self.writer_lock.acquire_slow(current, WaitMode::Try) {
                 Err(AcquireError::WouldBlock) => Err(mode.on_relock()),
@@ -28,7 +29,8 @@ impl<const N: usize> RwLock<N> {
         self.writer_lock.acquire_slow(current, mode).map(drop)
     }
 
-    /// Opens the phase_locks of a writer that died. The thread owns `writer_lock`, so a phase_lock that is not open is a dead one's.
+    /// Opens the phase locks of a writer that died. The thread owns `writer_lock`, so a phase lock
+    /// that is closed belongs to a dead writer.
     pub(in crate::raw) fn recover_phase_locks(
         &self,
         current: CurrentThread,
@@ -47,7 +49,8 @@ impl<const N: usize> RwLock<N> {
         Ok(())
     }
 
-    /// Closes the phase_lock whose phase it is, and waits until the readers have left. The thread owns `writer_lock`.
+    /// Closes the phase lock that `phase` names, and waits until the readers have left. The thread
+    /// owns `writer_lock`.
     pub(in crate::raw) fn begin_section(
         &self,
         current: CurrentThread,
@@ -55,7 +58,7 @@ impl<const N: usize> RwLock<N> {
         report_death: ReportDeath<'_>,
     ) -> Result<(), AcquireError> {
         if self.slot_of(current, None).is_some() {
-            // Before the others are waited for, and kept from reading.
+            // Fail before the thread waits for the other readers and keeps new ones out.
             return Err(mode.on_relock());
         }
         let number = (self.phase.load(Relaxed) % 2) as usize;
@@ -64,7 +67,8 @@ impl<const N: usize> RwLock<N> {
             other.acquire_slow(current, mode)?;
             self.report_dirty(report_death);
             self.open_phase(current, other);
-            // By `SeqCst`, as the look above was, so that no reader takes it for closed whose slot is missed below.
+            // `SeqCst`, as the check above, so that a reader whose slot is missed below does not
+            // see this phase lock closed.
             other.publish();
         }
         phase_lock.acquire_slow(current, mode)?;
@@ -76,12 +80,12 @@ impl<const N: usize> RwLock<N> {
                 return Err(refused);
             }
         }
-        // Before the data is touched.
+        // Set before the data is touched.
         self.data_dirty.swap(1, Acquire);
         Ok(())
     }
 
-    /// Waits until nobody reads in the slot.
+    /// Waits until no thread reads in the slot.
     fn wait_for_reader(
         &self,
         current: CurrentThread,
@@ -106,14 +110,15 @@ impl<const N: usize> RwLock<N> {
             WatchOutcome::Died => {
                 slot.lock.acquire_slow(current, mode)?;
                 slot.clear();
-                // SAFETY: acquired just now.
+                // SAFETY: the calling thread has just acquired the slot.
                 unsafe { slot.lock.unlock(current) };
                 Ok(())
             }
         }
     }
 
-    /// Tells a death in the data, before the phase_lock is opened. The thread owns `writer_lock` and the phase_lock.
+    /// Reports a death in the critical section, before the phase lock opens. The thread owns
+    /// `writer_lock` and the phase lock.
     fn report_dirty(&self, report_death: ReportDeath<'_>) {
         if self.data_dirty.load(Relaxed) != 0 {
             report_death();
@@ -121,7 +126,8 @@ impl<const N: usize> RwLock<N> {
         }
     }
 
-    /// Ends the section, and gives the next writer the other phase_lock. The thread keeps `writer_lock`.
+    /// Ends the write and switches to the other phase lock for the next writer. The thread keeps
+    /// `writer_lock`.
     pub(in crate::raw) fn end_section(&self, current: CurrentThread) {
         self.data_dirty.store(0, Release);
         let phase = self.phase.load(Relaxed);
@@ -129,9 +135,9 @@ impl<const N: usize> RwLock<N> {
         self.open_phase(current, &self.phase_locks[(phase % 2) as usize]);
     }
 
-    /// Opens a phase_lock that the thread owns, for all who wait there.
+    /// Opens a phase lock that the thread owns, for all threads that wait on it.
     fn open_phase(&self, current: CurrentThread, phase_lock: &Robust) {
-        // SAFETY: the caller owns it.
+        // SAFETY: the caller owns the phase lock.
         unsafe { phase_lock.unlock(current) };
         phase_lock.propagate_wake();
     }

@@ -136,7 +136,8 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     ///
     /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
     pub fn lock_until(&self, deadline: Instant) -> LockResult<SharedMutexGuard<'_, T, R>> {
-        self.lock_timeout(deadline.saturating_duration_since(Instant::now()))
+        self.inner
+            .lock(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
     /// Whether a holder died or panicked in its section since the data was last repaired.

@@ -13,7 +13,7 @@ use crate::sync::roster::slot::{RosterEntry, RosterSlot, SlotView};
 use crate::sys::{self, CurrentThread, Deadline};
 use std::fmt;
 use std::mem::offset_of;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `N` slots in shared memory, one for each worker, with a `T` at each: what the worker counts, say. `N` is 1 to 127.
 ///
@@ -95,7 +95,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     ///
     /// # Errors
     ///
-    /// [`Error::Deadlock`], [`Error::HolderThreadEnded`] and [`Error::NoFutexWaitv`], as for
+    /// [`Error::Deadlock`], [`Error::HolderThreadEnded`] and [`Error::FutexWaitvUnsupported`], as for
     /// [`SharedPermits::acquire`](crate::SharedPermits::acquire).
     pub fn join(&self) -> Result<RosterSlot<'_, T>, Error> {
         self.join_with(WaitMode::Until(None))
@@ -117,6 +117,15 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     /// As [`join`](Self::join), and [`Error::TimedOut`].
     pub fn join_timeout(&self, timeout: Duration) -> Result<RosterSlot<'_, T>, Error> {
         self.join_with(WaitMode::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// As [`join_timeout`](Self::join_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`join_timeout`](Self::join_timeout).
+    pub fn join_until(&self, deadline: Instant) -> Result<RosterSlot<'_, T>, Error> {
+        self.join_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
     /// Takes the slot of this number, which nobody has: its holder died, or it is free.
@@ -163,7 +172,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoFutexWaitv`].
+    /// [`Error::FutexWaitvUnsupported`].
     pub fn wait_for_abandoned(&self) -> Result<usize, Error> {
         self.watch(None)
     }
@@ -175,6 +184,15 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     /// As there, and [`Error::TimedOut`].
     pub fn wait_for_abandoned_timeout(&self, timeout: Duration) -> Result<usize, Error> {
         self.watch(Some(Deadline::after(timeout)))
+    }
+
+    /// As [`wait_for_abandoned_timeout`](Self::wait_for_abandoned_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_abandoned_timeout`](Self::wait_for_abandoned_timeout).
+    pub fn wait_for_abandoned_until(&self, deadline: Instant) -> Result<usize, Error> {
+        self.watch(Some(Deadline::at(deadline)))
     }
 
     pub(in crate::sync) fn abandoned_slots(&self) -> AbandonedSlots<'_, RosterEntry<T>> {

@@ -11,7 +11,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What every guard has: the lock, and who acquired it.
 pub(in crate::sync) struct RawGuard<'a, T> {
@@ -194,6 +194,18 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
         timeout: Duration,
     ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// As [`upgrade_timeout`](Self::upgrade_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`upgrade_timeout`](Self::upgrade_timeout).
+    pub fn upgrade_until(
+        guard: Self,
+        deadline: Instant,
+    ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
+        Self::upgrade_with(guard, WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
     fn upgrade_with(

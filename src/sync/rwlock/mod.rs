@@ -17,7 +17,7 @@ use crate::sys::{self, CurrentThread, Deadline};
 use std::cell::UnsafeCell;
 use std::mem::offset_of;
 use std::sync::{LockResult as StdLockResult, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Read<'a, T> = SharedRwLockReadGuard<'a, T>;
 type Write<'a, T> = SharedRwLockWriteGuard<'a, T>;
@@ -158,6 +158,15 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         self.read_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
+    /// As [`read_timeout`](Self::read_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_timeout`](Self::read_timeout).
+    pub fn read_until(&self, deadline: Instant) -> LockResult<Read<'_, T>> {
+        self.read_with(WaitMode::Until(Some(Deadline::at(deadline))))
+    }
+
     /// Acquires the lock for writing, waiting for it as long as it takes.
     ///
     /// # Errors
@@ -189,6 +198,15 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         self.write_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
+    /// As [`write_timeout`](Self::write_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_timeout`](Self::write_timeout).
+    pub fn write_until(&self, deadline: Instant) -> LockResult<Write<'_, T>> {
+        self.write_with(WaitMode::Until(Some(Deadline::at(deadline))))
+    }
+
     /// Acquires the lock for reading, with the right to [write](SharedRwLockUpgradableReadGuard::upgrade) later, waiting for it as
     /// long as it takes. Others may read meanwhile, but neither write nor read upgradably.
     ///
@@ -215,6 +233,15 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// As [`write_timeout`](Self::write_timeout).
     pub fn upgradable_read_timeout(&self, timeout: Duration) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// As [`upgradable_read_timeout`](Self::upgradable_read_timeout), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`upgradable_read_timeout`](Self::upgradable_read_timeout).
+    pub fn upgradable_read_until(&self, deadline: Instant) -> LockResult<Upgradable<'_, T>> {
+        self.upgradable_read_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
     /// Whether a writer died or panicked in its section since the data was last repaired.
