@@ -1,8 +1,17 @@
 //! The textual layout of a placed type, from which a file's fingerprint and its directory of
 //! primitives are made.
 
-use super::PrimitiveKind;
 use std::fmt;
+
+/// The kind of a primitive, as a file's directory names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PrimitiveKind(pub &'static str);
+
+impl fmt::Display for PrimitiveKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
 
 /// The layout of a placed value: offsets, sizes, types, enum discriminants and primitives.
 ///

@@ -1,7 +1,7 @@
 //! [`Shared<T>`]: one typed value in a map of its own.
 
 use super::{Map, Primitive, PrimitiveVisitor, ShmSafe};
-use crate::memory::placed::Placeable;
+use crate::memory::placeable::Placeable;
 use crate::memory::registry::{self, Entry};
 use crate::{Error, sys};
 use std::fmt;

@@ -1,6 +1,6 @@
 //! The types that can be placed in a map or under a lock, and the visitor of their primitives.
 
-use super::Layout;
+use super::{Layout, PrimitiveKind};
 use crate::Error;
 use std::fmt;
 
@@ -136,16 +136,6 @@ pub unsafe trait ShmData: Send + 'static {
 
     /// Describes the offsets, sizes and names of everything inside.
     fn describe(layout: &mut Layout);
-}
-
-/// The kind of a primitive, as a file's directory names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PrimitiveKind(pub &'static str);
-
-impl fmt::Display for PrimitiveKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
 }
 
 /// The operations that a map needs from every primitive placed in it. This crate's primitives

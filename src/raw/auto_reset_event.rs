@@ -5,15 +5,15 @@
 //! | 0 | set, and not taken yet |
 //! | 1 | a thread may sleep |
 //!
-//! A thread that finds the event set clears bit 0, in one step, so exactly one thread takes each
+//! A thread that finds the event set clears bit 0, in one step, so only one thread takes the
 //! set. A waiter sets bit 1 before it sleeps, and sleeps on the very word that it saw. A set leaves
 //! bit 1 for the other waiters and wakes one thread. If it found no sleeper, it clears the bit and
 //! wakes the threads that went to sleep meanwhile, in one step, as the
 //! [robust lock](crate::raw::robust) does.
 //!
 //! A waiter that dies after it was woken has taken nothing. The event stays set for the next thread
-//! that checks it. Every sleeper checks when its [recheck timer](RecheckTimer) expires, and the next
-//! set wakes a sleeper too.
+//! that checks it. Every sleeper checks when its [recheck timer](RecheckTimer) expires, and the
+//! next set wakes a sleeper too.
 //!
 //! **Orderings.** The release of a set synchronizes with the acquire of the thread that takes it,
 //! also through the read-modify-writes that change bit 1 between the two.
@@ -73,16 +73,17 @@ impl AutoResetEvent {
                 }
                 continue;
             }
-            // Only after a last check: a set may have come at the deadline, and its wake to this waiter.
+            // Only after a last check: a set may have come at the deadline, and its wake to this
+            // waiter.
             if expired {
                 return false;
             }
-            let is_announced = word & WAITERS != 0
+            let is_registered = word & WAITERS != 0
                 || self
                     .0
                     .compare_exchange(word, WAITERS, Relaxed, Relaxed)
                     .is_ok();
-            if is_announced {
+            if is_registered {
                 sys::futex_wait(&self.0, WAITERS, timer.next_deadline(deadline));
                 expired = deadline.is_some_and(Deadline::has_passed);
             }

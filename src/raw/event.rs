@@ -7,22 +7,23 @@
 //! | 2-31 | how often the event was set, modulo 2^30 |
 //!
 //! A set raises the sequence, so a thread that waits for the next set returns even if the flag is
-//! reset at once. A waiter sets bit 1 by a compare-exchange before it sleeps, and sleeps on the very
-//! word that it saw. The set that clears the bit wakes all sleepers. So a set makes no system call if
-//! no thread sleeps. No set between a waiter's check and its sleep is missed, because the kernel
-//! compares the word.
+//! reset at once. A waiter sets bit 1 by a compare-exchange before it sleeps, and sleeps on the
+//! very word that it saw. The set that clears the bit wakes all sleepers. So a set makes no system
+//! call if no thread sleeps. No set between a waiter's check and its sleep is missed, because the
+//! kernel compares the word.
 //!
 //! An event has no owner. If a setter dies between its change and its wake, the sleepers depend on
 //! the recheck timer: no sleep is longer than a second without a check.
 //!
-//! **Orderings.** The release of a set synchronizes with the acquire load by which a waiter sees it.
+//! **Orderings.** The release of a set synchronizes with the acquire load by which a waiter sees
+//! it.
 
 use crate::sys::{self, AtomicU32, Deadline, RecheckTimer};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const SET: u32 = 1;
 const WAITERS: u32 = 2;
-const ONE: u32 = 4;
+const ONE_SET: u32 = 4;
 
 /// The event's word.
 #[repr(transparent)]
@@ -38,7 +39,7 @@ impl Event {
 
     /// Returns how often the event was set, modulo 2^30.
     pub(crate) fn sequence(&self) -> u32 {
-        self.0.load(Acquire) / ONE
+        self.0.load(Acquire) / ONE_SET
     }
 
     pub(crate) fn is_set(&self) -> bool {
@@ -49,10 +50,10 @@ impl Event {
     pub(crate) fn set(&self) {
         let mut word = self.0.load(Relaxed);
         loop {
-            let news = word.wrapping_add(ONE) & !WAITERS | SET;
-            match self.0.compare_exchange_weak(word, news, Release, Relaxed) {
+            let next = word.wrapping_add(ONE_SET) & !WAITERS | SET;
+            match self.0.compare_exchange_weak(word, next, Release, Relaxed) {
                 Ok(_) => break,
-                Err(now) => word = now,
+                Err(current) => word = current,
             }
         }
         if word & WAITERS != 0 {
@@ -69,12 +70,12 @@ impl Event {
     /// first.
     pub(crate) fn wait(&self, deadline: Option<Deadline>) -> bool {
         let seen = self.sequence();
-        self.sleep_until(deadline, |word| word & SET != 0 || word / ONE != seen)
+        self.sleep_until(deadline, |word| word & SET != 0 || word / ONE_SET != seen)
     }
 
     /// Waits until the sequence differs from `seen`. Returns false if `deadline` passed first.
     pub(crate) fn wait_past(&self, seen: u32, deadline: Option<Deadline>) -> bool {
-        self.sleep_until(deadline, |word| word / ONE != seen)
+        self.sleep_until(deadline, |word| word / ONE_SET != seen)
     }
 
     /// Sets the bit that a thread may sleep. Returns the word and its new value, or `None` if the
@@ -103,12 +104,12 @@ impl Event {
         }
         if deadline.is_none_or(|deadline| !deadline.has_passed()) {
             let mut spin = sys::AdaptiveSpin::start(&self.0);
-            let mut news = false;
-            while !news && spin.spin() {
-                news = done(self.0.load(Acquire));
+            let mut is_done = false;
+            while !is_done && spin.spin() {
+                is_done = done(self.0.load(Acquire));
             }
-            spin.end(news);
-            if news {
+            spin.end(is_done);
+            if is_done {
                 return true;
             }
         }

@@ -1,11 +1,11 @@
-//! A count with a wait: what a semaphore is before it is placed.
+//! A counting semaphore in one futex word: what a semaphore is before it is placed.
 //!
 //! | word | meaning |
 //! |---|---|
 //! | n | n permits |
 //!
-//! Every post makes a wake call, even if no thread sleeps. A semaphore that is not placed yet is used
-//! briefly, if at all. Here a simple algorithm is worth more than a saved system call.
+//! Every post makes a wake call, even if no thread sleeps. A semaphore that is not placed yet is
+//! used briefly, if at all. Here a simple algorithm is worth more than a saved system call.
 //!
 //! **Orderings.** The release of a post synchronizes with the acquire of the thread that takes that
 //! permit, or one posted after it: all changes of the word are read-modify-writes.
@@ -13,7 +13,7 @@
 use crate::sys::{self, AtomicU32, Deadline, RecheckTimer};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// A counting semaphore in one word.
+/// The semaphore's word.
 #[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct FutexSemaphore(AtomicU32);
@@ -38,7 +38,7 @@ impl FutexSemaphore {
                 .compare_exchange_weak(permits, permits - 1, Acquire, Relaxed)
             {
                 Ok(_) => return true,
-                Err(now) => permits = now,
+                Err(current) => permits = current,
             }
         }
         false
@@ -73,7 +73,7 @@ impl FutexSemaphore {
                 .compare_exchange_weak(permits, permits + 1, Release, Relaxed)
             {
                 Ok(_) => break,
-                Err(now) => permits = now,
+                Err(current) => permits = current,
             }
         }
         sys::futex_wake(&self.0, 1);

@@ -1,7 +1,8 @@
 //! The lock strategies of a [`SharedMutex<T, R>`](crate::SharedMutex).
 //!
-//! [`Robust`] is the one that it has without being asked, and the one to use. The others are there to be compared with it, and
-//! for what they are good at; [the guide on choosing](crate::guide::choosing) says what each does when its holder is killed.
+//! [`Robust`] is the default, and the recommended strategy. The others exist for comparison, and
+//! for the cases that they suit. [The guide on choosing](crate::guide::choosing) describes what
+//! each strategy does when its holder is killed.
 //!
 //! ```
 //! use pshared::{raw, Shared, SharedMutex};
@@ -11,11 +12,12 @@
 //! # Ok::<(), pshared::Error>(())
 //! ```
 
-// One word algorithm a file: memory orderings, no `T`, no system call.
+// Each file holds one word algorithm: memory orderings, no `T`, no system call.
 //
-// The files of algorithms name nothing outside `crate::sys`. `tests/model` compiles these very files against a `sys` of its
-// own, where loom tries their interleavings and a model of the kernel walks the robust lists of threads that die at every
-// step. `strategy` is the seam to `sync`; `plain` and `pthread` make strategies of what is below it.
+// Apart from each other, the algorithms depend only on `crate::sys`. `tests/model` compiles the
+// same files with its own `sys`. There, loom explores their interleavings, and a model of the
+// kernel walks the robust lists of threads that die at every step. `strategies` is the interface to
+// `sync`; its `plain` and `pthread` build strategies from the locks.
 
 pub(crate) mod auto_reset_event;
 pub(crate) mod condvar;

@@ -8,19 +8,19 @@
 //! | not set | free | no thread has begun, or the last one gave up |
 //! | not set | marked | the thread that ran it died; the next one takes over |
 //!
-//! A thread that finds the event not set acquires the [lock](crate::raw::robust) and checks the event
-//! again. Then it runs the initialization, sets the event, and releases the lock. A death at any step
-//! leaves one of two states. Either the event is set: then the lock may be marked, but the mark has
-//! no further meaning. Or the event is not set: then the next thread acquires the lock with the
-//! report of the death. A partial result of a dead thread is never read, because only the set event
-//! shows that there is a result.
+//! A thread that finds the event not set acquires the [lock](crate::raw::robust) and checks the
+//! event again. Then it runs the initialization, sets the event, and releases the lock. A death at
+//! any step leaves one of two states. Either the event is set: then the lock may be marked, but the
+//! mark has no further meaning. Or the event is not set: then the next thread acquires the lock
+//! with the report of the death. A partial result of a dead thread is never read, because only the
+//! set event shows that there is a result.
 //!
-//! If a thread ended during the initialization and its process lives, the lock stays unavailable, as
-//! after any owner that ended so. The thread did not end by a return or a panic, and nothing shows
-//! whether its work goes on without it.
+//! If a thread ended during the initialization and its process lives, the lock stays unavailable,
+//! as does any lock that an ended thread owned. The thread did not end by a return or a panic, and
+//! nothing shows whether its work goes on without it.
 //!
-//! **Orderings.** The release by which the event is set synchronizes with the acquire load that finds
-//! it set.
+//! **Orderings.** The release by which the event is set synchronizes with the acquire load that
+//! finds it set.
 
 use crate::raw::event::Event;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
@@ -38,7 +38,7 @@ pub(crate) struct Once {
     lock: Robust,
     done: Event,
     /// How earlier attempts ended. Only the owner of the lock writes it.
-    past: AtomicU32,
+    history: AtomicU32,
 }
 
 /// How earlier attempts ended.
@@ -57,12 +57,12 @@ impl OnceState {
 
 impl Once {
     sys::const_fn! {
-        /// Creates one that is neither done nor placed yet.
+        /// Creates an initialization that is neither done nor placed yet.
         pub(crate) fn new() -> Self {
             Once {
                 lock: Robust::new(),
                 done: Event::new(),
-                past: AtomicU32::new(0),
+                history: AtomicU32::new(0),
             }
         }
     }
@@ -91,7 +91,7 @@ impl Once {
 
     /// Begins the initialization: the calling thread's turn lasts until
     /// [`complete`](Self::complete) or [`abandon`](Self::abandon). Returns `None` if it is done,
-    /// also by a thread that this call waited for.
+    /// even if another thread completed it during the call.
     pub(crate) fn begin(
         &self,
         current: CurrentThread,
@@ -112,9 +112,9 @@ impl Once {
             return Ok(None);
         }
         if acquired == Acquired::OwnerDied {
-            self.past.fetch_or(DIED, Relaxed);
+            self.history.fetch_or(DIED, Relaxed);
         }
-        Ok(Some(OnceState(self.past.load(Relaxed))))
+        Ok(Some(OnceState(self.history.load(Relaxed))))
     }
 
     /// Ends the calling thread's turn: the initialization is done.
@@ -135,7 +135,7 @@ impl Once {
     /// It must be the calling thread's turn.
     pub(crate) unsafe fn abandon(&self, current: CurrentThread, panicked: bool) {
         if panicked {
-            self.past.fetch_or(PANICKED, Relaxed);
+            self.history.fetch_or(PANICKED, Relaxed);
         }
         // SAFETY: the caller guarantees that it is its turn, so it owns the lock.
         unsafe { self.lock.unlock(current) };
@@ -151,7 +151,7 @@ impl Once {
         self.lock.was_leaked_by_this_process()
     }
 
-    /// Marks the lock as one whose owner died, if it appears owned.
+    /// Marks the lock as abandoned by a dead owner, if it appears owned.
     ///
     /// # Safety
     ///

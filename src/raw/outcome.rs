@@ -1,42 +1,45 @@
-//! What every lock answers, and how long its callers wait.
+//! The results of lock operations, and how long their callers wait.
 
 use crate::sys::Deadline;
 
 /// How a lock was acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acquired {
-    /// From a holder that released it.
+    /// The last owner released it.
     Released,
-    /// From a holder that died with it. Exactly one acquirer is told of each death.
+    /// The last owner died while it held the lock. Exactly one acquirer receives this for each
+    /// death.
     OwnerDied,
 }
 
 /// Why a lock was not acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcquireError {
-    /// Somebody else holds it.
+    /// Another thread holds it.
     WouldBlock,
-    /// Somebody else held it until the deadline.
+    /// Another thread held it until the deadline.
     TimedOut,
     /// The calling thread holds it.
     Deadlock,
-    /// The thread that held it ended, and its process, which may have kept access to the data, lives.
+    /// The thread that held it has ended, but its process is alive and may still have access to the
+    /// data.
     HolderThreadEnded,
 }
 
 /// How long a caller waits for the lock.
 #[derive(Debug, Clone, Copy)]
 pub enum WaitMode {
-    /// Not at all.
+    /// The caller does not wait.
     Try,
-    /// Not at all, and only for a lock that its last holder released: the news of a death is left to others.
+    /// The caller does not wait, and acquires the lock only if its last owner released it. A death
+    /// remains to be reported to another caller.
     TryIfReleased,
-    /// Until then.
+    /// The caller waits until the deadline, or without a limit if there is none.
     Until(Option<Deadline>),
 }
 
 impl WaitMode {
-    /// When it ends, if it does.
+    /// Returns when the wait ends, or `None` if it has no limit.
     pub(crate) fn deadline(self) -> Option<Deadline> {
         match self {
             WaitMode::Try | WaitMode::TryIfReleased => Some(Deadline::now()),
@@ -44,7 +47,7 @@ impl WaitMode {
         }
     }
 
-    /// What a caller is told who met another holder to the end of its mode.
+    /// Returns the error for a caller that must not wait any longer for another holder.
     pub(crate) fn on_timeout(self) -> AcquireError {
         match self {
             WaitMode::Try | WaitMode::TryIfReleased => AcquireError::WouldBlock,
@@ -52,11 +55,22 @@ impl WaitMode {
         }
     }
 
-    /// What a caller is told who holds the lock itself.
+    /// Returns the error for a caller that holds the lock itself.
     pub(crate) fn on_relock(self) -> AcquireError {
         match self {
             WaitMode::Try | WaitMode::TryIfReleased => AcquireError::WouldBlock,
             WaitMode::Until(_) => AcquireError::Deadlock,
         }
     }
+}
+
+/// The result of `Robust::recover`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::raw) enum Recovery {
+    /// The word or its record has changed: read the word again.
+    Changed,
+    /// The word may be taken. The record is cleared.
+    Free,
+    /// The word may not be taken.
+    Refused(AcquireError),
 }

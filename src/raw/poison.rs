@@ -1,4 +1,4 @@
-//! Why a lock's data may not be what it should be.
+//! Why the data of a lock may be inconsistent.
 
 use crate::sys::AtomicU32;
 use std::fmt;
@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
-    /// A holder died in the middle of its section: it was killed, or it called `exec` or `_exit`. The data may be a
-    /// mixture of old and new bytes. Only replacing it whole, or repairing it where any mixture is a valid value, clears
-    /// this.
+    /// A holder died inside its critical section: it was killed, or it called `exec` or `_exit`.
+    /// The data may be a mixture of old and new bytes. Only a replacement of the whole data clears
+    /// this, or a repair if any mixture is a valid value.
     Died,
-    /// A holder panicked in its section. The data is a whole value, though perhaps one that breaks a rule of yours.
+    /// A holder panicked inside its critical section. The data is a whole value, but it may violate
+    /// an invariant of the application.
     Panicked,
 }
 
@@ -25,14 +26,15 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A lock's poison. Written only by the lock's holder, but for `clear_panic` and `take_unreported`.
+/// The poison of a lock. Only the lock's holder writes it, except in `clear_panic` and
+/// `take_unreported`.
 #[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct Poison(AtomicU32);
 
 const PANICKED: u32 = 1;
 const DIED: u32 = 2;
-/// Beside `DIED`: nobody has been told of it.
+/// Set together with `DIED`: the death has not been reported yet.
 const UNREPORTED: u32 = 4;
 
 impl Poison {
@@ -40,7 +42,7 @@ impl Poison {
         Poison(AtomicU32::new(0))
     }
 
-    /// The worst cause there is, if any.
+    /// Returns the most severe cause, if the lock is poisoned.
     pub(crate) fn cause(&self) -> Option<Cause> {
         match self.0.load(Relaxed) {
             0 => None,
@@ -64,22 +66,23 @@ impl Poison {
         );
     }
 
-    /// Notes a death for somebody else to be told of.
+    /// Records a death that is to be reported to another caller.
     pub(crate) fn set_unreported_death(&self) {
         self.0.fetch_or(DIED | UNREPORTED, Relaxed);
     }
 
-    /// Whether the caller is the first who is told of a death that was noted so.
+    /// Returns true if a death recorded by [`set_unreported_death`](Self::set_unreported_death) is
+    /// still unreported. The caller then reports it; later calls return false.
     pub(crate) fn take_unreported(&self) -> bool {
         self.0.fetch_and(!UNREPORTED, Relaxed) & UNREPORTED != 0
     }
 
-    /// Clears everything. Only for a holder whose data is whole.
+    /// Clears all causes. Only a holder may call this, and only if the data is whole.
     pub(crate) fn clear(&self) {
         self.0.store(0, Relaxed);
     }
 
-    /// Clears what a panic left, and nothing that a death left.
+    /// Clears the poison of a panic, and keeps that of a death.
     pub(crate) fn clear_panic(&self) {
         self.0.fetch_and(!PANICKED, Relaxed);
     }

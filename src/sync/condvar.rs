@@ -1,4 +1,4 @@
-//! [`SharedCondvar`]: waiting for what a mutex guards to change.
+//! [`SharedCondvar`]: a condition variable for threads of several processes.
 
 use crate::memory::ShmData;
 use crate::raw::RawLock;
@@ -10,42 +10,52 @@ use crate::sync::primitive_macros::impl_ownerless_primitive;
 use crate::sys::{Deadline, RecheckTimer};
 use std::time::{Duration, Instant};
 
-/// A condition variable in memory that several processes map, in the manner of [`std::sync::Condvar`].
+/// A condition variable in memory that several processes map, like [`std::sync::Condvar`].
 ///
-/// A waiter gives its [`SharedMutexGuard`] away and sleeps until it is notified; then it has the mutex again. It works with
-/// the mutexes of every strategy, and with any number of them at once, though each waiter should wait for what its own
-/// mutex guards. As everywhere a wait may end without a notification: [`wait_while`](Self::wait_while) looks again.
+/// A waiting call takes a [`SharedMutexGuard`], releases its mutex, and sleeps until it is
+/// notified. It locks the mutex again before it returns. One condition variable works with mutexes
+/// of every strategy, and with several mutexes at once. Each waiter should wait for a change of the
+/// data that its own mutex protects. A wait may end without a notification (a spurious wakeup);
+/// [`wait_while`](Self::wait_while) then checks the condition again.
 ///
-/// [`notify_one`](Self::notify_one) and [`notify_all`](Self::notify_all) never wait for anybody, make no system call where
-/// nobody sleeps, and may be called with the mutex held or without. Everybody whom `notify_all` wakes wants the same mutex
-/// next, and they get it one after the other: where one of them is enough, `notify_one` is the cheaper call.
+/// [`notify_one`](Self::notify_one) and [`notify_all`](Self::notify_all) never block, and may be
+/// called with or without the mutex locked. They make no system call if no thread sleeps. The
+/// exception is a waiter that timed out or died: it may cost a notifier one unnecessary call. All
+/// threads that `notify_all` wakes lock the same mutex, one after the other. If one woken thread is
+/// enough, `notify_one` is the cheaper call.
 ///
 /// # What a death does
 ///
-/// A waiter may be killed at any instruction, asleep or as it was woken, and disturbs nobody: its mutex was released, or is
-/// marked as any mutex of a dead holder. If it takes with it a notification that another waiter could have used, that one
-/// returns within a second; so it does where a notifier dies after its notification and before it could wake anybody.
+/// A waiter can be killed at any instruction, while it sleeps or while it wakes up. This does not
+/// disturb other threads: the waiter's mutex was released, or is marked like any mutex whose holder
+/// died. If the waiter consumed a notification that another waiter could have used, the other
+/// waiter returns within a second. The same holds if a notifier dies after its notification and
+/// before it has woken a thread.
 ///
-/// A process that dies with the mutex in its hands notifies nobody. The waiters see that within a second, and one of them is
-/// told of the death, by the call that waits. [`wait_while`](Self::wait_while) and
-/// [`wait_timeout_while`](Self::wait_timeout_while) also look at the condition themselves, once a second, so they see a
-/// change whose maker was killed before it could notify.
+/// A process that dies while it holds the mutex notifies no waiter. The waiters detect the death
+/// within a second, and the waiting call of one of them reports it.
+/// [`wait_while`](Self::wait_while), [`wait_timeout_while`](Self::wait_timeout_while) and
+/// [`wait_until_while`](Self::wait_until_while) also check the condition once a second without a
+/// notification. So they detect a change even if the process that made it was killed before it
+/// could notify.
 ///
-/// This is what glibc's shared condition variable cannot do: after three of its waiters were killed, the next
-/// `pthread_cond_signal` sleeps for ever.
+/// The process-shared condition variable of glibc does not survive such deaths: after three of its
+/// waiters were killed, the next `pthread_cond_signal` blocks forever.
 ///
 /// # Errors
 ///
-/// Every wait gives what [`lock`](crate::SharedMutex::lock) gives when it has locked the mutex again. With
-/// [`LockError::Poisoned`] the mutex is locked, and its data may be torn; the condition was not looked at.
+/// Every wait locks the mutex again, and then returns what [`lock`](crate::SharedMutex::lock)
+/// returns. After [`LockError::Poisoned`] the mutex is locked, its data may be inconsistent, and
+/// the condition was not checked.
 ///
 /// # Limits
 ///
-/// A waiter whose whole process is stopped meanwhile, and for which exactly 2^30 notifications come before it goes on, or a
-/// multiple of that, waits for the next one.
+/// If a waiter's process is stopped, and exactly 2^30 notifications (or a multiple) are sent before
+/// it continues, the waiter misses them. It then waits for the next notification.
 ///
-/// A guard that crossed a `fork` is the parent's. The child may wait with its copy: it releases nothing, and returns with a
-/// guard of its own when it has been notified and the mutex is free.
+/// After a `fork`, an existing guard belongs to the parent. The child may wait with its copy of the
+/// guard. The wait then releases nothing, and returns a guard of the child once it was notified and
+/// has locked the mutex.
 ///
 /// # Examples
 ///
@@ -74,44 +84,47 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// A sequence in a futex word, as in `std`'s `library/std/src/sys/sync/condvar/futex.rs`, with a count of the sleepers beside
-/// it.
+/// A sequence number in a futex word, as in `std`'s `library/std/src/sys/sync/condvar/futex.rs`,
+/// and a count of the sleeping threads in the same word.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct SharedCondvar {
     raw: Condvar,
 }
 
-/// Whether a wait with a timeout ended by it; see [`SharedCondvar::wait_timeout`].
+/// Whether a wait with a timeout or a deadline timed out; see [`SharedCondvar::wait_timeout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// Whether the time was over before a notification came, or, of a wait for a condition, before that held.
+    /// Returns whether the wait timed out before a notification came. For a wait with a condition:
+    /// whether the wait timed out while the condition was still true.
     pub fn timed_out(&self) -> bool {
         self.0
     }
 }
 
-/// What a wait with a timeout returns: the guard, and whether the timeout expired.
+/// The result of a wait with a timeout or a deadline: the guard, and whether the wait timed out.
 type TimeoutResult<'a, T, R> =
     Result<(SharedMutexGuard<'a, T, R>, WaitTimeoutResult), LockError<SharedMutexGuard<'a, T, R>>>;
 
 impl SharedCondvar {
-    /// A condition variable that nobody waits for.
+    /// Creates a condition variable without waiters.
     pub const fn new() -> Self {
         SharedCondvar {
             raw: Condvar::new(),
         }
     }
 
-    /// Releases the mutex, waits for a notification, and locks the mutex again.
+    /// Blocks the current thread until this condition variable is notified.
     ///
-    /// A notification that comes after the mutex was released is not missed. The wait may also end without one.
+    /// This call releases the mutex, waits for a notification, and locks the mutex again. A
+    /// notification that is sent after the mutex was released is not missed. The wait may also end
+    /// without a notification.
     ///
     /// # Errors
     ///
-    /// As [`SharedMutex::lock`](crate::SharedMutex::lock).
+    /// As for [`SharedMutex::lock`](crate::SharedMutex::lock).
     pub fn wait<'a, T: ShmData, R: RawLock>(
         &self,
         guard: SharedMutexGuard<'a, T, R>,
@@ -120,13 +133,13 @@ impl SharedCondvar {
             .map(|(guard, _)| guard)
     }
 
-    /// Waits as long as `condition` holds.
+    /// Blocks the current thread as long as `condition` returns true.
     ///
-    /// It is looked at with the mutex held: before the first wait, and after each.
+    /// The mutex is locked while `condition` runs: before the first wait, and after each wait.
     ///
     /// # Errors
     ///
-    /// As [`SharedMutex::lock`](crate::SharedMutex::lock).
+    /// As for [`SharedMutex::lock`](crate::SharedMutex::lock).
     pub fn wait_while<'a, T: ShmData, R: RawLock>(
         &self,
         mut guard: SharedMutexGuard<'a, T, R>,
@@ -139,12 +152,13 @@ impl SharedCondvar {
         Ok(guard)
     }
 
-    /// As [`wait`](Self::wait), but waits for a notification no longer than `timeout` of the monotonic clock. To lock the
-    /// mutex again may take longer.
+    /// Like [`wait`](Self::wait), but waits for a notification for at most `timeout`, measured on
+    /// the monotonic clock. Locking the mutex again may take longer.
     ///
     /// # Errors
     ///
-    /// As [`SharedMutex::lock`](crate::SharedMutex::lock); whether the time was over is not told then.
+    /// As for [`SharedMutex::lock`](crate::SharedMutex::lock). An error does not say whether the
+    /// wait timed out.
     pub fn wait_timeout<'a, T: ShmData, R: RawLock>(
         &self,
         guard: SharedMutexGuard<'a, T, R>,
@@ -159,11 +173,12 @@ impl SharedCondvar {
         )
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    /// Like [`wait_timeout`](Self::wait_timeout), but waits for a notification until `deadline` at
+    /// the latest.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// As for [`wait_timeout`](Self::wait_timeout).
     pub fn wait_until<'a, T: ShmData, R: RawLock>(
         &self,
         guard: SharedMutexGuard<'a, T, R>,
@@ -178,12 +193,13 @@ impl SharedCondvar {
         )
     }
 
-    /// As [`wait_while`](Self::wait_while), but no longer than `timeout` of the monotonic clock in all. It timed out where
-    /// the condition still holds at the last look.
+    /// Like [`wait_while`](Self::wait_while), but waits for at most `timeout` in total, measured on
+    /// the monotonic clock. The wait timed out if the condition is still true at the last check.
+    /// Locking the mutex again may take longer.
     ///
     /// # Errors
     ///
-    /// As [`SharedMutex::lock`](crate::SharedMutex::lock).
+    /// As for [`SharedMutex::lock`](crate::SharedMutex::lock).
     pub fn wait_timeout_while<'a, T: ShmData, R: RawLock>(
         &self,
         mut guard: SharedMutexGuard<'a, T, R>,
@@ -201,11 +217,12 @@ impl SharedCondvar {
         Ok((guard, WaitTimeoutResult(false)))
     }
 
-    /// As [`wait_timeout_while`](Self::wait_timeout_while), but until `deadline`.
+    /// Like [`wait_timeout_while`](Self::wait_timeout_while), but waits until `deadline` at the
+    /// latest.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout_while`](Self::wait_timeout_while).
+    /// As for [`wait_timeout_while`](Self::wait_timeout_while).
     pub fn wait_until_while<'a, T: ShmData, R: RawLock>(
         &self,
         mut guard: SharedMutexGuard<'a, T, R>,
@@ -235,7 +252,8 @@ impl SharedCondvar {
         self.raw.notify_all();
     }
 
-    /// One wait. When a timer ends without news, `has_cause` is asked whether to look all the same.
+    /// Waits once. Each time the recheck timer expires without a notification, `has_cause` decides
+    /// whether the wait ends all the same.
     fn wait_once<'a, T: ShmData, R: RawLock>(
         &self,
         guard: SharedMutexGuard<'a, T, R>,

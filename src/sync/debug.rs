@@ -1,8 +1,10 @@
-//! What `Debug` shows of a lock, and how it looks: whatever died or dies meanwhile, whoever locks next is told as if nobody had
-//! looked.
+//! `Debug` for the locks. Formatting a lock does not change the reports of deaths: the next locker
+//! receives the same report as without it.
 //!
-//! Nothing is acquired that is held or marked. A strategy of glibc's may find out that a holder died only by acquiring the lock, and
-//! what a reset noted is there for who acquires: the look notes the one for the next locker, and leaves him the other.
+//! Formatting acquires a lock only if the lock is neither held nor marked. A glibc strategy may
+//! detect the death of an owner only when it acquires the lock. Such a death is stored as
+//! unreported, for the next locker. A death that a reset stored as unreported stays unreported,
+//! too.
 
 use super::{Cause, SharedMutex, SharedMutexGuard, SharedRwLock, SharedRwLockReadGuard};
 use crate::memory::ShmData;
@@ -11,10 +13,10 @@ use crate::raw::outcome::{Acquired, WaitMode};
 use crate::sys;
 use std::fmt;
 
-/// A look at the data of a lock that was free. The guard keeps it so, and gives no news away.
+/// The state of a lock that `Debug` shows.
 enum Snapshot<G> {
     Data(G),
-    /// It is not shown.
+    /// The lock was free, but is poisoned. The data is not shown.
     Poisoned(Cause),
     Held,
 }
@@ -32,7 +34,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
                 if acquired == Acquired::OwnerDied {
                     self.inner.poison.set_unreported_death();
                 }
-                // SAFETY: acquired just now, for this guard.
+                // SAFETY: the lock was acquired above, for this guard.
                 unsafe { SharedMutexGuard::new(&self.inner, current) }
             }
         };
@@ -57,7 +59,7 @@ impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
         match self.peek() {
             Snapshot::Data(guard) => out.field("data", &&*guard),
             Snapshot::Poisoned(cause) => out.field("poisoned", &cause),
-            Snapshot::Held => out.field("holder", &"somebody"),
+            Snapshot::Held => out.field("holder", &"another thread"),
         };
         out.finish_non_exhaustive()
     }
@@ -72,7 +74,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
             .read(current, WaitMode::TryIfReleased, &report_death)
         {
             Err(_) => return Snapshot::Held,
-            // SAFETY: acquired just now, for this guard.
+            // SAFETY: as above: the lock was acquired for this guard, at `position`.
             Ok(position) => unsafe {
                 SharedRwLockReadGuard::new(self.raw_guard(current), position)
             },
@@ -91,7 +93,7 @@ impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedRwLock<T> {
             Snapshot::Poisoned(cause) => out.field("poisoned", &cause),
             Snapshot::Held => match self.poison.cause() {
                 Some(cause) => out.field("poisoned", &cause),
-                None => out.field("writer", &"somebody"),
+                None => out.field("writer", &"another thread"),
             },
         };
         out.finish_non_exhaustive()
@@ -108,7 +110,8 @@ mod tests {
     use crate::raw::{Pthread, Robust};
     use crate::sys::CurrentThread;
 
-    /// A strategy whose holder dies between the first question of a look and its attempt, as one of glibc's may.
+    /// A strategy whose owner dies after `Debug` has checked for an owner, and before `Debug` tries
+    /// to acquire the lock. With a glibc strategy this can happen.
     struct DiesMeanwhile(Robust);
 
     impl Strategy for DiesMeanwhile {
@@ -116,7 +119,7 @@ mod tests {
         const KIND: &'static str = "test";
 
         unsafe fn init(&self) {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.0.init() };
         }
 
@@ -137,12 +140,12 @@ mod tests {
         }
 
         unsafe fn release(&self, current: CurrentThread) {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.0.unlock(current) };
         }
 
         unsafe fn reset(&self) {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.0.reset() };
         }
 
@@ -151,8 +154,9 @@ mod tests {
         }
     }
 
-    /// What is told to the next locker, and whether it is fresh.
-    fn told<R: RawLock>(lock: &SharedMutex<u64, R>) -> Option<(Cause, bool)> {
+    /// Returns the cause of poison that the next locker receives, and whether this is its first
+    /// report.
+    fn next_report<R: RawLock>(lock: &SharedMutex<u64, R>) -> Option<(Cause, bool)> {
         match lock.lock() {
             Ok(_) => None,
             Err(LockError::Poisoned(poisoned)) => {
@@ -167,8 +171,8 @@ mod tests {
         let lock = SharedMutex::<u64, DiesMeanwhile>::with_strategy(7);
         let shown = format!("{lock:?}");
         assert!(shown.contains("poisoned: Died"), "{shown}");
-        assert_eq!(told(&lock), Some((Cause::Died, true)));
-        assert_eq!(told(&lock), Some((Cause::Died, false)));
+        assert_eq!(next_report(&lock), Some((Cause::Died, true)));
+        assert_eq!(next_report(&lock), Some((Cause::Died, false)));
     }
 
     #[test]
@@ -176,7 +180,7 @@ mod tests {
         let lock = SharedMutex::<u64, Pthread>::with_strategy(7);
         lock.inner.poison.set_unreported_death();
         assert!(matches!(lock.peek(), Snapshot::Poisoned(Cause::Died)));
-        assert_eq!(told(&lock), Some((Cause::Died, true)));
+        assert_eq!(next_report(&lock), Some((Cause::Died, true)));
     }
 
     #[test]
@@ -184,10 +188,10 @@ mod tests {
         let lock = SharedRwLock::new(7_u64);
         lock.poison.set_unreported_death();
         assert!(matches!(lock.peek(), Snapshot::Poisoned(Cause::Died)));
-        let told = || match lock.read() {
+        let is_first_report = || match lock.read() {
             Err(LockError::Poisoned(poisoned)) => poisoned.is_first_report(),
             other => panic!("{other:?}"),
         };
-        assert_eq!([told(), told()], [true, false]);
+        assert_eq!([is_first_report(), is_first_report()], [true, false]);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::sys::OwnerId;
 
-/// The thread that held a lock when it was asked for; see
+/// The thread that held a lock when the lock was queried; see
 /// [`SharedMutex::holder`](crate::SharedMutex::holder).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Holder {

@@ -27,16 +27,15 @@ pub trait LockGuard: Sealed {
 /// Keeps [`LockGuard`] to the guards of this crate.
 pub trait Sealed {}
 
-/// The result of a lock call, as [`std::sync::LockResult`].
+/// The result of a lock call, like [`std::sync::LockResult`].
 pub type LockResult<G> = Result<G, LockError<G>>;
 
-/// A lock that was acquired although its data may be broken, in the manner of
-/// [`std::sync::PoisonError`].
+/// A lock that was acquired although its data may be inconsistent, like [`std::sync::PoisonError`].
 ///
-/// The lock is held. Dropping this value releases it, and leaves the poison for the next locker.
+/// The lock is held. Dropping this value releases it and keeps the poison for the next locker.
 ///
-/// A read guard can only be taken out of it if any bytes are a valid value of the data, or if the
-/// cause was a panic. To replace the data, acquire the lock for writing.
+/// A read guard can be taken out only if any bytes are a valid value of the data, or if a panic is
+/// the cause. To replace the data, acquire the lock for writing.
 pub struct Poisoned<G> {
     guard: G,
     cause: Cause,
@@ -54,7 +53,7 @@ impl<G: LockGuard> Poisoned<G> {
         }
     }
 
-    /// Returns why the lock is poisoned. If an owner died and another one panicked, this is
+    /// Returns why the lock is poisoned. If one holder died and another panicked, this is
     /// [`Cause::Died`].
     pub fn cause(&self) -> Cause {
         self.cause
@@ -80,7 +79,7 @@ impl<G: LockGuard> Poisoned<G> {
     ///
     /// # Errors
     ///
-    /// Returns `self` if an owner died.
+    /// Returns `self` if a holder died.
     pub fn try_into_guard(self) -> Result<G, Self> {
         match self.cause {
             Cause::Panicked => Ok(self.into_guard_unchecked()),
@@ -92,13 +91,13 @@ impl<G: LockGuard> Poisoned<G> {
     ///
     /// # Safety
     ///
-    /// The bytes of the data must be a valid value. An owner that died during an assignment leaves
+    /// The bytes of the data must be a valid value. A holder that died during an assignment leaves
     /// a mixture of two values.
     pub unsafe fn assume_valid(self) -> G {
         self.into_guard_unchecked()
     }
 
-    /// The guard as it is inside the error.
+    /// Returns the guard inside the error.
     pub(super) fn guard(&self) -> &G {
         &self.guard
     }
@@ -120,28 +119,31 @@ impl<G> fmt::Debug for Poisoned<G> {
     }
 }
 
-/// The error of a lock call; `G` is the guard that was asked for.
+/// The error of a lock call. `G` is the type of the guard.
 ///
-/// It borrows the lock, because [`Poisoned`](LockError::Poisoned) holds it. The operator `?` turns
-/// it into an [`Error`] or a `Box<dyn Error>`, which borrow nothing, and releases the lock.
+/// The error borrows the lock, because [`Poisoned`](LockError::Poisoned) holds it. The operator `?`
+/// turns the error into an [`Error`] or a `Box<dyn Error>`, which borrow nothing, and releases the
+/// lock.
 #[non_exhaustive]
 pub enum LockError<G> {
-    /// The lock was acquired, but an owner died or panicked in its critical section.
+    /// The lock was acquired, but a holder died or panicked in its critical section.
     Poisoned(Poisoned<G>),
-    /// The calling thread holds the lock already, so waiting would never end. A reentrant lock
-    /// never returns this.
+    /// The calling thread holds the lock already, so waiting would never end. Calls that do not
+    /// wait return [`WouldBlock`](LockError::WouldBlock) instead. A reentrant lock never returns
+    /// this.
     Deadlock,
     /// The thread that held the lock ended without releasing it, because its guard was leaked, and
-    /// its process still runs: the process may still use the data. Once that process has ended, the
-    /// next locker receives [`Poisoned`](LockError::Poisoned).
+    /// its process still runs. That process may still use the data. Once it has ended, the next
+    /// locker receives [`Poisoned`](LockError::Poisoned).
     ///
-    /// A call that does not wait, or only for a short time, returns this once it is certain. Until
-    /// then it reports that the lock is held. If the process cannot be examined (no `/proc`, or
-    /// another PID namespace), such a call may return this while the process is being killed.
+    /// A call that does not wait, or waits only for a short time, returns this error once it is
+    /// certain. Until then it reports that the lock is held. If the process cannot be examined (no
+    /// `/proc`, or another PID namespace), such a call may return this error while the process is
+    /// being killed.
     HolderThreadEnded,
-    /// Another thread holds the lock, and the call does not wait.
+    /// The lock is held, possibly by the calling thread, and the call does not wait.
     WouldBlock,
-    /// Another thread held the lock until the timeout expired.
+    /// Another thread held the lock until the timeout expired or the deadline passed.
     TimedOut,
 }
 
@@ -208,7 +210,7 @@ impl<G> From<LockError<G>> for Box<dyn StdError + Send + Sync> {
     }
 }
 
-/// An upgrade from reading to writing that failed. It holds the guard `G` of the upgradable read,
+/// The error of an upgrade from reading to writing. It holds the guard `G` of the upgradable read,
 /// which continues.
 pub struct UpgradeError<G> {
     guard: G,

@@ -1,4 +1,8 @@
-//! What a user locks, waits on and counts with: a `T`, guards and docs, and no memory ordering but the counters'.
+//! The public synchronization primitives: the data, the guards and the documentation around the
+//! algorithms of [`raw`](crate::raw).
+//!
+//! The algorithms and their memory orderings are in `raw`. Only the counters and the semaphore use
+//! atomics here, with relaxed accesses.
 
 mod auto_reset_event;
 mod barrier;

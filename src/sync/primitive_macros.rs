@@ -1,14 +1,14 @@
-//! The trait implementations of primitives that no process owns.
+//! The trait implementations of primitives that have no owner.
 
-/// Implements the traits of a placeable primitive made of atomics: it needs no initialization at its
-/// address, no process holds it, and there is nothing to reset after a death.
+/// Implements the traits of a placeable primitive that consists of atomics. The primitive needs no
+/// initialization at its address, no process holds it, and there is nothing to reset after a death.
 ///
-/// The type must be `repr(C)` or `repr(transparent)` over atomics that refer to no process, and zero
-/// bytes must be its start state. `has_primitives` says whether a reset must visit it.
+/// The type must be `repr(C)` or `repr(transparent)` over atomics that refer to no process, and
+/// zero bytes must be its initial state. `has_primitives` says whether a reset must visit it.
 macro_rules! impl_ownerless_primitive {
     ($type:ty, $kind:literal, has_primitives: $has_primitives:literal) => {
-        // SAFETY: atomics in a fixed layout, described whole by their size. They refer to no process,
-        // and zero bytes are the start state.
+        // SAFETY: the type consists of atomics in a fixed layout, which is described completely by
+        // their size. They refer to no process, and zero bytes are the initial state.
         #[diagnostic::do_not_recommend]
         unsafe impl crate::memory::ShmSafe for $type {
             const ZERO_IS_VALID: bool = true;

@@ -1,83 +1,93 @@
-//! What waiters learn from what they saw: how fast the sections of a lock follow each other, and whether news comes soon.
+//! Measurements that decide how a waiter waits: whether the critical sections of a lock are short,
+//! and whether spinning for a notification pays.
 //!
-//! A thread remembers the word that it waited on last, and no other. What it has not waited on it knows nothing of.
+//! Each thread keeps each of the two measurements only for the word on which it measured last. It
+//! starts without a measurement on any other word.
 
 use super::AtomicU32;
 use std::cell::Cell;
 
-/// Sections that follow each other faster than this run back to back on one CPU: a cache line takes about as long to move to
-/// another and back. In [`ticks`].
-const RAPID: u64 = 150;
+/// Critical sections count as short if, on average, less time than this lies between two
+/// acquisitions. A cache line takes about this long to move to another CPU and back, so faster
+/// sections run back to back on one CPU. In [`ticks`].
+const SHORT: u64 = 150;
 
-/// So many sections make an average.
-const ENOUGH: u32 = 64;
+/// The number of critical sections that are averaged.
+const SAMPLE_SIZE: u32 = 64;
 
-/// What a thread has seen of the lock that it waited for last.
+/// What a thread measured on the lock for which it waited last.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct LockSample {
     word: *const u32,
-    /// When it began to count, and how many sections there had been by then.
+    /// When the current sample began, and how many sections there had been before it.
     since: u64,
     sections: u32,
-    /// What the last average said.
-    rapid: bool,
+    /// The result of the last sample.
+    are_short: bool,
 }
 
-/// Whether the sections of the lock at `word`, of which there have been so many, follow each other rapidly. Asked by a thread
-/// that meets another holder.
+/// Returns whether the critical sections of the lock at `word` are short. `sections` is the number
+/// of its sections so far. Called on the slow path of the lock.
 pub(crate) fn critical_sections_are_short(word: &AtomicU32, sections: u32) -> bool {
     thread_local! {
-        static SEEN: Cell<Seen> = const {
-            Cell::new(Seen { word: std::ptr::null(), since: 0, sections: 0, rapid: false })
+        static SAMPLE: Cell<LockSample> = const {
+            Cell::new(LockSample { word: std::ptr::null(), since: 0, sections: 0, are_short: false })
         };
     }
-    let mut seen = SEEN.get();
-    let is_another = seen.word != word.as_ptr().cast_const();
-    let count = sections.wrapping_sub(seen.sections);
-    if is_another || count >= ENOUGH {
+    let mut sample = SAMPLE.get();
+    let is_another = sample.word != word.as_ptr().cast_const();
+    let count = sections.wrapping_sub(sample.sections);
+    if is_another || count >= SAMPLE_SIZE {
         let now = ticks();
-        seen = Seen {
+        sample = LockSample {
             word: word.as_ptr(),
             since: now,
             sections,
-            rapid: !is_another && now.saturating_sub(seen.since) < RAPID * u64::from(count),
+            are_short: !is_another && now.saturating_sub(sample.since) < SHORT * u64::from(count),
         };
-        SEEN.set(seen);
+        SAMPLE.set(sample);
     }
-    seen.rapid
+    sample.are_short
 }
 
-/// A wait for news that spins first, as long as that has paid on this word.
+/// A spin before a sleep, as long as spinning has paid on the same word.
 ///
-/// A sleep and the wake that ends it cost tens of microseconds where the two are on different CPUs, and a spin that sees the news
-/// a tenth of one. On one CPU it is the spin that costs, all of it, since nobody can bring the news meanwhile. So a spin that
-/// is for nothing makes the next one shorter, until there is none; but now and then, ever more seldom, a long one
-/// looks whether that is still so: two who wake each other by turns only see it when one of them does.
+/// If the waiter and the waker run on different CPUs, a sleep and the wake that ends it cost tens
+/// of microseconds. A spin that sees the notification costs a tenth of a microsecond. On one CPU
+/// the whole spin is wasted, because the waker cannot run meanwhile. So each failed spin makes the
+/// next one shorter, until there is none.
+///
+/// At growing intervals, one long spin (a probe) checks whether spinning pays again. It is needed
+/// because two threads that wake each other in turn benefit from spinning only if one of them
+/// spins.
 #[derive(Debug)]
 pub(crate) struct AdaptiveSpin {
     until: u64,
-    /// Pauses at most: the counter may be behind on another CPU, or after the machine was restored.
+    /// The remaining pauses. They limit the spin if the tick counter is behind, which can happen on
+    /// another CPU or after a restore of the machine.
     left: u32,
-    /// Whether it only looks whether spinning pays by now.
+    /// Whether this spin is a probe: it only checks whether spinning pays again.
     is_probe: bool,
     learned: Learned,
 }
 
-/// In [`ticks`]: a long spin takes about as long as a sleep and a wake, the first one a tenth of that.
-const LONG: u64 = 120_000;
-const FIRST: u64 = LONG / 10;
-const SHORTEST: u64 = LONG / 100;
-const MOST_PAUSES: u32 = 8_192;
-/// How many waits without a spin come before the first long look, and before the last ones.
-const SOON: u32 = 8;
-const SELDOM: u32 = 8_192;
+/// The lengths of spins in [`ticks`]. A long spin takes about as long as a sleep and a wake. The
+/// first spin takes a tenth of that.
+const LONG_SPIN: u64 = 120_000;
+const FIRST_SPIN: u64 = LONG_SPIN / 10;
+const SHORTEST_SPIN: u64 = LONG_SPIN / 100;
+const MAX_PAUSES: u32 = 8_192;
+/// The first and the longest probe interval, in waits. The last wait of an interval is the probe.
+const FIRST_PROBE_INTERVAL: u32 = 8;
+const MAX_PROBE_INTERVAL: u32 = 8_192;
 
-/// What a thread has learned of the word that it waited on last.
+/// What a thread has learned about the word on which it waited last.
 #[derive(Debug, Clone, Copy)]
 struct Learned {
     word: *const u32,
     budget: u64,
-    /// Waits that come before the next long look, and how many there were before the last one.
+    /// The waits until the next probe, and the length of the current probe interval. Both count
+    /// only waits without a spin budget.
     left: u32,
     interval: u32,
 }
@@ -89,15 +99,16 @@ thread_local! {
 }
 
 impl AdaptiveSpin {
-    /// At the beginning of a wait on `word`, which has no news yet.
+    /// Starts a wait on `word`. The caller has already checked that the awaited notification is not
+    /// there.
     pub(crate) fn start(word: &AtomicU32) -> Self {
         let mut learned = LEARNED.get();
         if learned.word != word.as_ptr().cast_const() {
             learned = Learned {
                 word: word.as_ptr(),
-                budget: FIRST,
-                left: SOON,
-                interval: SOON,
+                budget: FIRST_SPIN,
+                left: FIRST_PROBE_INTERVAL,
+                interval: FIRST_PROBE_INTERVAL,
             };
         }
         let pays = super::spin_limit(1) != 0;
@@ -106,24 +117,24 @@ impl AdaptiveSpin {
             learned.left -= 1;
             is_probe = learned.left == 0;
             if is_probe {
-                learned.interval = (learned.interval * 2).min(SELDOM);
+                learned.interval = (learned.interval * 2).min(MAX_PROBE_INTERVAL);
                 learned.left = learned.interval;
             }
         }
         let until = match (pays, is_probe) {
-            (true, true) => ticks() + LONG,
+            (true, true) => ticks() + LONG_SPIN,
             (true, false) if learned.budget > 0 => ticks() + learned.budget,
             _ => 0,
         };
         AdaptiveSpin {
             until,
-            left: MOST_PAUSES,
+            left: MAX_PAUSES,
             is_probe,
             learned,
         }
     }
 
-    /// Lets a moment pass before the next look. False where it is time to sleep.
+    /// Pauses before the next check of the word. Returns false when it is time to sleep.
     pub(crate) fn spin(&mut self) -> bool {
         if self.until == 0 {
             return false;
@@ -137,16 +148,17 @@ impl AdaptiveSpin {
         false
     }
 
-    /// At its end: whether it saw the news.
-    pub(crate) fn end(mut self, saw_it: bool) {
+    /// Ends the spin and adapts the length of the next one. `succeeded` says whether it saw the
+    /// notification.
+    pub(crate) fn end(mut self, succeeded: bool) {
         let learned = &mut self.learned;
-        if saw_it {
-            learned.budget = LONG;
-            learned.interval = SOON;
-            learned.left = SOON;
+        if succeeded {
+            learned.budget = LONG_SPIN;
+            learned.interval = FIRST_PROBE_INTERVAL;
+            learned.left = FIRST_PROBE_INTERVAL;
         } else if !self.is_probe {
             learned.budget = match learned.budget / 4 {
-                shorter if shorter < SHORTEST => 0,
+                shorter if shorter < SHORTEST_SPIN => 0,
                 shorter => shorter,
             };
         }
@@ -154,14 +166,15 @@ impl AdaptiveSpin {
     }
 }
 
-/// A clock that costs little to read, and moves two to four times a nanosecond on today's processors.
+/// Reads a clock that is cheap to read. It advances two to four times a nanosecond on current
+/// processors.
 #[cfg(target_arch = "x86_64")]
 fn ticks() -> u64 {
-    // SAFETY: every x86-64 processor has the instruction.
+    // SAFETY: every x86-64 processor has the `rdtsc` instruction.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// The same, where there is none: thirds of a nanosecond of the monotonic clock.
+/// Reads the monotonic clock in thirds of a nanosecond, on architectures without such a counter.
 #[cfg(not(target_arch = "x86_64"))]
 fn ticks() -> u64 {
     crate::sys::clock::nanoseconds() * 3

@@ -1,15 +1,17 @@
-//! The monotonic clock: deadlines, and how long a sleeper naps between two looks.
+//! The monotonic clock: deadlines, and the recheck timer of waiters.
 
 use std::time::{Duration, Instant};
 
-/// A moment of `CLOCK_MONOTONIC`, as time since the clock's start.
+/// A point in time on `CLOCK_MONOTONIC`, as the time since the start of that clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Duration);
 
 impl Deadline {
-    /// The moment `timeout` from now. One that the clock cannot express is the far future.
+    /// Returns the deadline `timeout` from now. If the clock cannot express it, the deadline lies
+    /// in the far future.
     pub(crate) fn after(timeout: Duration) -> Self {
-        // A kernel timespec holds i64 seconds; the bound also keeps every later sum from overflowing.
+        // A kernel timespec holds its seconds in an i64. The bound also keeps every later sum from
+        // overflowing.
         const FAR: Duration = Duration::from_secs(i64::MAX as u64 / 4);
         Deadline(now(libc::CLOCK_MONOTONIC).saturating_add(timeout).min(FAR))
     }
@@ -19,7 +21,7 @@ impl Deadline {
         Deadline::after(instant.saturating_duration_since(Instant::now()))
     }
 
-    /// The present moment: for whoever does not wait.
+    /// Returns the current time, for a caller that does not wait.
     pub(crate) fn now() -> Self {
         Self::after(Duration::ZERO)
     }
@@ -28,12 +30,13 @@ impl Deadline {
         now(libc::CLOCK_MONOTONIC) >= self.0
     }
 
-    /// The time until then, as a deadline of a clock that starts now: what a relative timeout is made from.
+    /// Returns the time until the deadline, as a deadline of a clock that starts now. Relative
+    /// timeouts are made from it.
     pub(crate) fn left(self) -> Self {
         Deadline(self.0.saturating_sub(now(libc::CLOCK_MONOTONIC)))
     }
 
-    /// Sleeps until then.
+    /// Sleeps until the deadline.
     pub(crate) fn sleep(self) {
         std::thread::sleep(self.left().0);
     }
@@ -46,8 +49,10 @@ impl Deadline {
     }
 }
 
-/// The safety net's rhythm: no sleep is longer than a second without a look, and the first ones are shorter, so that what
-/// the kernel left unmarked is found soon.
+/// Schedules the liveness checks of a waiter.
+///
+/// No sleep lasts longer than a second without a check. The first intervals are shorter, so that
+/// the death of an owner that the kernel left unmarked is found soon.
 #[derive(Debug)]
 pub(crate) struct RecheckTimer {
     next: Duration,
@@ -65,8 +70,11 @@ impl RecheckTimer {
         }
     }
 
-    /// When the sleeper looks next: after this timer, or at its own deadline where that is earlier. A timer that a wake or a
-    /// signal has cut short goes on; the one after it is twice as long.
+    /// Returns when the waiter must next wake up: at the end of the current recheck interval, or at
+    /// `deadline` if that is earlier.
+    ///
+    /// A wake or a signal does not end a recheck interval. The next interval is twice as long, up
+    /// to a second.
     pub(crate) fn next_deadline(&mut self, deadline: Option<Deadline>) -> Deadline {
         if self.is_due() {
             self.end = Deadline::after(self.next);
@@ -76,24 +84,26 @@ impl RecheckTimer {
         deadline.map_or(end, |deadline| deadline.min(end))
     }
 
-    /// Whether it is time for a look, however the sleep ended.
+    /// Returns whether a check is due, however the sleep ended.
     pub(crate) fn is_due(&self) -> bool {
         self.end.has_passed()
     }
 }
 
-/// Milliseconds of a clock that costs next to nothing to read and moves every few milliseconds.
+/// Reads `CLOCK_MONOTONIC_COARSE` in milliseconds. It is very cheap to read and advances every few
+/// milliseconds.
 pub(crate) fn coarse_milliseconds() -> u64 {
     now(libc::CLOCK_MONOTONIC_COARSE).as_millis() as u64
 }
 
-/// The monotonic clock.
+/// Reads the monotonic clock in nanoseconds.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn nanoseconds() -> u64 {
     now(libc::CLOCK_MONOTONIC).as_nanos() as u64
 }
 
-/// `deadline` on the clock that people set, or a second from now where that is earlier.
+/// Converts `deadline` to the settable clock (`CLOCK_REALTIME`). Returns one second from now if
+/// that is earlier.
 pub(super) fn realtime_slice(deadline: Deadline) -> libc::timespec {
     let wait = deadline.left().0.min(Duration::from_secs(1));
     Deadline(now(libc::CLOCK_REALTIME) + wait).timespec()
@@ -104,7 +114,7 @@ fn now(clock: libc::clockid_t) -> Duration {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is a timespec that may be written, as clock_gettime(2) asks.
+    // SAFETY: `time` is a timespec that clock_gettime(2) may write.
     let answer = unsafe { libc::clock_gettime(clock, &mut time) };
     assert_eq!(
         answer,
@@ -181,7 +191,7 @@ mod tests {
         assert_eq!(
             timer.next_deadline(None),
             end,
-            "whatever woke the sleeper in between"
+            "a wake-up does not end the interval"
         );
         timer.end = Deadline::now();
         assert!(timer.is_due());

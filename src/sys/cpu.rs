@@ -1,8 +1,8 @@
-//! What a spinning waiter asks of the processor.
+//! The processor: spin hints, yielding and the number of available CPUs.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Tells the processor that this is a spin loop.
+/// Signals to the processor that this is a spin loop.
 #[inline]
 pub(crate) fn pause() {
     core::hint::spin_loop();
@@ -13,33 +13,35 @@ pub(crate) fn yield_now() {
     std::thread::yield_now();
 }
 
-/// How many spins pay, of so many that a spinning waiter would have: none on one CPU, where whoever holds the lock cannot run
-/// meanwhile.
+/// Returns how many times a waiter should spin: `spins`, or 0 if only one CPU is available. On one
+/// CPU the owner cannot run while the waiter spins.
 #[inline]
 pub(crate) fn spin_limit(spins: u32) -> u32 {
     if spinning_pays() { spins } else { 0 }
 }
 
-/// Asked once a process: the CPUs that the thread which asks first may run on.
+/// Returns whether more than one CPU is available. The CPUs are counted once per process: those on
+/// which the first thread that asks may run.
 #[inline]
 fn spinning_pays() -> bool {
-    /// The generation of the process that asked, and how many there are.
-    static ASKED: AtomicU64 = AtomicU64::new(0);
-    const MOST: u64 = 1 << 10;
+    /// The generation of the process that counted its CPUs, times `LIMIT`, plus the count.
+    static COUNTED: AtomicU64 = AtomicU64::new(0);
+    const LIMIT: u64 = 1 << 10;
     let generation = super::current_thread().generation();
-    let mut asked = ASKED.load(Relaxed);
-    if asked / MOST != generation {
-        asked = generation * MOST + cpus().min(MOST - 1);
-        ASKED.store(asked, Relaxed);
+    let mut counted = COUNTED.load(Relaxed);
+    if counted / LIMIT != generation {
+        counted = generation * LIMIT + cpus().min(LIMIT - 1);
+        COUNTED.store(counted, Relaxed);
     }
-    asked % MOST > 1
+    counted % LIMIT > 1
 }
 
-/// How many CPUs the calling thread may run on: `sched_getaffinity(2)`, one call. (A quota of CPU time takes none away.)
+/// Returns on how many CPUs the calling thread may run: one call of `sched_getaffinity(2)`. (A
+/// quota of CPU time does not reduce the number.)
 fn cpus() -> u64 {
     let own = nix::unistd::Pid::from_raw(0);
     let Ok(set) = nix::sched::sched_getaffinity(own) else {
-        // More than a `CpuSet` can tell.
+        // There are more CPUs than a `CpuSet` can represent.
         return u64::MAX;
     };
     let count = nix::sched::CpuSet::count();

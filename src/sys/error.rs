@@ -1,11 +1,11 @@
-//! What the system refused.
+//! Errors of system calls.
 
 use nix::errno::Errno;
 
 /// A system call that failed.
 #[derive(Debug)]
 pub(crate) struct SysError {
-    /// The call, and what it was asked for, as a message names it.
+    /// The call and its arguments, as an error message names them.
     pub(crate) call: String,
     pub(crate) errno: Errno,
 }
@@ -18,13 +18,13 @@ impl SysError {
         }
     }
 
-    /// The error of the call that has just failed, from the thread's `errno`.
+    /// Returns the error of the call that has just failed, from the thread's `errno`.
     pub(super) fn last(call: impl Into<String>) -> Self {
         Self::new(call, Errno::last())
     }
 }
 
-/// The calling thread has no robust futex list that it could join. The text says what was found
+/// The calling thread has no robust futex list that it can join. The text says what was found
 /// instead.
 #[derive(Debug)]
 pub struct RobustListUnusable(pub(crate) String);

@@ -1,20 +1,21 @@
-//! Locks on a whole file that belong to its open file description: `flock(2)`, and `fcntl(2)` with `F_OFD_SETLK`.
+//! Locks on a whole file that belong to its open file description: `flock(2)`, and `fcntl(2)` with
+//! `F_OFD_SETLK`.
 
 use crate::sys::files::flock;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// By which call a file is locked. The locks of one know nothing of those of the other.
+/// The call that locks a file. Locks of the two kinds do not conflict with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileLockKind {
     /// `flock(2)`.
     Flock,
-    /// `fcntl(2)` with `F_OFD_SETLK`. The file is open for writing.
+    /// `fcntl(2)` with `F_OFD_SETLK`. The file must be open for writing.
     Ofd,
 }
 
 impl FileLockKind {
-    /// What an error names.
+    /// Returns the name that errors use.
     pub(crate) fn name(self) -> &'static str {
         match self {
             FileLockKind::Flock => "flock",
@@ -22,16 +23,17 @@ impl FileLockKind {
         }
     }
 
-    /// Locks the file alone, waiting as long as it takes.
+    /// Acquires an exclusive lock on the file, blocking until it is available.
     pub(crate) fn lock(self, file: impl AsFd) -> io::Result<()> {
         let file = file.as_fd();
-        self.judge(match self {
+        self.panic_on_misuse(match self {
             FileLockKind::Flock => flock(file, libc::LOCK_EX),
             FileLockKind::Ofd => ofd(file, libc::F_OFD_SETLKW, libc::F_WRLCK),
         })
     }
 
-    /// Locks the file alone, or tells by false that somebody has it.
+    /// Tries to acquire an exclusive lock on the file. Returns false if a lock of another holder
+    /// conflicts.
     pub(crate) fn try_lock(self, file: impl AsFd) -> io::Result<bool> {
         let file = file.as_fd();
         let outcome = match self {
@@ -39,17 +41,18 @@ impl FileLockKind {
             FileLockKind::Ofd => ofd(file, libc::F_OFD_SETLK, libc::F_WRLCK),
         };
         match outcome {
-            // EAGAIN. POSIX would also allow EACCES, which in Linux is a security module's.
+            // EAGAIN. POSIX also allows EACCES here, but on Linux EACCES comes from a security
+            // module.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            outcome => self.judge(outcome).map(|()| true),
+            outcome => self.panic_on_misuse(outcome).map(|()| true),
         }
     }
 
-    /// Gives the lock up, for everybody who shares the open file description.
+    /// Releases the lock, for every process that shares the open file description.
     ///
     /// # Panics
     ///
-    /// Where the kernel refuses, which would leave all others waiting.
+    /// Panics if the kernel refuses, because all other lockers would wait forever.
     pub(crate) fn unlock(self, file: impl AsFd) {
         let file = file.as_fd();
         let outcome = match self {
@@ -61,8 +64,10 @@ impl FileLockKind {
         }
     }
 
-    /// Passes on what may happen: no memory for the lock (`ENOLCK`, `ENOMEM`), a security module or a filter of system calls.
-    fn judge(self, outcome: io::Result<()>) -> io::Result<()> {
+    /// Returns the errors that can occur in correct use: no memory for the lock (`ENOLCK`,
+    /// `ENOMEM`), or a denial by a security module or a system call filter. Panics on errors that
+    /// mean misuse.
+    fn panic_on_misuse(self, outcome: io::Result<()>) -> io::Result<()> {
         match outcome {
             Err(error)
                 if matches!(
@@ -78,12 +83,13 @@ impl FileLockKind {
 }
 
 fn ofd(file: BorrowedFd<'_>, command: libc::c_int, kind: libc::c_int) -> io::Result<()> {
-    // SAFETY: zero bytes are a `struct flock`: from the file's start (`SEEK_SET` is 0) to its end, wherever that will be, and
-    // a process id of 0, as the kernel asks for this kind.
+    // SAFETY: zero bytes are a valid `struct flock`. They describe the range from the start of the
+    // file (`SEEK_SET` is 0) to its end, wherever that will be, and the process id 0, which the
+    // kernel requires for this kind of lock.
     let mut whole: libc::flock = unsafe { std::mem::zeroed() };
     whole.l_type = kind as libc::c_short;
     loop {
-        // SAFETY: the commands of an open file description take a `struct flock`, which they only read.
+        // SAFETY: the commands for open file descriptions take a `struct flock` and only read it.
         if unsafe { libc::fcntl(file.as_raw_fd(), command, &raw const whole) } != -1 {
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! Files that hold a placed value: found without side effects, locked, and published whole.
+//! Files that hold a placed value: they are found without side effects, locked, and published
+//! complete.
 
 use super::error::SysError;
 use std::fs::{File, OpenOptions};
@@ -11,12 +12,13 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{LinkatFlags, linkat};
 
-/// The mode of a new file: its owner's alone.
+/// The mode of a new file: only its owner may read and write it.
 pub(crate) const MODE: u32 = 0o600;
 
-/// Finds the file at `path` without opening it: no symbolic link is followed at its end, no FIFO waits, no device starts.
+/// Finds the file at `path` without opening it. Follows no symbolic link at the end of the path,
+/// does not block on a FIFO, and starts no device.
 ///
-/// `open(2)` with `O_PATH | O_NOFOLLOW`. A symbolic link is found as itself.
+/// `open(2)` with `O_PATH | O_NOFOLLOW`. If the path is a symbolic link, finds the link itself.
 pub(crate) fn open_path(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -24,7 +26,7 @@ pub(crate) fn open_path(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The directory in which the path's last name lies.
+/// Returns the directory that contains the last component of the path.
 pub(crate) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -32,7 +34,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Finds a directory without opening it: links to it are followed.
+/// Finds a directory without opening it. Follows symbolic links to it.
 pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -40,10 +42,11 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Opens the regular file that [`open_path`] found, whatever its name points at by now, for reading and writing.
+/// Opens the regular file that [`open_path`] found, for reading and writing, even if its path now
+/// names another file.
 ///
-/// `O_NONBLOCK` means nothing to a regular file, but for one on which another process has a lease: opening that would wait
-/// until the lease is given up or broken.
+/// `O_NONBLOCK` has no effect on a regular file unless another process holds a lease on it. Without
+/// the flag, the open would then block until the lease is released or broken.
 pub(crate) fn reopen(found: &File) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -52,11 +55,11 @@ pub(crate) fn reopen(found: &File) -> io::Result<File> {
         .open(descriptor_path(found))
 }
 
-/// A new file without a name in `directory`: `O_TMPFILE`.
+/// Creates an unnamed file in `directory`: `O_TMPFILE`.
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP`, `EISDIR` or `EINVAL` on file systems that have no such files.
+/// Returns `EOPNOTSUPP`, `EISDIR` or `EINVAL` on file systems that do not support unnamed files.
 pub(crate) fn open_tmpfile(directory: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -66,7 +69,7 @@ pub(crate) fn open_tmpfile(directory: &Path) -> io::Result<File> {
         .open(directory)
 }
 
-/// A new file under a name that nothing has yet: `O_CREAT | O_EXCL`.
+/// Creates a file at `path`, which must not exist yet: `O_CREAT | O_EXCL`.
 pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -77,7 +80,8 @@ pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Gives a open_tmpfile file a name that nothing has yet: `linkat(2)` by way of `/proc`, which needs no privilege.
+/// Links a file from [`open_tmpfile`] to `path`, which must not exist yet: `linkat(2)` through
+/// `/proc`, which needs no privilege.
 pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
     let file = descriptor_path(file);
     linkat(
@@ -90,23 +94,24 @@ pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames a file to a name that nothing has yet: `renameat2(RENAME_NOREPLACE)`.
+/// Renames a file to `to`, which must not exist yet: `renameat2(RENAME_NOREPLACE)`.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE)?;
     Ok(())
 }
 
-/// How a file is locked by `flock(2)`.
+/// The mode of a `flock(2)` lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileLock {
-    /// Beside others.
+    /// Allows other shared locks.
     Shared,
-    /// Alone.
+    /// Excludes all other locks.
     Exclusive,
 }
 
-/// Tries to lock the file's open description, or to change the lock it has: false where somebody else's is in the way. (A
-/// change gives up the old lock first, also where it then fails.)
+/// Tries to lock the file's open description, or to change the lock that it has. Returns false if a
+/// lock of another description conflicts. (A change releases the old lock first, even if it then
+/// fails.)
 pub(crate) fn try_flock(file: impl AsFd, lock: FileLock) -> io::Result<bool> {
     let operation = match lock {
         FileLock::Shared => libc::LOCK_SH,
@@ -119,15 +124,15 @@ pub(crate) fn try_flock(file: impl AsFd, lock: FileLock) -> io::Result<bool> {
     }
 }
 
-/// Gives the open description's lock up, for everybody who shares the description.
+/// Releases the lock of the open description, for every process that shares the description.
 pub(crate) fn unlock(file: impl AsFd) -> io::Result<()> {
     flock(file.as_fd(), libc::LOCK_UN)
 }
 
-/// `flock(2)`, called again where a signal interrupts it.
+/// `flock(2)`, called again if a signal interrupts it.
 pub(super) fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> io::Result<()> {
     loop {
-        // SAFETY: takes numbers.
+        // SAFETY: flock(2) takes two integers.
         if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
             return Ok(());
         }
@@ -138,15 +143,16 @@ pub(super) fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> io::Result<
     }
 }
 
-/// The name of the file system of `file`, if other machines or a user-space server may change its
-/// files. `file` may be open with `O_PATH`.
+/// Returns the name of the file system of `file`, if other machines or a user-space server may
+/// change its files. `file` may be open with `O_PATH`.
 pub(crate) fn remote_fs(file: &File, path: &Path) -> Result<Option<&'static str>, SysError> {
     let status = fstatfs(file.as_fd())
         .map_err(|errno| SysError::new(format!("statfs of {}", path.display()), errno))?;
     Ok(remote_fs_name(status.filesystem_type().0))
 }
 
-/// The name of a file system by its magic number in `statfs(2)`, where it is a distant one.
+/// Returns the name of the remote file system with this magic number in `statfs(2)`, or `None` if
+/// it is not remote.
 fn remote_fs_name(magic: i64) -> Option<&'static str> {
     // linux/magic.h, and the sources of the file systems that are not in it.
     const REMOTE: [(i64, &str); 18] = [
@@ -171,25 +177,25 @@ fn remote_fs_name(magic: i64) -> Option<&'static str> {
     ];
     REMOTE
         .iter()
-        .find(|(distant, _)| *distant == magic)
+        .find(|(remote, _)| *remote == magic)
         .map(|(_, name)| *name)
 }
 
-/// The effective user, who owns what it creates.
+/// Returns the effective user id. This user owns the files that the process creates.
 pub(crate) fn effective_user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// The number that this boot of the machine drew, or zero where `/proc` does not tell.
+/// Returns the random id of this boot of the machine, or zero if `/proc` does not show it.
 pub(crate) fn boot_id() -> u128 {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
 }
 
-/// A number that nobody draws again: `getrandom(2)`.
+/// Returns a random number that is not drawn again: `getrandom(2)`.
 pub(crate) fn random() -> io::Result<u64> {
     let mut bytes = [0_u8; 8];
-    // SAFETY: eight bytes that may be written.
+    // SAFETY: `bytes` is eight bytes that may be written.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     if got != 8 {
         return Err(io::Error::last_os_error());
@@ -197,7 +203,8 @@ pub(crate) fn random() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// The thread's own descriptor, which need not be the process's (`unshare(CLONE_FILES)`).
+/// Returns the path of the descriptor in the table of the calling thread, which may differ from
+/// that of the process (`unshare(CLONE_FILES)`).
 fn descriptor_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/thread-self/fd/{}", file.as_raw_fd()))
 }
@@ -241,7 +248,7 @@ mod tests {
         assert!(try_flock(&one, FileLock::Shared).unwrap());
         assert!(try_flock(&other, FileLock::Shared).unwrap());
         assert!(!try_flock(&one, FileLock::Exclusive).unwrap());
-        // The refused change has taken the shared lock away.
+        // The refused change has released the shared lock.
         assert!(try_flock(&other, FileLock::Exclusive).unwrap());
         assert!(!try_flock(&one, FileLock::Shared).unwrap());
         unlock(&other).unwrap();

@@ -1,26 +1,30 @@
-//! `futex(2)`. Whoever waits or wakes uses the shared kind: `FUTEX_PRIVATE_FLAG` would wake nobody in another process.
+//! `futex(2)`. All waits and wakes use the shared kind. With `FUTEX_PRIVATE_FLAG`, a wake would
+//! reach no waiter of another process.
 
 use super::{AtomicU32, Deadline};
 use std::io;
 use std::marker::PhantomData;
 use std::ptr;
 
-/// Why a sleep on a word ended.
+/// Why a wait on a word ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// Somebody woke this thread, or a signal did (`EINTR`): the caller looks at the word again either way.
+    /// A wake or a signal (`EINTR`) ended the sleep. In both cases the caller must check the word
+    /// again.
     Woken,
-    /// The word was not as expected, so there was no sleep.
+    /// The word did not have the expected value, so the thread did not sleep.
     Changed,
-    /// The time was over. No wake was consumed.
+    /// The deadline passed. No wake was consumed.
     TimedOut,
 }
 
-/// Sleeps while `word` is `expected`, until `until` at the latest: `FUTEX_WAIT_BITSET`, whose timeout is an absolute
-/// moment of the monotonic clock. The kernel compares and goes to sleep in one step.
+/// Sleeps while `word` is `expected`, until `until` at the latest: `FUTEX_WAIT_BITSET`, whose
+/// timeout is an absolute time of the monotonic clock. The kernel compares the word and goes to
+/// sleep atomically.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
     let until = until.timespec();
-    // SAFETY: `word` is valid for the call, and `until` a timespec; the kernel reads both and writes neither.
+    // SAFETY: `word` and the timespec `until` are valid for the call; the kernel reads both and
+    // writes neither.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -43,10 +47,10 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wa
     }
 }
 
-/// Wakes up to `count` sleepers of `word` and tells how many there were: `FUTEX_WAKE`.
+/// Wakes up to `count` waiters of `word` and returns how many it woke: `FUTEX_WAKE`.
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
     let count = count.min(i32::MAX as u32);
-    // SAFETY: FUTEX_WAKE does not read the word; its address only names the queue.
+    // SAFETY: FUTEX_WAKE does not read the word; the address only identifies the wait queue.
     let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
     if woken < 0 {
         impossible("FUTEX_WAKE", errno());
@@ -54,14 +58,16 @@ pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
     woken as u32
 }
 
-/// Clears bit `bit` of `word` and wakes all its sleepers in one step, under the kernel's lock of the word's queue:
-/// `FUTEX_WAKE_OP` on the word with itself.
+/// Clears bit `bit` of `word` and wakes all its waiters in one step, under the kernel's lock of the
+/// word's queue: `FUTEX_WAKE_OP` on the word with itself.
 ///
-/// A thread that compares the word to go to sleep does so under the same lock: it is woken here, or sees the bit gone.
+/// A thread that is about to sleep compares the word under the same lock. So it is either woken
+/// here, or finds that the bit is clear.
 pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
     const ANDN_OF_SHIFTED: u32 = 3 | 8; // FUTEX_OP_ANDN | FUTEX_OP_ARG_SHIFT
     let operation = ANDN_OF_SHIFTED << 28 | bit << 12;
-    // SAFETY: the word is valid for the call and atomic, as the kernel's own read-modify-write of it is.
+    // SAFETY: the word is valid for the call. It is accessed atomically, and the read-modify-write
+    // of the kernel is atomic too.
     let woken = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -78,10 +84,11 @@ pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
     }
 }
 
-/// Words to sleep on together, and what each is expected to be: `futex_waitv(2)`, Linux 5.16.
+/// A set of words to sleep on together, each with its expected value: `futex_waitv(2)`, Linux 5.16.
 ///
-/// **It can swallow wakes.** A sleeper that was woken by one word stays in the queues of the others until it runs, and a wake
-/// there may find it too. Whoever has slept so owes the others a look at every word.
+/// **It can swallow wakes.** A thread that one word woke stays in the queues of the other words
+/// until it runs, and a wake of such a word may hit it too. After such a sleep, the thread must
+/// check every word, for the sake of the other waiters.
 #[derive(Debug)]
 pub(crate) struct WaitvSet<'a> {
     waiters: [Waiter; WaitvSet::MAX],
@@ -99,12 +106,12 @@ struct Waiter {
     reserved: u32,
 }
 
-/// The kernel has no sleep on several words, or a filter on system calls denies it.
+/// The kernel has no `futex_waitv(2)`, or a system call filter denies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FutexWaitvUnsupported;
 
 impl<'a> WaitvSet<'a> {
-    /// The most words that the kernel takes: its `FUTEX_WAITV_MAX`.
+    /// The most words that the kernel accepts: its `FUTEX_WAITV_MAX`.
     pub(crate) const MAX: usize = 128;
 
     pub(crate) fn new() -> Self {
@@ -121,7 +128,7 @@ impl<'a> WaitvSet<'a> {
         }
     }
 
-    /// Adds a word. There is room for [`MAX`](Self::MAX).
+    /// Adds a word. The set holds up to [`MAX`](Self::MAX) words.
     pub(crate) fn push(&mut self, word: &'a AtomicU32, expected: u32) {
         const SIZE_U32_AND_SHARED: u32 = 2; // FUTEX2_SIZE_U32, without FUTEX2_PRIVATE
         self.waiters[self.count] = Waiter {
@@ -133,17 +140,18 @@ impl<'a> WaitvSet<'a> {
         self.count += 1;
     }
 
-    /// Sleeps while every word is as expected, until `until` at the latest. The kernel compares each word, and joins its
-    /// queue, in one step.
+    /// Sleeps while every word is as expected, until `until` at the latest. For each word, the
+    /// kernel compares it and joins its queue atomically.
     pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, FutexWaitvUnsupported> {
         if let [only] = &self.waiters[..self.count] {
-            // SAFETY: the address of an atomic that `push` borrowed for as long as the set lives.
+            // SAFETY: this is the address of an atomic that `push` borrowed for as long as the set
+            // lives.
             let word = unsafe { &*ptr::with_exposed_provenance::<AtomicU32>(only.word as usize) };
             return Ok(futex_wait(word, only.expected as u32, until));
         }
         let until = until.timespec();
-        // SAFETY: `count` waiters are valid, their words for as long as the set lives, and `until` is a timespec; the kernel
-        // reads all of them and writes none.
+        // SAFETY: `count` waiters are valid, their words are valid for as long as the set lives,
+        // and `until` is a timespec; the kernel reads all of them and writes none.
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_futex_waitv,
@@ -161,19 +169,21 @@ impl<'a> WaitvSet<'a> {
             libc::EAGAIN => Ok(Wait::Changed),
             libc::EINTR => Ok(Wait::Woken),
             libc::ETIMEDOUT => Ok(Wait::TimedOut),
-            // Filters deny what they do not know by either.
+            // System call filters deny unknown calls with either error.
             libc::ENOSYS | libc::EPERM => Err(FutexWaitvUnsupported),
             errno => impossible("futex_waitv", errno),
         }
     }
 }
 
-/// Whether the memory at `address` can be read and holds `expected`: `FUTEX_CMP_REQUEUE`, asked to wake and to move nobody.
+/// Returns whether the memory at `address` can be read and holds `expected`: `FUTEX_CMP_REQUEUE`
+/// that wakes and moves no waiter.
 ///
-/// The kernel reads it, so it is an answer also where the memory is gone, or another thread takes it away just now. Nothing
-/// else is needed for it: no descriptor, and no call that a sandbox denies.
+/// The kernel reads the memory. So the call is sound even if the memory is unmapped, also by
+/// another thread during the call. It needs no descriptor and no call that a sandbox denies.
 pub(super) fn probe_u32(address: *const u32, expected: u32) -> bool {
-    // SAFETY: the kernel compares the word, and neither writes it nor expects it to be there.
+    // SAFETY: the kernel compares the word. It does not write it and does not require it to be
+    // mapped.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -192,8 +202,9 @@ fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// `EFAULT`, `EINVAL` or `ENOSYS` mean a broken caller or kernel. Going on would lose a wake-up, and so would unwinding: the
-/// caller is between two steps of a lock.
+/// Aborts on `EFAULT`, `EINVAL` or `ENOSYS`, which mean a bug of the caller or the kernel.
+/// Continuing would lose a wake-up. So would unwinding, because the caller is between two steps of
+/// a lock operation.
 #[cold]
 fn impossible(operation: &str, errno: i32) -> ! {
     eprintln!(
@@ -234,11 +245,11 @@ mod tests {
         assert!(probe_u32(word.as_ptr(), 7));
         assert!(!probe_u32(word.as_ptr(), 8));
         let own = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new map touches no memory that exists.
+        // SAFETY: a new map touches no existing memory.
         let page = unsafe { libc::mmap(ptr::null_mut(), PAGE, libc::PROT_READ, own, -1, 0) };
         assert_ne!(page, libc::MAP_FAILED);
         assert!(probe_u32(page.cast(), 0));
-        // SAFETY: the page was mapped just now, and nobody borrows it.
+        // SAFETY: the page was mapped above, and nothing borrows it.
         assert_eq!(unsafe { libc::mprotect(page, PAGE, libc::PROT_NONE) }, 0);
         assert!(!probe_u32(page.cast(), 0));
         // SAFETY: as above.
@@ -324,7 +335,7 @@ mod tests {
         assert_eq!(word.load(Relaxed), 5);
     }
 
-    /// Whether the thread is asleep in futex(2).
+    /// Returns whether the thread sleeps in futex(2).
     fn sleeps(thread: u32) -> bool {
         let call = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall"));
         let number = libc::SYS_futex.to_string();

@@ -6,6 +6,7 @@ mod event;
 mod file_lock;
 mod files;
 mod guides;
+mod layers;
 mod layout;
 mod map;
 mod mutex;

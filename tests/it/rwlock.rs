@@ -282,7 +282,7 @@ fn a_lock_is_shown_without_waiting() {
     let writer = lock.write().unwrap();
     assert_eq!(
         format!("{:?}", *lock),
-        "SharedRwLock { writer: \"somebody\", .. }"
+        "SharedRwLock { writer: \"another thread\", .. }"
     );
     drop(writer);
 }

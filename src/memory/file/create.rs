@@ -8,7 +8,7 @@ use crate::Error;
 use crate::memory::file::header::FileLayout;
 use crate::memory::file::open::dup;
 use crate::memory::map::reserve;
-use crate::memory::placed::Placeable;
+use crate::memory::placeable::Placeable;
 use crate::memory::reject_remote_fs;
 use crate::memory::{Map, Shared, ShmSafe};
 use crate::sys::files::{self, FileLock};

@@ -7,7 +7,7 @@
 //! not know `T` finds each primitive with its offset, kind and field path.
 
 use crate::memory::file::layout_diff::first_difference;
-use crate::memory::placed::Placeable;
+use crate::memory::placeable::Placeable;
 use crate::memory::{Layout, Map};
 use crate::{Error, sys};
 use std::alloc;

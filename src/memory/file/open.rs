@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::memory::file::header::{FileHeader, Header};
 use crate::memory::file::users::{self, Boot, OPEN_TIMEOUT};
-use crate::memory::placed::Placeable;
+use crate::memory::placeable::Placeable;
 use crate::memory::{Map, Primitive, PrimitiveVisitor, Shared};
 use crate::memory::{reject_irregular, reject_remote_fs};
 use crate::sys::files;

@@ -42,7 +42,7 @@ const BROKEN: u32 = 1 << 31;
 #[derive(Debug)]
 pub(crate) struct Barrier {
     word: AtomicU32,
-    /// What broke it last: the process id of the party, or 0 if it is unknown, and the slot.
+    /// The party that broke it last: its process id, or 0 if that is unknown, and its slot.
     breaker: AtomicU64,
 }
 
@@ -86,8 +86,8 @@ impl Barrier {
     ) -> Result<bool, BarrierError> {
         let arrived = loop {
             let word = self.look(slots)?;
-            let all = (word & ARRIVALS) / ARRIVAL + 1 == slots.len() as u32;
-            let next = match all {
+            let is_last = (word & ARRIVALS) / ARRIVAL + 1 == slots.len() as u32;
+            let next = match is_last {
                 false => word + ARRIVAL,
                 true => word & RESETS | (word & ROUNDS).wrapping_add(ROUND) & ROUNDS,
             };
@@ -98,18 +98,18 @@ impl Barrier {
             {
                 continue;
             }
-            if all {
+            if is_last {
                 sys::futex_wake(&self.word, u32::MAX);
                 return Ok(true);
             }
             break word;
         };
-        let met = watch(slots, Some(&self.word), None, deadline, || {
+        let result = watch(slots, Some(&self.word), None, deadline, || {
             self.outcome(arrived, slots)
         });
-        match met {
+        match result {
             Ok(outcome) => outcome.map(|()| false),
-            Err(missed) => self.withdraw(arrived, missed).map(|()| false),
+            Err(error) => self.withdraw(arrived, error).map(|()| false),
         }
     }
 
@@ -117,7 +117,8 @@ impl Barrier {
     pub(crate) fn give_up(&self, slot: usize, owner: Option<OwnerId>) {
         loop {
             let word = self.word.load(Acquire);
-            // Break it once only: a party that received the error may have reset the barrier already.
+            // Break it once only: a party that received the error may have reset the barrier
+            // already.
             if word & BROKEN != 0 || self.break_from(word, slot, owner) {
                 return;
             }
@@ -148,10 +149,10 @@ impl Barrier {
                     Err(refused) => return Err(refused),
                 }
             }
-            let mended = word & ROUNDS | word.wrapping_add(RESET) & RESETS;
+            let reset = word & ROUNDS | word.wrapping_add(RESET) & RESETS;
             if self
                 .word
-                .compare_exchange(word, mended, Release, Relaxed)
+                .compare_exchange(word, reset, Release, Relaxed)
                 .is_ok()
             {
                 sys::futex_wake(&self.word, u32::MAX);
@@ -160,17 +161,17 @@ impl Barrier {
         }
     }
 
-    /// Returns the word of a barrier that is not broken and whose parties are not known to be dead.
+    /// Returns the word of a barrier that is not broken and has no party that is known to be dead.
     /// Otherwise returns which party broke it.
     pub(crate) fn look(&self, slots: &[impl AsRef<MemberSlot>]) -> Result<u32, BarrierError> {
         loop {
-            // Read before the slots. If the barrier is reset in between, `break_from` fails, so a death
-            // from before the reset does not break the barrier after it.
+            // Read before the slots. If the barrier is reset in between, `break_from` fails, so a
+            // death from before the reset does not break the barrier after it.
             let word = self.word.load(Acquire);
             if word & BROKEN != 0 {
                 return Err(self.broken());
             }
-            match Self::abandoned(slots) {
+            match Self::find_abandoned(slots) {
                 None => return Ok(word),
                 Some((slot, owner)) => _ = self.break_from(word, slot, owner),
             }
@@ -192,13 +193,13 @@ impl Barrier {
             if word & BROKEN != 0 || (word ^ arrived) & RESETS != 0 {
                 return Some(Err(self.broken()));
             }
-            let (slot, owner) = Self::abandoned(slots)?;
+            let (slot, owner) = Self::find_abandoned(slots)?;
             self.break_from(word, slot, owner);
         }
     }
 
     /// Withdraws an arrival, unless the round has ended.
-    fn withdraw(&self, arrived: u32, missed: MultiError) -> Result<(), BarrierError> {
+    fn withdraw(&self, arrived: u32, error: MultiError) -> Result<(), BarrierError> {
         loop {
             let word = self.word.load(Acquire);
             if (word ^ arrived) & ROUNDS != 0 {
@@ -212,12 +213,12 @@ impl Barrier {
                 .compare_exchange(word, word - ARRIVAL, Relaxed, Relaxed)
                 .is_ok()
             {
-                return Err(BarrierError::MultiError(missed));
+                return Err(BarrierError::MultiError(error));
             }
         }
     }
 
-    fn abandoned(slots: &[impl AsRef<MemberSlot>]) -> Option<(usize, Option<OwnerId>)> {
+    fn find_abandoned(slots: &[impl AsRef<MemberSlot>]) -> Option<(usize, Option<OwnerId>)> {
         (0..)
             .zip(slots)
             .find_map(|(number, slot)| match slot.as_ref().state() {
@@ -226,7 +227,8 @@ impl Barrier {
             })
     }
 
-    /// Breaks the barrier if its word is still `word`, and wakes all waiters.
+    /// Breaks the barrier if its word is still `word`, and then wakes all waiters. Returns whether
+    /// it did.
     fn break_from(&self, word: u32, slot: usize, owner: Option<OwnerId>) -> bool {
         // Of two deaths at the same time either may be reported.
         let breaker = u64::from(owner.map_or(0, OwnerId::pid)) << 32 | slot as u64;
@@ -241,7 +243,7 @@ impl Barrier {
         broke
     }
 
-    /// Returns what broke the barrier. The caller must have loaded the word by an acquire.
+    /// Returns which party broke the barrier. The caller must have loaded the word by an acquire.
     fn broken(&self) -> BarrierError {
         let breaker = self.breaker.load(Relaxed);
         let pid = (breaker >> 32) as u32;

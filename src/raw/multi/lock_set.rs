@@ -7,14 +7,14 @@
 //! - A wake is swallowed. A waiter that was woken by one word stays in the queues of the others
 //!   until it runs. A wake on another word may find it too, although it acquires one word only.
 //! - A wake is lost with a waiter that is woken and dies before it has acquired a word. On a single
-//!   word the kernel wakes the next waiter, because the dead thread's `list_op_pending` names the
+//!   word the kernel wakes the next waiter, because that thread's `list_op_pending` names the
 //!   word. There is one such field for each thread, so it cannot name several words.
 //!
 //! Neither happens if one thread at a time sleeps on all words. So a thread that has to wait first
 //! acquires the **queue lock**, a robust lock. Its owner, the queue head, sleeps on the words. The
 //! other waiters sleep on the queue lock. A head that acquires a word releases the queue lock to
 //! the next waiter, which checks every word before it sleeps. If a head is killed, the kernel hands
-//! the queue lock to the next waiter, whatever wakes the dead head had swallowed. No waiter depends
+//! the queue lock to the next waiter, even if it had swallowed wakes itself. No waiter depends
 //! on the liveness check.
 //!
 //! Other threads may sleep on the same words without the queue lock: the threads that watch them.
@@ -58,10 +58,10 @@ pub(crate) enum MultiError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::raw) enum NoWaitvPolicy {
     /// It returns an error.
-    GivesUp,
+    Fail,
     /// It sleeps on one of the words. Its next check, within a second, shows whether another word
     /// is available.
-    SleepsOnOne,
+    SleepOnOne,
 }
 
 /// A set of words, at most [`MAX`](LockSet::MAX), and their queue lock.
@@ -71,7 +71,7 @@ pub(crate) struct LockSet<'a, W> {
     pub(crate) queue_lock: &'a Robust,
 }
 
-/// A set of words, by their numbers.
+/// The numbers of some words of a lock set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct BitSet(u128);
 
@@ -84,7 +84,7 @@ impl BitSet {
         self.0 &= !(1 << number);
     }
 
-    fn has(self, number: usize) -> bool {
+    fn contains(self, number: usize) -> bool {
         self.0 >> number & 1 != 0
     }
 
@@ -104,20 +104,20 @@ impl BitSet {
 /// The marked words, as the last scan found them.
 #[derive(Debug, Clone, Copy, Default)]
 struct OrphanScan {
-    /// Words whose owner thread ended, but whose owner's process lives, as far as one check shows.
+    /// The owner thread ended, but its process lives, as far as one check shows.
     ended: BitSet,
-    /// Words whose owner's process may be dying.
+    /// The owner's process may be dying.
     dying: BitSet,
 }
 
 impl OrphanScan {
-    fn forget(&mut self, number: usize) {
+    fn remove(&mut self, number: usize) {
         self.ended.remove(number);
         self.dying.remove(number);
     }
 
-    fn note(&mut self, number: usize, refused: AcquireError) {
-        self.forget(number);
+    fn record(&mut self, number: usize, refused: AcquireError) {
+        self.remove(number);
         match refused {
             AcquireError::HolderThreadEnded => self.ended.insert(number),
             AcquireError::TimedOut => self.dying.insert(number),
@@ -126,36 +126,36 @@ impl OrphanScan {
         }
     }
 
-    fn has(self, number: usize) -> bool {
-        self.ended.or(self.dying).has(number)
+    fn contains(self, number: usize) -> bool {
+        self.ended.or(self.dying).contains(number)
     }
 }
 
 /// Which marked words belong to processes that live, and which are still undecided.
 #[derive(Debug, Default)]
 struct OrphanState {
-    kept: BitSet,
-    doubtful: BitSet,
+    alive: BitSet,
+    undecided: BitSet,
     grace: Option<GracePeriod>,
 }
 
 impl OrphanState {
     /// Updates the state after a scan. A result that may still change counts only after a grace
     /// period.
-    fn update(&mut self, marked: OrphanScan) {
-        self.kept = self.kept.and(marked.ended);
-        let mut doubtful = marked.dying.or(marked.ended).without(self.kept);
-        if doubtful.without(self.doubtful) != BitSet::default() {
+    fn update(&mut self, orphans: OrphanScan) {
+        self.alive = self.alive.and(orphans.ended);
+        let mut undecided = orphans.dying.or(orphans.ended).without(self.alive);
+        if undecided.without(self.undecided) != BitSet::default() {
             self.grace = Some(GracePeriod::new());
         }
         if self.grace.as_ref().is_some_and(GracePeriod::is_over) {
-            self.kept = marked.ended;
-            doubtful = marked.dying;
+            self.alive = orphans.ended;
+            undecided = orphans.dying;
         }
-        if doubtful == BitSet::default() {
+        if undecided == BitSet::default() {
             self.grace = None;
         }
-        self.doubtful = doubtful;
+        self.undecided = undecided;
     }
 }
 
@@ -174,21 +174,22 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         first: usize,
         mode: WaitMode,
     ) -> Result<(usize, Acquired), MultiError> {
-        let mut marked = OrphanScan::default();
-        if let Some(taken) = self.take(current, first, &mut marked) {
+        let mut orphans = OrphanScan::default();
+        if let Some(taken) = self.take(current, first, &mut orphans) {
             return Ok(taken);
         }
         if let WaitMode::Until(_) = mode {
             for _ in 0..sys::spin_limit(SPINS) {
                 sys::pause();
-                // Marked words are left out: a check of a process takes longer than all these checks.
+                // Marked words are left out: a check of a process takes longer than all these
+                // checks.
                 if let Some(taken) = self.take_released(current, first) {
                     return Ok(taken);
                 }
             }
         }
         match mode {
-            WaitMode::Try | WaitMode::TryIfReleased => self.check_owners(current, first, marked),
+            WaitMode::Try | WaitMode::TryIfReleased => self.check_owners(current, first, orphans),
             WaitMode::Until(deadline) => self.wait_in_queue(current, first, deadline),
         }
     }
@@ -216,37 +217,37 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         })
     }
 
-    /// Acquires a word that was released, or else one whose owner died, if the owner's process is
-    /// gone. Records the result for the other marked words in `marked`.
+    /// Acquires a word that was released, or else one that was abandoned, if the owner's process is
+    /// gone. Records the result for the other marked words in `orphans`.
     fn take(
         &self,
         current: CurrentThread,
         first: usize,
-        marked: &mut OrphanScan,
+        orphans: &mut OrphanScan,
     ) -> Option<(usize, Acquired)> {
         if let Some(taken) = self.take_released(current, first) {
             return Some(taken);
         }
         for (number, word) in self.from(first) {
             if !word.owner_died() {
-                marked.forget(number);
+                orphans.remove(number);
                 continue;
             }
             match word.try_acquire_unowned(current, Some(Deadline::now())) {
                 Ok(acquired) => return Some((number, acquired)),
-                Err(refused) => marked.note(number, refused),
+                Err(refused) => orphans.record(number, refused),
             }
         }
         None
     }
 
-    /// Ends an attempt that does not wait: runs the liveness check, if it did not run recently, and
-    /// otherwise returns why no word was acquired.
+    /// Ends an attempt that does not wait. Runs the liveness check, unless it ran recently, and
+    /// tries again if that marked a word. Otherwise returns why no word was acquired.
     fn check_owners(
         &self,
         current: CurrentThread,
         first: usize,
-        marked: OrphanScan,
+        orphans: OrphanScan,
     ) -> Result<(usize, Acquired), MultiError> {
         let watched = &self.words[first].as_ref().word;
         if !sys::checked_recently(watched, TID)
@@ -257,13 +258,13 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         {
             return Ok(taken);
         }
-        Err(self.missed(marked, AcquireError::WouldBlock))
+        Err(self.final_error(orphans, AcquireError::WouldBlock))
     }
 
     /// Returns the error after a last scan. It is `HolderThreadEnded` if processes that live keep
     /// all the words, as far as that scan shows, and otherwise `refused`.
-    fn missed(&self, marked: OrphanScan, refused: AcquireError) -> MultiError {
-        let all_ended = (0..self.words.len()).all(|number| marked.ended.has(number));
+    fn final_error(&self, orphans: OrphanScan, refused: AcquireError) -> MultiError {
+        let all_ended = (0..self.words.len()).all(|number| orphans.ended.contains(number));
         MultiError::Acquire(match all_ended {
             true => AcquireError::HolderThreadEnded,
             false => refused,
@@ -277,16 +278,16 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         current: CurrentThread,
         first: usize,
         mode: WaitMode,
-        otherwise: NoWaitvPolicy,
+        no_waitv: NoWaitvPolicy,
     ) -> Result<(usize, Acquired), MultiError> {
         if let WaitMode::Try | WaitMode::TryIfReleased = mode {
-            let mut marked = OrphanScan::default();
-            return match self.take(current, first, &mut marked) {
+            let mut orphans = OrphanScan::default();
+            return match self.take(current, first, &mut orphans) {
                 Some(taken) => Ok(taken),
-                None => self.check_owners(current, first, marked),
+                None => self.check_owners(current, first, orphans),
             };
         }
-        self.wait_as_head(current, first, mode.deadline(), otherwise)
+        self.wait_as_head(current, first, mode.deadline(), no_waitv)
     }
 
     fn wait_in_queue(
@@ -303,19 +304,19 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
             return Err(MultiError::Acquire(AcquireError::Deadlock));
         }
         let mode = WaitMode::Until(deadline);
-        let otherwise = NoWaitvPolicy::GivesUp;
+        let no_waitv = NoWaitvPolicy::Fail;
         let is_head = match self.queue_lock.acquire_slow(current, mode) {
             Ok(_) => true,
-            // The queue lock guards nothing. A thread that continues without it is only one more that
-            // sleeps on the words.
+            // The queue lock guards nothing. A thread that continues without it is only one more
+            // that sleeps on the words.
             Err(AcquireError::HolderThreadEnded) => false,
             Err(refused) => {
-                let mut marked = OrphanScan::default();
-                let taken = self.take(current, first, &mut marked);
-                return taken.ok_or_else(|| self.missed(marked, refused));
+                let mut orphans = OrphanScan::default();
+                let taken = self.take(current, first, &mut orphans);
+                return taken.ok_or_else(|| self.final_error(orphans, refused));
             }
         };
-        let outcome = self.wait_as_head(current, first, deadline, otherwise);
+        let outcome = self.wait_as_head(current, first, deadline, no_waitv);
         self.propagate_wakes();
         if is_head {
             // SAFETY: the calling thread acquired the queue lock above.
@@ -331,58 +332,58 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         current: CurrentThread,
         first: usize,
         deadline: Option<Deadline>,
-        otherwise: NoWaitvPolicy,
+        no_waitv: NoWaitvPolicy,
     ) -> Result<(usize, Acquired), MultiError> {
         let mut timer = RecheckTimer::new();
-        let (mut marked, mut verdict) = (OrphanScan::default(), OrphanState::default());
+        let (mut orphans, mut state) = (OrphanScan::default(), OrphanState::default());
         let mut expired = false;
         loop {
-            if let Some(taken) = self.take(current, first, &mut marked) {
+            if let Some(taken) = self.take(current, first, &mut orphans) {
                 return Ok(taken);
             }
             if expired {
-                return Err(self.missed(marked, AcquireError::TimedOut));
+                return Err(self.final_error(orphans, AcquireError::TimedOut));
             }
-            verdict.update(marked);
-            if (0..self.words.len()).all(|number| verdict.kept.has(number)) {
+            state.update(orphans);
+            if (0..self.words.len()).all(|number| state.alive.contains(number)) {
                 return Err(MultiError::Acquire(AcquireError::HolderThreadEnded));
             }
             let mut set = WaitvSet::new();
-            let mut one: Option<(usize, &AtomicU32, u32)> = None;
-            let is_whole = self.from(first).all(|(number, word)| {
+            let mut fallback: Option<(usize, &AtomicU32, u32)> = None;
+            let all_joined = self.from(first).all(|(number, word)| {
                 // A word that was marked after the scan may be available: do not sleep.
                 let expected = word
                     .prepare_wait()
-                    .filter(|_| !word.owner_died() || marked.has(number));
+                    .filter(|_| !word.owner_died() || orphans.contains(number));
                 let Some(expected) = expected else {
                     return false;
                 };
                 set.push(&word.word, expected);
                 // No wake reports that a marked word becomes available, so prefer another word.
-                if one.is_none_or(|(another, ..)| marked.has(another)) {
-                    one = Some((number, &word.word, expected));
+                if fallback.is_none_or(|(chosen, ..)| orphans.contains(chosen)) {
+                    fallback = Some((number, &word.word, expected));
                 }
                 true
             });
-            if is_whole {
-                let until = match &mut verdict.grace {
+            if all_joined {
+                let until = match &mut state.grace {
                     Some(grace) => Some(grace.next_check(deadline)),
                     None => deadline,
                 };
                 let until = timer.next_deadline(until);
-                let answer = match (set.sleep(until), otherwise, one) {
-                    (Ok(answer), ..) => answer,
+                let outcome = match (set.sleep(until), no_waitv, fallback) {
+                    (Ok(outcome), ..) => outcome,
                     (
                         Err(FutexWaitvUnsupported),
-                        NoWaitvPolicy::SleepsOnOne,
+                        NoWaitvPolicy::SleepOnOne,
                         Some((_, word, expected)),
                     ) => sys::futex_wait(word, expected, until),
                     (Err(FutexWaitvUnsupported), ..) => return Err(MultiError::WaitvUnsupported),
                 };
                 expired = deadline.is_some_and(Deadline::has_passed);
                 // A timeout between two checks of a process is not the end of the recheck timer.
-                let is_grace_pause = verdict.grace.is_some() && !expired;
-                if timer.is_due() || answer == Wait::TimedOut && !is_grace_pause {
+                let is_grace_pause = state.grace.is_some() && !expired;
+                if timer.is_due() || outcome == Wait::TimedOut && !is_grace_pause {
                     self.check_all_owners();
                 }
             } else {
@@ -391,8 +392,8 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         }
     }
 
-    /// Runs the liveness check: marks each word whose owner died without being marked. Returns
-    /// whether it marked any.
+    /// Runs the liveness check: marks each word that the kernel left unmarked at its owner's death.
+    /// Returns whether it marked any.
     pub(in crate::raw) fn check_all_owners(&self) -> bool {
         let words = self.words.iter().map(AsRef::<Robust>::as_ref);
         // Checks all of them: each word that it marks is one more that can be acquired.

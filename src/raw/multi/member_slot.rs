@@ -1,8 +1,9 @@
 //! A slot: a robust word that a member owns until it leaves or dies, and that others watch.
 //!
 //! It is the [robust lock word](crate::raw::robust), except that `WAITERS` is set from the start
-//! and is never lost. So the kernel wakes a thread when the owner dies, whichever threads watch and
-//! whenever they began to. A watcher writes nothing.
+//! and stays set. In the rare case that the lock clears it, [`register`](MemberSlot::register) sets
+//! it again. So the kernel wakes a thread when the owner dies, whichever threads watch and whenever
+//! they began to. A watcher writes nothing.
 //!
 //! | word | meaning |
 //! |---|---|
@@ -49,8 +50,8 @@ pub(crate) enum MemberState {
     Free,
     /// Its owner, or `None` if the owner has not registered yet.
     Occupied(Option<OwnerId>),
-    /// The last owner that registered, which ended as the owner. `None` if no owner registered
-    /// since the slot was free.
+    /// The last owner that registered, which ended while it owned the slot. `None` if no owner
+    /// registered since the slot was free.
     Abandoned(Option<OwnerId>),
 }
 
@@ -148,7 +149,7 @@ impl MemberSlot {
         match word & (TID | OWNER_DIED) {
             FREE => MemberState::Free,
             OWNER_DIED => MemberState::Abandoned(last_owner),
-            // The record may still name the previous owner.
+            // `last_owner` may still name the previous owner.
             tid if last_owner.is_some_and(|owner| owner.tid() == tid) => {
                 MemberState::Occupied(last_owner)
             }
@@ -202,42 +203,42 @@ impl MemberSlot {
 /// The value of each slot's word when a watcher last propagated a wake there although the word had
 /// not changed.
 ///
-/// One such wake is enough until the recheck timer expires. The watchers that it wakes do the same.
-/// Without this limit, watchers would wake each other forever while the thread that waits for the
-/// slot does not run.
+/// One such wake for each value is enough until the recheck timer expires. The watchers that it
+/// wakes do the same. Without this limit, watchers would wake each other forever while the thread
+/// that waits for the slot does not run.
 #[derive(Debug)]
-pub(in crate::raw) struct Rewoken([u32; WaitvSet::MAX]);
+pub(in crate::raw) struct PropagatedWakes([u32; WaitvSet::MAX]);
 
-impl Rewoken {
+impl PropagatedWakes {
     pub(in crate::raw) fn new() -> Self {
         // The word of a slot without an owner never has this value.
-        Rewoken([FREE; WaitvSet::MAX])
+        PropagatedWakes([FREE; WaitvSet::MAX])
     }
 
-    /// Whether to propagate a wake at a slot whose word had the value `seen`. Records the value.
-    pub(in crate::raw) fn is_due(&mut self, number: usize, seen: u32) -> bool {
+    /// Whether to propagate a wake at a slot with the value `seen`. Records the value.
+    pub(in crate::raw) fn should_wake(&mut self, number: usize, seen: u32) -> bool {
         core::mem::replace(&mut self.0[number], seen) != seen
     }
 }
 
-/// Watches slots until `look` returns a value, or until `deadline`.
+/// Watches slots until `check` returns a value, or until `deadline`.
 ///
-/// `wake_word` is a word whose changes also end a sleep. `queue_lock` is that of the
+/// A change of `wake_word` also ends a sleep. `queue_lock` is the lock of the
 /// [queue](crate::raw::multi::lock_set) for the slots, if they have one.
 pub(crate) fn watch<T>(
     slots: &[impl AsRef<MemberSlot>],
     wake_word: Option<&AtomicU32>,
     queue_lock: Option<&Robust>,
     deadline: Option<Deadline>,
-    mut look: impl FnMut() -> Option<T>,
+    mut check: impl FnMut() -> Option<T>,
 ) -> Result<T, MultiError> {
     let mut timer = RecheckTimer::new();
     let mut expired = false;
-    let mut rewoken = Rewoken::new();
+    let mut propagated = PropagatedWakes::new();
     loop {
         let mut set = WaitvSet::new();
         let mut seen = [0; WaitvSet::MAX];
-        // Read before `look`: a change after that makes the sleep return at once.
+        // Read before `check`: a change after that makes the sleep return at once.
         for (slot, seen) in slots.iter().zip(&mut seen) {
             let (word, value) = slot.as_ref().expected_word();
             *seen = value;
@@ -246,22 +247,22 @@ pub(crate) fn watch<T>(
         if let Some(wake_word) = wake_word {
             set.push(wake_word, wake_word.load(Acquire));
         }
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return Ok(found);
         }
         if expired {
             return Err(MultiError::Acquire(AcquireError::TimedOut));
         }
-        let answer = set
+        let outcome = set
             .sleep(timer.next_deadline(deadline))
             .map_err(|FutexWaitvUnsupported| MultiError::WaitvUnsupported)?;
-        // If a thread releases a slot and dies before its wake, the kernel makes one wake, which may
-        // have come here. The slot's word may be as it was before. But then a thread waits for the
-        // slot and did not receive the wake.
-        let is_check_due = answer == Wait::TimedOut || timer.is_due();
+        // If a thread releases a slot and dies before its wake, the kernel makes one wake, which
+        // may have come here. The slot's word may be unchanged then. So a wake is also propagated
+        // if a thread waits for a slot: that thread did not receive this wake.
+        let is_check_due = outcome == Wait::TimedOut || timer.is_due();
         let is_waited_for = queue_lock.is_some_and(|queue_lock| !queue_lock.is_available());
         if is_check_due {
-            rewoken = Rewoken::new();
+            propagated = PropagatedWakes::new();
         }
         for (number, (slot, seen)) in
             (0..).zip(slots.iter().map(AsRef::<MemberSlot>::as_ref).zip(seen))
@@ -270,7 +271,7 @@ pub(crate) fn watch<T>(
                 slot.check_owner();
             }
             // Whatever ended the sleep: this thread may also have consumed wakes of other slots.
-            if !slot.is_still(seen) || is_waited_for && rewoken.is_due(number, seen) {
+            if !slot.is_still(seen) || is_waited_for && propagated.should_wake(number, seen) {
                 slot.propagate_wake();
             }
         }

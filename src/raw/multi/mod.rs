@@ -1,4 +1,5 @@
-//! Algorithms over several words: waiting for any of them, and groups whose members each own one.
+//! Algorithms over several words: waiting for any of them, and groups in which each member owns
+//! one.
 
 pub(crate) mod barrier;
 pub(crate) mod lock_set;

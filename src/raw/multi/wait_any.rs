@@ -6,12 +6,13 @@
 //! and the watcher wakes one more before it continues. If the watcher is killed before that, the
 //! other thread continues when its recheck timer expires, within a second.
 //!
-//! **Orderings.** Those of the words: a source is found ready by the acquire load that its own
-//! algorithm uses.
+//! **Orderings.** Those of the words. An event or an abandoned slot is found ready by an acquire
+//! load. A lock set is found ready by a relaxed load: the caller synchronizes when it acquires one
+//! of the words.
 
 use crate::raw::event::Event;
 use crate::raw::multi::lock_set::{LockSet, MultiError};
-use crate::raw::multi::member_slot::{MemberSlot, MemberState, Rewoken};
+use crate::raw::multi::member_slot::{MemberSlot, MemberState, PropagatedWakes};
 use crate::raw::outcome::AcquireError;
 use crate::raw::robust::Robust;
 use crate::sys::{Deadline, FutexWaitvUnsupported, RecheckTimer, Wait, WaitvSet};
@@ -25,8 +26,8 @@ pub(crate) trait WaitSource {
     /// Whether the awaited condition holds.
     fn is_ready(&self) -> bool;
 
-    /// Adds its words to `set`, after it has set the bit in each that a thread may sleep. Returns
-    /// false if the source has changed so that there is no need to sleep.
+    /// Adds its words to `set`. First sets the bit in each word which shows that a thread may
+    /// sleep. Returns false if the source has changed, so that the caller must not sleep.
     fn join<'a>(&'a self, set: &mut WaitvSet<'a>) -> bool;
 
     /// Called after a sleep. Wakes other threads for which a wake that came here may have been
@@ -85,17 +86,17 @@ impl<W: AsRef<Robust>> WaitSource for LockSet<'_, W> {
 pub(crate) struct AbandonedSlots<'a, S> {
     slots: &'a [S],
     queue_lock: &'a Robust,
-    rewoken: RefCell<Rewoken>,
+    propagated: RefCell<PropagatedWakes>,
 }
 
 impl<'a, S> AbandonedSlots<'a, S> {
     /// Creates the source for one wait.
     pub(crate) fn new(slots: &'a [S], queue_lock: &'a Robust) -> Self {
-        let rewoken = RefCell::new(Rewoken::new());
+        let propagated = RefCell::new(PropagatedWakes::new());
         AbandonedSlots {
             slots,
             queue_lock,
-            rewoken,
+            propagated,
         }
     }
 }
@@ -120,9 +121,9 @@ impl<S: AsRef<MemberSlot>> WaitSource for AbandonedSlots<'_, S> {
 
     fn after_sleep(&self, is_check_due: bool) {
         let is_waited_for = !self.queue_lock.is_available();
-        let mut rewoken = self.rewoken.borrow_mut();
+        let mut propagated = self.propagated.borrow_mut();
         if is_check_due {
-            *rewoken = Rewoken::new();
+            *propagated = PropagatedWakes::new();
         }
         for (number, slot) in (0..).zip(self.slots.iter().map(AsRef::<MemberSlot>::as_ref)) {
             if is_check_due {
@@ -130,7 +131,7 @@ impl<S: AsRef<MemberSlot>> WaitSource for AbandonedSlots<'_, S> {
             }
             let (_, word) = slot.expected_word();
             let is_abandoned = matches!(slot.state(), MemberState::Abandoned(_));
-            if is_abandoned || is_waited_for && rewoken.is_due(number, word) {
+            if is_abandoned || is_waited_for && propagated.should_wake(number, word) {
                 slot.propagate_wake();
             }
         }
@@ -146,18 +147,18 @@ pub(crate) fn wait_any(
     let mut expired = false;
     loop {
         let mut set = WaitvSet::new();
-        let is_whole = sources.iter().all(|source| source.join(&mut set));
+        let all_joined = sources.iter().all(|source| source.join(&mut set));
         if let Some(ready) = sources.iter().position(|source| source.is_ready()) {
             return Ok(ready);
         }
         if expired {
             return Err(MultiError::Acquire(AcquireError::TimedOut));
         }
-        if is_whole {
-            let answer = set
+        if all_joined {
+            let outcome = set
                 .sleep(timer.next_deadline(deadline))
                 .map_err(|FutexWaitvUnsupported| MultiError::WaitvUnsupported)?;
-            let is_check_due = answer == Wait::TimedOut || timer.is_due();
+            let is_check_due = outcome == Wait::TimedOut || timer.is_due();
             for source in sources {
                 source.after_sleep(is_check_due);
             }

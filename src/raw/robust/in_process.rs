@@ -1,4 +1,6 @@
-//! A robust lock before it is placed: a [plain futex mutex](crate::raw::strategies::futex) in its word, which may be moved and forgotten.
+//! A robust lock before it is placed: its word is a
+//! [plain futex mutex](crate::raw::strategies::futex), which may be moved and forgotten
+//! (`mem::forget`).
 
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::{IN_PROCESS, Robust, TID};
@@ -25,17 +27,19 @@ impl Robust {
         }
         let deadline = mode.deadline();
         let mut timer = RecheckTimer::new();
-        // A timer at a time: its holder may be a thread that has ended, whose guard was forgotten.
+        // Each wait lasts one recheck interval: the owner may be a thread that has ended and leaked
+        // its guard.
         while !self
             .in_process_mutex()
             .lock(WaitMode::Until(Some(timer.next_deadline(deadline))))
         {
-            let none = matches!(mode, WaitMode::Try | WaitMode::TryIfReleased);
-            if none && sys::checked_recently(&self.word, self.word.load(Relaxed)) {
+            let only_tries = matches!(mode, WaitMode::Try | WaitMode::TryIfReleased);
+            if only_tries && sys::checked_recently(&self.word, self.word.load(Relaxed)) {
                 return Err(mode.on_timeout());
             }
             let owner = self.record.load_consistent();
-            // And the record is its still when it has been seen to be gone: it did not release before it ended.
+            // The record is compared after the liveness check. If it still names the owner, the
+            // owner did not release the lock before it ended.
             let is_dead =
                 |owner: Owner| sys::owner_is_dead(owner) && self.record.still_is(Some(owner.id));
             if owner.is_some_and(is_dead) {

@@ -64,11 +64,11 @@
 //!   6.2, and the stable kernels since 5.15). This covers a death of A between (1) and (2), and a
 //!   death of B before (3). So an unlock clears the field only after the wake, and a waiter keeps
 //!   the field set while it waits.
-//! - **Only `FUTEX_WAKE_OP` clears the bit**, after a `FUTEX_WAKE` that found no waiter. It clears
-//!   the bit and wakes all waiters in one step, under the kernel's lock of the word's queue.
-//!   `FUTEX_WAIT` compares the word and joins the queue under the same lock. So a thread that goes
-//!   to sleep in the meantime is woken, or finds the bit cleared and does not sleep. If the word
-//!   has an owner again, the woken threads set the bit again.
+//! - **Only `FUTEX_WAKE_OP` clears the bit.** An unlock calls it after a `FUTEX_WAKE` that found no
+//!   waiter. It clears the bit and wakes all waiters in one step, under the kernel's lock of the
+//!   word's queue. `FUTEX_WAIT` compares the word and joins the queue under the same lock. So a
+//!   thread that goes to sleep in the meantime is woken, or finds the bit cleared and does not
+//!   sleep. If the word has an owner again, the woken threads set the bit again.
 //!
 //! Other ways to clear the bit strand a waiter too: a compare-exchange, because of ABA, also if it
 //! is guarded by a count of the sleeping threads. `tests/model/search` finds a run for each. Some
@@ -92,9 +92,8 @@ mod recovery;
 pub(in crate::raw) mod spin;
 pub(in crate::raw) mod watch;
 
-use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::raw::outcome::{AcquireError, Acquired, Recovery, WaitMode};
 use crate::raw::robust::owner::OwnerRecord;
-use crate::raw::robust::recovery::Recovery;
 use crate::raw::robust::spin::SpinWait;
 use crate::sys::{self, AtomicU32, CurrentThread, Deadline, Links, OwnerId, RecheckTimer, Wait};
 use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
@@ -231,8 +230,8 @@ impl Robust {
         }
         self.begin_list_op(current);
         let outcome = loop {
-            // Acquire: a thread that reads a mark also reads the record as it was before the mark.
-            // So it does not read the record of an earlier owner, which was cleared before.
+            // Acquire: a thread that reads a mark sees all earlier changes of the record. So it
+            // does not see the record of an earlier owner, which was cleared before the mark.
             let word = self.word.load(Acquire);
             if word & TID != 0 {
                 break Err(AcquireError::WouldBlock);
@@ -365,7 +364,7 @@ impl Robust {
         self.is_released() || self.owner_died()
     }
 
-    /// Marks the lock as one whose owner died, if it is held or marked; else frees it.
+    /// Marks the lock as abandoned if it is held or marked already. Otherwise, frees it.
     ///
     /// # Safety
     ///
@@ -378,7 +377,7 @@ impl Robust {
             .store(if held { OWNER_DIED } else { FREE }, Relaxed);
     }
 
-    /// Marks a lock that was reset as one whose owner died, although it was free.
+    /// Marks a lock that was reset as abandoned, although it was free.
     ///
     /// # Safety
     ///
@@ -406,8 +405,8 @@ impl Robust {
 
     fn try_acquire(&self, current: CurrentThread) -> Result<Acquired, AcquireError> {
         loop {
-            // Acquire: a thread that reads a mark also reads the record as it was before the mark.
-            // So it does not read the record of an earlier owner, which was cleared before.
+            // Acquire: a thread that reads a mark sees all earlier changes of the record. So it
+            // does not see the record of an earlier owner, which was cleared before the mark.
             let word = self.word.load(Acquire);
             if word & TID == 0 {
                 if let Some(outcome) = self.take(current, word, Some(Deadline::now())) {
@@ -450,8 +449,8 @@ impl Robust {
         let mut expired = false;
         let mut spin = self.new_spin();
         loop {
-            // Acquire: a thread that reads a mark also reads the record as it was before the mark.
-            // So it does not read the record of an earlier owner, which was cleared before.
+            // Acquire: a thread that reads a mark sees all earlier changes of the record. So it
+            // does not see the record of an earlier owner, which was cleared before the mark.
             let word = match spin.uses_tas() {
                 true => match self
                     .word
@@ -499,7 +498,6 @@ impl Robust {
         }
     }
 
-    /// Starts the spinning of one wait, as it suits the length of the lock's critical sections.
     pub(in crate::raw) fn new_spin(&self) -> SpinWait {
         let sections = self.sections.load(Relaxed);
         SpinWait::new(sys::critical_sections_are_short(&self.word, sections))

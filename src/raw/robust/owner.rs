@@ -1,28 +1,29 @@
-//! The record of who holds a lock: what its word does not say.
+//! The record of a lock's owner: what the lock word does not identify.
 //!
-//! A lock word names a thread, or nobody. Which process that is, in which PID namespace, and which program it runs, the
-//! holder records beside the word, after it has acquired it and until it releases it.
+//! A lock word holds the id of a thread, or 0. Beside the word, the owner records its process, its
+//! PID namespace and its process image. The owner writes the record after it has acquired the lock,
+//! and clears it before it releases the lock.
 //!
-//! **Orderings.** The program is written before the rest, by a release: whoever sees the record sees the program that goes
-//! with it.
+//! **Orderings.** The image is written before the id, and the id is stored with release ordering. A
+//! thread that loads the id with acquire ordering sees the image that belongs to it.
 
 use crate::sys::{self, AtomicU64, CurrentThread, ImageId, Owner, OwnerId};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Who holds a lock, as long as they may touch what it guards.
+/// The recorded owner of a lock. It is set while the owner may access the data.
 #[repr(C)]
 #[derive(Debug)]
 pub struct OwnerRecord {
-    /// [`CurrentThread::id`] of the holder, or 0. It names the thread too, so that the record of a past holder is not taken for the
-    /// present one's.
+    /// [`CurrentThread::id`] of the owner, or 0. It includes the thread id, so that the record of a
+    /// past owner is not mistaken for that of the present one.
     id: AtomicU64,
-    /// The program that the holder's process runs ([`CurrentThread::image`]). Valid while `id` is.
+    /// The process image of the owner ([`CurrentThread::image`]). Valid while `id` is not 0.
     image: AtomicU64,
 }
 
 impl OwnerRecord {
     sys::const_fn! {
-        /// Nobody's.
+        /// Creates an empty record.
         pub(crate) fn new() -> Self {
             OwnerRecord {
                 id: AtomicU64::new(0),
@@ -31,63 +32,69 @@ impl OwnerRecord {
         }
     }
 
-    /// Records the calling thread, which has just acquired the lock.
+    /// Records the calling thread, which has acquired the lock.
     #[inline(always)]
     pub(crate) fn write(&self, current: CurrentThread) {
-        // A store that changes nothing would cost more than the look: an atomic instruction waits for it.
+        // A store of the same value would cost more than this check: the next atomic instruction
+        // waits for the store.
         if self.image.load(Relaxed) != current.image().0 {
             self.image.store(current.image().0, Relaxed);
         }
         self.id.store(current.id().to_bits(), Release);
     }
 
-    /// Clears it, before the lock is released: what the holder had in its hands is whole again.
+    /// Clears the record. The owner does so before it releases the lock, when the data is complete
+    /// again.
     #[inline(always)]
     pub(crate) fn clear(&self) {
         self.id.store(0, Relaxed);
     }
 
-    /// The owner's name, if there is one. It is out of date as soon as it is read.
+    /// Returns the id of the recorded owner. It may be out of date as soon as it is returned.
     #[inline]
     pub(crate) fn id(&self) -> Option<OwnerId> {
         OwnerId::from_bits(self.id.load(Relaxed))
     }
 
-    /// As [`id`](Self::id); and whoever sees a record's end sees what its writer did before.
+    /// Like [`id`](Self::id), with acquire ordering. It pairs with the releases in
+    /// [`write`](Self::write) and [`clear_if`](Self::clear_if): a caller that sees the new id, or
+    /// the cleared record, sees what the storing thread did before.
     pub(crate) fn id_acquire(&self) -> Option<OwnerId> {
         OwnerId::from_bits(self.id.load(Acquire))
     }
 
-    /// Both halves, which may be of two records: [`still_is`](Self::still_is) tells.
+    /// Returns the id and the image. They may belong to two different records;
+    /// [`still_is`](Self::still_is) checks that.
     pub(crate) fn load(&self) -> Option<Owner> {
         let id = self.id_acquire()?;
         let image = ImageId(self.image.load(Acquire));
         Some(Owner { id, image })
     }
 
-    /// Both halves, if they are of one record.
+    /// Returns the id and the image, if they belong to one record.
     pub(crate) fn load_consistent(&self) -> Option<Owner> {
         self.load().filter(|owner| self.still_is(Some(owner.id)))
     }
 
-    /// Whether the record is still this one's.
+    /// Returns whether the record still has this id.
     pub(crate) fn still_is(&self, id: Option<OwnerId>) -> bool {
         self.id() == id
     }
 
-    /// Clears the record of somebody who is gone. False where it has changed.
+    /// Clears the record of an owner that no longer exists. Returns false if the record has
+    /// changed.
     pub(crate) fn clear_if(&self, id: OwnerId) -> bool {
         self.id
             .compare_exchange(id.to_bits(), 0, Release, Relaxed)
             .is_ok()
     }
 
-    /// Whether it is the calling thread's.
+    /// Returns whether the record names the calling thread.
     pub(crate) fn is_current_thread(&self, current: CurrentThread) -> bool {
         self.load() == Some(current.owner())
     }
 
-    /// Whether it is of a thread of the calling process, one that has ended included.
+    /// Returns whether the record names a thread of the calling process. The thread may have ended.
     pub(crate) fn is_this_process(&self) -> bool {
         self.id().is_some_and(|id| {
             let image = ImageId(self.image.load(Relaxed));

@@ -1,51 +1,65 @@
-//! How a contender passes the time between its spins at a lock's word, before it sleeps.
+//! How a waiter spins on a lock word before it sleeps.
 //!
-//! Each look takes the cache line from the owner, and two kinds of work want opposite things. Where sections come apart, a
-//! short one is over soon, and then the word is free for a while: whoever spins all the time has it first. Where they follow
-//! each other faster than the line moves from one CPU to another, whoever spins all the time keeps the owner from its work:
-//! they look seldom, and the owner runs a hundred sections in the time. Which of the two it is, the waiters
-//! [measure](crate::sys::critical_sections_are_short).
+//! Each check of the word takes the cache line from the owner. Two kinds of workload need opposite
+//! strategies:
+//!
+//! - The critical sections are far apart. A short one ends soon, and the word is then free for a
+//!   while. The waiter that checks all the time gets it first.
+//! - The critical sections follow each other faster than the line moves from one CPU to another. A
+//!   waiter that checks all the time keeps the owner from its work. So waiters check rarely, and
+//!   the owner runs a hundred critical sections in between.
+//!
+//! The waiters [measure](crate::sys::critical_sections_are_short) which of the two applies.
 
 use crate::sys;
 
-/// Where sections come apart: so many spins, one pause between two.
+/// The number of checks if the critical sections are far apart, with one pause between two checks.
 const BUSY_SPINS: u32 = 100;
 
-/// Where they follow each other rapidly: so many times a long pause, and then some spins in a row, because the word may be held
-/// again by the time the waiter has the line.
+/// The number of rounds if the critical sections are short. A round is a long pause and then a
+/// burst of checks, because the word may be held again when the waiter receives the line.
 const ROUNDS: u32 = 3;
+/// The long pause of a round, in pause instructions.
 const LONG_PAUSE: u32 = 1024;
+/// The number of checks in a burst.
 const BURST: u32 = 4;
+/// The pause between two checks of a burst, in pause instructions.
 const BURST_PAUSE: u32 = 4;
 
-/// A contender's spins.
+/// The spinning of one waiter.
 #[derive(Debug)]
 pub(in crate::raw) struct SpinWait {
     left: u32,
-    rapid: bool,
+    short_sections: bool,
 }
 
 impl SpinWait {
-    pub(in crate::raw) fn new(rapid: bool) -> Self {
-        let spins = if rapid { ROUNDS * BURST } else { BUSY_SPINS };
+    pub(in crate::raw) fn new(short_sections: bool) -> Self {
+        let spins = if short_sections {
+            ROUNDS * BURST
+        } else {
+            BUSY_SPINS
+        };
         SpinWait {
             left: sys::spin_limit(spins),
-            rapid,
+            short_sections,
         }
     }
 
-    /// Whether to look by an attempt to acquire. It takes the line for oneself; after a look that only reads, it would have to
-    /// be fetched once more, and the owner, who wants it back too, has asked first.
+    /// Returns whether each check is an attempt to acquire the lock (test-and-set). Such a check
+    /// fetches the cache line for writing. After a check that only reads, the line would have to be
+    /// fetched once more, and the owner, which needs it too, would have requested it first.
     pub(in crate::raw) fn uses_tas(&self) -> bool {
-        self.rapid
+        self.short_sections
     }
 
-    /// Lets some time pass before the next look. False where the waiter has looked often enough, and should sleep.
+    /// Pauses before the next check. Returns false, without a pause, if the waiter has checked
+    /// often enough and should sleep.
     pub(in crate::raw) fn spin(&mut self) -> bool {
         if self.left == 0 {
             return false;
         }
-        let pauses = match (self.rapid, self.left.is_multiple_of(BURST)) {
+        let pauses = match (self.short_sections, self.left.is_multiple_of(BURST)) {
             (true, true) => LONG_PAUSE,
             (true, false) => BURST_PAUSE,
             (false, _) => 1,

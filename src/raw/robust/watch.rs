@@ -1,31 +1,34 @@
-//! Watching a robust word without acquiring it: what a reader does who waits for a writer to end, and a writer who waits for a
-//! reader to leave.
+//! Watching a robust word without acquiring it. A reader watches the word of a writer until the
+//! writer ends its critical section. A writer watches the word of a reader until the reader leaves.
 //!
-//! A watcher sets `WAITERS` and sleeps as a locker does. Once the word has no owner it goes its way, and takes nothing, so a wake
-//! that was for all of them is passed on: see [`propagate_wake`](Robust::propagate_wake).
+//! A watcher sets `WAITERS` and sleeps as a locker does. When the word has no owner, the watcher
+//! returns and does not take the word. So it must propagate a wake that was for all watchers: see
+//! [`propagate_wake`](Robust::propagate_wake).
 //!
-//! **Orderings.** The word is one side of the Dekker pattern of [`rwlock`](crate::raw::rwlock); what is `SeqCst` here is that side.
-//! As a `SeqCst` load acquires too, whoever sees the word free sees what its last owner did.
+//! **Orderings.** The word is one side of the Dekker pattern of [`rwlock`](crate::raw::rwlock). The
+//! `SeqCst` accesses here are that side. A `SeqCst` load also acquires, so a thread that sees the
+//! word free sees what its last owner did.
 
 use crate::raw::robust::{FREE, OWNER_DIED, Robust, TID, WAITERS, WAITERS_BIT};
 use crate::sys::{self, CurrentThread, Deadline, RecheckTimer, Wait};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// What became of a word that was watched.
+/// How the watch of a word ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::raw) enum WatchOutcome {
-    /// Its owner released it.
+    /// The owner released the word.
     Free,
-    /// Its owner died.
+    /// The owner died.
     Died,
-    /// The watcher waits for it no longer.
+    /// The watcher has nothing more to wait for.
     Over,
-    /// Neither came before the deadline.
+    /// The deadline passed before any of these.
     TimedOut,
 }
 
 impl Robust {
-    /// Acquires the lock if it is free and its last owner left it so that nobody sleeps, whatever is in the slot.
+    /// Acquires the lock if it is free and no thread sleeps on it: the word is 0. `list_op_pending`
+    /// need not be empty.
     pub(in crate::raw) fn try_acquire_free(&self, current: CurrentThread) -> bool {
         if self.word.load(Relaxed) != FREE {
             return false;
@@ -42,28 +45,32 @@ impl Robust {
         acquired
     }
 
-    /// Whether nobody owns the lock, nor died as its owner.
+    /// Returns whether the lock has no owner and its last owner did not die.
     #[inline]
     pub(in crate::raw) fn is_open(&self) -> bool {
         self.word.load(SeqCst) & (TID | OWNER_DIED) == 0
     }
 
-    /// Whether nobody owns the lock, died as its owner, or sleeps.
+    /// Returns whether the lock has no owner, its last owner did not die, and no thread sleeps on
+    /// it.
     #[inline]
     pub(in crate::raw) fn is_empty(&self) -> bool {
         self.word.load(SeqCst) == FREE
     }
 
-    /// A writer's side of a Dekker pattern: writes the word of a gate that it has closed, or opened, as it is, in the one order of all
-    /// `SeqCst` accesses.
+    /// The writer's side of a Dekker pattern. After the writer has acquired or released a phase
+    /// lock, this writes the word again, unchanged, by a `SeqCst` access. So the write has a place
+    /// in the single total order of all `SeqCst` accesses.
     pub(in crate::raw) fn publish(&self) {
         self.word.fetch_or(0, SeqCst);
         sys::dekker_fence();
     }
 
-    /// Waits until the lock has no owner, or `over` says that there is nothing more to wait for.
+    /// Waits until the lock has no owner, or `over` returns true: there is nothing more to wait
+    /// for.
     ///
-    /// `over` is asked after `WAITERS` is set, so that whoever changes what it reads, and then finds the bit, wakes.
+    /// `over` is called after `WAITERS` is set. So a thread that changes what `over` reads, and
+    /// then finds the bit, wakes the watcher.
     pub(in crate::raw) fn watch(
         &self,
         deadline: Option<Deadline>,
@@ -113,18 +120,20 @@ impl Robust {
         }
     }
 
-    /// Wakes the others who watch a lock that was released: a release wakes one.
+    /// Wakes the other watchers of a lock that was released, because a release wakes only one.
     ///
-    /// Where another thread owns it by now, its waiters begin_list_op themselves anew.
+    /// Does nothing if another thread owns the lock again: the waiters of that thread set `WAITERS`
+    /// themselves.
     pub(in crate::raw) fn propagate_wake(&self) {
         if self.word.load(Relaxed) & !OWNER_DIED == WAITERS {
             sys::futex_wake_clearing(&self.word, WAITERS_BIT);
         }
     }
 
-    /// Has whoever watches this lock, which the calling thread owns, ask again whether it is over.
+    /// Makes the watchers of this lock, which the calling thread owns, call `over` again.
     ///
-    /// The bit that it with_waiters itself by goes with the wake: if it has not fallen asleep yet, it will not.
+    /// The wake also clears the `WAITERS` bit that a watcher has set. So a watcher that does not
+    /// sleep yet will not fall asleep.
     pub(in crate::raw) fn notify_watchers(&self) {
         sys::dekker_fence();
         if self.word.load(SeqCst) & WAITERS != 0 {

@@ -113,14 +113,14 @@ impl InProcessRwLock {
         }
     }
 
-    /// Releases the calling thread's hold `from`, and keeps the lock for `to`, if that is some.
+    /// Releases the calling thread's hold `from`, and keeps the lock for `to` if that is given.
     pub(crate) fn unlock(&self, from: LockMode, to: Option<LockMode>) {
         loop {
             let word = self.0.load(Relaxed);
-            let kept = (word - from.bits() + to.map_or(0, LockMode::bits)) & !WAITERS;
+            let next = (word - from.bits() + to.map_or(0, LockMode::bits)) & !WAITERS;
             if self
                 .0
-                .compare_exchange(word, kept, Release, Relaxed)
+                .compare_exchange(word, next, Release, Relaxed)
                 .is_ok()
             {
                 if word & WAITERS != 0 {

@@ -3,88 +3,93 @@
 //! | part | meaning |
 //! |---|---|
 //! | `slots[i].lock` | owned by a thread that reads, or waits to read |
-//! | `slots[i].state` | 0: reads, or checks whether it may; 1, 2: waits for the writer of phase lock 0, 1 |
-//! | `writer_lock` | owned by a writer, an upgradable reader, or a reader without a slot: one at a time |
-//! | `phase_locks[0]`, `[1]` | one is owned by the writer, which waits for the readers to leave, or writes |
+//! | `slots[i].state` | 0: reads, or checks whether it may; 1, 2: waits on phase lock 0, 1 |
+//! | `writer_lock` | owned by a writer, an upgradable reader, or a reader without a slot |
+//! | `phase_locks` | two; one is owned by the writer that waits for the readers, or writes |
 //! | `phase` | which phase lock the next writer closes: they alternate with each write |
-//! | `data_dirty` | 1 while a writer may change the data, and after its death until that is reported |
+//! | `data_dirty` | 1 while a writer writes, and after its death until that is reported |
 //!
-//! A writer owns one phase lock besides `writer_lock`. A phase lock is *closed* while it has an
-//! owner, or after its owner died. Otherwise it is *open*.
+//! The owner of `writer_lock` excludes other such owners. A writer also owns one phase lock. A
+//! phase lock is *closed* while it has an owner, or after its owner died. Otherwise it is *open*.
 //!
 //! The locks are [robust words](crate::raw::robust). If a thread dies, the kernel marks each word
 //! that the thread owned, or the liveness check does. No such word is handed on while the process
 //! of an ended thread lives. So these words cover each point at which a thread can die, except the
-//! changes of `data_dirty`. A writer sets `data_dirty` after the last reader has left, and clears it
-//! before it releases its phase lock. If a phase lock is marked and `data_dirty` is set, the writer
-//! died in its critical section. This death is reported before the phase lock opens. If `data_dirty`
-//! is clear, the dead writer had changed nothing, or had finished. A reader or an upgradable reader
-//! that dies has changed nothing either.
+//! changes of `data_dirty`. A writer sets `data_dirty` after the last reader has left, and clears
+//! it before it releases its phase lock. If a phase lock is marked and `data_dirty` is set, the
+//! writer died in its critical section. This death is reported before the phase lock opens. If
+//! `data_dirty` is clear, that writer had changed nothing, or had finished. A reader or an
+//! upgradable reader that dies has changed nothing either.
 //!
 //! A **reader** takes a slot and checks the phase locks. If both are open, it reads. Otherwise it
 //! writes in its slot for which writer it waits, keeps the slot, and sleeps on that writer's phase
-//! lock. A **writer** takes `writer_lock` and then the phase lock that `phase` names. It waits until
-//! each slot is left, except slots of readers that wait for its own phase lock. So readers that
-//! waited for the last writer go before the next writer.
+//! lock. A **writer** takes `writer_lock` and then the phase lock that `phase` names. It waits
+//! until each slot is left, except slots of readers that wait for its own phase lock. So readers
+//! that waited for the last writer go before the next writer.
 //!
 //! **The bound.** A reader with a slot waits for one write, that of the writer it met, before it
-//! reads. Once a writer has its phase lock, at most as many reads come before its write as there are
-//! slots: the slots that were taken before. A writer that gives up writes nothing, and its successor
-//! may take the same phase lock. A reader that waited for a writer that died queues again, for
-//! `writer_lock`, where writers compete as the lockers of a mutex do.
+//! reads. Once a writer has its phase lock, at most as many reads come before its write as there
+//! are slots: the slots that were taken before. A writer that gives up writes nothing, and its
+//! successor may take the same phase lock. A reader that waited for a writer that died queues
+//! again, for `writer_lock`. There it competes with writers, as the lockers of a mutex do.
 //!
-//! **When all slots are taken,** a reader waits for a slot as the owner of `writer_lock`. It is then
-//! the queue head of a [lock set](crate::raw::multi::lock_set) whose queue lock is `writer_lock`. It
-//! sets `WAITERS` in every slot and sleeps on all of them, so a release or a death in any slot wakes
-//! it. Only the owner of `writer_lock` sleeps on the slots' words: this reader, or a writer that
-//! waits for the readers. So no other thread consumes the wake of a slot, and no
-//! [notification](Robust::notify_watchers) is lost. If the reader is killed, `writer_lock` goes to
-//! the next waiter, which checks every slot before it sleeps.
+//! **When all slots are taken,** a reader waits for a slot as the owner of `writer_lock`. It is
+//! then the queue head of a [lock set](crate::raw::multi::lock_set), with `writer_lock` as
+//! the queue lock. It sets `WAITERS` in every slot and sleeps on all of them, so a release or a
+//! death in any slot wakes it. Only the owner of `writer_lock` sleeps on the slots' words: this
+//! reader, or a writer that waits for the readers. So no other thread consumes the wake of a slot,
+//! and no [notification](Robust::notify_watchers) is lost. If the reader is killed, `writer_lock`
+//! goes to the next waiter, which checks every slot before it sleeps.
 //!
 //! A slot that is released while a thread sleeps on it keeps `WAITERS`, and is reserved for that
-//! thread, because readers take only slots whose word is 0. So a thread that has acquired a slot, or
-//! has given up, also clears `WAITERS` in the other slots that were released for it. A thread that
-//! reads already begins another read in its own slot, whichever threads wait.
+//! thread, because readers take a slot only if its word is 0. So a thread that has acquired a slot,
+//! or has given up, also clears `WAITERS` in the other slots that were released for it. A thread
+//! that reads already begins another read in its own slot, whichever threads wait.
 //!
 //! **Orderings.** There are two Dekker patterns, each with four `SeqCst` accesses.
 //!
 //! In the first, a reader writes its slot's word, or clears the slot's state after a wait, and then
-//! reads the phase locks. A writer writes its phase lock and then reads the slots. So either the
-//! reader sees that the phase lock is closed, or the writer sees the reader:
+//! reads the phase locks. A writer writes its phase lock and then reads the slots:
 //!
 //! ```text
-//!  reader                                         writer (owns the writer lock)
-//!  ------                                         -----------------------------
-//!                                                 acquire phase_lock
-//!                                                                              (phase_lock = tid)
-//!  slot = tid       (A) [SeqCst]
-//!                                                 publish phase_lock    (C) [SeqCst]
-//!                                                                              (phase_lock |= 0)
-//!  read phase_lock  (B) [SeqCst]                  read slot             (D) [SeqCst]
-//!    open:   the reader reads                       free:  the writer writes
-//!    closed: the reader waits                       owned: the writer waits
+//!  reader                                      writer (owns the writer lock)
+//!  ------                                      -----------------------------
+//!  slot.word: free -> owned      (A)
+//!                                              phase_lock.word: free -> owned
+//!                                              phase_lock.word |= 0           (C)
+//!                                              read slot.word                 (D)
+//!                                                free:  check the next slot
+//!                                                owned: wait for the reader
+//!  read phase_lock.word          (B)
+//!    free:  read the data
+//!    owned: wait for the writer
 //! ```
+//!
+//! In the single order of all `SeqCst` accesses, (A) precedes (B), and (C) precedes (D). If (A)
+//! precedes (D), as here, the writer sees the reader. Otherwise (D) precedes (A), so (C) precedes
+//! (B), and the reader sees that the phase lock is closed. So each either sees the other or is
+//! seen. If both see each other, the reader waits and the writer continues, by the second pattern.
 //!
 //! In the second, a reader writes in its slot's state for which writer it waits, and then reads
 //! `WAITERS` in its slot. A writer sets `WAITERS` there, and then reads the state. So either the
 //! reader sees `WAITERS` and wakes the writer, or the writer sees that the reader waits for it.
 //!
-//! A reader that sees one phase lock closed waits for that one alone, and need not check the other.
-//! This would be wrong if a writer owned the other phase lock and had missed the reader's slot: both
-//! would then access the data at once. There is no such writer. Before a writer reads the slots, it
-//! reads *both* phase locks by `SeqCst`: its own after it has closed it, and the other after that
-//! was last opened. If the writer missed the slot, the reader's checks come later in the single
-//! order of all `SeqCst` accesses. So the reader could not see the other phase lock as it was before
-//! it opened. It is not enough that the opening happened before: it is a release, which orders
-//! nothing for a reader that does not see it, except on machines that show a store to all other
-//! processors at once. The models cannot show this: their fences order more than `SeqCst` accesses
-//! do.
+//! A reader that sees one phase lock closed waits for that lock alone, and need not check the
+//! other. This would be wrong if a writer owned the other phase lock and had missed the reader's
+//! slot: both would then access the data at once. There is no such writer. Before a writer reads
+//! the slots, it reads *both* phase locks by `SeqCst`: its own after it has closed it, and the
+//! other after that was last opened. If the writer missed the slot, the reader's checks come later
+//! in the single order of all `SeqCst` accesses. So the reader could not see the other phase lock
+//! as it was before it opened. It is not enough that the opening happened before: it is a release,
+//! which orders nothing for a reader that does not see it, except on multi-copy-atomic machines,
+//! which show a store to all other processors at once. The models cannot show this: their fences
+//! order more than `SeqCst` accesses do.
 //!
-//! Reads come after earlier writes: the release of a phase lock synchronizes with the load that sees
-//! it open. Writes come after earlier reads: the release of a slot synchronizes with the load that
-//! sees it free. `phase` and `data_dirty` belong to the owner of `writer_lock`, which orders their
-//! accesses. `data_dirty` is set by an acquire before the data is touched, and cleared by a release
-//! afterwards.
+//! Reads come after earlier writes: the release of a phase lock synchronizes with the load that
+//! sees it open. Writes come after earlier reads: the release of a slot synchronizes with the load
+//! that sees it free. `phase` and `data_dirty` belong to the owner of `writer_lock`, which orders
+//! their accesses. `data_dirty` is set by an acquire before the data is touched, and cleared by a
+//! release afterwards.
 
 mod in_process;
 mod read;
@@ -168,7 +173,7 @@ impl<const N: usize> RwLock<N> {
         self.data_dirty.store(0, Relaxed);
     }
 
-    /// Marks each word that appears owned as one whose owner died.
+    /// Marks each word that appears owned as abandoned by a dead owner.
     ///
     /// # Safety
     ///
@@ -179,7 +184,7 @@ impl<const N: usize> RwLock<N> {
         self.slots.iter().for_each(ReaderSlot::clear);
     }
 
-    /// Marks a lock that was reset as one whose writer died in its critical section.
+    /// Marks a lock that was reset, as if a writer had died in its critical section.
     ///
     /// # Safety
     ///
@@ -198,29 +203,32 @@ impl<const N: usize> RwLock<N> {
         mode: WaitMode,
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
-        let home = current.tid() as usize % N;
-        if !self.slots[home].lock.try_acquire_fast_with(current, SeqCst) {
-            return self.read_slow(current, home, mode, report_death);
+        let preferred = current.tid() as usize % N;
+        if !self.slots[preferred]
+            .lock
+            .try_acquire_fast_with(current, SeqCst)
+        {
+            return self.read_slow(current, preferred, mode, report_death);
         }
         sys::dekker_fence();
         if self.phase_locks[0].is_open() && self.phase_locks[1].is_open() {
-            return Ok(ReadPosition(home as u32));
+            return Ok(ReadPosition(preferred as u32));
         }
-        self.wait_for_writer(current, home, mode, report_death)
+        self.wait_for_writer(current, preferred, mode, report_death)
     }
 
     /// Ends a read.
     ///
     /// # Safety
     ///
-    /// The calling thread must hold the lock for reading at `place`.
+    /// The calling thread must hold the lock for reading at `position`.
     #[inline]
-    pub(crate) unsafe fn end_read(&self, current: CurrentThread, place: ReadPosition) {
-        match self.slots.get(place.0 as usize) {
+    pub(crate) unsafe fn end_read(&self, current: CurrentThread, position: ReadPosition) {
+        match self.slots.get(position.0 as usize) {
             // SAFETY: guaranteed by the caller.
             Some(slot) => unsafe { slot.release(current) },
             // SAFETY: as above.
-            None => unsafe { self.end_read_slow(current, place) },
+            None => unsafe { self.end_read_slow(current, position) },
         }
     }
 
@@ -334,11 +342,11 @@ impl<const N: usize> RwLock<N> {
     }
 
     #[cold]
-    unsafe fn end_read_slow(&self, current: CurrentThread, place: ReadPosition) {
-        if place == ReadPosition::IN_PROCESS {
+    unsafe fn end_read_slow(&self, current: CurrentThread, position: ReadPosition) {
+        if position == ReadPosition::IN_PROCESS {
             return self.in_process.unlock(LockMode::Read, None);
         }
-        // SAFETY: the caller guarantees that it reads at `place`: it owns `writer_lock`.
+        // SAFETY: guaranteed by the caller: a reader without a slot owns `writer_lock`.
         unsafe { self.writer_lock.unlock(current) };
     }
 

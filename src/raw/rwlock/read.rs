@@ -1,5 +1,5 @@
-//! How a reader of a [readers-writer lock](crate::raw::rwlock) waits: in its slot for the writer, or
-//! as the owner of `writer_lock` for a slot.
+//! How a reader of a [readers-writer lock](crate::raw::rwlock) waits: in its slot for the writer,
+//! or as the owner of `writer_lock` for a slot.
 
 use crate::raw::multi::lock_set::{LockSet, MultiError, NoWaitvPolicy};
 use crate::raw::outcome::{AcquireError, WaitMode};
@@ -16,26 +16,26 @@ impl<const N: usize> RwLock<N> {
     pub(in crate::raw) fn read_slow(
         &self,
         current: CurrentThread,
-        home: usize,
+        preferred: usize,
         mode: WaitMode,
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
         if self.writer_lock.is_in_process() {
-            self.slots[home].lock.retract_list_op(current);
+            self.slots[preferred].lock.retract_list_op(current);
             self.lock_in_process(current, None, LockMode::Read, mode)?;
             return Ok(ReadPosition::IN_PROCESS);
         }
-        if self.slots[home].lock.is_held_by(current) {
-            return Ok(self.recurse(home));
+        if self.slots[preferred].lock.is_held_by(current) {
+            return Ok(self.recurse(preferred));
         }
-        for slot in (home..N).chain(0..home) {
+        for slot in (preferred..N).chain(0..preferred) {
             if self.slots[slot].lock.try_acquire_free(current) {
                 return self.wait_for_writer(current, slot, mode, report_death);
             }
         }
         match self.slot_of(current, None) {
             Some(slot) => Ok(self.recurse(slot)),
-            None => self.read_under_writer_lock(current, home, mode, report_death),
+            None => self.read_under_writer_lock(current, preferred, mode, report_death),
         }
     }
 
@@ -44,27 +44,27 @@ impl<const N: usize> RwLock<N> {
     pub(in crate::raw) fn wait_for_writer(
         &self,
         current: CurrentThread,
-        place: usize,
+        slot_index: usize,
         mode: WaitMode,
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
         sys::dekker_fence();
-        // A phase lock that was closed after the slot was taken stays the one to wait for: every
-        // later writer sees the slot. The other phase lock may be closed when this one opens, but
-        // then its owner is such a later writer: see `rwlock` on orderings.
+        // The phase lock that is seen closed here, after the slot was taken, stays the one to wait
+        // for: every later writer sees the slot. The other phase lock may be closed when this one
+        // opens, but then its owner is such a later writer: see `rwlock` on orderings.
         let Some(number) = (0..2).find(|&phase_lock| !self.phase_locks[phase_lock].is_open())
         else {
-            return Ok(ReadPosition(place as u32));
+            return Ok(ReadPosition(slot_index as u32));
         };
-        let (phase_lock, slot) = (&self.phase_locks[number], &self.slots[place]);
+        let (phase_lock, slot) = (&self.phase_locks[number], &self.slots[slot_index]);
         let refused = loop {
             if phase_lock.is_held_by(current) {
                 break Some(mode.on_relock());
             }
-            if let Some(own) = self.slot_of(current, Some(place)) {
-                // SAFETY: the calling thread owns the slot that its caller took.
+            if let Some(own_slot) = self.slot_of(current, Some(slot_index)) {
+                // SAFETY: the calling thread owns the slot: the caller of this function took it.
                 unsafe { slot.release(current) };
-                return Ok(self.recurse(own));
+                return Ok(self.recurse(own_slot));
             }
             slot.state.swap(1 + number as u32, SeqCst);
             slot.lock.notify_watchers();
@@ -80,17 +80,17 @@ impl<const N: usize> RwLock<N> {
                 WatchOutcome::TimedOut => break Some(mode.on_timeout()),
                 WatchOutcome::Died | WatchOutcome::Over => break None,
                 WatchOutcome::Free if phase_lock.is_open() => {
-                    return Ok(ReadPosition(place as u32));
+                    return Ok(ReadPosition(slot_index as u32));
                 }
                 WatchOutcome::Free => {}
             }
         };
-        // SAFETY: the calling thread owns the slot that its caller took.
+        // SAFETY: the calling thread owns the slot: the caller of this function took it.
         unsafe { slot.release(current) };
         match (refused, mode) {
             (Some(refused), _) => Err(refused),
             (None, WaitMode::TryIfReleased) => Err(AcquireError::WouldBlock),
-            (None, _) => self.read_under_writer_lock(current, place, mode, report_death),
+            (None, _) => self.read_under_writer_lock(current, slot_index, mode, report_death),
         }
     }
 
@@ -99,7 +99,7 @@ impl<const N: usize> RwLock<N> {
     fn read_under_writer_lock(
         &self,
         current: CurrentThread,
-        home: usize,
+        preferred: usize,
         mode: WaitMode,
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
@@ -108,7 +108,7 @@ impl<const N: usize> RwLock<N> {
             self.acquire_writer_lock(current, mode)?;
         }
         let opened = self.recover_phase_locks(current, mode, report_death);
-        let outcome = opened.and_then(|()| self.acquire_any_slot(current, home, mode));
+        let outcome = opened.and_then(|()| self.acquire_any_slot(current, preferred, mode));
         if !has_writer_lock {
             // SAFETY: the calling thread acquired `writer_lock` above.
             unsafe { self.writer_lock.unlock(current) };
@@ -121,23 +121,23 @@ impl<const N: usize> RwLock<N> {
     fn acquire_any_slot(
         &self,
         current: CurrentThread,
-        home: usize,
+        preferred: usize,
         mode: WaitMode,
     ) -> Result<ReadPosition, AcquireError> {
         let lock_set = LockSet {
             words: &self.slots,
             queue_lock: &self.writer_lock,
         };
-        let outcome = lock_set.acquire_as_head(current, home, mode, NoWaitvPolicy::SleepsOnOne);
-        // Slots that were released for this sleeper become free for every reader: it has a slot, or
-        // waits no longer.
+        let outcome = lock_set.acquire_as_head(current, preferred, mode, NoWaitvPolicy::SleepOnOne);
+        // Slots that were released for this sleeper become free for every reader: this thread has
+        // a slot, or waits no longer.
         for slot in &self.slots {
             slot.lock.propagate_wake();
         }
         match outcome {
-            Ok((place, _)) => {
-                self.slots[place].clear();
-                Ok(ReadPosition(place as u32))
+            Ok((slot_index, _)) => {
+                self.slots[slot_index].clear();
+                Ok(ReadPosition(slot_index as u32))
             }
             Err(MultiError::Acquire(refused)) => Err(refused),
             // Does not happen: with this policy it sleeps on one word.

@@ -45,8 +45,8 @@ impl ReaderSlot {
     /// Begins another read of the slot's owner.
     pub(in crate::raw) fn recurse(&self) {
         let recursion = self.recursion.load(Relaxed);
-        let more = recursion.checked_add(1).expect("2^32 reads of one thread");
-        self.recursion.store(more, Relaxed);
+        let next = recursion.checked_add(1).expect("2^32 reads of one thread");
+        self.recursion.store(next, Relaxed);
     }
 
     /// Ends a read, and releases the slot after the last one.

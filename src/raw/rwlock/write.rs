@@ -67,8 +67,8 @@ impl<const N: usize> RwLock<N> {
             other.acquire_slow(current, mode)?;
             self.report_dirty(report_death);
             self.open_phase(current, other);
-            // `SeqCst`, as the check above, so that a reader whose slot is missed below does not
-            // see this phase lock closed.
+            // `SeqCst`, as the check above, so that no reader sees this phase lock closed if the
+            // checks below miss its slot.
             other.publish();
         }
         phase_lock.acquire_slow(current, mode)?;
@@ -90,7 +90,7 @@ impl<const N: usize> RwLock<N> {
         &self,
         current: CurrentThread,
         slot: &ReaderSlot,
-        own_gate: u32,
+        own_state: u32,
         mode: WaitMode,
     ) -> Result<(), AcquireError> {
         if slot.lock.is_empty() {
@@ -99,7 +99,7 @@ impl<const N: usize> RwLock<N> {
         if slot.lock.is_held_by(current) {
             return Err(mode.on_relock());
         }
-        let waits_for_this_writer = || slot.state.load(SeqCst) == own_gate;
+        let waits_for_this_writer = || slot.state.load(SeqCst) == own_state;
         match slot.lock.watch(mode.deadline(), waits_for_this_writer) {
             WatchOutcome::Over => Ok(()),
             WatchOutcome::Free => {
@@ -137,7 +137,7 @@ impl<const N: usize> RwLock<N> {
 
     /// Opens a phase lock that the thread owns, for all threads that wait on it.
     fn open_phase(&self, current: CurrentThread, phase_lock: &Robust) {
-        // SAFETY: the caller owns the phase lock.
+        // SAFETY: the calling thread owns the phase lock, as every caller of this function ensures.
         unsafe { phase_lock.unlock(current) };
         phase_lock.propagate_wake();
     }

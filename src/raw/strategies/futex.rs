@@ -1,35 +1,40 @@
-//! The plain futex mutex: `std`'s, in a word that processes share.
+//! The plain futex mutex: the algorithm of `std`, on a word that processes share.
 //!
 //! | word | meaning |
 //! |---|---|
 //! | 0 | free |
-//! | 1 | held, nobody sleeps |
-//! | 2 | held, somebody may sleep |
+//! | 1 | held; no thread sleeps |
+//! | 2 | held; a thread may sleep |
 //!
-//! Who has to wait spins for a while, then sets 2 and sleeps, and sets 2 again when it acquires, since others may sleep. The
-//! release wakes one where it finds 2. The word does not say whose it is: a holder that dies holds it for ever.
+//! A waiter spins for a while, then stores 2 and sleeps. When it acquires the lock, it stores 2
+//! again, because other waiters may sleep. A release that finds 2 wakes one waiter. The word does
+//! not identify the owner: if the owner dies, the lock stays held for ever.
 //!
-//! A waiter that dies just when it was woken takes the wake with it. The others look once in a while ([`RecheckTimer`]).
+//! A waiter that dies after it was woken takes the wake with it. The other waiters recheck the word
+//! at intervals ([`RecheckTimer`]).
 //!
-//! **Orderings.** The release exchange of an unlock synchronizes with the acquire operation of whoever takes the word from it.
+//! **Orderings.** The release exchange of an unlock synchronizes with the acquire operation of the
+//! thread that takes the word from it.
 //!
-//! Source: Ulrich Drepper, *Futexes Are Tricky*, mutex 2 and 3, as `library/std/src/sys/sync/mutex/futex.rs` has it.
+//! Source: Ulrich Drepper, *Futexes Are Tricky*, mutex 2 and 3, as in
+//! `library/std/src/sys/sync/mutex/futex.rs`.
 
 use crate::raw::outcome::WaitMode;
 use crate::sys::{self, AtomicU32, Deadline, RecheckTimer};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Looks at the word before a contender sleeps: `std`'s number.
-const LOOKS: u32 = 100;
+/// How often a waiter checks the word before it sleeps: the number that `std` uses.
+const SPINS: u32 = 100;
 
-/// A mutex that knows no owner. `FREE` is what its word starts from; 0 but for a word that has other uses too.
+/// A mutex that does not record its owner. `FREE` is the word of a free mutex. It is 0, except for
+/// a word that has other uses too.
 #[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct FutexWord<const FREE: u32 = 0>(AtomicU32);
 
 impl FutexWord {
     sys::const_fn! {
-        /// A free mutex.
+        /// Creates a free mutex.
         pub(crate) fn new() -> Self {
             FutexWord(AtomicU32::new(0))
         }
@@ -40,9 +45,9 @@ impl<const FREE: u32> FutexWord<FREE> {
     const HELD: u32 = FREE + 1;
     const CONTENDED: u32 = FREE + 2;
 
-    /// The mutex that is made of a word.
+    /// Returns the mutex that a word represents.
     pub(crate) fn of(word: &AtomicU32) -> &Self {
-        // SAFETY: a mutex is its word, and nothing else.
+        // SAFETY: `FutexWord` is `repr(transparent)` over its word.
         unsafe { &*core::ptr::from_ref(word).cast() }
     }
 
@@ -50,12 +55,12 @@ impl<const FREE: u32> FutexWord<FREE> {
     ///
     /// # Safety
     ///
-    /// Nobody uses it.
+    /// No thread may use the mutex.
     pub(crate) unsafe fn init(&self) {
         self.0.store(FREE, Relaxed);
     }
 
-    /// Acquires it if nobody holds it.
+    /// Acquires the mutex if it is free.
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
         self.0
@@ -63,7 +68,8 @@ impl<const FREE: u32> FutexWord<FREE> {
             .is_ok()
     }
 
-    /// Acquires it, waiting as long as `mode` says. False where that was not long enough.
+    /// Acquires the mutex, and waits as long as `mode` allows. Returns false if the mutex did not
+    /// become free in that time.
     #[cold]
     pub(crate) fn lock(&self, mode: WaitMode) -> bool {
         match mode {
@@ -72,11 +78,11 @@ impl<const FREE: u32> FutexWord<FREE> {
         }
     }
 
-    /// Releases it and wakes a sleeper if there may be one.
+    /// Releases the mutex, and wakes a waiter if there may be one.
     ///
     /// # Safety
     ///
-    /// The calling thread holds it.
+    /// The calling thread must hold the mutex.
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
         if self.0.swap(FREE, Release) == Self::CONTENDED {
@@ -91,7 +97,8 @@ impl<const FREE: u32> FutexWord<FREE> {
         }
         let mut timer = RecheckTimer::new();
         loop {
-            // A sleeper that was woken has its try here, also after its deadline: otherwise its wake would be lost.
+            // A woken waiter tries again here, also after its deadline. Otherwise, its wake would
+            // be lost.
             if word != Self::CONTENDED && self.0.swap(Self::CONTENDED, Acquire) == FREE {
                 return true;
             }
@@ -103,13 +110,14 @@ impl<const FREE: u32> FutexWord<FREE> {
         }
     }
 
-    /// Waits for a short section to end. Not while somebody sleeps: they come first.
+    /// Spins while the mutex is held and no thread sleeps, for a short critical section. Sleeping
+    /// waiters come first, so it does not spin while there may be any. Returns the last word read.
     fn spin(&self) -> u32 {
-        let mut looks = sys::spin_limit(LOOKS).max(1);
+        let mut spins = sys::spin_limit(SPINS).max(1);
         loop {
             let word = self.0.load(Relaxed);
-            looks -= 1;
-            if word != Self::HELD || looks == 0 {
+            spins -= 1;
+            if word != Self::HELD || spins == 0 {
                 return word;
             }
             sys::pause();

@@ -1,4 +1,4 @@
-//! [`RawLock`]: the seam between a mutex and its lock strategy.
+//! [`RawLock`]: the interface between a mutex and its lock strategy.
 
 mod c_lock;
 pub(in crate::raw) mod futex;
@@ -15,39 +15,44 @@ use crate::raw::robust::Robust;
 use crate::raw::robust::owner::OwnerRecord;
 use crate::sys::{self, CurrentThread, OwnerId, RobustListUnusable};
 
-/// A lock without data, whose state lies in the map: what a [`SharedMutex`](crate::SharedMutex) locks by.
+/// A lock without data, with its state in the map: the lock strategy of a
+/// [`SharedMutex`](crate::SharedMutex).
 ///
-/// It is sealed: a strategy that lets two in at once would be undefined behaviour in every safe program that uses it.
+/// This trait is sealed. A strategy that lets two threads in at once would cause undefined
+/// behaviour in every safe program that uses it.
 pub trait RawLock: Strategy {}
 
 impl<S: Strategy> RawLock for S {}
 
-/// What a strategy does.
+/// The operations of a lock strategy.
 ///
-/// Before it is [armed](Self::init) a lock excludes the threads of one process, and may be moved and forgotten.
+/// Before it is [initialized](Self::init), a lock excludes the threads of one process, and may be
+/// moved and forgotten (`mem::forget`).
 pub trait Strategy: Send + Sync + Sized + 'static {
-    /// A free lock that is not placed. (Zero bytes are a free lock too, one that is placed or is about to be.)
+    /// A free lock that is not placed. (Zero bytes are a free lock too, which is placed or about to
+    /// be placed.)
     const NEW: Self;
-    /// The name under which a file's directory has it: one word.
+    /// The name of the strategy in a file's directory: one word.
     const KIND: &'static str;
 
-    /// Whether the calling thread can use such a lock where it is placed.
+    /// Checks whether the calling thread can use a placed lock of this strategy.
     fn check() -> Result<(), RobustListUnusable> {
         Ok(())
     }
 
-    /// Readies the lock, free, at the address where it will stay.
+    /// Initializes the lock at its final address. The lock is then free.
     ///
     /// # Safety
     ///
-    /// Nobody else uses the lock yet, it never moves again, and its memory stays mapped while any thread of the process
-    /// holds it.
+    /// No other thread may use the lock yet, and the lock must never move again. Its memory must
+    /// stay mapped while any thread of the process holds the lock.
     unsafe fn init(&self);
 
-    /// Acquires the lock in the common case. False says nothing; call [`acquire`](Self::acquire).
+    /// Acquires the lock in the common case. Returns false in every other case, also if the lock is
+    /// free. The caller must then call [`acquire_slow`](Self::acquire_slow).
     fn try_acquire_fast(&self, current: CurrentThread) -> bool;
 
-    /// Acquires the lock, whatever the case, waiting for it as long as `mode` says.
+    /// Acquires the lock in all cases, and waits for it as long as `mode` allows.
     fn acquire_slow(
         &self,
         current: CurrentThread,
@@ -58,56 +63,61 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     ///
     /// # Safety
     ///
-    /// The calling thread holds it.
+    /// The calling thread must hold the lock.
     unsafe fn release(&self, current: CurrentThread);
 
-    /// The name of the owner, if there is one. It is out of date as soon as it is read.
+    /// Returns the id of the owner, if there is one. It may be out of date as soon as it is
+    /// returned.
     fn holder(&self) -> Option<OwnerId> {
         self.record().id()
     }
 
-    /// Whether the last holder died, and nobody has acquired the lock since, as far as the lock can tell.
+    /// Returns whether the last owner died, and no thread has acquired the lock since, as far as
+    /// the lock can detect it.
     fn owner_died(&self) -> bool {
         false
     }
 
-    /// As [`owner_died`](Self::owner_died), and looks for one that was not marked.
+    /// Like [`owner_died`](Self::owner_died), and also detects a dead owner that was not marked.
     fn owner_is_dead(&self) -> bool {
         self.owner_died()
     }
 
-    /// Whether a thread of the calling process holds the lock.
+    /// Returns whether a thread of the calling process holds the lock.
     fn is_held_by_this_process(&self) -> bool {
         self.record().is_this_process()
     }
 
-    /// Whether a thread of the calling process ended with the lock in its hands, and nobody has taken it since.
+    /// Returns whether a thread of the calling process ended while it held the lock, and no thread
+    /// has acquired the lock since.
     fn was_leaked_by_this_process(&self) -> bool {
         false
     }
 
-    /// Whether the lock looks held by somebody whose death it would not tell of after a [`reset`](Self::reset).
+    /// Returns whether the lock is recorded as held, and the lock would not report the death of its
+    /// owner after a [`reset`](Self::reset).
     fn hides_a_death(&self) -> bool {
         self.record().id().is_some()
     }
 
-    /// Frees a lock that may look held.
+    /// Frees a lock that may be recorded as held.
     ///
     /// # Safety
     ///
-    /// Nobody uses the lock any more: whoever held it is gone.
+    /// No thread may use the lock any more: a thread that held it must no longer exist.
     unsafe fn reset(&self);
 
-    /// Marks a lock that was reset as one whose owner died. True where the next acquirer will not be told.
+    /// Marks a lock that was reset as abandoned. Returns true if the lock cannot report the death
+    /// to the next acquirer.
     ///
     /// # Safety
     ///
-    /// Nobody uses the lock.
+    /// No thread may use the lock.
     unsafe fn mark(&self) -> bool {
         true
     }
 
-    /// Who holds it.
+    /// Returns the record of the owner.
     fn record(&self) -> &OwnerRecord;
 }
 
@@ -120,7 +130,7 @@ impl Strategy for Robust {
     }
 
     unsafe fn init(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.init() };
     }
 
@@ -139,7 +149,7 @@ impl Strategy for Robust {
 
     #[inline(always)]
     unsafe fn release(&self, current: CurrentThread) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.unlock(current) };
     }
 
@@ -168,12 +178,12 @@ impl Strategy for Robust {
     }
 
     unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.reset() };
     }
 
     unsafe fn mark(&self) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.mark() };
         false
     }

@@ -1,4 +1,4 @@
-//! The strategies that know no owner: a holder that dies holds them for ever.
+//! The strategies that are not robust: if a holder dies, the lock stays held for ever.
 
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::owner::OwnerRecord;
@@ -11,7 +11,7 @@ use crate::sys::{
     CurrentThread, Deadline, PthreadKind, PthreadLocked, PthreadMutex, RecheckTimer, Semaphore,
 };
 
-/// Makes a strategy of a lock that answers yes or no.
+/// Defines a strategy from a lock type that reports only whether an attempt acquired the lock.
 macro_rules! strategy {
     ($(#[$meta:meta])* $name:ident by $lock:ty, $kind:literal) => {
         $(#[$meta])*
@@ -31,7 +31,7 @@ macro_rules! strategy {
 
             unsafe fn init(&self) {
                 self.record.clear();
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { self.lock.init() };
             }
 
@@ -56,12 +56,12 @@ macro_rules! strategy {
             #[inline]
             unsafe fn release(&self, _: CurrentThread) {
                 self.record.clear();
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { self.lock.unlock() };
             }
 
             unsafe fn reset(&self) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { self.init() };
             }
 
@@ -72,7 +72,7 @@ macro_rules! strategy {
     };
 }
 
-/// What comes of an attempt whose `lock` tells whether it acquired the lock.
+/// Makes an attempt by `lock`, which returns whether it acquired the lock.
 fn attempt(
     record: &OwnerRecord,
     current: CurrentThread,
@@ -89,33 +89,36 @@ fn attempt(
 }
 
 strategy! {
-    /// A plain futex, as `std`'s mutex is: it spins for a moment, then sleeps. Not robust.
+    /// A plain futex, as in the mutex of `std`: a waiter spins briefly, then sleeps. Not robust.
     ///
     /// # What a death does
     ///
-    /// A holder that dies holds the lock for ever: `lock` hangs, `lock_timeout` times out.
+    /// If a holder dies, the lock stays held for ever: `lock` hangs, `lock_timeout` times out.
     Futex by FutexWord, "mutex-futex"
 }
 
 strategy! {
-    /// A spin lock: who waits burns its CPU, and gives it away between two looks after some. Nobody sleeps. Not robust.
+    /// A spin lock: a waiter keeps its CPU busy. After some checks of the lock, it yields the CPU
+    /// between two checks. No thread sleeps. Not robust.
     ///
     /// # What a death does
     ///
-    /// A holder that dies holds the lock for ever: `lock` spins for ever, `lock_timeout` times out.
+    /// If a holder dies, the lock stays held for ever: `lock` spins for ever, `lock_timeout` times
+    /// out.
     Spin by SpinWord, "mutex-spin"
 }
 
 strategy! {
-    /// A ticket lock: a spin lock that serves in the order of arrival. Not robust.
+    /// A ticket lock: a spin lock that serves threads in the order of arrival. Not robust.
     ///
-    /// `lock_timeout` and `try_lock` draw no ticket; they take the lock when nobody has one, and may be overtaken without
-    /// end.
+    /// `lock_timeout` and `try_lock` draw no ticket. They take the lock when no thread has a
+    /// ticket, and other threads may overtake them without limit.
     ///
     /// # What a death does
     ///
-    /// A holder that dies holds the lock for ever: `lock` spins for ever, `lock_timeout` times out. So does one that dies
-    /// while it waits in `lock`, from its turn on.
+    /// If a holder dies, the lock stays held for ever: `lock` spins for ever, `lock_timeout` times
+    /// out. The same happens if a thread dies while it waits in `lock`, as soon as its ticket is
+    /// served.
     Ticket by TicketWords, "mutex-ticket"
 }
 
@@ -124,7 +127,7 @@ strategy! {
     ///
     /// # What a death does
     ///
-    /// A holder that dies holds the lock for ever: `lock` hangs, `lock_timeout` times out.
+    /// If a holder dies, the lock stays held for ever: `lock` hangs, `lock_timeout` times out.
     Pthread by CLock<PthreadMutex>, "mutex-pthread"
 }
 
@@ -133,7 +136,7 @@ strategy! {
     ///
     /// # What a death does
     ///
-    /// A holder that dies holds the lock for ever: `lock` hangs, `lock_timeout` times out.
+    /// If a holder dies, the lock stays held for ever: `lock` hangs, `lock_timeout` times out.
     PosixSem by CLock<Semaphore>, "mutex-sem"
 }
 
@@ -141,13 +144,13 @@ impl RawCLock for PthreadMutex {
     const NEW: Self = PthreadMutex::new();
 
     unsafe fn init(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.init(PthreadKind::Plain) };
     }
 
     #[inline]
     unsafe fn try_lock(&self) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.try_lock() == PthreadLocked::Acquired }
     }
 
@@ -155,8 +158,9 @@ impl RawCLock for PthreadMutex {
         let deadline = mode.deadline();
         let mut timer = RecheckTimer::new();
         loop {
-            // A timer at a time: a waiter that dies just when it was woken takes the wake with it.
-            // SAFETY: the caller's promise.
+            // Each wait lasts one recheck interval: a waiter that dies after it was woken takes the
+            // wake with it.
+            // SAFETY: guaranteed by the caller.
             let locked = unsafe { self.lock_until(timer.next_deadline(deadline)) };
             if locked == PthreadLocked::Acquired || deadline.is_some_and(Deadline::has_passed) {
                 return locked == PthreadLocked::Acquired;
@@ -166,7 +170,7 @@ impl RawCLock for PthreadMutex {
 
     #[inline]
     unsafe fn unlock(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.unlock() };
     }
 }
@@ -175,18 +179,18 @@ impl RawCLock for Semaphore {
     const NEW: Self = Semaphore::new();
 
     unsafe fn init(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.init(1) };
     }
 
     #[inline]
     unsafe fn try_lock(&self) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.try_wait() }
     }
 
     unsafe fn lock(&self, mode: WaitMode) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match mode {
                 WaitMode::Try | WaitMode::TryIfReleased => self.try_wait(),
@@ -197,7 +201,8 @@ impl RawCLock for Semaphore {
 
     #[inline]
     unsafe fn unlock(&self) {
-        // SAFETY: the caller's promise. The maximum is not reached: there is one permit, and the caller has it.
+        // SAFETY: guaranteed by the caller. The maximum is not reached: there is one permit, and
+        // the caller holds it.
         unsafe { self.post() };
     }
 }

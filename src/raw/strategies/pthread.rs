@@ -1,9 +1,11 @@
-//! The strategies that are glibc's robust mutexes.
+//! The strategies that use glibc's robust mutexes.
 //!
-//! glibc tells the next locker that a thread ended with the lock (`EOWNERDEAD`). That is not yet a death of the process: a
-//! thread may end while its guard is forgotten and the data handed on. So the holder is [recorded](crate::raw::robust::owner), and an
-//! acquirer that finds somebody's record examines it with the lock in its hands. While that process lives, the lock is given
-//! back as it was; everybody who comes finds the record again.
+//! glibc reports to the next locker that a thread ended while it held the lock (`EOWNERDEAD`). That
+//! is not yet a death of the process: a thread may leak its guard, pass its access to the data to
+//! another thread, and end. So the owner is [recorded](crate::raw::robust::owner). An acquirer that
+//! finds a record checks the recorded process while it holds the lock. If that process is alive,
+//! the acquirer releases the lock and leaves the record, so each later acquirer finds the record
+//! again.
 
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::list_op::flush_pending;
@@ -16,13 +18,14 @@ use crate::sys::{
 };
 use core::sync::atomic::Ordering::Relaxed;
 
-/// A robust `pthread_mutex_t`, and a futex in its stead while it may still be moved and forgotten.
+/// A robust `pthread_mutex_t`, or a futex in its place while it may still be moved and forgotten
+/// (`mem::forget`).
 #[repr(C)]
 #[derive(Debug)]
 struct RobustCLock {
     placed: PthreadMutex,
-    unplaced: FutexWord,
-    armed: AtomicU32,
+    in_process: FutexWord,
+    initialized: AtomicU32,
     record: OwnerRecord,
 }
 
@@ -30,25 +33,27 @@ impl RobustCLock {
     const fn new() -> Self {
         RobustCLock {
             placed: PthreadMutex::new(),
-            unplaced: FutexWord::new(),
-            armed: AtomicU32::new(0),
+            in_process: FutexWord::new(),
+            initialized: AtomicU32::new(0),
             record: OwnerRecord::new(),
         }
     }
 
+    /// Initializes the `pthread_mutex_t`, which is used from then on.
+    ///
     /// # Safety
     ///
     /// As for [`Strategy::init`].
     unsafe fn init(&self, kind: PthreadKind) {
         self.record.clear();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.placed.init(kind) };
-        self.armed.store(1, Relaxed);
+        self.initialized.store(1, Relaxed);
     }
 
     #[inline]
     fn is_initialized(&self) -> bool {
-        self.armed.load(Relaxed) != 0
+        self.initialized.load(Relaxed) != 0
     }
 
     fn acquire_slow(
@@ -60,23 +65,23 @@ impl RobustCLock {
             return Err(mode.on_relock());
         }
         if !self.is_initialized() {
-            if !self.unplaced.lock(mode) {
+            if !self.in_process.lock(mode) {
                 return Err(mode.on_timeout());
             }
             self.record.write(current);
             return Ok(Acquired::Released);
         }
-        let look = matches!(mode, WaitMode::TryIfReleased);
-        if look && (self.record.id().is_some() || self.owner_died()) {
-            // Held, or its holder died.
+        let only_if_released = matches!(mode, WaitMode::TryIfReleased);
+        if only_if_released && (self.record.id().is_some() || self.owner_died()) {
+            // The lock is held, or its owner died.
             return Err(mode.on_timeout());
         }
         flush_pending(current);
-        // SAFETY: an armed lock was initialized.
+        // SAFETY: the lock was initialized, as checked above.
         let locked = unsafe {
             match mode {
                 WaitMode::Try | WaitMode::TryIfReleased => self.placed.try_lock(),
-                WaitMode::Until(deadline) => self.lock_in_naps(current, deadline),
+                WaitMode::Until(deadline) => self.lock_in_slices(current, deadline),
             }
         };
         if locked == PthreadLocked::AcquireError {
@@ -88,33 +93,35 @@ impl RobustCLock {
                 Ok(acquired)
             }
             Err(refused) => {
-                // SAFETY: acquired above. The record stays as it is, for the next one. The slot is as empty as it was then.
+                // The record stays as it is, for the next acquirer.
+                // SAFETY: acquired above; `list_op_pending` is still empty.
                 unsafe { self.placed.unlock() };
                 Err(refused)
             }
         }
     }
 
-    /// Waits a second at most at a time: where the kernel has seen a cycle of waiters for locks with priority inheritance, glibc
-    /// sleeps to the end of the call, also when the cycle is none any more.
+    /// Acquires the lock by waits of at most one second each. If the kernel has detected a cycle of
+    /// waiters for locks with priority inheritance, glibc sleeps until the end of the call, even if
+    /// the cycle has ended before.
     ///
     /// # Safety
     ///
-    /// The lock was initialized.
-    unsafe fn lock_in_naps(
+    /// The lock must be initialized.
+    unsafe fn lock_in_slices(
         &self,
         current: CurrentThread,
         deadline: Option<Deadline>,
     ) -> PthreadLocked {
         let mut timer = RecheckTimer::new();
         loop {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             let locked = unsafe { self.placed.lock_until(timer.next_deadline(deadline)) };
             if locked != PthreadLocked::AcquireError {
                 return locked;
             }
-            // glibc leaves a lock that it did not acquire in the slot, where the kernel looks when the thread ends: at memory
-            // that may be another's by then.
+            // glibc leaves a lock that it did not acquire in `list_op_pending`. The kernel reads
+            // that field when the thread ends, and the memory may then belong to something else.
             current.list().clear_pending();
             if deadline.is_some_and(Deadline::has_passed) {
                 return locked;
@@ -122,17 +129,17 @@ impl RobustCLock {
         }
     }
 
-    /// Whether the kernel has marked the lock, and nobody has taken it since.
+    /// Returns whether the kernel has marked the lock, and no thread has acquired it since.
     fn owner_died(&self) -> bool {
-        // SAFETY: an armed lock was initialized.
+        // SAFETY: the lock was initialized, as a robust one.
         self.is_initialized() && unsafe { self.placed.is_marked() }
     }
 
-    /// What it means that the lock was acquired so.
+    /// Determines the result of an acquisition that glibc reported as `locked`.
     fn recover(&self, locked: PthreadLocked, mode: WaitMode) -> Result<Acquired, AcquireError> {
         let deadline = mode.deadline();
         let Some(owner) = self.record.load() else {
-            // A holder that died had not handed the data out yet, or had them back.
+            // An owner that died did so before it could access the data, or after its last access.
             return Ok(match locked {
                 PthreadLocked::OwnerDied => Acquired::OwnerDied,
                 _ => Acquired::Released,
@@ -147,17 +154,18 @@ impl RobustCLock {
 
     /// # Safety
     ///
-    /// The calling thread holds the lock.
+    /// The calling thread must hold the lock.
     #[inline]
     unsafe fn release(&self, current: CurrentThread) {
         self.record.clear();
-        // SAFETY: the caller's promise; a lock that is held is not armed meanwhile, so it is the one that was acquired.
+        // SAFETY: guaranteed by the caller; no lock is initialized while it is held, so this is the
+        // lock that was acquired.
         unsafe {
             if self.is_initialized() {
                 flush_pending(current);
                 self.placed.unlock();
             } else {
-                self.unplaced.unlock();
+                self.in_process.unlock();
             }
         }
     }
@@ -175,11 +183,12 @@ macro_rules! strategy {
             const KIND: &'static str = $kind;
 
             unsafe fn init(&self) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { self.0.init($pthread) };
             }
 
-            /// What a death left can only be told by the slow path, and glibc's own call has a fast one.
+            /// Always returns false. Only the slow path detects what a death has left, and glibc's
+            /// function has its own fast path.
             #[inline]
             fn try_acquire_fast(&self, _: CurrentThread) -> bool {
                 false
@@ -191,7 +200,7 @@ macro_rules! strategy {
 
             #[inline]
             unsafe fn release(&self, current: CurrentThread) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { self.0.release(current) };
             }
 
@@ -199,7 +208,8 @@ macro_rules! strategy {
                 self.0.owner_died()
             }
 
-            /// Who examined a mark took it away, and left the record.
+            /// Also checks the record: an acquirer that checked a marked lock has removed the mark
+            /// and left the record.
             fn owner_is_dead(&self) -> bool {
                 let owner = self.0.record.load_consistent();
                 self.0.owner_died()
@@ -207,7 +217,7 @@ macro_rules! strategy {
             }
 
             unsafe fn reset(&self) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { self.init() };
             }
 
@@ -223,25 +233,26 @@ strategy! {
     ///
     /// # What a death does
     ///
-    /// The next locker is told, as with [`Robust`](super::Robust), where the kernel has marked the lock. glibc has no net for the
-    /// rest: where a thread that is not its process's first calls `exec` in its section, or dies with more than 2,048 locks, the lock
-    /// stays held for ever.
+    /// If the kernel has marked the lock, the next locker receives an error, as with
+    /// [`Robust`](super::Robust). glibc has no liveness check for the other cases. If a thread
+    /// other than the first one of its process calls `exec` in its critical section, or a thread
+    /// dies with more than 2,048 locks, the lock stays held for ever.
     ///
-    /// A process that examines whether a holder still lives has the lock meanwhile: for a quarter of a second, or as long as the
-    /// other takes to die.
+    /// A process that checks whether a holder is still alive holds the lock during the check: for a
+    /// quarter of a second, or until the holder's process has died.
     PthreadRobust by PthreadKind::Robust, "mutex-pthread-robust"
 }
 
 strategy! {
-    /// The same with priority inheritance (`PTHREAD_PRIO_INHERIT`): a waiter lends the holder its priority, and the kernel
-    /// hands the lock over in the order of priority.
+    /// Like [`PthreadRobust`], with priority inheritance (`PTHREAD_PRIO_INHERIT`): a waiter lends
+    /// the holder its priority, and the kernel passes the lock on in the order of priority.
     ///
-    /// It is robust too: of glibc's mutexes with priority inheritance, those that are not fail an assertion in a waiter whose
-    /// holder dies.
+    /// It is robust too. glibc's mutexes with priority inheritance that are not robust fail an
+    /// assertion in a waiter if the holder dies.
     ///
     /// # What a death does
     ///
-    /// As for [`PthreadRobust`]; but where the kernel has not marked the lock, glibc **aborts whoever waits** for it, by an
-    /// assertion (`e != ESRCH || !robust`).
+    /// As for [`PthreadRobust`]. But if the kernel has not marked the lock, glibc **aborts each
+    /// process that waits** for it, by an assertion (`e != ESRCH || !robust`).
     PthreadPi by PthreadKind::RobustPi, "mutex-pthread-pi"
 }

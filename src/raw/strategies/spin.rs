@@ -1,18 +1,20 @@
-//! The spin lock: whoever waits looks again and again.
+//! The spin lock: a waiter checks the word until the lock is free.
 //!
 //! | word | meaning |
 //! |---|---|
 //! | 0 | free |
 //! | 1 | held |
 //!
-//! The looks are plain loads, which share the cache line (test and test-and-set), ever fewer of them, and after some the
-//! waiter gives its CPU away before each: the holder may be waiting for that very CPU. Nobody sleeps, and nobody is woken. A holder
-//! that dies holds it for ever, and its waiters burn their CPUs as long.
+//! Each check is a plain load, which shares the cache line (test and test-and-set). The pauses
+//! between the checks become longer. After some checks the waiter yields its CPU before each
+//! check, because the owner may be waiting for that CPU. No thread sleeps, and no thread is woken.
+//! If the owner dies, the lock stays held for ever, and its waiters use their CPUs for ever.
 //!
-//! **Orderings.** The release store of an unlock synchronizes with the acquire operation of whoever takes the word from it.
+//! **Orderings.** The release store of an unlock synchronizes with the acquire operation of the
+//! thread that takes the word from it.
 //!
-//! Source: Thomas E. Anderson, *The Performance of Spin Lock Alternatives for Shared-Memory Multiprocessors* (1990), spinning
-//! on read with exponential backoff.
+//! Source: Thomas E. Anderson, *The Performance of Spin Lock Alternatives for Shared-Memory
+//! Multiprocessors* (1990), spinning on read with exponential backoff.
 
 use crate::raw::outcome::WaitMode;
 use crate::sys::{self, AtomicU32, Deadline};
@@ -21,14 +23,14 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 
-/// A mutex that nobody sleeps on.
+/// A mutex on which no thread sleeps.
 #[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct SpinWord(AtomicU32);
 
 impl SpinWord {
     sys::const_fn! {
-        /// A free mutex.
+        /// Creates a free mutex.
         pub(crate) fn new() -> Self {
             SpinWord(AtomicU32::new(FREE))
         }
@@ -38,12 +40,12 @@ impl SpinWord {
     ///
     /// # Safety
     ///
-    /// Nobody uses it.
+    /// No thread may use the mutex.
     pub(crate) unsafe fn init(&self) {
         self.0.store(FREE, Relaxed);
     }
 
-    /// Acquires it if nobody holds it.
+    /// Acquires the mutex if it is free.
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
         self.0
@@ -51,7 +53,8 @@ impl SpinWord {
             .is_ok()
     }
 
-    /// Acquires it, looking as long as `mode` says. False where that was not long enough.
+    /// Acquires the mutex, and spins as long as `mode` allows. Returns false if the mutex did not
+    /// become free in that time.
     #[cold]
     pub(crate) fn lock(&self, mode: WaitMode) -> bool {
         let mut backoff = Backoff::new();
@@ -65,25 +68,25 @@ impl SpinWord {
         }
     }
 
-    /// Releases it.
+    /// Releases the mutex.
     ///
     /// # Safety
     ///
-    /// The calling thread holds it.
+    /// The calling thread must hold the mutex.
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
         self.0.store(FREE, Release);
     }
 }
 
-/// How a waiter passes the time between two looks.
+/// The pauses of a waiter between its checks.
 #[derive(Debug)]
 pub(in crate::raw) struct Backoff {
     step: u32,
 }
 
 impl Backoff {
-    /// Steps of 1, 2, 4 ... 64 pauses; from then on the CPU is given away.
+    /// The number of steps that spin, for 1, 2, 4 ... 64 pauses. Each later step yields the CPU.
     const SPINS: u32 = 7;
 
     pub(in crate::raw) fn new() -> Self {
@@ -91,7 +94,7 @@ impl Backoff {
         Backoff { step }
     }
 
-    /// Passes some time. False where the caller's mode is at its end.
+    /// Pauses, or yields the CPU. Returns false if the caller must not wait any longer.
     pub(in crate::raw) fn wait(&mut self, mode: WaitMode) -> bool {
         if self.step < Self::SPINS {
             (0..1 << self.step).for_each(|_| sys::pause());

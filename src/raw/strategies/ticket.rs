@@ -1,24 +1,27 @@
-//! The ticket lock: first come, first served, without sleep.
+//! The ticket lock: it serves threads in the order of arrival, and no thread sleeps.
 //!
-//! Two counters: the next ticket, and the one that is served. Whoever waits draws a ticket and looks until it is served; the
-//! release serves the next. Both wrap around, and free is where they are equal.
+//! The lock has two counters: the next ticket to draw, and the ticket that is served. A waiter
+//! draws a ticket and spins until it is served. A release serves the next ticket. Both counters
+//! wrap around. The lock is free if they are equal.
 //!
-//! It is fair, and pays for it: the next in line may be one that is not running, and everybody waits until it does. A holder
-//! that dies holds it for ever, and so does one that dies with a ticket, when its turn comes. Who waits only for a time draws
-//! none: it takes the lock when nobody has one, so it may be overtaken without end.
+//! Fairness has a price: the thread with the next ticket may not be running, and then all waiters
+//! wait until it runs. If the owner dies, the lock stays held for ever. If a thread with a ticket
+//! dies, the lock stays held for ever once that ticket is served. A thread that waits for a limited
+//! time draws no ticket. It takes the lock when no thread has a ticket, so other threads may
+//! overtake it without limit.
 //!
-//! **Orderings.** The release store that serves a ticket synchronizes with the acquire load, or the acquire
-//! compare-exchange, that sees it served.
+//! **Orderings.** The release store that serves a ticket synchronizes with the acquire load of
+//! `served` that sees the ticket served.
 //!
-//! Source: John M. Mellor-Crummey and Michael L. Scott, *Algorithms for Scalable Synchronization on Shared-Memory
-//! Multiprocessors* (1991), section 2.2.
+//! Source: John M. Mellor-Crummey and Michael L. Scott, *Algorithms for Scalable Synchronization on
+//! Shared-Memory Multiprocessors* (1991), section 2.2.
 
 use crate::raw::outcome::WaitMode;
 use crate::raw::strategies::spin::Backoff;
 use crate::sys::{self, AtomicU32};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// A mutex that serves in the order of arrival.
+/// A mutex that serves threads in the order of arrival.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct TicketWords {
@@ -28,7 +31,7 @@ pub(crate) struct TicketWords {
 
 impl TicketWords {
     sys::const_fn! {
-        /// A free mutex.
+        /// Creates a free mutex.
         pub(crate) fn new() -> Self {
             TicketWords {
                 next: AtomicU32::new(0),
@@ -41,28 +44,31 @@ impl TicketWords {
     ///
     /// # Safety
     ///
-    /// Nobody uses it.
+    /// No thread may use the mutex.
     pub(crate) unsafe fn init(&self) {
         self.next.store(self.served.load(Relaxed), Relaxed);
     }
 
-    /// Draws a ticket if it is served at once.
+    /// Draws a ticket if that ticket is served at once.
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
-        // Only a holder of a ticket serves the next, so nobody serves another while `next` is still this one's.
+        // Only a thread with a ticket serves the next one. So no thread changes `served` while
+        // `next` still equals it.
         let served = self.served.load(Acquire);
         let drawn = self
             .next
             .compare_exchange(served, served.wrapping_add(1), Acquire, Relaxed)
             .is_ok();
-        // But where all the tickets there are have been drawn between the two, this one's turn is still to come.
+        // If `next` has wrapped around between the two operations, the drawn ticket is not served
+        // yet.
         while drawn && self.served.load(Acquire) != served {
             sys::yield_now();
         }
         drawn
     }
 
-    /// Acquires it, looking as long as `mode` says. False where that was not long enough.
+    /// Acquires the mutex, and spins as long as `mode` allows. Returns false if the mutex did not
+    /// become free in that time.
     #[cold]
     pub(crate) fn lock(&self, mode: WaitMode) -> bool {
         let mut backoff = Backoff::new();
@@ -81,14 +87,14 @@ impl TicketWords {
         true
     }
 
-    /// Serves the next ticket.
+    /// Releases the mutex: serves the next ticket.
     ///
     /// # Safety
     ///
-    /// The calling thread holds it.
+    /// The calling thread must hold the mutex.
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
-        // Nobody else writes it while the lock is held.
+        // No other thread writes `served` while the lock is held.
         let served = self.served.load(Relaxed);
         self.served.store(served.wrapping_add(1), Release);
     }
