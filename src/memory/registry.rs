@@ -7,7 +7,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
-const VACANT: u32 = 0;
+const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
 const LIVE: u32 = 2;
 
@@ -17,7 +17,7 @@ static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 /// ended.
 ///
 /// The arguments are the address and the number of elements of a registered value.
-pub(super) type Look = unsafe fn(*const (), usize) -> bool;
+pub(super) type HasLocksInUse = unsafe fn(*const (), usize) -> bool;
 
 /// The entry of a value.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Entry {
     state: AtomicU32,
     value: AtomicPtr<()>,
     count: AtomicUsize,
-    look: AtomicPtr<()>,
+    has_locks_in_use: AtomicPtr<()>,
     next: *const Entry,
 }
 
@@ -40,11 +40,17 @@ unsafe impl Send for Entry {}
 /// # Safety
 ///
 /// Until [`Entry::vacate`], it must be sound to call `look` with `value` and `count`.
-pub(super) unsafe fn register(value: *const (), count: usize, look: Look) -> &'static Entry {
-    let entry = vacant().unwrap_or_else(append);
+pub(super) unsafe fn register(
+    value: *const (),
+    count: usize,
+    has_locks_in_use: HasLocksInUse,
+) -> &'static Entry {
+    let entry = claim_free().unwrap_or_else(append);
     entry.value.store(value.cast_mut(), Ordering::Relaxed);
     entry.count.store(count, Ordering::Relaxed);
-    entry.look.store(look as *mut (), Ordering::Relaxed);
+    entry
+        .has_locks_in_use
+        .store(has_locks_in_use as *mut (), Ordering::Relaxed);
     // Pairs with the acquire in `any_lock_in_use`.
     entry.state.store(LIVE, Ordering::Release);
     entry
@@ -52,8 +58,8 @@ pub(super) unsafe fn register(value: *const (), count: usize, look: Look) -> &'s
 
 impl Entry {
     /// Removes the value from the registry.
-    pub(super) fn vacate(&self) {
-        self.state.store(VACANT, Ordering::Release);
+    pub(super) fn unregister(&self) {
+        self.state.store(FREE, Ordering::Release);
     }
 }
 
@@ -69,10 +75,11 @@ pub(crate) unsafe fn any_lock_in_use() -> bool {
             let value = entry.value.load(Ordering::Relaxed);
             let count = entry.count.load(Ordering::Relaxed);
             // SAFETY: the `look` of a live entry is the function that `register` stored.
-            let look: Look = unsafe { std::mem::transmute(entry.look.load(Ordering::Relaxed)) };
+            let has_locks_in_use: HasLocksInUse =
+                unsafe { std::mem::transmute(entry.has_locks_in_use.load(Ordering::Relaxed)) };
             // SAFETY: the entry is live and no other thread could change that, so the contract of
             // `register` allows the call.
-            unsafe { look(value, count) }
+            unsafe { has_locks_in_use(value, count) }
         }
     })
 }
@@ -84,11 +91,11 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
     std::iter::successors(first, |entry| unsafe { entry.next.as_ref() })
 }
 
-fn vacant() -> Option<&'static Entry> {
+fn claim_free() -> Option<&'static Entry> {
     entries().find(|entry| {
         entry
             .state
-            .compare_exchange(VACANT, CLAIMED, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(FREE, CLAIMED, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
     })
 }
@@ -98,7 +105,7 @@ fn append() -> &'static Entry {
         state: AtomicU32::new(CLAIMED),
         value: AtomicPtr::new(ptr::null_mut()),
         count: AtomicUsize::new(0),
-        look: AtomicPtr::new(ptr::null_mut()),
+        has_locks_in_use: AtomicPtr::new(ptr::null_mut()),
         next: FIRST.load(Ordering::Relaxed),
     }));
     loop {

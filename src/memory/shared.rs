@@ -75,7 +75,7 @@ impl<T: ShmSafe> Shared<T> {
     /// [`Error::OverAligned`] if `T` needs more than a page's alignment, and
     /// [`Error::RobustListUnusable`] if a robust primitive inside cannot be initialized.
     pub fn anonymous(value: T) -> Result<Self, Error> {
-        Self::in_new_map(Map::anonymous(room::<T>(1)?)?, value)
+        Self::in_new_map(Map::anonymous(mapped_len::<T>(1)?)?, value)
     }
 
     /// Places `value` in a map of `/dev/zero`, the older method, for systems without
@@ -86,7 +86,7 @@ impl<T: ShmSafe> Shared<T> {
     /// As [`anonymous`](Self::anonymous). Also returns [`Error::Os`] if `/dev/zero` cannot be
     /// opened, and [`Error::NotMappable`] if it is not the zero device.
     pub fn dev_zero(value: T) -> Result<Self, Error> {
-        Self::in_new_map(Map::dev_zero(room::<T>(1)?)?, value)
+        Self::in_new_map(Map::dev_zero(mapped_len::<T>(1)?)?, value)
     }
 
     /// Places an all-zero value in anonymous memory.
@@ -120,7 +120,7 @@ impl<T: ShmSafe> Shared<T> {
                 "zero bytes are not this type's initial state: use Shared::anonymous(value)"
             )
         };
-        let map = Map::anonymous(room::<T>(1)?)?;
+        let map = Map::anonymous(mapped_len::<T>(1)?)?;
         // SAFETY: the new map is all zero, and by `ZERO_IS_VALID` that is a `T` in its initial
         // state.
         unsafe { Self::init_new(map, 0, 1) }
@@ -157,7 +157,7 @@ impl<T: ShmSafe> Shared<[T]> {
     /// # Ok::<(), pshared::Error>(())
     /// ```
     pub fn anonymous_from_fn(len: usize, mut value: impl FnMut(usize) -> T) -> Result<Self, Error> {
-        let map = Map::anonymous(room::<[T]>(len)?)?;
+        let map = Map::anonymous(mapped_len::<[T]>(len)?)?;
         let first = map.as_mut_ptr().cast::<T>();
         for index in 0..len {
             // SAFETY: the map has space for `len` values, and no other thread or process has seen
@@ -277,7 +277,7 @@ impl<T: ?Sized + Placeable> Drop for Shared<T> {
             },
         ));
         if !held {
-            self.entry.vacate();
+            self.entry.unregister();
             sys::forget_list_op_pending(self.map.as_ptr(), self.map.len());
             // SAFETY: the map is dropped once, here, and the value is not used again. No thread of
             // this process holds a primitive inside: each guard borrows `self`, so none is left,
@@ -296,7 +296,7 @@ impl<T: ?Sized + Placeable + fmt::Debug> fmt::Debug for Shared<T> {
 /// Returns the bytes that `count` elements need in a map of their own.
 ///
 /// For a sized `T` this is at least one byte, so that a zero-sized `T` has an address.
-fn room<T: ?Sized + Placeable>(count: usize) -> Result<usize, Error> {
+fn mapped_len<T: ?Sized + Placeable>(count: usize) -> Result<usize, Error> {
     crate::memory::file::header::fits(T::memory_layout(count))
         .map(|layout| layout.size().max(usize::from(T::IS_SIZED)))
 }

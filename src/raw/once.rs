@@ -103,7 +103,7 @@ impl Once {
                 Ok(acquired) => acquired,
                 // Done by the owner of the lock, which releases the lock only afterwards.
                 Err(_) if self.is_done() => return Ok(None),
-                Err(refused) => return Err(refused),
+                Err(error) => return Err(error),
             },
         };
         if self.is_done() {

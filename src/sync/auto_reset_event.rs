@@ -1,4 +1,4 @@
-//! [`SharedAutoResetEvent`]: each set lets one waiter through.
+//! [`SharedAutoResetEvent`]: an event that releases one waiter for each set.
 
 use crate::Error;
 use crate::raw::auto_reset_event::AutoResetEvent;
@@ -6,20 +6,24 @@ use crate::sync::primitive_macros::impl_ownerless_primitive;
 use crate::sys::Deadline;
 use std::time::{Duration, Instant};
 
-/// An event in shared memory that resets itself: each [`set`](Self::set) lets one waiter through.
+/// An event in shared memory that resets itself: each [`set`](Self::set) releases one waiter.
 ///
-/// A set that nobody waits for is kept for the next one who does. Sets are not counted: two before anybody takes one are
-/// one, as with the auto-reset events of other systems. Where every waiter is to see the news, use
-/// [`SharedEvent`](crate::SharedEvent); where every set is to be taken, a [`SharedSemaphore`](crate::SharedSemaphore).
+/// If no thread waits, the set remains until the next wait takes it. Sets are not counted: two sets
+/// before the first is taken count as one, as with auto-reset events of other systems. To release
+/// every waiter, use [`SharedEvent`](crate::SharedEvent). To count the sets, use a
+/// [`SharedSemaphore`](crate::SharedSemaphore).
 ///
-/// What was written before a `set` is seen by whoever takes it.
+/// Writes before a `set` are visible to the thread that takes the set.
 ///
 /// # What a death does
 ///
-/// A waiter that is killed, asleep or as it was woken, has taken nothing: another one gets the set, within a second. One
-/// that is killed after its wait has returned, or in the very step of it, has taken the set with it, as nothing is owned
-/// here. A setter that dies in the middle of `set` has set the event or has not; where it died before it could wake a
-/// sleeper, one sees it within a second.
+/// A waiter that is killed before it takes the set, while it sleeps or while it wakes up, does not
+/// consume the set: another waiter takes it within a second. A waiter that is killed after its wait
+/// has returned, or at the instruction that takes the set, has consumed it, because the event
+/// records no owner.
+///
+/// If a setter is killed inside `set`, the event is either set or not. If it is killed before it
+/// can wake a waiter, a waiter sees the set within a second.
 ///
 /// # Examples
 ///
@@ -48,8 +52,8 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// A binary semaphore in a futex word, after Ulrich Drepper, *Futexes Are Tricky*; the announced sleepers and the wake that
-/// clears them are those of the robust lock here.
+/// A binary semaphore in a futex word, after Ulrich Drepper, *Futexes Are Tricky*. The waiters bit,
+/// and the wake that clears it, are those of this crate's robust lock.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct SharedAutoResetEvent {
@@ -57,42 +61,43 @@ pub struct SharedAutoResetEvent {
 }
 
 impl SharedAutoResetEvent {
-    /// An event that is not set.
+    /// Creates an event that is not set.
     pub const fn new() -> Self {
         SharedAutoResetEvent {
             raw: AutoResetEvent::new(),
         }
     }
 
-    /// Sets the event, and wakes one who waits for it. Where it is set already, it stays so.
+    /// Sets the event and wakes one waiter. If the event is already set, it stays set.
     #[inline]
     pub fn set(&self) {
         self.raw.set();
     }
 
-    /// Takes the set away, and tells whether there was one: a wait that does not wait.
+    /// Takes the set if the event is set, without waiting. Returns whether it was set.
     #[inline]
     #[must_use = "a set may have been taken away"]
     pub fn try_wait(&self) -> bool {
         self.raw.take()
     }
 
-    /// Takes the set away, and tells whether there was one.
+    /// Clears the event. Returns whether it was set.
     pub fn reset(&self) -> bool {
         self.raw.take()
     }
 
-    /// Whether the event is set. The answer may be out of date when it is read.
+    /// Returns whether the event is set. The result may be outdated when the caller reads it.
     pub fn is_set(&self) -> bool {
         self.raw.is_set()
     }
 
-    /// Waits until the event is set, and takes the set away.
+    /// Waits until the event is set, and takes the set.
     pub fn wait(&self) {
         self.raw.wait(None);
     }
 
-    /// Waits as [`wait`](Self::wait), for at most `timeout` of the monotonic clock.
+    /// Waits until the event is set, for at most `timeout` on the monotonic clock, and takes the
+    /// set.
     ///
     /// # Errors
     ///
@@ -101,11 +106,11 @@ impl SharedAutoResetEvent {
         self.wait_with(Deadline::after(timeout))
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    /// Waits like [`wait_timeout`](Self::wait_timeout), but until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// As for [`wait_timeout`](Self::wait_timeout).
     pub fn wait_until(&self, deadline: Instant) -> Result<(), Error> {
         self.wait_with(Deadline::at(deadline))
     }

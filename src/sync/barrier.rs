@@ -1,4 +1,4 @@
-//! [`SharedBarrier`]: parties wait for each other, and learn of a death instead of waiting for the dead.
+//! [`SharedBarrier`]: parties wait for each other, and receive an error if one of them dies.
 
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
@@ -12,20 +12,27 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-/// A barrier in shared memory for `N` parties, 1 to 127, in the manner of [`std::sync::Barrier`].
+/// A barrier in shared memory for `N` parties, 1 to 127, like [`std::sync::Barrier`].
 ///
-/// A thread that takes part [joins](Self::join) first, which gives it a slot: that is how the others know of its death. Then
-/// [`BarrierParty::wait`] returns in all `N` parties once each of them has called it, as often as they like. What each party wrote
-/// before is seen by all after. Before it is placed in a map the barrier works for the threads of this process.
+/// A thread first [joins](Self::join) the barrier. It then occupies a slot, through which the other
+/// parties learn of its death. [`BarrierParty::wait`] returns in all `N` parties once each of them
+/// has called it. The barrier can be used any number of times. Writes that a party made before a
+/// wait are visible to all parties after it.
+///
+/// Before it is placed in a map, the barrier works for the threads of this process.
 ///
 /// # What a death does
 ///
-/// Where a party dies, wherever it is, the others get [`Error::BarrierBroken`], which says who it was: at once where they
-/// wait, and otherwise when they do. A party that panics and drops its slot, or whose thread ends with it, breaks the barrier
-/// as well. It stays broken until somebody [resets](Self::reset) it; the dead one's slot is free then for another party to
-/// join. Who had met the others already, and was on its way out when one of them died, has met them.
+/// If a party dies, at any instruction, the others receive [`Error::BarrierBroken`], which names
+/// the slot and the process of the dead party. Parties that are waiting receive it at once, the
+/// others when they wait next. The barrier also breaks if a party panics and drops its
+/// [`BarrierParty`], or if its thread ends without dropping it.
 ///
-/// A death that the kernel could not mark is found within a second.
+/// The barrier stays broken until it is [reset](Self::reset). The reset frees the slots of dead
+/// parties, so that other parties can join. A death does not change the result of a round that is
+/// already complete, even for parties that have not returned from it yet.
+///
+/// A death that the kernel could not mark is detected within a second.
 ///
 /// # Examples
 ///
@@ -54,8 +61,9 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// A count and a round in one futex word; robust futexes held for life as slots, and
-/// [futex_waitv](https://docs.kernel.org/userspace-api/futex2.html) over all of them.
+/// A count and a round number in one futex word; robust futexes as slots, each held until its party
+/// leaves; and [futex_waitv](https://docs.kernel.org/userspace-api/futex2.html) to wait on all of
+/// them.
 #[repr(C)]
 pub struct SharedBarrier<const N: usize> {
     raw: Barrier,
@@ -63,9 +71,9 @@ pub struct SharedBarrier<const N: usize> {
 }
 
 impl<const N: usize> SharedBarrier<N> {
-    /// A barrier that nobody has joined yet.
+    /// Creates a barrier that no party has joined yet.
     ///
-    /// None, or more than 127 parties, do not compile.
+    /// `N` must be 1 to 127. Other values do not compile.
     pub const fn new() -> Self {
         const { assert!(N >= 1 && N <= 127, "there may be 1 to 127 parties") };
         SharedBarrier {
@@ -74,14 +82,15 @@ impl<const N: usize> SharedBarrier<N> {
         }
     }
 
-    /// Takes part from here on. It does not wait.
+    /// Joins the barrier, without waiting.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where there are `N` parties already, and [`Error::BarrierBroken`].
+    /// Returns [`Error::WouldBlock`] if no slot is free, and [`Error::BarrierBroken`] if the
+    /// barrier is broken.
     pub fn join(&self) -> Result<BarrierParty<'_, N>, Error> {
         let current = sys::current_thread();
-        self.raw.look(&self.slots).map_err(Error::from_unmet)?;
+        self.raw.check(&self.slots).map_err(Error::from_unmet)?;
         for (number, slot) in self.slots.iter().enumerate() {
             if slot.state() != MemberState::Free {
                 continue;
@@ -91,11 +100,12 @@ impl<const N: usize> SharedBarrier<N> {
             };
             let before = slot.register(current);
             if acquired == Acquired::OwnerDied {
-                // Somebody joined there meanwhile, and died: that is news for all, before the slot is free.
-                self.raw.give_up(number, before);
-                // SAFETY: taken just now.
+                // Another thread joined here meanwhile, and died. Break the barrier before the slot
+                // is free, so that every party learns of the death.
+                self.raw.break_for(number, before);
+                // SAFETY: the calling thread has just acquired the slot.
                 unsafe { slot.release(current) };
-                self.raw.look(&self.slots).map_err(Error::from_unmet)?;
+                self.raw.check(&self.slots).map_err(Error::from_unmet)?;
                 return Err(Error::WouldBlock);
             }
             return Ok(BarrierParty {
@@ -109,24 +119,27 @@ impl<const N: usize> SharedBarrier<N> {
         Err(Error::WouldBlock)
     }
 
-    /// Mends the barrier after a death: it is whole, nobody has arrived, and the slots of the dead are free. Parties that still
-    /// wait are told that it was broken. Nothing happens where it is not broken.
+    /// Repairs a broken barrier: no party has arrived, and the slots of dead parties are free.
+    /// Parties that still wait receive [`Error::BarrierBroken`]. Does nothing if the barrier is not
+    /// broken.
     ///
     /// # Errors
     ///
-    /// [`Error::HolderThreadEnded`] where the thread of a party ended, and its process lives.
+    /// Returns [`Error::HolderThreadEnded`] if the thread of a party ended without leaving the
+    /// barrier, and its process still runs.
     pub fn reset(&self) -> Result<(), Error> {
         self.raw
             .reset(sys::current_thread(), &self.slots)
             .map_err(|refused| Error::from_missed(MultiError::Acquire(refused)))
     }
 
-    /// Whether a party died, or panicked, and nobody has reset the barrier since.
+    /// Returns whether the barrier is broken: a party died or panicked, and the barrier has not
+    /// been reset since.
     pub fn is_broken(&self) -> bool {
-        self.raw.look(&self.slots).is_err()
+        self.raw.check(&self.slots).is_err()
     }
 
-    /// How many parties have joined and live.
+    /// Returns the number of parties that have joined and are not known to be dead.
     pub fn parties(&self) -> usize {
         let is_there = |slot: &&MemberSlot| matches!(slot.state(), MemberState::Occupied(_));
         self.slots.iter().filter(is_there).count()
@@ -146,10 +159,12 @@ impl Error {
     }
 }
 
-/// A thread's part in a [`SharedBarrier`]. Dropping it leaves the barrier; another party may join then.
+/// A thread's membership in a [`SharedBarrier`]. Dropping it leaves the barrier, so that another
+/// party can join.
 ///
-/// It stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy can not
-/// wait, and does nothing when it is dropped.
+/// It is neither `Send` nor `Sync`, because its slot belongs to the thread that joined. After a
+/// `fork` it belongs to the parent: the child's copy cannot wait, and dropping the copy does
+/// nothing.
 #[must_use = "if unused the party leaves at once"]
 pub struct BarrierParty<'a, const N: usize> {
     barrier: &'a SharedBarrier<N>,
@@ -157,52 +172,54 @@ pub struct BarrierParty<'a, const N: usize> {
     /// The process that joined.
     generation: u64,
     was_panicking: bool,
-    /// The slot's word and the robust list name the thread that joined.
+    /// The slot's word holds the id of the thread that joined, and that thread's robust list
+    /// contains the slot.
     not_send: PhantomData<*mut ()>,
 }
 
 impl<const N: usize> BarrierParty<'_, N> {
-    /// Waits until all parties do.
+    /// Waits until all parties have called `wait`.
     ///
     /// # Errors
     ///
-    /// - [`Error::BarrierBroken`]: a party died.
-    /// - [`Error::FutexWaitvUnsupported`]: the kernel cannot wait for any of several.
+    /// - [`Error::BarrierBroken`] if a party died or panicked.
+    /// - [`Error::FutexWaitvUnsupported`] if the kernel cannot wait on several futexes.
     ///
     /// # Panics
     ///
-    /// In a child of the process that joined: the slot is the parent's.
+    /// Panics in a child of the process that joined, because the slot belongs to the parent.
     pub fn wait(&self) -> Result<BarrierWaitResult, Error> {
         self.wait_with(None)
     }
 
-    /// As [`wait`](Self::wait), no longer than `timeout` of the monotonic clock. Who gives up has not arrived, and may wait again.
+    /// Waits like [`wait`](Self::wait), for at most `timeout` on the monotonic clock. A party that
+    /// times out has not arrived, and may wait again.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait), and [`Error::TimedOut`].
+    /// As for [`wait`](Self::wait), and [`Error::TimedOut`] if not all parties arrived in time.
     ///
     /// # Panics
     ///
-    /// As [`wait`](Self::wait).
+    /// As for [`wait`](Self::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult, Error> {
         self.wait_with(Some(Deadline::after(timeout)))
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    /// Waits like [`wait_timeout`](Self::wait_timeout), but until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// As for [`wait_timeout`](Self::wait_timeout).
     ///
     /// # Panics
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// As for [`wait`](Self::wait).
     pub fn wait_until(&self, deadline: Instant) -> Result<BarrierWaitResult, Error> {
         self.wait_with(Some(Deadline::at(deadline)))
     }
 
-    /// The number of its slot, from 0 on.
+    /// Returns the number of the party's slot, from 0.
     pub fn number(&self) -> usize {
         self.number
     }
@@ -224,9 +241,9 @@ impl<const N: usize> Drop for BarrierParty<'_, N> {
             return;
         };
         if !self.was_panicking && std::thread::panicking() {
-            self.barrier.raw.give_up(self.number, Some(current.id()));
+            self.barrier.raw.break_for(self.number, Some(current.id()));
         }
-        // SAFETY: this thread joined in this process, and nothing but this drop leaves its slot.
+        // SAFETY: this thread joined in this process, and only this drop releases its slot.
         unsafe { self.barrier.slots[self.number].release(current) };
     }
 }
@@ -239,12 +256,13 @@ impl<const N: usize> fmt::Debug for BarrierParty<'_, N> {
     }
 }
 
-/// What a party is told that has met the others; see [`BarrierParty::wait`].
+/// The result of a completed round; see [`BarrierParty::wait`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
-    /// Whether this party is the leader: exactly one in each round is, the one that came last.
+    /// Returns whether this party is the leader of the round. Exactly one party is: the one that
+    /// arrived last.
     pub fn is_leader(&self) -> bool {
         self.0
     }
@@ -268,8 +286,9 @@ impl<const N: usize> fmt::Debug for SharedBarrier<N> {
 
 const KIND: PrimitiveKind = PrimitiveKind("barrier");
 
-// SAFETY: `repr(C)` over atomics; the links mean something only to the thread that has a slot. The whole state is told, and
-// visited as one primitive. Zero bytes are an unarmed barrier that nobody has joined.
+// SAFETY: `repr(C)` over atomics. The links in a slot are meaningful only to the thread that
+// occupies it. The description covers the whole state, and the visit reaches it as one primitive.
+// Zero bytes are a barrier that is not initialized and that no party has joined.
 #[diagnostic::do_not_recommend]
 unsafe impl<const N: usize> ShmSafe for SharedBarrier<N> {
     const ZERO_IS_VALID: bool = true;
@@ -291,7 +310,7 @@ impl<const N: usize> Primitive for SharedBarrier<N> {
 
     unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         for slot in &self.slots {
             // SAFETY: as above.
@@ -309,8 +328,8 @@ impl<const N: usize> Primitive for SharedBarrier<N> {
     }
 
     unsafe fn reset(&self) {
-        // Parties that died are gone with everybody else, so nobody is left to be told.
-        // SAFETY: the caller's promise.
+        // Parties that died are gone with all other users, so no party remains that needs the
+        // error. SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         for slot in &self.slots {
             // SAFETY: as above.

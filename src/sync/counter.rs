@@ -4,13 +4,15 @@ use crate::sync::primitive_macros::impl_ownerless_primitive;
 use crate::sys;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-/// A number in shared memory that only grows, until it is reset. It wraps around at 2^64.
+/// A counter in shared memory. It only grows until it is reset, and wraps around at 2^64.
 ///
-/// It counts and orders nothing else: to publish data use a lock, or an event.
+/// Its operations have relaxed ordering, so they publish no other data. To publish data, use a lock
+/// or an event.
 ///
 /// # What a death does
 ///
-/// Nothing is owned. Every `add` has happened whole or not at all, and what the dead have counted stays counted.
+/// A counter has no owner. Every `add` happens completely or not at all, and what a dead process
+/// has added stays.
 ///
 /// # Examples
 ///
@@ -30,37 +32,39 @@ pub struct SharedCounter {
 }
 
 impl SharedCounter {
-    /// A counter that starts at `count`.
+    /// Creates a counter that starts at `count`.
     pub const fn new(count: u64) -> Self {
         SharedCounter {
             count: AtomicU64::new(count),
         }
     }
 
-    /// Adds `amount`, and gives the value before.
+    /// Adds `amount`, and returns the previous value.
     #[inline]
     pub fn add(&self, amount: u64) -> u64 {
         self.count.fetch_add(amount, Relaxed)
     }
 
-    /// The value.
+    /// Returns the value.
     #[inline]
     pub fn get(&self) -> u64 {
         self.count.load(Relaxed)
     }
 
-    /// Starts again at 0, and gives the value before: no addition is lost between the two.
+    /// Resets the counter to 0, and returns the previous value. No addition is lost.
     pub fn reset(&self) -> u64 {
         self.count.swap(0, Relaxed)
     }
 }
 
-/// A number in shared memory that goes up and down: requests in flight, bytes in use. It wraps around at ±2^63.
+/// A number in shared memory that goes up and down, such as requests in flight or bytes in use. It
+/// wraps around at the limits of an `i64`.
 ///
 /// # What a death does
 ///
-/// Nothing is owned, and nobody takes back what a dead process has added: a gauge of things that die with their process
-/// is better summed over the living.
+/// A gauge has no owner. What a dead process has added stays, because no other process subtracts
+/// it. For resources that end with their process, keep one gauge for each process and add up those
+/// of live processes.
 ///
 /// # Examples
 ///
@@ -81,36 +85,37 @@ pub struct SharedGauge {
 }
 
 impl SharedGauge {
-    /// A gauge that starts at `level`.
+    /// Creates a gauge that starts at `level`.
     pub const fn new(level: i64) -> Self {
         SharedGauge {
             level: AtomicI64::new(level),
         }
     }
 
-    /// Adds `amount`, and gives the value before.
+    /// Adds `amount`, and returns the previous level.
     #[inline]
     pub fn add(&self, amount: i64) -> i64 {
         self.level.fetch_add(amount, Relaxed)
     }
 
-    /// Subtracts `amount`, and gives the value before.
+    /// Subtracts `amount`, and returns the previous level.
     #[inline]
     pub fn sub(&self, amount: i64) -> i64 {
         self.level.fetch_sub(amount, Relaxed)
     }
 
-    /// Sets the level, and gives the one before.
+    /// Sets the level, and returns the previous one.
     pub fn set(&self, level: i64) -> i64 {
         self.level.swap(level, Relaxed)
     }
 
-    /// Raises the level to `level` where it is lower, for a high-water mark; gives the one before.
+    /// Raises the level to `level` if it is lower, for a high-water mark. Returns the previous
+    /// level.
     pub fn raise_to(&self, level: i64) -> i64 {
         self.level.fetch_max(level, Relaxed)
     }
 
-    /// The level.
+    /// Returns the level.
     #[inline]
     pub fn get(&self) -> i64 {
         self.level.load(Relaxed)
@@ -120,20 +125,21 @@ impl SharedGauge {
 /// The number of shards of a [`ShardedCounter`].
 const SHARDS: usize = 32;
 
-/// One shard, alone in its pair of cache lines: processors fetch the neighbour too.
+/// One shard, alone in its pair of cache lines, because processors also fetch the adjacent line.
 #[repr(C, align(128))]
 #[derive(Debug, Default)]
 struct Shard {
     count: AtomicU64,
 }
 
-/// A counter for many writers at once: 32 shards of 128 bytes, of which each thread adds to one.
+/// A counter for many concurrent writers: 32 shards of 128 bytes. Each thread adds to one of them.
 ///
-/// Adding costs no cache line from another CPU; reading sums the shards. It wraps around at 2^64.
+/// Threads that add to different shards do not contend for a cache line. A read adds up the shards.
+/// The counter wraps around at 2^64.
 ///
 /// # What a death does
 ///
-/// As for [`SharedCounter`]: what the dead have counted stays counted.
+/// As for [`SharedCounter`]: what a dead process has added stays.
 ///
 /// # Examples
 ///
@@ -156,7 +162,7 @@ pub struct ShardedCounter {
 }
 
 impl ShardedCounter {
-    /// A counter that starts at 0.
+    /// Creates a counter that starts at 0.
     pub const fn new() -> Self {
         ShardedCounter {
             shards: [const {
@@ -167,24 +173,27 @@ impl ShardedCounter {
         }
     }
 
-    /// Adds `amount` to the calling thread's shard. Unlike [`SharedCounter::add`] it cannot tell the value before.
+    /// Adds `amount` to the calling thread's shard. Unlike [`SharedCounter::add`], it cannot return
+    /// the previous value.
     #[inline]
     pub fn add(&self, amount: u64) {
-        // Thread ids are given out in sequence, so that neighbours are the best spread there is.
+        // Thread ids are assigned in sequence, so taking them modulo the number of shards spreads
+        // threads best.
         self.shards[sys::current_thread().tid() as usize % SHARDS]
             .count
             .fetch_add(amount, Relaxed);
     }
 
-    /// The sum of the shards. Additions that happen meanwhile may be in it or not; of two sums by one thread the later is
-    /// not smaller, unless the counter was reset or wrapped around.
+    /// Returns the sum of the shards. It may or may not include additions that happen during the
+    /// call. If one thread reads two sums, the later one is not smaller, unless the counter was
+    /// reset or wrapped around.
     pub fn get(&self) -> u64 {
         self.shards
             .iter()
             .fold(0, |sum, shard| sum.wrapping_add(shard.count.load(Relaxed)))
     }
 
-    /// Starts again at 0, and gives the sum before: no addition is lost, nor counted twice.
+    /// Resets the counter to 0, and returns the previous sum. No addition is lost or counted twice.
     pub fn reset(&self) -> u64 {
         self.shards.iter().fold(0, |sum, shard| {
             sum.wrapping_add(shard.count.swap(0, Relaxed))

@@ -1,4 +1,4 @@
-//! [`SharedEvent`]: news for any number of waiters.
+//! [`SharedEvent`]: a notification for any number of waiters.
 
 use crate::Error;
 use crate::raw::event::Event;
@@ -6,18 +6,20 @@ use crate::sync::primitive_macros::impl_ownerless_primitive;
 use crate::sys::Deadline;
 use std::time::{Duration, Instant};
 
-/// An event in shared memory: one sets it, any number wait for it. It stays set until it is reset.
+/// An event in shared memory: one thread sets it, and any number of threads wait for it. It stays
+/// set until it is reset.
 ///
-/// Each [`set`](Self::set) also counts as a piece of news. A reader that wants every reader to see each of them, whatever
-/// the others do, remembers the [`sequence`](Self::sequence) it has seen and waits for a later one with
-/// [`wait_past`](Self::wait_past); nobody needs to reset then.
+/// Each [`set`](Self::set) also advances a sequence number. A reader that must see each set,
+/// whatever other readers do, remembers the [`sequence`](Self::sequence) that it has seen. It waits
+/// for a later one with [`wait_past`](Self::wait_past). The event then needs no reset.
 ///
-/// What was written before a `set` is seen by whoever wakes by it.
+/// Writes before a `set` are visible to every thread whose wait ends because of it.
 ///
 /// # What a death does
 ///
-/// Nothing is owned, so a waiter's death concerns nobody. A setter that dies in the middle of `set` has set the event or
-/// has not; where it died before it could wake the sleepers, they see it within a second.
+/// An event has no owner, so the death of a waiter affects no other thread. If a setter is killed
+/// inside `set`, the event is either set or not. If it is killed before it can wake the waiters,
+/// they see the set within a second.
 ///
 /// # Examples
 ///
@@ -41,7 +43,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// A sequence in a futex word, as in the event counts of Vyukov and of folly's `EventCount`.
+/// A sequence number in a futex word, as in the event counts of Vyukov and in folly's `EventCount`.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct SharedEvent {
@@ -49,7 +51,7 @@ pub struct SharedEvent {
 }
 
 impl SharedEvent {
-    /// An event that is not set.
+    /// Creates an event that is not set.
     pub const fn new() -> Self {
         SharedEvent { raw: Event::new() }
     }
@@ -58,27 +60,29 @@ impl SharedEvent {
         &self.raw
     }
 
-    /// Sets the event and wakes everybody who waits for it.
+    /// Sets the event and wakes all waiters.
     pub fn set(&self) {
         self.raw.set();
     }
 
-    /// Resets the event, and tells whether it was set. Whoever was woken by the last `set` still returns.
+    /// Resets the event. Returns whether it was set. Threads that waited during the last `set`
+    /// still return.
     pub fn reset(&self) -> bool {
         self.raw.reset()
     }
 
-    /// Whether the event is set.
+    /// Returns whether the event is set.
     pub fn is_set(&self) -> bool {
         self.raw.is_set()
     }
 
-    /// Waits until the event is set. Returns at once where it is, and also where it was set and reset since the call.
+    /// Waits until the event is set. Returns at once if it is set already, and also returns if it
+    /// was set and reset again during the call.
     pub fn wait(&self) {
         self.raw.wait(None);
     }
 
-    /// Waits until the event is set, for at most `timeout` of the monotonic clock.
+    /// Waits until the event is set, for at most `timeout` on the monotonic clock.
     ///
     /// # Errors
     ///
@@ -87,23 +91,24 @@ impl SharedEvent {
         self.wait_with(Deadline::after(timeout))
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    /// Waits like [`wait_timeout`](Self::wait_timeout), but until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// As for [`wait_timeout`](Self::wait_timeout).
     pub fn wait_until(&self, deadline: Instant) -> Result<(), Error> {
         self.wait_with(Deadline::at(deadline))
     }
 
-    /// How often the event was set, modulo 2^30: what a reader remembers to wait for later news.
+    /// Returns how often the event was set, modulo 2^30. Pass it to [`wait_past`](Self::wait_past)
+    /// to wait for a later set.
     pub fn sequence(&self) -> u32 {
         self.raw.sequence()
     }
 
-    /// Waits until there is later news than `seen`, and gives its sequence number.
+    /// Waits until the sequence number differs from `seen`, and returns the new one.
     ///
-    /// A reader that is slow sees several pieces of news as one; it never misses the last.
+    /// A slow reader sees several sets as one, but it never misses the last one.
     ///
     /// ```
     /// use pshared::SharedEvent;
@@ -118,7 +123,7 @@ impl SharedEvent {
         self.raw.sequence()
     }
 
-    /// Waits as [`wait_past`](Self::wait_past), for at most `timeout` of the monotonic clock.
+    /// Waits like [`wait_past`](Self::wait_past), for at most `timeout` on the monotonic clock.
     ///
     /// # Errors
     ///
@@ -127,11 +132,11 @@ impl SharedEvent {
         self.wait_past_with(seen, Deadline::after(timeout))
     }
 
-    /// As [`wait_past_timeout`](Self::wait_past_timeout), but until `deadline`.
+    /// Waits like [`wait_past_timeout`](Self::wait_past_timeout), but until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`wait_past_timeout`](Self::wait_past_timeout).
+    /// As for [`wait_past_timeout`](Self::wait_past_timeout).
     pub fn wait_past_until(&self, seen: u32, deadline: Instant) -> Result<u32, Error> {
         self.wait_past_with(seen, Deadline::at(deadline))
     }

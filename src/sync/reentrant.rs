@@ -15,16 +15,18 @@ use std::mem::offset_of;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-/// A mutex that the thread which holds it may lock again, in the manner of [`std::sync::ReentrantLock`].
+/// A mutex that its holder may lock again, like [`std::sync::ReentrantLock`].
 ///
-/// Its guards give `&T`, since there may be several; what is to be changed lies in a [`Cell`](std::cell::Cell) or an atomic.
-/// The lock is released when the thread has dropped them all, in whichever order.
+/// One thread may have several guards at once, so a guard gives `&T`. Put data that changes into a
+/// [`Cell`](std::cell::Cell) or an atomic. The lock is released when the thread has dropped all its
+/// guards, in any order.
 ///
 /// # What a death does
 ///
-/// As with [`SharedMutex`](crate::SharedMutex): the next [`lock`](Self::lock) gets the lock inside
-/// [`LockError::Poisoned`], exactly one locker is told of each death as it happens, and the poison stays until the
-/// data is repaired. How often the dead holder had locked does not matter. A panic does not poison, as with `std`'s.
+/// As for [`SharedMutex`](crate::SharedMutex): the next [`lock`](Self::lock) acquires the lock and
+/// returns [`LockError::Poisoned`]. Exactly one locker receives the first report of each death, and
+/// the poison stays until the data is repaired. It does not matter how many times the dead holder
+/// had locked. A panic does not poison the lock, as in `std`.
 ///
 /// # Examples
 ///
@@ -50,7 +52,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// The count of `std`'s `library/std/src/sync/reentrant_lock.rs` over the robust lock of
+/// The count of `std`'s `library/std/src/sync/reentrant_lock.rs`, with the robust lock of
 /// [`SharedMutex`](crate::SharedMutex).
 #[repr(C)]
 pub struct SharedReentrantLock<T> {
@@ -59,11 +61,12 @@ pub struct SharedReentrantLock<T> {
     data: UnsafeCell<T>,
 }
 
-// SAFETY: the lock gives `&T` to one thread at a time, so sharing the mutex only ever sends the `T`; `ShmData` is `Send`.
+// SAFETY: the lock gives `&T` to one thread at a time, so sharing the mutex only sends the `T`.
+// `ShmData` types are `Send`.
 unsafe impl<T: ShmData> Sync for SharedReentrantLock<T> {}
 
 impl<T: ShmData> SharedReentrantLock<T> {
-    /// A free mutex around `value`.
+    /// Creates an unlocked mutex around `value`.
     pub const fn new(value: T) -> Self {
         SharedReentrantLock {
             raw: Reentrant::new(),
@@ -72,67 +75,88 @@ impl<T: ShmData> SharedReentrantLock<T> {
         }
     }
 
-    /// Acquires the lock, waiting for it as long as another thread holds it.
+    /// Acquires this lock, blocking the current thread until it is able to do so.
+    ///
+    /// If the calling thread holds the lock already, this call does not block.
     ///
     /// # Errors
     ///
-    /// - [`LockError::Poisoned`]: the lock was acquired, and a holder died with it since the data was last
-    ///   repaired.
-    /// - [`LockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its
-    ///   process lives.
+    /// - [`LockError::Poisoned`] if the lock was acquired, but a holder died in its critical
+    ///   section since the data was last repaired.
+    /// - [`LockError::HolderThreadEnded`] if the thread that held the lock ended without releasing
+    ///   it, and its process still runs.
     ///
     /// # Panics
     ///
-    /// Where the calling thread holds the lock 2^32 - 1 times.
+    /// Panics if the calling thread holds the lock 2^32 - 1 times already.
     #[inline]
     pub fn lock(&self) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         self.lock_with(WaitMode::Until(None))
     }
 
-    /// Acquires the lock if no other thread holds it, without waiting.
+    /// Attempts to acquire this lock without blocking.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), and [`LockError::WouldBlock`].
+    /// Returns [`LockError::WouldBlock`] if another thread holds the lock. Otherwise as for
+    /// [`lock`](Self::lock).
+    ///
+    /// # Panics
+    ///
+    /// As for [`lock`](Self::lock).
     #[inline]
     pub fn try_lock(&self) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         self.lock_with(WaitMode::Try)
     }
 
-    /// Acquires the lock, waiting for it no longer than `timeout` of the monotonic clock.
+    /// Acquires this lock, blocking the current thread for at most `timeout`, measured on the
+    /// monotonic clock.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
+    /// Returns [`LockError::TimedOut`] if the lock was not released within `timeout`. Otherwise as
+    /// for [`lock`](Self::lock).
+    ///
+    /// # Panics
+    ///
+    /// As for [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         self.lock_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
-    /// Acquires the lock, waiting for it until `deadline` at the latest.
+    /// Acquires this lock, blocking the current thread until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
+    /// As for [`lock_timeout`](Self::lock_timeout).
+    ///
+    /// # Panics
+    ///
+    /// As for [`lock`](Self::lock).
     pub fn lock_until(&self, deadline: Instant) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         self.lock_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
-    /// Whether a holder died since the data was last repaired, as far as somebody has locked after it.
+    /// Returns whether the lock is poisoned: a holder died since the data was last repaired.
+    ///
+    /// After a death, this may return false until a thread has acquired the lock.
     pub fn is_poisoned(&self) -> bool {
         !self.poison.is_clear()
     }
 
-    /// Who holds the lock, if anybody does. The answer may be out of date when it is read; it is for reports.
+    /// Returns the thread that holds the lock, if there is one. The result may be out of date as
+    /// soon as it is returned; use it only for reports.
     pub fn holder(&self) -> Option<Holder> {
         self.raw.lock().holder().map(Holder::new)
     }
 
-    /// The data, through the exclusive borrow that only a mutex which is not placed can give.
+    /// Returns a mutable reference to the data. Only a lock that is not placed can be borrowed
+    /// exclusively.
     pub fn get_mut(&mut self) -> &mut T {
         self.data.get_mut()
     }
 
-    /// The data of a mutex that is not placed.
+    /// Consumes the lock, which is not placed, and returns the data.
     pub fn into_inner(self) -> T {
         self.data.into_inner()
     }
@@ -156,30 +180,32 @@ impl<T: ShmData> SharedReentrantLock<T> {
     }
 }
 
-/// The data of a [`SharedReentrantLock`], for as long as the lock is held. The last one that a thread drops releases the
-/// lock.
+/// The guard of a [`SharedReentrantLock`]. It dereferences to the data. Dropping a thread's last
+/// guard releases the lock.
 ///
-/// A guard stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy
-/// does nothing when it is dropped. Forgetting a guard leaves the lock held.
+/// A guard is neither `Send` nor `Sync`: it stays in its thread. After a `fork`, the guard belongs
+/// to the parent; dropping the child's copy does nothing. If a guard is leaked, the lock stays
+/// held.
 #[must_use = "if unused the SharedReentrantLock will immediately unlock"]
 pub struct SharedReentrantLockGuard<'a, T> {
     mutex: &'a SharedReentrantLock<T>,
-    /// The process that acquired it. In a child of that process the guard is a copy.
+    /// The process that acquired the lock. In a child of that process the guard is a copy.
     generation: u64,
     not_send: PhantomData<*mut ()>,
 }
 
 impl<T> SharedReentrantLockGuard<'_, T> {
-    /// Clears the poison of the guard's mutex: you have repaired the data.
+    /// Clears the poison of the lock. Call this after you have repaired the data.
     ///
-    /// An associated function, as for `std`'s guards.
+    /// This is an associated function, as for `std`'s guards:
+    /// `SharedReentrantLockGuard::clear_poison(&guard)`.
     pub fn clear_poison(guard: &Self) {
         guard.mutex.poison.clear();
     }
 
-    /// Whether it is the only guard of its mutex.
+    /// Returns whether this is the only guard of its lock.
     fn is_only_one(&self) -> bool {
-        // The copy of a guard in a child counts for nothing: the lock is the parent's.
+        // A copy of a guard in a child process does not count: the parent holds the lock.
         CurrentThread::of_generation(self.generation).is_some() && self.mutex.raw.depth() == 1
     }
 }
@@ -195,15 +221,16 @@ impl<'a, T: ShmData> Poisoned<SharedReentrantLockGuard<'a, T>> {
     ///
     /// # Errors
     ///
-    /// Returns `self` if the calling thread has another guard of the lock, which may lend the data,
-    /// or has leaked one.
+    /// Returns `self` if the calling thread has another guard of the lock, or has leaked one: a
+    /// reference to the data may exist.
     pub fn replace(self, value: T) -> Result<SharedReentrantLockGuard<'a, T>, Self> {
         if !self.guard().is_only_one() {
             return Err(self);
         }
         let guard = self.into_guard_unchecked();
-        // SAFETY: the lock is held, and no other guard lends the data. The old bytes may be no valid
-        // `T`, so they are not dropped; `ShmData` types have no drop glue.
+        // SAFETY: the lock is held, and there is no other guard, so there is no reference to the
+        // data. The old bytes may not be a valid `T`, so they are not dropped; `ShmData` types have
+        // no drop glue.
         unsafe { guard.mutex.data.get().write(value) };
         SharedReentrantLockGuard::clear_poison(&guard);
         Ok(guard)
@@ -214,7 +241,8 @@ impl<T> Drop for SharedReentrantLockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(current) = CurrentThread::of_generation(self.generation) {
-            // SAFETY: this thread acquired the lock in this process, and each guard releases one acquisition.
+            // SAFETY: this thread acquired the lock in this process, and each guard releases one
+            // acquisition.
             unsafe { self.mutex.raw.release(current) };
         }
     }
@@ -225,7 +253,8 @@ impl<T> Deref for SharedReentrantLockGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the lock is held by this thread, and `replace` writes only where there is no other guard than its own.
+        // SAFETY: this thread holds the lock, and `replace` writes only if there is no guard other
+        // than its own.
         unsafe { &*self.mutex.data.get() }
     }
 }
@@ -259,8 +288,9 @@ impl<T: ShmData> fmt::Debug for SharedReentrantLock<T> {
 
 const KIND: PrimitiveKind = PrimitiveKind("reentrant_lock");
 
-// SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds the lock. The whole
-// state is told, and the one primitive visited. Zero bytes are a free lock around zero bytes of `T`.
+// SAFETY: the type is `repr(C)` over atomics and a `ShmData`. The links have a meaning only for the
+// thread that holds the lock. The whole state is described, and the only primitive is visited. Zero
+// bytes are a free lock around zero bytes of `T`.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ShmData> ShmSafe for SharedReentrantLock<T> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
@@ -283,7 +313,7 @@ impl<T: ShmData> Primitive for SharedReentrantLock<T> {
 
     unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         Ok(())
     }
@@ -297,12 +327,12 @@ impl<T: ShmData> Primitive for SharedReentrantLock<T> {
     }
 
     unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.lock().reset() };
     }
 
     unsafe fn mark_inconsistent(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.lock().mark() };
     }
 }

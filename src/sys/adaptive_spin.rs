@@ -10,7 +10,7 @@ use std::cell::Cell;
 /// Critical sections count as short if, on average, less time than this lies between two
 /// acquisitions. A cache line takes about this long to move to another CPU and back, so faster
 /// sections run back to back on one CPU. In [`ticks`].
-const SHORT: u64 = 150;
+const SHORT_TICKS: u64 = 150;
 
 /// The number of critical sections that are averaged.
 const SAMPLE_SIZE: u32 = 64;
@@ -43,7 +43,8 @@ pub(crate) fn critical_sections_are_short(word: &AtomicU32, sections: u32) -> bo
             word: word.as_ptr(),
             since: now,
             sections,
-            are_short: !is_another && now.saturating_sub(sample.since) < SHORT * u64::from(count),
+            are_short: !is_another
+                && now.saturating_sub(sample.since) < SHORT_TICKS * u64::from(count),
         };
         SAMPLE.set(sample);
     }

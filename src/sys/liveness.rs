@@ -1,10 +1,14 @@
-//! Whether a lock's recorded owner still exists: the safety net's look, and the question after a thread's end.
+//! Whether the recorded owner of a lock still exists: the liveness check of a thread, and the check
+//! of a process after one of its threads has ended.
 //!
-//! The kernel marks the words of a thread that ends, but not all: 2,048 of a thread's (the newest), none whose list the
-//! out-of-memory reaper took away, none when another thread than the leader calls `exec`. And its mark does not tell a
-//! thread's end from its process's, while only the latter ends every borrow of the data.
+//! The kernel does not mark every word of a thread that ends. It marks at most 2,048 words of a
+//! thread (the newest). It marks none if the out-of-memory reaper took the list away, and none of a
+//! thread that calls `exec` and is not the leader of its process. In addition, a mark does not
+//! distinguish the end of a thread from the end of its process. Only the latter ends every borrow
+//! of the data.
 //!
-//! An owner is gone only where something says so. What cannot be seen lives: the answer is then late, and not wrong.
+//! An owner counts as dead only if there is evidence for it. An owner that cannot be observed
+//! counts as alive: the answer is then late, but not wrong.
 
 use super::Deadline;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
@@ -15,53 +19,60 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// Whether the thread of `who` (see [`CurrentThread::who`](super::CurrentThread::who)) has certainly ended, or its process runs another program
-/// than `image` since.
+/// Returns whether the thread of `owner` has certainly ended, or its process has certainly changed
+/// its process image since.
 ///
-/// For a word that the kernel has not marked: a thread that still exits may yet touch the data.
+/// This check is for a word that the kernel has not marked. A thread that is still exiting does not
+/// count as ended, because it may still touch the data.
 pub(crate) fn owner_is_dead(owner: Owner) -> bool {
     if !is_of_own_namespace(owner.id) {
-        // Its threads have no ids here; but a process that is nowhere has none.
+        // The thread has no id in this namespace. But if its process is not found anywhere, the
+        // thread does not exist either.
         return observe_in_namespace(owner) == Observed::Dead;
     }
     let (pid, tid) = (owner.id.pid(), owner.id.tid());
     if !thread_exists(pid, tid) {
         return true;
     }
-    let Some(seen) = Seen::now() else {
+    let Some(view) = ProcView::trusted() else {
         return false;
     };
     match Stat::of(&format!("/proc/{pid}/task/{tid}/stat")) {
         Ok(thread) if thread.has_ended() => true,
-        Ok(_) => seen.runs_another(pid, owner.image),
-        // Gone between the two, or hidden.
+        Ok(_) => view.runs_another(pid, owner.image),
+        // The thread ended between the two checks, or `/proc` hides it.
         Err(_) => !thread_exists(pid, tid),
     }
 }
 
-/// What is known of a process, one of whose threads ended with a lock held.
+/// The state of a process, one of whose threads ended with a lock held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProcessState {
-    /// It has ended, or runs another program: it does not touch the data any more.
+    /// It has ended or has changed its process image: it does not touch the data any more.
     Dead,
-    /// It runs the program that acquired the lock, and it may touch the data.
+    /// It still runs the process image that acquired the lock, and it may touch the data.
     Alive,
     /// The deadline passed before the answer was certain.
     Undecided,
 }
 
-/// Whether the process of `owner` still runs `image`, one of whose threads has ended with a lock in its hands. [`ProcessState::Undecided`] if
-/// `deadline` passed before an answer.
+/// Returns the state of the process of `owner`, after the thread of `owner` ended with a lock held.
 ///
-/// A process that dies is marked thread by thread, and one that calls `exec` before its new program starts; so one that
-/// looks alive may be on its way. It is looked at again, for a quarter of a second, before it counts as living, and for
-/// as long as it takes where it is known to be dying: while one of its threads runs, it may touch the data. Who has no time
-/// for that is told that it lives only where a thread of it was seen that nobody has told to die.
+/// When a process dies, the kernel marks the words of one thread after another. When a process
+/// calls `exec`, the kernel marks words before the new process image starts. So a process that
+/// seems alive may be about to end. It is checked repeatedly for a grace period of a quarter of a
+/// second before it counts as alive. A process that is known to be dying is checked for as long as
+/// it takes: while one of its threads runs, it may touch the data.
+///
+/// If `deadline` passes earlier, the last check decides. The process counts as alive if one of its
+/// threads sleeps without a pending kill, or if the process cannot be observed. If no thread sleeps
+/// but one runs, the process counts as alive only if this thread got an undecided answer about it
+/// longer than a grace period ago. In all other cases the answer is [`ProcessState::Undecided`].
 pub(crate) fn process_state(owner: Owner, deadline: Option<Deadline>) -> ProcessState {
     if was_its_last_thread(owner.id) {
         return ProcessState::Dead;
     }
-    let look: &dyn Fn() -> Observed = match () {
+    let check: &dyn Fn() -> Observed = match () {
         () if is_of_own_namespace(owner.id) && owner.id.pid() == std::process::id() => {
             return match owner.image.may_be(super::current_thread().image()) {
                 true => ProcessState::Alive,
@@ -71,14 +82,14 @@ pub(crate) fn process_state(owner: Owner, deadline: Option<Deadline>) -> Process
         () if is_of_own_namespace(owner.id) => &|| observe(owner.id.pid(), owner.image),
         () => &|| observe_in_namespace(owner),
     };
-    let mut timer = Duration::from_millis(1);
-    let mut patience = PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    let mut remaining = GRACE_PERIOD;
     loop {
-        let observed = look();
+        let observed = check();
         let is_late = deadline.is_some_and(Deadline::has_passed);
         match observed {
             Observed::Dead => return ProcessState::Dead,
-            Observed::Running | Observed::Sleeping | Observed::Unknown if patience.is_zero() => {
+            Observed::Running | Observed::Sleeping | Observed::Unknown if remaining.is_zero() => {
                 return ProcessState::Alive;
             }
             Observed::Sleeping | Observed::Unknown if is_late => return ProcessState::Alive,
@@ -90,22 +101,25 @@ pub(crate) fn process_state(owner: Owner, deadline: Option<Deadline>) -> Process
             }
             Observed::Dying if is_late => return ProcessState::Undecided,
             Observed::Running | Observed::Sleeping | Observed::Unknown => {
-                patience = patience.saturating_sub(timer)
+                remaining = remaining.saturating_sub(pause)
             }
             Observed::Dying => {}
         }
-        let end = Deadline::after(timer);
+        let end = Deadline::after(pause);
         deadline.map_or(end, |deadline| deadline.min(end)).sleep();
-        timer = (timer * 2).min(Duration::from_millis(128));
+        pause = (pause * 2).min(Duration::from_millis(128));
     }
 }
 
-/// Whether the thread of `who`, whose lock is marked, was the last one of its process. It runs no instruction of its program
-/// any more, so the process is as good as gone; to wait until the kernel has taken its memory apart would take longer than
-/// the wake.
+/// Returns whether the thread `id`, whose lock is marked, was the last thread of its process.
 ///
-/// A first thread is counted until its process has ended. So where there is one, and it is this one, there is no other; and
-/// where the id is another process's by now, this one's has ended.
+/// A marked thread runs no more instructions of its process image. So if it was the last one, the
+/// process does not touch the data any more. Waiting until the kernel has freed the memory of the
+/// process would take longer than the wake.
+///
+/// The kernel counts the first thread (the leader) until the process has ended. So if the count is
+/// one and `id` is the leader, there is no other thread. If the process id already belongs to
+/// another process, the process of `id` has ended.
 fn was_its_last_thread(id: OwnerId) -> bool {
     if !is_of_own_namespace(id) || id.pid() != id.tid() {
         return false;
@@ -113,10 +127,12 @@ fn was_its_last_thread(id: OwnerId) -> bool {
     thread::known_proc().is_some_and(|mount| proc::threads(id.pid()) == Some((1, mount)))
 }
 
-/// How long a process is looked at before it counts as living: 1, 2, 4 and so on up to 128 milliseconds.
-const PATIENCE: Duration = Duration::from_millis(255);
+/// The grace period: how long a process is checked before it counts as alive. The pauses between
+/// the checks are 1, 2, 4 and so on up to 128 milliseconds.
+const GRACE_PERIOD: Duration = Duration::from_millis(255);
 
-/// The same patience of a caller who looks at other things too, and asks [`process_lives`] again and again without waiting.
+/// The grace period of a caller that also checks other things, and therefore calls
+/// [`process_state`] repeatedly without waiting.
 #[derive(Debug)]
 pub(crate) struct GracePeriod {
     end: Deadline,
@@ -126,37 +142,42 @@ pub(crate) struct GracePeriod {
 impl GracePeriod {
     pub(crate) fn new() -> Self {
         GracePeriod {
-            end: Deadline::after(PATIENCE),
+            end: Deadline::after(GRACE_PERIOD),
             pause: Duration::from_millis(1),
         }
     }
 
-    /// When to ask next, or the caller's own deadline where that is earlier.
+    /// Returns when to check next, or `deadline` if that is earlier.
     pub(crate) fn next_check(&mut self, deadline: Option<Deadline>) -> Deadline {
         let next = Deadline::after(self.pause);
         self.pause = (self.pause * 2).min(Duration::from_millis(128));
         deadline.map_or(next, |deadline| deadline.min(next))
     }
 
-    /// Whether what is told now counts.
+    /// Returns whether the period has ended, so that the result of the present check counts.
     pub(crate) fn is_over(&self) -> bool {
         self.end.has_passed()
     }
 }
 
-/// Whether this thread asked for the same process before, and that long ago: whoever asks again and again without waiting
-/// has waited too. It remembers those that it began to ask for last, each thread of a process for itself: as many as one may wait
-/// for by turns. Were there fewer, each would be forgotten before it is asked for again, and the answer would never come.
+/// Returns whether this thread first asked about the same owner longer than a grace period ago. A
+/// caller that polls without blocking has then waited as well.
+///
+/// The thread remembers the owners about which it began to ask most recently. Each thread of a
+/// process is an owner of its own. The number of remembered owners is the number for which one
+/// caller may wait in turn. If it were smaller, each owner would be forgotten before the next call
+/// for it, and the grace period would never expire.
 fn grace_period_expired(owner: Owner) -> bool {
-    const SOME: usize = super::WaitvSet::MAX;
+    const MAX_OWNERS: usize = super::WaitvSet::MAX;
     thread_local! {
-        static SINCE: RefCell<[(Option<Owner>, u64); SOME]> = const { RefCell::new([(None, 0); SOME]) };
+        static FIRST_ASKED: RefCell<[(Option<Owner>, u64); MAX_OWNERS]> =
+            const { RefCell::new([(None, 0); MAX_OWNERS]) };
     }
     let now = crate::sys::clock::coarse_milliseconds();
-    SINCE.with_borrow_mut(|since| {
+    FIRST_ASKED.with_borrow_mut(|since| {
         let known = since.iter().find(|asked| asked.0 == Some(owner));
         if let Some((_, then)) = known {
-            return u128::from(now.wrapping_sub(*then)) > PATIENCE.as_millis();
+            return u128::from(now.wrapping_sub(*then)) > GRACE_PERIOD.as_millis();
         }
         since.rotate_right(1);
         since[0] = (Some(owner), now);
@@ -164,8 +185,8 @@ fn grace_period_expired(owner: Owner) -> bool {
     })
 }
 
-/// Whether this thread has looked at the same word with the same value in the last 10 ms, so that a caller who polls
-/// pays for a look only now and then.
+/// Returns whether this thread has checked the same word with the same value in the last 10 ms. A
+/// caller that polls then pays for a check only from time to time.
 pub(crate) fn checked_recently(word: &super::AtomicU32, value: u32) -> bool {
     thread_local! {
         static LAST: Cell<(usize, u32, u64)> = const { Cell::new((0, 0, 0)) };
@@ -182,14 +203,15 @@ pub(crate) fn checked_recently(word: &super::AtomicU32, value: u32) -> bool {
     })
 }
 
-/// Whether the ids of `who` mean the same to the caller.
+/// Returns whether the ids in `id` are valid in the PID namespace of the caller.
 fn is_of_own_namespace(id: OwnerId) -> bool {
     id.namespace() != 0 && id.namespace() == super::current_thread().id().namespace()
 }
 
-/// Asks the kernel, which needs no `/proc` for it. A thread of another user exists too (`EPERM`).
+/// Asks the kernel whether the thread exists. This works without `/proc`. `EPERM` means that the
+/// thread exists and belongs to another user.
 fn thread_exists(pid: u32, tid: u32) -> bool {
-    // SAFETY: signal 0 is not sent; the kernel only looks for the thread.
+    // SAFETY: signal 0 is not sent; the kernel only checks whether the thread exists.
     let answer = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) };
     answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
@@ -200,36 +222,41 @@ fn process_exists(pid: u32) -> bool {
     answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
-/// A `/proc` that can be believed just now: mounted in the caller's own PID namespace, and showing the caller as it was
-/// when it started. (A restored checkpoint, or another time namespace since, does not.)
-struct Seen {
+/// A view of a `/proc` that can be trusted now. It is mounted in the PID namespace of the caller,
+/// and it shows the caller as it was when the caller started. (After a checkpoint was restored, or
+/// the caller entered another time namespace, it does not.)
+struct ProcView {
     boot_offset: i64,
 }
 
-impl Seen {
-    fn now() -> Option<Self> {
+impl ProcView {
+    fn trusted() -> Option<Self> {
         let boot_offset = thread::boot_offset()?;
         let here = Stat::of("/proc/self/stat").ok()?.image(boot_offset);
-        let believed = here == super::current_thread().image() && proc::shows_own_namespace();
-        believed.then_some(Seen { boot_offset })
+        let is_trusted = here == super::current_thread().image() && proc::shows_own_namespace();
+        is_trusted.then_some(ProcView { boot_offset })
     }
 
-    /// Whether the process `pid` is certainly another than the one of `image`, or in another program.
+    /// Returns whether the process `pid` is certainly not the process of `image`, or certainly has
+    /// another process image.
     fn runs_another(&self, pid: u32, image: ImageId) -> bool {
         Stat::of(&format!("/proc/{pid}/stat"))
             .is_ok_and(|leader| !leader.image(self.boot_offset).may_be(image))
     }
 }
 
+/// The result of one check of a process or of one of its threads. The result of a process is the
+/// greatest result of its threads, but at most [`Dying`](Self::Dying) if it is being killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Observed {
     Dead,
-    /// It has been told to die, and a thread of it may still run.
+    /// It is being killed, and one of its threads may still run.
     Dying,
-    /// Its threads run, and one that runs may be the one that ends the process, or changes its program, just now.
+    /// Its threads run. A running thread may be about to end the process or to call `exec`.
     Running,
+    /// One of its threads sleeps, and it is not being killed.
     Sleeping,
-    /// It may live.
+    /// It may be alive.
     Unknown,
 }
 
@@ -237,24 +264,26 @@ fn observe(pid: u32, image: ImageId) -> Observed {
     if !process_exists(pid) {
         return Observed::Dead;
     }
-    // A pidfd is readable once every thread of the process has ended: the kernel's own word, which needs no /proc.
+    // A pidfd is readable once every thread of the process has ended. The kernel reports this
+    // without /proc.
     let ended = crate::sys::process::pidfd_open(pid)
         .and_then(|pidfd| crate::sys::process::pidfd_wait(&pidfd, Some(Duration::ZERO)));
     if matches!(ended, Ok(true)) {
         return Observed::Dead;
     }
-    match Seen::now() {
+    match ProcView::trusted() {
         None => Observed::Unknown,
-        // A thread may start another one and end while the list is read; twice it does not.
-        Some(seen) => match observe_in_proc(&seen, pid, image) {
-            Observed::Dead => observe_in_proc(&seen, pid, image),
+        // While the list is read, a thread may start another one and end. This does not happen
+        // twice, so a second pass confirms the result.
+        Some(view) => match observe_in_proc(&view, pid, image) {
+            Observed::Dead => observe_in_proc(&view, pid, image),
             observed => observed,
         },
     }
 }
 
-/// The observed of the process that `/proc` shows as `pid`, while it runs `image`.
-fn observe_in_proc(seen: &Seen, pid: u32, image: ImageId) -> Observed {
+/// Checks the process that `/proc` shows as `pid`. It counts as dead if it does not run `image`.
+fn observe_in_proc(view: &ProcView, pid: u32, image: ImageId) -> Observed {
     let unseen = || {
         if process_exists(pid) {
             Observed::Unknown
@@ -265,7 +294,7 @@ fn observe_in_proc(seen: &Seen, pid: u32, image: ImageId) -> Observed {
     let Ok(leader) = Stat::of(&format!("/proc/{pid}/stat")) else {
         return unseen();
     };
-    if !leader.image(seen.boot_offset).may_be(image) {
+    if !leader.image(view.boot_offset).may_be(image) {
         return Observed::Dead;
     }
     // The leader may have ended before its other threads.
@@ -280,14 +309,15 @@ fn observe_in_proc(seen: &Seen, pid: u32, image: ImageId) -> Observed {
         };
         let is_first = thread.file_name().to_str() == Some(&pid.to_string());
         let thread = thread.path();
-        // The order matters: a thread takes the signal first, and then shows what it does. Whoever sees one asleep after it
-        // was not told knows that nobody was told before.
-        let told = proc::kill_is_pending(&thread.join("status").to_string_lossy());
+        // The order of the two reads matters. A killed thread first dequeues the signal and then
+        // shows that it is dying. So if a thread had no pending kill and is asleep afterwards, no
+        // thread of the process had been killed before.
+        let kill_pending = proc::kill_is_pending(&thread.join("status").to_string_lossy());
         let stat = Stat::of(&thread.join("stat").to_string_lossy());
-        let here = match told.and_then(|told| Ok((told, stat?))) {
-            Ok((told, stat)) => {
-                // What one thread is told, all are.
-                is_killed |= told || stat.was_killed();
+        let here = match kill_pending.and_then(|kill_pending| Ok((kill_pending, stat?))) {
+            Ok((kill_pending, stat)) => {
+                // The kernel kills all threads of a process together.
+                is_killed |= kill_pending || stat.was_killed();
                 is_killed |= is_first && leader.group_is_exiting(Some(&stat));
                 match () {
                     () if stat.has_ended() || stat.is_exiting() => Observed::Dead,
@@ -308,16 +338,16 @@ fn observe_in_proc(seen: &Seen, pid: u32, image: ImageId) -> Observed {
     }
 }
 
-/// The observed of a process of another PID namespace. The initial namespace sees them all, where nothing is hidden from the
-/// caller; from another one the question has no answer.
+/// Checks a process of another PID namespace. The initial namespace sees all processes, if `/proc`
+/// hides none from the caller. From any other namespace the result is [`Observed::Unknown`].
 fn observe_in_namespace(owner: Owner) -> Observed {
     const INITIAL: u32 = 0xEFFF_FFFC; // the kernel's PROC_PID_INIT_INO
-    // A /proc that hides other users' processes (`hidepid`) hides the first one too.
+    // A /proc that hides the processes of other users (`hidepid`) also hides process 1.
     let sees_all = proc::own_namespace() == INITIAL && Stat::of("/proc/1/stat").is_ok();
     if owner.id.namespace() == 0 || !sees_all {
         return Observed::Unknown;
     }
-    let (Some(seen), Ok(processes)) = (Seen::now(), fs::read_dir("/proc")) else {
+    let (Some(view), Ok(processes)) = (ProcView::trusted(), fs::read_dir("/proc")) else {
         return Observed::Unknown;
     };
     let mut observed = Observed::Dead;
@@ -333,12 +363,13 @@ fn observe_in_namespace(owner: Owner) -> Observed {
             continue;
         };
         let here = match proc::pids(&format!("/proc/{pid}/status")) {
-            // One id says that it lives in the initial namespace itself.
+            // A single id means that the process is in the initial namespace itself.
             Ok(ids) if ids.len() == 1 || ids.last() != Some(&owner.id.pid()) => Observed::Dead,
             Ok(_) => match proc::namespace(&format!("/proc/{pid}/ns/pid")) {
                 Ok(there) if there & 0xf_ffff != owner.id.namespace() => Observed::Dead,
-                // A zombie has no namespaces any more; and another user's are not shown.
-                _ => observe_in_proc(&seen, pid, owner.image),
+                // A zombie has no namespaces any more, and those of the processes of another user
+                // are not shown.
+                _ => observe_in_proc(&view, pid, owner.image),
             },
             Err(error) if is_missing(&error) => Observed::Dead,
             Err(_) => Observed::Unknown,
@@ -348,7 +379,8 @@ fn observe_in_namespace(owner: Owner) -> Observed {
     observed
 }
 
-/// The process or thread went away while it was looked at: `ESRCH` from a file that is open, `ENOENT` from its name.
+/// Returns whether the process or thread ended during the check: `ESRCH` from an open file,
+/// `ENOENT` from its name.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }

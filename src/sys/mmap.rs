@@ -1,4 +1,4 @@
-//! Maps, memory files and their seals.
+//! Memory maps, memory files and their seals.
 
 use super::error::SysError;
 use nix::errno::Errno;
@@ -15,15 +15,16 @@ use std::ptr::NonNull;
 
 pub(crate) use nix::sys::mman::{MmapAdvise, MsFlags};
 
-/// What a memory file carries before anybody but its maker sees it: its size is final, and so are its seals.
+/// The seals that a memory file gets before any process except its creator sees it. They make its
+/// size final, and the seals themselves.
 pub(crate) const SIZE_SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_SEAL);
 
-/// The longest name, in bytes, that memfd_create(2) takes.
+/// The length of the longest name that memfd_create(2) accepts, in bytes.
 pub(crate) const MEMFD_NAME_MAX: usize = 249;
 
-/// How a map is to be used; see mmap(2) for `PROT_*` and `MAP_*`.
+/// The sharing, access and population of a map; see mmap(2) for `PROT_*` and `MAP_*`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access {
     /// `MAP_SHARED`, else `MAP_PRIVATE`.
@@ -35,7 +36,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Shared between processes, read and written: what all maps but those of files are.
+    /// Shared between processes, readable and writable. All maps except those of files use it.
     pub(crate) const SHARED: Access = Access {
         shared: true,
         writable: true,
@@ -64,17 +65,18 @@ impl Access {
     }
 }
 
-/// The size of a page in bytes: `sysconf(_SC_PAGESIZE)`.
+/// Returns the size of a page in bytes: `sysconf(_SC_PAGESIZE)`.
 pub(crate) fn page_size() -> usize {
     match sysconf(SysconfVar::PAGE_SIZE) {
         Ok(Some(bytes)) => bytes as usize,
-        // POSIX has the value on every system; glibc takes it from the auxiliary vector.
-        other => panic!("sysconf(_SC_PAGESIZE) gave {other:?}"),
+        // POSIX requires the value on every system; glibc takes it from the auxiliary vector.
+        other => panic!("sysconf(_SC_PAGESIZE) returned {other:?}"),
     }
 }
 
-/// What offsets and lengths of maps of this file are multiples of, in bytes: the page, or the huge page of a hugetlbfs,
-/// which mmap(2) rounds lengths up to and munmap(2) insists on. `fstatfs(fd)`.
+/// Returns the number of bytes of which the offsets and lengths of maps of this file are multiples.
+/// It is the page size, or the huge page size of a hugetlbfs: mmap(2) rounds lengths up to it, and
+/// munmap(2) requires it. `fstatfs(fd)`.
 pub(crate) fn granule(fd: BorrowedFd<'_>) -> Result<usize, SysError> {
     let system = fstatfs(fd).map_err(|errno| SysError::new("fstatfs", errno))?;
     if system.filesystem_type() == HUGETLBFS_MAGIC {
@@ -87,7 +89,8 @@ pub(crate) fn granule(fd: BorrowedFd<'_>) -> Result<usize, SysError> {
 /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)`: new memory, all zero.
 pub(crate) fn map_anonymous(len: NonZeroUsize) -> Result<NonNull<u8>, SysError> {
     let access = Access::SHARED;
-    // SAFETY: the address is null and MAP_FIXED is not set, so the kernel takes addresses that nothing uses.
+    // SAFETY: the address is null and MAP_FIXED is not set, so the kernel chooses addresses that
+    // nothing uses.
     let start = unsafe { mman::mmap_anonymous(None, len, access.prot(), access.flags()) };
     mapped(start, len, "mmap(MAP_SHARED | MAP_ANONYMOUS)")
 }
@@ -99,7 +102,8 @@ pub(crate) fn map_file(
     offset: i64,
     len: NonZeroUsize,
 ) -> Result<NonNull<u8>, SysError> {
-    // SAFETY: the address is null and MAP_FIXED is not set, so the kernel takes addresses that nothing uses.
+    // SAFETY: the address is null and MAP_FIXED is not set, so the kernel chooses addresses that
+    // nothing uses.
     let start = unsafe { mman::mmap(None, len, access.prot(), access.flags(), fd, offset) };
     mapped(start, len, "mmap")
 }
@@ -118,29 +122,30 @@ fn mapped<T>(
 ///
 /// # Safety
 ///
-/// `start` and `len` are those of one whole map, and nobody uses it any more.
+/// `start` and `len` must be those of one whole map, which is no longer used.
 pub(crate) unsafe fn unmap(start: NonNull<u8>, len: usize) {
-    // SAFETY: the caller gives the map up, and no other map lies in its range.
+    // SAFETY: the caller gives up the map, and no other map lies in its range.
     match unsafe { mman::munmap(start.cast(), len) } {
         Ok(()) => {}
-        // The kernel had merged two neighbouring maps of one file and may not have one more (vm.max_map_count). The map
-        // stays until the process ends: a leak, which breaks nobody.
+        // The kernel had merged two neighbouring maps of one file, and the process may not have one
+        // more map (vm.max_map_count). The map stays until the process ends: a leak that does no
+        // harm.
         Err(Errno::ENOMEM) => {}
         Err(errno) => panic!("munmap({start:p}, {len}) of a whole map failed: {errno}"),
     }
 }
 
-/// `msync(start, len, flags)`; the kernel rounds `len` up to whole pages.
+/// `msync(start, len, flags)`. The kernel rounds `len` up to whole pages.
 ///
 /// # Safety
 ///
-/// The range lies in a map, and `start` is a multiple of the page.
+/// The range must lie in a map, and `start` must be a multiple of the page size.
 pub(crate) unsafe fn sync(start: NonNull<u8>, len: usize, flags: MsFlags) -> Result<(), SysError> {
     loop {
-        // SAFETY: the caller's range is mapped; msync changes no byte of it.
+        // SAFETY: the caller guarantees that the range is mapped; msync changes no byte of it.
         match unsafe { mman::msync(start.cast(), len, flags) } {
             Ok(()) => return Ok(()),
-            // File systems that wait for a server can be interrupted.
+            // A file system that waits for a server can be interrupted.
             Err(Errno::EINTR) => {}
             Err(errno @ (Errno::EINVAL | Errno::ENOMEM)) => {
                 panic!("msync({start:p}, {len}, {flags:?}) inside a map failed: {errno}")
@@ -154,24 +159,26 @@ pub(crate) unsafe fn sync(start: NonNull<u8>, len: usize, flags: MsFlags) -> Res
 ///
 /// # Safety
 ///
-/// `start` and `len` are those of one whole map, and `advice` changes neither its bytes nor which processes have it.
+/// `start` and `len` must be those of one whole map. `advice` must change neither its bytes nor
+/// which processes have it.
 pub(crate) unsafe fn advise(
     start: NonNull<u8>,
     len: usize,
     advice: MmapAdvise,
 ) -> Result<(), SysError> {
-    // SAFETY: the caller's range is one whole map, and the caller chose advice that changes no byte.
+    // SAFETY: the caller guarantees that the range is one whole map and that the advice changes no
+    // byte.
     unsafe { mman::madvise(start.cast(), len, advice) }
         .map_err(|errno| SysError::new(format!("madvise({advice:?})"), errno))
 }
 
-/// For what a descriptor was opened: the access mode in `fcntl(fd, F_GETFL)`.
+/// The access mode with which a descriptor was opened, from `fcntl(fd, F_GETFL)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpenMode {
     ReadOnly,
     WriteOnly,
     ReadWrite,
-    /// `O_PATH`, or Linux's mode 3: the descriptor names a file and gives none of its bytes.
+    /// `O_PATH`, or Linux's mode 3: the descriptor identifies a file but cannot access its bytes.
     Neither,
 }
 
@@ -194,13 +201,13 @@ pub(crate) fn open_mode(fd: BorrowedFd<'_>) -> Result<OpenMode, SysError> {
 /// What a descriptor refers to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
-    /// A regular file, and its size in bytes.
+    /// A regular file with this size in bytes.
     Regular(u64),
-    /// Anything else, as a message names it.
+    /// Any other kind, as an error message names it.
     Other(String),
 }
 
-/// What kind of file the descriptor refers to: `fstat(fd)`.
+/// Returns the kind of file to which the descriptor refers: `fstat(fd)`.
 pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind, SysError> {
     let status = fstat(fd).map_err(|errno| SysError::new("fstat", errno))?;
     let device = || format!("{}:{}", major(status.st_rdev), minor(status.st_rdev));
@@ -212,13 +219,13 @@ pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind, SysError> {
         SFlag::S_IFCHR => format!("the character device {}", device()),
         SFlag::S_IFBLK => format!("the block device {}", device()),
         SFlag::S_IFLNK => "a symbolic link".into(),
-        // epoll, eventfd, timerfd, signalfd, pidfd: a file of the kernel's without a type.
+        // epoll, eventfd, timerfd, signalfd or pidfd: a kernel file without a type.
         _ => "a descriptor without a file".into(),
     };
     Ok(FileKind::Other(found))
 }
 
-/// `open("/dev/zero", O_RDWR | O_CLOEXEC)`. `None` if something else than the zero device is there.
+/// `open("/dev/zero", O_RDWR | O_CLOEXEC)`. Returns `None` if the file is not the zero device.
 pub(crate) fn open_dev_zero() -> Result<Option<OwnedFd>, SysError> {
     let zero = File::options()
         .read(true)
@@ -233,8 +240,9 @@ pub(crate) fn open_dev_zero() -> Result<Option<OwnedFd>, SysError> {
 
 /// `memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)`.
 ///
-/// `MFD_NOEXEC_SEAL` came with Linux 6.3, and where the sysctl `vm.memfd_noexec` is 2 nothing else is taken; an older
-/// kernel answers EINVAL and gets the call without it. `name` is at most [`MEMFD_NAME_MAX`] bytes without a NUL.
+/// `MFD_NOEXEC_SEAL` exists since Linux 6.3. If the sysctl `vm.memfd_noexec` is 2, the kernel
+/// requires it. An older kernel returns EINVAL, and the call is repeated without the flag. `name`
+/// is at most [`MEMFD_NAME_MAX`] bytes without a NUL.
 pub(crate) fn memory_file(name: &str) -> Result<OwnedFd, SysError> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
@@ -256,19 +264,22 @@ pub(crate) fn set_len(fd: BorrowedFd<'_>, len: i64) -> Result<(), SysError> {
     }
 }
 
-/// `posix_fallocate(fd, offset, len)`: the blocks are there, or this fails; a shorter file becomes `offset + len` long.
+/// `posix_fallocate(fd, offset, len)`: allocates the blocks of the range, or fails. A shorter file
+/// grows to `offset + len` bytes.
 ///
-/// The caller has checked that `offset + len` is no overflow.
+/// The caller has checked that `offset + len` does not overflow.
 pub(crate) fn reserve(fd: BorrowedFd<'_>, offset: i64, len: i64) -> Result<(), SysError> {
     in_pieces(offset, len, |offset, len| posix_fallocate(fd, offset, len))
         .map_err(|errno| SysError::new(format!("posix_fallocate of {len} bytes"), errno))
 }
 
-/// Has the range reserved by `reserve(offset, len)`, in smaller pieces when signals interrupt it.
+/// Reserves the range with `reserve(offset, len)`, in smaller pieces when signals interrupt it.
 ///
-/// On older kernels any signal makes tmpfs give up, and give back, what it has done; newer ones heed only fatal signals.
-/// Under a periodic one (a profiler's) the whole might never get done between two; a small enough piece does. The first
-/// request is the whole, so that what can never fit is refused before any of it is taken.
+/// On older kernels, any signal makes tmpfs stop and undo the reservation. Newer kernels react only
+/// to fatal signals. With a periodic signal (that of a profiler), there may never be enough time
+/// between two signals for the whole range, but there is for a small enough piece. The first
+/// request is for the whole range, so that a range that can never fit is refused before any part of
+/// it is taken.
 fn in_pieces(
     offset: i64,
     len: i64,
@@ -294,11 +305,11 @@ pub(crate) fn seal_size(fd: BorrowedFd<'_>) -> Result<(), SysError> {
         .map_err(|errno| SysError::new("fcntl(F_ADD_SEALS)", errno))
 }
 
-/// `fcntl(fd, F_GET_SEALS)`; `None` where the file is of a kind that has none.
+/// `fcntl(fd, F_GET_SEALS)`. Returns `None` if files of this kind have no seals.
 pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<Option<SealFlag>, SysError> {
     match fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS) {
         Ok(seals) => Ok(Some(SealFlag::from_bits_retain(seals))),
-        // EBADF: an O_PATH descriptor, since a BorrowedFd is open.
+        // EBADF means an O_PATH descriptor, because a BorrowedFd is open.
         Err(Errno::EINVAL | Errno::EBADF) => Ok(None),
         Err(errno) => Err(SysError::new("fcntl(F_GET_SEALS)", errno)),
     }
@@ -315,7 +326,7 @@ mod tests {
         let mut requests = Vec::new();
         let done = in_pieces(offset, len, |from, piece| {
             requests.push((from, piece));
-            // A signal comes before more than seven pages are done.
+            // A signal arrives before more than seven pages are reserved.
             if piece > 7 * page {
                 Err(Errno::EINTR)
             } else {
@@ -323,7 +334,11 @@ mod tests {
             }
         });
         assert_eq!(done, Ok(()));
-        assert_eq!(requests[0], (offset, len), "the whole is asked for first");
+        assert_eq!(
+            requests[0],
+            (offset, len),
+            "the first request is for the whole range"
+        );
         requests.retain(|(_, piece)| *piece <= 7 * page);
         let mut end = offset;
         for (from, piece) in requests {

@@ -1,7 +1,9 @@
-//! The system: every libc call of the crate, and the seam through which the word algorithms in `raw` see the world.
+//! The system layer: every libc call of the crate, and the interface through which the word
+//! algorithms in `raw` use the system.
 //!
-//! `raw/*.rs` names nothing outside this module, so that the models in `tests/model` can put a world of their own in its
-//! place: loom's atomics, a futex as the manual page states it, and a kernel that walks robust lists.
+//! `raw/*.rs` uses no other part of the crate. So the models in `tests/model` can replace this
+//! module: with loom's atomics, a futex as the manual page describes it, and a kernel that walks
+//! robust lists.
 
 mod adaptive_spin;
 mod clock;
@@ -47,14 +49,16 @@ pub(crate) use thread::{
     is_this_process,
 };
 
-/// Stands between the two sides of a Dekker pattern: a thread's `SeqCst` write of its own word, and its `SeqCst` read of the
-/// other's. Such accesses have one order among them all, so nothing is left to do here. The models' loom takes them for
-/// `AcqRel`, and has a fence in this place.
+/// Separates the two steps of one side of a Dekker pattern: a thread's `SeqCst` write of its own
+/// word, and its `SeqCst` read of the other word.
+///
+/// All such accesses have a single total order, so nothing is left to do here. The models' loom
+/// treats them as `AcqRel`, and has a fence in this place.
 #[inline(always)]
 pub(crate) fn dekker_fence() {}
 
-/// Declares a constructor that is `const` here. Loom's atomics have no `const` constructor, so the models' `sys` has a
-/// macro of the same name that leaves the `const` out.
+/// Declares a constructor that is `const` here. Loom's atomics have no `const` constructor, so the
+/// models' `sys` has a macro of the same name that omits the `const`.
 macro_rules! const_fn {
     ($(#[$meta:meta])* $vis:vis fn $($rest:tt)*) => {
         $(#[$meta])* $vis const fn $($rest)*
@@ -62,7 +66,7 @@ macro_rules! const_fn {
 }
 pub(crate) use const_fn;
 
-/// An array in such a constructor.
+/// Builds an array in such a constructor.
 macro_rules! const_array {
     ($element:expr; $length:expr) => {
         [const { $element }; $length]

@@ -1,13 +1,13 @@
-//! The names of a lock's owner: a thread of a process, and the program that the process runs.
+//! Identifiers of the owner of a lock: a thread of a process, and the process image.
 //!
-//! Nothing here calls the system, so the models compile this file too.
+//! Nothing in this file calls the system, so the models compile it too.
 
 use core::num::NonZeroU64;
 
 /// A thread, its process and its PID namespace, in one word.
 ///
-/// Bits 42 to 63 hold the process id, bits 20 to 41 the thread id (the kernel's `PID_MAX_LIMIT` is
-/// 2^22), and bits 0 to 19 the low bits of the namespace's inode number. The kernel numbers
+/// Bits 42 to 63 hold the process id, and bits 20 to 41 the thread id (the kernel's `PID_MAX_LIMIT`
+/// is 2^22). Bits 0 to 19 hold the low bits of the namespace's inode number. The kernel numbers
 /// namespaces upwards from one start, so their low bits differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerId(NonZeroU64);
@@ -16,51 +16,53 @@ const ID: u64 = 0x3f_ffff;
 const NAMESPACE: u64 = 0xf_ffff;
 
 impl OwnerId {
-    /// Stands for a thread whose ids are not known yet. No process id is that large.
+    /// A placeholder for a thread whose ids are not known yet. No process id is that large.
     #[allow(dead_code, reason = "the models know the ids from the start")]
     pub(crate) const UNSET: Self = OwnerId(NonZeroU64::MAX);
 
-    /// The name of a thread. `pid` is never 0, so the word is not 0 either.
+    /// Creates the id of a thread. `pid` is never 0, so the word is not 0 either.
     pub(crate) fn new(pid: u32, tid: u32, namespace: u32) -> Self {
         let bits = (u64::from(pid) & ID) << 42
             | (u64::from(tid) & ID) << 20
             | u64::from(namespace) & NAMESPACE;
-        OwnerId(NonZeroU64::new(bits).expect("the kernel gives no process the id 0"))
+        OwnerId(NonZeroU64::new(bits).expect("the kernel assigns no process the id 0"))
     }
 
-    /// Reads a word that holds an owner's name, or 0 for none.
+    /// Decodes a word that holds an id, or 0 for no owner.
     #[inline]
     pub(crate) fn from_bits(bits: u64) -> Option<Self> {
         NonZeroU64::new(bits).map(OwnerId)
     }
 
-    /// The word, which is never 0.
+    /// Returns the word, which is never 0.
     #[inline]
     pub(crate) fn to_bits(self) -> u64 {
         self.0.get()
     }
 
-    /// The process id, in the owner's PID namespace.
+    /// Returns the process id, in the PID namespace of the owner.
     pub(crate) fn pid(self) -> u32 {
         (self.to_bits() >> 42) as u32
     }
 
-    /// The thread id, in the owner's PID namespace.
+    /// Returns the thread id, in the PID namespace of the owner.
     pub(crate) fn tid(self) -> u32 {
         (self.to_bits() >> 20 & ID) as u32
     }
 
-    /// The low bits of the PID namespace's inode number, or 0 if it is not known.
+    /// Returns the low bits of the PID namespace's inode number, or 0 if it is not known.
     pub(crate) fn namespace(self) -> u32 {
         (self.to_bits() & NAMESPACE) as u32
     }
 }
 
-/// A process image: which program a process runs, and which of the processes that had its id it is.
+/// Identifies a process image: the program that a process runs, and the process among all that had
+/// the same id.
 ///
-/// The upper 40 bits hold the start time of the process, which distinguishes it from a later process
-/// with the same id. The lower 24 bits are a hash of the start of its stack. `exec` places the stack
-/// at random, so the hash distinguishes the program from the one before. 0 means unknown.
+/// The upper 40 bits hold the start time of the process. It distinguishes the process from a later
+/// one with the same id. The lower 24 bits are a hash of the address of the start of its stack.
+/// `exec` places the stack at random, so the hash distinguishes the process image from the previous
+/// one. 0 means unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageId(pub(crate) u64);
 
@@ -69,8 +71,8 @@ impl ImageId {
     pub(crate) const UNKNOWN: Self = ImageId(0);
     const STACK: u64 = 0xff_ffff;
 
-    /// Returns whether the two may be one process that runs one program. The kernel hides the stack
-    /// of another user's process, and of a process whose memory is gone.
+    /// Returns whether the two may be the same process image. The kernel hides the stack of another
+    /// user's process, and of a process whose memory is gone.
     pub(crate) fn may_be(self, other: Self) -> bool {
         if self == Self::UNKNOWN || other == Self::UNKNOWN {
             return true;
@@ -80,7 +82,7 @@ impl ImageId {
     }
 }
 
-/// The owner of a lock, as its record names it.
+/// The owner of a lock, as its owner record identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     pub(crate) id: OwnerId,

@@ -1,5 +1,6 @@
-//! What `/proc` tells of threads and processes. Whatever cannot be read is an error and no answer: no descriptor left, a
-//! `/proc` that hides other users' processes, none at all after a `chroot`.
+//! What `/proc` shows of threads and processes. Anything that cannot be read counts as unknown, and
+//! never as an answer. Possible reasons are that no descriptor is left, that `/proc` hides the
+//! processes of other users, or that there is no `/proc` after a `chroot`.
 
 use super::owner::ImageId;
 use std::ffi::CStr;
@@ -7,14 +8,15 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 
-/// The boot-time offset of the caller's time namespace in clock ticks of 10 ms, or nothing where it is not known: start
-/// times in `/proc` are shown in the reader's.
+/// Returns the boot-time offset of the caller's time namespace in clock ticks of 10 ms, or `None`
+/// if it is not known. The start times in `/proc` include the offset of the reader.
 pub(super) fn boot_offset() -> Option<i64> {
     let Ok(own) = fs::read_link("/proc/self/ns/time") else {
-        // A kernel without time namespaces (before 5.6), or no /proc: then there are no start times either.
+        // The kernel has no time namespaces (before 5.6), or there is no /proc. In the latter case
+        // there are no start times either.
         return Some(0);
     };
-    // The file tells the offsets of the namespace that children get.
+    // `timens_offsets` shows the offsets of the namespace that children get.
     if own != fs::read_link("/proc/self/ns/time_for_children").ok()? {
         return None;
     }
@@ -29,21 +31,23 @@ pub(super) fn boot_offset() -> Option<i64> {
     }
 }
 
-/// The number of the process's own PID namespace, or 0 where neither `/proc` nor the kernel tells.
+/// Returns the number of the process's own PID namespace, or 0 if neither `/proc` nor the kernel
+/// shows it.
 pub(crate) fn own_namespace() -> u32 {
     namespace("/proc/self/ns/pid")
         .or_else(|_| crate::sys::process::own_pid_namespace())
         .unwrap_or(0)
 }
 
-/// The number of the PID namespace that the process's next child would get, or 0 where `/proc` does not tell.
+/// Returns the number of the PID namespace that the next child of the process would get, or 0 if
+/// `/proc` does not show it.
 pub(crate) fn childrens_namespace() -> u32 {
     namespace("/proc/self/ns/pid_for_children").unwrap_or(0)
 }
 
-/// The number of the PID namespace that a link names.
+/// Returns the number of the PID namespace to which a link refers.
 pub(super) fn namespace(link: &str) -> io::Result<u32> {
-    // It reads `pid:[4026531836]`.
+    // The link reads `pid:[4026531836]`.
     let target = fs::read_link(link)?;
     let number = || {
         target
@@ -56,26 +60,32 @@ pub(super) fn namespace(link: &str) -> io::Result<u32> {
     number().ok_or_else(malformed)
 }
 
-/// Whether `/proc` was mounted in the process's own PID namespace, so that it knows every process by the id that this one
-/// knows it by. The kernel lists a process's ids from the mount's namespace inwards.
+/// Returns whether `/proc` was mounted in the process's own PID namespace. If so, it shows every
+/// process under the id by which this process knows it. The kernel lists the ids of a process from
+/// the namespace of the mount inwards.
 pub(super) fn shows_own_namespace() -> bool {
     pids("/proc/self/status").is_ok_and(|ids| ids == [std::process::id()])
 }
 
-/// What tells the mount of `/proc` from any other that there is, was or will be (Linux 6.8); 0 where nothing does.
+/// Returns the id that distinguishes the mount of `/proc` from every other mount, past, present or
+/// future (Linux 6.8), or 0 if there is no such id.
 pub(super) fn mount() -> u64 {
     statx(c"/proc", libc::STATX_MNT_ID_UNIQUE).map_or(0, |answer| mount_of(&answer))
 }
 
 fn mount_of(answer: &libc::statx) -> u64 {
-    let tells = answer.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0;
-    if tells { answer.stx_mnt_id } else { 0 }
+    let has_id = answer.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0;
+    if has_id { answer.stx_mnt_id } else { 0 }
 }
 
-/// How many threads a process has, an ended first one included, and on which [`mount`] that was seen. The kernel counts them
-/// as links of `/proc/PID/task`: one call, where reading a file there takes several.
+/// Returns the number of threads of a process, including a leader that has ended, and the [`mount`]
+/// on which the number was read.
+///
+/// The kernel shows the number as the links of `/proc/PID/task`. This takes one call, while reading
+/// a file there takes several.
 pub(super) fn threads(pid: u32) -> Option<(u32, u64)> {
-    // On the stack: whoever was woken just now for a lock has nothing in the caches, the allocator's state least of all.
+    // On the stack: a thread that was just woken for a lock has nothing in its caches, least of all
+    // the state of the allocator.
     let mut path = [0; 32];
     write!(&mut path[..], "/proc/{pid}/task\0").ok()?;
     let answer = statx(
@@ -87,13 +97,13 @@ pub(super) fn threads(pid: u32) -> Option<(u32, u64)> {
 
 fn statx(path: &CStr, mask: u32) -> Option<libc::statx> {
     let mut answer = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: a path that ends in a zero byte, and a statx that may be written.
+    // SAFETY: the path ends in a zero byte, and `answer` is a statx that may be written.
     let error = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, mask, answer.as_mut_ptr()) };
-    // SAFETY: zeroed at first, and valid as such.
+    // SAFETY: it was zeroed, and zero bytes are a valid statx.
     (error == 0).then(|| unsafe { answer.assume_init() })
 }
 
-/// The ids of a process, from the namespace of `/proc`'s mount to its own.
+/// Returns the ids of a process, from the namespace of the `/proc` mount to its own.
 pub(super) fn pids(status: &str) -> io::Result<Vec<u32>> {
     let text = fs::read_to_string(status)?;
     let line = text
@@ -105,8 +115,9 @@ pub(super) fn pids(status: &str) -> io::Result<Vec<u32>> {
         .collect()
 }
 
-/// Whether a thread has been told to die and has not begun to. The kernel tells every thread of a process at once, when the
-/// process is killed, or one of its threads leaves for all of them or calls `exec`.
+/// Returns whether a thread has a pending SIGKILL on which it has not acted yet. The kernel sends
+/// it to every thread of a process at once, when the process is killed, when a thread exits the
+/// whole process, and when a thread calls `exec`.
 pub(super) fn kill_is_pending(status: &str) -> io::Result<bool> {
     const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
     let text = fs::read_to_string(status)?;
@@ -116,7 +127,7 @@ pub(super) fn kill_is_pending(status: &str) -> io::Result<bool> {
         .ok_or_else(malformed)
 }
 
-/// What is used of a `stat` file, by proc_pid_stat(5).
+/// The fields of a `stat` file that are used here; see proc_pid_stat(5).
 #[derive(Debug)]
 pub(super) struct Stat {
     state: u8,
@@ -132,7 +143,8 @@ impl Stat {
     }
 
     fn parse(line: &str) -> Option<Self> {
-        // The second field is the program's name in parentheses and may hold anything.
+        // The second field is the name of the program in parentheses. It may contain any
+        // characters.
         let (_, rest) = line.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).copied();
@@ -145,36 +157,42 @@ impl Stat {
         })
     }
 
-    /// A zombie, or about to be none any more: it runs no instruction, and its robust list has been walked.
+    /// Returns whether the thread is a zombie or is about to disappear. It runs no instruction, and
+    /// the kernel has walked its robust list.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
-    /// The kernel's PF_EXITING: the thread runs no instruction of its program any more.
+    /// Returns the kernel's PF_EXITING: the thread runs no more instructions of its process image.
     pub(super) fn is_exiting(&self) -> bool {
         self.flags & 0x4 != 0
     }
 
-    /// The kernel's PF_POSTCOREDUMP (Linux 5.16): the thread is about to be [exiting](Self::is_exiting).
+    /// Returns the kernel's PF_POSTCOREDUMP (Linux 5.16): the thread is about to be
+    /// [exiting](Self::is_exiting).
     pub(super) fn is_about_to_exit(&self) -> bool {
         self.flags & 0x8 != 0
     }
 
-    /// The kernel's PF_SIGNALED and PF_DUMPCORE: the thread died, or dies, of what [all were told](kill_is_pending).
+    /// Returns the kernel's PF_SIGNALED or PF_DUMPCORE: the thread died, or is dying, of a signal
+    /// that [kills all threads](kill_is_pending).
     pub(super) fn was_killed(&self) -> bool {
         self.flags & (0x400 | 0x200) != 0
     }
 
-    /// The thread sleeps by its own will, or was stopped. One that has begun to die does so only where it shows it: it
-    /// [is about to exit](Self::is_about_to_exit) by then.
+    /// Returns whether the thread sleeps voluntarily, or was stopped. A thread that has begun to
+    /// die does so only after it [shows that](Self::is_about_to_exit).
     pub(super) fn sleeps(&self) -> bool {
         matches!(self.state, b'S' | b'T')
     }
 
-    /// Whether the process has been told to die, by its own file and its first thread's: it is the process's file alone that
-    /// shows how a process ends, and where that is not known yet, how its first thread did.
+    /// Returns whether the whole process is exiting, according to its own `stat` file and that of
+    /// its first thread.
+    ///
+    /// Only the file of the process shows how the process ends. As long as that is not known, it
+    /// shows how the first thread ended.
     pub(super) fn group_is_exiting(&self, first_thread: Option<&Stat>) -> bool {
-        // A stopped process shows the signal that stopped it, and a traced thread any.
+        // A stopped process shows the signal that stopped it, and a traced thread shows any signal.
         let stopped = matches!(
             self.exit_code as i32,
             libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
@@ -182,24 +200,25 @@ impl Stat {
         if self.exit_code == 0 || stopped {
             false
         } else if self.has_ended() || self.is_exiting() {
-            // The first thread may have left alone, with a code of its own.
+            // The first thread may have exited alone, with an exit code of its own.
             first_thread.is_some_and(|own| own.exit_code != self.exit_code)
         } else {
             true
         }
     }
 
-    /// The image of a process that starts at this time with this stack: see [`ImageId`].
+    /// Returns the image of a process that started at this time and has this stack: see
+    /// [`ImageId`].
     pub(super) fn image(&self, boot_offset: i64) -> ImageId {
         let started = (self.started - boot_offset) as u64;
-        // Multiplicative hashing by the golden ratio; the upper bits are the well mixed ones. 0 stays 0.
+        // Multiplicative hashing by the golden ratio. The upper bits are well mixed. 0 stays 0.
         let stack = self.stack.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
         ImageId(started << 24 | stack)
     }
 }
 
 fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "not as proc(5) describes it")
+    io::Error::new(io::ErrorKind::InvalidData, "the file does not have the format of proc(5)")
 }
 
 #[cfg(test)]
@@ -211,23 +230,23 @@ mod tests {
         let own = std::process::id();
         let held = std::sync::Barrier::new(2);
         std::thread::scope(|scope| {
-            // Other tests' threads come and go; so only the least is known.
+            // The threads of other tests start and end, so only a lower bound is known.
             scope.spawn(|| held.wait());
             let listed = fs::read_dir("/proc/self/task").unwrap().count();
             assert!(listed >= 2 && threads(own).unwrap().0 >= 2);
             held.wait();
         });
         assert_eq!(threads(u32::MAX), None);
-        // SAFETY: the child makes system calls alone.
+        // SAFETY: the child only makes system calls.
         let child = unsafe { libc::fork() };
         if child == 0 {
             loop {
-                // SAFETY: has no preconditions.
+                // SAFETY: pause(2) has no preconditions.
                 unsafe { libc::pause() };
             }
         }
         assert_eq!(threads(child as u32), Some((1, mount())));
-        // SAFETY: the child is this test's own.
+        // SAFETY: the child belongs to this test.
         unsafe {
             libc::kill(child, libc::SIGKILL);
             libc::waitpid(child, std::ptr::null_mut(), 0);
@@ -246,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_threads_start_is_not_its_processs() {
-        // What the owner's look must not confuse: a thread that was started later than its process.
+        // The liveness check must not take the start time of a thread for that of its process.
         let leader = Stat::of("/proc/self/stat").unwrap().image(0);
         assert!(leader.may_be(leader));
         let later = ImageId(leader.0 + (1 << 24));
@@ -265,16 +284,16 @@ mod tests {
         let ends = |whole: Stat, own: i64| whole.group_is_exiting(Some(&stat(b'Z', 4, own)));
         assert!(ends(stat(b'R', 0, 9), 0) && ends(stat(b'S', 0, 3 << 8), 0));
         assert!(ends(stat(b'Z', 4, 9), 0) && ends(stat(b'Z', 4, 3 << 8), 0));
-        assert!(!ends(stat(b'S', 0, 0), 0), "lives");
+        assert!(!ends(stat(b'S', 0, 0), 0), "alive");
         assert!(
             !ends(stat(b'Z', 4, 3 << 8), 3 << 8),
-            "its first thread left"
+            "only its first thread exited"
         );
-        assert!(!ends(stat(b'R', 4, 3 << 8), 3 << 8), "it is leaving");
+        assert!(!ends(stat(b'R', 4, 3 << 8), 3 << 8), "the first thread is exiting alone");
         assert!(!ends(stat(b'T', 0, 19), 0), "stopped");
         assert!(
             !ends(stat(b'Z', 4, 19), 0),
-            "stopped, but for its first thread"
+            "stopped, and its first thread has ended"
         );
         assert!(!ends(stat(b't', 0, 5), 0), "traced");
         assert!(!stat(b'Z', 4, 9).group_is_exiting(None), "not known");

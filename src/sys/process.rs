@@ -1,4 +1,4 @@
-//! Processes: fork, and children known by a pidfd.
+//! Processes: fork, and children identified by a pidfd.
 
 use super::Deadline;
 use std::fs;
@@ -8,28 +8,29 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// How many threads the process has, from the listing [`THREADS`].
+/// Returns the number of threads of the process, from the listing [`THREADS`].
 pub(crate) fn thread_count() -> io::Result<usize> {
     Ok(fs::read_dir(THREADS)?.count())
 }
 
-/// Where the kernel lists the threads of the process.
+/// The directory in which the kernel lists the threads of the process.
 pub(crate) const THREADS: &str = "/proc/self/task";
 
-/// Has `handler` called in each child of a `fork(3)`: `pthread_atfork(3)`. (`_Fork` and a bare `clone` call nothing.)
+/// Registers `handler` to be called in each child of a `fork(3)`: `pthread_atfork(3)`. (`_Fork` and
+/// a bare `clone` call no handlers.)
 pub(super) fn at_fork_in_the_child(handler: extern "C" fn()) {
-    // SAFETY: the handler is a function that lives as long as the program. (Where there is no memory for it, none is
-    // registered; it is the first of two safeguards.)
+    // SAFETY: the handler is a function that lives as long as the process image. (If there is no
+    // memory, the handler is not registered; it is only the first of two safeguards.)
     unsafe { libc::pthread_atfork(None, None, Some(handler)) };
 }
 
-/// `fork(2)`: `None` in the child, its id in the parent.
+/// `fork(2)`. Returns `None` in the child, and the id of the child in the parent.
 ///
 /// # Safety
 ///
-/// As for [`crate::fork::spawn_unchecked`].
+/// The contract of [`crate::fork::spawn_unchecked`] applies.
 pub(crate) unsafe fn fork() -> io::Result<Option<u32>> {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
@@ -37,40 +38,42 @@ pub(crate) unsafe fn fork() -> io::Result<Option<u32>> {
     }
 }
 
-/// `_exit(2)`: ends the process without running what is registered with `atexit`, which is the parent's.
+/// `_exit(2)`: ends the process without calling the `atexit` handlers, which belong to the parent.
 pub(crate) fn exit_at_once(code: i32) -> ! {
-    // SAFETY: has no preconditions.
+    // SAFETY: _exit(2) has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
 /// `pidfd_open(2)`.
 pub(crate) fn pidfd_open(id: u32) -> io::Result<OwnedFd> {
-    // SAFETY: takes two numbers.
+    // SAFETY: pidfd_open(2) takes two integers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, id, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel made the descriptor just now, and nobody else knows it.
+    // SAFETY: the kernel has just created the descriptor, and no other code knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// The number of the process's own PID namespace, without `/proc`: `ioctl(PIDFD_GET_PID_NAMESPACE)`, Linux 6.11.
+/// Returns the number of the process's own PID namespace, without `/proc`:
+/// `ioctl(PIDFD_GET_PID_NAMESPACE)`, Linux 6.11.
 pub(super) fn own_pid_namespace() -> io::Result<u32> {
     const PIDFD_GET_PID_NAMESPACE: libc::c_ulong = 0xff05; // _IO(0xff, 5) of linux/pidfd.h
     let pidfd = pidfd_open(std::process::id())?;
-    // SAFETY: takes numbers.
+    // SAFETY: this ioctl takes integers.
     let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_PID_NAMESPACE, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel made the descriptor just now, and nobody else knows it.
+    // SAFETY: the kernel has just created the descriptor, and no other code knows it.
     let namespace = fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     Ok(std::os::unix::fs::MetadataExt::ino(&namespace.metadata()?) as u32)
 }
 
-/// Kills and reaps a child that no pidfd could be had for. It was not reaped, so its id is still its own.
+/// Kills and reaps a child for which no pidfd could be opened. The child has not been reaped, so
+/// its id is still its own.
 pub(crate) fn kill_and_reap(id: u32) {
-    // SAFETY: takes numbers; the status is not asked for.
+    // SAFETY: both calls take integers; the null pointer means that no status is requested.
     unsafe {
         libc::kill(id as i32, libc::SIGKILL);
         while libc::waitpid(id as i32, std::ptr::null_mut(), 0) < 0
@@ -79,10 +82,11 @@ pub(crate) fn kill_and_reap(id: u32) {
     }
 }
 
-/// Sends SIGKILL by `pidfd_send_signal(2)`. A process that has ended already is no error.
+/// Sends SIGKILL with `pidfd_send_signal(2)`. If the process has already ended, this is not an
+/// error.
 pub(crate) fn pidfd_kill(pidfd: &OwnedFd) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: a null info asks for what kill(2) would send.
+    // SAFETY: with a null info, the kernel sends what kill(2) would send.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
@@ -98,7 +102,7 @@ pub(crate) fn pidfd_kill(pidfd: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Waits until the process has ended, by `ppoll(2)`: false where the time was over first.
+/// Waits until the process has ended, with `ppoll(2)`. Returns false if the timeout expires first.
 pub(crate) fn pidfd_wait(pidfd: &OwnedFd, timeout: Option<Duration>) -> io::Result<bool> {
     let deadline = timeout.map(Deadline::after);
     loop {
@@ -109,7 +113,7 @@ pub(crate) fn pidfd_wait(pidfd: &OwnedFd, timeout: Option<Duration>) -> io::Resu
             events: libc::POLLIN,
             revents: 0,
         };
-        // SAFETY: one pollfd, a timespec or null, and no signal mask.
+        // SAFETY: the arguments are one pollfd, a timespec or null, and no signal mask.
         match unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) } {
             0 => return Ok(false),
             -1 => match io::Error::last_os_error() {
@@ -121,12 +125,12 @@ pub(crate) fn pidfd_wait(pidfd: &OwnedFd, timeout: Option<Duration>) -> io::Resu
     }
 }
 
-/// Reaps an ended child by `waitid(P_PIDFD)`.
+/// Reaps a child that has ended: `waitid(P_PIDFD)`.
 pub(crate) fn pidfd_reap(pidfd: &OwnedFd) -> io::Result<ExitStatus> {
     loop {
-        // SAFETY: zero bytes are a siginfo_t.
+        // SAFETY: zero bytes are a valid siginfo_t.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        // SAFETY: `info` may be written.
+        // SAFETY: `info` is a siginfo_t that may be written.
         let answer = unsafe {
             libc::waitid(
                 libc::P_PIDFD,
@@ -136,7 +140,7 @@ pub(crate) fn pidfd_reap(pidfd: &OwnedFd) -> io::Result<ExitStatus> {
             )
         };
         if answer == 0 {
-            // SAFETY: waitid filled the fields of a SIGCHLD.
+            // SAFETY: waitid has filled the fields of a SIGCHLD.
             let status = unsafe { info.si_status() };
             return Ok(ExitStatus::from_raw(match info.si_code {
                 libc::CLD_EXITED => (status & 0xff) << 8,

@@ -1,4 +1,4 @@
-//! `pthread_mutex_t`, shared between processes: glibc's own locks, for comparison.
+//! Process-shared `pthread_mutex_t`: glibc's own locks, for comparison.
 
 use super::{AtomicU32, Deadline, clock};
 use std::cell::UnsafeCell;
@@ -15,36 +15,38 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
-/// What a `pthread_mutex_t` promises beyond exclusion between processes.
+/// What a `pthread_mutex_t` guarantees in addition to mutual exclusion between processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PthreadKind {
     /// Nothing.
     Plain,
     /// `PTHREAD_MUTEX_ROBUST`.
     Robust,
-    /// The same, and `PTHREAD_PRIO_INHERIT`.
+    /// `PTHREAD_MUTEX_ROBUST` and `PTHREAD_PRIO_INHERIT`.
     RobustPi,
 }
 
-/// What a lock call of a `pthread_mutex_t` answered.
+/// The result of a lock call of a `pthread_mutex_t`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PthreadLocked {
     /// The lock was acquired.
     Acquired,
-    /// It was acquired, its owner died with it (`EOWNERDEAD`), and it was made consistent again.
+    /// The lock was acquired after its owner had died (`EOWNERDEAD`), and was made consistent
+    /// again.
     OwnerDied,
-    /// It was not: somebody has it (`EBUSY`), or had it for too long (`ETIMEDOUT`).
+    /// The lock was not acquired: it is held (`EBUSY`), or the wait timed out (`ETIMEDOUT`).
     AcquireError,
 }
 
-/// A process-shared mutex of glibc's. Used only after [`init`](Self::init).
+/// A process-shared mutex of glibc. It must not be used before [`init`](Self::init).
 #[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct PthreadMutex(UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>);
 
-// SAFETY: once initialized as process-shared, pthread_mutex_lock(3) and its kin may be called by any thread of any process.
+// SAFETY: once the mutex is initialized as process-shared, any thread of any process may call
+// pthread_mutex_lock(3) and the related functions.
 unsafe impl Sync for PthreadMutex {}
-// SAFETY: it is moved only before it is initialized, while it is bytes without a meaning.
+// SAFETY: the mutex is moved only before it is initialized, when its bytes have no meaning yet.
 unsafe impl Send for PthreadMutex {}
 
 impl PthreadMutex {
@@ -60,12 +62,12 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// Nobody uses the mutex, and it never moves again.
+    /// No other code may use the mutex, and it must never move again.
     pub(crate) unsafe fn init(&self, kind: PthreadKind) {
         let mut attributes = MaybeUninit::uninit();
         let attributes = attributes.as_mut_ptr();
-        // SAFETY: the attributes are initialized before they are set, and destroyed last; by the caller's promise the memory of
-        // the mutex may be written.
+        // SAFETY: the attributes are initialized before they are set, and destroyed last. The
+        // caller guarantees that the memory of the mutex may be written.
         unsafe {
             check(
                 "pthread_mutexattr_init",
@@ -102,21 +104,22 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// The mutex was initialized.
+    /// The mutex must be initialized.
     #[inline]
     pub(crate) unsafe fn try_lock(&self) -> PthreadLocked {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let errno = unsafe { libc::pthread_mutex_trylock(self.as_ptr()) };
         self.locked("pthread_mutex_trylock", errno)
     }
 
-    /// Whether the kernel has marked the mutex as one whose owner died: its first word is a robust futex.
+    /// Returns whether the kernel has marked the mutex as one whose owner died: its first word is a
+    /// robust futex.
     ///
     /// # Safety
     ///
-    /// The mutex was initialized as a robust one.
+    /// The mutex must be initialized as a robust one.
     pub(crate) unsafe fn is_marked(&self) -> bool {
-        // SAFETY: the word lies there by glibc's ABI, and everybody accesses it atomically.
+        // SAFETY: the word lies there by glibc's ABI, and all code accesses it atomically.
         let word = unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) };
         word.load(Relaxed) & libc::FUTEX_OWNER_DIED != 0
     }
@@ -125,16 +128,17 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// The mutex was initialized.
+    /// The mutex must be initialized.
     pub(crate) unsafe fn lock_until(&self, until: Deadline) -> PthreadLocked {
         let time = until.timespec();
-        // SAFETY: the caller's promise, and a timespec.
+        // SAFETY: the caller guarantees that the mutex is initialized, and `time` is a timespec.
         let errno = unsafe { pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &time) };
         if errno != libc::EINVAL {
             return self.locked("pthread_mutex_clocklock", errno);
         }
-        // Priority inheritance on the monotonic clock needs FUTEX_LOCK_PI2 (Linux 5.14). The older operation has the clock
-        // that people set; so the wait is cut into pieces, and a clock that is set makes one of them longer or shorter.
+        // Priority inheritance on the monotonic clock needs FUTEX_LOCK_PI2 (Linux 5.14). The older
+        // operation uses the settable clock. So the wait is divided into slices: setting the clock
+        // makes only one slice longer or shorter.
         loop {
             let time = clock::realtime_slice(until);
             // SAFETY: as above.
@@ -150,10 +154,10 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// The calling thread holds the mutex.
+    /// The calling thread must hold the mutex.
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         check("pthread_mutex_unlock", unsafe {
             libc::pthread_mutex_unlock(self.as_ptr())
         });
@@ -165,7 +169,7 @@ impl PthreadMutex {
             0 => PthreadLocked::Acquired,
             libc::EBUSY | libc::ETIMEDOUT => PthreadLocked::AcquireError,
             libc::EOWNERDEAD => {
-                // SAFETY: `EOWNERDEAD` says that the calling thread has acquired the mutex.
+                // SAFETY: `EOWNERDEAD` means that the calling thread has acquired the mutex.
                 check("pthread_mutex_consistent", unsafe {
                     libc::pthread_mutex_consistent(self.as_ptr())
                 });

@@ -63,7 +63,7 @@ impl Links {
     }
 
     /// Forgets the list that the lock was in: its thread has ended.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear(&self) {
         self.next.store(ptr::null_mut(), Relaxed);
         self.prev.store(ptr::null_mut(), Relaxed);
     }
@@ -197,7 +197,7 @@ impl RobustList {
             next_field(prev).store(next, Relaxed);
         }
         compiler_fence(SeqCst);
-        links.forget();
+        links.clear();
     }
 
     /// Whether no lock is linked, of this crate or of glibc.

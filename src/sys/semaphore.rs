@@ -1,4 +1,4 @@
-//! `sem_t`, initialized where it stays by `sem_init(pshared = 1)`.
+//! `sem_t`, initialized in place by `sem_init(pshared = 1)`.
 
 use super::{Deadline, RecheckTimer};
 use std::cell::UnsafeCell;
@@ -17,14 +17,15 @@ unsafe extern "C" {
 /// The largest value of a semaphore: `SEM_VALUE_MAX`.
 pub(crate) const SEMAPHORE_MAX: u32 = i32::MAX as u32;
 
-/// A POSIX semaphore. Used only after [`init`](Self::init).
+/// A POSIX semaphore. It must not be used before [`init`](Self::init).
 #[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct Semaphore(UnsafeCell<MaybeUninit<libc::sem_t>>);
 
-// SAFETY: once initialized with pshared = 1, sem_wait(3) and its kin may be called by any thread of any process.
+// SAFETY: once the semaphore is initialized with pshared = 1, any thread of any process may call
+// sem_wait(3) and the related functions.
 unsafe impl Sync for Semaphore {}
-// SAFETY: it is moved only before it is initialized, while it is bytes without a meaning.
+// SAFETY: the semaphore is moved only before it is initialized, when its bytes have no meaning yet.
 unsafe impl Send for Semaphore {}
 
 impl Semaphore {
@@ -40,9 +41,10 @@ impl Semaphore {
     ///
     /// # Safety
     ///
-    /// Nobody else uses the semaphore yet, and it never moves again.
+    /// No other code may use the semaphore yet, and it must never move again.
     pub(crate) unsafe fn init(&self, value: u32) {
-        // SAFETY: the caller's promise; the memory is that of a sem_t.
+        // SAFETY: the caller guarantees that no other code uses the semaphore; the memory is that
+        // of a sem_t.
         let answer = unsafe { libc::sem_init(self.as_ptr(), 1, value) };
         assert_eq!(
             answer,
@@ -52,15 +54,15 @@ impl Semaphore {
         );
     }
 
-    /// `sem_trywait`: whether there was a permit.
+    /// `sem_trywait`. Returns whether it took a permit.
     ///
     /// # Safety
     ///
-    /// The semaphore was initialized.
+    /// The semaphore must be initialized.
     #[inline]
     pub(crate) unsafe fn try_wait(&self) -> bool {
         loop {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             if unsafe { libc::sem_trywait(self.as_ptr()) } == 0 {
                 return true;
             }
@@ -72,16 +74,17 @@ impl Semaphore {
         }
     }
 
-    /// `sem_clockwait` on the monotonic clock, again and again, no longer than a second each: a waiter that dies just when it
-    /// was woken takes the wake with it. False where `deadline` came first.
+    /// `sem_clockwait` on the monotonic clock, repeated in slices of at most one second. If a
+    /// waiter dies right after it was woken, the wake dies with it; so other waiters must not rely
+    /// on a wake. Returns false if `deadline` passes first.
     ///
     /// # Safety
     ///
-    /// The semaphore was initialized.
+    /// The semaphore must be initialized.
     pub(crate) unsafe fn wait_in_slices(&self, deadline: Option<Deadline>) -> bool {
         let mut timer = RecheckTimer::new();
         loop {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             if unsafe { self.wait_until(timer.next_deadline(deadline)) } {
                 return true;
             }
@@ -92,14 +95,15 @@ impl Semaphore {
         }
     }
 
-    /// `sem_clockwait`: false where `until` came first, or a signal (`EINTR`).
+    /// `sem_clockwait`. Returns false if `until` passes first, or on a signal (`EINTR`).
     ///
     /// # Safety
     ///
-    /// The semaphore was initialized.
+    /// The semaphore must be initialized.
     unsafe fn wait_until(&self, until: Deadline) -> bool {
         let until = until.timespec();
-        // SAFETY: the caller's promise, and a timespec.
+        // SAFETY: the caller guarantees that the semaphore is initialized, and `until` is a
+        // timespec.
         if unsafe { sem_clockwait(self.as_ptr(), libc::CLOCK_MONOTONIC, &until) } == 0 {
             return true;
         }
@@ -109,14 +113,14 @@ impl Semaphore {
         }
     }
 
-    /// `sem_post`: false where the value is at its maximum (`EOVERFLOW`).
+    /// `sem_post`. Returns false if the value is at its maximum (`EOVERFLOW`).
     ///
     /// # Safety
     ///
-    /// The semaphore was initialized.
+    /// The semaphore must be initialized.
     #[inline]
     pub(crate) unsafe fn post(&self) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         if unsafe { libc::sem_post(self.as_ptr()) } == 0 {
             return true;
         }
@@ -126,17 +130,19 @@ impl Semaphore {
         }
     }
 
-    /// `sem_getvalue`.
+    /// `sem_getvalue`. Returns the number of free permits.
     ///
     /// # Safety
     ///
-    /// The semaphore was initialized.
+    /// The semaphore must be initialized.
     pub(crate) unsafe fn value(&self) -> u32 {
         let mut value = 0;
-        // SAFETY: the caller's promise, and an int that may be written.
+        // SAFETY: the caller guarantees that the semaphore is initialized, and `value` is an int
+        // that may be written.
         let answer = unsafe { libc::sem_getvalue(self.as_ptr(), &mut value) };
         assert_eq!(answer, 0, "sem_getvalue: {}", io::Error::last_os_error());
-        // Linux gives 0 while there are waiters; POSIX would allow minus their number.
+        // Linux returns 0 while there are waiters; POSIX would also allow the negated number of
+        // waiters.
         value.max(0) as u32
     }
 }

@@ -1,4 +1,4 @@
-//! System V semaphores: sets of one, and every operation on them with `SEM_UNDO`.
+//! System V semaphores: sets of one semaphore, on which every operation uses `SEM_UNDO`.
 
 use super::Deadline;
 use super::error::SysError;
@@ -15,11 +15,11 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
-/// The largest value of a semaphore, and the largest number of permits that the kernel gives back for one process: `SEMVMX`
-/// and `SEMAEM`.
+/// The largest value of a semaphore (`SEMVMX`), which is also the largest number of permits that
+/// the kernel returns for one process (`SEMAEM`).
 pub(crate) const SEMAPHORE_SET_MAX: u32 = 32_767;
 
-/// `union semun`, which semctl(2) has its callers define.
+/// `union semun`, which the callers of semctl(2) must define.
 #[repr(C)]
 union Argument {
     value: libc::c_int,
@@ -31,9 +31,10 @@ union Argument {
 pub(crate) struct SemaphoreSet(pub(crate) i32);
 
 impl SemaphoreSet {
-    /// `semget(IPC_PRIVATE)`: a set of one semaphore with `value` permits, at most [`SEMAPHORE_SET_MAX`], for its user alone.
+    /// `semget(IPC_PRIVATE)`: creates a set of one semaphore with `value` permits, at most
+    /// [`SEMAPHORE_SET_MAX`]. Only its user may access it.
     pub(crate) fn create(value: u32) -> Result<Self, SysError> {
-        // SAFETY: takes numbers.
+        // SAFETY: semget(2) takes integers.
         let id = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
         if id < 0 {
             let error = SysError::last("semget");
@@ -45,11 +46,11 @@ impl SemaphoreSet {
             return Err(error);
         }
         let set = SemaphoreSet(id);
-        // Nobody has been told the id, so nobody meets the semaphore before it has its permits.
+        // No other process knows the id, so none can use the semaphore before it has its permits.
         let value = Argument {
             value: value as libc::c_int,
         };
-        // SAFETY: SETVAL takes a number.
+        // SAFETY: SETVAL takes an integer.
         match unsafe { set.control(libc::SETVAL, value) } {
             Ok(_) => Ok(set),
             Err(errno) => {
@@ -60,11 +61,11 @@ impl SemaphoreSet {
         }
     }
 
-    /// Takes a permit: `semtimedop(2)`. False says that there was none until `until`, at once where that has passed; `None`
-    /// waits for ever.
+    /// Takes a permit: `semtimedop(2)`. Returns false if there was no permit until `until`, and at
+    /// once if that has passed. With `None` it waits forever.
     pub(crate) fn take(self, until: Option<Deadline>) -> Result<bool, SysError> {
         loop {
-            // The timeout is relative: after a signal it is what is left.
+            // The timeout is relative. After a signal it is the remaining time.
             let left = until.map(|until| until.left().timespec());
             match self.operate(-1, 0, left.as_ref()) {
                 Err(libc::EINTR) => {}
@@ -75,7 +76,7 @@ impl SemaphoreSet {
         }
     }
 
-    /// Takes a permit, or tells by false that there is none.
+    /// Takes a permit if one is free, and returns whether it did.
     pub(crate) fn try_take(self) -> Result<bool, SysError> {
         match self.operate(-1, libc::IPC_NOWAIT, None) {
             Ok(()) => Ok(true),
@@ -84,8 +85,9 @@ impl SemaphoreSet {
         }
     }
 
-    /// Gives a permit back, unless there is nobody to give it to: the set was removed, its owner has taken this user's rights
-    /// away, or somebody has raised the value to its maximum.
+    /// Returns a permit. Does nothing if the permit has no place to return to: the set was removed,
+    /// its owner revoked the access of this user, or another process raised the value to its
+    /// maximum.
     pub(crate) fn give(self) {
         match self.operate(1, 0, None) {
             Ok(()) | Err(libc::EIDRM | libc::EINVAL | libc::EACCES | libc::ERANGE) => {}
@@ -93,18 +95,18 @@ impl SemaphoreSet {
         }
     }
 
-    /// The permits that are free: `semctl(GETVAL)`.
+    /// Returns the number of free permits: `semctl(GETVAL)`.
     pub(crate) fn value(self) -> Result<u32, SysError> {
-        // SAFETY: GETVAL takes nothing.
+        // SAFETY: GETVAL takes no argument.
         match unsafe { self.control(libc::GETVAL, Argument { value: 0 }) } {
             Ok(value) => Ok(value as u32),
             Err(errno) => Err(self.error("semctl(GETVAL)", errno)),
         }
     }
 
-    /// How many semaphores the set has: `semctl(IPC_STAT)`.
+    /// Returns the number of semaphores in the set: `semctl(IPC_STAT)`.
     pub(crate) fn size(self) -> Result<u64, SysError> {
-        // SAFETY: zero bytes are a semid_ds.
+        // SAFETY: zero bytes are a valid semid_ds.
         let mut status: libc::semid_ds = unsafe { std::mem::zeroed() };
         let argument = Argument {
             status: &raw mut status,
@@ -116,16 +118,16 @@ impl SemaphoreSet {
         }
     }
 
-    /// Removes the set, and wakes whoever waits: `semctl(IPC_RMID)`.
+    /// Removes the set and wakes all waiters: `semctl(IPC_RMID)`.
     pub(crate) fn remove(self) -> Result<(), SysError> {
-        // SAFETY: IPC_RMID takes nothing.
+        // SAFETY: IPC_RMID takes no argument.
         match unsafe { self.control(libc::IPC_RMID, Argument { value: 0 }) } {
             Ok(_) => Ok(()),
             Err(errno) => Err(self.error("semctl(IPC_RMID)", errno)),
         }
     }
 
-    /// Changes the semaphore's value, and lets the kernel undo that when the process ends.
+    /// Changes the semaphore's value. The kernel undoes the change when the process ends.
     fn operate(
         self,
         change: libc::c_short,
@@ -138,7 +140,8 @@ impl SemaphoreSet {
             sem_flg: (libc::SEM_UNDO | flags) as libc::c_short,
         };
         let timeout = timeout.map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: one operation, and a timespec or null, which is semop(2).
+        // SAFETY: the arguments are one operation, and a timespec or null. With null the call is
+        // semop(2).
         if unsafe { semtimedop(self.0, &mut operation, 1, timeout) } == 0 {
             Ok(())
         } else {
@@ -148,15 +151,16 @@ impl SemaphoreSet {
 
     /// # Safety
     ///
-    /// The argument is what semctl(2) says of the command.
+    /// The argument must be the one that semctl(2) specifies for the command.
     unsafe fn control(self, command: libc::c_int, argument: Argument) -> Result<libc::c_int, i32> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let answer = unsafe { libc::semctl(self.0, 0, command, argument) };
         if answer < 0 { Err(errno()) } else { Ok(answer) }
     }
 
     fn error(self, call: &str, errno: i32) -> SysError {
-        // One operation, at an address that is ours, on a semaphore that every set has, and that is done or waits.
+        // These cannot happen. There is one operation, at a valid address, on a semaphore that
+        // every set has. The operation either completes or waits.
         if let libc::E2BIG | libc::EFAULT | libc::EFBIG | libc::EAGAIN | libc::EINTR = errno {
             panic!("{call}: {}", io::Error::from_raw_os_error(errno));
         }

@@ -3,9 +3,10 @@
 use std::io;
 use std::ptr::{self, NonNull};
 
-/// Maps `length` private zero bytes that are zero again in every child, however it is made.
+/// Maps `length` private zero bytes. They are zero again in every child, however the child is
+/// created.
 pub(super) fn map(length: usize) -> Result<NonNull<()>, String> {
-    // SAFETY: a new anonymous map at a place of the kernel's choice touches no memory that exists.
+    // SAFETY: a new anonymous map at an address that the kernel chooses touches no existing memory.
     let page = unsafe {
         libc::mmap(
             ptr::null_mut(),
@@ -22,23 +23,23 @@ pub(super) fn map(length: usize) -> Result<NonNull<()>, String> {
             io::Error::last_os_error()
         ));
     }
-    let page = NonNull::new(page.cast::<()>()).ok_or("mmap gave address 0")?;
-    // SAFETY: the map was made just now and is whole.
+    let page = NonNull::new(page.cast::<()>()).ok_or("mmap returned address 0")?;
+    // SAFETY: the map has just been created, and the range is the whole map.
     if unsafe { libc::madvise(page.as_ptr().cast(), length, libc::MADV_WIPEONFORK) } != 0 {
         let why = format!("madvise(MADV_WIPEONFORK): {}", io::Error::last_os_error());
-        // SAFETY: as above; nobody has seen it.
+        // SAFETY: as above; no other code has seen the map.
         unsafe { unmap(page, length) };
         return Err(why);
     }
     Ok(page)
 }
 
-/// Unmaps what [`map`] mapped.
+/// Unmaps memory from [`map`].
 ///
 /// # Safety
 ///
-/// `page` and `length` are of one call of [`map`], and nobody uses the memory any more.
+/// `page` and `length` must belong to one call of [`map`], and the memory must no longer be in use.
 pub(super) unsafe fn unmap(page: NonNull<()>, length: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { libc::munmap(page.as_ptr().cast(), length) };
 }

@@ -182,7 +182,7 @@ fn a_reset_tells_who_still_waits() {
         hall.in_thread(world, 3, |hall| hall.register(1)).join();
         while !hall.barrier.is_broken() {
             // The first thread that finds the death breaks the barrier.
-            let _ = hall.barrier.look(&hall.slots);
+            let _ = hall.barrier.check(&hall.slots);
         }
         hall.barrier
             .reset(current_thread(), &hall.slots)
@@ -194,7 +194,7 @@ fn a_reset_tells_who_still_waits() {
         let other = hall.barrier.wait(&hall.slots, Some(Deadline::Ahead));
         if let Err(BarrierError::MultiError(_)) = other {
             world.seen.timeouts.add();
-            hall.barrier.give_up(1, None);
+            hall.barrier.break_for(1, None);
         }
         let told = waits.join().expect("no thread is killed");
         assert_eq!(told.is_ok(), other.is_ok());

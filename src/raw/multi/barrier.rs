@@ -85,7 +85,7 @@ impl Barrier {
         deadline: Option<Deadline>,
     ) -> Result<bool, BarrierError> {
         let arrived = loop {
-            let word = self.look(slots)?;
+            let word = self.check(slots)?;
             let is_last = (word & ARRIVALS) / ARRIVAL + 1 == slots.len() as u32;
             let next = match is_last {
                 false => word + ARRIVAL,
@@ -109,12 +109,12 @@ impl Barrier {
         });
         match result {
             Ok(outcome) => outcome.map(|()| false),
-            Err(error) => self.withdraw(arrived, error).map(|()| false),
+            Err(error) => self.undo_arrival(arrived, error).map(|()| false),
         }
     }
 
     /// Breaks the barrier on behalf of a party that will not arrive.
-    pub(crate) fn give_up(&self, slot: usize, owner: Option<OwnerId>) {
+    pub(crate) fn break_for(&self, slot: usize, owner: Option<OwnerId>) {
         loop {
             let word = self.word.load(Acquire);
             // Break it once only: a party that received the error may have reset the barrier
@@ -146,7 +146,7 @@ impl Barrier {
                     Ok(_) => unsafe { slot.release(current) },
                     // Another thread resets the barrier.
                     Err(AcquireError::WouldBlock) => {}
-                    Err(refused) => return Err(refused),
+                    Err(error) => return Err(error),
                 }
             }
             let reset = word & ROUNDS | word.wrapping_add(RESET) & RESETS;
@@ -163,7 +163,7 @@ impl Barrier {
 
     /// Returns the word of a barrier that is not broken and has no party that is known to be dead.
     /// Otherwise returns which party broke it.
-    pub(crate) fn look(&self, slots: &[impl AsRef<MemberSlot>]) -> Result<u32, BarrierError> {
+    pub(crate) fn check(&self, slots: &[impl AsRef<MemberSlot>]) -> Result<u32, BarrierError> {
         loop {
             // Read before the slots. If the barrier is reset in between, `break_from` fails, so a
             // death from before the reset does not break the barrier after it.
@@ -199,7 +199,7 @@ impl Barrier {
     }
 
     /// Withdraws an arrival, unless the round has ended.
-    fn withdraw(&self, arrived: u32, error: MultiError) -> Result<(), BarrierError> {
+    fn undo_arrival(&self, arrived: u32, error: MultiError) -> Result<(), BarrierError> {
         loop {
             let word = self.word.load(Acquire);
             if (word ^ arrived) & ROUNDS != 0 {

@@ -116,9 +116,9 @@ impl OrphanScan {
         self.dying.remove(number);
     }
 
-    fn record(&mut self, number: usize, refused: AcquireError) {
+    fn record(&mut self, number: usize, error: AcquireError) {
         self.remove(number);
-        match refused {
+        match error {
             AcquireError::HolderThreadEnded => self.ended.insert(number),
             AcquireError::TimedOut => self.dying.insert(number),
             // Another thread owns the word now.
@@ -235,7 +235,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
             }
             match word.try_acquire_unowned(current, Some(Deadline::now())) {
                 Ok(acquired) => return Some((number, acquired)),
-                Err(refused) => orphans.record(number, refused),
+                Err(error) => orphans.record(number, error),
             }
         }
         None
@@ -263,11 +263,11 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
 
     /// Returns the error after a last scan. It is `HolderThreadEnded` if processes that live keep
     /// all the words, as far as that scan shows, and otherwise `refused`.
-    fn final_error(&self, orphans: OrphanScan, refused: AcquireError) -> MultiError {
+    fn final_error(&self, orphans: OrphanScan, error: AcquireError) -> MultiError {
         let all_ended = (0..self.words.len()).all(|number| orphans.ended.contains(number));
         MultiError::Acquire(match all_ended {
             true => AcquireError::HolderThreadEnded,
-            false => refused,
+            false => error,
         })
     }
 
@@ -310,10 +310,10 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
             // The queue lock guards nothing. A thread that continues without it is only one more
             // that sleeps on the words.
             Err(AcquireError::HolderThreadEnded) => false,
-            Err(refused) => {
+            Err(error) => {
                 let mut orphans = OrphanScan::default();
                 let taken = self.take(current, first, &mut orphans);
-                return taken.ok_or_else(|| self.final_error(orphans, refused));
+                return taken.ok_or_else(|| self.final_error(orphans, error));
             }
         };
         let outcome = self.wait_as_head(current, first, deadline, no_waitv);

@@ -157,7 +157,7 @@ impl Robust {
     pub(crate) unsafe fn init(&self) {
         self.word.store(FREE, Relaxed);
         self.record.clear();
-        self.links.forget();
+        self.links.clear();
     }
 
     /// Acquires the lock in the common case: it is placed and free, and `list_op_pending` is empty.
@@ -372,7 +372,7 @@ impl Robust {
     pub(crate) unsafe fn reset(&self) {
         let held = self.word.load(Relaxed) & (TID | OWNER_DIED) != 0;
         self.record.clear();
-        self.links.forget();
+        self.links.clear();
         self.word
             .store(if held { OWNER_DIED } else { FREE }, Relaxed);
     }
@@ -410,7 +410,7 @@ impl Robust {
             let word = self.word.load(Acquire);
             if word & TID == 0 {
                 if let Some(outcome) = self.take(current, word, Some(Deadline::now())) {
-                    return outcome.map_err(|refused| match refused {
+                    return outcome.map_err(|error| match error {
                         AcquireError::TimedOut => AcquireError::WouldBlock,
                         other => other,
                     });
@@ -536,7 +536,7 @@ impl Robust {
             self.release_and_wake(current, OWNER_DIED | WAITERS);
             return None;
         }
-        self.links.forget();
+        self.links.clear();
         Some(Ok(Acquired::OwnerDied))
     }
 

@@ -57,7 +57,7 @@ impl<const N: usize> RwLock<N> {
             return Ok(ReadPosition(slot_index as u32));
         };
         let (phase_lock, slot) = (&self.phase_locks[number], &self.slots[slot_index]);
-        let refused = loop {
+        let error = loop {
             if phase_lock.is_held_by(current) {
                 break Some(mode.on_relock());
             }
@@ -87,8 +87,8 @@ impl<const N: usize> RwLock<N> {
         };
         // SAFETY: the calling thread owns the slot: the caller of this function took it.
         unsafe { slot.release(current) };
-        match (refused, mode) {
-            (Some(refused), _) => Err(refused),
+        match (error, mode) {
+            (Some(error), _) => Err(error),
             (None, WaitMode::TryIfReleased) => Err(AcquireError::WouldBlock),
             (None, _) => self.read_under_writer_lock(current, slot_index, mode, report_death),
         }
@@ -139,7 +139,7 @@ impl<const N: usize> RwLock<N> {
                 self.slots[slot_index].clear();
                 Ok(ReadPosition(slot_index as u32))
             }
-            Err(MultiError::Acquire(refused)) => Err(refused),
+            Err(MultiError::Acquire(error)) => Err(error),
             // Does not happen: with this policy it sleeps on one word.
             Err(MultiError::WaitvUnsupported) => Err(mode.on_timeout()),
         }

@@ -75,9 +75,9 @@ impl<const N: usize> RwLock<N> {
         self.report_dirty(report_death);
         phase_lock.publish();
         for slot in &self.slots {
-            if let Err(refused) = self.wait_for_reader(current, slot, 1 + number as u32, mode) {
+            if let Err(error) = self.wait_for_reader(current, slot, 1 + number as u32, mode) {
                 self.open_phase(current, phase_lock);
-                return Err(refused);
+                return Err(error);
             }
         }
         // Set before the data is touched.

@@ -92,11 +92,11 @@ impl RobustCLock {
                 self.record.write(current);
                 Ok(acquired)
             }
-            Err(refused) => {
+            Err(error) => {
                 // The record stays as it is, for the next acquirer.
                 // SAFETY: acquired above; `list_op_pending` is still empty.
                 unsafe { self.placed.unlock() };
-                Err(refused)
+                Err(error)
             }
         }
     }

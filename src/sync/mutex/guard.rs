@@ -1,4 +1,4 @@
-//! The guards of a [`SharedMutex`](crate::sync::SharedMutex): its data, for as long as the lock is held.
+//! The guards of a [`SharedMutex`](crate::sync::SharedMutex), which give access to its data.
 
 use crate::memory::ShmData;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
@@ -13,13 +13,15 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// The data of a [`SharedMutex`](crate::SharedMutex), for as long as the lock is held. Dropping the guard releases the lock.
+/// The guard of a locked [`SharedMutex`](crate::SharedMutex). It dereferences to the data. Dropping
+/// the guard releases the lock.
 ///
-/// A guard stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's
-/// copy does nothing when it is dropped.
+/// A guard is neither `Send` nor `Sync`: it stays in its thread. After a `fork`, the guard belongs
+/// to the parent; dropping the child's copy does nothing.
 ///
-/// Forgetting a guard ([`std::mem::forget`], [`Box::leak`]) leaves the lock held, for as long as the thread lives, and
-/// after that, since the data may have been handed on, for as long as its process lives.
+/// If a guard is leaked ([`std::mem::forget`], [`Box::leak`]), the lock stays held as long as the
+/// thread lives. After that it stays held as long as the process lives, because the process may
+/// have passed the data on.
 #[must_use = "if unused the SharedMutex will immediately unlock"]
 pub struct SharedMutexGuard<'a, T, R: RawLock = Robust> {
     mutex: &'a Inner<T, R>,
@@ -38,12 +40,12 @@ struct Acquisition {
 }
 
 impl Acquisition {
-    /// Releases the lock, unless this is the copy of a guard in a child process.
+    /// Releases the lock, unless the guard is a copy in a child process.
     ///
     /// # Safety
     ///
-    /// The caller must be the drop of the only guard of this acquisition, in the acquiring thread or
-    /// in a copy of that thread in a child process.
+    /// The caller must be the drop of the only guard of this acquisition. It must run in the
+    /// acquiring thread, or in the copy of that thread in a child process.
     #[inline(always)]
     unsafe fn release<R: RawLock>(self, raw: &R, poison: &Poison) {
         let Some(current) = CurrentThread::of_generation(self.generation) else {
@@ -86,28 +88,31 @@ impl<'a, T, R: RawLock> SharedMutexGuard<'a, T, R> {
         }
     }
 
-    /// The mutex of this guard.
+    /// Returns the mutex of this guard.
     pub(in crate::sync) fn mutex(&self) -> &'a Inner<T, R> {
         self.mutex
     }
 
-    /// Clears the poison of the guard's mutex, that of a death included: you have repaired the data.
+    /// Clears the poison of the mutex, also the poison of a death. Call this after you have
+    /// repaired the data.
     ///
-    /// An associated function, as for `std`'s guards: `SharedMutexGuard::clear_poison(&guard)`.
+    /// This is an associated function, as for `std`'s guards:
+    /// `SharedMutexGuard::clear_poison(&guard)`.
     pub fn clear_poison(guard: &Self) {
         guard.mutex.poison.clear();
     }
 
-    /// A guard for a part of the data.
+    /// Makes a guard for a part of the data.
     ///
-    /// An associated function, as for `std`'s guards: `SharedMutexGuard::map(guard, |table| &mut table.row)`.
+    /// This is an associated function, as for `std`'s guards: `SharedMutexGuard::map(guard, |table|
+    /// &mut table.row)`.
     pub fn map<U: ?Sized>(
         guard: Self,
         part: impl FnOnce(&mut T) -> &mut U,
     ) -> MappedSharedMutexGuard<'a, U, R> {
         // SAFETY: the lock is held, and `guard` is consumed, so this is the only borrow of the data.
         let data = NonNull::from(part(unsafe { &mut *guard.mutex.data.get() }));
-        // From here on the mapped guard releases the lock.
+        // From here on, the mapped guard releases the lock.
         let guard = ManuallyDrop::new(guard);
         MappedSharedMutexGuard {
             raw: &guard.mutex.raw,
@@ -124,7 +129,8 @@ impl<T, R: RawLock> Deref for SharedMutexGuard<'_, T, R> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the lock is held by this guard, whose borrow the reference shares.
+        // SAFETY: this guard holds the lock, and the reference has the lifetime of the guard's
+        // borrow.
         unsafe { &*self.mutex.data.get() }
     }
 }
@@ -132,7 +138,7 @@ impl<T, R: RawLock> Deref for SharedMutexGuard<'_, T, R> {
 impl<T, R: RawLock> DerefMut for SharedMutexGuard<'_, T, R> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the lock is held by this guard, which is borrowed exclusively.
+        // SAFETY: this guard holds the lock, and is borrowed exclusively.
         unsafe { &mut *self.mutex.data.get() }
     }
 }
@@ -149,7 +155,8 @@ impl<T: fmt::Display, R: RawLock> fmt::Display for SharedMutexGuard<'_, T, R> {
     }
 }
 
-/// A part of the data of a [`SharedMutex`](crate::SharedMutex); see [`SharedMutexGuard::map`]. Dropping it releases the whole lock.
+/// The guard of a part of the data of a [`SharedMutex`](crate::SharedMutex); see
+/// [`SharedMutexGuard::map`]. Dropping it releases the lock of the whole data.
 #[must_use = "if unused the SharedMutex will immediately unlock"]
 pub struct MappedSharedMutexGuard<'a, U: ?Sized, R: RawLock = Robust> {
     raw: &'a R,
@@ -161,8 +168,8 @@ pub struct MappedSharedMutexGuard<'a, U: ?Sized, R: RawLock = Robust> {
 
 impl<U: ?Sized, R: RawLock> Drop for MappedSharedMutexGuard<'_, U, R> {
     fn drop(&mut self) {
-        // SAFETY: the guard took the acquisition over from the one that it was made of. It is dropped
-        // once, and it is not `Send`.
+        // SAFETY: this guard took over the acquisition of the guard that it was made from. It is
+        // dropped once, and it is not `Send`.
         unsafe { self.acquisition.release(self.raw, self.poison) };
     }
 }
@@ -171,14 +178,15 @@ impl<U: ?Sized, R: RawLock> Deref for MappedSharedMutexGuard<'_, U, R> {
     type Target = U;
 
     fn deref(&self) -> &U {
-        // SAFETY: points into the data of the lock that is held, and was made from its only borrow.
+        // SAFETY: the pointer points into the data of the lock, which this guard holds. It was made
+        // from the only borrow of the data.
         unsafe { self.data.as_ref() }
     }
 }
 
 impl<U: ?Sized, R: RawLock> DerefMut for MappedSharedMutexGuard<'_, U, R> {
     fn deref_mut(&mut self) -> &mut U {
-        // SAFETY: as in `deref`, and the guard is borrowed exclusively.
+        // SAFETY: as in `deref`, and this guard is borrowed exclusively.
         unsafe { self.data.as_mut() }
     }
 }
@@ -207,7 +215,7 @@ impl<'a, T: ShmData, R: RawLock> Poisoned<SharedMutexGuard<'a, T, R>> {
     /// Replaces the whole data, clears the poison, and returns the guard.
     pub fn replace(self, value: T) -> SharedMutexGuard<'a, T, R> {
         let guard = self.into_guard_unchecked();
-        // SAFETY: the lock is held. The old bytes may be no valid `T`, so they are not dropped;
+        // SAFETY: the lock is held. The old bytes may not be a valid `T`, so they are not dropped;
         // `ShmData` types have no drop glue.
         unsafe { guard.mutex.data.get().write(value) };
         SharedMutexGuard::clear_poison(&guard);
@@ -216,8 +224,8 @@ impl<'a, T: ShmData, R: RawLock> Poisoned<SharedMutexGuard<'a, T, R>> {
 }
 
 impl<T, R: RawLock> Inner<T, R> {
-    // Always inlined: in larger programs the compiler makes a call of it, which costs a tenth of
-    // the whole lock operation.
+    // Always inlined: in larger programs the compiler would emit a call, which costs a tenth of the
+    // whole lock operation.
     #[inline(always)]
     pub(in crate::sync) fn lock(&self, mode: WaitMode) -> LockResult<SharedMutexGuard<'_, T, R>> {
         let current = sys::current_thread();
@@ -248,7 +256,8 @@ impl<T, R: RawLock> Inner<T, R> {
             self.poison.set(Cause::Died);
         }
         let is_first_report = self.poison.take_unreported() || owner_died;
-        // SAFETY: the lock was acquired, as `outcome` says, and this is the only guard made for it.
+        // SAFETY: `outcome` says that the lock was acquired, and this is the only guard made for
+        // it.
         let guard = unsafe { SharedMutexGuard::new(self, current) };
         match self.poison.cause() {
             None => Ok(guard),

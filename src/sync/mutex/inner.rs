@@ -1,4 +1,4 @@
-//! The parts of a mutex, which its guards refer to.
+//! The parts of a mutex. Its guards refer to them.
 
 use crate::raw::RawLock;
 use crate::raw::poison::Poison;

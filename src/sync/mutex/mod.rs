@@ -1,4 +1,4 @@
-//! [`SharedMutex`]: mutual exclusion between processes, and the news of a death.
+//! [`SharedMutex`]: mutual exclusion between processes, with reports of deaths.
 
 pub(in crate::sync) mod guard;
 pub(in crate::sync) mod inner;
@@ -16,26 +16,34 @@ use std::mem::offset_of;
 use std::sync::{LockResult as StdLockResult, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A mutex for data in memory that several processes map, in the manner of [`std::sync::Mutex`].
+/// A mutex for data in memory that several processes map, like [`std::sync::Mutex`].
 ///
-/// Placed in a map by [`Shared`](crate::Shared), it excludes the threads of every process that uses the map. Before it is
-/// placed it is an ordinary mutex of this process, and may be moved and forgotten.
+/// [`Shared`](crate::Shared) places the mutex in a map. It then excludes the threads of every
+/// process that uses the map. Before that, it is an ordinary mutex of one process, and may be moved
+/// and leaked.
 ///
 /// # What a death does
 ///
-/// A process may be killed at any instruction. If it held the lock, the kernel frees it; the next [`lock`](Self::lock)
-/// gets it inside [`LockError::Poisoned`], with [`Cause::Died`], and exactly one locker is told of each death as it
-/// happens ([`Poisoned::is_first_report`]). The poison stays for the others until somebody repairs the data. Waiters do not hang:
-/// one is woken at once, and where the kernel could not mark the lock, they find out within a second.
+/// A process can be killed at any instruction. If it held the lock, the kernel frees the lock. The
+/// next [`lock`](Self::lock) acquires it and returns
+/// [`LockError::Poisoned`](crate::LockError::Poisoned) with [`Cause::Died`](crate::Cause::Died).
+/// Exactly one locker receives the first report of each death
+/// ([`Poisoned::is_first_report`](crate::Poisoned::is_first_report)). The other lockers find the
+/// mutex poisoned until the data is repaired.
+///
+/// Waiters do not hang. One of them is woken at once. If the kernel could not mark the lock, the
+/// waiters detect the death within a second.
 ///
 /// # Strategies
 ///
-/// `R` is how it locks. [`raw::Robust`](crate::raw::Robust), which it is without being asked, is the one to use; the others in
-/// [`raw`](crate::raw) are for comparison, and [do other things](crate::guide::choosing) when a holder dies.
+/// `R` is the lock strategy. Use the default, [`raw::Robust`](crate::raw::Robust). The other
+/// strategies in [`raw`](crate::raw) are for comparison, and [behave
+/// differently](crate::guide::choosing) when a holder dies.
 ///
 /// # Signal handlers
 ///
-/// Nothing here may be called in a signal handler: one that interrupts a lock call finds the robust list between two steps.
+/// No method may be called in a signal handler. A handler that interrupts a lock call finds the
+/// thread's robust list in the middle of a change.
 ///
 /// # Examples
 ///
@@ -48,7 +56,7 @@ use std::time::{Duration, Instant};
 /// assert!(child.wait()?.success());
 /// assert_eq!(*account.lock()?, 75);
 ///
-/// // A child that dies with the lock in its hands.
+/// // A child dies while it holds the lock.
 /// fork::spawn(|| {
 ///     let _guard = account.lock().unwrap();
 ///     std::process::abort();
@@ -56,7 +64,7 @@ use std::time::{Duration, Instant};
 /// .wait()?;
 /// match account.lock() {
 ///     Err(LockError::Poisoned(poisoned)) => drop(poisoned.replace(75)),
-///     other => panic!("the death was not told: {other:?}"),
+///     other => panic!("the death was not reported: {other:?}"),
 /// }
 /// assert_eq!(*account.lock()?, 75);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -64,25 +72,27 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// The lock word is described in the guide on what a crash does; the order of its steps is that of glibc's robust mutexes,
-/// on the kernel's [robust futexes](https://docs.kernel.org/locking/robust-futex-ABI.html).
+/// The guide on [what a crash does](crate::guide::crash) describes the lock word. The order of the
+/// steps is that of glibc's robust mutexes, which use the kernel's [robust
+/// futexes](https://docs.kernel.org/locking/robust-futex-ABI.html).
 #[repr(C)]
 pub struct SharedMutex<T, R: RawLock = Robust> {
     pub(super) inner: Inner<T, R>,
 }
 
-// SAFETY: the lock gives `&mut T` to one thread at a time, so sharing the mutex only ever sends the `T`; `ShmData` is `Send`.
+// SAFETY: the lock gives `&mut T` to one thread at a time, so sharing the mutex only sends the `T`.
+// `ShmData` types are `Send`.
 unsafe impl<T: ShmData, R: RawLock> Sync for SharedMutex<T, R> {}
 
 impl<T: ShmData> SharedMutex<T> {
-    /// A free, robust mutex around `value`.
+    /// Creates an unlocked, robust mutex around `value`.
     pub const fn new(value: T) -> Self {
         Self::with_strategy(value)
     }
 }
 
 impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
-    /// A free mutex around `value`, of the strategy that its type names.
+    /// Creates an unlocked mutex around `value`, with the strategy `R`.
     ///
     /// ```
     /// use pshared::{raw, SharedMutex};
@@ -97,76 +107,85 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
         }
     }
 
-    /// Acquires the lock, waiting for it as long as it takes.
+    /// Acquires this mutex, blocking the current thread until it is able to do so.
     ///
     /// # Errors
     ///
-    /// - [`LockError::Poisoned`]: the lock was acquired, and a holder died or panicked in its section since the data was
-    ///   last repaired.
-    /// - [`LockError::Deadlock`]: the calling thread holds the lock already.
-    /// - [`LockError::HolderThreadEnded`]: the thread that held the lock ended without releasing it, and its process lives.
+    /// - [`LockError::Poisoned`](crate::LockError::Poisoned) if the lock was acquired, but a holder
+    ///   died or panicked in its critical section since the data was last repaired.
+    /// - [`LockError::Deadlock`](crate::LockError::Deadlock) if the calling thread holds the lock
+    ///   already.
+    /// - [`LockError::HolderThreadEnded`](crate::LockError::HolderThreadEnded) if the thread that
+    ///   held the lock ended without releasing it, and its process still runs.
     #[inline]
     pub fn lock(&self) -> LockResult<SharedMutexGuard<'_, T, R>> {
         self.inner.lock(WaitMode::Until(None))
     }
 
-    /// Acquires the lock if nobody holds it, without waiting.
+    /// Attempts to acquire this mutex without blocking.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), and [`LockError::WouldBlock`] where somebody holds the lock, the calling thread included.
+    /// Returns [`LockError::WouldBlock`](crate::LockError::WouldBlock) if the lock is held, also if
+    /// the calling thread holds it. Otherwise as for [`lock`](Self::lock).
     #[inline]
     pub fn try_lock(&self) -> LockResult<SharedMutexGuard<'_, T, R>> {
         self.inner.lock(WaitMode::Try)
     }
 
-    /// Acquires the lock, waiting for it no longer than `timeout` of the monotonic clock.
+    /// Acquires this mutex, blocking the current thread for at most `timeout`, measured on the
+    /// monotonic clock.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
+    /// Returns [`LockError::TimedOut`](crate::LockError::TimedOut) if the lock was not released
+    /// within `timeout`. Otherwise as for [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<SharedMutexGuard<'_, T, R>> {
         self.inner
             .lock(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
-    /// Acquires the lock, waiting for it until `deadline` at the latest.
+    /// Acquires this mutex, blocking the current thread until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), and [`LockError::TimedOut`].
+    /// As for [`lock_timeout`](Self::lock_timeout).
     pub fn lock_until(&self, deadline: Instant) -> LockResult<SharedMutexGuard<'_, T, R>> {
         self.inner
             .lock(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
-    /// Whether a holder died or panicked in its section since the data was last repaired.
+    /// Returns whether the mutex is poisoned: a holder died or panicked in its critical section
+    /// since the data was last repaired.
     ///
-    /// A death is only known here once somebody has locked after it.
+    /// After a death, this may return false until a thread has locked the mutex.
     pub fn is_poisoned(&self) -> bool {
         !self.inner.poison.is_clear()
     }
 
     /// Clears the poison that a panic left, as [`std::sync::Mutex::clear_poison`] does.
     ///
-    /// What a death left stays: the data may be torn. It is cleared by [`Poisoned::replace`], or, after
-    /// [`Poisoned::into_guard`], by [`SharedMutexGuard::clear_poison`].
+    /// The poison that a death left stays, because the data may be a mixture of two values. It is
+    /// cleared by [`Poisoned::replace`](crate::Poisoned::replace), or after
+    /// [`Poisoned::into_guard`](crate::Poisoned::into_guard) by [`SharedMutexGuard::clear_poison`].
     pub fn clear_poison(&self) {
         self.inner.poison.clear_panic();
     }
 
-    /// Who holds the lock, if anybody does. The answer may be out of date when it is read; it is for reports.
+    /// Returns the thread that holds the lock, if there is one. The result may be out of date as
+    /// soon as it is returned; use it only for reports.
     ///
-    /// The ids are those of the holder's own PID namespace.
+    /// The ids are those in the PID namespace of the holder.
     pub fn holder(&self) -> Option<Holder> {
         self.inner.raw.holder().map(Holder::new)
     }
 
-    /// The data, through the exclusive borrow that only a mutex which is not placed can give.
+    /// Returns a mutable reference to the data. Only a mutex that is not placed can be borrowed
+    /// exclusively.
     ///
     /// # Errors
     ///
-    /// [`PoisonError`] where a holder panicked; it gives the data all the same.
+    /// Returns [`PoisonError`] if the mutex is poisoned. The error holds the data.
     pub fn get_mut(&mut self) -> StdLockResult<&mut T> {
         let poisoned = self.is_poisoned();
         let data = self.inner.data.get_mut();
@@ -177,11 +196,11 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
         }
     }
 
-    /// The data of a mutex that is not placed.
+    /// Consumes the mutex, which is not placed, and returns the data.
     ///
     /// # Errors
     ///
-    /// [`PoisonError`] where a holder panicked; it gives the data all the same.
+    /// Returns [`PoisonError`] if the mutex is poisoned. The error holds the data.
     pub fn into_inner(self) -> StdLockResult<T> {
         let poisoned = self.is_poisoned();
         let data = self.inner.data.into_inner();
@@ -205,9 +224,10 @@ impl<T: ShmData> From<T> for SharedMutex<T> {
     }
 }
 
-// SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds the lock. The
-// whole state is told, and the one primitive visited. Zero bytes are a free lock around zero bytes of `T`, which is armed before anybody
-// sees it.
+// SAFETY: the type is `repr(C)` over atomics and a `ShmData`. The links have a meaning only for the
+// thread that holds the lock. The whole state is described, and the only primitive is visited. Zero
+// bytes are a free lock around zero bytes of `T`, which is initialized before another thread can
+// access it.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ShmData, R: RawLock> ShmSafe for SharedMutex<T, R> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
@@ -230,7 +250,7 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
 
     unsafe fn init(&self) -> Result<(), Error> {
         R::check()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.inner.raw.init() };
         Ok(())
     }
@@ -244,16 +264,17 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
     }
 
     unsafe fn reset(&self) {
-        // First: whoever resets may be killed, and the next one would find nothing any more.
+        // This comes first, because the resetting process may be killed. After the reset, the next
+        // one could not detect the death.
         if self.inner.raw.hides_a_death() {
             self.inner.poison.set_unreported_death();
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.inner.raw.reset() };
     }
 
     unsafe fn mark_inconsistent(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         if unsafe { self.inner.raw.mark() } {
             self.inner.poison.set_unreported_death();
         }

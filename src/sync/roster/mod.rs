@@ -200,18 +200,20 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     }
 
     fn watch(&self, deadline: Option<Deadline>) -> Result<usize, Error> {
-        let look = || self.abandoned();
-        watch(&self.entries, None, Some(&self.queue_lock), deadline, look)
+        let find = || self.abandoned();
+        watch(&self.entries, None, Some(&self.queue_lock), deadline, find)
             .map_err(Error::from_missed)
     }
 
     fn join_with(&self, mode: WaitMode) -> Result<RosterSlot<'_, T>, Error> {
         let current = sys::current_thread();
-        let row = LockSet {
+        let lock_set = LockSet {
             words: &self.entries,
             queue_lock: &self.queue_lock,
         };
-        let (number, acquired) = row.acquire(current, 0, mode).map_err(Error::from_missed)?;
+        let (number, acquired) = lock_set
+            .acquire(current, 0, mode)
+            .map_err(Error::from_missed)?;
         Ok(self.register(current, number, acquired))
     }
 

@@ -1,4 +1,4 @@
-//! The guards of a [`SharedRwLock`]: its data, for as long as the lock is held.
+//! The guards of a [`SharedRwLock`](crate::SharedRwLock), which give access to its data.
 
 use crate::memory::ShmData;
 use crate::raw::outcome::{AcquireError, WaitMode};
@@ -13,14 +13,15 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-/// What every guard has: the lock, and who acquired it.
+/// The parts that every guard has: the lock, and the process that acquired it.
 pub(in crate::sync) struct RawGuard<'a, T> {
     raw: &'a RwLock,
     poison: &'a Poison,
     data: &'a UnsafeCell<T>,
-    /// The process that acquired it. In a child of that process the guard is a copy: the lock is the parent's.
+    /// The process that acquired the lock. In a child of that process the guard is a copy, and the
+    /// parent holds the lock.
     generation: u64,
-    /// The words, the robust list and the records name the acquiring thread.
+    /// The lock words, the robust list and the owner records name the acquiring thread.
     not_send: PhantomData<*mut ()>,
 }
 
@@ -50,11 +51,15 @@ impl<'a, T> RawGuard<'a, T> {
     }
 }
 
-/// The data of a [`SharedRwLock`](crate::SharedRwLock), to be read. Dropping the guard ends the read.
+/// The guard of a read of a [`SharedRwLock`](crate::SharedRwLock). It dereferences to the data.
+/// Dropping the guard ends the read.
 ///
-/// A guard stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's
-/// copy does nothing when it is dropped. Forgetting a guard keeps writers away for as long as the thread lives, and after that,
-/// since the reference may have been handed on, for as long as its process lives.
+/// A guard is neither `Send` nor `Sync`: it stays in its thread. After a `fork`, the guard belongs
+/// to the parent; dropping the child's copy does nothing.
+///
+/// If a guard is leaked ([`std::mem::forget`]), it excludes writers as long as the thread lives.
+/// After that it excludes them as long as the process lives, because the process may have passed
+/// the reference to the data on.
 #[must_use = "if unused the SharedRwLock will immediately unlock"]
 pub struct SharedRwLockReadGuard<'a, T> {
     raw_guard: RawGuard<'a, T>,
@@ -64,7 +69,8 @@ pub struct SharedRwLockReadGuard<'a, T> {
 impl<'a, T> SharedRwLockReadGuard<'a, T> {
     /// # Safety
     ///
-    /// The calling thread has just acquired the lock for this guard, and reads at `position`.
+    /// The calling thread must have just acquired the lock for this guard, and must read at
+    /// `position`.
     #[inline]
     pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T>, position: ReadPosition) -> Self {
         SharedRwLockReadGuard {
@@ -78,15 +84,18 @@ impl<T> Drop for SharedRwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) {
-            // SAFETY: this thread acquired the lock in this process, and nothing but this drop ends the read.
+            // SAFETY: this thread acquired the lock in this process, and only this drop ends the
+            // read.
             unsafe { self.raw_guard.raw.end_read(current, self.position) };
         }
     }
 }
 
-/// The data of a [`SharedRwLock`](crate::SharedRwLock), to be written. Dropping the guard releases the lock.
+/// The guard of a write of a [`SharedRwLock`](crate::SharedRwLock). It dereferences to the data.
+/// Dropping the guard releases the lock.
 ///
-/// As for the [read guard](SharedRwLockReadGuard), it stays in its thread, and after a `fork` it is the parent's.
+/// Like a [read guard](SharedRwLockReadGuard), it stays in its thread, and belongs to the parent
+/// after a `fork`.
 #[must_use = "if unused the SharedRwLock will immediately unlock"]
 pub struct SharedRwLockWriteGuard<'a, T> {
     raw_guard: RawGuard<'a, T>,
@@ -96,7 +105,7 @@ pub struct SharedRwLockWriteGuard<'a, T> {
 impl<'a, T> SharedRwLockWriteGuard<'a, T> {
     /// # Safety
     ///
-    /// The calling thread has just acquired the lock for this guard, as its writer.
+    /// The calling thread must have just acquired the lock for this guard, as its writer.
     pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T>) -> Self {
         SharedRwLockWriteGuard {
             raw_guard,
@@ -104,36 +113,43 @@ impl<'a, T> SharedRwLockWriteGuard<'a, T> {
         }
     }
 
-    /// Makes the writer a reader, with nobody writing in between. It does not wait.
+    /// Turns the write into a read. No other thread writes in between, and this call does not
+    /// block.
     ///
-    /// An associated function, as for `std`'s guards: `SharedRwLockWriteGuard::downgrade(guard)`. Where the row of readers is
-    /// full of those who wait, the new reader keeps writers and upgradable readers from beginning to wait, too.
+    /// This is an associated function, as for `std`'s guards:
+    /// `SharedRwLockWriteGuard::downgrade(guard)`.
+    ///
+    /// If waiting readers have taken all slots, the new reader has no slot. Until its read ends, it
+    /// then excludes upgradable readers too, and no writer can begin to wait for the readers.
     pub fn downgrade(guard: Self) -> SharedRwLockReadGuard<'a, T> {
         let guard = ManuallyDrop::new(guard);
         let raw_guard = guard.raw_guard;
-        let place = match CurrentThread::of_generation(raw_guard.generation) {
+        let position = match CurrentThread::of_generation(raw_guard.generation) {
             // SAFETY: this thread acquired the lock in this process, and the guard is not dropped.
             Some(current) => unsafe { raw_guard.raw.downgrade(current) },
             None => ReadPosition::WRITER_LOCK,
         };
-        // SAFETY: it reads there from now on; in a child the guard is a copy, whose drop does nothing.
-        unsafe { SharedRwLockReadGuard::new(raw_guard, place) }
+        // SAFETY: the thread reads at `position` from now on. In a child the guard is a copy, and
+        // its drop does nothing.
+        unsafe { SharedRwLockReadGuard::new(raw_guard, position) }
     }
 
-    /// Clears the poison of the guard's lock, that of a death included: you have repaired the data.
+    /// Clears the poison of the lock, also the poison of a death. Call this after you have repaired
+    /// the data.
     ///
-    /// An associated function, as for `std`'s guards: `SharedRwLockWriteGuard::clear_poison(&guard)`.
+    /// This is an associated function, as for `std`'s guards:
+    /// `SharedRwLockWriteGuard::clear_poison(&guard)`.
     pub fn clear_poison(guard: &Self) {
         guard.raw_guard.poison.clear();
     }
 
-    /// Writes the data whole, whatever bytes were there.
+    /// Overwrites the whole data, whatever bytes were there.
     pub(in crate::sync) fn replace(&mut self, value: T)
     where
         T: ShmData,
     {
-        // SAFETY: the lock is held for writing. The old bytes may be no `T`, so they are not dropped; `ShmData` has nothing to
-        // drop.
+        // SAFETY: the lock is held for writing. The old bytes may not be a valid `T`, so they are
+        // not dropped; `ShmData` types have no drop glue.
         unsafe { self.raw_guard.data.get().write(value) };
     }
 }
@@ -147,48 +163,57 @@ impl<T> Drop for SharedRwLockWriteGuard<'_, T> {
         if !self.was_panicking && std::thread::panicking() {
             self.raw_guard.poison.set(Cause::Panicked);
         }
-        // SAFETY: this thread acquired the lock in this process, and nothing but this drop releases it.
+        // SAFETY: this thread acquired the lock in this process, and only this drop releases it.
         unsafe { self.raw_guard.raw.end_write(current) };
     }
 }
 
-/// The data of a [`SharedRwLock`](crate::SharedRwLock), to be read, and perhaps to be written later: others read meanwhile,
-/// and nobody else writes, or may come to write. Dropping the guard ends the read.
+/// The guard of an upgradable read of a [`SharedRwLock`](crate::SharedRwLock). It dereferences to
+/// the data. Other threads may read meanwhile, but no other thread writes or reads upgradably.
+/// Dropping the guard ends the read.
 ///
-/// As for the [read guard](SharedRwLockReadGuard), it stays in its thread, and after a `fork` it is the parent's.
+/// Like a [read guard](SharedRwLockReadGuard), it stays in its thread, and belongs to the parent
+/// after a `fork`.
 #[must_use = "if unused the SharedRwLock will immediately unlock"]
 pub struct SharedRwLockUpgradableReadGuard<'a, T> {
     raw_guard: RawGuard<'a, T>,
 }
 
 impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
-    /// Makes the reader the writer, once the other readers have left. Nobody writes in between.
+    /// Turns the read into a write, blocking the current thread until the other readers have left.
+    /// No other thread writes in between.
     ///
-    /// An associated function: `SharedRwLockUpgradableReadGuard::upgrade(guard)`.
+    /// This is an associated function: `SharedRwLockUpgradableReadGuard::upgrade(guard)`.
     ///
     /// # Errors
     ///
-    /// [`UpgradeError`], which gives the guard back: the calling thread also reads by another guard
-    /// ([`Error::Deadlock`](crate::Error::Deadlock)), or a thread ended that had forgotten its read guard, and its process lives
-    /// ([`Error::HolderThreadEnded`](crate::Error::HolderThreadEnded)).
+    /// Returns an [`UpgradeError`], which holds the guard, with the error
+    ///
+    /// - [`Error::Deadlock`](crate::Error::Deadlock) if the calling thread also reads with another
+    ///   guard.
+    /// - [`Error::HolderThreadEnded`](crate::Error::HolderThreadEnded) if a thread ended that had
+    ///   leaked its read guard, and its process still runs.
     pub fn upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Until(None))
     }
 
-    /// The same, if nobody else reads.
+    /// Attempts to turn the read into a write without blocking.
     ///
     /// # Errors
     ///
-    /// As [`upgrade`](Self::upgrade), and [`Error::WouldBlock`](crate::Error::WouldBlock).
+    /// Returns [`Error::WouldBlock`](crate::Error::WouldBlock) if another thread reads, or if the
+    /// calling thread also reads with another guard. Otherwise as for [`upgrade`](Self::upgrade).
     pub fn try_upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Try)
     }
 
-    /// The same, waiting for the others no longer than `timeout` of the monotonic clock.
+    /// Turns the read into a write, blocking the current thread for at most `timeout`, measured on
+    /// the monotonic clock.
     ///
     /// # Errors
     ///
-    /// As [`upgrade`](Self::upgrade), and [`Error::TimedOut`](crate::Error::TimedOut).
+    /// Returns [`Error::TimedOut`](crate::Error::TimedOut) if the other readers have not left
+    /// within `timeout`. Otherwise as for [`upgrade`](Self::upgrade).
     pub fn upgrade_timeout(
         guard: Self,
         timeout: Duration,
@@ -196,11 +221,11 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
         Self::upgrade_with(guard, WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
-    /// As [`upgrade_timeout`](Self::upgrade_timeout), but until `deadline`.
+    /// Turns the read into a write, blocking the current thread until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`upgrade_timeout`](Self::upgrade_timeout).
+    /// As for [`upgrade_timeout`](Self::upgrade_timeout).
     pub fn upgrade_until(
         guard: Self,
         deadline: Instant,
@@ -214,18 +239,19 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
         let raw_guard = guard.raw_guard;
         let Some(current) = CurrentThread::of_generation(raw_guard.generation) else {
-            // The copy of a guard in a child: the parent holds the lock.
+            // The guard is a copy in a child process: the parent holds the lock.
             return Err(UpgradeError::new(guard, AcquireError::WouldBlock));
         };
         let report_death = || raw_guard.poison.set_unreported_death();
-        // SAFETY: the guard says that the thread is the upgradable reader.
+        // SAFETY: the guard exists only while this thread is the upgradable reader.
         match unsafe { raw_guard.raw.upgrade(current, mode, &report_death) } {
             Ok(()) => {
                 std::mem::forget(guard);
-                // SAFETY: it was made the writer just now, and the other guard is not dropped.
+                // SAFETY: the thread became the writer above, and the upgradable guard is not
+                // dropped.
                 Ok(unsafe { SharedRwLockWriteGuard::new(raw_guard) })
             }
-            Err(refused) => Err(UpgradeError::new(guard, refused)),
+            Err(error) => Err(UpgradeError::new(guard, error)),
         }
     }
 }
@@ -233,7 +259,8 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
 impl<'a, T> SharedRwLockUpgradableReadGuard<'a, T> {
     /// # Safety
     ///
-    /// The calling thread has just acquired the lock for this guard, as its upgradable reader.
+    /// The calling thread must have just acquired the lock for this guard, as its upgradable
+    /// reader.
     pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T>) -> Self {
         SharedRwLockUpgradableReadGuard { raw_guard }
     }
@@ -242,7 +269,8 @@ impl<'a, T> SharedRwLockUpgradableReadGuard<'a, T> {
 impl<T> Drop for SharedRwLockUpgradableReadGuard<'_, T> {
     fn drop(&mut self) {
         if let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) {
-            // SAFETY: this thread acquired the lock in this process, and nothing but this drop ends the read.
+            // SAFETY: this thread acquired the lock in this process, and only this drop ends the
+            // read.
             unsafe { self.raw_guard.raw.end_upgradable_read(current) };
         }
     }
@@ -286,7 +314,8 @@ macro_rules! reads {
 
                 #[inline]
                 fn deref(&self) -> &T {
-                    // SAFETY: the lock is held by this guard, whose borrow the reference shares; nobody else writes meanwhile.
+                    // SAFETY: this guard holds the lock, and the reference has the lifetime of the
+                    // guard's borrow. No other thread writes meanwhile.
                     unsafe { &*self.raw_guard.data.get() }
                 }
             }
@@ -319,7 +348,7 @@ reads!(
 impl<T> DerefMut for SharedRwLockWriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the lock is held for writing by this guard, which is borrowed exclusively.
+        // SAFETY: this guard holds the lock for writing, and is borrowed exclusively.
         unsafe { &mut *self.raw_guard.data.get() }
     }
 }

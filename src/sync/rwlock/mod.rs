@@ -1,4 +1,4 @@
-//! [`SharedRwLock`]: many readers or one writer, between processes, and the news of a death.
+//! [`SharedRwLock`]: many readers or one writer, between processes, with reports of deaths.
 
 pub(in crate::sync) mod guard;
 
@@ -23,39 +23,56 @@ type Read<'a, T> = SharedRwLockReadGuard<'a, T>;
 type Write<'a, T> = SharedRwLockWriteGuard<'a, T>;
 type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 
-/// A readers-writer lock for data in memory that several processes map, in the manner of [`std::sync::RwLock`].
+/// A readers-writer lock for data in memory that several processes map, like [`std::sync::RwLock`].
 ///
-/// Readers on different CPUs do not touch each other's memory: each takes one of 16 padded slots. Placed in a map by
-/// [`Shared`](crate::Shared), the lock excludes the threads of every process that uses the map. Before it is placed it is an
-/// ordinary lock of this process, and may be moved and forgotten.
+/// Readers on different CPUs do not write to the same cache line: each reader takes one of 16
+/// padded slots. [`Shared`](crate::Shared) places the lock in a map. It then excludes the threads
+/// of every process that uses the map. Before that, it is an ordinary lock of one process, and may
+/// be moved and leaked.
 ///
-/// # Who goes first
+/// # Fairness
 ///
-/// Readers and writers take turns. A reader that waits for a writer goes before the next one: it sees one section written
-/// before its own begins. A writer that has excluded the other writers waits for at most 16 readers, those that have a slot by
-/// then. Two limits: writers among themselves are as the lockers of a mutex, and a reader that finds all 16 slots taken
-/// lines up with them, without being counted among those who wait for a writer. In its turn it gets the first slot that is left, or
-/// whose reader dies, at once. (It sleeps on all slots by one call, `futex_waitv(2)`. Before Linux 5.16, which has none, it sleeps
-/// on one of them, and sees another that is left within a second, and writers wait as long.) A writer that gives up its wait has no
-/// section. Where one dies, those who waited for it line up anew.
+/// Readers and writers take turns. A reader that waits for a writer goes before the next writer: it
+/// waits for one critical section of a writer before its own begins. A writer that has excluded the
+/// other writers waits for at most 16 readers: those that have a slot at that time. There are these
+/// limits:
 ///
-/// # One thread, several guards
+/// - Writers compete with each other as the lockers of a mutex do.
+/// - A reader that finds all 16 slots taken queues with the writers. It does not count as a reader
+///   that waits for a writer. At its turn, it gets the first slot that is released, or whose reader
+///   dies, at once. It sleeps on all slots with one call of `futex_waitv(2)`. Linux before 5.16
+///   does not have this call. The reader then sleeps on one slot, detects the release of another
+///   slot within a second, and delays writers as long.
+/// - A writer that gives up its wait has no critical section. The readers that waited for it may
+///   have to wait for its successor.
+/// - If a writer dies, the readers that waited for it queue again, with the writers.
 ///
-/// A thread that reads may read again: the second guard shares the first one's slot where the thread would have to wait, for a
-/// writer or because the row is full. (One that [downgraded](SharedRwLockWriteGuard::downgrade) while the row was full, or reads
-/// upgradably, has no slot to share, and waits for one as long as the row is full.) It may not [`write`](Self::write): that is [`Deadlock`](LockError::Deadlock). So is
-/// reading where it writes. It may read where it reads upgradably, and then has to drop the one guard to upgrade the other.
-/// Before the lock is placed it does not know its readers: writing where one reads waits for ever, as with `std`'s.
+/// # Several guards in one thread
+///
+/// A thread that reads may read again. If the second read would have to wait, for a writer or
+/// because all slots are taken, its guard shares the slot of the first. Some readers have no slot
+/// to share: a reader that [downgraded](SharedRwLockWriteGuard::downgrade) while all slots were
+/// taken, and an upgradable reader. Their second read waits as long as all slots are taken.
+///
+/// A thread that reads cannot [`write`](Self::write): the call returns
+/// [`Deadlock`](LockError::Deadlock). A thread that writes cannot read: that call returns
+/// `Deadlock` too. An upgradable reader may read, but must drop the guard of that read before it
+/// upgrades the other.
+///
+/// Before the lock is placed, it does not know its readers: a thread that reads and then writes
+/// waits forever, as with `std`.
 ///
 /// # What a death does
 ///
-/// A process may be killed at any instruction. A dead **reader** has changed nothing, and its slot is freed. If a dead
-/// **writer** had the data in its hands, whoever gets the lock next, for reading or for writing, gets it inside
-/// [`LockError::Poisoned`] with [`Cause::Died`](crate::Cause::Died), and exactly one is told of each death as it happens
-/// ([`Poisoned::is_first_report`]). The poison stays until a writer repairs the data. One who waits is woken at once and wakes the
-/// others; where the kernel could not mark the lock, they find out within a second. A thread
-/// that ends with its guard forgotten while its process lives keeps the lock:
-/// [`HolderThreadEnded`](LockError::HolderThreadEnded).
+/// A process can be killed at any instruction. A dead **reader** has changed nothing, and its slot
+/// is freed. If a **writer** dies in its critical section, the next locker acquires the lock, for
+/// reading or for writing. It receives [`LockError::Poisoned`] with
+/// [`Cause::Died`](crate::Cause::Died). Exactly one locker receives the first report of each death
+/// ([`Poisoned::is_first_report`]). The poison stays until a writer repairs the data.
+///
+/// One waiter is woken at once and wakes the others. If the kernel could not mark the lock, the
+/// waiters detect the death within a second. If a thread leaks its guard and ends while its process
+/// lives, the lock stays held: lockers receive [`HolderThreadEnded`](LockError::HolderThreadEnded).
 ///
 /// # Examples
 ///
@@ -70,7 +87,7 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///     assert_eq!((mine[0], another[1]), (5, 4));
 /// }
 ///
-/// // A child that dies while it writes.
+/// // A child dies while it writes.
 /// fork::spawn(|| {
 ///     let _guard = prices.write().unwrap();
 ///     std::process::abort();
@@ -79,13 +96,13 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// assert!(matches!(prices.read(), Err(LockError::Poisoned(poisoned)) if poisoned.is_first_report()));
 /// match prices.write() {
 ///     Err(LockError::Poisoned(poisoned)) => drop(poisoned.replace([5, 4])),
-///     other => panic!("the death was not told: {other:?}"),
+///     other => panic!("the death was not reported: {other:?}"),
 /// }
 /// assert_eq!(*prices.read()?, [5, 4]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Read, and write only if there is need to:
+/// Reads, and writes only if needed:
 ///
 /// ```
 /// use pshared::{Shared, SharedRwLock, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard};
@@ -103,9 +120,10 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///
 /// # Source
 ///
-/// Slots of their own for readers are those of the Linux kernel's per-CPU locks; that who waited for one writer goes before the
-/// next is *phase fairness*: Brandenburg and Anderson, "Reader-Writer Synchronization for Shared-Memory Multiprocessor Real-Time
-/// Systems" (ECRTS 2009). The words are [`SharedMutex`](crate::SharedMutex)'s.
+/// Each reader has a slot of its own, as in the Linux kernel's per-CPU locks. Readers that waited
+/// for one writer go before the next. This is *phase fairness*: Brandenburg and Anderson,
+/// "Reader-Writer Synchronization for Shared-Memory Multiprocessor Real-Time Systems" (ECRTS 2009).
+/// The lock words are those of [`SharedMutex`](crate::SharedMutex).
 #[repr(C)]
 pub struct SharedRwLock<T> {
     pub(in crate::sync) raw: RwLock,
@@ -113,11 +131,12 @@ pub struct SharedRwLock<T> {
     data: UnsafeCell<T>,
 }
 
-// SAFETY: the lock gives `&mut T` to one thread at a time, which sends the `T`, or `&T` to several, which shares it.
+// SAFETY: the lock gives `&mut T` to one thread at a time, which sends the `T`, or `&T` to several
+// threads, which share it. `T` is `Sync`, and `ShmData` types are `Send`.
 unsafe impl<T: ShmData + Sync> Sync for SharedRwLock<T> {}
 
 impl<T: ShmData + Sync> SharedRwLock<T> {
-    /// A free lock around `value`.
+    /// Creates an unlocked lock around `value`.
     pub const fn new(value: T) -> Self {
         SharedRwLock {
             raw: RwLock::new(),
@@ -126,151 +145,174 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         }
     }
 
-    /// Acquires the lock for reading, waiting for it as long as it takes.
+    /// Acquires this lock for reading, blocking the current thread until it is able to do so.
     ///
     /// # Errors
     ///
-    /// - [`LockError::Poisoned`]: the lock was acquired, and a writer died or panicked in its section since the data was last
-    ///   repaired.
-    /// - [`LockError::Deadlock`]: the calling thread writes.
-    /// - [`LockError::HolderThreadEnded`]: the thread that wrote ended without releasing the lock, and its process lives.
+    /// - [`LockError::Poisoned`] if the lock was acquired, but a writer died or panicked in its
+    ///   critical section since the data was last repaired.
+    /// - [`LockError::Deadlock`] if the calling thread writes.
+    /// - [`LockError::HolderThreadEnded`] if the thread that wrote ended without releasing the
+    ///   lock, and its process still runs.
     #[inline]
     pub fn read(&self) -> LockResult<Read<'_, T>> {
         self.read_with(WaitMode::Until(None))
     }
 
-    /// Acquires the lock for reading if nobody writes, or waits or tries to, without waiting.
+    /// Attempts to acquire this lock for reading without blocking.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), and [`LockError::WouldBlock`] where somebody writes or waits to, the calling thread included.
+    /// Returns [`LockError::WouldBlock`] if a thread writes, or waits or tries to write, also if it
+    /// is the calling thread, or if no slot is free. Otherwise as for [`read`](Self::read).
     #[inline]
     pub fn try_read(&self) -> LockResult<Read<'_, T>> {
         self.read_with(WaitMode::Try)
     }
 
-    /// Acquires the lock for reading, waiting for it no longer than `timeout` of the monotonic clock.
+    /// Acquires this lock for reading, blocking the current thread for at most `timeout`, measured
+    /// on the monotonic clock.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), and [`LockError::TimedOut`].
+    /// Returns [`LockError::TimedOut`] if the lock was not acquired within `timeout`. Otherwise as
+    /// for [`read`](Self::read).
     pub fn read_timeout(&self, timeout: Duration) -> LockResult<Read<'_, T>> {
         self.read_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
-    /// As [`read_timeout`](Self::read_timeout), but until `deadline`.
+    /// Acquires this lock for reading, blocking the current thread until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`read_timeout`](Self::read_timeout).
+    /// As for [`read_timeout`](Self::read_timeout).
     pub fn read_until(&self, deadline: Instant) -> LockResult<Read<'_, T>> {
         self.read_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
-    /// Acquires the lock for writing, waiting for it as long as it takes.
+    /// Acquires this lock for writing, blocking the current thread until it is able to do so.
     ///
     /// # Errors
     ///
-    /// - [`LockError::Poisoned`]: the lock was acquired, and a writer died or panicked in its section since the data was last
-    ///   repaired.
-    /// - [`LockError::Deadlock`]: the calling thread reads or writes.
-    /// - [`LockError::HolderThreadEnded`]: a thread that read or wrote ended without releasing the lock, and its process
-    ///   lives.
+    /// - [`LockError::Poisoned`] if the lock was acquired, but a writer died or panicked in its
+    ///   critical section since the data was last repaired.
+    /// - [`LockError::Deadlock`] if the calling thread reads, reads upgradably or writes.
+    /// - [`LockError::HolderThreadEnded`] if a thread that read or wrote ended without releasing
+    ///   the lock, and its process still runs.
     pub fn write(&self) -> LockResult<Write<'_, T>> {
         self.write_with(WaitMode::Until(None))
     }
 
-    /// Acquires the lock for writing if nobody has it, without waiting.
+    /// Attempts to acquire this lock for writing without blocking.
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), and [`LockError::WouldBlock`] where somebody has the lock, the calling thread included.
+    /// Returns [`LockError::WouldBlock`] if the lock is held, also if the calling thread holds it.
+    /// Otherwise as for [`write`](Self::write).
     pub fn try_write(&self) -> LockResult<Write<'_, T>> {
         self.write_with(WaitMode::Try)
     }
 
-    /// Acquires the lock for writing, waiting for it no longer than `timeout` of the monotonic clock.
+    /// Acquires this lock for writing, blocking the current thread for at most `timeout`, measured
+    /// on the monotonic clock.
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), and [`LockError::TimedOut`].
+    /// Returns [`LockError::TimedOut`] if the lock was not acquired within `timeout`. Otherwise as
+    /// for [`write`](Self::write).
     pub fn write_timeout(&self, timeout: Duration) -> LockResult<Write<'_, T>> {
         self.write_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
-    /// As [`write_timeout`](Self::write_timeout), but until `deadline`.
+    /// Acquires this lock for writing, blocking the current thread until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`write_timeout`](Self::write_timeout).
+    /// As for [`write_timeout`](Self::write_timeout).
     pub fn write_until(&self, deadline: Instant) -> LockResult<Write<'_, T>> {
         self.write_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
-    /// Acquires the lock for reading, with the right to [write](SharedRwLockUpgradableReadGuard::upgrade) later, waiting for it as
-    /// long as it takes. Others may read meanwhile, but neither write nor read upgradably.
+    /// Acquires this lock for an upgradable read, blocking the current thread until it is able to
+    /// do so.
+    ///
+    /// The guard can be [upgraded](SharedRwLockUpgradableReadGuard::upgrade) to write later. Other
+    /// threads may read meanwhile, but neither write nor read upgradably.
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write).
+    /// - [`LockError::Poisoned`] and [`LockError::HolderThreadEnded`] as for
+    ///   [`write`](Self::write).
+    /// - [`LockError::Deadlock`] if the calling thread writes or reads upgradably. Also if it
+    ///   reads, and another thread writes, waits to write or reads upgradably.
     pub fn upgradable_read(&self) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Until(None))
     }
 
-    /// The same, without waiting.
+    /// Attempts to acquire this lock for an upgradable read without blocking.
     ///
     /// # Errors
     ///
-    /// As [`try_write`](Self::try_write).
+    /// Returns [`LockError::WouldBlock`] if a thread writes, waits to write or reads upgradably,
+    /// also if it is the calling thread. Otherwise as for
+    /// [`upgradable_read`](Self::upgradable_read).
     pub fn try_upgradable_read(&self) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Try)
     }
 
-    /// The same, waiting no longer than `timeout` of the monotonic clock.
+    /// Acquires this lock for an upgradable read, blocking the current thread for at most
+    /// `timeout`, measured on the monotonic clock.
     ///
     /// # Errors
     ///
-    /// As [`write_timeout`](Self::write_timeout).
+    /// Returns [`LockError::TimedOut`] if the lock was not acquired within `timeout`. Otherwise as
+    /// for [`upgradable_read`](Self::upgradable_read).
     pub fn upgradable_read_timeout(&self, timeout: Duration) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
-    /// As [`upgradable_read_timeout`](Self::upgradable_read_timeout), but until `deadline`.
+    /// Acquires this lock for an upgradable read, blocking the current thread until `deadline` at
+    /// the latest.
     ///
     /// # Errors
     ///
-    /// As [`upgradable_read_timeout`](Self::upgradable_read_timeout).
+    /// As for [`upgradable_read_timeout`](Self::upgradable_read_timeout).
     pub fn upgradable_read_until(&self, deadline: Instant) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
-    /// Whether a writer died or panicked in its section since the data was last repaired.
+    /// Returns whether the lock is poisoned: a writer died or panicked in its critical section
+    /// since the data was last repaired.
     ///
-    /// A death is only known here once somebody has locked after it.
+    /// After a death, this may return false until a thread has acquired the lock.
     pub fn is_poisoned(&self) -> bool {
         !self.poison.is_clear()
     }
 
     /// Clears the poison that a panic left, as [`std::sync::RwLock::clear_poison`] does.
     ///
-    /// What a death left stays, until [`Poisoned::replace`] or [`SharedRwLockWriteGuard::clear_poison`].
+    /// The poison that a death left stays until [`Poisoned::replace`] or
+    /// [`SharedRwLockWriteGuard::clear_poison`].
     pub fn clear_poison(&self) {
         self.poison.clear_panic();
     }
 
-    /// Who writes, or waits to write for readers to leave, or reads upgradably, or is the first in line for a slot where all are
-    /// taken. The answer may be out of date when it is read; it is for reports. Readers that have a slot are not told.
+    /// Returns the thread that writes, waits for readers before it writes, or reads upgradably, if
+    /// there is one. If all slots are taken, it may also be the first reader in the queue for a
+    /// slot, or a reader that downgraded. Readers that have a slot are not reported. The result may
+    /// be out of date as soon as it is returned; use it only for reports.
     ///
-    /// The ids are those of the holder's own PID namespace.
+    /// The ids are those in the PID namespace of the holder.
     pub fn holder(&self) -> Option<Holder> {
         self.raw.holder().map(Holder::new)
     }
 
-    /// The data, through the exclusive borrow that only a lock which is not placed can give.
+    /// Returns a mutable reference to the data. Only a lock that is not placed can be borrowed
+    /// exclusively.
     ///
     /// # Errors
     ///
-    /// [`PoisonError`] where a writer panicked; it gives the data all the same.
+    /// Returns [`PoisonError`] if the lock is poisoned. The error holds the data.
     pub fn get_mut(&mut self) -> StdLockResult<&mut T> {
         match (self.is_poisoned(), self.data.get_mut()) {
             (true, data) => Err(PoisonError::new(data)),
@@ -278,11 +320,11 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         }
     }
 
-    /// The data of a lock that is not placed.
+    /// Consumes the lock, which is not placed, and returns the data.
     ///
     /// # Errors
     ///
-    /// [`PoisonError`] where a writer panicked; it gives the data all the same.
+    /// Returns [`PoisonError`] if the lock is poisoned. The error holds the data.
     pub fn into_inner(self) -> StdLockResult<T> {
         match (self.is_poisoned(), self.data.into_inner()) {
             (true, data) => Err(PoisonError::new(data)),
@@ -296,7 +338,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         let report_death = || self.poison.set_unreported_death();
         match self.raw.read(current, mode, &report_death) {
             Ok(position) => {
-                // SAFETY: acquired just now, for this guard.
+                // SAFETY: the lock was acquired above, for this guard.
                 let guard =
                     unsafe { SharedRwLockReadGuard::new(self.raw_guard(current), position) };
                 if self.poison.is_clear() {
@@ -312,7 +354,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         let current = sys::current_thread();
         self.raw
             .write(current, mode, &|| self.poison.set_unreported_death())?;
-        // SAFETY: acquired just now, for this guard.
+        // SAFETY: the lock was acquired above, for this guard.
         self.to_result(unsafe { SharedRwLockWriteGuard::new(self.raw_guard(current)) })
     }
 
@@ -320,7 +362,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         let current = sys::current_thread();
         let report_death = || self.poison.set_unreported_death();
         self.raw.upgradable_read(current, mode, &report_death)?;
-        // SAFETY: acquired just now, for this guard.
+        // SAFETY: the lock was acquired above, for this guard.
         self.to_result(unsafe { SharedRwLockUpgradableReadGuard::new(self.raw_guard(current)) })
     }
 
@@ -329,7 +371,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         RawGuard::new(&self.raw, &self.poison, &self.data, current)
     }
 
-    /// The guard, or what happened to its data.
+    /// Returns the guard, or an error if the lock is poisoned.
     fn to_result<G: LockGuard>(&self, guard: G) -> LockResult<G> {
         match self.poison.cause() {
             None => Ok(guard),
@@ -357,8 +399,9 @@ impl<T: ShmData + Sync> From<T> for SharedRwLock<T> {
     }
 }
 
-// SAFETY: `repr(C)` over atomics and a `ShmData`; the links mean something only to the thread that holds a word. The whole
-// state is told, and the one primitive visited. Zero bytes are a free, unarmed lock around zero bytes of `T`.
+// SAFETY: the type is `repr(C)` over atomics and a `ShmData`. The links have a meaning only for the
+// thread that holds the word. The whole state is described, and the only primitive is visited. Zero
+// bytes are a free lock, not yet initialized, around zero bytes of `T`.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ShmData + Sync> ShmSafe for SharedRwLock<T> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
@@ -381,7 +424,7 @@ impl<T: ShmData + Sync> Primitive for SharedRwLock<T> {
 
     unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         Ok(())
     }
@@ -395,17 +438,18 @@ impl<T: ShmData + Sync> Primitive for SharedRwLock<T> {
     }
 
     unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.reset() };
     }
 
     unsafe fn mark_inconsistent(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.mark() };
     }
 }
 
-// 16 slots of 128 bytes, 256 for the writers' words, and the data.
+// 16 slots of 128 bytes, 256 bytes for the writers' words, and 128 bytes for the poison and the
+// data.
 static_assertions::assert_eq_size!(SharedRwLock<()>, [u8; 128 * 19]);
 static_assertions::assert_impl_all!(SharedRwLock<u64>: Sync, Send, ShmSafe);
 static_assertions::assert_not_impl_any!(SharedRwLock<u64>: ShmData);

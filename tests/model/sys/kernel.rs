@@ -35,7 +35,7 @@ impl Links {
         self.are_linked.load(Relaxed)
     }
 
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear(&self) {
         task::step();
         self.are_linked.store(false, Relaxed);
     }
@@ -94,7 +94,7 @@ impl RobustList {
         task.list
             .borrow_mut()
             .remove(place.expect("the lock to unlink is in the list"));
-        links.forget();
+        links.clear();
     }
 
     fn set(self, links: *const Links) {
