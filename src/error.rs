@@ -1,50 +1,65 @@
-//! The errors of making and opening maps.
+//! [`Error`]: the errors of maps, files, placed values and primitives.
 
 use crate::sys::{RobustListUnusable, SysError};
 use std::io;
 use std::path::PathBuf;
 
-/// Why a map could not be made, opened, read or flushed.
+/// An error of a map, a file, a placed value or a primitive.
 ///
-/// Every message says what was asked, what was found, and what to do.
+/// It covers:
+///
+/// - creating, opening, reading, writing and flushing maps;
+/// - creating and opening files, and the checks of their contents;
+/// - placing values in a map;
+/// - all primitives: locks, barriers, semaphores, permits, rosters, events, and one-time
+///   initialization.
+///
+/// A lock that can be poisoned returns a [`LockError`](crate::LockError), which converts into this
+/// type.
+///
+/// Every message says what was requested, what was found, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A robust primitive was to be placed, and this thread has no robust futex list that it could join.
+    /// A robust primitive was to be placed, but the calling thread has no robust futex list to add
+    /// it to.
     #[error(
-        "no robust futex list to join: {found}. pshared needs the list that 64-bit glibc registers for every thread; run under glibc 2.36 or later on Linux 5.15 or later, without a filter on get_robust_list(2)"
+        "no usable robust futex list: {found}. pshared needs the list that 64-bit glibc registers for every thread: run under glibc 2.36 or later on Linux 5.15 or later, without a filter on get_robust_list(2)"
     )]
     RobustListUnusable {
-        /// What `get_robust_list(2)` gave instead.
+        /// What was found instead.
         found: String,
     },
 
-    /// A map of zero bytes was asked for.
-    #[error("a map of 0 bytes was asked for, and the kernel maps none: ask for 1 byte or more")]
+    /// A map of zero bytes was requested.
+    #[error(
+        "a map of 0 bytes was requested, but the kernel maps at least 1: ask for 1 byte or more"
+    )]
     ZeroLength,
 
-    /// The end of the range lies beyond what the system can count.
+    /// The range ends beyond the largest file offset or address.
     #[error(
-        "{len} bytes from offset {offset} end beyond the last byte that a file or an address can have ({max}): ask for less",
+        "{len} bytes from offset {offset} end beyond {max}, the largest offset of a file or an address: ask for less",
         max = i64::MAX
     )]
     LengthOverflow {
-        /// Where the range starts, in bytes from the start of the file; 0 for memory without a file.
+        /// The start of the range, in bytes from the start of the file; 0 for memory without a
+        /// file.
         offset: u64,
-        /// How many bytes were asked for.
+        /// The requested number of bytes.
         len: usize,
     },
 
-    /// The kernel has no memory, or no addresses, for the map.
+    /// The kernel has no memory or no address range for the map.
     #[error(
-        "no memory for a map of {len} bytes: ask for less, drop other maps, or raise what limits it (RLIMIT_AS, the sysctls vm.overcommit_memory and vm.max_map_count)"
+        "no memory for a map of {len} bytes: ask for less, drop other maps, or raise the limit (RLIMIT_AS, or the sysctls vm.overcommit_memory and vm.max_map_count)"
     )]
     NoMemory {
-        /// How many bytes were asked for.
+        /// The requested number of bytes.
         len: usize,
     },
 
-    /// The bytes could not be reserved, on the disk of the file or in the memory of a memory file.
+    /// The bytes could not be reserved, on the file's disk or in the memory of a memory file.
     #[error(
         "no space for {len} bytes{}: {source}. Free some space, or ask for less",
         path.as_ref().map_or_else(String::new, |path| format!(" of {}", path.display()))
@@ -52,13 +67,14 @@ pub enum Error {
     NoSpace {
         /// The file, if it was opened by its path.
         path: Option<PathBuf>,
-        /// How many bytes were to be reserved.
+        /// The number of bytes to reserve.
         len: u64,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
 
-    /// The file does not hold the range that was to be mapped. Touching what is missing would raise SIGBUS.
+    /// The file does not contain the range to map. An access to the missing part would raise
+    /// SIGBUS.
     #[error(
         "the file holds {size} bytes, but bytes {offset} to {end} were to be mapped ({len} bytes): extend it first (`MapOptions::reserve`, or `File::set_len({end})`), or map less",
         end = offset.saturating_add(*len as u64)
@@ -66,228 +82,239 @@ pub enum Error {
     FileTooShort {
         /// The file's size in bytes.
         size: u64,
-        /// Where the range starts, in bytes from the start of the file.
+        /// The start of the range, in bytes from the start of the file.
         offset: u64,
-        /// How many bytes were asked for.
+        /// The requested number of bytes.
         len: usize,
     },
 
-    /// The file was to be mapped to its end, and it ends at the offset or before; a new file is empty.
+    /// The file was to be mapped to its end, but it ends at or before the offset. A new file is
+    /// empty.
     #[error(
-        "the file holds {size} bytes, so there is nothing to map from offset {offset} to its end: write to it first, or say how much it shall hold (`MapOptions::len` with `reserve`)"
+        "the file holds {size} bytes, so there is nothing to map from offset {offset} to its end: write to the file first, or set its length (`MapOptions::len` with `reserve`)"
     )]
     NothingToMap {
         /// The file's size in bytes.
         size: u64,
-        /// Where the map was to start, in bytes from the start of the file.
+        /// The requested start of the map, in bytes from the start of the file.
         offset: u64,
     },
 
-    /// A map starts at a page of the file, and the offset is inside one.
+    /// The offset is not a multiple of the page size. A map starts at a page of the file.
     #[error(
-        "the offset {offset} is not a multiple of the page, which has {page} bytes here: map from {below}, the nearest multiple below, and look {ahead} bytes into the map",
+        "the offset {offset} is not a multiple of the page size, which is {page} bytes here: map from {below}, the nearest multiple below, and start {ahead} bytes into the map",
         ahead = offset - below
     )]
     UnalignedOffset {
-        /// The offset that was asked for, in bytes.
+        /// The requested offset, in bytes.
         offset: u64,
-        /// The size of a page in bytes; on a hugetlbfs, of a huge page.
+        /// The page size in bytes; on a hugetlbfs, that of a huge page.
         page: usize,
-        /// The nearest multiple of the page below the offset.
+        /// The nearest multiple of the page size below the offset.
         below: u64,
     },
 
-    /// The file is open for reading only, and more was asked for.
+    /// The file is open for reading only, but the request needs write access.
     #[error(
-        "the file is open read-only (O_RDONLY), but {asked} was asked for: open it with `File::options().read(true).write(true)`, or map it with `MapOptions::shared().read_only()`, or with `MapOptions::private()` for changes that are not kept"
+        "the file is open read-only (O_RDONLY), but {asked} was requested: open it with `File::options().read(true).write(true)`, or map it with `MapOptions::shared().read_only()`, or with `MapOptions::private()` for changes that are not kept"
     )]
     FileReadOnly {
-        /// What needs a file that is open for writing too.
+        /// The request that needs write access.
         asked: &'static str,
     },
 
-    /// The file is not open for reading, and every map needs that, also one that is only written to.
+    /// The file is not open for reading. Every map needs read access, even one that is only written
+    /// to.
     #[error(
         "the file is open {mode}, but every map needs read access: open it with `File::options().read(true)`, and `.write(true)` for a shared map"
     )]
     FileNotReadable {
-        /// For what the file is open.
+        /// The access for which the file is open.
         mode: &'static str,
     },
 
-    /// What was to be mapped is no regular file, or lies in a file system that maps none.
+    /// The file to map is not a regular file, or its file system supports no maps.
     #[error(
-        "only regular files can be mapped, and this is {found}: copy its bytes to a file, or use `Map::anonymous`, `Map::dev_zero` or `Map::memfd` for memory without one"
+        "only regular files can be mapped, and this is {found}: copy its bytes to a file, or use `Map::anonymous`, `Map::dev_zero` or `Map::memfd` for memory without a file"
     )]
     NotMappable {
         /// What it is.
         found: String,
     },
 
-    /// The descriptor that was received is not that of a memory file.
+    /// The received descriptor does not refer to a memory file.
     #[error(
-        "the descriptor has no seals, so it is not that of a memory file (memfd_create): make the memory with `Map::memfd`, or open the file with `Map::file`"
+        "the descriptor has no seals, so it does not refer to a memory file (memfd_create): create the memory with `Map::memfd`, or map the file with `Map::file`"
     )]
     NotMemfd,
 
-    /// The memory file that was received can still be resized, or sealed further.
+    /// The received memory file can still be resized or sealed further.
     #[error(
-        "the memory file lacks the seals {missing}, so its memory could be taken away under the map: make it with `Map::memfd`, or add them by fcntl(F_ADD_SEALS) before it is handed over"
+        "the memory file lacks the seals {missing}, so it could be shortened while it is mapped: create it with `Map::memfd`, or add them by fcntl(F_ADD_SEALS) before the descriptor is passed on"
     )]
     MissingSeals {
-        /// The seals it should carry and does not, as `fcntl(2)` names them.
+        /// The missing seals, by their names in `fcntl(2)`.
         missing: String,
     },
 
     /// The memory file is sealed against writing (`F_SEAL_WRITE` or `F_SEAL_FUTURE_WRITE`).
     #[error(
-        "the memory file is sealed against writing (F_SEAL_WRITE or F_SEAL_FUTURE_WRITE), but a shared map that can be written to was asked for: map it with `Map::file` and `MapOptions::shared().read_only()` or `MapOptions::private()`"
+        "the memory file is sealed against writing (F_SEAL_WRITE or F_SEAL_FUTURE_WRITE), but a writable shared map was requested: map it with `Map::file` and `MapOptions::shared().read_only()` or `MapOptions::private()`"
     )]
     SealedAgainstWriting,
 
-    /// A memory file cannot have this name.
+    /// The name is not possible for a memory file.
     #[error(
-        "a memory file cannot be named {name:?} ({len} bytes): a name has at most 249 bytes and no NUL",
+        "a memory file cannot be named {name:?} ({len} bytes): use at most 249 bytes and no NUL",
         len = name.len()
     )]
     MemfdName {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
     },
 
     /// The range is not inside the map.
-    #[error("{len} bytes at offset {offset} are not inside the map, which has {map_len} bytes")]
+    #[error(
+        "{len} bytes at offset {offset} are not inside the map, which has {map_len} bytes: use a range inside it"
+    )]
     OutOfBounds {
-        /// Where the range starts, in bytes from the start of the map.
+        /// The start of the range, in bytes from the start of the map.
         offset: usize,
-        /// How many bytes were asked for.
+        /// The requested number of bytes.
         len: usize,
         /// The length of the map in bytes.
         map_len: usize,
     },
 
-    /// A map that is only for reading was to be written to.
+    /// A read-only map was to be written to.
     #[error(
-        "{len} bytes were to be written at offset {offset} of a map that is only for reading: make the map without `MapOptions::read_only`"
+        "{len} bytes were to be written at offset {offset} of a read-only map: create the map without `MapOptions::read_only`"
     )]
     ReadOnlyMap {
-        /// Where they were to be written, in bytes from the start of the map.
+        /// The start of the range to write, in bytes from the start of the map.
         offset: usize,
-        /// How many bytes were to be written.
+        /// The number of bytes to write.
         len: usize,
     },
 
-    /// Pages that are locked into memory were to be invalidated.
+    /// The pages to invalidate are locked into memory.
     #[error(
         "pages of the range are locked into memory (mlock, mlockall), and such pages cannot be invalidated: unlock them first (munlock)"
     )]
     PagesLocked,
 
-    /// The kernel does not take this advice for this map.
+    /// The kernel does not accept this advice for this map.
     #[error(
-        "the kernel refuses the advice {advice} for this map: it is built without it, or has no use for it here; the map works without"
+        "the kernel refuses the advice {advice} for this map: it was built without support for the advice, or cannot apply it to this map. The map works without it"
     )]
     AdviceRefused {
-        /// The advice, as `madvise(2)` names it.
+        /// The advice, by its name in `madvise(2)`.
         advice: String,
     },
 
-    /// A lock was acquired whose data may be broken; see [`Poisoned`](crate::Poisoned), which this was made from.
+    /// A lock was acquired, but its data may be inconsistent. This variant is made from a
+    /// [`Poisoned`](crate::Poisoned).
     #[error("the lock is poisoned: {cause}. Match on LockError::Poisoned to repair the data")]
     Poisoned {
         /// What happened.
         cause: crate::Cause,
     },
 
-    /// A lock was asked for by the thread that holds it, or an initialization by the one that makes it.
+    /// The call would wait for the calling thread itself. The thread already holds the lock or all
+    /// the permits or slots, or it is inside the initialization.
     #[error(
-        "deadlock: the calling thread holds this lock already, or is inside this initialization. Drop the guard first, or hand the guard down"
+        "deadlock: the calling thread already holds what it would wait for: a lock, all the permits or slots, or an initialization that it runs. Drop the guard first, or pass the guard to the callee"
     )]
     Deadlock,
 
-    /// A lock's holder ended without releasing it, or whoever made an initialization without an end of that, and its process
-    /// lives.
+    /// The thread that held a lock, a permit or a slot, or ran an initialization, ended without
+    /// releasing it, and its process still runs.
     #[error(
-        "the thread that held the lock ended with its guard forgotten, and its process, which may still use the data, lives. End that process; the next locker is then told of a death"
+        "the thread that held the lock ended while its guard was leaked, and its process still runs and may still use the data. End that process; the next locker then receives a report of the death"
     )]
     HolderThreadEnded,
 
-    /// A barrier was waited at, and one of its parties died.
+    /// A party of the barrier died or panicked.
     #[error(
-        "the barrier is broken: the party at slot {slot} ({who}) died, or ended or panicked without leaving it. Reset the barrier when everybody knows, and let another party join",
-        who = process.map_or_else(|| "which had just joined".to_owned(), |id| format!("process {id}"))
+        "the barrier is broken: the party at slot {slot} ({party}) died or panicked, or its thread ended without leaving it. Reset the barrier once every party has seen this error, and let another party join",
+        party = process.map_or_else(|| "which was joining".to_owned(), |id| format!("process {id}"))
     )]
     BarrierBroken {
-        /// The slot of the party, from 0 on.
+        /// The slot of the party, from 0.
         slot: usize,
-        /// The id of its process, in its own PID namespace, if it had sat down.
+        /// The party's process id, in its own PID namespace; `None` if it died while it joined.
         process: Option<u32>,
     },
 
-    /// A wait for any of several things was asked for, and the kernel has no sleep on several futexes.
+    /// The call has to wait on several futexes, which the kernel does not support.
     #[error(
-        "no sleep on several futexes: futex_waitv(2) is missing or denied. Run on Linux 5.16 or later, without a filter on that call; or use the forms that do not wait"
+        "the kernel cannot wait on several futexes: futex_waitv(2) is missing or denied. Run on Linux 5.16 or later, without a filter on that call; or use the methods that do not wait"
     )]
     FutexWaitvUnsupported,
 
-    /// Something was asked for at once that somebody else has.
-    #[error("it would block: somebody else holds what was asked for at once")]
+    /// The call does not wait, and what it needs is not available.
+    #[error(
+        "the call would block: the lock, permit or slot is not available now. Try again later, or use a method that waits"
+    )]
     WouldBlock,
 
-    /// The time was over.
-    #[error("timed out: nobody released what was waited for in the time that was given")]
+    /// The timeout expired, or the deadline passed.
+    #[error(
+        "timed out: what the call waited for did not happen in time. Try again, or use a longer timeout"
+    )]
     TimedOut,
 
     /// A semaphore has as many permits as it can count.
     #[error(
-        "the semaphore holds {max} permits, the most it can count (SEM_VALUE_MAX): something posts more often than it waits"
+        "the semaphore has {max} permits, the most it can count (SEM_VALUE_MAX): check why the program posts more often than it waits"
     )]
     SemaphoreFull {
         /// The largest number of permits.
         max: u32,
     },
 
-    /// A file lock was to be locked by another process than the one that opened it.
-    #[error("{} was opened for locking before a fork, by another process: the two share one open file description, so the lock would exclude neither. Open it in each process, after the fork", path.display())]
+    /// A file lock was used in a process other than the one that opened it.
+    #[error("{} was opened for locking before a fork, by another process: both processes share one open file description, so the lock would not exclude one from the other. Open it in each process, after the fork", path.display())]
     InheritedFileLock {
         /// The file.
         path: PathBuf,
     },
 
-    /// There is no such System V semaphore set, or there is none any more.
+    /// The System V semaphore set does not exist, or no longer exists.
     #[error(
-        "there is no System V semaphore set {id}: it was removed (by its maker, by `ipcrm -s {id}`, by systemd's RemoveIPC), or it lies in another IPC namespace. Make another one, and tell its id"
+        "there is no System V semaphore set {id}: it was removed (by its creator, by `ipcrm -s {id}`, or by systemd's RemoveIPC), or it lies in another IPC namespace. Create another one, and pass its id to the other processes"
     )]
     SemaphoreRemoved {
         /// The id of the set.
         id: i32,
     },
 
-    /// A System V semaphore set that another program made.
+    /// The System V semaphore set was created by another program.
     #[error(
-        "the System V semaphore set {id} has {found} semaphores, and one that this crate makes has 1: it is another program's. Check the id"
+        "the System V semaphore set {id} has {found} semaphores, but one that this crate creates has 1: it belongs to another program. Check the id"
     )]
     SemaphoreSetMismatch {
         /// The id of the set.
         id: i32,
-        /// How many semaphores it has.
+        /// Its number of semaphores.
         found: u64,
     },
 
     /// A System V semaphore was to have more permits than it can count.
     #[error(
-        "{asked} permits were asked for, and a System V semaphore counts to {max} (SEMVMX, which no sysctl changes): ask for less, or use SharedSemaphore"
+        "{asked} permits were requested, but a System V semaphore counts to {max} (SEMVMX, which no sysctl changes): ask for less, or use SharedSemaphore"
     )]
     TooManyPermits {
-        /// How many permits were asked for.
+        /// The requested number of permits.
         asked: u32,
         /// The largest number of permits.
         max: u32,
     },
 
-    /// A process was to hold more permits of a System V semaphore than the kernel can give back for it.
+    /// A process was to hold more permits of a System V semaphore than the kernel can release at
+    /// the end of the process.
     #[error(
-        "this process holds {max} permits of the System V semaphore set {id}, and the kernel notes no more of them for the moment that the process ends (SEMAEM): somebody adds permits that nobody gave back"
+        "this process holds {max} permits of the System V semaphore set {id}, and the kernel records no more for release at the end of the process (SEMAEM): a program adds permits that were never taken. Check the programs that use the set"
     )]
     TooManyPermitsHeld {
         /// The id of the set.
@@ -296,66 +323,66 @@ pub enum Error {
         max: u32,
     },
 
-    /// The kernel has no room for another System V semaphore set.
+    /// The kernel's limit on System V semaphores is reached.
     #[error(
-        "no room for another System V semaphore set: the second number of the sysctl kernel.sem limits all semaphores, the fourth all sets. Remove sets whose programs are gone (`ipcs -s`, `ipcrm -s ID`), or raise the limit"
+        "no space for another System V semaphore set: the second number of the sysctl kernel.sem limits all semaphores, the fourth all sets. Remove sets whose programs have ended (`ipcs -s`, `ipcrm -s ID`), or raise the limit"
     )]
     SemaphoreLimit,
 
-    /// A value is too large for the address space.
+    /// The value is too large for the address space.
     #[error("the value is too large for the address space: ask for fewer elements")]
     TooLarge,
 
-    /// There is no file of that name.
+    /// The file does not exist.
     #[error("{} does not exist: create it with Shared::create, or use Shared::open_or_create", path.display())]
     NotFound {
         /// The file.
         path: PathBuf,
     },
 
-    /// There is a file of that name already.
-    #[error("{} exists already: open it with Shared::open, or use Shared::open_or_create", path.display())]
+    /// The file already exists.
+    #[error("{} already exists: open it with Shared::open, or use Shared::open_or_create", path.display())]
     AlreadyExists {
         /// The file.
         path: PathBuf,
     },
 
-    /// A path that ends in no file name.
-    #[error("{} names no file: give a path that ends in a file's name", path.display())]
+    /// The path does not end in a file name.
+    #[error("{} names no file: give a path that ends in a file name", path.display())]
     NoFileName {
         /// The path.
         path: PathBuf,
     },
 
-    /// A symbolic link, which could lead anywhere.
-    #[error("{} is a symbolic link, and following one could lead anywhere: give the path it points at", path.display())]
+    /// The path is a symbolic link. Links are not followed, because the target could be any file.
+    #[error("{} is a symbolic link, and links are not followed because the target could be any file: give the path it points at", path.display())]
     SymbolicLink {
         /// The link.
         path: PathBuf,
     },
 
-    /// Something that is no regular file.
-    #[error("{} is {found}, and a value or a lock is given a regular file: give another path", path.display())]
+    /// The path does not name a regular file.
+    #[error("{} is {found}, but a value or a lock needs a regular file: give another path", path.display())]
     NotARegularFile {
-        /// What was to be opened.
+        /// The path.
         path: PathBuf,
         /// What it is.
         found: &'static str,
     },
 
-    /// Another user's file.
-    #[error("{} belongs to user {found}, and this process is user {expected}: whoever owns the file could change it under its locks. Run as user {found}, or use another file", path.display())]
+    /// The file belongs to another user.
+    #[error("{} belongs to user {found}, and this process is user {expected}: the owner of the file could change the data despite its locks. Run as user {found}, or use another file", path.display())]
     OwnerMismatch {
         /// The file.
         path: PathBuf,
-        /// Its owner's id.
+        /// The user id of the file's owner.
         found: u32,
-        /// The effective user's id.
+        /// The effective user id of this process.
         expected: u32,
     },
 
-    /// A file that others may read or write.
-    #[error("{} has mode {mode:04o}, which opens it to others than its owner: chmod it to 0600 once you know that nobody else has written to it", path.display())]
+    /// Other users may read or write the file.
+    #[error("{} has mode {mode:04o}, which gives access to users other than its owner: chmod it to 0600 once you know that no other user has written to it", path.display())]
     InsecureMode {
         /// The file.
         path: PathBuf,
@@ -363,17 +390,18 @@ pub enum Error {
         mode: u32,
     },
 
-    /// A file with several names.
-    #[error("{} has {names} names (hard links): a file that is also known elsewhere may be changed from there. Remove the others", path.display())]
+    /// The file has several names.
+    #[error("{} has {names} names (hard links), so it could be changed through another name. Remove the others", path.display())]
     HardLinked {
         /// The file.
         path: PathBuf,
-        /// How many names it has.
+        /// Its number of names.
         names: u64,
     },
 
-    /// A file on a file system where futexes and file locks do not reach all who use it.
-    #[error("{} lies on {kind}, whose files other machines or a server may change, and no futex or file lock is sure to reach them: use a local disk, or /dev/shm", path.display())]
+    /// The file lies on a file system where futexes and file locks do not reach all users of the
+    /// file.
+    #[error("{} lies on {kind}, where other machines or a server may change files, and futexes and file locks may not reach them: use a local disk, or /dev/shm", path.display())]
     RemoteFileSystem {
         /// The file.
         path: PathBuf,
@@ -381,8 +409,8 @@ pub enum Error {
         kind: &'static str,
     },
 
-    /// A file in which no value of this crate lies.
-    #[error("{} holds no value placed by pshared: {why}. It was left as it is; give another path, or remove it", path.display())]
+    /// The file does not contain a value of this crate.
+    #[error("{} holds no value placed by pshared: {why}. It was left as it is: give another path, or remove it", path.display())]
     InvalidHeader {
         /// The file.
         path: PathBuf,
@@ -390,41 +418,41 @@ pub enum Error {
         why: String,
     },
 
-    /// A file that was cut short, or added to.
-    #[error("{} is {found} bytes long and must be {expected}: it was cut short or added to, and what lies in it cannot be trusted. Remove it", path.display())]
+    /// The file was shortened or extended.
+    #[error("{} is {found} bytes long and must be {expected}: it was shortened or extended, and its content cannot be trusted. Remove it", path.display())]
     LengthMismatch {
         /// The file.
         path: PathBuf,
-        /// Its length.
+        /// Its length in bytes.
         found: u64,
-        /// The length that its header tells.
+        /// The length in bytes that its header states.
         expected: u64,
     },
 
-    /// A file of another version of the format.
-    #[error("{} has format version {found}, and this pshared reads version {expected}: end its users and remove it, or use the pshared that made it", path.display())]
+    /// The file has another version of the format.
+    #[error("{} has format version {found}, and this pshared reads version {expected}: end its users and remove it, or use the version of pshared that created it", path.display())]
     VersionMismatch {
         /// The file.
         path: PathBuf,
-        /// The version that its header tells.
+        /// The version that its header states.
         found: u32,
-        /// The version of this crate.
+        /// The version that this crate reads.
         expected: u32,
     },
 
-    /// A file in which a value of another type lies.
+    /// The file contains a value of another type.
     #[error("{} holds a value of another layout. The first difference: expected {expected}; found {found}. Build both programs from the same types, or use another file", path.display())]
     LayoutMismatch {
         /// The file.
         path: PathBuf,
-        /// What the type of the caller has there.
+        /// The first differing part, in the caller's type.
         expected: String,
-        /// What the file has there.
+        /// The same part, in the file.
         found: String,
     },
 
-    /// A file that is in use in another PID namespace.
-    #[error("{} is in use in PID namespace {found}, and this process lives in {own}: thread ids in its locks mean other threads there. End its users first (whoever is alone with it may use it), or join their namespace", path.display())]
+    /// The file is in use in another PID namespace.
+    #[error("{} is in use in PID namespace {found}, and this process is in {own}: the thread ids in its locks refer to other threads there. End its users first (a process that is its only user may open it), or join their namespace", path.display())]
     PidNamespaceMismatch {
         /// The file.
         path: PathBuf,
@@ -434,45 +462,45 @@ pub enum Error {
         own: u64,
     },
 
-    /// A file that is in use on another machine.
-    #[error("{} is in use under another boot id: by another machine, or by processes of a snapshot. No futex reaches them; end them first", path.display())]
+    /// The file is in use on another machine, or in a snapshot of this one.
+    #[error("{} is in use under another boot id: by another machine, or by processes of a snapshot. Futexes do not reach them; end them first", path.display())]
     BootIdMismatch {
         /// The file.
         path: PathBuf,
     },
 
-    /// A file that another process is alone with, for longer than a reset takes.
-    #[error("{} has been locked by one process for {seconds} s, and a reset takes microseconds: that process is stopped, or something else locks the file. Find it with `lslocks`", path.display())]
+    /// Another process has held the file's exclusive lock for longer than a reset takes.
+    #[error("{} has been locked by one process for {seconds} s, but a reset takes microseconds: that process is stopped, or another program locks the file. Find it with `lslocks`", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
-        /// How long it was waited for.
+        /// How long this call waited, in seconds.
         seconds: u64,
     },
 
-    /// A map without a descriptor.
+    /// The map has no descriptor.
     #[error(
-        "the map has no descriptor: it is anonymous. Use Shared::memfd for memory that is handed to strangers"
+        "the map has no descriptor because it is anonymous. Use Shared::memfd for memory that is passed to unrelated processes"
     )]
     NoDescriptor,
 
-    /// A type that needs more than a page's alignment.
+    /// The type needs a larger alignment than a page's.
     #[error(
-        "the type is to be aligned to {asked} bytes, and a map can promise {page}: reduce its repr(align)"
+        "the type needs an alignment of {asked} bytes, but a map guarantees only {page}: reduce its repr(align)"
     )]
     OverAligned {
-        /// The type's alignment.
+        /// The type's alignment in bytes.
         asked: usize,
-        /// What every map has.
+        /// The alignment in bytes of every map.
         page: usize,
     },
 
-    /// A system call failed in a way that has no name of its own here.
+    /// A system call failed with an error that has no variant of its own.
     #[error("{call} failed: {source}")]
     Os {
-        /// The system call, with the path it was about where there is one.
+        /// The system call, with the path that it used, if any.
         call: String,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Children: [`spawn`] runs a closure in a new process, where that is sound.
+//! Child processes: [`spawn`] runs a closure in a new process, if that is sound.
 //!
 //! ```
 //! use pshared::{fork, Shared, SharedCounter};
@@ -22,98 +22,107 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-/// The exit code of a child whose closure panicked: that of a Rust program whose `main` panics.
+/// The exit code of a child whose closure panicked, as for a Rust program whose `main` panics.
 pub const PANICKED: i32 = 101;
 
-/// Why no child was made.
+/// The reason why no child was created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The process has more threads than the calling one.
     #[error(
-        "fork refused: the process has {threads} threads. The child would have only the calling one, and whatever lock another thread holds, the allocator's too, would stay held in it. Fork before starting threads, or call spawn_unchecked"
+        "fork refused: the process has {threads} threads. The child would have only the calling thread, and every lock that another thread holds, including the allocator's, would stay held in it. Fork before starting threads, or call spawn_unchecked"
     )]
     OtherThreads {
-        /// All threads of the process, the calling one among them.
+        /// The number of threads of the process, including the calling one.
         threads: usize,
     },
 
-    /// The calling thread holds a lock, or one that has ended does: its guard was forgotten.
+    /// The calling thread holds a robust lock, or a thread that has ended leaked the guard of one
+    /// (`mem::forget`).
     #[error(
-        "fork refused: this process holds a robust lock, by a guard or by a forgotten one. The child would run on as if it held the lock, which stays its parent's. Drop the guard first"
+        "fork refused: this process holds a robust lock, through a guard or a leaked guard. The child would continue as if it held the lock, but the lock stays the parent's. Drop the guard first"
     )]
     LockHeld,
 
-    /// Children would be born into another PID namespace.
+    /// Children would be created in another PID namespace.
     #[error(
-        "fork refused: after unshare(CLONE_NEWPID) or setns(2) children get another PID namespace ({childrens} instead of {own}), in which thread ids in lock words mean other threads. Fork before unshare, or fork an intermediate process that makes its own maps"
+        "fork refused: after unshare(CLONE_NEWPID) or setns(2), children get another PID namespace ({childrens} instead of {own}), in which the thread ids in lock words identify other threads. Fork before unshare, or fork an intermediate process that makes its own maps"
     )]
     PidNamespaceMismatch {
-        /// The number of the caller's namespace.
+        /// The number of the caller's PID namespace.
         own: u32,
-        /// The number of the namespace that a child would get.
+        /// The number of the PID namespace that a child would get.
         childrens: u32,
     },
 
-    /// What makes a fork sound could not be checked.
+    /// The conditions for a sound fork could not be checked.
     #[error(
-        "fork refused: {what} cannot be read, so nothing is known of the process's threads: {source}. Mount /proc"
+        "fork refused: {what} cannot be read, so the number of threads of the process is unknown: {source}. Mount /proc"
     )]
     Unchecked {
-        /// What was to be read.
+        /// The file or directory that could not be read.
         what: &'static str,
-        /// What the kernel answered.
+        /// The error from the kernel.
         source: io::Error,
     },
 
-    /// The kernel made no child, or none that can be waited for.
+    /// The kernel created no child, or no pidfd to wait for it. In the latter case the child was
+    /// killed.
     #[error("{call} failed: {source}")]
     Os {
-        /// The system call.
+        /// The system call that failed.
         call: &'static str,
-        /// What the kernel answered.
+        /// The error from the kernel.
         source: io::Error,
     },
 }
 
-/// Runs `body` in a child process and gives a handle on it.
+/// Runs `body` in a child process and returns a handle to it.
 ///
-/// The child has a copy of the caller's memory and shares its maps. It runs `body`, flushes standard output, and leaves
-/// by `_exit`: code 0, or [`PANICKED`] after a panic; destructors of the caller's frames do not run in it. Standard output
-/// is flushed before the fork, so that no line is written twice.
+/// The child has a copy of the caller's memory and shares its maps. It runs `body`, flushes
+/// standard output, and ends with `_exit`. The exit code is 0, or [`PANICKED`] after a panic.
+/// Destructors of the caller's frames do not run in the child. Standard output is flushed before
+/// the fork, so that no line is written twice.
 ///
 /// # What it checks
 ///
-/// A fork is unsound in a process with several threads, or in one that holds a lock. So this refuses where the process has
-/// another thread (one that was just joined lingers for a moment: it looks again for some milliseconds), where the calling
-/// thread holds a robust lock, or one that has ended forgot its guard, and where children would get another PID namespace.
+/// A fork is unsound in a process with several threads, and in a process that holds a lock. So this
+/// function returns an error in these cases:
 ///
-/// What remains: memory that another crate shares with the kernel or with other processes and believes to own exclusively,
-/// such as an io_uring ring, is duplicated by any fork.
+/// - The process has another thread. A thread that was just joined may still exist, so the check is
+///   repeated for 20 milliseconds.
+/// - The calling thread holds a robust lock, or a thread that has ended leaked the guard of one.
+/// - Children would be created in another PID namespace.
+///
+/// One hazard is not checked. Any fork duplicates memory that another crate shares with the kernel
+/// or with other processes and assumes to own exclusively, such as an io_uring ring.
 ///
 /// # Errors
 ///
-/// See [`Error`]; in each case there is no child.
+/// Returns an [`Error`] if one of the checks or a system call fails. In each case there is no
+/// child.
 ///
 /// # What a death does
 ///
-/// The child's death, however it comes, is told by [`Child::wait`], and to whoever meets a primitive that it held.
+/// [`Child::wait`] reports the death of the child, whatever its cause. Robust primitives that the
+/// child held report it to the next process that uses them.
 pub fn spawn<F: FnOnce()>(body: F) -> Result<Child, Error> {
     check_single_thread()?;
-    // SAFETY: there is no other thread.
+    // SAFETY: the process has no other thread: that was just checked.
     if sys::holds_robust_lock() || unsafe { crate::memory::any_lock_in_use() } {
         return Err(Error::LockHeld);
     }
     check_childrens_namespace()?;
-    // SAFETY: there is no other thread, so no lock, the allocator's included, is held by one that the child lacks; the
-    // calling thread holds none itself.
+    // SAFETY: there is no other thread, so no lock, including the allocator's, is held by a thread
+    // that the child does not have. The calling thread itself holds none.
     unsafe { spawn_unchecked(body) }
 }
 
 /// Rejects a process with a second thread.
 ///
-/// The kernel lists a joined thread until it has released it, so a second thread is counted again
-/// for some milliseconds.
+/// The kernel lists a joined thread until it has released it. So if there is a second thread, the
+/// count is repeated for some milliseconds.
 fn check_single_thread() -> Result<(), Error> {
     const RELEASE_TIME: Duration = Duration::from_millis(20);
     let until = Deadline::after(RELEASE_TIME);
@@ -132,7 +141,7 @@ fn check_single_thread() -> Result<(), Error> {
     }
 }
 
-/// Rejects a process whose children would be born into another PID namespace than its own.
+/// Rejects a process whose children would be created in another PID namespace than its own.
 fn check_childrens_namespace() -> Result<(), Error> {
     let own = sys::own_namespace();
     let childrens = sys::childrens_namespace();
@@ -143,20 +152,24 @@ fn check_childrens_namespace() -> Result<(), Error> {
     }
 }
 
-/// As [`spawn`], with nothing checked.
+/// Runs `body` in a child process like [`spawn`], without any check.
 ///
 /// # Errors
 ///
-/// [`Error::Os`] where the kernel makes no child.
+/// Returns [`Error::Os`] if the kernel creates no child, or no pidfd to wait for it.
 ///
 /// # Safety
 ///
-/// Where the process has other threads, `body` does only what is async-signal-safe: locks that those threads hold stay held
-/// in the child, the allocator's too, and data under them may be half written. A guard of the calling thread is the
-/// parent's; `body` does not touch the data of one through a borrow.
+/// If the process has other threads, `body` must do only what is async-signal-safe. Locks that
+/// those threads hold, including the allocator's, stay held in the child, and the data under them
+/// may be half written.
+///
+/// A guard of the calling thread belongs to the parent. `body` must not access the data of such a
+/// guard through a borrow.
 pub unsafe fn spawn_unchecked<F: FnOnce()>(body: F) -> Result<Child, Error> {
     let _ = io::stdout().flush();
-    // SAFETY: the caller's promise; the child below does nothing but run the body and leave.
+    // SAFETY: guaranteed by the caller; the child only runs the body, flushes standard output and
+    // exits.
     match unsafe { process::fork() }.map_err(|source| Error::Os {
         call: "fork",
         source,
@@ -165,7 +178,8 @@ pub unsafe fn spawn_unchecked<F: FnOnce()>(body: F) -> Result<Child, Error> {
             let code = match catch_unwind(AssertUnwindSafe(body)) {
                 Ok(()) => 0,
                 Err(payload) => {
-                    // A payload whose drop panics must not unwind into the parent's frames.
+                    // A payload that panics when it is dropped must not unwind into the frames of
+                    // the parent.
                     std::mem::forget(payload);
                     PANICKED
                 }
@@ -190,7 +204,8 @@ pub unsafe fn spawn_unchecked<F: FnOnce()>(body: F) -> Result<Child, Error> {
     }
 }
 
-/// A child process. It is known by a pidfd, so that no later process with the same id is taken for it.
+/// A child process. It is identified by a pidfd, so no later process with the same id is taken for
+/// it.
 ///
 /// Dropping the handle neither kills the child nor waits for it, as for [`std::process::Child`].
 #[derive(Debug)]
@@ -201,16 +216,16 @@ pub struct Child {
 }
 
 impl Child {
-    /// The child's process id.
+    /// Returns the process id of the child.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// Waits until the child has ended, and reaps it. Called again, it gives the same status.
+    /// Waits until the child has ended, and reaps it. A later call returns the same status.
     ///
     /// # Errors
     ///
-    /// Where somebody else has reaped the child (`ECHILD`).
+    /// Returns an error if other code has reaped the child (`ECHILD`).
     pub fn wait(&self) -> io::Result<ExitStatus> {
         loop {
             if let Some(status) = self.poll(None)? {
@@ -219,40 +234,43 @@ impl Child {
         }
     }
 
-    /// The status of the child if it has ended; it is reaped then.
+    /// Returns the status of the child and reaps it, if it has ended. Returns `None` if it still
+    /// runs.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// Returns the same errors as [`wait`](Self::wait).
     pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
         self.poll(Some(Duration::ZERO))
     }
 
-    /// Waits until the child has ended, but no longer than `timeout`; `None` says that it still runs.
+    /// Waits until the child has ended, but no longer than `timeout`. Returns `None` if the child
+    /// still runs.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// Returns the same errors as [`wait`](Self::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
         self.poll(Some(timeout))
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    /// Waits until the child has ended, but no longer than until `deadline`. Returns `None` if the
+    /// child still runs.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// Returns the same errors as [`wait`](Self::wait).
     pub fn wait_until(&self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
         self.poll(Some(deadline.saturating_duration_since(Instant::now())))
     }
 
-    /// Kills the child by SIGKILL. It is not reaped: [`wait`](Self::wait) for it.
+    /// Kills the child with SIGKILL. Does not reap it: call [`wait`](Self::wait) for that.
     ///
-    /// A child that has ended already is left as it is.
+    /// If the child has already ended, this does nothing.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses, as for a child that has changed its user.
+    /// Returns an error if the kernel refuses, for example for a child that has changed its user.
     pub fn kill(&self) -> io::Result<()> {
         process::pidfd_kill(&self.pidfd)
     }
@@ -271,7 +289,7 @@ impl Child {
 }
 
 impl AsFd for Child {
-    /// The pidfd, for `poll` and its kin: it is readable once the child has ended.
+    /// Returns the pidfd, for `poll` and similar calls. It is readable once the child has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }

@@ -1,11 +1,15 @@
-//! Longer texts. Their snippets are tests.
+//! Guides. Their code examples are compiled and run as tests.
 //!
-//! - [`tour`]: what each program and each warning of the usual lessons on `mmap` became here, and the command that shows it.
-//! - [`choosing`]: the lock strategies, what each does when its holder is killed, and what each costs.
-//! - [`forking`]: servers that fork: what to share, what a death does, draining.
-//! - [`beyond`]: past one machine: what a lock in memory cannot do, and how to go on from there.
-//! - [`crash`]: what happens when a process dies, step by step.
-//! - [`checking`]: how the crate was checked, with the commands.
+//! - [`tour`]: the usual example programs and warnings about `mmap`, what this crate does instead,
+//!   and the command that shows it.
+//! - [`choosing`]: the lock strategies, their behavior when a holder is killed, and their costs.
+//! - [`forking`]: servers that fork: what to share, the effect of a death, draining.
+//! - [`beyond`]: several machines: the limits of a lock in memory, and how to combine it with a
+//!   lock service.
+//! - [`crash`]: the effect of a process's death, step by step.
+//! - [`checking`]: the tests, what each can find, and their commands.
+//! - [`figures`]: measured performance, with the targets.
+//! - [`glossary`]: the words of the documentation and the source.
 
 #[doc = include_str!("guide/tour.md")]
 pub mod tour {}
@@ -24,3 +28,9 @@ pub mod forking {}
 
 #[doc = include_str!("guide/beyond.md")]
 pub mod beyond {}
+
+#[doc = include_str!("guide/figures.md")]
+pub mod figures {}
+
+#[doc = include_str!("guide/glossary.md")]
+pub mod glossary {}

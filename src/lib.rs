@@ -1,13 +1,15 @@
-//! Mutexes, condition variables, semaphores, events and counters in memory that several processes map: a forking server's
-//! workers, or programs that know nothing of each other but a path.
+//! Robust mutexes, condition variables, semaphores, events and counters in memory that several
+//! processes map.
 //!
-//! A process may be killed at any instruction. Whoever waits gets the lock, learns what happened, and can repair the data.
-//! No waiter hangs, no wake-up is lost, and no torn value is read as if it were whole. The price is within
-//! some per cent of [`std::sync::Mutex`]'s.
+//! The processes are the workers of a forking server, or unrelated programs that open the same
+//! file. A process may be killed at any instruction. If it held a lock, the next locker acquires
+//! the lock, receives an error that reports the death, and can repair the data. No waiter hangs, no
+//! wake-up is lost, and torn data is never returned as valid. The cost is within some per cent of
+//! [`std::sync::Mutex`]'s; see [the figures](guide::figures).
 //!
 //! # Example
 //!
-//! A parent and its child share a board, which is placed in memory before the fork.
+//! A parent and its child share a value, which is placed in memory before the fork.
 //!
 //! ```
 //! use pshared::{fork, Shared, SharedCounter, SharedMutex, SharedSemaphore, ShmSafe};
@@ -31,9 +33,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Plain data under a lock derives [`ShmData`]. A holder that is killed in its section may leave it half written, so the
-//! next locker gets the lock inside an error that says what happened, and reaches the data only by replacing it, by repairing
-//! it where any mixture of bytes is a valid value, or by `unsafe`:
+//! # Recovery from a death
+//!
+//! Plain data protected by a lock derives [`ShmData`]. A holder that is killed in its critical
+//! section may leave the data half written. So the next locker receives the guard inside an error
+//! that names the cause. It can reach the data by replacing it, by repairing it if any bytes are a
+//! valid value ([`FromBytes`]), or by `unsafe`:
 //!
 //! ```
 //! use pshared::{LockError, SharedMutex, ShmData, ShmSafe};
@@ -54,16 +59,22 @@
 //! #     std::process::abort();
 //! # })?
 //! # .wait()?;
-//! # assert!(matches!(board.table.lock(), Err(LockError::Poisoned(p)) if p.cause() == Cause::Died));
+//! # assert!(matches!(
+//! #     board.table.lock(),
+//! #     Err(LockError::Poisoned(p)) if p.cause() == Cause::Died
+//! # ));
 //! # fn after_a_death(board: &Board) -> Result<(), pshared::Error> {
 //! let mut guard = match board.table.lock() {
 //!     Ok(guard) => guard,
 //!     Err(LockError::Poisoned(poisoned)) => {
-//!         eprintln!("{:?}", poisoned.cause());              // Cause::Died or Cause::Panicked
-//!         poisoned.replace(Table::default())                // any T: whole; clears the poison, gives the guard
-//!         // or poisoned.into_guard() where T: FromBytes, repair in place, then SharedMutexGuard::clear_poison(&guard)
+//!         eprintln!("{:?}", poisoned.cause()); // Cause::Died or Cause::Panicked
+//!         // Replaces the value, clears the poison and returns the guard. For data that is
+//!         // `FromBytes`, `poisoned.into_guard()` returns the guard with the data as it is; after
+//!         // the repair, `SharedMutexGuard::clear_poison(&guard)` clears the poison.
+//!         poisoned.replace(Table::default())
 //!     }
-//!     Err(other) => return Err(other.into()),               // Deadlock, HolderThreadEnded; without the guard
+//!     // For example `Deadlock` or `HolderThreadEnded`. These errors hold no guard.
+//!     Err(other) => return Err(other.into()),
 //! };
 //! # assert_eq!(guard.used, 0);
 //! # guard.used = 2;
@@ -76,55 +87,72 @@
 //!
 //! # Overview
 //!
-//! **Where a value lives.** [`Shared<T>`] is one `T` in a map: anonymous memory for children, sealed memory that has a
-//! descriptor, or a file that strangers open by its path. It derefs to `&T`. A `Shared<[T]>` has a length known at run time.
-//! [`Map`] is memory as bytes.
+//! **Memory.** [`Shared<T>`] is one `T` in a map. The map is anonymous memory for children, sealed
+//! memory that has a descriptor, or a file that unrelated processes open by its path. A `Shared<T>`
+//! dereferences to `&T`. A `Shared<[T]>` has a length known at run time. [`Map`] is memory as
+//! bytes.
 //!
-//! **What may live there.** [`ShmSafe`] may be placed in a map, [`ShmData`] may lie under a lock. Both are derived, and the
-//! derive refuses what means something in one process only, such as a `String`, and says what to use instead.
+//! **Types in that memory.** A [`ShmSafe`] type may be placed in a map, and a [`ShmData`] type may
+//! be protected by a lock. Both traits are derived. The derives reject types that are valid in one
+//! process only, such as a `String`, and suggest a replacement.
 //!
-//! **What processes share:**
+//! **Primitives:**
 //!
-//! | type | is | when a process dies |
+//! | type | implementation | when a process dies |
 //! |---|---|---|
-//! | [`SharedMutex<T>`] | a robust futex | the next `lock` gets the guard inside an error that says so |
+//! | [`SharedMutex<T>`] | a robust futex | the next `lock` returns the guard inside an error that reports the death |
 //! | [`SharedReentrantLock<T>`] | a robust futex that its holder may lock again | as `SharedMutex` |
-//! | [`SharedCondvar`] | a sequence in a futex, for waits with a mutex | nothing is owned: who sleeps on is woken by the next notification, and none is lost for longer than a second |
-//! | [`SharedRwLock<T>`] | robust futexes: one each for up to 16 readers, three for writers | a dead reader's slot is freed; a dead writer is told as by the mutex |
-//! | [`SharedSemaphore`] | POSIX's `sem_t` | a permit that it held is lost: POSIX semaphores know no owner |
-//! | [`SharedOnce`], [`SharedOnceLock<T>`] | a robust futex and an event | the next caller takes the initialization over; nothing is read that was written by half |
-//! | [`SharedPermits<N>`](SharedPermits) | a robust futex a permit | the permit is available again, and its next holder can tell |
-//! | [`SharedRoster<T, N>`](SharedRoster) | a robust futex a worker, and its data | the slot is seen vacated, its data stays, and who watches is woken |
-//! | [`SharedBarrier<N>`](SharedBarrier) | a robust futex a party, and a count | the others are told who died, at once |
-//! | [`SharedEvent`] | a sequence in a futex | nothing is owned: whoever waits goes on waiting for the next news |
-//! | [`SharedAutoResetEvent`] | a futex | nothing is owned: a set that nobody has taken is there for the next one |
-//! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | nothing is owned: what was counted stays counted |
-//! | [`FileLock`], a handle | `flock(2)` or `F_OFD_SETLK` on a file | the kernel releases it, and nobody is told |
-//! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel gives its permits back, and nobody is told |
+//! | [`SharedCondvar`] | a sequence number in a futex, for waits with a mutex | it has no owner; if a process dies after it consumed a wake, or before it sent one, another waiter returns within a second |
+//! | [`SharedRwLock<T>`] | robust futexes: one each for up to 16 readers, three for writers | a dead reader's slot is freed; a dead writer is reported as by the mutex |
+//! | [`SharedSemaphore`] | a POSIX `sem_t` | a permit that the process held is lost: POSIX semaphores record no owner |
+//! | [`SharedOnce`], [`SharedOnceLock<T>`] | a robust futex and an event | the next caller takes over the initialization; a half-written value is never read |
+//! | [`SharedPermits<N>`](SharedPermits) | a robust futex for each permit | the permit is available again, and its next holder can see the death |
+//! | [`SharedRoster<T, N>`](SharedRoster) | a robust futex and data for each worker | the slot is abandoned, its data stays, and watchers are woken |
+//! | [`SharedBarrier<N>`](SharedBarrier) | a robust futex for each party, and a count | the other parties receive an error that names the dead process, at once |
+//! | [`SharedEvent`] | a sequence number in a futex | it has no owner; waiters wait for the next set |
+//! | [`SharedAutoResetEvent`] | a futex | it has no owner; a set that no waiter took remains for the next waiter |
+//! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | they have no owner; completed additions remain |
+//! | [`FileLock`], a handle | `flock(2)` or `F_OFD_SETLK` on a file | the kernel releases it; the next locker receives no error |
+//! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel returns its permits; the next holder receives no error |
 //!
-//! Everything that waits has a form that does not, and one with a timeout on the monotonic clock
-//! ([but for `FileLock`](FileLock#no-timeout)).
-//! [`wait_any`] waits for whichever of several comes first.
+//! Every blocking call has a form with a timeout (`_timeout`) and one with a deadline (`_until`),
+//! both on the monotonic clock. When the time has passed, they return an error; a wait on a
+//! [`SharedCondvar`] returns a [`WaitTimeoutResult`]. Lock and acquire calls also have a form that
+//! does not wait (`try_`). [`wait_any`] waits for any one of several events, permits and rosters.
 //!
-//! **Processes.** [`fork::spawn`] runs a closure in a child, where that is sound; its [`Child`](fork::Child) can be waited
-//! for and killed. Programs that fork by other means, or not at all, use the types as well.
+//! **Processes.** [`fork::spawn`] runs a closure in a child, if a fork is sound at that point. The
+//! returned [`Child`](fork::Child) can be waited for and killed. Programs that fork by other means,
+//! or not at all, can use all types too.
 //!
-//! **Guides.** [A tour](guide::tour) of what the usual lessons on `mmap` show, [choosing a lock](guide::choosing), [forking
-//! servers](guide::forking), [past one machine](guide::beyond), [what a crash does](guide::crash), and [how it was
-//! checked](guide::checking).
+//! **Guides:**
+//!
+//! - [Choosing a lock](guide::choosing): the strategies and their behavior when a holder dies
+//! - [What a crash does](guide::crash), step by step
+//! - [Forking servers](guide::forking): what to share, supervision, draining
+//! - [Past one machine](guide::beyond): combining a local lock with a lock service
+//! - [A tour](guide::tour) of the usual lessons on `mmap`
+//! - [How it was checked](guide::checking) and [Figures](guide::figures), with commands
+//! - [Glossary](guide::glossary)
 //!
 //! # Features
 //!
-//! - `arrayvec`: the fixed-capacity `ArrayString` and `ArrayVec` of the crate `arrayvec` are [`ShmData`].
+//! - `arrayvec`: the fixed-capacity `ArrayString` and `ArrayVec` of the crate `arrayvec` are
+//!   [`ShmData`].
 //!
 //! # What is not supported
 //!
-//! - Other systems than Linux, 32-bit targets, and other C libraries than glibc: the crate joins the robust list that glibc
-//!   registers for each thread, and does not compile elsewhere.
-//! - Kernels before 5.15. On a kernel without Linux 6.2's change to robust futexes, which the stable series since 5.15 have
-//!   too, a waiter may be woken by the [safety net](guide::crash#the-safety-net), within a second, instead of at once.
-//! - File systems that other machines may change (NFS, 9p, FUSE): a futex reaches one machine. They are refused.
-//! - A security boundary. Whoever can write the memory is trusted.
+//! - Systems other than Linux, 32-bit targets, and C libraries other than glibc. The crate joins
+//!   the robust list that glibc registers for each thread, and does not compile elsewhere.
+//! - Kernels before 5.15. Linux 6.2 changed robust futexes, and the stable series since 5.15 have
+//!   the change. On a kernel without it, a waiter may return only at its next
+//!   [recheck](guide::crash#the-liveness-check), within a second instead of at once.
+//! - Waits for any of several permits, slots or parties before Linux 5.16, which introduced
+//!   `futex_waitv(2)`. They return [`Error::FutexWaitvUnsupported`].
+//! - File systems that other machines may change (NFS, 9p, FUSE), because a futex reaches one
+//!   machine. Opening a file on them returns [`Error::RemoteFileSystem`].
+//! - Use of one value from several PID namespaces at the same time, because lock words hold thread
+//!   ids.
+//! - A security boundary. Every process that can write the memory is trusted.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

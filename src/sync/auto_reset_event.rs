@@ -34,12 +34,15 @@ use std::time::{Duration, Instant};
 /// #[repr(C)]
 /// struct Board { go: SharedAutoResetEvent, started: SharedCounter }
 ///
-/// let board = Shared::anonymous(Board { go: SharedAutoResetEvent::new(), started: SharedCounter::new(0) })?;
+/// let board = Shared::anonymous(Board {
+///     go: SharedAutoResetEvent::new(),
+///     started: SharedCounter::new(0),
+/// })?;
 /// let workers = [0, 1].map(|_| {
 ///     fork::spawn(|| {
 ///         board.go.wait();
 ///         board.started.add(1);
-///         board.go.set(); // and the next one
+///         board.go.set(); // releases the next worker
 ///     })
 /// });
 /// board.go.set();

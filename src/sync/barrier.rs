@@ -43,17 +43,17 @@ use std::time::{Duration, Instant};
 /// let child = fork::spawn(|| {
 ///     let party = barrier.join().unwrap();
 ///     party.wait().unwrap();
-///     std::process::abort(); // and does not come to the next round
+///     std::process::abort(); // before the next round
 /// })?;
 /// let party = barrier.join()?;
 /// party.wait()?;
 /// match party.wait() {
 ///     Err(Error::BarrierBroken { process, .. }) => assert_eq!(process, Some(child.id())),
-///     other => panic!("the death was not told: {other:?}"),
+///     other => panic!("the death was not reported: {other:?}"),
 /// }
 /// child.wait()?;
 /// barrier.reset()?;
-/// let successor = barrier.join()?; // by this thread, for the sake of the example
+/// let successor = barrier.join()?; // in practice, by a new process
 /// # assert!(!barrier.is_broken());
 /// # drop(successor);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -90,7 +90,7 @@ impl<const N: usize> SharedBarrier<N> {
     /// barrier is broken.
     pub fn join(&self) -> Result<BarrierParty<'_, N>, Error> {
         let current = sys::current_thread();
-        self.raw.check(&self.slots).map_err(Error::from_unmet)?;
+        self.raw.check(&self.slots).map_err(Error::from_barrier)?;
         for (number, slot) in self.slots.iter().enumerate() {
             if slot.state() != MemberState::Free {
                 continue;
@@ -105,7 +105,7 @@ impl<const N: usize> SharedBarrier<N> {
                 self.raw.break_for(number, before);
                 // SAFETY: the calling thread has just acquired the slot.
                 unsafe { slot.release(current) };
-                self.raw.check(&self.slots).map_err(Error::from_unmet)?;
+                self.raw.check(&self.slots).map_err(Error::from_barrier)?;
                 return Err(Error::WouldBlock);
             }
             return Ok(BarrierParty {
@@ -130,7 +130,7 @@ impl<const N: usize> SharedBarrier<N> {
     pub fn reset(&self) -> Result<(), Error> {
         self.raw
             .reset(sys::current_thread(), &self.slots)
-            .map_err(|refused| Error::from_missed(MultiError::Acquire(refused)))
+            .map_err(|error| Error::from_multi(MultiError::Acquire(error)))
     }
 
     /// Returns whether the barrier is broken: a party died or panicked, and the barrier has not
@@ -151,10 +151,10 @@ impl<const N: usize> SharedBarrier<N> {
 }
 
 impl Error {
-    fn from_unmet(unmet: BarrierError) -> Self {
-        match unmet {
+    fn from_barrier(error: BarrierError) -> Self {
+        match error {
             BarrierError::Broken(slot, process) => Error::BarrierBroken { slot, process },
-            BarrierError::MultiError(missed) => Error::from_missed(missed),
+            BarrierError::MultiError(error) => Error::from_multi(error),
         }
     }
 }
@@ -231,7 +231,7 @@ impl<const N: usize> BarrierParty<'_, N> {
         );
         let barrier = self.barrier;
         let outcome = barrier.raw.wait(&barrier.slots, deadline);
-        outcome.map(BarrierWaitResult).map_err(Error::from_unmet)
+        outcome.map(BarrierWaitResult).map_err(Error::from_barrier)
     }
 }
 
@@ -261,8 +261,8 @@ impl<const N: usize> fmt::Debug for BarrierParty<'_, N> {
 pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
-    /// Returns whether this party is the leader of the round. Exactly one party is: the one that
-    /// arrived last.
+    /// Returns whether this party is the leader of the round. Each round has exactly one leader:
+    /// the party that arrived last.
     pub fn is_leader(&self) -> bool {
         self.0
     }
@@ -328,8 +328,8 @@ impl<const N: usize> Primitive for SharedBarrier<N> {
     }
 
     unsafe fn reset(&self) {
-        // Parties that died are gone with all other users, so no party remains that needs the
-        // error. SAFETY: guaranteed by the caller.
+        // No other user remains, so no party has to receive an error for a dead one.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         for slot in &self.slots {
             // SAFETY: as above.

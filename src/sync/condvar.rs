@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 /// # What a death does
 ///
 /// A waiter can be killed at any instruction, while it sleeps or while it wakes up. This does not
-/// disturb other threads: the waiter's mutex was released, or is marked like any mutex whose holder
-/// died. If the waiter consumed a notification that another waiter could have used, the other
+/// disturb other threads: the waiter's mutex was released, or is marked like any mutex of a holder
+/// that died. If the waiter consumed a notification that another waiter could have used, the other
 /// waiter returns within a second. The same holds if a notifier dies after its notification and
 /// before it has woken a thread.
 ///

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 /// use pshared::{Shared, SharedCounter};
 ///
 /// let hits = Shared::anonymous(SharedCounter::new(5))?;
-/// assert_eq!(hits.add(2), 5); // the value before
+/// assert_eq!(hits.add(2), 5); // the previous value
 /// assert_eq!(hits.get(), 7);
 /// assert_eq!(hits.reset(), 7);
 /// # Ok::<(), pshared::Error>(())
@@ -177,8 +177,8 @@ impl ShardedCounter {
     /// the previous value.
     #[inline]
     pub fn add(&self, amount: u64) {
-        // Thread ids are assigned in sequence, so taking them modulo the number of shards spreads
-        // threads best.
+        // Thread ids are assigned in sequence, so the remainder spreads the threads evenly over the
+        // shards.
         self.shards[sys::current_thread().tid() as usize % SHARDS]
             .count
             .fetch_add(amount, Relaxed);

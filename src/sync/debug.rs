@@ -13,7 +13,8 @@ use crate::raw::outcome::{Acquired, WaitMode};
 use crate::sys;
 use std::fmt;
 
-/// The state of a lock that `Debug` shows.
+/// The state of a lock that `Debug` shows. The guard keeps the lock acquired, and consumes no
+/// report.
 enum Snapshot<G> {
     Data(G),
     /// The lock was free, but is poisoned. The data is not shown.
@@ -110,8 +111,8 @@ mod tests {
     use crate::raw::{Pthread, Robust};
     use crate::sys::CurrentThread;
 
-    /// A strategy whose owner dies after `Debug` has checked for an owner, and before `Debug` tries
-    /// to acquire the lock. With a glibc strategy this can happen.
+    /// A strategy with an owner that dies after `Debug` has checked for an owner, and before
+    /// `Debug` tries to acquire the lock. With a glibc strategy this can happen.
     struct DiesMeanwhile(Robust);
 
     impl Strategy for DiesMeanwhile {

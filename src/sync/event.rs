@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 /// An event in shared memory: one thread sets it, and any number of threads wait for it. It stays
 /// set until it is reset.
 ///
-/// Each [`set`](Self::set) also advances a sequence number. A reader that must see each set,
-/// whatever other readers do, remembers the [`sequence`](Self::sequence) that it has seen. It waits
-/// for a later one with [`wait_past`](Self::wait_past). The event then needs no reset.
+/// Each [`set`](Self::set) also advances a sequence number. A reader can wait for new sets
+/// independently of other readers: it remembers the [`sequence`](Self::sequence) that it has seen,
+/// and waits for a later one with [`wait_past`](Self::wait_past). The event then needs no reset.
 ///
-/// Writes before a `set` are visible to every thread whose wait ends because of it.
+/// Writes before a `set` are visible to every thread whose wait ends because of that `set`.
 ///
 /// # What a death does
 ///
@@ -30,7 +30,10 @@ use std::time::{Duration, Instant};
 /// #[repr(C)]
 /// struct Board { news: SharedEvent, answer: SharedCounter }
 ///
-/// let board = Shared::anonymous(Board { news: SharedEvent::new(), answer: SharedCounter::new(0) })?;
+/// let board = Shared::anonymous(Board {
+///     news: SharedEvent::new(),
+///     answer: SharedCounter::new(0),
+/// })?;
 /// let child = fork::spawn(|| {
 ///     board.answer.add(42);
 ///     board.news.set();

@@ -1,4 +1,4 @@
-//! [`FileLock`]: a lock on a file of its own, kept by the kernel for whoever has the file open.
+//! [`FileLock`]: a lock on a separate file, kept by the kernel for the processes that have it open.
 
 use crate::Error;
 use crate::memory::{reject_irregular, reject_remote_fs};
@@ -9,49 +9,62 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A lock between processes on a file of its own, for programs that share nothing but a path: `flock(2)`, or `fcntl(2)` with
-/// `F_OFD_SETLK` (*open file description* locks).
+/// A lock between processes on a separate file, for programs that share only a path. It uses
+/// `flock(2)`, or `fcntl(2)` with `F_OFD_SETLK` (*open file description* locks).
 ///
-/// Nothing of it lies in a map. The lock belongs to the open file description that [`flock`](Self::flock) or
-/// [`ofd`](Self::ofd) made, and this is the handle on it. The file's bytes are never read or written.
+/// It does not lie in a map. The lock belongs to the open file description that
+/// [`flock`](Self::flock) or [`ofd`](Self::ofd) creates, and a `FileLock` is the handle to it. The
+/// file's bytes are never read or written.
 ///
-/// | | its locks exclude | use it where |
+/// | | its locks exclude | use it if |
 /// |---|---|---|
-/// | [`flock`](Self::flock) | those of `flock(2)`, so also those of the program `flock(1)` | shell scripts take part |
-/// | [`ofd`](Self::ofd) | those of `fcntl(2)`: POSIX record locks too, as of `lockf(3)` and SQLite | programs with such locks take part |
+/// | [`flock`](Self::flock) | locks by `flock(2)`, so also by the program `flock(1)` | shell scripts take part |
+/// | [`ofd`](Self::ofd) | locks by `fcntl(2)`, so also POSIX record locks, as by `lockf(3)` and SQLite | programs with such locks take part |
 ///
-/// The two do not exclude each other: all who use a file use the same one.
+/// The two kinds do not exclude each other. All users of a file must use the same kind.
 ///
-/// # A handle a thread, a handle a process
+/// # One handle for each thread and process
 ///
-/// - Handles exclude each other, also two handles of one process. What shares a handle does not: so
-///   [`lock`](Self::lock) takes `&mut self`, and threads open one handle each. There is no deadlock detection: a
-///   thread that waits for a lock that another handle of its own holds waits for ever.
-/// - **Open it in each process, after the fork.** A child's copy of a handle is a second descriptor of the same open file
-///   description, so parent and child would both hold the lock at once. It is refused:
-///   [`Error::InheritedFileLock`].
-/// - Do not remove or rename the file while it is in use: whoever opens it next makes another file, and another lock.
-/// - Whoever may open the file can hold the lock. A new file has mode 0600, so that this is its owner.
+/// - Handles exclude each other, even two handles of one process. Threads that share a handle do
+///   not exclude each other. So [`lock`](Self::lock) takes `&mut self`, and each thread opens its
+///   own handle. There is no deadlock detection: a thread that waits for a lock that it holds
+///   through another handle waits forever.
+/// - **Open the file in each process, after the fork.** A child's copy of a handle is a second
+///   descriptor of the same open file description, so parent and child would hold the lock at the
+///   same time. Such a copy is refused with [`Error::InheritedFileLock`].
+/// - Do not remove or rename the file while it is in use. The next process that opens the path
+///   would create another file, and so another lock.
+/// - Every process that may open the file can hold the lock. A new file has mode 0600, so only its
+///   owner can.
 ///
-/// # No timeout
+/// # Timeouts
 ///
-/// There is no `lock_timeout`, since the kernel has none: `flock(2)` and `F_OFD_SETLKW` wait for ever. Trying again and again
-/// is no wait: it burns time between the looks or comes late, and is overtaken by everybody who waits. An alarm would hit
-/// any thread of the process. Where a wait must end use [`SharedMutex::lock_timeout`](crate::SharedMutex::lock_timeout) in a
-/// file ([`Shared::open_or_create`](crate::Shared::open_or_create)), or
+/// Neither system call has a timeout: `flock(2)` and `F_OFD_SETLKW` wait forever.
+/// [`lock_timeout`](Self::lock_timeout) and [`lock_until`](Self::lock_until) therefore try again
+/// after pauses of up to 50 ms. They use CPU time while they wait, may notice a release late, and
+/// are overtaken by every waiter inside [`lock`](Self::lock). An alarm signal does not help,
+/// because any thread of the process may receive it.
+///
+/// If a wait with a timeout must be prompt, use
+/// [`SharedMutex::lock_timeout`](crate::SharedMutex::lock_timeout) in a file
+/// ([`Shared::open_or_create`](crate::Shared::open_or_create)), or
 /// [`SysvSemaphore::acquire_timeout`](crate::SysvSemaphore::acquire_timeout).
 ///
 /// # What a death does
 ///
-/// The kernel closes the descriptors of a dead process and so releases the lock; a waiter that sleeps is woken. The next locker
-/// gets it **silently**: nobody is told that there was a death, or that what the lock guards may be half written. Where
-/// that matters use [`SharedMutex`](crate::SharedMutex), which tells. A panic releases the lock silently too.
+/// The kernel closes the descriptors of a dead process. This releases the lock and wakes a waiter.
+/// The next locker acquires the lock **silently**: no call reports that there was a death, or that
+/// the protected data may be half written. If that matters, use
+/// [`SharedMutex`](crate::SharedMutex), which reports it. A panic releases the lock silently too.
 ///
-/// The lock is released when the *last* descriptor of the open file description is closed. **A child that was forked while the
-/// handle was open has one, so it keeps a dead parent's lock held** until it ends too or calls `exec`, which closes it
-/// (`O_CLOEXEC`). Dropping a guard is not concerned: it releases the lock for all.
+/// The lock is released when the *last* descriptor of the open file description is closed. **A
+/// child that was forked while the handle was open has such a descriptor. It keeps the lock of a
+/// dead parent held** until the child also ends or calls `exec`, which closes it (`O_CLOEXEC`).
+/// This does not affect the drop of a guard: it unlocks the open file description, and with it
+/// every descriptor.
 ///
-/// An `exec` closes the handle and so releases the lock, if no child has a copy. A reboot releases all.
+/// An `exec` closes the handle and so releases the lock, unless a child has a copy. A reboot
+/// releases every lock.
 ///
 /// # Examples
 ///
@@ -64,7 +77,7 @@ use std::time::{Duration, Instant};
 /// let mut lock = FileLock::flock(&path)?;
 /// let guard = lock.lock()?;
 /// let child = fork::spawn(|| {
-///     // A handle of its own, opened after the fork.
+///     // The child opens its own handle, after the fork.
 ///     let mut lock = FileLock::flock(&path).unwrap();
 ///     assert!(matches!(lock.try_lock(), Err(Error::WouldBlock)));
 /// })?;
@@ -75,8 +88,8 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html), and "Open file description locks" in
-/// [F_OFD_SETLK(2const)](https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html).
+/// [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html), and "Open file description
+/// locks" in [F_OFD_SETLK(2const)](https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html).
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
@@ -87,16 +100,19 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Opens the file `path`, and makes it with mode 0600 where there is none, to be locked by `flock(2)`.
+    /// Opens the file `path`, to lock it by `flock(2)`. Creates the file with mode 0600 if it does
+    /// not exist.
     ///
-    /// Opening it locks nothing.
+    /// The file is opened for reading and writing, and is not locked yet.
     ///
     /// # Errors
     ///
-    /// [`Error::SymbolicLink`] and [`Error::NotARegularFile`], without opening what is there; [`Error::RemoteFileSystem`]
-    /// on NFS, 9p, FUSE and their kin, where a lock is kept by a server that may forget it, or reaches one machine only;
-    /// [`Error::Os`] where the kernel refuses, for missing rights or a missing directory, say. The file is opened for reading
-    /// and writing.
+    /// - [`Error::SymbolicLink`] or [`Error::NotARegularFile`] if the path does not name a regular
+    ///   file. Nothing is opened then.
+    /// - [`Error::RemoteFileSystem`] if the file lies on NFS, 9p, FUSE or a similar file system. A
+    ///   server keeps the lock there, and may lose it or limit it to one machine.
+    /// - [`Error::Os`] if the kernel refuses, for example if a permission or the directory is
+    ///   missing.
     ///
     /// # Examples
     ///
@@ -113,12 +129,13 @@ impl FileLock {
         Self::open(path.as_ref(), FileLockKind::Flock)
     }
 
-    /// As [`flock`](Self::flock), to be locked by `fcntl(2)` with `F_OFD_SETLK`, from the file's first byte to its end,
-    /// wherever that will be.
+    /// Opens the file like [`flock`](Self::flock), to lock it by `fcntl(2)` with `F_OFD_SETLK`.
+    ///
+    /// A lock covers the file from its first byte to its end, even if the file grows.
     ///
     /// # Errors
     ///
-    /// As [`flock`](Self::flock).
+    /// As for [`flock`](Self::flock).
     pub fn ofd(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open(path.as_ref(), FileLockKind::Ofd)
     }
@@ -132,12 +149,14 @@ impl FileLock {
         })
     }
 
-    /// Locks the file, waiting as long as it takes. The order of waiters is the kernel's.
+    /// Locks the file, blocking until the lock is acquired. The kernel chooses the order of
+    /// waiters.
     ///
     /// # Errors
     ///
-    /// [`Error::InheritedFileLock`] in another process than the one that opened the file; [`Error::Os`] where the kernel has
-    /// no memory for the lock (`ENOLCK`), or a security module refuses it.
+    /// Returns [`Error::InheritedFileLock`] in any process other than the one that opened the file.
+    /// Returns [`Error::Os`] if the kernel has no memory for the lock (`ENOLCK`), or if a security
+    /// module refuses it.
     pub fn lock(&mut self) -> Result<FileLockGuard<'_>, Error> {
         self.refuse_inherited()?;
         match self.call.lock(&self.file) {
@@ -150,7 +169,8 @@ impl FileLock {
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where somebody else has locked it; as [`lock`](Self::lock).
+    /// Returns [`Error::WouldBlock`] if another handle holds the lock, and the errors of
+    /// [`lock`](Self::lock).
     ///
     /// # Examples
     ///
@@ -175,15 +195,15 @@ impl FileLock {
         }
     }
 
-    /// Locks the file, waiting for at most `timeout` of the monotonic clock.
+    /// Locks the file, waiting for at most `timeout` on the monotonic clock.
     ///
-    /// Neither system call has a timeout, so this tries again after pauses of 1 to 50 ms. Waiters
-    /// inside [`lock`](Self::lock) are served first.
+    /// Neither system call has a timeout, so this method tries again after pauses of 1 to 50 ms.
+    /// Waiters inside [`lock`](Self::lock) are served first.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::TimedOut`] if another holder kept the lock until then, and the errors of
-    /// [`lock`](Self::lock).
+    /// Returns [`Error::TimedOut`] if another handle held the lock until the timeout expired, and
+    /// the errors of [`lock`](Self::lock).
     ///
     /// # Examples
     ///
@@ -205,11 +225,11 @@ impl FileLock {
         self.lock_with(Deadline::after(timeout))
     }
 
-    /// As [`lock_timeout`](Self::lock_timeout), but until `deadline`.
+    /// Waits like [`lock_timeout`](Self::lock_timeout), but until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`lock_timeout`](Self::lock_timeout).
+    /// As for [`lock_timeout`](Self::lock_timeout).
     pub fn lock_until(&mut self, deadline: Instant) -> Result<FileLockGuard<'_>, Error> {
         self.lock_with(Deadline::at(deadline))
     }
@@ -230,7 +250,8 @@ impl FileLock {
     }
 
     fn is_inherited(&self) -> bool {
-        // The thread may be one that was never asked who it is.
+        // Not `CurrentThread::of_generation`: this may be the first call in the calling thread, and
+        // its identity is not cached then.
         current_thread().generation() != self.generation
     }
 
@@ -251,13 +272,13 @@ impl FileLock {
     }
 }
 
-/// The lock of a [`FileLock`], released when this is dropped.
+/// The lock of a [`FileLock`]. Dropping it releases the lock.
 ///
-/// A copy of it in a child that was forked meanwhile does nothing when it is dropped: the lock is the parent's. Another thread
-/// than the one that locked may drop it.
+/// A forked child's copy of the guard does nothing when it is dropped, because the lock belongs to
+/// the parent. The guard may be dropped in another thread than the one that locked the file.
 ///
-/// Forgetting it ([`std::mem::forget`]) leaves the file locked until the handle is dropped; the handle itself may be locked
-/// again meanwhile.
+/// If the guard is leaked ([`std::mem::forget`]), the file stays locked until the handle is
+/// dropped. In the meantime the handle itself can be locked again.
 #[must_use = "if unused the FileLock will immediately unlock"]
 #[derive(Debug)]
 pub struct FileLockGuard<'a> {
@@ -266,7 +287,8 @@ pub struct FileLockGuard<'a> {
 
 impl Drop for FileLockGuard<'_> {
     fn drop(&mut self) {
-        // In a child, this would release the lock of the description that it shares with its parent.
+        // A child shares the open file description with its parent, so an unlock in the child would
+        // release the parent's lock.
         if !self.lock.is_inherited() {
             self.lock.call.unlock(&self.lock.file);
         }
@@ -285,12 +307,12 @@ fn open_or_create(path: &Path) -> Result<File, Error> {
         reject_remote_fs(&directory, path)?;
         match files::create_exclusive(path) {
             Ok(file) => {
-                // The umask may have taken rights away.
+                // The umask may have removed permissions.
                 file.set_permissions(Permissions::from_mode(files::MODE))
                     .map_err(failed)?;
                 return Ok(file);
             }
-            // Somebody was faster.
+            // Another process created the file first.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(failed(source)),
         }

@@ -34,8 +34,8 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 ///
 /// The lock is held. Dropping this value releases it and keeps the poison for the next locker.
 ///
-/// A read guard can be taken out only if any bytes are a valid value of the data, or if a panic is
-/// the cause. To replace the data, acquire the lock for writing.
+/// Safe code can take out a read guard only if any bytes are a valid value of the data, or if a
+/// panic is the cause. To replace the data, acquire the lock for writing.
 pub struct Poisoned<G> {
     guard: G,
     cause: Cause,

@@ -1,4 +1,4 @@
-//! [`SharedOnce`]: what one thread of all processes does, once.
+//! [`SharedOnce`]: a one-time initialization that is shared between processes.
 
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
@@ -10,29 +10,34 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// An initialization that one thread of all processes makes, once, in the manner of [`std::sync::Once`].
+/// A one-time initialization that several processes share, like [`std::sync::Once`].
 ///
-/// Whoever comes while it is made waits for it. Once it is made, a call is one atomic load.
+/// One thread of all processes runs the initialization, and the others wait for it. Once the
+/// initialization is completed, a call is one atomic load.
 ///
 /// # What a death does
 ///
-/// Where whoever initializes is killed in the middle of it, the next caller takes over: its own closure runs, and
-/// [`SharedOnceState::initializer_died`] tells that something may lie there by half. A caller that waits takes over at once,
-/// or within a second where the kernel could not mark the death.
+/// If the process that runs the initialization is killed, the next caller takes over: its own
+/// closure runs, and [`SharedOnceState::initializer_died`] reports that a partial result may exist.
+/// A waiting caller takes over at once, or within a second if the kernel could not mark the death.
 ///
-/// After a restart of the machine, a `SharedOnce` in a file counts as one whose initializer died, completed or not: what it
-/// made may have reached the disk by half.
+/// After a reboot, a `SharedOnce` in a file behaves as if its initializer had died, whether it was
+/// completed or not: its result may have reached the disk only in part.
 ///
 /// # Panics
 ///
-/// [`call_once`](Self::call_once) and [`call_once_force`](Self::call_once_force) panic
+/// [`call_once`](Self::call_once) and [`call_once_force`](Self::call_once_force) panic in these
+/// cases:
 ///
-/// - inside the initialization itself, which would wait for its own end;
-/// - where the thread that initialized has ended, neither by a return nor by a panic, and its process lives. It takes
-///   `unsafe` code to end a thread so. When that process is gone, the next caller takes over;
-/// - in a child that was forked inside the initialization and goes on in it: the turn is the parent's.
+/// - The calling thread runs the initialization itself, so the call would wait for its own end.
+/// - The thread that ran the initialization ended without a return or a panic, and its process
+///   still runs. Only `unsafe` code can end a thread like this. Once that process has ended, the
+///   next caller takes over.
+/// - A child that was forked inside the initialization continues it. The initialization belongs to
+///   the parent.
 ///
-/// The forms that do not wait to the end have an error for the first two, and panic in the third.
+/// The forms that do not wait, or have a timeout or a deadline, return an error in the first two
+/// cases, and panic in the third.
 ///
 /// # Examples
 ///
@@ -43,7 +48,10 @@ use std::time::{Duration, Instant};
 /// #[repr(C)]
 /// struct Board { set_up: SharedOnce, times: SharedCounter }
 ///
-/// let board = Shared::anonymous(Board { set_up: SharedOnce::new(), times: SharedCounter::new(0) })?;
+/// let board = Shared::anonymous(Board {
+///     set_up: SharedOnce::new(),
+///     times: SharedCounter::new(0),
+/// })?;
 /// let child = fork::spawn(|| board.set_up.call_once(|| _ = board.times.add(1)))?;
 /// board.set_up.call_once(|| _ = board.times.add(1));
 /// assert!(child.wait()?.success());
@@ -53,59 +61,68 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// The states are those of `std`'s `library/std/src/sys/sync/once/futex.rs`, with a robust lock in the place of "running".
+/// The states are those of `std`'s `library/std/src/sys/sync/once/futex.rs`, with a robust lock
+/// instead of the state "running".
 #[repr(transparent)]
 pub struct SharedOnce {
     raw: Once,
 }
 
-/// How earlier attempts ended; what [`SharedOnce::call_once_force`] tells its closure.
+/// How earlier attempts ended. [`SharedOnce::call_once_force`] passes it to its closure.
 #[derive(Debug)]
 pub struct SharedOnceState {
-    past: OnceState,
+    state: OnceState,
 }
 
 impl SharedOnceState {
-    /// Whether an earlier initializer panicked.
+    /// Returns whether an earlier initializer panicked.
     pub fn is_poisoned(&self) -> bool {
-        self.past.panicked()
+        self.state.panicked()
     }
 
-    /// Whether an earlier initializer died in the middle of it, so that something may lie there by half.
+    /// Returns whether an earlier initializer died during the initialization, so that a partial
+    /// result may exist.
     pub fn initializer_died(&self) -> bool {
-        self.past.died()
+        self.state.died()
     }
 }
 
 impl SharedOnce {
-    /// An initialization that nobody has made.
+    /// Creates an initialization that no thread has begun.
     pub const fn new() -> Self {
         SharedOnce { raw: Once::new() }
     }
 
-    /// Initializes by `f`, if nobody has, and waits for whoever is at it. What `f` wrote is seen by all whose call returns.
+    /// Runs `f` as the initialization if it is not completed, blocking the current thread while
+    /// another call runs it.
+    ///
+    /// When this call returns, the initialization is completed, and the calling thread sees
+    /// everything that its closure wrote.
     ///
     /// # Panics
     ///
-    /// Where an earlier `f` panicked, and in the cases that [the type](Self#panics) names.
+    /// Panics if an earlier `f` panicked, and in the cases that [the type](Self#panics) lists.
     #[inline]
     pub fn call_once(&self, f: impl FnOnce()) {
         self.call_once_force(unless_poisoned(f));
     }
 
-    /// As [`call_once`](Self::call_once), but does not wait for whoever is at it. `f` does not run then.
+    /// Like [`call_once`](Self::call_once), but returns an error if another call runs the
+    /// initialization. It does not wait, and `f` does not run.
     ///
-    /// `Ok` says that it is initialized.
+    /// Returns `Ok` if the initialization is completed.
     ///
     /// # Errors
     ///
-    /// - [`Error::WouldBlock`]: somebody is at it, be it the calling thread.
-    /// - [`Error::HolderThreadEnded`]: the thread that was at it ended, neither by a return nor by a panic, and its process
-    ///   lives.
+    /// - [`Error::WouldBlock`] if another call runs the initialization, also one of the calling
+    ///   thread.
+    /// - [`Error::HolderThreadEnded`] if the thread that ran the initialization ended without a
+    ///   return or a panic, and its process still runs.
     ///
     /// # Panics
     ///
-    /// Where an earlier `f` panicked, and in a child that goes on with its parent's initialization.
+    /// Panics if an earlier `f` panicked, and in a child that continues its parent's
+    /// initialization.
     ///
     /// # Examples
     ///
@@ -114,8 +131,8 @@ impl SharedOnce {
     ///
     /// let once = Shared::anonymous(SharedOnce::new())?;
     /// once.call_once(|| {
-    ///     let refused = once.try_call_once(|| unreachable!("somebody is at it"));
-    ///     assert!(matches!(refused, Err(Error::WouldBlock)));
+    ///     let result = once.try_call_once(|| unreachable!("another call runs it"));
+    ///     assert!(matches!(result, Err(Error::WouldBlock)));
     /// });
     /// once.try_call_once(|| unreachable!("it is completed"))?;
     /// # Ok::<(), Error>(())
@@ -125,20 +142,24 @@ impl SharedOnce {
         self.try_call_once_force(unless_poisoned(f))
     }
 
-    /// As [`call_once`](Self::call_once), but waits for whoever is at it no longer than `timeout` of the monotonic clock. Once
-    /// `f` has begun it takes as long as it takes; where the time was over before, it does not run.
+    /// Like [`call_once`](Self::call_once), but waits for another call that runs the initialization
+    /// for at most `timeout`, measured on the monotonic clock. If the timeout expires first, `f`
+    /// does not run. The timeout does not limit `f` once it runs.
     ///
-    /// Where whoever is at it dies meanwhile, `f` runs. `Ok` says that it is initialized.
+    /// If the process that runs the initialization dies meanwhile, `f` runs. Returns `Ok` if the
+    /// initialization is completed.
     ///
     /// # Errors
     ///
-    /// - [`Error::TimedOut`]: somebody was at it until then. It may be completed at any time after.
-    /// - [`Error::Deadlock`]: the calling thread is at it.
+    /// - [`Error::TimedOut`] if another call was still running the initialization when the timeout
+    ///   expired. It may complete at any time afterwards.
+    /// - [`Error::Deadlock`] if the calling thread runs the initialization.
     /// - [`Error::HolderThreadEnded`] as for [`try_call_once`](Self::try_call_once).
     ///
     /// # Panics
     ///
-    /// Where an earlier `f` panicked, and in a child that goes on with its parent's initialization.
+    /// Panics if an earlier `f` panicked, and in a child that continues its parent's
+    /// initialization.
     ///
     /// # Examples
     ///
@@ -147,13 +168,14 @@ impl SharedOnce {
     /// use std::time::{Duration, Instant};
     ///
     /// let once = Shared::anonymous(SharedOnce::new())?;
-    /// // A child that dies at it: the next one takes over.
+    /// // A child dies during the initialization: the next caller takes over.
     /// fork::spawn(|| once.call_once(|| std::process::abort()))?.wait()?;
     /// once.call_once_timeout(Duration::from_secs(5), || {
     ///     std::thread::scope(|scope| {
     ///         scope.spawn(|| {
-    ///             let waits = once.call_once_timeout(Duration::from_millis(20), || unreachable!());
-    ///             assert!(matches!(waits, Err(Error::TimedOut)));
+    ///             let result =
+    ///                 once.call_once_timeout(Duration::from_millis(20), || unreachable!());
+    ///             assert!(matches!(result, Err(Error::TimedOut)));
     ///         });
     ///     });
     /// })?;
@@ -163,42 +185,45 @@ impl SharedOnce {
         self.call_once_force_timeout(timeout, unless_poisoned(f))
     }
 
-    /// As [`call_once_timeout`](Self::call_once_timeout), but until `deadline`.
+    /// Like [`call_once_timeout`](Self::call_once_timeout), but waits until `deadline` at the
+    /// latest.
     ///
     /// # Errors
     ///
-    /// As [`call_once_timeout`](Self::call_once_timeout).
+    /// As for [`call_once_timeout`](Self::call_once_timeout).
     ///
     /// # Panics
     ///
-    /// As [`call_once_timeout`](Self::call_once_timeout).
+    /// As for [`call_once_timeout`](Self::call_once_timeout).
     pub fn call_once_until(&self, deadline: Instant, f: impl FnOnce()) -> Result<(), Error> {
         self.call_once_force_until(deadline, unless_poisoned(f))
     }
 
-    /// As [`call_once`](Self::call_once), also where an earlier `f` panicked: `f` is told.
+    /// Like [`call_once`](Self::call_once), but also runs `f` if an earlier `f` panicked. `f`
+    /// receives the outcome of earlier attempts.
     ///
     /// # Panics
     ///
-    /// In the cases that [the type](Self#panics) names.
+    /// Panics in the cases that [the type](Self#panics) lists.
     #[inline]
     pub fn call_once_force(&self, f: impl FnOnce(&SharedOnceState)) {
         if !self.is_completed()
-            && let Err(refused) = self.run(WaitMode::Until(None), f)
+            && let Err(error) = self.run(WaitMode::Until(None), f)
         {
-            unreachable_or_panic(refused);
+            unreachable_or_panic(error);
         }
     }
 
-    /// As [`try_call_once`](Self::try_call_once), also where an earlier `f` panicked: `f` is told.
+    /// Like [`try_call_once`](Self::try_call_once), but also runs `f` if an earlier `f` panicked.
+    /// `f` receives the outcome of earlier attempts.
     ///
     /// # Errors
     ///
-    /// As [`try_call_once`](Self::try_call_once).
+    /// As for [`try_call_once`](Self::try_call_once).
     ///
     /// # Panics
     ///
-    /// In a child that goes on with its parent's initialization.
+    /// Panics in a child that continues its parent's initialization.
     #[inline]
     pub fn try_call_once_force(&self, f: impl FnOnce(&SharedOnceState)) -> Result<(), Error> {
         if self.is_completed() {
@@ -207,15 +232,16 @@ impl SharedOnce {
         self.run(WaitMode::Try, f).map_err(into_error)
     }
 
-    /// As [`call_once_timeout`](Self::call_once_timeout), also where an earlier `f` panicked: `f` is told.
+    /// Like [`call_once_timeout`](Self::call_once_timeout), but also runs `f` if an earlier `f`
+    /// panicked. `f` receives the outcome of earlier attempts.
     ///
     /// # Errors
     ///
-    /// As [`call_once_timeout`](Self::call_once_timeout).
+    /// As for [`call_once_timeout`](Self::call_once_timeout).
     ///
     /// # Panics
     ///
-    /// In a child that goes on with its parent's initialization.
+    /// Panics in a child that continues its parent's initialization.
     pub fn call_once_force_timeout(
         &self,
         timeout: Duration,
@@ -228,15 +254,16 @@ impl SharedOnce {
         self.run(mode, f).map_err(into_error)
     }
 
-    /// As [`call_once_force_timeout`](Self::call_once_force_timeout), but until `deadline`.
+    /// Like [`call_once_force_timeout`](Self::call_once_force_timeout), but waits until `deadline`
+    /// at the latest.
     ///
     /// # Errors
     ///
-    /// As [`call_once_force_timeout`](Self::call_once_force_timeout).
+    /// As for [`call_once_force_timeout`](Self::call_once_force_timeout).
     ///
     /// # Panics
     ///
-    /// As [`call_once_force_timeout`](Self::call_once_force_timeout).
+    /// As for [`call_once_force_timeout`](Self::call_once_force_timeout).
     pub fn call_once_force_until(
         &self,
         deadline: Instant,
@@ -249,31 +276,33 @@ impl SharedOnce {
         self.run(mode, f).map_err(into_error)
     }
 
-    /// Whether it is initialized.
+    /// Returns whether the initialization is completed.
     #[inline]
     pub fn is_completed(&self) -> bool {
         self.raw.is_done()
     }
 
-    /// Waits until it is initialized, by whomever. It does not take over.
+    /// Blocks the current thread until the initialization is completed, by any thread.
+    ///
+    /// This call never runs the initialization itself, also if the thread that ran it dies.
     pub fn wait(&self) {
         self.raw.wait(None);
     }
 
-    /// Waits as [`wait`](Self::wait), for at most `timeout` of the monotonic clock.
+    /// Like [`wait`](Self::wait), but waits for at most `timeout`, measured on the monotonic clock.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::TimedOut`] if it was not initialized in time.
+    /// Returns [`Error::TimedOut`] if the initialization was not completed in time.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), Error> {
         self.wait_with(Deadline::after(timeout))
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    /// Like [`wait_timeout`](Self::wait_timeout), but waits until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// As for [`wait_timeout`](Self::wait_timeout).
     pub fn wait_until(&self, deadline: Instant) -> Result<(), Error> {
         self.wait_with(Deadline::at(deadline))
     }
@@ -290,14 +319,14 @@ impl SharedOnce {
             f(state);
             Ok(())
         };
-        self.initialize(mode, f, |()| ()).map_err(|unmade| {
-            let InitError::Acquire(refused) = unmade;
-            refused
+        self.initialize(mode, f, |()| ()).map_err(|error| {
+            let InitError::Acquire(error) = error;
+            error
         })
     }
 
-    /// Initializes, if nobody has, by the making of a value and the storing of it. Whoever is at it is waited for as long as
-    /// `mode` says.
+    /// Runs the initialization if it is not completed: makes a value by `make` and passes it to
+    /// `store`. If another thread runs it, waits as long as `mode` allows.
     #[cold]
     pub(super) fn initialize<V, E>(
         &self,
@@ -306,21 +335,21 @@ impl SharedOnce {
         store: impl FnOnce(V),
     ) -> Result<(), InitError<E>> {
         let current = sys::current_thread();
-        let past = match self.raw.begin(current, mode) {
-            Ok(Some(past)) => past,
+        let state = match self.raw.begin(current, mode) {
+            Ok(Some(state)) => state,
             Ok(None) => return Ok(()),
-            Err(refused) => return Err(InitError::Acquire(refused)),
+            Err(error) => return Err(InitError::Acquire(error)),
         };
         let mut guard = InitGuard {
             raw: &self.raw,
             generation: current.generation(),
             outcome: InitOutcome::Panicked,
         };
-        match make(&SharedOnceState { past }) {
+        match make(&SharedOnceState { state }) {
             Ok(value) => {
                 assert!(
                     CurrentThread::of_generation(guard.generation).is_some(),
-                    "a process that was forked inside a shared initialization went on with it, which is its parent's"
+                    "a forked child continued the shared initialization of its parent"
                 );
                 store(value);
                 guard.outcome = InitOutcome::Completed;
@@ -334,56 +363,57 @@ impl SharedOnce {
     }
 }
 
-/// Why nothing was made.
+/// Why the initialization was not completed.
 pub(super) enum InitError<E> {
-    /// It was nobody's turn here.
+    /// The calling thread did not get the turn to initialize.
     Acquire(AcquireError),
-    /// The making failed.
+    /// `make` failed.
     Failed(E),
 }
 
 impl<E> InitError<E> {
-    /// What failed, of a call that waits to the end.
+    /// Returns the error of `make`, for a call without a deadline. Panics if the thread did not get
+    /// the turn.
     pub(super) fn failed(self) -> E {
         match self {
-            InitError::Acquire(refused) => unreachable_or_panic(refused),
+            InitError::Acquire(error) => unreachable_or_panic(error),
             InitError::Failed(error) => error,
         }
     }
 
-    /// What a call tells that does not wait to the end.
+    /// Returns the error of a call that does not wait, or has a deadline.
     pub(super) fn into_error(self) -> E
     where
         E: From<Error>,
     {
         match self {
-            InitError::Acquire(refused) => into_error(refused).into(),
+            InitError::Acquire(error) => into_error(error).into(),
             InitError::Failed(error) => error,
         }
     }
 }
 
-/// The end of a call that waits to the end, and cannot have its guard.
+/// Panics for a call without a deadline that did not get the turn to initialize.
 #[cold]
-pub(super) fn unreachable_or_panic(refused: AcquireError) -> ! {
-    match refused {
-        AcquireError::Deadlock => panic!(
-            "a shared initialization was asked for inside itself, by the thread that makes it"
-        ),
+pub(super) fn unreachable_or_panic(error: AcquireError) -> ! {
+    match error {
+        AcquireError::Deadlock => {
+            panic!("a shared initialization may not be performed recursively")
+        }
         AcquireError::HolderThreadEnded => panic!(
-            "the thread that made a shared initialization ended in the middle of it, without a panic, and its process lives"
+            "the thread that ran a shared initialization ended without a return or a panic, and its process still runs"
         ),
         AcquireError::WouldBlock | AcquireError::TimedOut => {
-            unreachable!("a wait without an end has timed out")
+            unreachable!("a wait without a deadline timed out")
         }
     }
 }
 
-fn into_error(refused: AcquireError) -> Error {
-    Error::from_missed(MultiError::Acquire(refused))
+fn into_error(error: AcquireError) -> Error {
+    Error::from_multi(MultiError::Acquire(error))
 }
 
-/// An initialization that nobody makes where an earlier one panicked.
+/// Wraps `f` so that it panics if an earlier initializer panicked.
 fn unless_poisoned(f: impl FnOnce()) -> impl FnOnce(&SharedOnceState) {
     |state| {
         assert!(
@@ -400,10 +430,10 @@ enum InitOutcome {
     Panicked,
 }
 
-/// The calling thread's turn to initialize.
+/// The calling thread's turn to initialize. Dropping it ends the turn.
 struct InitGuard<'a> {
     raw: &'a Once,
-    /// The process whose turn it is. In a child of that process this is a copy.
+    /// The process that has the turn. In a child of that process this guard is a copy.
     generation: u64,
     outcome: InitOutcome,
 }
@@ -413,7 +443,7 @@ impl Drop for InitGuard<'_> {
         let Some(current) = CurrentThread::of_generation(self.generation) else {
             return;
         };
-        // SAFETY: this thread began the turn in this process, and nothing but this drop ends it.
+        // SAFETY: this thread began its turn in this process, and only this drop ends it.
         unsafe {
             match self.outcome {
                 InitOutcome::Completed => self.raw.complete(current),
@@ -440,8 +470,9 @@ impl fmt::Debug for SharedOnce {
 
 const KIND: PrimitiveKind = PrimitiveKind("once");
 
-// SAFETY: `repr(transparent)` over `repr(C)` atomics and the links of a lock, which mean something only to the thread that
-// holds it. Zero bytes are an initialization that nobody has begun, with a free lock.
+// SAFETY: the type is `repr(transparent)` over `repr(C)` atomics and the links of a lock, which
+// have a meaning only for the thread that holds the lock. Zero bytes are an initialization that no
+// thread has begun, with a free lock.
 #[diagnostic::do_not_recommend]
 unsafe impl ShmSafe for SharedOnce {
     const ZERO_IS_VALID: bool = true;
@@ -463,7 +494,7 @@ impl Primitive for SharedOnce {
 
     unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         Ok(())
     }
@@ -477,12 +508,12 @@ impl Primitive for SharedOnce {
     }
 
     unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.reset() };
     }
 
     unsafe fn mark_inconsistent(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.raw.undo() };
     }
 }

@@ -1,4 +1,4 @@
-//! [`SharedOnceLock`]: what one thread of all processes makes, once.
+//! [`SharedOnceLock`]: a cell that is initialized once, shared between processes.
 
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
@@ -11,24 +11,27 @@ use std::fmt;
 use std::mem::{MaybeUninit, offset_of};
 use std::time::{Duration, Instant};
 
-/// A value that one thread of all processes makes, once, and all read, in the manner of [`std::sync::OnceLock`].
+/// A cell that is initialized only once and that several processes share, like
+/// [`std::sync::OnceLock`].
 ///
-/// [`get`](Self::get) is one atomic load. As the value never changes again, it is given as `&T` for as long as the cell
-/// lives.
+/// One thread of all processes initializes the value, and all threads can read it.
+/// [`get`](Self::get) is one atomic load. The value never changes afterwards, so it is returned as
+/// a `&T` that lives as long as the cell.
 ///
 /// # What a death does
 ///
-/// Where whoever makes the value is killed, before or while it is written, the cell is as if it had not begun: nobody reads
-/// what was written by half, and the next caller makes the value ([`get_or_init_with`](Self::get_or_init_with) tells it
-/// why). A panic leaves the cell empty too, as in `std`.
+/// If the process that initializes the value is killed, before or during the write, the cell stays
+/// empty. No thread reads the partly written value, and the next caller initializes it
+/// ([`get_or_init_with`](Self::get_or_init_with) passes the reason to its closure). A panic leaves
+/// the cell empty too, as in `std`.
 ///
-/// After a restart of the machine, a cell in a file is empty: its value may have reached the disk by half.
+/// After a reboot, a cell in a file is empty: its value may have reached the disk only in part.
 ///
 /// # Panics
 ///
-/// [`set`](Self::set), [`get_or_init`](Self::get_or_init) and their like panic in the cases that
-/// [`SharedOnce`](SharedOnce#panics) names. Those that do not wait to the end, and do not give a value back, have an error for
-/// the first two of them.
+/// [`set`](Self::set), [`get_or_init`](Self::get_or_init) and their variants panic in the cases
+/// that [`SharedOnce`](SharedOnce#panics) lists. The variants of `get_or_init` that do not wait, or
+/// have a timeout or a deadline, return an error in the first two cases.
 ///
 /// # Examples
 ///
@@ -46,20 +49,21 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// As [`SharedOnce`].
+/// As for [`SharedOnce`].
 #[repr(C)]
 pub struct SharedOnceLock<T> {
     once: SharedOnce,
-    /// Written in a turn, before that is completed; then a `T`.
+    /// Written by the thread that has the turn, before `once` is completed. Afterwards it is a
+    /// valid `T`.
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: the value is written by one thread, and read through `&T` by all, once the write has happened before: so it is
-// sent and shared. `ShmData` is `Send`.
+// SAFETY: one thread writes the value, so it is sent. All threads read it through `&T` after the
+// write happened before, so it is shared. `T` is `Sync`, and `ShmData` types are `Send`.
 unsafe impl<T: ShmData + Sync> Sync for SharedOnceLock<T> {}
 
 impl<T: ShmData + Sync> SharedOnceLock<T> {
-    /// An empty cell.
+    /// Creates an empty cell.
     pub const fn new() -> Self {
         SharedOnceLock {
             once: SharedOnce::new(),
@@ -67,37 +71,41 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         }
     }
 
-    /// The value, if there is one.
+    /// Returns the value, or `None` if the cell is empty or being initialized.
     #[inline]
     pub fn get(&self) -> Option<&T> {
-        // SAFETY: asked just now.
+        // SAFETY: the cell is completed, as checked here.
         self.once.is_completed().then(|| unsafe { self.value() })
     }
 
-    /// Makes `value` the cell's.
+    /// Initializes the cell with `value`, blocking the current thread while another call
+    /// initializes it.
     ///
     /// # Errors
     ///
-    /// `value`, where there is one already. One that is being made just now is waited for.
+    /// Returns `value` if the cell has a value already.
     pub fn set(&self, value: T) -> Result<(), T> {
         self.set_with(WaitMode::Until(None), value)
     }
 
-    /// As [`set`](Self::set), but does not wait for a value that is being made just now.
+    /// Like [`set`](Self::set), but returns `value` if another call is initializing the cell. It
+    /// does not wait.
     ///
     /// # Errors
     ///
-    /// `value`, where there is one already, which [`get`](Self::get) gives, or one is being made.
+    /// Returns `value` if the cell has a value already ([`get`](Self::get) then returns it), or if
+    /// another call is initializing the cell.
     pub fn try_set(&self, value: T) -> Result<(), T> {
         self.set_with(WaitMode::Try, value)
     }
 
-    /// As [`set`](Self::set), but waits for a value that is being made just now no longer than `timeout` of the monotonic
-    /// clock.
+    /// Like [`set`](Self::set), but waits for another call that initializes the cell for at most
+    /// `timeout`, measured on the monotonic clock.
     ///
     /// # Errors
     ///
-    /// `value`, where there is one already, which [`get`](Self::get) gives, or one was being made until then.
+    /// Returns `value` if the cell has a value already ([`get`](Self::get) then returns it), or if
+    /// another call was still initializing the cell when the timeout expired.
     ///
     /// # Examples
     ///
@@ -114,29 +122,31 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         self.set_with(WaitMode::Until(Some(Deadline::after(timeout))), value)
     }
 
-    /// As [`set_timeout`](Self::set_timeout), but until `deadline`.
+    /// Like [`set_timeout`](Self::set_timeout), but waits until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`set_timeout`](Self::set_timeout).
+    /// As for [`set_timeout`](Self::set_timeout).
     pub fn set_until(&self, value: T, deadline: Instant) -> Result<(), T> {
         self.set_with(WaitMode::Until(Some(Deadline::at(deadline))), value)
     }
 
-    /// The value, made by `f` where there is none. One that is being made just now is waited for.
+    /// Returns the value, and initializes the cell with `f` if it is empty. Blocks the current
+    /// thread while another call initializes the cell.
     #[inline]
     pub fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
         self.get_or_init_with(|_| f())
     }
 
-    /// As [`get_or_init`](Self::get_or_init), but does not wait for a value that is being made just now. `f` does not run
-    /// then.
+    /// Like [`get_or_init`](Self::get_or_init), but returns an error if another call is
+    /// initializing the cell. It does not wait, and `f` does not run.
     ///
     /// # Errors
     ///
-    /// - [`Error::WouldBlock`]: one is being made, be it by the calling thread.
-    /// - [`Error::HolderThreadEnded`]: the thread that made one ended, neither by a return nor by a panic, and its process
-    ///   lives.
+    /// - [`Error::WouldBlock`] if another call initializes the cell, also one of the calling
+    ///   thread.
+    /// - [`Error::HolderThreadEnded`] if the thread that initialized the cell ended without a
+    ///   return or a panic, and its process still runs.
     ///
     /// # Examples
     ///
@@ -156,15 +166,17 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         self.try_get_or_init_with(|_| f())
     }
 
-    /// As [`get_or_init`](Self::get_or_init), but waits for a value that is being made just now no longer than `timeout` of the
-    /// monotonic clock. Once `f` has begun it takes as long as it takes; where the time was over before, it does not run.
+    /// Like [`get_or_init`](Self::get_or_init), but waits for another call that initializes the
+    /// cell for at most `timeout`, measured on the monotonic clock. If the timeout expires first,
+    /// `f` does not run. The timeout does not limit `f` once it runs.
     ///
-    /// Where whoever makes the value dies meanwhile, `f` runs.
+    /// If the process that initializes the cell dies meanwhile, `f` runs.
     ///
     /// # Errors
     ///
-    /// - [`Error::TimedOut`]: a value was being made until then. It may be there at any time after.
-    /// - [`Error::Deadlock`]: the calling thread makes one.
+    /// - [`Error::TimedOut`] if another call was still initializing the cell when the timeout
+    ///   expired. The cell may receive its value at any time afterwards.
+    /// - [`Error::Deadlock`] if the calling thread initializes the cell.
     /// - [`Error::HolderThreadEnded`] as for [`try_get_or_init`](Self::try_get_or_init).
     ///
     /// # Examples
@@ -174,7 +186,7 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
     /// use std::time::{Duration, Instant};
     ///
     /// let port = Shared::anonymous(SharedOnceLock::<u16>::new())?;
-    /// // A child that dies while it makes the value: the next one makes it.
+    /// // A child dies while it initializes the cell: the next caller initializes it.
     /// let child = fork::spawn(|| _ = port.get_or_init(|| std::process::abort()))?;
     /// child.wait()?;
     /// assert_eq!(*port.get_or_init_timeout(Duration::from_secs(5), || 8080)?, 8080);
@@ -188,41 +200,44 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         self.get_or_init_with_timeout(timeout, |_| f())
     }
 
-    /// As [`get_or_init_timeout`](Self::get_or_init_timeout), but until `deadline`.
+    /// Like [`get_or_init_timeout`](Self::get_or_init_timeout), but waits until `deadline` at the
+    /// latest.
     ///
     /// # Errors
     ///
-    /// As [`get_or_init_timeout`](Self::get_or_init_timeout).
+    /// As for [`get_or_init_timeout`](Self::get_or_init_timeout).
     pub fn get_or_init_until(&self, deadline: Instant, f: impl FnOnce() -> T) -> Result<&T, Error> {
         self.get_or_init_with_until(deadline, |_| f())
     }
 
-    /// As [`get_or_init`](Self::get_or_init); and `f` is told how earlier attempts ended.
+    /// Like [`get_or_init`](Self::get_or_init), but `f` receives the outcome of earlier attempts.
     #[inline]
     pub fn get_or_init_with(&self, f: impl FnOnce(&SharedOnceState) -> T) -> &T {
-        let made = self.fill(WaitMode::Until(None), |state| -> Result<T, Infallible> {
+        let result = self.fill(WaitMode::Until(None), |state| -> Result<T, Infallible> {
             Ok(f(state))
         });
-        let Ok(value) = made.map_err(InitError::failed);
+        let Ok(value) = result.map_err(InitError::failed);
         value
     }
 
-    /// As [`try_get_or_init`](Self::try_get_or_init); and `f` is told how earlier attempts ended.
+    /// Like [`try_get_or_init`](Self::try_get_or_init), but `f` receives the outcome of earlier
+    /// attempts.
     ///
     /// # Errors
     ///
-    /// As [`try_get_or_init`](Self::try_get_or_init).
+    /// As for [`try_get_or_init`](Self::try_get_or_init).
     #[inline]
     pub fn try_get_or_init_with(&self, f: impl FnOnce(&SharedOnceState) -> T) -> Result<&T, Error> {
         self.fill(WaitMode::Try, |state| Ok(f(state)))
             .map_err(InitError::into_error)
     }
 
-    /// As [`get_or_init_timeout`](Self::get_or_init_timeout); and `f` is told how earlier attempts ended.
+    /// Like [`get_or_init_timeout`](Self::get_or_init_timeout), but `f` receives the outcome of
+    /// earlier attempts.
     ///
     /// # Errors
     ///
-    /// As [`get_or_init_timeout`](Self::get_or_init_timeout).
+    /// As for [`get_or_init_timeout`](Self::get_or_init_timeout).
     pub fn get_or_init_with_timeout(
         &self,
         timeout: Duration,
@@ -231,11 +246,12 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         self.fill_in_time(|| Deadline::after(timeout), |state| Ok(f(state)))
     }
 
-    /// As [`get_or_init_with_timeout`](Self::get_or_init_with_timeout), but until `deadline`.
+    /// Like [`get_or_init_with_timeout`](Self::get_or_init_with_timeout), but waits until
+    /// `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`get_or_init_with_timeout`](Self::get_or_init_with_timeout).
+    /// As for [`get_or_init_with_timeout`](Self::get_or_init_with_timeout).
     pub fn get_or_init_with_until(
         &self,
         deadline: Instant,
@@ -244,22 +260,23 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         self.fill_in_time(|| Deadline::at(deadline), |state| Ok(f(state)))
     }
 
-    /// As [`get_or_init`](Self::get_or_init), by an `f` that may fail.
+    /// Like [`get_or_init`](Self::get_or_init), but `f` may fail.
     ///
     /// # Errors
     ///
-    /// That of `f`. The cell stays empty then.
+    /// Returns the error of `f`. The cell then stays empty.
     #[inline]
     pub fn get_or_try_init<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         self.fill(WaitMode::Until(None), |_| f())
             .map_err(InitError::failed)
     }
 
-    /// As [`try_get_or_init`](Self::try_get_or_init), by an `f` that may fail.
+    /// Like [`try_get_or_init`](Self::try_get_or_init), but `f` may fail.
     ///
     /// # Errors
     ///
-    /// As [`try_get_or_init`](Self::try_get_or_init), and that of `f`. The cell stays empty then.
+    /// As for [`try_get_or_init`](Self::try_get_or_init), and the error of `f`. The cell then stays
+    /// empty.
     #[inline]
     pub fn try_get_or_try_init<E: From<Error>>(
         &self,
@@ -269,11 +286,12 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
             .map_err(InitError::into_error)
     }
 
-    /// As [`get_or_init_timeout`](Self::get_or_init_timeout), by an `f` that may fail.
+    /// Like [`get_or_init_timeout`](Self::get_or_init_timeout), but `f` may fail.
     ///
     /// # Errors
     ///
-    /// As [`get_or_init_timeout`](Self::get_or_init_timeout), and that of `f`. The cell stays empty then.
+    /// As for [`get_or_init_timeout`](Self::get_or_init_timeout), and the error of `f`. The cell
+    /// then stays empty.
     pub fn get_or_try_init_timeout<E: From<Error>>(
         &self,
         timeout: Duration,
@@ -282,11 +300,12 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         self.fill_in_time(|| Deadline::after(timeout), |_| f())
     }
 
-    /// As [`get_or_try_init_timeout`](Self::get_or_try_init_timeout), but until `deadline`.
+    /// Like [`get_or_try_init_timeout`](Self::get_or_try_init_timeout), but waits until `deadline`
+    /// at the latest.
     ///
     /// # Errors
     ///
-    /// As [`get_or_try_init_timeout`](Self::get_or_try_init_timeout).
+    /// As for [`get_or_try_init_timeout`](Self::get_or_try_init_timeout).
     pub fn get_or_try_init_until<E: From<Error>>(
         &self,
         deadline: Instant,
@@ -295,55 +314,61 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         self.fill_in_time(|| Deadline::at(deadline), |_| f())
     }
 
-    /// Waits until somebody has made the value. It does not make it.
+    /// Blocks the current thread until the cell is initialized, by any thread, and returns the
+    /// value.
+    ///
+    /// This call never initializes the cell itself.
     pub fn wait(&self) -> &T {
         self.once.wait();
-        // SAFETY: waited for just now.
+        // SAFETY: the wait ended because the cell is completed.
         unsafe { self.value() }
     }
 
-    /// Waits as [`wait`](Self::wait), for at most `timeout` of the monotonic clock.
+    /// Like [`wait`](Self::wait), but waits for at most `timeout`, measured on the monotonic clock.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::TimedOut`] if no value was set in time.
+    /// Returns [`Error::TimedOut`] if the cell was not initialized in time.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<&T, Error> {
         self.once.wait_timeout(timeout)?;
-        // SAFETY: the wait has ended because the value is there.
+        // SAFETY: the wait succeeded, so the cell is completed.
         Ok(unsafe { self.value() })
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    /// Like [`wait_timeout`](Self::wait_timeout), but waits until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// As for [`wait_timeout`](Self::wait_timeout).
     pub fn wait_until(&self, deadline: Instant) -> Result<&T, Error> {
         self.once.wait_until(deadline)?;
-        // SAFETY: the wait has ended because the value is there.
+        // SAFETY: the wait succeeded, so the cell is completed.
         Ok(unsafe { self.value() })
     }
 
-    /// The value, through the exclusive borrow that only a cell which is not placed can give.
+    /// Returns a mutable reference to the value, or `None` if the cell is empty. Only a cell that
+    /// is not placed can be borrowed exclusively.
     pub fn get_mut(&mut self) -> Option<&mut T> {
-        // SAFETY: whole, as for `get`; and nobody else borrows it.
+        // SAFETY: the cell is completed, so the value is a valid `T`, and the exclusive borrow
+        // excludes other references.
         (self.once.is_completed()).then(|| unsafe { self.value.get_mut().assume_init_mut() })
     }
 
-    /// The value of a cell that is not placed.
+    /// Consumes the cell, which is not placed, and returns the value, or `None` if the cell is
+    /// empty.
     pub fn into_inner(self) -> Option<T> {
-        // SAFETY: whole, as for `get`.
+        // SAFETY: the cell is completed, so the value is a valid `T`.
         (self.once.is_completed()).then(|| unsafe { self.value.into_inner().assume_init() })
     }
 
     fn set_with(&self, mode: WaitMode, value: T) -> Result<(), T> {
         let mut value = Some(value);
-        let made = self.fill(mode, |_| -> Result<T, Infallible> {
-            Ok(value.take().expect("a closure that runs once"))
+        let result = self.fill(mode, |_| -> Result<T, Infallible> {
+            Ok(value.take().expect("the closure runs once"))
         });
-        match made {
+        match result {
             Ok(_) | Err(InitError::Acquire(AcquireError::WouldBlock | AcquireError::TimedOut)) => {}
-            Err(InitError::Acquire(refused)) => unreachable_or_panic(refused),
+            Err(InitError::Acquire(error)) => unreachable_or_panic(error),
         }
         value.map_or(Ok(()), Err)
     }
@@ -353,7 +378,7 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
         deadline: impl FnOnce() -> Deadline,
         make: impl FnOnce(&SharedOnceState) -> Result<T, E>,
     ) -> Result<&T, E> {
-        // One that is there costs no look at the clock.
+        // If the cell has a value, the clock is not read.
         match self.get() {
             Some(value) => Ok(value),
             None => self
@@ -370,23 +395,24 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
     ) -> Result<&T, InitError<E>> {
         if !self.once.is_completed() {
             self.once.initialize(mode, make, |value| {
-                // SAFETY: it is this thread's turn, and nobody reads before that is completed. What lay there has nothing
-                // to drop.
+                // SAFETY: this thread has the turn, and no thread reads the value before the turn
+                // is completed. The old bytes have no drop glue.
                 unsafe { (*self.value.get()).write(value) };
             })?;
         }
-        // SAFETY: filled just now, if not before.
+        // SAFETY: the cell is completed, by the initialization above or before.
         Ok(unsafe { self.value() })
     }
 
-    /// The value.
+    /// Returns the value.
     ///
     /// # Safety
     ///
-    /// The cell was seen completed.
+    /// The caller must have seen that the cell is completed.
     #[inline]
     unsafe fn value(&self) -> &T {
-        // SAFETY: it was written before it was completed, which was seen, and nobody writes after.
+        // SAFETY: the value was written before the cell was completed, the caller saw it completed,
+        // and no thread writes it afterwards.
         unsafe { (*self.value.get()).assume_init_ref() }
     }
 }
@@ -418,8 +444,8 @@ impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedOnceLock<T> {
 
 const KIND: PrimitiveKind = PrimitiveKind("once_lock");
 
-// SAFETY: `repr(C)` over a `SharedOnce` and a `ShmData`, which is told. The one primitive is visited. Zero bytes are an
-// empty cell, whatever `T` is.
+// SAFETY: the type is `repr(C)` over a `SharedOnce` and a `ShmData`, which is described. The only
+// primitive is visited. Zero bytes are an empty cell for every `T`.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ShmData + Sync> ShmSafe for SharedOnceLock<T> {
     const ZERO_IS_VALID: bool = true;
@@ -441,7 +467,7 @@ impl<T: ShmData + Sync> Primitive for SharedOnceLock<T> {
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.once.init() }
     }
 
@@ -454,12 +480,12 @@ impl<T: ShmData + Sync> Primitive for SharedOnceLock<T> {
     }
 
     unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.once.reset() };
     }
 
     unsafe fn mark_inconsistent(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.once.mark_inconsistent() };
     }
 }

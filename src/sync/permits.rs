@@ -1,4 +1,4 @@
-//! [`SharedPermits`]: permits that come back when their holder dies.
+//! [`SharedPermits`]: permits that are released when their holder dies.
 
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
@@ -10,30 +10,34 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-/// `N` permits in shared memory, numbered from 0 to `N - 1`: a counting semaphore that knows its holders. `N` is 1 to 127.
+/// `N` permits in shared memory, numbered from 0 to `N - 1`: a counting semaphore that knows its
+/// holders. `N` is 1 to 127.
 ///
-/// [`acquire`](Self::acquire) gives a [`Permit`], and dropping that gives the permit back. Each permit is a robust lock,
-/// so the kernel gives back what a killed process held. Before it is placed in a map it works for the threads of this process,
-/// and may be moved and forgotten.
+/// [`acquire`](Self::acquire) returns a [`Permit`]. Dropping it releases the permit. Each permit is
+/// a robust lock, so the kernel releases the permits of a killed process. Before they are placed in
+/// a map, the permits work for the threads of this process, and the value may be moved and leaked.
 ///
-/// Use it to bound how many are at work at once, or to hand out `N` things of a kind: the [number](Permit::number) of a
-/// permit is nobody else's while it is held.
+/// Use the permits to limit how many threads work at once, or to assign `N` things of one kind: no
+/// two permits that are held at the same time have the same [number](Permit::number).
 ///
 /// # What a death does
 ///
-/// A permit whose holder dies is available again at once: one who waits is woken by the kernel. Whoever gets it can see that
-/// ([`Permit::previous_holder_died`]), and put in order what the dead one left under that number. A waiter that dies, at
-/// whichever instant, takes no permit and nobody's wake-up with it. Where the kernel could not mark the dead thread's permit,
-/// the waiters find out within a second.
+/// If the holder of a permit dies, the permit is available again at once, and the kernel wakes a
+/// waiter. The next holder can query this ([`Permit::previous_holder_died`]), and repair what the
+/// dead holder left under that number. A waiter that dies, at any instruction, takes no permit and
+/// causes no lost wake-up. If the kernel could not mark the permit of the dead thread, the waiters
+/// detect the death within a second.
 ///
-/// A permit whose holder's *thread* ended, with its guard forgotten, stays taken while that process lives.
+/// If the holder's *thread* ends after its guard was leaked, the permit stays taken while the
+/// process lives.
 ///
 /// # How it waits
 ///
-/// Taking a free permit and giving one back that nobody waits for makes no system call. Of those who wait, the first one sleeps
-/// on all the permits by one call, and the others in line behind it. That call, `futex_waitv(2)`, is in Linux 5.16 and later;
-/// where it is missing, what would have to wait gives [`Error::FutexWaitvUnsupported`], and [`try_acquire`](Self::try_acquire) works. A
-/// single permit does not need it. Permits are not handed out in the order in which they were asked for.
+/// Acquiring a free permit makes no system call, and neither does releasing a permit that no thread
+/// waits for. The first waiter sleeps on all the permits by one call, and the other waiters queue
+/// behind it. That call, `futex_waitv(2)`, needs Linux 5.16 or later. Without it, a call that would
+/// have to wait returns [`Error::FutexWaitvUnsupported`], while [`try_acquire`](Self::try_acquire)
+/// works. A single permit does not need it. Permits are not assigned in the order of the calls.
 ///
 /// # Examples
 ///
@@ -43,7 +47,7 @@ use std::time::{Duration, Instant};
 /// let gate = Shared::anonymous(SharedPermits::<2>::new())?;
 /// let child = fork::spawn(|| {
 ///     let _permit = gate.acquire().unwrap();
-///     std::process::abort(); // and never gives it back
+///     std::process::abort(); // without releasing it
 /// })?;
 /// child.wait()?;
 ///
@@ -56,15 +60,15 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// Robust futexes as for [`SharedMutex`](crate::SharedMutex), and [futex_waitv](https://docs.kernel.org/userspace-api/futex2.html)
-/// for the head of the line.
+/// Robust futexes as for [`SharedMutex`](crate::SharedMutex), and
+/// [futex_waitv](https://docs.kernel.org/userspace-api/futex2.html) for the first waiter.
 #[repr(C)]
 pub struct SharedPermits<const N: usize> {
     queue_lock: Robust,
     permits: [PermitWord; N],
 }
 
-/// A permit, on a cache line of its own.
+/// A permit, on its own cache line.
 #[repr(C, align(64))]
 pub(super) struct PermitWord(Robust);
 
@@ -75,9 +79,9 @@ impl AsRef<Robust> for PermitWord {
 }
 
 impl<const N: usize> SharedPermits<N> {
-    /// `N` permits, all of them free.
+    /// Creates `N` free permits.
     ///
-    /// None, or more than 127, do not compile:
+    /// `N` must be 1 to 127. Other values do not compile:
     ///
     /// ```compile_fail
     /// let no = pshared::SharedPermits::<128>::new();
@@ -95,47 +99,52 @@ impl<const N: usize> SharedPermits<N> {
         }
     }
 
-    /// Takes a permit, waiting for one as long as it takes.
+    /// Acquires a permit, blocking until one is available.
     ///
     /// # Errors
     ///
-    /// - [`Error::Deadlock`]: the calling thread holds all of them.
-    /// - [`Error::HolderThreadEnded`]: all were held by threads that ended without giving them back, and their processes live.
-    /// - [`Error::FutexWaitvUnsupported`]: none is free, and the kernel cannot wait for any of several.
+    /// - [`Error::Deadlock`] if the calling thread holds all the permits.
+    /// - [`Error::HolderThreadEnded`] if all the permits were held by threads that ended without
+    ///   releasing them, and their processes still run.
+    /// - [`Error::FutexWaitvUnsupported`] if no permit is free, and the kernel cannot wait on
+    ///   several futexes.
     #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, Error> {
         self.acquire_with(WaitMode::Until(None))
     }
 
-    /// Takes a permit if one is free, without waiting.
+    /// Acquires a permit if one is free, without waiting.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where there is none, and [`Error::HolderThreadEnded`] as for [`acquire`](Self::acquire).
+    /// Returns [`Error::WouldBlock`] if no permit is free, and [`Error::HolderThreadEnded`] as for
+    /// [`acquire`](Self::acquire).
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Error> {
         self.acquire_with(WaitMode::Try)
     }
 
-    /// Takes a permit, waiting for one no longer than `timeout` of the monotonic clock.
+    /// Acquires a permit, waiting for at most `timeout` on the monotonic clock.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), and [`Error::TimedOut`].
+    /// As for [`acquire`](Self::acquire), and [`Error::TimedOut`] if no permit was available in
+    /// time.
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, Error> {
         self.acquire_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
-    /// As [`acquire_timeout`](Self::acquire_timeout), but until `deadline`.
+    /// Waits like [`acquire_timeout`](Self::acquire_timeout), but until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`acquire_timeout`](Self::acquire_timeout).
+    /// As for [`acquire_timeout`](Self::acquire_timeout).
     pub fn acquire_until(&self, deadline: Instant) -> Result<Permit<'_>, Error> {
         self.acquire_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
-    /// How many permits can be had just now, those of the dead included. The answer may be out of date when it is read.
+    /// Returns how many permits are available, including those of dead holders. The result may be
+    /// outdated when the caller reads it.
     pub fn available(&self) -> usize {
         let free = |permit: &&PermitWord| permit.0.is_available();
         self.permits.iter().filter(free).count()
@@ -144,7 +153,7 @@ impl<const N: usize> SharedPermits<N> {
     #[inline]
     fn acquire_with(&self, mode: WaitMode) -> Result<Permit<'_>, Error> {
         let current = sys::current_thread();
-        // Threads begin at different permits, so that they do not meet where there are enough.
+        // Threads start at different permits, so they do not contend for one while others are free.
         let first = current.tid() as usize % N;
         if self.permits[first].0.try_acquire_fast(current) {
             return Ok(self.guard(current, first, Acquired::Released));
@@ -152,7 +161,7 @@ impl<const N: usize> SharedPermits<N> {
         let (number, acquired) = self
             .lock_set()
             .acquire(current, first, mode)
-            .map_err(Error::from_missed)?;
+            .map_err(Error::from_multi)?;
         Ok(self.guard(current, number, acquired))
     }
 
@@ -163,13 +172,13 @@ impl<const N: usize> SharedPermits<N> {
         }
     }
 
-    /// The guard of a permit that the thread has just acquired.
+    /// Returns the guard of a permit that the calling thread has just acquired.
     #[inline]
     fn guard(&self, current: CurrentThread, number: usize, acquired: Acquired) -> Permit<'_> {
         Permit {
             permit: &self.permits[number].0,
             number: number as u32,
-            after_a_death: acquired == Acquired::OwnerDied,
+            previous_holder_died: acquired == Acquired::OwnerDied,
             generation: current.generation(),
             not_send: PhantomData,
         }
@@ -182,8 +191,8 @@ impl<const N: usize> SharedPermits<N> {
 }
 
 impl Error {
-    pub(super) fn from_missed(missed: MultiError) -> Self {
-        match missed {
+    pub(super) fn from_multi(error: MultiError) -> Self {
+        match error {
             MultiError::WaitvUnsupported => Error::FutexWaitvUnsupported,
             MultiError::Acquire(AcquireError::WouldBlock) => Error::WouldBlock,
             MultiError::Acquire(AcquireError::TimedOut) => Error::TimedOut,
@@ -193,30 +202,34 @@ impl Error {
     }
 }
 
-/// A permit of [`SharedPermits`], given back when it is dropped.
+/// A permit of [`SharedPermits`]. Dropping it releases the permit.
 ///
-/// It stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy does
-/// nothing when it is dropped. Forgetting it keeps the permit for as long as the process lives.
+/// It is neither `Send` nor `Sync`, because the permit belongs to the thread that acquired it.
+/// After a `fork` it belongs to the parent, and dropping the child's copy does nothing. If the
+/// guard is leaked, the permit stays taken while the process lives.
 #[must_use = "if unused the permit goes back at once"]
 pub struct Permit<'a> {
     permit: &'a Robust,
     number: u32,
-    after_a_death: bool,
+    previous_holder_died: bool,
     /// The process that acquired it.
     generation: u64,
-    /// The word and the robust list name the acquiring thread.
+    /// The word holds the id of the thread that acquired the permit, and that thread's robust list
+    /// contains the permit.
     not_send: PhantomData<*mut ()>,
 }
 
 impl Permit<'_> {
-    /// Which permit it is, from 0 on. No other guard has the same number at the same time.
+    /// Returns the number of the permit, from 0. No other guard has the same number at the same
+    /// time.
     pub fn number(&self) -> usize {
         self.number as usize
     }
 
-    /// Whether the last holder of this permit died with it. Exactly one guard is told of each death.
+    /// Returns whether the last holder of this permit died while it held the permit. Exactly one
+    /// guard reports each death.
     pub fn previous_holder_died(&self) -> bool {
-        self.after_a_death
+        self.previous_holder_died
     }
 }
 
@@ -226,7 +239,7 @@ impl Drop for Permit<'_> {
         let Some(current) = CurrentThread::of_generation(self.generation) else {
             return;
         };
-        // SAFETY: this thread acquired the permit in this process, and nothing but this drop releases it.
+        // SAFETY: this thread acquired the permit in this process, and only this drop releases it.
         unsafe { self.permit.unlock(current) };
     }
 }
@@ -235,7 +248,7 @@ impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
             .field("number", &self.number)
-            .field("previous_holder_died", &self.after_a_death)
+            .field("previous_holder_died", &self.previous_holder_died)
             .finish_non_exhaustive()
     }
 }
@@ -257,8 +270,9 @@ impl<const N: usize> fmt::Debug for SharedPermits<N> {
 
 const KIND: PrimitiveKind = PrimitiveKind("permits");
 
-// SAFETY: `repr(C)` over atomics; the links mean something only to the thread that holds a permit. The whole state is told, and
-// visited as one primitive. Zero bytes are free, unarmed permits.
+// SAFETY: `repr(C)` over atomics. The links in a permit are meaningful only to the thread that
+// holds it. The description covers the whole state, and the visit reaches it as one primitive. Zero
+// bytes are free permits that are not initialized.
 #[diagnostic::do_not_recommend]
 unsafe impl<const N: usize> ShmSafe for SharedPermits<N> {
     const ZERO_IS_VALID: bool = true;
@@ -281,7 +295,7 @@ impl<const N: usize> Primitive for SharedPermits<N> {
     unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
         for word in self.words() {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { word.init() };
         }
         Ok(())
@@ -297,14 +311,14 @@ impl<const N: usize> Primitive for SharedPermits<N> {
 
     unsafe fn reset(&self) {
         for word in self.words() {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { word.reset() };
         }
     }
 
     unsafe fn mark_inconsistent(&self) {
         for permit in &self.permits {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { permit.0.mark() };
         }
     }

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 ///
 /// As for [`SharedMutex`](crate::SharedMutex): the next [`lock`](Self::lock) acquires the lock and
 /// returns [`LockError::Poisoned`]. Exactly one locker receives the first report of each death, and
-/// the poison stays until the data is repaired. It does not matter how many times the dead holder
-/// had locked. A panic does not poison the lock, as in `std`.
+/// the poison stays until the data is repaired. It does not matter how many times the holder had
+/// locked before it died. A panic does not poison the lock, as in `std`.
 ///
 /// # Examples
 ///

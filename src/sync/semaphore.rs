@@ -1,4 +1,4 @@
-//! [`SharedSemaphore`]: a POSIX semaphore, and permits that come back by themselves.
+//! [`SharedSemaphore`]: a POSIX semaphore, with permits that are released when they are dropped.
 
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
@@ -9,19 +9,24 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// A counting semaphore in shared memory: a real `sem_t`, made by `sem_init(pshared = 1)` at the address where it stays.
+/// A counting semaphore in shared memory: a POSIX `sem_t`, initialized by `sem_init(pshared = 1)`
+/// at its final address.
 ///
-/// [`acquire`](Self::acquire) gives a [`SemaphorePermit`] that comes back when it is dropped. [`wait`](Self::wait) and
-/// [`post`](Self::post) are the bare operations, for permits that one takes and another gives.
+/// [`acquire`](Self::acquire) returns a [`SemaphorePermit`]. Dropping it releases the permit.
+/// [`wait`](Self::wait) and [`post`](Self::post) are the plain operations, for permits that one
+/// thread takes and another adds.
 ///
-/// Before it is placed it counts too, for the threads of this process, and may be moved; the count moves with it.
+/// Before it is placed in a map, the semaphore counts for the threads of this process. It may be
+/// moved, and the count moves with it.
 ///
 /// # What a death does
 ///
-/// As POSIX has it, **the permit of a dead holder is lost**: a semaphore does not know its holders. Where that matters use
-/// [`SharedPermits`](crate::SharedPermits) instead, or a [`SysvSemaphore`](crate::SysvSemaphore), whose permits the kernel gives
-/// back. A waiter that dies just when it was woken takes the wake-up with it; the
-/// others notice the permit within a second, which is as long as a sleep here lasts without a look.
+/// As POSIX specifies, **the permit of a dead holder is lost**, because a semaphore does not record
+/// its holders. If that matters, use [`SharedPermits`](crate::SharedPermits), or a
+/// [`SysvSemaphore`](crate::SysvSemaphore), whose permits the kernel releases.
+///
+/// A waiter that dies when it is woken loses the wake-up. The other waiters notice the permit
+/// within a second, because no wait here sleeps longer than a second without a check.
 ///
 /// # Examples
 ///
@@ -30,7 +35,7 @@ use std::time::{Duration, Instant};
 ///
 /// let ready = Shared::anonymous(SharedSemaphore::new(0))?;
 /// let child = fork::spawn(|| ready.post().unwrap())?;
-/// ready.wait()?; // until the child has posted
+/// ready.wait()?; // returns once the child has posted
 /// assert!(child.wait()?.success());
 ///
 /// let gate = Shared::anonymous(SharedSemaphore::new(1))?;
@@ -48,20 +53,20 @@ use std::time::{Duration, Instant};
 #[repr(C)]
 pub struct SharedSemaphore {
     semaphore: Semaphore,
-    /// The permits while the semaphore is not placed; what it starts with when it is.
-    unarmed: FutexSemaphore,
-    armed: AtomicU32,
+    /// The permits while the semaphore is not placed; afterwards, its initial value.
+    in_process: FutexSemaphore,
+    initialized: AtomicU32,
 }
 
 impl SharedSemaphore {
     /// The largest number of permits: `SEM_VALUE_MAX`, 2^31 - 1.
     pub const MAX: u32 = SEMAPHORE_MAX;
 
-    /// A semaphore with `permits` permits.
+    /// Creates a semaphore with `permits` permits.
     ///
     /// # Panics
     ///
-    /// Where `permits` is more than [`MAX`](Self::MAX).
+    /// Panics if `permits` is more than [`MAX`](Self::MAX).
     pub const fn new(permits: u32) -> Self {
         assert!(
             permits <= Self::MAX,
@@ -69,52 +74,53 @@ impl SharedSemaphore {
         );
         SharedSemaphore {
             semaphore: Semaphore::new(),
-            unarmed: FutexSemaphore::new(permits),
-            armed: AtomicU32::new(0),
+            in_process: FutexSemaphore::new(permits),
+            initialized: AtomicU32::new(0),
         }
     }
 
-    /// Takes a permit that comes back when it is dropped, waiting for one as long as it takes.
+    /// Takes a permit, blocking until one is available. Dropping the guard releases it.
     ///
     /// # Errors
     ///
-    /// None today; the result leaves room for a semaphore that can be closed.
+    /// Never returns an error today. The result type allows for a semaphore that can be closed.
     pub fn acquire(&self) -> Result<SemaphorePermit<'_>, Error> {
         self.wait().map(|()| self.permit())
     }
 
-    /// Takes a permit that comes back when it is dropped, without waiting.
+    /// Takes a permit without waiting. Dropping the guard releases it.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where there is none.
+    /// Returns [`Error::WouldBlock`] if no permit is available.
     pub fn try_acquire(&self) -> Result<SemaphorePermit<'_>, Error> {
         self.try_wait().map(|()| self.permit())
     }
 
-    /// Takes a permit that comes back when it is dropped, waiting no longer than `timeout` of the monotonic clock.
+    /// Takes a permit, waiting for at most `timeout` on the monotonic clock. Dropping the guard
+    /// releases it.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`].
+    /// Returns [`Error::TimedOut`] if no permit was available in time.
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<SemaphorePermit<'_>, Error> {
         self.wait_timeout(timeout).map(|()| self.permit())
     }
 
-    /// As [`acquire_timeout`](Self::acquire_timeout), but until `deadline`.
+    /// Waits like [`acquire_timeout`](Self::acquire_timeout), but until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`acquire_timeout`](Self::acquire_timeout).
+    /// As for [`acquire_timeout`](Self::acquire_timeout).
     pub fn acquire_until(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Error> {
         self.wait_until(deadline).map(|()| self.permit())
     }
 
-    /// Takes a permit for good, waiting for one as long as it takes: `sem_wait`.
+    /// Takes a permit without a guard, blocking until one is available: `sem_wait`.
     ///
     /// # Errors
     ///
-    /// None today.
+    /// Never returns an error today.
     #[inline]
     pub fn wait(&self) -> Result<(), Error> {
         if !self.take() {
@@ -123,11 +129,11 @@ impl SharedSemaphore {
         Ok(())
     }
 
-    /// Takes a permit for good, without waiting: `sem_trywait`.
+    /// Takes a permit without a guard and without waiting: `sem_trywait`.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where there is none.
+    /// Returns [`Error::WouldBlock`] if no permit is available.
     #[inline]
     pub fn try_wait(&self) -> Result<(), Error> {
         if self.take() {
@@ -137,11 +143,12 @@ impl SharedSemaphore {
         }
     }
 
-    /// Takes a permit for good, waiting no longer than `timeout` of the monotonic clock: `sem_clockwait`.
+    /// Takes a permit without a guard, waiting for at most `timeout` on the monotonic clock:
+    /// `sem_clockwait`.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`].
+    /// Returns [`Error::TimedOut`] if no permit was available in time.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), Error> {
         if self.take() || self.wait_with(Some(Deadline::after(timeout))) {
             Ok(())
@@ -150,11 +157,11 @@ impl SharedSemaphore {
         }
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), but until `deadline`.
+    /// Waits like [`wait_timeout`](Self::wait_timeout), but until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// As for [`wait_timeout`](Self::wait_timeout).
     pub fn wait_until(&self, deadline: Instant) -> Result<(), Error> {
         if self.take() || self.wait_with(Some(Deadline::at(deadline))) {
             Ok(())
@@ -167,14 +174,15 @@ impl SharedSemaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::SemaphoreFull`] where there are [`MAX`](Self::MAX) already (`EOVERFLOW`).
+    /// Returns [`Error::SemaphoreFull`] if there are [`MAX`](Self::MAX) permits already
+    /// (`EOVERFLOW`).
     #[inline]
     pub fn post(&self) -> Result<(), Error> {
         let posted = if self.is_initialized() {
-            // SAFETY: an armed semaphore was initialized.
+            // SAFETY: the semaphore is initialized.
             unsafe { self.semaphore.post() }
         } else {
-            self.unarmed.post(Self::MAX)
+            self.in_process.post(Self::MAX)
         };
         if posted {
             Ok(())
@@ -183,37 +191,38 @@ impl SharedSemaphore {
         }
     }
 
-    /// The permits that are free: `sem_getvalue`. The answer may be out of date when it is read.
+    /// Returns the number of available permits: `sem_getvalue`. The result may be outdated when the
+    /// caller reads it.
     pub fn value(&self) -> u32 {
         if self.is_initialized() {
-            // SAFETY: an armed semaphore was initialized.
+            // SAFETY: the semaphore is initialized.
             unsafe { self.semaphore.value() }
         } else {
-            self.unarmed.value()
+            self.in_process.value()
         }
     }
 
     #[inline]
     fn is_initialized(&self) -> bool {
-        self.armed.load(Relaxed) != 0
+        self.initialized.load(Relaxed) != 0
     }
 
     #[inline]
     fn take(&self) -> bool {
         if self.is_initialized() {
-            // SAFETY: an armed semaphore was initialized.
+            // SAFETY: the semaphore is initialized.
             unsafe { self.semaphore.try_wait() }
         } else {
-            self.unarmed.try_wait()
+            self.in_process.try_wait()
         }
     }
 
     #[cold]
     fn wait_with(&self, deadline: Option<Deadline>) -> bool {
         if !self.is_initialized() {
-            return self.unarmed.wait_until(deadline);
+            return self.in_process.wait_until(deadline);
         }
-        // SAFETY: an armed semaphore was initialized.
+        // SAFETY: the semaphore is initialized.
         unsafe { self.semaphore.wait_in_slices(deadline) }
     }
 
@@ -226,10 +235,11 @@ impl SharedSemaphore {
     }
 }
 
-/// A permit of a [`SharedSemaphore`], given back when it is dropped.
+/// A permit of a [`SharedSemaphore`]. Dropping it releases the permit.
 ///
-/// A copy of it in a child that was forked meanwhile does nothing when it is dropped: the permit is the parent's. Forgetting
-/// it ([`std::mem::forget`]) keeps the permit for good, as [`SharedSemaphore::wait`] does.
+/// A forked child's copy does nothing when it is dropped, because the permit belongs to the parent.
+/// If the permit is leaked ([`std::mem::forget`]), it is never released, as after
+/// [`SharedSemaphore::wait`].
 #[must_use = "if unused the permit goes back at once"]
 pub struct SemaphorePermit<'a> {
     semaphore: &'a SharedSemaphore,
@@ -239,9 +249,11 @@ pub struct SemaphorePermit<'a> {
 
 impl Drop for SemaphorePermit<'_> {
     fn drop(&mut self) {
-        // The thread may be another one than that which took the permit, and one that was never asked who it is.
+        // The permit may be dropped in another thread than the one that took it. Not
+        // `CurrentThread::of_generation`: this may be the first call in that thread, and its
+        // identity is not cached then.
         if current_thread().generation() == self.generation {
-            // It fits, unless somebody has posted permits that were never taken.
+            // This can only fail if permits were posted that had never been taken.
             let _ = self.semaphore.post();
         }
     }
@@ -265,8 +277,8 @@ impl fmt::Debug for SharedSemaphore {
 
 const KIND: PrimitiveKind = PrimitiveKind("semaphore");
 
-// SAFETY: `repr(C)` over glibc's `sem_t` and two atomics; an initialized `sem_t` with pshared = 1 is made to be shared.
-// Zero bytes are an unarmed semaphore without permits.
+// SAFETY: `repr(C)` over glibc's `sem_t` and two atomics. A `sem_t` that was initialized with
+// pshared = 1 may be shared. Zero bytes are a semaphore that is not initialized and has no permits.
 #[diagnostic::do_not_recommend]
 unsafe impl ShmSafe for SharedSemaphore {
     const ZERO_IS_VALID: bool = true;
@@ -287,21 +299,23 @@ impl Primitive for SharedSemaphore {
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise; the count is at most `MAX`, by `new` and `post`.
-        unsafe { self.semaphore.init(self.unarmed.value()) };
-        self.armed.store(1, Relaxed);
+        // SAFETY: guaranteed by the caller. The count is at most `MAX`, as `new` and `post` ensure.
+        unsafe { self.semaphore.init(self.in_process.value()) };
+        self.initialized.store(1, Relaxed);
         Ok(())
     }
 
     fn is_held_by_this_process(&self) -> bool {
-        // A permit has no place in the map that the kernel would write to.
+        // A holder of a permit is not recorded, so the kernel writes nothing to the map when it
+        // dies.
         false
     }
 
     unsafe fn reset(&self) {
-        // The permits that are free stay free; a `sem_t` also counts its sleepers, who are gone.
+        // The available permits stay available. A `sem_t` also counts its waiters, which no longer
+        // exist.
         let free = self.value();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.semaphore.init(free) };
     }
 }

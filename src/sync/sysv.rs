@@ -1,35 +1,45 @@
-//! [`SysvSemaphore`]: a semaphore that lies in the kernel, whose permits come back when a process dies.
+//! [`SysvSemaphore`]: a semaphore in the kernel, whose permits are released when a process dies.
 
 use crate::Error;
 use crate::sys::{Deadline, Errno, SEMAPHORE_SET_MAX, SemaphoreSet, SysError, current_thread};
 use std::time::{Duration, Instant};
 
-/// A System V semaphore: a counter in the kernel, which processes find by a number, and whose permits the kernel gives back
-/// when their holder dies (`SEM_UNDO`).
+/// A System V semaphore: a counter in the kernel that processes find by a number. If a holder dies,
+/// the kernel releases its permits (`SEM_UNDO`).
 ///
-/// Nothing of it lies in a map; this is a handle. [`private`](Self::private) makes the semaphore. Children that were forked since
-/// use a copy of the handle, other processes [`attach`](Self::attach) to its [`id`](Self::id), which somebody has to tell them.
+/// It does not lie in a map; this type is a handle. [`private`](Self::private) creates the
+/// semaphore. Children that are forked afterwards use a copy of the handle. Other processes
+/// [`attach`](Self::attach) to its [`id`](Self::id), which they must receive from the program.
 ///
-/// # Who removes it
+/// # Removal
 ///
-/// The kernel keeps a semaphore until somebody removes it, or the machine stops. The handle that
-/// [`private`](Self::private) gave removes it when it is dropped, in the process that made it; a copy in a child does not, and
-/// neither do handles that attached. Whoever waits then gets [`Error::SemaphoreRemoved`]. **A maker that is killed, or leaves by
-/// [`exit`](std::process::exit), leaves it behind**: `ipcs -s` shows it, and `ipcrm -s ID` or [`remove`](Self::remove) removes it.
+/// The kernel keeps a semaphore until it is removed or the machine stops. The handle that
+/// [`private`](Self::private) returned removes it when that handle is dropped in the process that
+/// created it. Copies in children and attached handles do not remove it. When the semaphore is
+/// removed, its waiters receive [`Error::SemaphoreRemoved`].
 ///
-/// An id means something in one IPC namespace only, that of a container, say.
+/// **A creator that is killed, or that ends by [`exit`](std::process::exit), leaves the semaphore
+/// behind.** `ipcs -s` lists it, and `ipcrm -s ID` or [`remove`](Self::remove) removes it.
+///
+/// An id is valid in one IPC namespace only, such as that of a container.
 ///
 /// # What a death does
 ///
-/// The kernel gives back the permits of a dead process, and wakes whom they are for. The next one gets them **silently**:
-/// nobody is told that there was a death, or that what the semaphore guards may be half written. Where that matters use
-/// [`SharedMutex`](crate::SharedMutex), which tells. What the kernel knows:
+/// The kernel releases the permits of a dead process, and wakes waiters for them. The next holder
+/// takes a permit **silently**: no call reports that there was a death, or that the protected data
+/// may be half written. If that matters, use [`SharedMutex`](crate::SharedMutex), which reports it.
+/// The kernel's rules are:
 ///
-/// - It keeps the account a *process*, not a thread: a thread that ends with its permit forgotten gives nothing back.
-/// - A child inherits none of it: its parent's permits stay its parent's, and come back when the parent ends.
-/// - **An `exec` is no death here**: the account stays, so a permit that was held then comes back when the new program ends.
-/// - `unshare(2)` with `CLONE_NEWIPC` or `CLONE_SYSVSEM` counts as one: do not call it while you hold a permit.
-/// - A `semctl(2)` by another program that sets the value (`SETVAL`) erases every account.
+/// - It records permits for each *process*, not for each thread. A thread that ends after its
+///   permit was leaked releases nothing.
+/// - A child inherits none of them. The parent's permits stay with the parent, and are released
+///   when the parent ends.
+/// - **An `exec` does not count as a death.** The record stays, so a permit that was held across
+///   the `exec` is released when the new program ends.
+/// - `unshare(2)` with `CLONE_NEWIPC` or `CLONE_SYSVSEM` counts as a death. Do not call it while
+///   you hold a permit.
+/// - A `semctl(2)` call by another program that sets the value (`SETVAL`) erases the records of all
+///   processes.
 ///
 /// # Examples
 ///
@@ -39,10 +49,10 @@ use std::time::{Duration, Instant};
 /// let gate = SysvSemaphore::private(1)?;
 /// let child = fork::spawn(|| {
 ///     std::mem::forget(gate.acquire().unwrap());
-///     std::process::abort(); // with the permit in its hands
+///     std::process::abort(); // while it holds the permit
 /// })?;
 /// assert!(!child.wait()?.success());
-/// let _permit = gate.acquire()?; // the kernel has given it back
+/// let _permit = gate.acquire()?; // the kernel has released it
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -54,7 +64,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct SysvSemaphore {
     set: SemaphoreSet,
-    /// The process that made it, for the handle that removes it.
+    /// The process that created the semaphore, if this handle removes it.
     maker: Option<u64>,
 }
 
@@ -62,13 +72,16 @@ impl SysvSemaphore {
     /// The largest number of permits: `SEMVMX`, 32,767.
     pub const MAX: u32 = SEMAPHORE_SET_MAX;
 
-    /// Makes a semaphore with `permits` permits: a set of one, without a key (`IPC_PRIVATE`), with mode 0600. It is removed
-    /// when this handle is dropped; see [above](Self#who-removes-it).
+    /// Creates a semaphore with `permits` permits: a set of one semaphore, without a key
+    /// (`IPC_PRIVATE`), with mode 0600.
+    ///
+    /// Dropping this handle removes the semaphore; see [Removal](Self#removal).
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyPermits`] beyond [`MAX`](Self::MAX); [`Error::SemaphoreLimit`] where a limit of the sysctl
-    /// `kernel.sem` is reached (`ENOSPC`); [`Error::Os`] where there is no memory, or no System V IPC in the kernel.
+    /// - [`Error::TooManyPermits`] if `permits` is more than [`MAX`](Self::MAX).
+    /// - [`Error::SemaphoreLimit`] if a limit of the sysctl `kernel.sem` is reached (`ENOSPC`).
+    /// - [`Error::Os`] if there is no memory, or if the kernel lacks System V IPC.
     pub fn private(permits: u32) -> Result<Self, Error> {
         if permits > Self::MAX {
             return Err(Error::TooManyPermits {
@@ -85,14 +98,18 @@ impl SysvSemaphore {
         })
     }
 
-    /// A handle on the semaphore with this id, which [`private`](Self::private) made in another process.
+    /// Returns a handle to the semaphore with this id, which [`private`](Self::private) created in
+    /// another process.
     ///
-    /// Ids are numbers that the kernel gives out again, though late: one that was kept for long may be another's by now.
+    /// The kernel reuses ids, although not soon: an id that was kept for a long time may refer to
+    /// another semaphore.
     ///
     /// # Errors
     ///
-    /// [`Error::SemaphoreRemoved`] where there is none; [`Error::SemaphoreSetMismatch`] where it is not one of this crate's;
-    /// [`Error::Os`] where it is another user's (`EACCES`).
+    /// - [`Error::SemaphoreRemoved`] if there is no such semaphore.
+    /// - [`Error::SemaphoreSetMismatch`] if its set has other than one semaphore: another program
+    ///   created it.
+    /// - [`Error::Os`] if it belongs to another user (`EACCES`).
     ///
     /// # Examples
     ///
@@ -104,7 +121,7 @@ impl SysvSemaphore {
     /// let permit = attached.acquire()?;
     /// assert_eq!(made.value()?, 1);
     /// drop(permit);
-    /// drop(made); // which removes it
+    /// drop(made); // removes the semaphore
     /// assert!(matches!(attached.value(), Err(Error::SemaphoreRemoved { .. })));
     /// # Ok::<(), Error>(())
     /// ```
@@ -116,39 +133,44 @@ impl SysvSemaphore {
         }
     }
 
-    /// The kernel's number of the semaphore, for [`attach`](Self::attach).
+    /// Returns the kernel's id of the semaphore, for [`attach`](Self::attach).
     pub fn id(&self) -> i32 {
         self.set.0
     }
 
-    /// Removes the semaphore now, for everybody, whoever made it. Whoever waits gets [`Error::SemaphoreRemoved`].
+    /// Removes the semaphore, whichever process created it. Its waiters receive
+    /// [`Error::SemaphoreRemoved`].
     ///
     /// # Errors
     ///
-    /// [`Error::SemaphoreRemoved`] where somebody was faster; [`Error::Os`] where it is another user's (`EPERM`).
+    /// Returns [`Error::SemaphoreRemoved`] if it was removed already, and [`Error::Os`] if it
+    /// belongs to another user (`EPERM`).
     pub fn remove(mut self) -> Result<(), Error> {
         self.maker = None;
         self.set.remove().map_err(|error| self.named(error))
     }
 
-    /// Takes a permit that comes back when it is dropped, or when the process dies, waiting for one as long as it takes. The
-    /// order of waiters is the kernel's.
+    /// Takes a permit, blocking until one is available. The permit is released when the guard is
+    /// dropped or the process dies. The kernel chooses the order of waiters.
     ///
     /// # Errors
     ///
-    /// [`Error::SemaphoreRemoved`] where somebody has removed it, also while this waits;
-    /// [`Error::TooManyPermitsHeld`] where the process holds [`MAX`](Self::MAX) already (`ERANGE`); [`Error::Os`] where the
-    /// kernel has no memory to note the permit, or another user may not take it.
+    /// - [`Error::SemaphoreRemoved`] if the semaphore was removed, also during the wait.
+    /// - [`Error::TooManyPermitsHeld`] if the process holds [`MAX`](Self::MAX) permits already
+    ///   (`ERANGE`).
+    /// - [`Error::Os`] if the kernel has no memory to record the permit, or if the semaphore
+    ///   belongs to another user.
     pub fn acquire(&self) -> Result<SysvPermit<'_>, Error> {
         self.set.take(None).map_err(|error| self.named(error))?;
         Ok(self.permit())
     }
 
-    /// As [`acquire`](Self::acquire), without waiting.
+    /// Takes a permit like [`acquire`](Self::acquire), without waiting.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where there is none; as [`acquire`](Self::acquire).
+    /// Returns [`Error::WouldBlock`] if no permit is available, and the errors of
+    /// [`acquire`](Self::acquire).
     pub fn try_acquire(&self) -> Result<SysvPermit<'_>, Error> {
         if self.set.try_take().map_err(|error| self.named(error))? {
             Ok(self.permit())
@@ -157,11 +179,13 @@ impl SysvSemaphore {
         }
     }
 
-    /// As [`acquire`](Self::acquire), waiting no longer than `timeout` of the monotonic clock.
+    /// Takes a permit like [`acquire`](Self::acquire), but waits for at most `timeout` on the
+    /// monotonic clock.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`]; as [`acquire`](Self::acquire).
+    /// Returns [`Error::TimedOut`] if no permit was available in time, and the errors of
+    /// [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<SysvPermit<'_>, Error> {
         let deadline = Some(Deadline::after(timeout));
         if self.set.take(deadline).map_err(|error| self.named(error))? {
@@ -171,11 +195,11 @@ impl SysvSemaphore {
         }
     }
 
-    /// As [`acquire_timeout`](Self::acquire_timeout), but until `deadline`.
+    /// Waits like [`acquire_timeout`](Self::acquire_timeout), but until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`acquire_timeout`](Self::acquire_timeout).
+    /// As for [`acquire_timeout`](Self::acquire_timeout).
     pub fn acquire_until(&self, deadline: Instant) -> Result<SysvPermit<'_>, Error> {
         let deadline = Some(Deadline::at(deadline));
         if self.set.take(deadline).map_err(|error| self.named(error))? {
@@ -185,11 +209,13 @@ impl SysvSemaphore {
         }
     }
 
-    /// The permits that are free: `semctl(GETVAL)`. The answer may be out of date when it is read.
+    /// Returns the number of available permits: `semctl(GETVAL)`. The result may be outdated when
+    /// the caller reads it.
     ///
     /// # Errors
     ///
-    /// [`Error::SemaphoreRemoved`]; [`Error::Os`] where another user may not read it.
+    /// Returns [`Error::SemaphoreRemoved`] if the semaphore was removed, and [`Error::Os`] if
+    /// another user's semaphore may not be read.
     pub fn value(&self) -> Result<u32, Error> {
         self.set.value().map_err(|error| self.named(error))
     }
@@ -206,12 +232,12 @@ impl SysvSemaphore {
     }
 }
 
-/// Gives the errors of semaphore operations their names.
+/// Converts the error of a semaphore operation to the variant for it.
 fn named(set: SemaphoreSet, error: SysError) -> Error {
     let id = set.0;
     match error.errno {
         Errno::EIDRM | Errno::EINVAL => Error::SemaphoreRemoved { id },
-        // The initial value of a semaphore was checked, so this is the count that one process holds.
+        // The initial value was checked, so the limit that was exceeded is that of one process.
         Errno::ERANGE => Error::TooManyPermitsHeld {
             id,
             max: SEMAPHORE_SET_MAX,
@@ -223,18 +249,20 @@ fn named(set: SemaphoreSet, error: SysError) -> Error {
 
 impl Drop for SysvSemaphore {
     fn drop(&mut self) {
-        // The thread may be one that was never asked who it is.
+        // Not `CurrentThread::of_generation`: this may be the first call in the calling thread, and
+        // its identity is not cached then.
         if self.maker == Some(current_thread().generation()) {
-            // It is gone either way where somebody else has removed it.
+            // If this fails because the semaphore was removed already, there is nothing left to do.
             let _ = self.set.remove();
         }
     }
 }
 
-/// A permit of a [`SysvSemaphore`], given back when it is dropped, or when its process dies.
+/// A permit of a [`SysvSemaphore`]. It is released when it is dropped or its process dies.
 ///
-/// A copy of it in a child that was forked meanwhile does nothing when it is dropped: the permit is the parent's. Another
-/// thread than the one that took it may drop it. Forgetting it ([`std::mem::forget`]) keeps the permit until the process ends.
+/// A forked child's copy does nothing when it is dropped, because the permit belongs to the parent.
+/// The permit may be dropped in another thread than the one that took it. If it is leaked
+/// ([`std::mem::forget`]), it is released when the process ends.
 #[must_use = "if unused the permit goes back at once"]
 #[derive(Debug)]
 pub struct SysvPermit<'a> {

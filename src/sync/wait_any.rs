@@ -1,4 +1,4 @@
-//! [`wait_any`]: whichever of several things comes first.
+//! [`wait_any`]: waits for the first of several things.
 
 use super::{SharedEvent, SharedPermits, SharedRoster};
 use crate::Error;
@@ -7,21 +7,21 @@ use crate::raw::multi::wait_any::{self, WaitSource};
 use crate::sys::{Deadline, WaitvSet};
 use std::time::{Duration, Instant};
 
-/// What [`wait_any`] can wait for. It is sealed.
+/// What [`wait_any`] can wait for. This trait is sealed.
 ///
-/// | of | ready where | words |
+/// | type | ready if | words |
 /// |---|---|---|
 /// | [`SharedEvent`] | it is set | 1 |
-/// | [`SharedPermits<N>`](SharedPermits) | a permit can be had, or its holder died | `N` |
-/// | [`SharedRoster<T, N>`](SharedRoster) | a death has vacated a slot | `N` |
+/// | [`SharedPermits<N>`](SharedPermits) | a permit is available, or its holder died | `N` |
+/// | [`SharedRoster<T, N>`](SharedRoster) | a slot is abandoned | `N` |
 pub trait Waitable: sealed::Sealed {}
 
 mod sealed {
     use super::WaitSource;
 
     pub trait Sealed {
-        /// Calls `then` with what is waited for.
-        #[allow(private_interfaces, reason = "nobody outside can name or call it")]
+        /// Calls `then` with the source to wait for.
+        #[allow(private_interfaces, reason = "no other crate can name or call it")]
         fn with_source(&self, then: &mut dyn FnMut(&dyn WaitSource));
     }
 }
@@ -29,44 +29,51 @@ mod sealed {
 impl<S: sealed::Sealed + ?Sized> Waitable for S {}
 
 impl sealed::Sealed for SharedEvent {
-    #[allow(private_interfaces, reason = "as the trait says")]
+    #[allow(private_interfaces, reason = "as for the trait")]
     fn with_source(&self, then: &mut dyn FnMut(&dyn WaitSource)) {
         then(self.raw());
     }
 }
 
 impl<const N: usize> sealed::Sealed for SharedPermits<N> {
-    #[allow(private_interfaces, reason = "as the trait says")]
+    #[allow(private_interfaces, reason = "as for the trait")]
     fn with_source(&self, then: &mut dyn FnMut(&dyn WaitSource)) {
         then(&self.lock_set());
     }
 }
 
 impl<T: ShmSafe, const N: usize> sealed::Sealed for SharedRoster<T, N> {
-    #[allow(private_interfaces, reason = "as the trait says")]
+    #[allow(private_interfaces, reason = "as for the trait")]
     fn with_source(&self, then: &mut dyn FnMut(&dyn WaitSource)) {
         then(&self.abandoned_slots());
     }
 }
 
-/// Waits until one of `things` is ready, and gives its index: the first one, where there are several. It takes nothing; whoever is
-/// told goes and tries, and may find that somebody else was faster.
+/// Waits until one of `things` is ready, and returns its index. If several are ready, returns the
+/// lowest index.
 ///
-/// A permit or a slot of a dead one is ready from its mark on, and refused until that one's process is gone. Where a thread ended with
-/// it, that may take as long as its process lives; who tries and waits here by turns does not sleep meanwhile.
+/// This call takes no permit or slot. The caller then tries to take one, and may find that another
+/// thread was faster.
+///
+/// A permit or slot of a dead holder is ready as soon as it is marked. It cannot be taken until the
+/// holder's process is gone. If only the holder's thread ended, that may take as long as the
+/// process lives. A caller that alternates between trying and waiting does not sleep during that
+/// time.
 ///
 /// # Errors
 ///
-/// [`Error::FutexWaitvUnsupported`]: Linux 5.16 or later is needed, but for one word alone.
+/// Returns [`Error::FutexWaitvUnsupported`] if the kernel cannot wait on several futexes. Linux
+/// 5.16 or later is needed, unless `things` have only one word in total.
 ///
 /// # Panics
 ///
-/// Where there are no things, or they have more than 128 [words](Waitable) together.
+/// Panics if `things` is empty, or if they have more than 128 [words](Waitable) in total.
 ///
 /// # What a death does
 ///
-/// Who dies while it waits here disturbs nobody, but for one case: where it was woken for a permit or a slot that somebody else
-/// waits for too, and dies before it could wake that one, that one gets it within a second.
+/// The death of a waiter affects other threads in one case only: it was woken for a permit or slot
+/// that another thread waits for too, and dies before it can wake that thread. The other thread
+/// then continues within a second.
 ///
 /// # Examples
 ///
@@ -82,7 +89,7 @@ impl<T: ShmSafe, const N: usize> sealed::Sealed for SharedRoster<T, N> {
 ///     let _slot = board.workers.join().unwrap();
 ///     std::process::abort();
 /// })?;
-/// // A supervisor sleeps until it is told to stop, or a worker dies.
+/// // A supervisor sleeps until it must stop, or a worker dies.
 /// assert_eq!(wait_any(&[&board.stop, &board.workers])?, 1);
 /// board.stop.set();
 /// assert_eq!(wait_any(&[&board.stop, &board.workers])?, 0);
@@ -93,28 +100,28 @@ pub fn wait_any(things: &[&dyn Waitable]) -> Result<usize, Error> {
     wait_with(things, None)
 }
 
-/// As [`wait_any`], no longer than `timeout` of the monotonic clock.
+/// Waits like [`wait_any`], for at most `timeout` on the monotonic clock.
 ///
 /// # Errors
 ///
-/// As [`wait_any`], and [`Error::TimedOut`].
+/// As for [`wait_any`], and [`Error::TimedOut`] if nothing was ready in time.
 ///
 /// # Panics
 ///
-/// As [`wait_any`].
+/// As for [`wait_any`].
 pub fn wait_any_timeout(things: &[&dyn Waitable], timeout: Duration) -> Result<usize, Error> {
     wait_with(things, Some(Deadline::after(timeout)))
 }
 
-/// As [`wait_any_timeout`], but until `deadline`.
+/// Waits like [`wait_any_timeout`], but until `deadline`.
 ///
 /// # Errors
 ///
-/// As [`wait_any_timeout`].
+/// As for [`wait_any_timeout`].
 ///
 /// # Panics
 ///
-/// As [`wait_any`].
+/// As for [`wait_any`].
 pub fn wait_any_until(things: &[&dyn Waitable], deadline: Instant) -> Result<usize, Error> {
     wait_with(things, Some(Deadline::at(deadline)))
 }
@@ -129,12 +136,12 @@ fn wait_with(things: &[&dyn Waitable], deadline: Option<Deadline>) -> Result<usi
             "{words} words were to be waited on together: the kernel takes {}",
             WaitvSet::MAX
         );
-        outcome = wait_any::wait_any(sources, deadline).map_err(Error::from_missed);
+        outcome = wait_any::wait_any(sources, deadline).map_err(Error::from_multi);
     });
     outcome
 }
 
-/// Calls `then` with the sources of all things.
+/// Calls `then` with the sources of all `things`.
 fn with_sources(
     things: &[&dyn Waitable],
     sources: &mut Vec<&dyn WaitSource>,

@@ -1,15 +1,15 @@
 //! Measurements that decide how a waiter waits: whether the critical sections of a lock are short,
 //! and whether spinning for a notification pays.
 //!
-//! Each thread keeps each of the two measurements only for the word on which it measured last. It
-//! starts without a measurement on any other word.
+//! A thread keeps each of the two measurements only for the last word on which it measured. It has
+//! no measurement of any other word.
 
 use super::AtomicU32;
 use std::cell::Cell;
 
-/// Critical sections count as short if, on average, less time than this lies between two
-/// acquisitions. A cache line takes about this long to move to another CPU and back, so faster
-/// sections run back to back on one CPU. In [`ticks`].
+/// Critical sections count as short if, on average, less time than this passes from one to the
+/// next. A cache line takes about this long to move to another CPU and back, so faster sections run
+/// back to back on one CPU. The unit is [`ticks`].
 const SHORT_TICKS: u64 = 150;
 
 /// The number of critical sections that are averaged.
@@ -58,9 +58,8 @@ pub(crate) fn critical_sections_are_short(word: &AtomicU32, sections: u32) -> bo
 /// the whole spin is wasted, because the waker cannot run meanwhile. So each failed spin makes the
 /// next one shorter, until there is none.
 ///
-/// At growing intervals, one long spin (a probe) checks whether spinning pays again. It is needed
-/// because two threads that wake each other in turn benefit from spinning only if one of them
-/// spins.
+/// At growing intervals, one long spin (a probe) checks whether spinning pays again. Two threads
+/// that wake each other in turn can detect this only while one of them spins.
 #[derive(Debug)]
 pub(crate) struct AdaptiveSpin {
     until: u64,

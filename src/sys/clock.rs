@@ -16,7 +16,7 @@ impl Deadline {
         Deadline(now(libc::CLOCK_MONOTONIC).saturating_add(timeout).min(FAR))
     }
 
-    /// The deadline at `instant`, or now if that has passed.
+    /// Returns the deadline at `instant`, or the current time if `instant` has passed.
     pub(crate) fn at(instant: Instant) -> Self {
         Deadline::after(instant.saturating_duration_since(Instant::now()))
     }

@@ -3,11 +3,11 @@
 //!
 //! The kernel does not mark every word of a thread that ends. It marks at most 2,048 words of a
 //! thread (the newest). It marks none if the out-of-memory reaper took the list away, and none of a
-//! thread that calls `exec` and is not the leader of its process. In addition, a mark does not
+//! thread that calls `exec` and is not the leader of its process. Moreover, a mark does not
 //! distinguish the end of a thread from the end of its process. Only the latter ends every borrow
 //! of the data.
 //!
-//! An owner counts as dead only if there is evidence for it. An owner that cannot be observed
+//! An owner counts as dead only if there is evidence of its death. An owner that cannot be observed
 //! counts as alive: the answer is then late, but not wrong.
 
 use super::Deadline;
@@ -154,7 +154,7 @@ impl GracePeriod {
         deadline.map_or(next, |deadline| deadline.min(next))
     }
 
-    /// Returns whether the period has ended, so that the result of the present check counts.
+    /// Returns whether the period has ended, so that the result of the current check counts.
     pub(crate) fn is_over(&self) -> bool {
         self.end.has_passed()
     }

@@ -15,8 +15,8 @@ use std::ptr::NonNull;
 
 pub(crate) use nix::sys::mman::{MmapAdvise, MsFlags};
 
-/// The seals that a memory file gets before any process except its creator sees it. They make its
-/// size final, and the seals themselves.
+/// The seals that a memory file gets before any process except its creator sees it. They make both
+/// its size and its set of seals final.
 pub(crate) const SIZE_SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_SEAL);
@@ -86,7 +86,7 @@ pub(crate) fn granule(fd: BorrowedFd<'_>) -> Result<usize, SysError> {
     }
 }
 
-/// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)`: new memory, all zero.
+/// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)`: new zeroed memory.
 pub(crate) fn map_anonymous(len: NonZeroUsize) -> Result<NonNull<u8>, SysError> {
     let access = Access::SHARED;
     // SAFETY: the address is null and MAP_FIXED is not set, so the kernel chooses addresses that
@@ -198,7 +198,7 @@ pub(crate) fn open_mode(fd: BorrowedFd<'_>) -> Result<OpenMode, SysError> {
     })
 }
 
-/// What a descriptor refers to.
+/// The kind of file to which a descriptor refers.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
     /// A regular file with this size in bytes.

@@ -1,7 +1,7 @@
 //! The system layer: every libc call of the crate, and the interface through which the word
 //! algorithms in `raw` use the system.
 //!
-//! `raw/*.rs` uses no other part of the crate. So the models in `tests/model` can replace this
+//! `raw` uses no other part of the crate. So the models in `tests/model` can replace this
 //! module: with loom's atomics, a futex as the manual page describes it, and a kernel that walks
 //! robust lists.
 

@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 
 /// Returns the boot-time offset of the caller's time namespace in clock ticks of 10 ms, or `None`
-/// if it is not known. The start times in `/proc` include the offset of the reader.
+/// if it is not known. The start times in `/proc` include the offset of the reader's namespace.
 pub(super) fn boot_offset() -> Option<i64> {
     let Ok(own) = fs::read_link("/proc/self/ns/time") else {
         // The kernel has no time namespaces (before 5.6), or there is no /proc. In the latter case
@@ -81,8 +81,8 @@ fn mount_of(answer: &libc::statx) -> u64 {
 /// Returns the number of threads of a process, including a leader that has ended, and the [`mount`]
 /// on which the number was read.
 ///
-/// The kernel shows the number as the links of `/proc/PID/task`. This takes one call, while reading
-/// a file there takes several.
+/// The kernel includes the number in the link count of `/proc/PID/task`, which takes one call to
+/// read. Reading a file there takes several.
 pub(super) fn threads(pid: u32) -> Option<(u32, u64)> {
     // On the stack: a thread that was just woken for a lock has nothing in its caches, least of all
     // the state of the allocator.
@@ -116,7 +116,7 @@ pub(super) fn pids(status: &str) -> io::Result<Vec<u32>> {
 }
 
 /// Returns whether a thread has a pending SIGKILL on which it has not acted yet. The kernel sends
-/// it to every thread of a process at once, when the process is killed, when a thread exits the
+/// SIGKILL to every thread of a process at once: when the process is killed, when a thread ends the
 /// whole process, and when a thread calls `exec`.
 pub(super) fn kill_is_pending(status: &str) -> io::Result<bool> {
     const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
@@ -163,25 +163,26 @@ impl Stat {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
-    /// Returns the kernel's PF_EXITING: the thread runs no more instructions of its process image.
+    /// Returns whether the kernel's PF_EXITING is set: the thread runs no more instructions of its
+    /// process image.
     pub(super) fn is_exiting(&self) -> bool {
         self.flags & 0x4 != 0
     }
 
-    /// Returns the kernel's PF_POSTCOREDUMP (Linux 5.16): the thread is about to be
+    /// Returns whether the kernel's PF_POSTCOREDUMP (Linux 5.16) is set: the thread is about to be
     /// [exiting](Self::is_exiting).
     pub(super) fn is_about_to_exit(&self) -> bool {
         self.flags & 0x8 != 0
     }
 
-    /// Returns the kernel's PF_SIGNALED or PF_DUMPCORE: the thread died, or is dying, of a signal
-    /// that [kills all threads](kill_is_pending).
+    /// Returns whether the kernel's PF_SIGNALED or PF_DUMPCORE is set: the thread died, or is
+    /// dying, of a signal that [kills all threads](kill_is_pending).
     pub(super) fn was_killed(&self) -> bool {
         self.flags & (0x400 | 0x200) != 0
     }
 
     /// Returns whether the thread sleeps voluntarily, or was stopped. A thread that has begun to
-    /// die does so only after it [shows that](Self::is_about_to_exit).
+    /// die sleeps only when it [is about to exit](Self::is_about_to_exit).
     pub(super) fn sleeps(&self) -> bool {
         matches!(self.state, b'S' | b'T')
     }
@@ -189,8 +190,8 @@ impl Stat {
     /// Returns whether the whole process is exiting, according to its own `stat` file and that of
     /// its first thread.
     ///
-    /// Only the file of the process shows how the process ends. As long as that is not known, it
-    /// shows how the first thread ended.
+    /// Only the file of the process shows how the process ends. As long as that is not known, the
+    /// same file shows how the first thread ended.
     pub(super) fn group_is_exiting(&self, first_thread: Option<&Stat>) -> bool {
         // A stopped process shows the signal that stopped it, and a traced thread shows any signal.
         let stopped = matches!(
@@ -218,7 +219,7 @@ impl Stat {
 }
 
 fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the file does not have the format of proc(5)")
+    io::Error::new(io::ErrorKind::InvalidData, "not in the format of proc(5)")
 }
 
 #[cfg(test)]
@@ -289,7 +290,10 @@ mod tests {
             !ends(stat(b'Z', 4, 3 << 8), 3 << 8),
             "only its first thread exited"
         );
-        assert!(!ends(stat(b'R', 4, 3 << 8), 3 << 8), "the first thread is exiting alone");
+        assert!(
+            !ends(stat(b'R', 4, 3 << 8), 3 << 8),
+            "the first thread is exiting alone"
+        );
         assert!(!ends(stat(b'T', 0, 19), 0), "stopped");
         assert!(
             !ends(stat(b'Z', 4, 19), 0),

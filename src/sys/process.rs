@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Returns the number of threads of the process, from the listing [`THREADS`].
+/// Returns the number of threads of the process, listed in [`THREADS`].
 pub(crate) fn thread_count() -> io::Result<usize> {
     Ok(fs::read_dir(THREADS)?.count())
 }

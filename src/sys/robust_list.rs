@@ -1,14 +1,21 @@
 //! The thread's robust futex list, which glibc owns and this crate joins.
 //!
-//! A thread has one list. Its head is registered with `set_robust_list(2)` by glibc when the thread starts; at the
-//! thread's end, at `exec` and at any kind of death the kernel walks it and marks every word on it that still names the
-//! thread (`handle_futex_death` in the kernel's `kernel/futex/core.c`). The nodes here are laid out as glibc lays out its
-//! own in `pthread_mutex_t`: `prev` directly before `next`, `next` 32 bytes behind the lock word. A list pointer points
-//! at a node's `next`; its lowest bit says that the node is one of glibc's priority-inheriting mutexes. So both libraries
-//! link and unlink in one list, in any order.
+//! A thread has one list. glibc registers its head with `set_robust_list(2)` when the thread
+//! starts. At the end of the thread, at `exec` and at any kind of death, the kernel walks the list.
+//! It marks every word on it that still names the thread (`handle_futex_death` in the kernel's
+//! `kernel/futex/core.c`).
 //!
-//! Only the thread itself and the kernel, once the thread has stopped, touch the list. Hence compiler fences are all
-//! that the order of stores needs.
+//! The nodes of this crate have the layout of glibc's own nodes in `pthread_mutex_t`: `prev`
+//! directly before `next`, and `next` 32 bytes after the lock word. A list pointer points to a
+//! node's `next`. Its lowest bit is set if the node is a priority-inheriting mutex of glibc. So
+//! both libraries can link and unlink nodes in one list, in any order.
+//!
+//! A lock that is being acquired or released may be missing from the list. `list_op_pending`, a
+//! field of the head, then names it to the kernel. This crate also leaves a held lock there,
+//! instead of linking it, if it can.
+//!
+//! Only the thread itself accesses the list, and the kernel once the thread has stopped. So
+//! compiler fences are sufficient to order the stores.
 
 use super::error::RobustListUnusable;
 use super::futex::probe_u32;
@@ -21,27 +28,30 @@ use std::sync::atomic::{
     compiler_fence,
 };
 
-/// How often a placed value was unmapped in this process.
+/// The number of placed values that this process has unmapped.
 static UNMAPPED_VALUES: AtomicU64 = AtomicU64::new(0);
-/// How far before its links a lock records its owner ([`OwnerId`]), in bytes.
+/// The distance from the owner record ([`OwnerId`]) of a lock to its links, in bytes. The record
+/// comes first.
 pub(crate) const RECORD_BEFORE_LINKS: usize = 16;
-/// Where the robust list's head lies in glibc's thread descriptor; 0 while unknown.
+/// The offset of the robust list's head from `pthread_self()`, glibc's thread descriptor; 0 while
+/// unknown.
 static HEAD_OFFSET: AtomicIsize = AtomicIsize::new(0);
 
-/// Where a robust word lies, seen from its node's `next`: as in 64-bit glibc's `pthread_mutex_t`.
+/// The offset of a robust word from its node's `next`, as in 64-bit glibc's `pthread_mutex_t`.
 const FUTEX_OFFSET: isize = -32;
 
 /// The kernel's `struct robust_list_head`.
 ///
-/// glibc keeps its `robust_prev` directly before it, which makes the head a node like the others.
+/// glibc keeps its `robust_prev` directly before it. So the head is a node like the others.
 #[repr(C)]
 pub(super) struct Head {
     first: AtomicPtr<()>,
     futex_offset: AtomicIsize,
+    /// The kernel's `list_op_pending`.
     pending: AtomicPtr<()>,
 }
 
-/// A lock's two links in the list of the thread that holds it.
+/// The two links of a lock in the list of the thread that holds it.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -57,18 +67,20 @@ impl Links {
         }
     }
 
-    /// Whether the lock is in a list. Only for whoever holds the lock.
+    /// Returns whether the lock is in a list. Only the owner of the lock may call this.
     pub(crate) fn are_linked(&self) -> bool {
         !self.next.load(Relaxed).is_null()
     }
 
-    /// Forgets the list that the lock was in: its thread has ended.
+    /// Clears the links without touching any list: the lock is in none, or in that of a thread that
+    /// has ended.
     pub(crate) fn clear(&self) {
         self.next.store(ptr::null_mut(), Relaxed);
         self.prev.store(ptr::null_mut(), Relaxed);
     }
 
-    /// What list pointers to this node hold: the address of `next`, by a pointer that may also reach `prev`.
+    /// Returns the value of list pointers to this node: the address of `next`, as a pointer that
+    /// may also access `prev`.
     fn as_entry(&self) -> *mut () {
         ptr::from_ref(self)
             .cast_mut()
@@ -77,14 +89,15 @@ impl Links {
     }
 }
 
-/// The `next` field that a list pointer points at.
+/// Returns the `next` field to which a list pointer points.
 ///
 /// # Safety
 ///
-/// `entry` is the head of the calling thread's list, or a node that is linked in it.
+/// `entry` must be the head of the calling thread's list, or a node that is linked in it.
 unsafe fn next_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
-    // SAFETY: the caller's promise; the lowest bit is glibc's mark and no part of the address. Only this thread writes
-    // the list, and the reference does not outlive the operation on it.
+    // SAFETY: the caller guarantees that this is the head or a linked node. The lowest bit is
+    // glibc's flag and not part of the address. Only this thread writes the list, and the reference
+    // does not outlive the operation on the list.
     unsafe {
         &*entry
             .map_addr(|address| address & !1)
@@ -92,14 +105,14 @@ unsafe fn next_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
     }
 }
 
-/// The `prev` field of the node that a list pointer points at.
+/// Returns the `prev` field of the node to which a list pointer points.
 ///
 /// # Safety
 ///
-/// As for [`next_field`].
+/// The contract of [`next_field`] applies.
 unsafe fn prev_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
-    // SAFETY: as above; `prev` lies directly before `next` in a node of ours, in glibc's, and in front of the head
-    // (`robust_prev` in glibc's `struct pthread`).
+    // SAFETY: as above. `prev` lies directly before `next` in the nodes of this crate and of glibc,
+    // and before the head (`robust_prev` in glibc's `struct pthread`).
     unsafe {
         &*entry
             .map_addr(|address| (address & !1) - size_of::<usize>())
@@ -107,11 +120,11 @@ unsafe fn prev_field<'a>(entry: *mut ()) -> &'a AtomicPtr<()> {
     }
 }
 
-/// A thread's list. Only that thread may use it: it is neither `Send` nor `Sync`.
+/// The robust list of a thread. Only that thread may use it: it is neither `Send` nor `Sync`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RobustList(NonNull<Head>);
 
-/// The list that [`RobustList::ALWAYS_BUSY`] is.
+/// The head of [`RobustList::ALWAYS_BUSY`].
 static ALWAYS_BUSY: Head = Head {
     first: AtomicPtr::new(ptr::null_mut()),
     futex_offset: AtomicIsize::new(FUTEX_OFFSET),
@@ -119,7 +132,8 @@ static ALWAYS_BUSY: Head = Head {
 };
 
 impl RobustList {
-    /// Stands for a list whose slot is never empty, and never names a lock. It is only asked for that.
+    /// A placeholder list. Its `list_op_pending` is never empty and never names a lock. Nothing
+    /// else of the list is used.
     pub(super) const ALWAYS_BUSY: Self = {
         // SAFETY: the address of a static is not null.
         RobustList(unsafe { NonNull::new_unchecked((&raw const ALWAYS_BUSY).cast_mut()) })
@@ -127,67 +141,72 @@ impl RobustList {
 
     #[inline]
     fn head<'a>(self) -> &'a Head {
-        // SAFETY: the head lies in the thread's control block or its thread-local storage, which live as long as the
-        // thread does, and a `RobustList` never leaves its thread.
+        // SAFETY: the head is the static `ALWAYS_BUSY`, or lies in the thread's control block or
+        // its thread-local storage. All of them live at least as long as the thread, and a
+        // `RobustList` never leaves its thread.
         unsafe { self.0.as_ref() }
     }
 
-    /// Whether the slot is empty.
+    /// Returns whether `list_op_pending` is empty.
     #[inline]
     pub(crate) fn is_pending_free(self) -> bool {
         self.head().pending.load(Relaxed).is_null()
     }
 
-    /// Whether the lock with these links is announced.
+    /// Returns whether `list_op_pending` names the lock with these links.
     #[inline]
     pub(crate) fn is_pending(self, links: &Links) -> bool {
         ptr::addr_eq(self.head().pending.load(Relaxed), links.as_entry())
     }
 
-    /// Announces a lock: its word is about to be acquired or released, or is held. The kernel looks at it as at those in
-    /// the list, and also wakes a waiter where it has no owner.
+    /// Stores a lock in `list_op_pending`: its word is about to be acquired or released, or is
+    /// held. If the thread dies, the kernel treats the word like those in the list. It also wakes a
+    /// waiter if the word has no owner.
     #[inline]
     pub(crate) fn set_pending(self, links: &Links) {
         self.head().pending.store(links.as_entry(), Relaxed);
         compiler_fence(SeqCst);
     }
 
-    /// Takes the announcement back.
+    /// Clears `list_op_pending`.
     #[inline]
     pub(crate) fn clear_pending(self) {
         compiler_fence(SeqCst);
         self.head().pending.store(ptr::null_mut(), Relaxed);
     }
 
-    /// Whether the slot names the node at this address.
+    /// Returns whether `list_op_pending` names the node at this address. Returns false for null.
     pub(super) fn names(self, links: *const Links) -> bool {
         let entry = links.cast::<()>().wrapping_byte_add(size_of::<usize>());
         !links.is_null() && ptr::addr_eq(self.head().pending.load(Relaxed), entry)
     }
 
-    /// Links a held lock. Until then it is announced, since the kernel does not find it here yet.
+    /// Links a held lock. Until then `list_op_pending` must name it, because the kernel does not
+    /// find it in the list yet.
     ///
     /// # Safety
     ///
-    /// The thread holds the lock, which is in no list; it does not move, and its memory stays mapped until it is unlinked.
+    /// The calling thread must hold the lock, which must be in no list. The lock must not move, and
+    /// its memory must stay mapped, until it is unlinked.
     pub(crate) unsafe fn link(self, links: &Links) {
         let head = self.head();
         let first = head.first.load(Relaxed);
         links.next.store(first, Relaxed);
         links.prev.store(self.0.as_ptr().cast(), Relaxed);
-        // SAFETY: the head's first entry is the head itself or a node linked in this thread's list.
+        // SAFETY: the first entry is the head itself or a node linked in this thread's list.
         unsafe { prev_field(first) }.store(links.as_entry(), Relaxed);
-        // The node is whole before the kernel can find it.
+        // The node is complete before the kernel can find it.
         compiler_fence(SeqCst);
         head.first.store(links.as_entry(), Relaxed);
         compiler_fence(SeqCst);
     }
 
-    /// Takes a lock out of the list. It must be announced, since the kernel does not find it here any more.
+    /// Unlinks a lock. `list_op_pending` must name it, because the kernel does not find it in the
+    /// list any more.
     ///
     /// # Safety
     ///
-    /// The lock is linked in this thread's list.
+    /// The lock must be linked in this thread's list.
     pub(crate) unsafe fn unlink(self, links: &Links) {
         let next = links.next.load(Relaxed);
         let prev = links.prev.load(Relaxed);
@@ -200,27 +219,33 @@ impl RobustList {
         links.clear();
     }
 
-    /// Whether no lock is linked, of this crate or of glibc.
+    /// Returns whether no lock is linked, of this crate or of glibc.
     pub(super) fn is_empty(self) -> bool {
         ptr::addr_eq(self.head().first.load(Relaxed), self.0.as_ptr())
     }
 
-    /// The list of the calling thread, which lies where it lies in other threads.
+    /// Returns the list of the calling thread, whose head has the same offset as in other threads.
     ///
     /// # Safety
     ///
-    /// `offset` is what [`offset_in_thread`](Self::offset_in_thread) gave for another thread of this program.
+    /// [`offset_in_thread`](Self::offset_in_thread) must have returned `offset` for another thread
+    /// of this process image.
     pub(super) unsafe fn at_offset(offset: isize) -> Self {
         let address = (pthread_self() as isize).wrapping_add(offset) as usize;
-        // SAFETY: by the caller's promise the `robust_head` of this thread's control block.
+        // SAFETY: the caller guarantees that this is the address of `robust_head` in the control
+        // block of this thread, which is not null.
         RobustList(unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) })
     }
 
-    /// The calling thread's list as the kernel knows it, if there is one.
+    /// Returns the calling thread's list as the kernel knows it, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if the kernel does not answer, or if the list has another layout.
     pub(super) fn registered() -> Result<Option<Self>, String> {
         let mut head: *mut Head = ptr::null_mut();
         let mut length = 0usize;
-        // SAFETY: both are places that get_robust_list(2) may write; 0 is the calling thread.
+        // SAFETY: get_robust_list(2) may write both variables; 0 is the calling thread.
         let answer =
             unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
         if answer != 0 {
@@ -236,32 +261,32 @@ impl RobustList {
         match list.head().futex_offset.load(Relaxed) {
             FUTEX_OFFSET => Ok(Some(list)),
             other => Err(format!(
-                "its words lie at offset {other} and not at {FUTEX_OFFSET}"
+                "its lock words are at offset {other} instead of {FUTEX_OFFSET}"
             )),
         }
     }
 
-    /// Where the head lies, seen from `pthread_self()`: the same for every thread, since it is a field of glibc's
-    /// `struct pthread`.
+    /// Returns the offset of the head from `pthread_self()`. It is the same for every thread,
+    /// because the head is a field of glibc's `struct pthread`.
     pub(super) fn offset_in_thread(self) -> isize {
         (self.0.as_ptr().addr() as isize).wrapping_sub(pthread_self() as isize)
     }
 
-    /// Gives the calling thread the list that glibc made for it, emptied.
+    /// Empties the list that glibc made for the calling thread, and registers it.
     ///
-    /// A child of a bare `clone(2)` needs this: the kernel has no list for it, and the head in its memory is a copy of
-    /// its parent's, with the parent's locks.
+    /// A child of a bare `clone(2)` needs this. The kernel has no list for it, and the head in its
+    /// memory is a copy of that of its parent, with the parent's locks.
     ///
     /// # Safety
     ///
-    /// `offset` is what [`offset_in_thread`](Self::offset_in_thread) gave for another thread of this program, and the
-    /// kernel has no list for the calling thread.
-    pub(super) unsafe fn register_anew(offset: isize) -> Self {
-        // SAFETY: the caller's promise.
+    /// [`offset_in_thread`](Self::offset_in_thread) must have returned `offset` for another thread
+    /// of this process image. The kernel must have no list for the calling thread.
+    pub(super) unsafe fn register_emptied(offset: isize) -> Self {
+        // SAFETY: guaranteed by the caller.
         let list = unsafe { Self::at_offset(offset) };
         let head = list.0.as_ptr();
-        // SAFETY: by the caller's promise `head` is the `robust_head` of this thread's control block, with
-        // `robust_prev` in front of it, and no other thread touches it.
+        // SAFETY: the caller guarantees that `head` is the `robust_head` in the control block of
+        // this thread, with `robust_prev` directly before it. No other thread accesses it.
         unsafe {
             (*head).pending.store(ptr::null_mut(), Relaxed);
             (*head).first.store(head.cast(), Relaxed);
@@ -279,7 +304,7 @@ impl RobustList {
     }
 }
 
-/// A list that the kernel does not know, for a thread without one.
+/// A list that the kernel does not know, for a thread without a registered list.
 #[repr(C)]
 pub(super) struct OwnList {
     prev: AtomicPtr<()>,
@@ -298,7 +323,7 @@ impl OwnList {
         }
     }
 
-    /// The list. It lies in the calling thread's storage.
+    /// Returns the list. `self` lies in the calling thread's storage.
     #[cold]
     pub(super) fn list(&self) -> RobustList {
         let entry = ptr::from_ref(self)
@@ -314,20 +339,23 @@ impl OwnList {
     }
 }
 
-/// The robust list of one thread, and what this crate keeps about it. It lies in the thread's
-/// storage.
+/// The robust list of one thread, and the state that this crate keeps about it. It lies in the
+/// thread's storage.
 pub(super) struct ThreadList {
-    /// The list.
+    /// The thread's robust list, or `orphan` if it has none.
     list: Cell<RobustList>,
+    /// Whether the thread has a robust list.
     has_list: Cell<bool>,
-    /// The list, while held locks may stay in its slot; else one whose slot is never empty.
+    /// The thread's robust list while held locks may stay in `list_op_pending`; otherwise a list
+    /// whose `list_op_pending` is never empty.
     pending_slot: Cell<RobustList>,
-    /// The lock that this crate pending last, held or not. The slot alone is not believed: glibc leaves there what it no
-    /// longer holds.
+    /// The lock that this crate stored in `list_op_pending` last, held or not. The field alone is
+    /// not sufficient: glibc leaves locks there that it no longer holds.
     last_pending: Cell<*const Links>,
-    /// [`UNMAPPED_VALUES`] when what is pending was last looked at.
+    /// The value of [`UNMAPPED_VALUES`] when the pending lock was last checked.
     unmapped_values: Cell<u64>,
-    /// Stands in for the list of a thread that has none: its locks are then found by the safety net alone.
+    /// Replaces the list of a thread that has none. Its locks are then found only by the liveness
+    /// check.
     orphan: OwnList,
 }
 
@@ -343,7 +371,7 @@ impl ThreadList {
         }
     }
 
-    /// Finds the list of the calling thread, for a new thread and after a fork.
+    /// Finds the list of the calling thread. Called for a new thread and after a fork.
     pub(super) fn init(&self) {
         let list = find_list();
         self.has_list.set(list.is_ok());
@@ -363,7 +391,7 @@ impl ThreadList {
         }
     }
 
-    /// Returns an error if the kernel knows no list of the calling thread.
+    /// Returns an error if the calling thread has no robust list.
     pub(super) fn check(&self) -> Result<(), RobustListUnusable> {
         if self.has_list.get() {
             return Ok(());
@@ -371,38 +399,43 @@ impl ThreadList {
         find_list().map(drop).map_err(RobustListUnusable)
     }
 
-    /// The list.
+    /// Returns the thread's robust list, or a list that the kernel does not know if it has none.
     #[inline]
     pub(super) fn list(&self) -> RobustList {
         self.list.get()
     }
 
-    /// The thread's robust list while held locks may stay in its slot; else one whose slot is never empty.
+    /// Returns the thread's robust list while held locks may stay in `list_op_pending`; otherwise a
+    /// list whose `list_op_pending` is never empty.
     #[inline]
     pub(super) fn pending_slot(&self) -> RobustList {
         self.pending_slot.get()
     }
 
-    /// Announces a lock in the slot of the thread's list: its word is about to be acquired or released, or is held.
+    /// Stores a lock in the `list_op_pending` of the thread's list: its word is about to be
+    /// acquired or released, or is held.
     #[inline]
     pub(super) fn set_list_op_pending(&self, list: RobustList, links: &Links) {
         let pending = &self.last_pending;
-        // A store that changes nothing would cost more than the look: an atomic instruction waits for it.
+        // An unconditional store would cost more than the comparison, because the next atomic
+        // instruction waits for it.
         if !ptr::eq(pending.get(), links) {
             pending.set(links);
         }
         list.set_pending(links);
     }
 
-    /// Takes the announcement of a lock back that turns out not to be placed: it may be moved, and something else lie there.
-    pub(super) fn clear_list_op_pending(&self, links: &Links) {
+    /// Forgets a lock that turns out not to be placed. It may be moved, and another object may then
+    /// lie at its address.
+    pub(super) fn forget_pending(&self, links: &Links) {
         let pending = &self.last_pending;
         if ptr::eq(pending.get(), links) {
             pending.set(ptr::null());
         }
     }
 
-    /// The links of the lock that this crate has pending, if the slot still names it.
+    /// Returns the links of the lock that this crate stored in `list_op_pending` last, if the field
+    /// still names it.
     pub(super) fn list_op_pending(&self, owner: OwnerId) -> Option<&Links> {
         let links = self.last_pending.get();
         if !self.list().names(links) {
@@ -410,25 +443,28 @@ impl ThreadList {
         }
         let unmapped = UNMAPPED_VALUES.load(Acquire);
         if self.unmapped_values.get() != unmapped {
-            // Where memory has been unmapped since, another lock may lie there, which glibc has left in the slot.
+            // Memory has been unmapped since the last check. Another lock may now lie at this
+            // address: one that glibc left in `list_op_pending`.
             if !is_recorded_before(links, owner) {
                 self.last_pending.set(ptr::null());
                 return None;
             }
             self.unmapped_values.set(unmapped);
         }
-        // SAFETY: what is pending stays mapped: it is held, or an operation on it is under way, by the contract of
-        // `Robust::init`. A lock whose memory is gone was taken out of the slot when it was released.
+        // SAFETY: by the contract of `Robust::init`, the pending lock stays mapped: it is held, or
+        // an operation on it is in progress. A lock whose memory is unmapped was removed from
+        // `list_op_pending` when it was released.
         Some(unsafe { &*links })
     }
 
-    /// From here on, this thread's locks do not stay in the slot: something else empties it.
+    /// Stops leaving held locks of this thread in `list_op_pending`, because other code clears the
+    /// field.
     pub(super) fn disable_fast_path(&self) {
         self.pending_slot.set(RobustList::ALWAYS_BUSY);
     }
 
-    /// Forgets a lock in memory that is about to be unmapped: another one may lie at the same
-    /// address later.
+    /// Forgets a lock in memory that is about to be unmapped. Another lock may later lie at the
+    /// same address.
     pub(super) fn forget(&self, start: *const u8, length: usize) {
         UNMAPPED_VALUES.fetch_add(1, AcqRel);
         let offset = self.last_pending.get().addr().wrapping_sub(start.addr());
@@ -438,17 +474,18 @@ impl ThreadList {
     }
 }
 
-/// Whether the lock with these links has this thread in its record. Where there is no lock any more, or no memory that may
-/// be read, it has not.
+/// Returns whether the record of the lock with these links names `owner`. Returns false if there is
+/// no lock any more, or if the memory cannot be read.
 fn is_recorded_before(links: *const Links, owner: OwnerId) -> bool {
     let record = links.cast::<u32>().wrapping_byte_sub(RECORD_BEFORE_LINKS);
-    // In the order in which the two halves lie in memory.
+    // The two halves, in the order in which they lie in memory.
     let bits = owner.to_bits();
     let mut halves = [bits as u32, (bits >> u32::BITS) as u32];
     if cfg!(target_endian = "big") {
         halves.reverse();
     }
-    // Nobody but this thread writes itself into a record, so they may be compared one after the other.
+    // Only this thread writes its own id to a record, so the halves can be compared one after the
+    // other.
     probe_u32(record, halves[0]) && probe_u32(record.wrapping_add(1), halves[1])
 }
 
@@ -460,16 +497,18 @@ fn find_list() -> Result<RobustList, String> {
             Ok(list)
         }
         Ok(None) if offset == 0 => Err("none is registered for this thread".into()),
-        // SAFETY: the offset is another thread's of this program, and the kernel has just said that it has none.
-        Ok(None) => Ok(unsafe { RobustList::register_anew(offset) }),
+        // SAFETY: the offset is that of another thread of this process image, and the kernel has
+        // just reported that the calling thread has no list.
+        Ok(None) => Ok(unsafe { RobustList::register_emptied(offset) }),
         Err(why) if offset == 0 => Err(why),
-        // SAFETY: as above. The kernel does not answer any more, but glibc has registered the list of every thread.
+        // SAFETY: as above. The kernel does not answer any more, but glibc has registered the list
+        // of every thread.
         Err(_) => Ok(unsafe { RobustList::at_offset(offset) }),
     }
 }
 
 fn pthread_self() -> usize {
-    // SAFETY: has no preconditions.
+    // SAFETY: pthread_self(3) has no preconditions.
     unsafe { libc::pthread_self() as usize }
 }
 

@@ -74,9 +74,9 @@ impl Semaphore {
         }
     }
 
-    /// `sem_clockwait` on the monotonic clock, repeated in slices of at most one second. If a
-    /// waiter dies right after it was woken, the wake dies with it; so other waiters must not rely
-    /// on a wake. Returns false if `deadline` passes first.
+    /// `sem_clockwait` on the monotonic clock, repeated in slices of at most one second. A waiter
+    /// that dies right after it was woken takes the wake with it, so the other waiters must check
+    /// the semaphore again. Returns false if `deadline` passes first.
     ///
     /// # Safety
     ///

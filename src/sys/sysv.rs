@@ -15,8 +15,8 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
-/// The largest value of a semaphore (`SEMVMX`), which is also the largest number of permits that
-/// the kernel returns for one process (`SEMAEM`).
+/// The largest value of a semaphore (`SEMVMX`), and the largest number of permits that the kernel
+/// returns for one process (`SEMAEM`).
 pub(crate) const SEMAPHORE_SET_MAX: u32 = 32_767;
 
 /// `union semun`, which the callers of semctl(2) must define.
@@ -61,8 +61,8 @@ impl SemaphoreSet {
         }
     }
 
-    /// Takes a permit: `semtimedop(2)`. Returns false if there was no permit until `until`, and at
-    /// once if that has passed. With `None` it waits forever.
+    /// Takes a permit: `semtimedop(2)`. Returns false if no permit is free before `until`, without
+    /// waiting if `until` has passed. With `None` it waits forever.
     pub(crate) fn take(self, until: Option<Deadline>) -> Result<bool, SysError> {
         loop {
             // The timeout is relative. After a signal it is the remaining time.
@@ -85,9 +85,8 @@ impl SemaphoreSet {
         }
     }
 
-    /// Returns a permit. Does nothing if the permit has no place to return to: the set was removed,
-    /// its owner revoked the access of this user, or another process raised the value to its
-    /// maximum.
+    /// Returns a permit. Does nothing if the permit cannot be returned: the set was removed, its
+    /// owner revoked the access of this user, or another process raised the value to its maximum.
     pub(crate) fn give(self) {
         match self.operate(1, 0, None) {
             Ok(()) | Err(libc::EIDRM | libc::EINVAL | libc::EACCES | libc::ERANGE) => {}
@@ -149,6 +148,8 @@ impl SemaphoreSet {
         }
     }
 
+    /// `semctl(2)` on the only semaphore of the set.
+    ///
     /// # Safety
     ///
     /// The argument must be the one that semctl(2) specifies for the command.

@@ -1,10 +1,13 @@
-//! Who am I: the calling thread and process, cached, and never believed across a fork.
+//! The identity of the calling thread and its process: cached, and never trusted across a fork.
 //!
-//! A child made by `fork`, `_Fork` or a bare `clone` has a copy of its parent's thread-local storage, and would take
-//! itself for its parent. So the process's *generation* lies in a page that the kernel wipes in every child
-//! (`MADV_WIPEONFORK`), and a thread believes its cache only while the generation there is the one it was made under. The
-//! next generation comes from a counter outside that page: no value of any ancestor returns, whichever thread of the
-//! child comes first; 0, the wiped page's, is never valid.
+//! A child made by `fork`, `_Fork` or a bare `clone` has a copy of its parent's thread-local
+//! storage, so the cached identity in it is that of the parent. Therefore the *generation* of the
+//! process lies in a page that the kernel wipes in every child (`MADV_WIPEONFORK`). A thread trusts
+//! its cache only while the page holds the generation under which the cache was filled.
+//!
+//! The next generation comes from a counter outside that page. So no generation of any ancestor is
+//! used again, whichever thread of the child is first. The generation 0, that of a wiped page, is
+//! never valid.
 
 use crate::sys::error::RobustListUnusable;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
@@ -17,21 +20,22 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-/// What is known of the process, valid while `generation` is not 0.
+/// The cached facts about the process, valid while `generation` is not 0.
 struct Process {
     generation: AtomicU64,
     pid: AtomicU32,
     namespace: AtomicU32,
     image: AtomicU64,
-    /// See [`proc::boot_offset`]; [`NO_OFFSET`] where it is not known.
+    /// See [`proc::boot_offset`]; [`NO_OFFSET`] if it is not known.
     boot_offset: AtomicI64,
-    /// The mount of `/proc` ([`proc::mount`]) where that shows the process's own PID namespace; else 0.
+    /// The mount of `/proc` ([`proc::mount`]) if it shows the process's own PID namespace and
+    /// [counts threads](proc::threads); otherwise 0.
     proc: AtomicU64,
 }
 
 const NO_OFFSET: i64 = i64::MIN;
 
-/// What is known of the calling thread, valid while its generation is the process's.
+/// The cached facts about the calling thread, valid while its generation is that of the process.
 struct Thread {
     process: Cell<*const Process>,
     generation: Cell<u64>,
@@ -44,13 +48,13 @@ struct Thread {
 impl Thread {
     #[inline]
     fn process(&self) -> &'static Process {
-        // SAFETY: `UNMAPPED`, or the page, which is never unmapped.
+        // SAFETY: the pointer is to `UNMAPPED`, or to the page, which is never unmapped.
         unsafe { &*self.process.get() }
     }
 }
 
 thread_local! {
-    // Without a destructor, so that it can be reached until the thread's last instruction.
+    // Without a destructor, so that it is accessible until the last instruction of the thread.
     static THREAD: Thread = const {
         Thread {
             process: Cell::new(&raw const UNMAPPED),
@@ -63,7 +67,7 @@ thread_local! {
     };
 }
 
-/// Stands in until the wiped page is mapped: a generation of 0, which no thread's cache has.
+/// Used until the wiped page is mapped. Its generation is 0, which no cache of a thread has.
 static UNMAPPED: Process = Process {
     generation: AtomicU64::new(0),
     pid: AtomicU32::new(0),
@@ -73,26 +77,28 @@ static UNMAPPED: Process = Process {
     proc: AtomicU64::new(0),
 };
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const UNMAPPED).cast_mut());
-/// The newest generation given out in this process or an ancestor; fork copies it.
+/// The newest generation assigned in this process or an ancestor; a fork copies it.
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 
 fn process() -> &'static Process {
-    // SAFETY: points at `UNMAPPED`, or at a page that was mapped for `Process`, starts as zeroes (a valid `Process`), and
-    // is never unmapped. Acquire pairs with the release of the pointer in `map_process_page`.
+    // SAFETY: the pointer is to `UNMAPPED`, or to a page that was mapped for `Process`, starts as
+    // zeroes (a valid `Process`), and is never unmapped. Acquire pairs with the release of the
+    // pointer in `map_process_page`.
     unsafe { &*PROCESS.load(Acquire) }
 }
 
-/// The calling thread, as lock words, robust lists and guards know it.
+/// The calling thread, as lock words, robust lists and guards identify it.
 ///
-/// Neither `Send` nor `Sync`: it is the thread's own.
+/// Neither `Send` nor `Sync`: it may be used only by that thread.
 #[derive(Debug, Clone, Copy)]
 pub struct CurrentThread(NonNull<Thread>);
 
-/// The calling thread.
+/// Returns the calling thread.
 ///
 /// # Panics
 ///
-/// Where the kernel denies what identity rests on: a private page with `MADV_WIPEONFORK` (Linux 4.14).
+/// Panics if the kernel denies the private page with `MADV_WIPEONFORK` (Linux 4.14) on which the
+/// cache depends.
 #[inline]
 pub(crate) fn current_thread() -> CurrentThread {
     THREAD.with(|thread| {
@@ -106,30 +112,32 @@ pub(crate) fn current_thread() -> CurrentThread {
 impl CurrentThread {
     #[inline]
     fn thread(&self) -> &Thread {
-        // SAFETY: thread-local storage without a destructor lives as long as the thread, and `CurrentThread` never leaves it.
+        // SAFETY: thread-local storage without a destructor lives as long as the thread, and
+        // `CurrentThread` never leaves its thread.
         unsafe { self.0.as_ref() }
     }
 
-    /// The kernel's id of the thread, as it stands in a lock word: 1 to 2^22.
+    /// Returns the kernel's id of the thread, as in a lock word: 1 to 2^22.
     #[inline]
     pub(crate) fn tid(&self) -> u32 {
         self.thread().tid.get()
     }
 
-    /// Process, thread and PID namespace in one word: what a lock records of its holder. Never 0.
+    /// Returns the ids of the process, thread and PID namespace in one word, as a lock records its
+    /// owner. Never 0.
     #[inline]
     pub(crate) fn id(&self) -> OwnerId {
         self.thread().id.get()
     }
 
-    /// What tells the program that the process runs from the one that it ran before an `exec`, and the process from a
-    /// later one with the same id.
+    /// Returns the process image. It distinguishes the program from the one before an `exec`, and
+    /// the process from a later one with the same id.
     #[inline]
     pub(crate) fn image(&self) -> ImageId {
         self.thread().image.get()
     }
 
-    /// The thread as the owner of a lock.
+    /// Returns the thread as the owner of a lock.
     #[inline]
     pub(crate) fn owner(&self) -> Owner {
         Owner {
@@ -138,23 +146,26 @@ impl CurrentThread {
         }
     }
 
-    /// A number that no other process among this one's ancestors and descendants has.
+    /// Returns the generation: a number that no other process among the ancestors and descendants
+    /// of this process has.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.thread().generation.get()
     }
 
-    /// The calling thread, if the process is still the one in which it had `generation`: not in a child of it.
+    /// Returns the calling thread if this is still the process that has `generation`. Returns
+    /// `None` in a child of it.
     #[inline]
     pub(crate) fn of_generation(generation: u64) -> Option<CurrentThread> {
         THREAD.with(|thread| {
-            // The page says so itself, whatever the thread believes; and where it does, the thread's facts are of it.
+            // The page itself decides, not the cache of the thread. If the generations are equal,
+            // the cached facts of the thread belong to this generation.
             let same = thread.process().generation.load(Relaxed) == generation;
             same.then(|| CurrentThread(NonNull::from(thread)))
         })
     }
 
-    /// The thread's robust list.
+    /// Returns the thread's robust list.
     #[inline]
     pub(crate) fn list(&self) -> RobustList {
         self.thread().robust_list.list()
@@ -172,9 +183,9 @@ impl CurrentThread {
         self.thread().robust_list.set_list_op_pending(list, links);
     }
 
-    /// See [`ThreadList::clear_list_op_pending`].
-    pub(crate) fn clear_list_op_pending(&self, links: &Links) {
-        self.thread().robust_list.clear_list_op_pending(links);
+    /// See [`ThreadList::forget_pending`].
+    pub(crate) fn forget_pending(&self, links: &Links) {
+        self.thread().robust_list.forget_pending(links);
     }
 
     /// See [`ThreadList::list_op_pending`].
@@ -188,20 +199,21 @@ impl CurrentThread {
     }
 }
 
-/// Returns an error if the calling thread has no list that robust primitives can join.
+/// Returns an error if the calling thread has no robust list that robust primitives can join.
 pub(crate) fn check_robust_list() -> Result<(), RobustListUnusable> {
     map_process_page().map_err(RobustListUnusable)?;
     current_thread().thread().robust_list.check()
 }
 
-/// Whether the calling thread holds a robust lock that its list knows of, of this crate or of glibc.
+/// Returns whether the calling thread holds a robust lock that is in its list, of this crate or of
+/// glibc, or one of this crate that is in `list_op_pending`.
 pub(crate) fn holds_robust_lock() -> bool {
     let current = current_thread();
     current.list_op_pending().is_some() || !current.list().is_empty()
 }
 
-/// Whether the holder that recorded itself so is a thread of the calling process, and not of a dead one whose ids have come
-/// round again.
+/// Returns whether the recorded owner is a thread of the calling process, and not of a dead process
+/// whose ids were reused.
 pub(crate) fn is_this_process(owner: Owner) -> bool {
     let current = current_thread().owner();
     owner.id.pid() == current.id.pid()
@@ -209,13 +221,14 @@ pub(crate) fn is_this_process(owner: Owner) -> bool {
         && owner.image.may_be(current.image)
 }
 
-/// Forgets what the calling thread has pending in memory that is about to be unmapped: something else may lie at the same
-/// address later.
+/// Forgets the lock that the calling thread stored in `list_op_pending` last, if it lies in memory
+/// that is about to be unmapped. Another object may later lie at the same address.
 pub(crate) fn forget_list_op_pending(start: *const u8, length: usize) {
     THREAD.with(|thread| thread.robust_list.forget(start, length));
 }
 
-/// The [mount](proc::mount) of a `/proc` whose ids are those of the process's own PID namespace, where one is known.
+/// Returns the [mount](proc::mount) of a `/proc` whose ids are those of the process's own PID
+/// namespace, if one is known.
 pub(super) fn known_proc() -> Option<u64> {
     current_thread();
     Some(process().proc.load(Relaxed)).filter(|mount| *mount != 0)
@@ -230,7 +243,7 @@ pub(super) fn boot_offset() -> Option<i64> {
 #[cold]
 fn init_thread(thread: &Thread) {
     if let Err(why) = map_process_page() {
-        panic!("pshared cannot tell a process from its parent: {why}");
+        panic!("pshared cannot distinguish a process from its parent: {why}");
     }
     let process = process();
     thread.process.set(process);
@@ -238,7 +251,7 @@ fn init_thread(thread: &Thread) {
     if generation == 0 {
         generation = init_process(process, thread.id.get());
     }
-    // SAFETY: has no preconditions.
+    // SAFETY: gettid(2) has no preconditions.
     let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
     thread.tid.set(tid);
     thread.id.set(OwnerId::new(
@@ -251,16 +264,18 @@ fn init_thread(thread: &Thread) {
     thread.generation.set(generation);
 }
 
-/// Empties the slot in a child as soon as it is one: what its parent has pending there is the parent's. glibc empties the
-/// list in a child, and not the slot; and the kernel would take the parent's lock for the child's where both threads have the
-/// same id, in two PID namespaces.
+/// Clears `list_op_pending` as soon as a child starts, because the lock that it names is that of
+/// the parent.
+///
+/// In a child, glibc empties the list but does not clear `list_op_pending`. If both threads have
+/// the same id, in two PID namespaces, the kernel would take the parent's lock for the child's.
 extern "C" fn clear_list_op_pending_after_fork() {
     THREAD.with(|thread| thread.robust_list.clear_own_pending());
 }
 
-/// Fills the process's page. Threads that race here write the same values.
+/// Fills the page of the process. Threads that race here write the same values.
 ///
-/// `before` is what the thread was known by so far: in a child, its parent's.
+/// `before` is the id that the thread had cached before: in a child, that of its parent.
 fn init_process(process: &Process, before: OwnerId) -> u64 {
     let pid = std::process::id();
     process.pid.store(pid, Relaxed);
@@ -269,7 +284,8 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
         && before != OwnerId::UNSET
         && std::os::unix::process::parent_id() == before.pid()
     {
-        // Without /proc, after a chroot say: who sees its parent by the parent's own id lives where the parent does.
+        // There is no /proc, for example after a chroot. If this process sees its parent under the
+        // id that the parent has for itself, both are in the same PID namespace.
         namespace = before.namespace();
     }
     process.namespace.store(namespace, Relaxed);
@@ -278,12 +294,13 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
         .boot_offset
         .store(offset.unwrap_or(NO_OFFSET), Relaxed);
     let mount = proc::mount();
-    // The count is tried on oneself: a kernel that does not count so is not asked again.
+    // Test the count on this process: a kernel that does not count threads in this way is not asked
+    // again.
     let counts = proc::threads(pid).is_some_and(|(count, on)| count > 0 && on == mount);
-    let believed = mount != 0 && counts && proc::shows_own_namespace();
+    let is_trusted = mount != 0 && counts && proc::shows_own_namespace();
     process
         .proc
-        .store(if believed { mount } else { 0 }, Relaxed);
+        .store(if is_trusted { mount } else { 0 }, Relaxed);
     let image = offset.and_then(|offset| Some(Stat::of("/proc/self/stat").ok()?.image(offset)));
     process
         .image
@@ -298,7 +315,7 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
     }
 }
 
-/// Maps the page that the kernel wipes in children, once a program.
+/// Maps the page that the kernel wipes in children, once per process image.
 fn map_process_page() -> Result<(), String> {
     let unmapped = (&raw const UNMAPPED).cast_mut();
     if PROCESS.load(Acquire) != unmapped {
@@ -311,7 +328,7 @@ fn map_process_page() -> Result<(), String> {
     {
         crate::sys::process::at_fork_in_the_child(clear_list_op_pending_after_fork);
     } else {
-        // SAFETY: just mapped here, and nobody else has seen it.
+        // SAFETY: this function has just mapped it, and no other code has seen it.
         unsafe { crate::sys::wipe_on_fork::unmap(page.cast(), size_of::<Process>()) };
     }
     Ok(())

@@ -32,9 +32,9 @@ enum Sees {
 impl Sees {
     fn in_words(self) -> &'static str {
         match self {
-            Sees::Told => "gets the lock and is told",
-            Sees::Silence => "gets the lock and is told nothing",
-            Sees::Nothing => "hangs",
+            Sees::Told => "acquires the lock and receives an error",
+            Sees::Silence => "acquires the lock without an error",
+            Sees::Nothing => "waits forever",
         }
     }
 }
@@ -214,7 +214,7 @@ fn waits<L: AnyLock>(asleep: bool) -> Sees {
 /// Runs all cases and returns the rows of the guide's table.
 fn table() -> String {
     let mut rows = String::from(
-        "| lock | whoever comes after the holder was killed | whoever waited when it was killed |\n|---|---|---|\n",
+        "| lock | a locker that comes after the holder was killed | a waiter when the holder is killed |\n|---|---|---|\n",
     );
     macro_rules! row {
         ($lock:ty, $name:literal, $link:literal, $asleep:literal) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const TEXTS: [&str; 9] = [
+const TEXTS: [&str; 11] = [
     "README.md",
     "CONTRIBUTING.md",
     "src/guide.rs",
@@ -14,6 +14,8 @@ const TEXTS: [&str; 9] = [
     "src/guide/checking.md",
     "src/guide/forking.md",
     "src/guide/beyond.md",
+    "src/guide/figures.md",
+    "src/guide/glossary.md",
 ];
 
 fn root() -> &'static Path {

@@ -7,8 +7,8 @@ use crate::sys::CurrentThread;
 impl Robust {
     /// Makes the thread forget that it last set `list_op_pending` to this lock. The lock turned out
     /// not to be placed.
-    pub(in crate::raw) fn retract_list_op(&self, current: CurrentThread) {
-        current.clear_list_op_pending(&self.links);
+    pub(in crate::raw) fn forget_list_op(&self, current: CurrentThread) {
+        current.forget_pending(&self.links);
     }
 
     /// Sets `list_op_pending` to the lock, before its word is touched. If the field names a held

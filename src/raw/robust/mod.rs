@@ -205,7 +205,7 @@ impl Robust {
         mode: WaitMode,
     ) -> Result<Acquired, AcquireError> {
         if self.is_in_process() {
-            self.retract_list_op(current);
+            self.forget_list_op(current);
             return self.acquire_in_process(current, mode);
         }
         self.begin_list_op(current);
@@ -225,7 +225,7 @@ impl Robust {
         deadline: Option<Deadline>,
     ) -> Result<Acquired, AcquireError> {
         if self.is_in_process() {
-            self.retract_list_op(current);
+            self.forget_list_op(current);
             return self.acquire_in_process(current, WaitMode::Try);
         }
         self.begin_list_op(current);

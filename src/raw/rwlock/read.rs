@@ -21,7 +21,7 @@ impl<const N: usize> RwLock<N> {
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
         if self.writer_lock.is_in_process() {
-            self.slots[preferred].lock.retract_list_op(current);
+            self.slots[preferred].lock.forget_list_op(current);
             self.lock_in_process(current, None, LockMode::Read, mode)?;
             return Ok(ReadPosition::IN_PROCESS);
         }

@@ -104,13 +104,14 @@ impl<'a, T, R: RawLock> SharedMutexGuard<'a, T, R> {
 
     /// Makes a guard for a part of the data.
     ///
-    /// This is an associated function, as for `std`'s guards: `SharedMutexGuard::map(guard, |table|
-    /// &mut table.row)`.
+    /// This is an associated function, as for `std`'s guards:
+    /// `SharedMutexGuard::map(guard, |table| &mut table.row)`.
     pub fn map<U: ?Sized>(
         guard: Self,
         part: impl FnOnce(&mut T) -> &mut U,
     ) -> MappedSharedMutexGuard<'a, U, R> {
-        // SAFETY: the lock is held, and `guard` is consumed, so this is the only borrow of the data.
+        // SAFETY: the lock is held, and `guard` is consumed, so this is the only borrow of the
+        // data.
         let data = NonNull::from(part(unsafe { &mut *guard.mutex.data.get() }));
         // From here on, the mapped guard releases the lock.
         let guard = ManuallyDrop::new(guard);

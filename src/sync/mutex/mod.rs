@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 ///
 /// # What a death does
 ///
-/// A process can be killed at any instruction. If it held the lock, the kernel frees the lock. The
-/// next [`lock`](Self::lock) acquires it and returns
+/// A process can be killed at any instruction. If it held the lock, the kernel marks the lock and
+/// frees it. The next [`lock`](Self::lock) acquires it and returns
 /// [`LockError::Poisoned`](crate::LockError::Poisoned) with [`Cause::Died`](crate::Cause::Died).
 /// Exactly one locker receives the first report of each death
 /// ([`Poisoned::is_first_report`](crate::Poisoned::is_first_report)). The other lockers find the
@@ -226,7 +226,7 @@ impl<T: ShmData> From<T> for SharedMutex<T> {
 
 // SAFETY: the type is `repr(C)` over atomics and a `ShmData`. The links have a meaning only for the
 // thread that holds the lock. The whole state is described, and the only primitive is visited. Zero
-// bytes are a free lock around zero bytes of `T`, which is initialized before another thread can
+// bytes are a free lock around zero bytes of `T`. The lock is initialized before another thread can
 // access it.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ShmData, R: RawLock> ShmSafe for SharedMutex<T, R> {

@@ -1,4 +1,4 @@
-//! [`SharedRoster`]: a slot with data of its own for each worker, and the news of a worker's death.
+//! [`SharedRoster`]: a slot with data for each worker, and a notification of each worker's death.
 
 pub(in crate::sync) mod slot;
 
@@ -15,25 +15,33 @@ use std::fmt;
 use std::mem::offset_of;
 use std::time::{Duration, Instant};
 
-/// `N` slots in shared memory, one for each worker, with a `T` at each: what the worker counts, say. `N` is 1 to 127.
+/// `N` slots in shared memory, one for each worker, each with a `T`: the worker's counters, for
+/// example. `N` is 1 to 127.
 ///
-/// A worker [joins](Self::join) and has a slot until it drops its [`RosterSlot`], or dies. Everybody can look at
-/// [all slots](Self::slots), and read the `T` of each, at any time: that of a dead worker too, so totals lose nothing.
+/// A worker [joins](Self::join) the roster. It occupies a slot until it drops its [`RosterSlot`] or
+/// dies. Any thread of any process can read [all slots](Self::slots), with the `T` of each, at any
+/// time. This includes the slots of dead workers, so totals lose nothing.
 ///
-/// A slot is held by a thread. Before the roster is placed in a map it works for the threads of this process.
+/// A slot is occupied by a thread. Before it is placed in a map, the roster works for the threads
+/// of this process.
 ///
 /// # What a death does
 ///
-/// The kernel vacates the slot of a dead worker, and wakes those who [wait for that](Self::wait_for_abandoned). The `T` stays as the
-/// dead one left it, whatever it was about to write. Who joins next, where no slot is free, or [takes over](Self::adopt) this
-/// one, finds it so, is told ([`RosterSlot::previous_holder_died`]), and goes on with it or starts it anew by what its fields
-/// offer.
+/// If a worker dies, its slot becomes abandoned. The kernel wakes a thread that [waits for
+/// this](Self::wait_for_abandoned), which wakes the others. The `T` stays exactly as the dead
+/// worker left it, even if a change was only half made.
 ///
-/// A watcher that dies disturbs nobody, but for one case: the kernel wakes one of several watchers, who wakes the others.
-/// Where that one is killed before it has, the others see the death within a second. Deaths that the kernel could not mark are
-/// seen within a second too.
+/// A later worker can [adopt](Self::adopt) the slot, or gets it when it joins and no slot is free.
+/// It finds the data as it is, and [`RosterSlot::previous_holder_died`] reports the death. It then
+/// continues with the data, or resets it by the means that the fields of `T` offer.
 ///
-/// A slot whose holder's *thread* ended, with the slot forgotten, looks vacated, and is not given out while that process lives.
+/// The death of a waiter affects other threads in one case only: the kernel woke it for an
+/// abandoned slot, and it is killed before it has woken the others. The others then see the death
+/// within a second. A worker's death that the kernel could not mark is also detected within a
+/// second.
+///
+/// If the holder's *thread* ends after the [`RosterSlot`] was leaked, the slot appears abandoned.
+/// It cannot be taken while the process lives.
 ///
 /// # Examples
 ///
@@ -50,7 +58,10 @@ use std::time::{Duration, Instant};
 /// worker.wait()?;
 ///
 /// let slot = roster.slots().nth(number).unwrap();
-/// assert!(matches!(slot.state, SlotState::Abandoned { by: Some(who) } if who.process == worker.id()));
+/// assert!(matches!(
+///     slot.state,
+///     SlotState::Abandoned { by: Some(holder) } if holder.process == worker.id()
+/// ));
 /// let total: u64 = roster.slots().map(|slot| slot.data.get()).sum();
 /// assert_eq!(total, 3);
 ///
@@ -63,8 +74,9 @@ use std::time::{Duration, Instant};
 ///
 /// # Source
 ///
-/// Robust futexes held for life, and [futex_waitv](https://docs.kernel.org/userspace-api/futex2.html) over all of them, as the
-/// scoreboard of a forking server would have it.
+/// Robust futexes that are each held until the worker leaves, and
+/// [futex_waitv](https://docs.kernel.org/userspace-api/futex2.html) to wait on all of them: a form
+/// of the scoreboard of a forking server.
 #[repr(C)]
 pub struct SharedRoster<T, const N: usize> {
     queue_lock: Robust,
@@ -72,9 +84,9 @@ pub struct SharedRoster<T, const N: usize> {
 }
 
 impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
-    /// A roster of free slots, the data of the one numbered `number` being `data(number)`.
+    /// Creates a roster of free slots. The data of slot `number` is `data(number)`.
     ///
-    /// None, or more than 127, do not compile.
+    /// `N` must be 1 to 127. Other values do not compile.
     pub fn from_fn(mut data: impl FnMut(usize) -> T) -> Self {
         const {
             assert!(
@@ -91,65 +103,69 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
         }
     }
 
-    /// Takes a free slot, or else one that a death has vacated; waits for one as long as it takes.
+    /// Occupies a free slot, or an abandoned slot if none is free. Blocks until there is one.
     ///
     /// # Errors
     ///
-    /// [`Error::Deadlock`], [`Error::HolderThreadEnded`] and [`Error::FutexWaitvUnsupported`], as for
-    /// [`SharedPermits::acquire`](crate::SharedPermits::acquire).
+    /// Returns [`Error::Deadlock`], [`Error::HolderThreadEnded`] or
+    /// [`Error::FutexWaitvUnsupported`], as
+    /// [`SharedPermits::acquire`](crate::SharedPermits::acquire) does.
     pub fn join(&self) -> Result<RosterSlot<'_, T>, Error> {
         self.join_with(WaitMode::Until(None))
     }
 
-    /// Takes a free slot, or else one that a death has vacated, without waiting.
+    /// Occupies a free slot, or an abandoned slot if none is free, without waiting.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where all are occupied, and [`Error::HolderThreadEnded`].
+    /// Returns [`Error::WouldBlock`] if no slot is available, and [`Error::HolderThreadEnded`] as
+    /// for [`join`](Self::join).
     pub fn try_join(&self) -> Result<RosterSlot<'_, T>, Error> {
         self.join_with(WaitMode::Try)
     }
 
-    /// As [`join`](Self::join), waiting no longer than `timeout` of the monotonic clock.
+    /// Joins like [`join`](Self::join), but waits for at most `timeout` on the monotonic clock.
     ///
     /// # Errors
     ///
-    /// As [`join`](Self::join), and [`Error::TimedOut`].
+    /// As for [`join`](Self::join), and [`Error::TimedOut`] if no slot was available in time.
     pub fn join_timeout(&self, timeout: Duration) -> Result<RosterSlot<'_, T>, Error> {
         self.join_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
-    /// As [`join_timeout`](Self::join_timeout), but until `deadline`.
+    /// Joins like [`join_timeout`](Self::join_timeout), but waits until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`join_timeout`](Self::join_timeout).
+    /// As for [`join_timeout`](Self::join_timeout).
     pub fn join_until(&self, deadline: Instant) -> Result<RosterSlot<'_, T>, Error> {
         self.join_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
-    /// Takes the slot of this number, which nobody has: its holder died, or it is free.
+    /// Occupies slot `number`, which must be abandoned or free. Does not wait.
     ///
     /// # Errors
     ///
-    /// - [`Error::WouldBlock`]: somebody has it, or its holder is dying and not gone yet.
-    /// - [`Error::HolderThreadEnded`]: the thread that had it ended, and its process lives.
+    /// - [`Error::WouldBlock`] if the slot is occupied, or if the process of its last holder is
+    ///   still exiting.
+    /// - [`Error::HolderThreadEnded`] if the thread that occupied the slot ended without leaving
+    ///   it, and its process still runs.
     ///
     /// # Panics
     ///
-    /// Where there is no slot of this number.
+    /// Panics if `number` is not less than `N`.
     pub fn adopt(&self, number: usize) -> Result<RosterSlot<'_, T>, Error> {
         let current = sys::current_thread();
         let words = std::slice::from_ref(&self.entries[number]);
         let queue_lock = &self.queue_lock;
-        // Without mode nobody gets in line, so the queue_lock is not used.
+        // An attempt that does not wait never joins the queue, so the queue lock is not used.
         let (_, acquired) = LockSet { words, queue_lock }
             .acquire(current, 0, WaitMode::Try)
-            .map_err(Error::from_missed)?;
+            .map_err(Error::from_multi)?;
         Ok(self.register(current, number, acquired))
     }
 
-    /// All slots, in the order of their numbers: who has each, and its data.
+    /// Returns an iterator over all slots, in the order of their numbers.
     pub fn slots(&self) -> impl Iterator<Item = SlotView<'_, T>> {
         (0..).zip(&self.entries).map(|(number, entry)| SlotView {
             number,
@@ -158,39 +174,44 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
         })
     }
 
-    /// The first slot that a death has vacated and nobody has taken since, if there is one. It does not wait.
+    /// Returns the number of the first abandoned slot, if there is one. Does not wait.
     pub fn abandoned(&self) -> Option<usize> {
         self.entries
             .iter()
             .position(|entry| matches!(entry.slot.state(), MemberState::Abandoned(_)))
     }
 
-    /// Waits until a death has vacated a slot, and gives its number: at once, where there is such a slot already.
+    /// Waits until a slot is abandoned, and returns its number. Returns at once if a slot is
+    /// abandoned already.
     ///
-    /// It gives the same number until somebody has the slot. A supervisor that starts a new worker, who will join by itself,
-    /// takes the slot over and drops it: then it is free.
+    /// If several slots are abandoned, this returns the lowest number. Later calls return the same
+    /// slot again, until a worker occupies it or a lower slot is abandoned. To free the slot for a
+    /// new worker that joins by itself, a supervisor adopts the slot and drops it.
     ///
     /// # Errors
     ///
-    /// [`Error::FutexWaitvUnsupported`].
+    /// Returns [`Error::FutexWaitvUnsupported`] if the kernel cannot wait on several futexes.
     pub fn wait_for_abandoned(&self) -> Result<usize, Error> {
         self.watch(None)
     }
 
-    /// As [`wait_for_abandoned`](Self::wait_for_abandoned), no longer than `timeout` of the monotonic clock.
+    /// Waits like [`wait_for_abandoned`](Self::wait_for_abandoned), for at most `timeout` on the
+    /// monotonic clock.
     ///
     /// # Errors
     ///
-    /// As there, and [`Error::TimedOut`].
+    /// As for [`wait_for_abandoned`](Self::wait_for_abandoned), and [`Error::TimedOut`] if no slot
+    /// was abandoned in time.
     pub fn wait_for_abandoned_timeout(&self, timeout: Duration) -> Result<usize, Error> {
         self.watch(Some(Deadline::after(timeout)))
     }
 
-    /// As [`wait_for_abandoned_timeout`](Self::wait_for_abandoned_timeout), but until `deadline`.
+    /// Waits like [`wait_for_abandoned_timeout`](Self::wait_for_abandoned_timeout), but until
+    /// `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`wait_for_abandoned_timeout`](Self::wait_for_abandoned_timeout).
+    /// As for [`wait_for_abandoned_timeout`](Self::wait_for_abandoned_timeout).
     pub fn wait_for_abandoned_until(&self, deadline: Instant) -> Result<usize, Error> {
         self.watch(Some(Deadline::at(deadline)))
     }
@@ -202,7 +223,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     fn watch(&self, deadline: Option<Deadline>) -> Result<usize, Error> {
         let find = || self.abandoned();
         watch(&self.entries, None, Some(&self.queue_lock), deadline, find)
-            .map_err(Error::from_missed)
+            .map_err(Error::from_multi)
     }
 
     fn join_with(&self, mode: WaitMode) -> Result<RosterSlot<'_, T>, Error> {
@@ -213,11 +234,11 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
         };
         let (number, acquired) = lock_set
             .acquire(current, 0, mode)
-            .map_err(Error::from_missed)?;
+            .map_err(Error::from_multi)?;
         Ok(self.register(current, number, acquired))
     }
 
-    /// On a slot that the thread has just taken.
+    /// Registers the calling thread in a slot that it has just acquired, and returns the guard.
     fn register(
         &self,
         current: CurrentThread,
@@ -226,9 +247,10 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     ) -> RosterSlot<'_, T> {
         let entry = &self.entries[number];
         let before = entry.slot.register(current);
-        let after_a_death = acquired == Acquired::OwnerDied;
-        // SAFETY: taken just now, and nobody else makes guards of this roster.
-        unsafe { RosterSlot::new(entry, number, current, after_a_death, before) }
+        let previous_holder_died = acquired == Acquired::OwnerDied;
+        // SAFETY: the calling thread has just acquired the slot, and only this function creates
+        // guards of this roster.
+        unsafe { RosterSlot::new(entry, number, current, previous_holder_died, before) }
     }
 }
 
@@ -246,8 +268,9 @@ impl<T: ShmSafe + fmt::Debug, const N: usize> fmt::Debug for SharedRoster<T, N> 
 
 const KIND: PrimitiveKind = PrimitiveKind("roster");
 
-// SAFETY: `repr(C)` over atomics and `ShmSafe` data; the links mean something only to the thread that has a slot. The whole state
-// is told, and visited: the slots as one primitive, and what the data hold.
+// SAFETY: `repr(C)` over atomics and `ShmSafe` data. The links in a slot are meaningful only to the
+// thread that occupies it. The description covers the whole state. The visit reaches the slots as
+// one primitive, and the primitives in the data.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ShmSafe, const N: usize> ShmSafe for SharedRoster<T, N> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
@@ -275,7 +298,7 @@ impl<T: ShmSafe, const N: usize> Primitive for SharedRoster<T, N> {
 
     unsafe fn init(&self) -> Result<(), Error> {
         sys::check_robust_list()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.queue_lock.init() };
         for entry in &self.entries {
             // SAFETY: as above.
@@ -305,7 +328,7 @@ impl<T: ShmSafe, const N: usize> Primitive for SharedRoster<T, N> {
     }
 
     unsafe fn reset(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.queue_lock.reset() };
         for entry in &self.entries {
             // SAFETY: as above.

@@ -1,4 +1,5 @@
-//! A slot of a [`SharedRoster`](crate::sync::SharedRoster): its place, what a look at it shows, and the guard of who has it.
+//! A slot of a [`SharedRoster`](crate::sync::SharedRoster): its memory, a view of it, and its
+//! holder's guard.
 
 use crate::memory::{Layout, PrimitiveVisitor, ShmSafe};
 use crate::raw::Robust;
@@ -10,7 +11,7 @@ use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ops::Deref;
 
-/// A slot and its data, on cache lines of their own.
+/// A slot and its data, on their own cache lines.
 #[repr(C, align(64))]
 pub(in crate::sync) struct RosterEntry<T> {
     pub(in crate::sync) slot: MemberSlot,
@@ -29,38 +30,38 @@ impl<T> AsRef<Robust> for RosterEntry<T> {
     }
 }
 
-/// A look at a slot; see [`SharedRoster::slots`](crate::SharedRoster::slots).
+/// A view of a slot; see [`SharedRoster::slots`](crate::SharedRoster::slots).
 #[derive(Debug)]
 pub struct SlotView<'a, T> {
-    /// The slot's number, from 0 on.
+    /// The slot's number, from 0.
     pub number: usize,
-    /// Who has it. It may be out of date when it is read.
+    /// Whether the slot is occupied. May be outdated when the caller reads it.
     pub state: SlotState,
-    /// Its data, whoever has it.
+    /// The slot's data, in every state of the slot.
     pub data: &'a T,
 }
 
-/// Who has a slot. Ids are those of the worker's own PID namespace.
+/// Whether a slot is occupied. Process and thread ids are those of the worker's own PID namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SlotState {
-    /// Nobody: it was never taken, or its last holder left it.
+    /// It has no holder: it was never occupied, or its last holder left it.
     Free,
-    /// A worker.
+    /// A worker occupies it.
     Occupied {
-        /// Which one. `None` for the moment in which it sits down.
+        /// The worker, or `None` for a short time while the worker joins.
         by: Option<Holder>,
     },
-    /// Its holder died, and nobody has taken it since.
+    /// Its holder died, and no worker has occupied it since.
     Abandoned {
-        /// Who. `None` where it died before it had sat down.
+        /// The dead worker, or `None` if it died while it joined.
         by: Option<Holder>,
     },
 }
 
 impl From<MemberState> for SlotState {
-    fn from(place: MemberState) -> Self {
-        match place {
+    fn from(state: MemberState) -> Self {
+        match state {
             MemberState::Free => SlotState::Free,
             MemberState::Occupied(owner) => SlotState::Occupied {
                 by: owner.map(Holder::new),
@@ -72,55 +73,61 @@ impl From<MemberState> for SlotState {
     }
 }
 
-/// A slot of a [`SharedRoster`](crate::SharedRoster), and its data. Dropping it leaves the slot; the data stays as it is.
+/// An occupied slot of a [`SharedRoster`](crate::SharedRoster), which dereferences to the slot's
+/// data. Dropping it leaves the slot; the data stays as it is.
 ///
-/// It stays in its thread: it is neither `Send` nor `Sync`. One that crosses a `fork` is the parent's; the child's copy does
-/// nothing when it is dropped. Forgetting it keeps the slot for as long as the process lives.
+/// It is neither `Send` nor `Sync`, because the slot belongs to the thread that occupied it. After
+/// a `fork` it belongs to the parent, and dropping the child's copy does nothing. If it is leaked,
+/// no other worker can take the slot while the process lives.
 #[must_use = "if unused the slot is left at once"]
 pub struct RosterSlot<'a, T> {
     entry: &'a RosterEntry<T>,
     number: usize,
-    after_a_death: bool,
+    previous_holder_died: bool,
     previous: Option<Holder>,
-    /// The process that took it.
+    /// The process that occupied it.
     generation: u64,
-    /// The word and the robust list name the thread that took it.
+    /// The slot's word holds the id of the thread that occupied it, and that thread's robust list
+    /// contains the slot.
     not_send: PhantomData<*mut ()>,
 }
 
 impl<'a, T> RosterSlot<'a, T> {
-    /// The guard of a slot that the calling thread, `me`, has just taken, and on which `before` sat last and did not leave.
+    /// Creates the guard of a slot that the calling thread, `current`, has just acquired. `before`
+    /// is the last thread that registered in the slot and did not leave it.
     ///
     /// # Safety
     ///
-    /// It has, and this guard is the only one that says so.
+    /// The calling thread must own the slot, and this must be the only guard of it.
     pub(in crate::sync) unsafe fn new(
         entry: &'a RosterEntry<T>,
         number: usize,
         current: CurrentThread,
-        after_a_death: bool,
+        previous_holder_died: bool,
         before: Option<OwnerId>,
     ) -> Self {
         RosterSlot {
             entry,
             number,
-            after_a_death,
-            previous: before.map(Holder::new).filter(|_| after_a_death),
+            previous_holder_died,
+            previous: before.map(Holder::new).filter(|_| previous_holder_died),
             generation: current.generation(),
             not_send: PhantomData,
         }
     }
-    /// The slot's number, from 0 on.
+
+    /// Returns the slot's number, from 0.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Whether the last holder of the slot died with it.
+    /// Returns whether the last holder of the slot died while it occupied the slot.
     pub fn previous_holder_died(&self) -> bool {
-        self.after_a_death
+        self.previous_holder_died
     }
 
-    /// The holder that died with the slot, where one had sat down.
+    /// Returns the holder that died while it occupied the slot. Returns `None` if no holder died,
+    /// or if it died while it joined.
     pub fn previous_holder(&self) -> Option<Holder> {
         self.previous
     }
@@ -139,7 +146,7 @@ impl<T> Drop for RosterSlot<'_, T> {
         let Some(current) = CurrentThread::of_generation(self.generation) else {
             return;
         };
-        // SAFETY: this thread took the slot in this process, and nothing but this drop leaves it.
+        // SAFETY: this thread acquired the slot in this process, and only this drop releases it.
         unsafe { self.entry.slot.release(current) };
     }
 }
@@ -153,8 +160,9 @@ impl<T: fmt::Debug> fmt::Debug for RosterSlot<'_, T> {
     }
 }
 
-// SAFETY: `repr(C)` over atomics and a `ShmSafe`, whose primitives are visited; the slot's own are the roster's. Zero bytes are a
-// free, unarmed slot with zero bytes of `T`.
+// SAFETY: `repr(C)` over atomics and a `ShmSafe` value, whose primitives are visited. The slot
+// itself is part of the roster's primitive. Zero bytes are a free slot that is not initialized,
+// with zero bytes of `T`.
 #[diagnostic::do_not_recommend]
 unsafe impl<T: ShmSafe> ShmSafe for RosterEntry<T> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;

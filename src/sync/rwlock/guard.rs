@@ -193,6 +193,8 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     ///   guard.
     /// - [`Error::HolderThreadEnded`](crate::Error::HolderThreadEnded) if a thread ended that had
     ///   leaked its read guard, and its process still runs.
+    /// - [`Error::WouldBlock`](crate::Error::WouldBlock) if the guard is a copy in a child process:
+    ///   the parent holds the lock.
     pub fn upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Until(None))
     }

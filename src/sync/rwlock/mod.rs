@@ -25,10 +25,10 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 
 /// A readers-writer lock for data in memory that several processes map, like [`std::sync::RwLock`].
 ///
-/// Readers on different CPUs do not write to the same cache line: each reader takes one of 16
-/// padded slots. [`Shared`](crate::Shared) places the lock in a map. It then excludes the threads
-/// of every process that uses the map. Before that, it is an ordinary lock of one process, and may
-/// be moved and leaked.
+/// Readers on different CPUs use different cache lines: each reader takes one of 16 padded slots.
+/// [`Shared`](crate::Shared) places the lock in a map. It then excludes the threads of every
+/// process that uses the map. Before that, it is an ordinary lock of one process, and may be moved
+/// and leaked.
 ///
 /// # Fairness
 ///
@@ -39,10 +39,10 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///
 /// - Writers compete with each other as the lockers of a mutex do.
 /// - A reader that finds all 16 slots taken queues with the writers. It does not count as a reader
-///   that waits for a writer. At its turn, it gets the first slot that is released, or whose reader
-///   dies, at once. It sleeps on all slots with one call of `futex_waitv(2)`. Linux before 5.16
-///   does not have this call. The reader then sleeps on one slot, detects the release of another
-///   slot within a second, and delays writers as long.
+///   that waits for a writer. At its turn, it immediately gets the first slot that is released, or
+///   abandoned by a reader that died. It sleeps on all slots with one call of `futex_waitv(2)`.
+///   Linux before 5.16 does not have this call. The reader then sleeps on one slot, detects the
+///   release of another slot within a second, and delays writers as long.
 /// - A writer that gives up its wait has no critical section. The readers that waited for it may
 ///   have to wait for its successor.
 /// - If a writer dies, the readers that waited for it queue again, with the writers.
@@ -57,7 +57,7 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// A thread that reads cannot [`write`](Self::write): the call returns
 /// [`Deadlock`](LockError::Deadlock). A thread that writes cannot read: that call returns
 /// `Deadlock` too. An upgradable reader may read, but must drop the guard of that read before it
-/// upgrades the other.
+/// upgrades.
 ///
 /// Before the lock is placed, it does not know its readers: a thread that reads and then writes
 /// waits forever, as with `std`.
@@ -93,7 +93,10 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///     std::process::abort();
 /// })?
 /// .wait()?;
-/// assert!(matches!(prices.read(), Err(LockError::Poisoned(poisoned)) if poisoned.is_first_report()));
+/// assert!(matches!(
+///     prices.read(),
+///     Err(LockError::Poisoned(poisoned)) if poisoned.is_first_report()
+/// ));
 /// match prices.write() {
 ///     Err(LockError::Poisoned(poisoned)) => drop(poisoned.replace([5, 4])),
 ///     other => panic!("the death was not reported: {other:?}"),
@@ -241,10 +244,11 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// # Errors
     ///
-    /// - [`LockError::Poisoned`] and [`LockError::HolderThreadEnded`] as for
-    ///   [`write`](Self::write).
+    /// - [`LockError::Poisoned`] as for [`write`](Self::write).
     /// - [`LockError::Deadlock`] if the calling thread writes or reads upgradably. Also if it
-    ///   reads, and another thread writes, waits to write or reads upgradably.
+    ///   reads, and would have to wait for another thread.
+    /// - [`LockError::HolderThreadEnded`] if a thread that wrote or read upgradably ended without
+    ///   releasing the lock, and its process still runs.
     pub fn upgradable_read(&self) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Until(None))
     }
@@ -254,7 +258,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// Returns [`LockError::WouldBlock`] if a thread writes, waits to write or reads upgradably,
-    /// also if it is the calling thread. Otherwise as for
+    /// also if it is the calling thread, or if a reader waits for a slot. Otherwise as for
     /// [`upgradable_read`](Self::upgradable_read).
     pub fn try_upgradable_read(&self) -> LockResult<Upgradable<'_, T>> {
         self.upgradable_read_with(WaitMode::Try)
@@ -298,9 +302,10 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     }
 
     /// Returns the thread that writes, waits for readers before it writes, or reads upgradably, if
-    /// there is one. If all slots are taken, it may also be the first reader in the queue for a
-    /// slot, or a reader that downgraded. Readers that have a slot are not reported. The result may
-    /// be out of date as soon as it is returned; use it only for reports.
+    /// there is one. It may also be the first reader in the queue for a slot, or a reader that
+    /// [downgraded](SharedRwLockWriteGuard::downgrade) while all slots were taken. Readers that
+    /// have a slot are not reported. The result may be out of date as soon as it is returned; use
+    /// it only for reports.
     ///
     /// The ids are those in the PID namespace of the holder.
     pub fn holder(&self) -> Option<Holder> {

@@ -106,7 +106,7 @@ fn a_full_file_system_is_an_error_when_the_file_is_mapped_and_no_bus_error_later
     refused!(
         reserved(&file, 1 << 20),
         Error::NoSpace { len: 1048576, .. },
-        "no room for 1048576 bytes",
+        "no space for 1048576 bytes",
         "No space left on device",
         "ask for less",
     );

@@ -60,7 +60,7 @@ impl CurrentThread {
         list.set_pending(links);
     }
 
-    pub(crate) fn clear_list_op_pending(&self, _: &Links) {
+    pub(crate) fn forget_pending(&self, _: &Links) {
         task::current().last_pending.set(std::ptr::null());
     }
 
