@@ -40,12 +40,12 @@ macro_rules! tests {
     };
 }
 
-/// Runs the tests that the command line selects, some at a time: as many as there are CPUs, or as
-/// `--test-threads` says.
+/// Runs the tests that the command line selects, some at a time: twice as many as there are CPUs,
+/// because most tests sleep half of the time, or as many as `--test-threads` says.
 pub fn run(tests: Vec<Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     let at_once = arguments.test_threads.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+        2 * std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     });
     // The main thread starts all tests, so the process that forks has no other thread.
     arguments.test_threads = Some(1);
