@@ -478,12 +478,6 @@ pub enum Error {
         seconds: u64,
     },
 
-    /// The map has no descriptor.
-    #[error(
-        "the map has no descriptor because it is anonymous. Use Shared::memfd for memory that is passed to unrelated processes"
-    )]
-    NoDescriptor,
-
     /// The type needs a larger alignment than a page's.
     #[error(
         "the type needs an alignment of {asked} bytes, but a map guarantees only {page}: reduce its repr(align)"

@@ -384,7 +384,7 @@ fn waits_in_a_place_that_goes_too(unmap: bool, spawns: bool) {
 /// Waits for an event that the child sets. Fails if the child ends without setting it.
 #[track_caller]
 fn meet(event: &SharedEvent, child: &Child) {
-    while !event.wait_timeout(Duration::from_millis(50)).is_ok() {
+    while event.wait_timeout(Duration::from_millis(50)).is_err() {
         let ended = child.try_wait().expect("no status");
         assert!(
             ended.is_none() || event.is_set(),

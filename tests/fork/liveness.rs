@@ -143,7 +143,7 @@ fn holders_whose_threads_started_later_than_their_processes_exclude_each_other()
         *guard += 1;
         // Critical sections that are long enough for several liveness checks.
         let length = Duration::from_millis(90 + 13 * u64::from(own));
-        assert!(!crowd.never.wait_timeout(length).is_ok());
+        assert!(crowd.never.wait_timeout(length).is_err());
         if crowd.inside.swap(0, SeqCst) != own {
             crowd.together.add(1);
         }
@@ -259,7 +259,7 @@ fn forget_the_robust_list() {
 /// Waits for an event that the child sets. Fails if the child ends without setting it.
 #[track_caller]
 fn meet(event: &SharedEvent, child: &Child) {
-    while !event.wait_timeout(Duration::from_millis(50)).is_ok() {
+    while event.wait_timeout(Duration::from_millis(50)).is_err() {
         let ended = child.try_wait().expect("no status");
         assert!(
             ended.is_none() || event.is_set(),
@@ -638,7 +638,7 @@ impl Contest {
         };
         let met = self.inside.swap(1 + own as u32, SeqCst) != 0;
         let short = Duration::from_millis(20);
-        while !met && !self.looked[other].wait_timeout(short).is_ok() && !self.done[other].is_set()
+        while !met && self.looked[other].wait_timeout(short).is_err() && !self.done[other].is_set()
         {
         }
         if self.inside.swap(0, SeqCst) != 1 + own as u32 || met {

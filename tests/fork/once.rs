@@ -237,7 +237,7 @@ fn who_only_waits_is_woken() {
         child(|| assert!(is_whole(board.cell.wait_timeout(LONG).unwrap()))),
     ];
     until(|| waiters.iter().all(|waiter| sleeps(waiter.id())));
-    assert!(!board.once.wait_timeout(Duration::from_millis(1)).is_ok());
+    assert!(board.once.wait_timeout(Duration::from_millis(1)).is_err());
     assert_eq!(board.cell.wait_timeout(Duration::ZERO).ok(), None);
     board.once.call_once(|| ());
     board.cell.set([8; 512]).unwrap();

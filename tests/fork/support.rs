@@ -222,7 +222,7 @@ impl Stage {
     /// example because a check in it failed.
     #[track_caller]
     pub fn meet(&self, child: &Child) {
-        while !self.ready.wait_timeout(Duration::from_millis(50)).is_ok() {
+        while self.ready.wait_timeout(Duration::from_millis(50)).is_err() {
             let ended = child.try_wait().expect("no status");
             assert!(
                 ended.is_none() || self.ready.is_set(),

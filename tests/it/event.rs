@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(3600);
 fn an_event_stays_set_until_it_is_reset() {
     let event = SharedEvent::new();
     assert!(!event.is_set() && !event.reset());
-    assert!(!event.wait_timeout(Duration::ZERO).is_ok());
+    assert!(event.wait_timeout(Duration::ZERO).is_err());
     event.set();
     event.set();
     event.wait();
@@ -19,7 +19,7 @@ fn an_event_stays_set_until_it_is_reset() {
     assert!(event.is_set() && event.wait_timeout(Duration::ZERO).is_ok());
     assert!(event.reset());
     assert!(
-        !event.is_set() && !event.reset() && !event.wait_timeout(Duration::from_nanos(1)).is_ok()
+        !event.is_set() && !event.reset() && event.wait_timeout(Duration::from_nanos(1)).is_err()
     );
 }
 

@@ -220,7 +220,7 @@ fn a_creation_that_fails_leaves_nothing() {
     let refusal =
         create_slice(&path, 1 << 50, |_| -> SharedCounter { unreachable!() }).unwrap_err();
     assert!(matches!(refusal, Error::NoSpace { .. }), "{refusal:?}");
-    assert_says(&refusal, &["board", "bytes could not be reserved"]);
+    assert_says(&refusal, &["board", "no space for"]);
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 }
 

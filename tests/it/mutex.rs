@@ -262,7 +262,7 @@ fn locks_and_guards_are_shown_without_a_wait() {
     assert!(lock.is_poisoned());
     assert_eq!(
         format!("{:?}", lock.lock().unwrap_err()),
-        "Poisoned(Poisoned { cause: Panicked, fresh: false, .. })"
+        "Poisoned(Poisoned { cause: Panicked, is_first_report: false, .. })"
     );
 }
 

@@ -142,12 +142,12 @@ mod auto_event {
     fn a_set_lets_one_through_and_is_kept_until_then() {
         let event = SharedAutoResetEvent::default();
         assert!(!event.is_set() && !event.try_wait() && !event.reset());
-        assert!(!event.wait_timeout(Duration::ZERO).is_ok() && !event.wait_timeout(SHORT).is_ok());
+        assert!(event.wait_timeout(Duration::ZERO).is_err() && event.wait_timeout(SHORT).is_err());
         event.set();
         event.set();
         assert!(event.is_set());
         event.wait();
-        assert!(!event.is_set() && !event.wait_timeout(SHORT).is_ok());
+        assert!(!event.is_set() && event.wait_timeout(SHORT).is_err());
         event.set();
         assert!(event.wait_timeout(Duration::ZERO).is_ok() && !event.try_wait());
         event.set();

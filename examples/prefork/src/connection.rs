@@ -47,7 +47,7 @@ pub struct Answer {
 pub enum Next {
     Request(Request),
     /// The request is refused with this status, and the connection cannot be read further.
-    AcquireError(u16),
+    Refused(u16),
     /// The client closed the connection, or was idle for too long.
     Over,
 }
@@ -85,7 +85,7 @@ impl<'a> Connection<'a> {
                     return Ok(next);
                 }
                 if self.unread.len() >= LONGEST_HEAD {
-                    return Ok(Next::AcquireError(431));
+                    return Ok(Next::Refused(431));
                 }
                 if !has_begun {
                     has_begun = true;
@@ -104,7 +104,7 @@ impl<'a> Connection<'a> {
                     }
                 }
                 Woken::TimedOut if Instant::now() < until => {}
-                Woken::TimedOut if has_begun => return Ok(Next::AcquireError(408)),
+                Woken::TimedOut if has_begun => return Ok(Next::Refused(408)),
                 Woken::TimedOut => return Ok(Next::Over),
             }
         }
@@ -126,9 +126,9 @@ impl<'a> Connection<'a> {
         let length = match request.parse(&self.unread) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return None,
-            Err(httparse::Error::TooManyHeaders) => return Some(Next::AcquireError(431)),
-            Err(httparse::Error::Version) => return Some(Next::AcquireError(505)),
-            Err(_) => return Some(Next::AcquireError(400)),
+            Err(httparse::Error::TooManyHeaders) => return Some(Next::Refused(431)),
+            Err(httparse::Error::Version) => return Some(Next::Refused(505)),
+            Err(_) => return Some(Next::Refused(400)),
         };
         let next = understand(&request);
         self.wants_head_only = request.method == Some("HEAD");
@@ -238,14 +238,14 @@ fn understand(request: &httparse::Request<'_, '_>) -> Next {
     if values("transfer-encoding").next().is_some()
         || values("content-length").any(|length| length != b"0")
     {
-        return Next::AcquireError(413);
+        return Next::Refused(413);
     }
     let is_new = request.version == Some(1);
     if is_new && values("host").count() != 1 {
-        return Next::AcquireError(400);
+        return Next::Refused(400);
     }
     if !matches!(request.method, Some("GET" | "HEAD")) {
-        return Next::AcquireError(405);
+        return Next::Refused(405);
     }
     let target = without_authority(request.path.unwrap_or("/"));
     let (path, query) = target.split_once('?').unwrap_or((target, ""));

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The parent maps the [state](shared_state), listens and then forks. While there are workers, the
-//! [supervisor](supervisor) takes no lock, so no event in a worker can block it. The
+//! [supervisor] takes no lock, so no event in a worker can block it. The
 //! [workers](worker) are blocking and serve one connection at a time. They communicate only through
 //! the state. SIGTERM drains the server. SIGHUP replaces the workers one by one.
 

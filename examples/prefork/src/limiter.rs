@@ -8,7 +8,7 @@ use pshared::{Error, FromBytes, LockError, SharedMutex, SharedMutexGuard, ShmDat
 /// Tokens, one for each request, refilled at a constant rate.
 ///
 /// Any bytes that a dead owner leaves are a valid bucket. So the bucket can be repaired in place:
-/// see [`mended`](Self::mended).
+/// see `mended`.
 #[derive(ShmData, FromBytes, Default)]
 #[repr(C)]
 pub struct Bucket {

@@ -254,7 +254,7 @@ impl SharedState {
         unsafe { Shared::open_or_create(path, SharedState::new) }
     }
 
-    pub fn new() -> SharedState {
+    fn new() -> SharedState {
         SharedState {
             accept: SharedMutex::new(()),
             acceptors: SharedPermits::new(),

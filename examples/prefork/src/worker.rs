@@ -116,7 +116,7 @@ impl Desk<'_> {
             };
             let request = match connection.next(idle) {
                 Ok(Next::Request(request)) => request,
-                Ok(Next::AcquireError(status)) => {
+                Ok(Next::Refused(status)) => {
                     if shares {
                         self.slot.count(Route::Other, status);
                         self.slot.turn_to(Doing::Sending);

@@ -308,20 +308,14 @@ impl<T: ShmSafe, const N: usize> Primitive for SharedRoster<T, N> {
     }
 
     fn is_held_by_this_process(&self) -> bool {
-        let words = self
-            .entries
-            .iter()
-            .map(|entry| AsRef::<Robust>::as_ref(entry));
+        let words = self.entries.iter().map(AsRef::<Robust>::as_ref);
         words
             .chain([&self.queue_lock])
             .any(Robust::is_held_by_this_process)
     }
 
     fn was_leaked_by_this_process(&self) -> bool {
-        let words = self
-            .entries
-            .iter()
-            .map(|entry| AsRef::<Robust>::as_ref(entry));
+        let words = self.entries.iter().map(AsRef::<Robust>::as_ref);
         words
             .chain([&self.queue_lock])
             .any(Robust::was_leaked_by_this_process)
