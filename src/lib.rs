@@ -98,22 +98,23 @@
 //!
 //! **Primitives:**
 //!
-//! | type | implementation | when a process dies |
-//! |---|---|---|
-//! | [`SharedMutex<T>`] | a robust futex | the next `lock` returns the guard inside an error that reports the death |
-//! | [`SharedReentrantLock<T>`] | a robust futex that its holder may lock again | as `SharedMutex` |
-//! | [`SharedCondvar`] | a sequence number in a futex, for waits with a mutex | it has no owner; if a process dies after it consumed a wake, or before it sent one, another waiter returns within a second |
-//! | [`SharedRwLock<T>`] | robust futexes: one each for up to 16 readers, three for writers | a dead reader's slot is freed; a dead writer is reported as by the mutex |
-//! | [`SharedSemaphore`] | a POSIX `sem_t` | a permit that the process held is lost: POSIX semaphores record no owner |
-//! | [`SharedOnce`], [`SharedOnceLock<T>`] | a robust futex and an event | the next caller takes over the initialization; a half-written value is never read |
-//! | [`SharedPermits<N>`](SharedPermits) | a robust futex for each permit | the permit is available again, and its next holder can see the death |
-//! | [`SharedRoster<T, N>`](SharedRoster) | a robust futex and data for each worker | the slot is abandoned, its data stays, and watchers are woken |
-//! | [`SharedBarrier<N>`](SharedBarrier) | a robust futex for each party, and a count | the other parties receive an error that names the dead process, at once |
-//! | [`SharedEvent`] | a sequence number in a futex | it has no owner; waiters wait for the next set |
-//! | [`SharedAutoResetEvent`] | a futex | it has no owner; a set that no waiter took remains for the next waiter |
-//! | [`SharedCounter`], [`SharedGauge`], [`ShardedCounter`] | atomics | they have no owner; completed additions remain |
-//! | [`FileLock`], a handle | `flock(2)` or `F_OFD_SETLK` on a file | the kernel releases it; the next locker receives no error |
-//! | [`SysvSemaphore`], a handle | a System V semaphore with `SEM_UNDO` | the kernel returns its permits; the next holder receives no error |
+//! | type | when a process dies |
+//! |---|---|
+//! | [`SharedMutex<T>`] | the next `lock` returns the guard inside an error |
+//! | [`SharedReentrantLock<T>`] | as for `SharedMutex` |
+//! | [`SharedCondvar`] | no wake-up is lost for longer than a second |
+//! | [`SharedRwLock<T>`] | a reader's slot is freed; a writer is reported as by the mutex |
+//! | [`SharedSemaphore`] | its permit is lost: a POSIX `sem_t` records no owner |
+//! | [`SharedOnce`], [`SharedOnceLock<T>`] | the next caller takes over the initialization |
+//! | [`SharedPermits<N>`](SharedPermits) | its permit is free again, and the next holder can tell |
+//! | [`SharedRoster<T, N>`](SharedRoster) | its slot is abandoned, its data stays, watchers wake |
+//! | [`SharedBarrier<N>`](SharedBarrier) | the other parties receive an error that names it |
+//! | [`SharedEvent`] | it has no owner; waiters wait for the next set |
+//! | [`SharedAutoResetEvent`] | it has no owner; a set that was not taken remains |
+//! | [`SharedCounter`], [`SharedGauge`] | they have no owner; completed additions remain |
+//! | [`ShardedCounter`] | as for `SharedCounter` |
+//! | [`FileLock`], a handle | the kernel releases it, without a report |
+//! | [`SysvSemaphore`], a handle | the kernel returns its permits, without a report |
 //!
 //! Every blocking call has a form with a timeout (`_timeout`) and one with a deadline (`_until`),
 //! both on the monotonic clock. When the time has passed, they return an error; a wait on a

@@ -16,12 +16,13 @@ pub use options::{Advice, MapOptions};
 
 /// A memory map that several processes can share.
 ///
-/// | constructor | shared with | lifetime of the bytes |
+/// | constructor | shared with | bytes live until |
 /// |---|---|---|
-/// | [`anonymous`](Self::anonymous), [`dev_zero`](Self::dev_zero) | children forked later | until the last process unmaps them |
-/// | [`memfd`](Self::memfd) | children forked later, and processes that receive the descriptor | until the last user is gone |
-/// | [`file`](Self::file), shared | every process that maps the file | the file's |
-/// | [`file`](Self::file), private | no other process | until this map is dropped |
+/// | [`anonymous`](Self::anonymous) | children forked later | the last process unmaps them |
+/// | [`dev_zero`](Self::dev_zero) | children forked later | the last process unmaps them |
+/// | [`memfd`](Self::memfd) | children, and receivers of the descriptor | the last user is gone |
+/// | [`file`](Self::file), shared | every process that maps the file | the file is removed |
+/// | [`file`](Self::file), private | no other process | this map is dropped |
 ///
 /// A map is never empty. All sizes and offsets are in bytes, and new memory is zeroed.
 ///

@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 /// [`flock`](Self::flock) or [`ofd`](Self::ofd) creates, and a `FileLock` is the handle to it. The
 /// file's bytes are never read or written.
 ///
-/// | | its locks exclude | use it if |
-/// |---|---|---|
-/// | [`flock`](Self::flock) | locks by `flock(2)`, so also by the program `flock(1)` | shell scripts take part |
-/// | [`ofd`](Self::ofd) | locks by `fcntl(2)`, so also POSIX record locks, as by `lockf(3)` and SQLite | programs with such locks take part |
+/// | | its locks exclude |
+/// |---|---|
+/// | [`flock`](Self::flock) | locks by `flock(2)`, also those of the program `flock(1)` |
+/// | [`ofd`](Self::ofd) | locks by `fcntl(2)`, also POSIX record locks (`lockf(3)`, SQLite) |
+///
+/// Use the first if shell scripts take part, and the second if programs with record locks do.
 ///
 /// The two kinds do not exclude each other. All users of a file must use the same kind.
 ///
