@@ -57,8 +57,8 @@ fn main() -> ExitCode {
 
 fn copy(options: &Options) -> Result<u64, Box<dyn Error>> {
     let (from, to) = (&options.from, &options.to);
-    let told = |error: std::io::Error| format!("{}: {error}", from.display());
-    let original = from.metadata().map_err(told)?;
+    let with_path = |error: std::io::Error| format!("{}: {error}", from.display());
+    let original = from.metadata().map_err(with_path)?;
     if !original.is_file() {
         return Err(format!(
             "{} is not a regular file, and only regular files can be mapped",
@@ -78,7 +78,7 @@ fn copy(options: &Options) -> Result<u64, Box<dyn Error>> {
         _ => {}
     }
 
-    let mut source = File::open(from).map_err(told)?;
+    let mut source = File::open(from).map_err(with_path)?;
     // The copy is written to a temporary file in the same directory and renamed at the end. So no
     // process finds an incomplete copy, and a replaced file is not shortened while another process
     // maps it.

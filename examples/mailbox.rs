@@ -74,7 +74,7 @@ impl Mailbox {
 type Error = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    match correspond(Options::parse().map) {
+    match exchange_letters(Options::parse().map) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mailbox: {error}");
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn correspond(map: MapKind) -> Result<(), Error> {
+fn exchange_letters(map: MapKind) -> Result<(), Error> {
     let empty = Mailboxes {
         childs: Mailbox::empty(),
         parents: Mailbox::empty(),

@@ -26,7 +26,7 @@ static VAR: AtomicU32 = AtomicU32::new(100);
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Board {
+struct State {
     a: AtomicU32,
     p: AtomicU32,
     written: SharedEvent,
@@ -44,45 +44,45 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let board = Shared::anonymous(Board {
+    let state = Shared::anonymous(State {
         a: AtomicU32::new(1),
         p: AtomicU32::new(0),
         written: SharedEvent::new(),
     })?;
 
-    row("", "on the heap", "in a map");
+    print_row("", "on the heap", "in a map");
     let mut a = Box::new(1);
     let child = fork::spawn(|| {
         for _ in 0..3 {
-            row("child", *a, board.a.load(Relaxed));
+            print_row("child", *a, state.a.load(Relaxed));
             *a += 1;
-            board.a.fetch_add(1, Relaxed);
+            state.a.fetch_add(1, Relaxed);
         }
     })?;
     succeeded(&child)?;
-    row("parent, afterwards", *a, board.a.load(Relaxed));
+    print_row("parent, afterwards", *a, state.a.load(Relaxed));
 
     println!();
-    row("", "in a global", "in a map");
+    print_row("", "in a global", "in a map");
     let child = fork::spawn(|| {
         // Without this wait, the child could read before the parent writes: a map does not block.
-        board.written.wait();
-        row(
+        state.written.wait();
+        print_row(
             "child, afterwards",
             VAR.load(Relaxed),
-            board.p.load(Relaxed),
+            state.p.load(Relaxed),
         );
     })?;
     VAR.store(1000, Relaxed);
-    board.p.store(7000, Relaxed);
-    row("parent", VAR.load(Relaxed), board.p.load(Relaxed));
-    board.written.set();
+    state.p.store(7000, Relaxed);
+    print_row("parent", VAR.load(Relaxed), state.p.load(Relaxed));
+    state.written.set();
     succeeded(&child)
 }
 
-fn row(who: &str, private: impl ToString, shared: impl ToString) {
+fn print_row(label: &str, private: impl ToString, shared: impl ToString) {
     println!(
-        "{who:20}{:>12}{:>12}",
+        "{label:20}{:>12}{:>12}",
         private.to_string(),
         shared.to_string()
     );

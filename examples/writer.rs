@@ -75,7 +75,7 @@ fn publish(channel: &Channel, text: &str) -> Result<(), pshared::Error> {
 }
 
 /// Returns as many leading characters of the text as fit.
-fn beginning<const ROOM: usize>(text: &str) -> ArrayString<ROOM> {
+fn beginning<const CAPACITY: usize>(text: &str) -> ArrayString<CAPACITY> {
     let mut beginning = ArrayString::new();
     // An error ends the loop at the first character that does not fit.
     let _ = text

@@ -16,20 +16,20 @@
 //!
 //! #[derive(ShmSafe)]
 //! #[repr(C)]
-//! struct Board { count: SharedMutex<u64>, gate: SharedSemaphore, hits: SharedCounter }
+//! struct State { count: SharedMutex<u64>, semaphore: SharedSemaphore, hits: SharedCounter }
 //!
-//! let board = Shared::anonymous(Board {
+//! let state = Shared::anonymous(State {
 //!     count: SharedMutex::new(0),
-//!     gate: SharedSemaphore::new(1),
+//!     semaphore: SharedSemaphore::new(1),
 //!     hits: SharedCounter::new(0),
 //! })?;
 //! let child = fork::spawn(|| {
-//!     *board.count.lock().unwrap() += 1;
-//!     let _permit = board.gate.acquire().unwrap();
-//!     board.hits.add(1);
+//!     *state.count.lock().unwrap() += 1;
+//!     let _permit = state.semaphore.acquire().unwrap();
+//!     state.hits.add(1);
 //! })?;
 //! assert!(child.wait()?.success());
-//! # assert_eq!((*board.count.lock()?, board.gate.value(), board.hits.get()), (1, 1, 1));
+//! # assert_eq!((*state.count.lock()?, state.semaphore.value(), state.hits.get()), (1, 1, 1));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -50,21 +50,21 @@
 //!
 //! #[derive(ShmSafe)]
 //! #[repr(C)]
-//! struct Board { table: SharedMutex<Table> }
+//! struct State { table: SharedMutex<Table> }
 //!
-//! # let board = Shared::anonymous(Board { table: SharedMutex::new(Table::default()) })?;
+//! # let state = Shared::anonymous(State { table: SharedMutex::new(Table::default()) })?;
 //! # fork::spawn(|| {
-//! #     let mut guard = board.table.lock().unwrap();
+//! #     let mut guard = state.table.lock().unwrap();
 //! #     guard.used = 1;
 //! #     std::process::abort();
 //! # })?
 //! # .wait()?;
 //! # assert!(matches!(
-//! #     board.table.lock(),
+//! #     state.table.lock(),
 //! #     Err(LockError::Poisoned(p)) if p.cause() == Cause::Died
 //! # ));
-//! # fn after_a_death(board: &Board) -> Result<(), pshared::Error> {
-//! let mut guard = match board.table.lock() {
+//! # fn repair(state: &State) -> Result<(), pshared::Error> {
+//! let mut guard = match state.table.lock() {
 //!     Ok(guard) => guard,
 //!     Err(LockError::Poisoned(poisoned)) => {
 //!         eprintln!("{:?}", poisoned.cause()); // Cause::Died or Cause::Panicked
@@ -80,8 +80,8 @@
 //! # guard.used = 2;
 //! # Ok(())
 //! # }
-//! # after_a_death(&board)?;
-//! # assert_eq!(board.table.lock()?.used, 2);
+//! # repair(&state)?;
+//! # assert_eq!(state.table.lock()?.used, 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -1,8 +1,8 @@
 //! Measures how many additions per second two processes perform on one counter: a sharded counter
 //! compared with one shared atomic.
 //!
-//! Run it with `cargo bench --bench counting`. Each round measures both, one after the other. The
-//! result is the median of the rounds' ratios.
+//! Run it with `cargo bench -p pshared-bench --bench counting`. Each round measures both, one after
+//! the other. The result is the median of the rounds' ratios.
 
 use pshared::fork::{self, Child};
 use pshared::{ShardedCounter, Shared, SharedCounter, SharedEvent, ShmSafe};

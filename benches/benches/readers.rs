@@ -1,8 +1,8 @@
 //! Measures how many reads per second concurrent processes perform: this crate's lock compared with
 //! glibc's `pthread_rwlock_t`, and the ratio of the two.
 //!
-//! Run it with `cargo bench --bench readers`. Each round measures both, one after the other. The
-//! result is the median of the rounds' ratios.
+//! Run it with `cargo bench -p pshared-bench --bench readers`. Each round measures both, one after
+//! the other. The result is the median of the rounds' ratios.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;

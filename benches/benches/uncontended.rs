@@ -1,8 +1,8 @@
 //! Measures the cost of each primitive for one thread without contention, compared with its
 //! alternatives, and the ratios.
 //!
-//! `cargo bench --bench uncontended` measures with criterion, then prints a table of the medians.
-//! Compare only the ratios of one run: the speed of the machine cancels out in them.
+//! `cargo bench -p pshared-bench --bench uncontended` measures with criterion, then prints a table
+//! of the medians. Compare only the ratios of one run: the speed of the machine cancels out in them.
 
 use criterion::{BenchmarkId, Criterion};
 use pshared::{

@@ -85,7 +85,7 @@ pub struct Slot {
     pub began: AtomicU64,
     pub ended: AtomicU64,
     pub cpu: AtomicU64,
-    pub told: AtomicU32,
+    pub reported: AtomicU32,
     text: [AtomicU8; 120],
     buckets: AtomicU32,
     latencies: [Bucket; MOST_BUCKETS],
@@ -106,7 +106,7 @@ impl Slot {
     }
 
     /// Copies the worker's latencies into the slot.
-    pub fn hand_over(&self, latencies: &Histogram<u32>) {
+    pub fn store_latencies(&self, latencies: &Histogram<u32>) {
         let mut used = 0;
         for (bucket, found) in self.latencies.iter().zip(latencies.iter_recorded()) {
             bucket.value.store(found.value_iterated_to(), Relaxed);
@@ -137,7 +137,7 @@ pub struct Arena {
     pub inside: Line<AtomicU32>,
     /// The largest difference between the count and the sum of the tallies that was found when a
     /// death was repaired.
-    pub astray: Line<Count>,
+    pub largest_error: Line<Count>,
     pub slots: [Slot; MOST_WORKERS],
 }
 

@@ -79,7 +79,7 @@ impl<'a> Crew<'a> {
     pub fn gather(&self, count: usize) -> Result<(), Fault> {
         let until = Instant::now() + Duration::from_secs(20);
         while (self.arena.ready() as usize) < count {
-            self.look(until)?;
+            self.check(until)?;
             std::thread::sleep(Duration::from_micros(200));
         }
         Ok(())
@@ -95,7 +95,7 @@ impl<'a> Crew<'a> {
             }
             let slice = Instant::now();
             std::thread::sleep(left.min(SLICE));
-            goes_on(slice)?;
+            check_slice(slice)?;
             for child in &self.children {
                 if let Some(status) = child.try_wait()?.filter(|status| !status.success()) {
                     return Err(self.explain(status.to_string()));
@@ -104,27 +104,27 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Waits until all workers have ended, each for at most `patience`.
-    pub fn finish(&self, patience: Duration) -> Result<(), Fault> {
-        (0..self.children.len()).try_for_each(|index| self.join(index, patience))
+    /// Waits until all workers have ended, each for at most `timeout`.
+    pub fn finish(&self, timeout: Duration) -> Result<(), Fault> {
+        (0..self.children.len()).try_for_each(|index| self.join(index, timeout))
     }
 
-    /// Waits until a worker has ended, for at most `patience`.
-    pub fn join(&self, index: usize, patience: Duration) -> Result<(), Fault> {
-        let until = Instant::now() + patience;
+    /// Waits until a worker has ended, for at most `timeout`.
+    pub fn join(&self, index: usize, timeout: Duration) -> Result<(), Fault> {
+        let until = Instant::now() + timeout;
         loop {
             let slice = Instant::now();
             let status = self.children[index].wait_timeout(SLICE)?;
-            goes_on(slice)?;
+            check_slice(slice)?;
             match status {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => return Err(self.explain(status.to_string())),
-                None => self.look(until)?,
+                None => self.check(until)?,
             }
         }
     }
 
-    fn look(&self, until: Instant) -> Result<(), Fault> {
+    fn check(&self, until: Instant) -> Result<(), Fault> {
         signal::check()?;
         // A worker that failed leaves the others waiting for it.
         if let Some(text) = self.first_note() {
@@ -147,7 +147,7 @@ impl<'a> Crew<'a> {
     fn fork(&self, slot: usize, body: impl FnOnce() -> Result<(), Failed>) -> Result<Child, Fault> {
         let parent = std::process::id();
         fork::spawn(|| {
-            signal::leave_to_the_parent();
+            signal::ignore_in_child();
             let _ = prctl::set_pdeathsig(Signal::SIGKILL);
             if std::os::unix::process::parent_id() != parent {
                 return;
@@ -164,7 +164,7 @@ impl<'a> Crew<'a> {
 
 /// Checks a slice that began at `slice`. Returns an error if everything was stopped during it, or
 /// if the user asked to end the run.
-fn goes_on(slice: Instant) -> Result<(), Fault> {
+fn check_slice(slice: Instant) -> Result<(), Fault> {
     match slice.elapsed() > STANDSTILL {
         true => Err(Fault::Standstill),
         false => signal::check(),

@@ -15,7 +15,7 @@ const FEW_PROCESSES: [u32; 2] = [2, 8];
 const WORK: [(u32, u32); 2] = [(0, 0), (50, 200)];
 
 /// The number of processes of the workload with deaths.
-const UNDER_FIRE: u32 = 4;
+const DEATHS_PROCESSES: u32 = 4;
 
 /// The rounds of the cells that a target is about, and the rounds of the other cells, unless the
 /// user chose a number.
@@ -53,7 +53,7 @@ impl Plan {
             terms: Terms {
                 time,
                 // Must exceed the interval of the crate's liveness check, one second.
-                patience: Duration::from_millis(if options.quick { 1500 } else { 3000 }),
+                hang_timeout: Duration::from_millis(if options.quick { 1500 } else { 3000 }),
                 pace: Pace::measure(),
                 kills: if options.quick { 10 } else { 40 },
                 trials: if options.quick { 3 } else { 15 },
@@ -69,7 +69,7 @@ impl Plan {
         let mut jobs = Vec::new();
         for round in 0..self.rounds {
             for (index, cell) in self.cells.iter().enumerate() {
-                if round >= FEW_ROUNDS && !self.all_rounds && !targets::is_promised(cell) {
+                if round >= FEW_ROUNDS && !self.all_rounds && !targets::has_target(cell) {
                     continue;
                 }
                 let mut entries: Vec<_> = self
@@ -149,6 +149,6 @@ fn cells(options: &Options) -> Vec<Cell> {
     }
     // Before the deaths: a contender that hangs here would also hang there.
     add(Workload::Crash, 2, (0, 0), all);
-    add(Workload::Deaths, UNDER_FIRE, WORK[1], all);
+    add(Workload::Deaths, DEATHS_PROCESSES, WORK[1], all);
     cells
 }

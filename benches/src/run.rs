@@ -52,10 +52,10 @@ pub fn all(plan: &Plan) -> Result<Record, Box<dyn Error>> {
         let figures = match outcome(plan, job, &given_up) {
             Ok(figures) => figures,
             Err(Fault::Interrupted) => {
-                progress.say("interrupted: the results below cover the rounds so far");
+                progress.print_line("interrupted: the results below cover the rounds so far");
                 break;
             }
-            Err(trouble) => vec![Figure::verdict(trouble)],
+            Err(fault) => vec![Figure::verdict(fault)],
         };
         if let Some(verdict) = figures.iter().find(|figure| figure.name == "verdict")
             && !is_fine(&verdict.value)

@@ -20,7 +20,7 @@ pub fn catch() -> io::Result<()> {
 }
 
 /// Ignores the signals in a child: only the parent ends the run, and it kills its children.
-pub fn leave_to_the_parent() {
+pub fn ignore_in_child() {
     let _ = set(SigHandler::SigIgn);
 }
 

@@ -44,7 +44,7 @@ pub fn text(figures: &Figures<'_>) -> String {
 }
 
 /// Returns whether a target is about a cell.
-pub fn is_promised(cell: &Cell) -> bool {
+pub fn has_target(cell: &Cell) -> bool {
     match cell.workload {
         Workload::Contended => {
             PROCESSES.contains(&cell.processes)

@@ -144,7 +144,7 @@ fn words(page: &str) -> &str {
 }
 
 #[test]
-fn an_empty_record_gives_a_page_that_says_so() {
+fn an_empty_record_gives_a_page_without_charts() {
     let page = report::html(&Record::default());
     assert!(
         page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"),
@@ -185,7 +185,7 @@ fn every_contender_is_named() {
 }
 
 #[test]
-fn a_workload_that_was_not_run_is_said_to_be_left_out() {
+fn a_workload_that_was_not_run_is_listed_as_left_out() {
     let page = report::html(&of(throughput("pshared robust", "pshared", &["5"])));
     for workload in ["handoff", "crash", "deaths", "uncontended", "many locks"] {
         assert!(
@@ -224,7 +224,7 @@ fn the_headline_is_computed() {
 }
 
 #[test]
-fn what_a_killed_holder_leaves_is_said_in_words() {
+fn the_results_of_killed_holders_are_described_in_words() {
     let rows = [
         ("a", "told"),
         ("b", "silent"),
@@ -250,7 +250,7 @@ fn what_a_killed_holder_leaves_is_said_in_words() {
 }
 
 #[test]
-fn a_broken_lock_is_called_so_and_has_no_figure() {
+fn a_broken_lock_is_marked_and_has_no_figure() {
     let mut rows = throughput("pshared robust", "pshared", &["5", "5"]);
     rows.extend(throughput("glibc pshared", "glibc", &["777.25", "777.25"]));
     rows.push(row(
@@ -300,7 +300,7 @@ fn a_lock_that_hangs_has_no_figure() {
 }
 
 #[test]
-fn what_wakes_and_locks_nothing_is_compared_with_its_like() {
+fn wake_primitives_are_compared_with_each_other() {
     let mut rows = throughput("SharedMutex", "pshared", &["5"]);
     for (name, family, value) in [
         ("SharedEvent", "pshared", "5000"),
@@ -338,7 +338,7 @@ fn medians_and_spread_are_those_of_the_rounds() {
 }
 
 #[test]
-fn what_a_record_says_is_text_and_not_markup() {
+fn the_text_of_a_record_is_escaped() {
     let evil = "<script>alert(\"&'\")</script>";
     let mut rows = throughput(evil, evil, &["5", "6"]);
     for figure in ["throughput", "p50", evil] {
@@ -372,7 +372,7 @@ fn what_a_record_says_is_text_and_not_markup() {
 }
 
 #[test]
-fn numbers_that_are_none_or_have_no_logarithm_do_no_harm() {
+fn values_without_a_number_or_a_logarithm_do_no_harm() {
     let values = ["0", "-1", "NaN", "inf", "1e308", "1e-308", "", "text"];
     for value in values {
         let mut record = full();
@@ -389,7 +389,7 @@ fn numbers_that_are_none_or_have_no_logarithm_do_no_harm() {
 }
 
 #[test]
-fn charts_follow_the_readers_colours_and_load_nothing() {
+fn charts_use_the_style_sheets_colours_and_load_nothing() {
     let page = report::html(&full());
     let body = words(&page);
     assert!(body.contains("<svg"), "{page}");
@@ -413,7 +413,7 @@ fn charts_follow_the_readers_colours_and_load_nothing() {
 }
 
 #[test]
-fn a_record_comes_back_from_its_file() {
+fn a_record_is_read_back_unchanged_from_its_file() {
     let mut record = full();
     record
         .about

@@ -19,7 +19,7 @@ pub(crate) struct Advice {
 }
 
 const HEAP: &str = "holds a pointer into one process's heap";
-const UNFIXED: &str = "has no layout that the language fixes";
+const NO_FIXED_LAYOUT: &str = "has no layout that the language fixes";
 
 /// Returns whether the type is a number, a `bool` or a `char`, unless the user gave these names to
 /// other types.
@@ -164,16 +164,16 @@ fn by_name(name: &PathSegment, derive: Derive) -> Option<Advice> {
             if let Some(inner) = inner {
                 return nested(inner, derive);
             }
-            (UNFIXED, "use an enum of yours with `#[repr(u8)]`, or `Option<NonZeroU32>` and the like".to_string())
+            (NO_FIXED_LAYOUT, "use an enum of yours with `#[repr(u8)]`, or `Option<NonZeroU32>` and the like".to_string())
         }
         "Result" | "Ordering" | "Range" | "RangeInclusive" | "Bound" | "Poll" | "ControlFlow" => {
-            (UNFIXED, "use a `#[repr(u8)]` enum or a `#[repr(C)]` struct of yours".to_string())
+            (NO_FIXED_LAYOUT, "use a `#[repr(u8)]` enum or a `#[repr(C)]` struct of yours".to_string())
         }
         "IpAddr" | "Ipv4Addr" | "Ipv6Addr" | "SocketAddr" | "SocketAddrV4" | "SocketAddrV6" => {
-            (UNFIXED, "hold its octets, `[u8; 4]` or `[u8; 16]`, and the port as `u16`".to_string())
+            (NO_FIXED_LAYOUT, "hold its octets, `[u8; 4]` or `[u8; 16]`, and the port as `u16`".to_string())
         }
-        "Duration" => (UNFIXED, "hold its nanoseconds as `u64`".to_string()),
-        "Instant" | "SystemTime" => (UNFIXED, "hold the nanoseconds since a point of yours as `u64`".to_string()),
+        "Duration" => (NO_FIXED_LAYOUT, "hold its nanoseconds as `u64`".to_string()),
+        "Instant" | "SystemTime" => (NO_FIXED_LAYOUT, "hold the nanoseconds since a point of yours as `u64`".to_string()),
         "File" | "OwnedFd" | "BorrowedFd" | "TcpStream" | "TcpListener" | "UdpSocket" | "UnixStream"
         | "UnixListener" | "UnixDatagram" | "Stdin" | "Stdout" | "Stderr" | "PipeReader" | "PipeWriter" => (
             "is a descriptor, a number in one process's table",

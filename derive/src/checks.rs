@@ -36,8 +36,8 @@ pub(crate) fn named_trait(input: &Input, field: &Field, named: &Named) -> TokenS
         Derive::ShmSafe => (visit_declared, visit_defined),
         Derive::ShmData => Default::default(),
     };
-    let check = matches!(field.check, Check::Bound(_))
-        .then(|| whatever_the_parameters(input, field, named));
+    let check =
+        matches!(field.check, Check::Bound(_)).then(|| check_some_parameters(input, field, named));
     quote! {
         #[diagnostic::on_unimplemented(message = #message, label = #label)]
         trait #name: ::core::marker::Sized {
@@ -56,7 +56,7 @@ pub(crate) fn named_trait(input: &Input, field: &Field, named: &Named) -> TokenS
 }
 
 /// Generates a check that a generic field is allowed for some parameters.
-fn whatever_the_parameters(input: &Input, field: &Field, named: &Named) -> TokenStream {
+fn check_some_parameters(input: &Input, field: &Field, named: &Named) -> TokenStream {
     let Input {
         krate, generics, ..
     } = input;
@@ -72,7 +72,7 @@ fn whatever_the_parameters(input: &Input, field: &Field, named: &Named) -> Token
     let (impl_generics, _, where_clause) = bounded.split_for_impl();
     quote! {
         const _: () = {
-            fn whatever_the_parameters #impl_generics () #where_clause {
+            fn check_some_parameters #impl_generics () #where_clause {
                 let _ = #constant;
             }
         };

@@ -47,7 +47,7 @@ pub(crate) struct FieldReader<'i> {
     pub(crate) count: usize,
     /// Whether the type lacks what the traits are built on (`Sized`, `Send`, `Sync`). An impl would
     /// then only make the compiler repeat the reported error.
-    pub(crate) is_hopeless: bool,
+    pub(crate) suppresses_impl: bool,
 }
 
 impl FieldReader<'_> {
@@ -98,7 +98,7 @@ impl FieldReader<'_> {
                     ty,
                     format!("{field} {problem}: {instead}"),
                 ));
-                self.is_hopeless |=
+                self.suppresses_impl |=
                     matches!(ty, Type::Ptr(_) | Type::TraitObject(_) | Type::Slice(_));
                 Check::Rejected
             }

@@ -73,7 +73,7 @@ impl Input {
             generics: &input.generics,
             errors,
             count: 0,
-            is_hopeless: !without_lifetimes,
+            suppresses_impl: !without_lifetimes,
         };
         let body = match &input.data {
             Data::Enum(data) => Body::Enum {
@@ -98,8 +98,8 @@ impl Input {
             Data::Struct(data) => Body::Struct(reader.read(&data.fields, "", &owner)),
             Data::Union(_) => return None,
         };
-        let is_hopeless = reader.is_hopeless;
-        (!is_hopeless).then(|| Input {
+        let suppresses_impl = reader.suppresses_impl;
+        (!suppresses_impl).then(|| Input {
             derive,
             krate,
             name: input.ident,

@@ -62,7 +62,7 @@ mod tests {
     use super::text;
 
     #[test]
-    fn types_look_as_in_the_source() {
+    fn types_are_formatted_as_in_the_source() {
         for source in [
             "SharedMutex<[u8; 4]>",
             "&'static mut str",

@@ -8,16 +8,16 @@ use pshared::{
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
-const NOBODY: u16 = 0;
+const NO_WORKER: u16 = 0;
 
 /// The data that all workers share.
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Board {
+struct State {
     /// The next number, for `--lock mutex`.
     count: SharedMutex<u64>,
     /// One permit, for `--lock semaphore`.
-    gate: SharedSemaphore,
+    semaphore: SharedSemaphore,
     /// The next number for `--lock semaphore` and `--lock none`, for which the compiler knows of no
     /// lock. It is only loaded and stored, never updated by one atomic operation. So without the
     /// semaphore an update is lost as with a plain integer.
@@ -29,14 +29,14 @@ struct Board {
     /// How often a worker took a number that was already taken.
     repeats: SharedCounter,
     /// How many lockers were notified of a death, and how many counts they had to repair.
-    told: SharedCounter,
-    mended: SharedCounter,
+    notified: SharedCounter,
+    repaired: SharedCounter,
 }
 
 /// One run.
 pub struct Counting {
-    board: Shared<Board>,
-    /// The worker that took each number. It is separate from the board because it checks the lock.
+    state: Shared<State>,
+    /// The worker that took each number. It is separate from the state because it checks the lock.
     taken: Shared<[AtomicU16]>,
     lock: Lock,
     /// The number of workers, if each number is printed with the worker's name.
@@ -46,25 +46,25 @@ pub struct Counting {
 impl Counting {
     /// Creates a count of 0 with no number taken.
     pub fn new(options: &Options) -> Result<Self, Error> {
-        let board = Board {
+        let state = State {
             count: SharedMutex::new(0),
-            gate: SharedSemaphore::new(1),
+            semaphore: SharedSemaphore::new(1),
             bare_count: AtomicU64::new(0),
-            inside: AtomicU16::new(NOBODY),
+            inside: AtomicU16::new(NO_WORKER),
             meetings: SharedCounter::new(0),
             repeats: SharedCounter::new(0),
-            told: SharedCounter::new(0),
-            mended: SharedCounter::new(0),
+            notified: SharedCounter::new(0),
+            repaired: SharedCounter::new(0),
         };
         Ok(Counting {
-            board: match options.map {
-                MapKind::Anonymous => Shared::anonymous(board)?,
-                MapKind::DevZero => Shared::dev_zero(board)?,
-                MapKind::Memfd => Shared::memfd("counter", board)?,
-                MapKind::File => in_a_file(board)?,
+            state: match options.map {
+                MapKind::Anonymous => Shared::anonymous(state)?,
+                MapKind::DevZero => Shared::dev_zero(state)?,
+                MapKind::Memfd => Shared::memfd("counter", state)?,
+                MapKind::File => in_a_file(state)?,
             },
             taken: Shared::<[AtomicU16]>::anonymous_from_fn(options.total() as usize, |_| {
-                AtomicU16::new(NOBODY)
+                AtomicU16::new(NO_WORKER)
             })?,
             lock: options.lock,
             printed_for: options.prints_numbers().then_some(options.workers),
@@ -85,7 +85,7 @@ impl Counting {
                 *count += 1;
             }
             Lock::Semaphore => {
-                let _permit = self.board.gate.acquire()?;
+                let _permit = self.state.semaphore.acquire()?;
                 self.take_bare(worker);
             }
             Lock::None => self.take_bare(worker),
@@ -100,44 +100,44 @@ impl Counting {
     /// the number of taken entries. If a worker is killed during the repair, the next locker
     /// repairs the count.
     fn locked_count(&self) -> Result<SharedMutexGuard<'_, u64>, Error> {
-        let poisoned = match self.board.count.lock() {
+        let poisoned = match self.state.count.lock() {
             Err(LockError::Poisoned(poisoned)) => poisoned,
             other => return Ok(other?),
         };
         if poisoned.is_first_report() {
-            self.board.told.add(1);
+            self.state.notified.add(1);
         }
         let mut count = poisoned.into_guard();
         if *count != self.so_far() {
             *count = self.so_far();
-            self.board.mended.add(1);
+            self.state.repaired.add(1);
         }
-        self.board.inside.store(NOBODY, Relaxed);
+        self.state.inside.store(NO_WORKER, Relaxed);
         SharedMutexGuard::clear_poison(&count);
         Ok(count)
     }
 
     fn take_bare(&self, worker: u16) {
-        let number = self.board.bare_count.load(Relaxed);
+        let number = self.state.bare_count.load(Relaxed);
         self.take(number, worker);
-        self.board.bare_count.store(number + 1, Relaxed);
+        self.state.bare_count.store(number + 1, Relaxed);
     }
 
     /// The critical section. If the lock works, no other worker is in it.
     fn take(&self, number: u64, worker: u16) {
-        let board = &self.board;
-        if board.inside.swap(worker, Relaxed) != NOBODY {
-            board.meetings.add(1);
+        let state = &self.state;
+        if state.inside.swap(worker, Relaxed) != NO_WORKER {
+            state.meetings.add(1);
         }
         self.print(number, worker);
         work();
         // The acquire ordering prevents the compiler from moving a later store, such as the store
         // of the new count, before this one.
-        if self.taken[number as usize].swap(worker, AcqRel) != NOBODY {
-            board.repeats.add(1);
+        if self.taken[number as usize].swap(worker, AcqRel) != NO_WORKER {
+            state.repeats.add(1);
         }
-        if board.inside.swap(NOBODY, Relaxed) != worker {
-            board.meetings.add(1);
+        if state.inside.swap(NO_WORKER, Relaxed) != worker {
+            state.meetings.add(1);
         }
     }
 
@@ -152,40 +152,41 @@ impl Counting {
 
     /// Returns the worker that has recorded itself as in the critical section, or 0 if there is
     /// none.
-    pub fn who_is_inside(&self) -> u16 {
-        self.board.inside.load(Relaxed)
+    pub fn worker_inside(&self) -> u16 {
+        self.state.inside.load(Relaxed)
     }
 
     /// Returns how many numbers are taken. Workers take them in order.
     pub fn so_far(&self) -> u64 {
-        self.taken.partition_point(|by| by.load(Relaxed) != NOBODY) as u64
+        self.taken
+            .partition_point(|by| by.load(Relaxed) != NO_WORKER) as u64
     }
 
     /// Prints the checks after all workers have ended. Returns true if all of them pass.
     pub fn report(&self, kills: Option<u64>) -> Result<bool, Error> {
         let total = self.taken.len() as u64;
-        let board = &self.board;
+        let state = &self.state;
         let count = match self.lock {
             Lock::Mutex => *self.locked_count()?,
-            Lock::Semaphore | Lock::None => board.bare_count.load(Relaxed),
+            Lock::Semaphore | Lock::None => state.bare_count.load(Relaxed),
         };
         if let Some(kills) = kills {
             println!("killed    {kills} workers with SIGKILL and started replacements");
             println!(
                 "notified  {} lockers that the previous owner died in its critical section",
-                board.told.get()
+                state.notified.get()
             );
             println!(
                 "repaired  {} counts: their number had already been taken",
-                board.mended.get()
+                state.repaired.get()
             );
         }
         let missing = self
             .taken
             .iter()
-            .filter(|by| by.load(Relaxed) == NOBODY)
+            .filter(|by| by.load(Relaxed) == NO_WORKER)
             .count();
-        let (repeats, meetings) = (board.repeats.get(), board.meetings.get());
+        let (repeats, meetings) = (state.repeats.get(), state.meetings.get());
         let checks = [
             match total.saturating_sub(count) {
                 0 => Ok(format!("the count is {count}, exact")),
@@ -227,17 +228,17 @@ fn work() {
     }
 }
 
-/// Places the board in a new file and removes the file's name at once. The children inherit the
+/// Places the state in a new file and removes the file's name at once. The children inherit the
 /// map.
-fn in_a_file(board: Board) -> Result<Shared<Board>, Error> {
+fn in_a_file(state: State) -> Result<Shared<State>, Error> {
     let path = std::env::temp_dir().join(format!("pshared-counter-{}", std::process::id()));
     #[expect(
         unsafe_code,
         reason = "the caller must ensure that the file is not changed by other means"
     )]
     // SAFETY: no other program knows the file, and its name is removed below.
-    let board = unsafe { Shared::create(&path, board) }?;
+    let state = unsafe { Shared::create(&path, state) }?;
     // A file that cannot be removed is harmless.
     let _ = std::fs::remove_file(path);
-    Ok(board)
+    Ok(state)
 }

@@ -43,7 +43,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     let progress = progress_bar(options);
     let kills = match options.kill {
         false => count_together(&counting, options, &progress).map(|()| None),
-        true => count_under_fire(&counting, options, &progress).map(Some),
+        true => count_with_kills(&counting, options, &progress).map(Some),
     }?;
     progress.finish_and_clear();
     if options.prints_numbers() {
@@ -81,7 +81,7 @@ fn count_together(
 ///
 /// The parent only supervises. It kills the worker in the critical section, or a random worker if
 /// the critical section is empty. Returns the number of workers that it killed.
-fn count_under_fire(
+fn count_with_kills(
     counting: &Counting,
     options: &Options,
     progress: &ProgressBar,
@@ -97,7 +97,7 @@ fn count_under_fire(
         let mut chosen = fastrand::usize(..workers.len());
         let instant = Duration::from_micros(fastrand::u64(..2000));
         if workers[chosen].1.wait_timeout(instant)?.is_none() {
-            let inside = counting.who_is_inside();
+            let inside = counting.worker_inside();
             chosen = workers
                 .iter()
                 .position(|(worker, _)| *worker == inside)

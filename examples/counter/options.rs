@@ -4,7 +4,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum, value_parser};
 
 /// The largest total of numbers. The record of taken numbers needs two bytes for each.
-const MOST: u64 = 1_000_000_000;
+const MAX_TOTAL: u64 = 1_000_000_000;
 
 /// Increments a count in shared memory from several processes and checks the result.
 ///
@@ -75,9 +75,9 @@ impl Options {
     /// Parses the command line. If it is invalid, prints an error message and exits.
     pub fn from_command_line() -> Self {
         let options = Options::parse();
-        if options.total() > MOST {
+        if options.total() > MAX_TOTAL {
             let asked = format!(
-                "{} numbers are too many to record: at most {MOST} are supported",
+                "{} numbers are too many to record: at most {MAX_TOTAL} are supported",
                 options.total()
             );
             Options::command()

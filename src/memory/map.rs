@@ -194,7 +194,7 @@ impl Map {
     /// ```
     /// use pshared::Map;
     ///
-    /// let map = Map::memfd("board", 64)?;
+    /// let map = Map::memfd("state", 64)?;
     /// // SAFETY: the descriptor is only passed to another map of this crate.
     /// let fd = unsafe { map.fd() }.unwrap().try_clone_to_owned()?;
     /// // SAFETY: as above.
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_refused_is_closed_and_its_lock_gone() {
+    fn a_file_that_is_refused_is_closed_and_its_lock_released() {
         let path = NamedTempFile::new().unwrap();
         // SAFETY: no process shortens this temporary file.
         let on_timeout = unsafe { Map::file_shared(locked(&path).unwrap(), 1) };

@@ -19,7 +19,7 @@ use std::fmt;
 ///
 /// #[derive(ShmSafe)]
 /// #[repr(C)]
-/// struct Board<const WORKERS: usize> {
+/// struct State<const WORKERS: usize> {
 ///     started: u64,
 ///     hits: [AtomicU64; WORKERS],
 ///     best: SharedMutex<f64>,
@@ -36,13 +36,13 @@ use std::fmt;
 /// ```
 ///
 /// A type with a field that is meaningless in another process does not compile. In this example,
-/// the error says that "field `name: String` of `Board` holds a pointer into one process's heap",
+/// the error says that "field `name: String` of `State` holds a pointer into one process's heap",
 /// and suggests a replacement:
 ///
 /// ```compile_fail,E0277
 /// #[derive(pshared::ShmSafe)]
 /// #[repr(C)]
-/// struct Board {
+/// struct State {
 ///     name: String,
 /// }
 /// ```
@@ -111,7 +111,7 @@ pub unsafe trait ShmSafe: Sync + 'static {
 ///
 /// #[derive(ShmSafe)]
 /// #[repr(C)]
-/// struct Board {
+/// struct State {
 ///     table: SharedMutex<Table>,
 /// }
 /// ```

@@ -32,24 +32,24 @@ use std::time::{Duration, Instant};
 ///
 /// #[derive(ShmSafe)]
 /// #[repr(C)]
-/// struct Board { go: SharedAutoResetEvent, started: SharedCounter }
+/// struct State { go: SharedAutoResetEvent, started: SharedCounter }
 ///
-/// let board = Shared::anonymous(Board {
+/// let state = Shared::anonymous(State {
 ///     go: SharedAutoResetEvent::new(),
 ///     started: SharedCounter::new(0),
 /// })?;
 /// let workers = [0, 1].map(|_| {
 ///     fork::spawn(|| {
-///         board.go.wait();
-///         board.started.add(1);
-///         board.go.set(); // releases the next worker
+///         state.go.wait();
+///         state.started.add(1);
+///         state.go.set(); // releases the next worker
 ///     })
 /// });
-/// board.go.set();
+/// state.go.set();
 /// for worker in workers {
 ///     assert!(worker?.wait()?.success());
 /// }
-/// assert_eq!(board.started.get(), 2);
+/// assert_eq!(state.started.get(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

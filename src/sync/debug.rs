@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_that_a_look_comes_upon_is_told_to_the_next_locker() {
+    fn a_death_that_debug_discovers_is_reported_to_the_next_locker() {
         let lock = SharedMutex::<u64, DiesMeanwhile>::with_strategy(7);
         let shown = format!("{lock:?}");
         assert!(shown.contains("poisoned: Died"), "{shown}");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_that_a_reset_noted_is_told_to_the_next_locker() {
+    fn a_death_that_a_reset_noted_is_reported_to_the_next_locker() {
         let lock = SharedMutex::<u64, Pthread>::with_strategy(7);
         lock.inner.poison.set_unreported_death();
         assert!(matches!(lock.peek(), Snapshot::Poisoned(Cause::Died)));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_that_is_noted_as_one_looks_is_told_to_the_next_reader() {
+    fn a_death_noted_before_a_peek_is_reported_to_the_next_reader() {
         let lock = SharedRwLock::new(7_u64);
         lock.poison.set_unreported_death();
         assert!(matches!(lock.peek(), Snapshot::Poisoned(Cause::Died)));

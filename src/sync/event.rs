@@ -28,18 +28,18 @@ use std::time::{Duration, Instant};
 ///
 /// #[derive(ShmSafe)]
 /// #[repr(C)]
-/// struct Board { news: SharedEvent, answer: SharedCounter }
+/// struct State { ready: SharedEvent, answer: SharedCounter }
 ///
-/// let board = Shared::anonymous(Board {
-///     news: SharedEvent::new(),
+/// let state = Shared::anonymous(State {
+///     ready: SharedEvent::new(),
 ///     answer: SharedCounter::new(0),
 /// })?;
 /// let child = fork::spawn(|| {
-///     board.answer.add(42);
-///     board.news.set();
+///     state.answer.add(42);
+///     state.ready.set();
 /// })?;
-/// board.news.wait();
-/// assert_eq!(board.answer.get(), 42);
+/// state.ready.wait();
+/// assert_eq!(state.answer.get(), 42);
 /// assert!(child.wait()?.success());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -116,10 +116,10 @@ impl SharedEvent {
     /// ```
     /// use pshared::SharedEvent;
     ///
-    /// let news = SharedEvent::new();
-    /// let seen = news.sequence();
-    /// news.set();
-    /// assert_eq!(news.wait_past(seen), seen + 1);
+    /// let ready = SharedEvent::new();
+    /// let seen = ready.sequence();
+    /// ready.set();
+    /// assert_eq!(ready.wait_past(seen), seen + 1);
     /// ```
     pub fn wait_past(&self, seen: u32) -> u32 {
         self.raw.wait_past(seen, None);

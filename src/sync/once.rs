@@ -46,16 +46,16 @@ use std::time::{Duration, Instant};
 ///
 /// #[derive(ShmSafe)]
 /// #[repr(C)]
-/// struct Board { set_up: SharedOnce, times: SharedCounter }
+/// struct State { set_up: SharedOnce, times: SharedCounter }
 ///
-/// let board = Shared::anonymous(Board {
+/// let state = Shared::anonymous(State {
 ///     set_up: SharedOnce::new(),
 ///     times: SharedCounter::new(0),
 /// })?;
-/// let child = fork::spawn(|| board.set_up.call_once(|| _ = board.times.add(1)))?;
-/// board.set_up.call_once(|| _ = board.times.add(1));
+/// let child = fork::spawn(|| state.set_up.call_once(|| _ = state.times.add(1)))?;
+/// state.set_up.call_once(|| _ = state.times.add(1));
 /// assert!(child.wait()?.success());
-/// assert_eq!(board.times.get(), 1);
+/// assert_eq!(state.times.get(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

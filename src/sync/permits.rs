@@ -44,15 +44,15 @@ use std::time::{Duration, Instant};
 /// ```
 /// use pshared::{fork, Shared, SharedPermits};
 ///
-/// let gate = Shared::anonymous(SharedPermits::<2>::new())?;
+/// let permits = Shared::anonymous(SharedPermits::<2>::new())?;
 /// let child = fork::spawn(|| {
-///     let _permit = gate.acquire().unwrap();
+///     let _permit = permits.acquire().unwrap();
 ///     std::process::abort(); // without releasing it
 /// })?;
 /// child.wait()?;
 ///
-/// let both = [gate.acquire()?, gate.acquire()?];
-/// assert!(gate.try_acquire().is_err());
+/// let both = [permits.acquire()?, permits.acquire()?];
+/// assert!(permits.try_acquire().is_err());
 /// let after_the_dead = both.iter().filter(|permit| permit.previous_holder_died());
 /// assert_eq!(after_the_dead.count(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

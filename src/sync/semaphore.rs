@@ -38,12 +38,12 @@ use std::time::{Duration, Instant};
 /// ready.wait()?; // returns once the child has posted
 /// assert!(child.wait()?.success());
 ///
-/// let gate = Shared::anonymous(SharedSemaphore::new(1))?;
+/// let semaphore = Shared::anonymous(SharedSemaphore::new(1))?;
 /// {
-///     let _permit = gate.acquire()?;
-///     assert!(gate.try_acquire().is_err());
+///     let _permit = semaphore.acquire()?;
+///     assert!(semaphore.try_acquire().is_err());
 /// }
-/// assert_eq!(gate.value(), 1);
+/// assert_eq!(semaphore.value(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

@@ -46,13 +46,13 @@ use std::time::{Duration, Instant};
 /// ```
 /// use pshared::{fork, SysvSemaphore};
 ///
-/// let gate = SysvSemaphore::private(1)?;
+/// let semaphore = SysvSemaphore::private(1)?;
 /// let child = fork::spawn(|| {
-///     std::mem::forget(gate.acquire().unwrap());
+///     std::mem::forget(semaphore.acquire().unwrap());
 ///     std::process::abort(); // while it holds the permit
 /// })?;
 /// assert!(!child.wait()?.success());
-/// let _permit = gate.acquire()?; // the kernel has released it
+/// let _permit = semaphore.acquire()?; // the kernel has released it
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

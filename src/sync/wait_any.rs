@@ -82,17 +82,17 @@ impl<T: ShmSafe, const N: usize> sealed::Sealed for SharedRoster<T, N> {
 ///
 /// #[derive(ShmSafe, Default)]
 /// #[repr(C)]
-/// struct Board { stop: SharedEvent, workers: SharedRoster<SharedCounter, 4> }
+/// struct State { stop: SharedEvent, workers: SharedRoster<SharedCounter, 4> }
 ///
-/// let board = Shared::anonymous(Board::default())?;
+/// let state = Shared::anonymous(State::default())?;
 /// let worker = fork::spawn(|| {
-///     let _slot = board.workers.join().unwrap();
+///     let _slot = state.workers.join().unwrap();
 ///     std::process::abort();
 /// })?;
 /// // A supervisor sleeps until it must stop, or a worker dies.
-/// assert_eq!(wait_any(&[&board.stop, &board.workers])?, 1);
-/// board.stop.set();
-/// assert_eq!(wait_any(&[&board.stop, &board.workers])?, 0);
+/// assert_eq!(wait_any(&[&state.stop, &state.workers])?, 1);
+/// state.stop.set();
+/// assert_eq!(wait_any(&[&state.stop, &state.workers])?, 0);
 /// # worker.wait()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

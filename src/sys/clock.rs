@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_ends_when_its_moment_has_passed() {
+    fn a_sleep_ends_when_its_deadline_has_passed() {
         let soon = Deadline::after(Duration::from_millis(1));
         soon.sleep();
         assert!(soon.has_passed());
     }
 
     #[test]
-    fn the_coarse_clock_is_the_monotonic_one_a_little_late() {
+    fn the_coarse_clock_lags_the_monotonic_clock_slightly() {
         let before = now(libc::CLOCK_MONOTONIC).as_millis() as u64;
         let coarse = coarse_milliseconds();
         let after = now(libc::CLOCK_MONOTONIC).as_millis() as u64;
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_that_people_set_is_asked_for_a_second_at_most() {
+    fn a_wait_by_the_realtime_clock_lasts_at_most_one_second() {
         let moment = |time: libc::timespec| Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
         for (timeout, most) in [(Duration::MAX, 1), (Duration::ZERO, 0)] {
             let deadline = Deadline::after(timeout);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn naps_double_up_to_one_second() {
+    fn recheck_intervals_double_up_to_one_second() {
         let mut timer = RecheckTimer::new();
         let mut lengths = vec![timer.next];
         for _ in 0..6 {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nap_that_is_cut_short_goes_on_and_is_over_in_its_time() {
+    fn an_interrupted_recheck_interval_continues_and_ends_on_time() {
         let mut timer = RecheckTimer::new();
         let end = timer.next_deadline(None);
         assert!(!timer.is_due());
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nap_ends_at_the_sleepers_own_deadline_where_that_is_earlier() {
+    fn a_recheck_interval_ends_at_an_earlier_deadline_of_the_waiter() {
         let soon = Deadline::after(Duration::ZERO);
         assert_eq!(RecheckTimer::new().next_deadline(Some(soon)), soon);
         let late = Deadline::after(Duration::from_secs(3600));

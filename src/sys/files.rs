@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn distant_file_systems_are_known_by_their_numbers_and_local_ones_are_not_among_them() {
+    fn remote_file_systems_are_known_by_their_magic_numbers_and_local_ones_are_not() {
         use nix::sys::statfs::{
             CODA_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC,
             OVERLAYFS_SUPER_MAGIC, SMB_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC,
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_lock_that_is_refused_leaves_none_and_unlocking_frees_the_file_for_others() {
+    fn a_refused_lock_change_leaves_no_lock_and_unlocking_releases_the_file() {
         let named = tempfile::NamedTempFile::new().unwrap();
         let (one, other) = (named.reopen().unwrap(), named.reopen().unwrap());
         assert!(try_flock(&one, FileLock::Shared).unwrap());

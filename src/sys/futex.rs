@@ -225,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_not_as_expected_ends_the_wait_at_once() {
+    fn an_unexpected_value_ends_the_wait_at_once() {
         assert_eq!(futex_wait(&AtomicU32::new(1), 2, far()), Wait::Changed);
     }
 
     #[test]
-    fn a_wait_whose_moment_has_passed_times_out() {
+    fn a_wait_whose_deadline_has_passed_times_out() {
         let word = AtomicU32::new(1);
         assert_eq!(
             futex_wait(&word, 1, Deadline::after(Duration::ZERO)),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_compared_where_it_can_be_read() {
+    fn a_probe_compares_memory_only_if_it_can_be_read() {
         const PAGE: usize = 4096;
         let word = AtomicU32::new(7);
         assert!(probe_u32(word.as_ptr(), 7));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn wake_tells_how_many_slept_and_a_sleeper_is_woken() {
+    fn wake_returns_how_many_waiters_it_woke() {
         let word = AtomicU32::new(1);
         assert_eq!(futex_wake(&word, u32::MAX), 0);
         std::thread::scope(|scope| {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_on_as_many_words_as_there_may_be_is_one_on_several() {
+    fn a_sleep_on_the_maximum_number_of_words_is_possible() {
         let words = [const { AtomicU32::new(1) }; WaitvSet::MAX];
         let all: Vec<_> = words.iter().map(|word| (word, 1)).collect();
         let soon = || Deadline::after(Duration::ZERO);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn clearing_a_bit_keeps_the_others_and_wakes_every_sleeper() {
+    fn clearing_a_bit_keeps_the_others_and_wakes_every_waiter() {
         let word = AtomicU32::new(1 << 31 | 5);
         let threads = [const { AtomicU32::new(0) }; 3];
         std::thread::scope(|scope| {

@@ -320,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reservation_that_signals_interrupt_is_done_in_pieces_small_enough_without_gaps() {
+    fn a_reservation_interrupted_by_signals_is_done_in_smaller_pieces_without_gaps() {
         let page = page_size() as i64;
         let (offset, len) = (3 * page, 100 * page + 1);
         let mut requests = Vec::new();

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owners_name_returns_the_ids_that_it_was_made_of() {
+    fn an_owner_id_returns_the_ids_that_it_was_made_of() {
         for (pid, tid, namespace) in [((1 << 22) - 1, 1, 0xf_fffe), (1, (1 << 22) - 1, 1)] {
             let id = OwnerId::new(pid, tid, namespace);
             assert_eq!((id.pid(), id.tid(), id.namespace()), (pid, tid, namespace));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_may_be_anything() {
+    fn an_unknown_image_may_be_any_image() {
         let known = ImageId(7 << 24 | 5);
         assert!(known.may_be(ImageId::UNKNOWN) && ImageId::UNKNOWN.may_be(known));
         assert!(known.may_be(ImageId(7 << 24)), "a hidden stack");

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_programs_name_may_hold_anything() {
+    fn a_program_name_may_contain_any_characters() {
         let tail = "0 ".repeat(60);
         let line = format!("1 (a) Z b) R 1 1 1 0 -1 4 {tail}");
         let stat = Stat::parse(&line).unwrap();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_threads_start_is_not_its_processs() {
+    fn a_threads_start_time_is_not_that_of_its_process() {
         // The liveness check must not take the start time of a thread for that of its process.
         let leader = Stat::of("/proc/self/stat").unwrap().image(0);
         assert!(leader.may_be(leader));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn how_a_process_ends_is_told_from_how_its_first_thread_did_and_from_a_stop() {
+    fn a_process_end_is_distinguished_from_its_leaders_end_and_from_a_stop() {
         let stat = |state: u8, flags, exit_code| Stat {
             state,
             flags,

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_processes_records_are_its_own() {
+    fn only_records_of_this_process_are_its_own() {
         let own = current_thread().owner();
         let (id, image) = (own.id, own.image);
         let of_image = |image| Owner { id, image };

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 crate::tests!(
-    each_set_lets_one_of_threads_and_processes_through,
-    a_set_reaches_a_program_that_opened_the_file,
-    a_waiter_that_is_killed_as_it_was_woken_leaves_its_set_to_another,
+    each_set_releases_one_thread_of_any_process,
+    a_set_reaches_a_process_that_opened_the_file,
+    a_waiter_killed_as_it_was_woken_leaves_its_set_to_another,
     setters_and_waiters_are_killed_at_random_instants,
     signals_end_no_wait,
 );
@@ -53,7 +53,7 @@ impl Ring {
     }
 }
 
-fn each_set_lets_one_of_threads_and_processes_through() {
+fn each_set_releases_one_thread_of_any_process() {
     const TIMES: u32 = 300;
     let ring = Shared::anonymous(Ring::new()).unwrap();
     let workers: Vec<_> = (0..3)
@@ -73,7 +73,7 @@ fn each_set_lets_one_of_threads_and_processes_through() {
     assert!(ring.token.try_wait() && !ring.token.try_wait());
 }
 
-fn a_set_reaches_a_program_that_opened_the_file() {
+fn a_set_reaches_a_process_that_opened_the_file() {
     let (_directory, path) = place();
     let waiter = child(|| {
         open_or_create(&path, SharedAutoResetEvent::new)
@@ -85,7 +85,7 @@ fn a_set_reaches_a_program_that_opened_the_file() {
     passes(&waiter);
 }
 
-fn a_waiter_that_is_killed_as_it_was_woken_leaves_its_set_to_another() {
+fn a_waiter_killed_as_it_was_woken_leaves_its_set_to_another() {
     let event = Shared::anonymous(SharedAutoResetEvent::new()).unwrap();
     for _ in 0..10 {
         let waiters = [0, 1].map(|_| {

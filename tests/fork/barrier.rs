@@ -12,20 +12,20 @@ use std::time::Duration;
 
 crate::tests!(
     parties_meet_in_every_round_and_one_leads,
-    threads_and_a_file_serve_as_well,
-    a_party_that_crossed_a_fork_is_the_parents,
-    a_death_breaks_the_wait_of_all_who_wait,
-    a_death_outside_breaks_the_next_wait,
-    a_waiter_that_dies_breaks_it_for_the_others,
-    who_dies_as_it_is_woken_does_not_keep_the_news,
-    a_party_that_panics_breaks_it,
-    a_party_that_gives_up_may_come_again,
+    a_barrier_works_between_threads_and_in_a_file,
+    a_party_inherited_by_fork_belongs_to_the_parent,
+    a_death_breaks_the_wait_of_every_waiter,
+    a_death_outside_a_wait_breaks_the_next_wait,
+    a_waiters_death_breaks_the_barrier_for_the_others,
+    a_waiter_killed_as_it_is_woken_does_not_swallow_the_report,
+    a_party_that_panics_breaks_the_barrier,
+    a_party_that_timed_out_may_wait_again,
     signals_end_no_wait,
     a_reset_lets_another_party_in,
-    a_thread_that_ends_breaks_it_and_its_slot_waits_for_the_process,
-    kills_at_any_instant_break_the_round_and_strand_nobody,
-    a_panic_breaks_it_once,
-    a_party_that_dies_as_another_joins_is_told_of,
+    an_ended_thread_breaks_the_barrier_and_keeps_its_slot_until_its_process_ends,
+    kills_at_any_instant_break_the_round_and_strand_no_party,
+    a_panic_breaks_the_barrier_once,
+    a_party_that_dies_as_another_joins_is_reported,
 );
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -67,16 +67,16 @@ fn party<const N: usize>(barrier: &SharedBarrier<N>, rounds: u32) -> Child {
 
 /// Starts a child that joins, waits, and must receive the error that names `dead`. The caller
 /// stores that process id before the wait ends.
-fn told<const N: usize>(barrier: &SharedBarrier<N>, dead: &AtomicU32) -> Child {
+fn party_awaiting_break<const N: usize>(barrier: &SharedBarrier<N>, dead: &AtomicU32) -> Child {
     let joined = Signal::new();
-    let told = child_of_a_party(|| {
+    let child = child_of_a_party(|| {
         let party = barrier.join().unwrap();
         joined.give();
         is_broken_by(party.wait(), dead.load(SeqCst));
         is_broken_by(party.wait_timeout(LONG), dead.load(SeqCst));
     });
     joined.wait();
-    told
+    child
 }
 
 fn parties_meet_in_every_round_and_one_leads() {
@@ -111,7 +111,7 @@ fn parties_meet_in_every_round_and_one_leads() {
     assert_eq!(barrier.parties(), 0);
 }
 
-fn threads_and_a_file_serve_as_well() {
+fn a_barrier_works_between_threads_and_in_a_file() {
     let in_process = SharedBarrier::<3>::new();
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -144,7 +144,7 @@ fn threads_and_a_file_serve_as_well() {
     assert!(!here.is_broken() && here.parties() == 0);
 }
 
-fn a_party_that_crossed_a_fork_is_the_parents() {
+fn a_party_inherited_by_fork_belongs_to_the_parent() {
     let barrier = barrier::<1>();
     let party = Cell::new(Some(barrier.join().unwrap()));
     passes(&child_of_a_party(|| drop(party.take())));
@@ -158,7 +158,7 @@ fn a_party_that_crossed_a_fork_is_the_parents() {
     assert_eq!(barrier.parties(), 0);
 }
 
-fn a_death_breaks_the_wait_of_all_who_wait() {
+fn a_death_breaks_the_wait_of_every_waiter() {
     for _ in 0..50 {
         let (barrier, dead) = (
             barrier::<4>(),
@@ -166,7 +166,7 @@ fn a_death_breaks_the_wait_of_all_who_wait() {
         );
         let dies = party(&barrier, 0);
         dead.store(dies.id(), SeqCst);
-        let others = [(); 3].map(|()| told(&barrier, &dead));
+        let others = [(); 3].map(|()| party_awaiting_break(&barrier, &dead));
         until_idly(|| others.iter().all(|other| waits(other.id())));
         kill(&dies);
         others.iter().for_each(passes);
@@ -174,7 +174,7 @@ fn a_death_breaks_the_wait_of_all_who_wait() {
     }
 }
 
-fn a_death_outside_breaks_the_next_wait() {
+fn a_death_outside_a_wait_breaks_the_next_wait() {
     let barrier = barrier::<2>();
     let dies = party(&barrier, 1);
     let own = barrier.join().unwrap();
@@ -185,7 +185,7 @@ fn a_death_outside_breaks_the_next_wait() {
     dies.wait().unwrap();
 }
 
-fn a_waiter_that_dies_breaks_it_for_the_others() {
+fn a_waiters_death_breaks_the_barrier_for_the_others() {
     for _ in 0..30 {
         let (barrier, dead) = (
             barrier::<4>(),
@@ -193,7 +193,7 @@ fn a_waiter_that_dies_breaks_it_for_the_others() {
         );
         let dies = party(&barrier, 1);
         dead.store(dies.id(), SeqCst);
-        let others = [(); 2].map(|()| told(&barrier, &dead));
+        let others = [(); 2].map(|()| party_awaiting_break(&barrier, &dead));
         until_idly(|| others.iter().chain([&dies]).all(|other| waits(other.id())));
         kill(&dies);
         others.iter().for_each(passes);
@@ -201,7 +201,7 @@ fn a_waiter_that_dies_breaks_it_for_the_others() {
 }
 
 /// One party dies, and so does one of the waiters that its death woke, often before it has run.
-fn who_dies_as_it_is_woken_does_not_keep_the_news() {
+fn a_waiter_killed_as_it_is_woken_does_not_swallow_the_report() {
     for _ in 0..50 {
         let barrier = barrier::<4>();
         let dies = party(&barrier, 0);
@@ -223,7 +223,7 @@ fn who_dies_as_it_is_woken_does_not_keep_the_news() {
     }
 }
 
-fn a_party_that_panics_breaks_it() {
+fn a_party_that_panics_breaks_the_barrier() {
     let barrier = barrier::<2>();
     let panics = child(|| {
         let _party = barrier.join().unwrap();
@@ -235,7 +235,7 @@ fn a_party_that_panics_breaks_it() {
     assert!(barrier.join().is_ok());
 }
 
-fn a_party_that_gives_up_may_come_again() {
+fn a_party_that_timed_out_may_wait_again() {
     let barrier = barrier::<2>();
     let party = barrier.join().unwrap();
     let soon = Duration::from_millis(10);
@@ -262,7 +262,7 @@ fn signals_end_no_wait() {
         party.wait().unwrap();
     });
     joined.wait();
-    interruptions.send_where(&waiter, waits);
+    interruptions.send_when(&waiter, waits);
     barrier.join().unwrap().wait().unwrap();
     passes(&waiter);
 }
@@ -283,7 +283,7 @@ fn a_reset_lets_another_party_in() {
     barrier.reset().unwrap();
 }
 
-fn a_thread_that_ends_breaks_it_and_its_slot_waits_for_the_process() {
+fn an_ended_thread_breaks_the_barrier_and_keeps_its_slot_until_its_process_ends() {
     let barrier = barrier::<2>();
     let (ended, over) = (Signal::new(), Signal::new());
     let process = child(|| {
@@ -306,16 +306,16 @@ fn a_thread_that_ends_breaks_it_and_its_slot_waits_for_the_process() {
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Hall {
+struct State {
     barrier: SharedBarrier<4>,
     rounds: SharedCounter,
     broken: SharedCounter,
     stop: AtomicU32,
 }
 
-fn kills_at_any_instant_break_the_round_and_strand_nobody() {
+fn kills_at_any_instant_break_the_round_and_strand_no_party() {
     const KILLS: u32 = 600;
-    let hall = Shared::anonymous(Hall {
+    let state = Shared::anonymous(State {
         barrier: SharedBarrier::new(),
         rounds: SharedCounter::new(0),
         broken: SharedCounter::new(0),
@@ -324,22 +324,22 @@ fn kills_at_any_instant_break_the_round_and_strand_nobody() {
     .unwrap();
     // A party that receives the error of a death repairs the barrier and continues.
     let work = || {
-        let hall = &hall;
+        let state = &state;
         child(move || {
             let party = loop {
-                match hall.barrier.join() {
+                match state.barrier.join() {
                     Ok(party) => break party,
-                    Err(Error::BarrierBroken { .. }) => hall.barrier.reset().unwrap(),
+                    Err(Error::BarrierBroken { .. }) => state.barrier.reset().unwrap(),
                     Err(Error::WouldBlock) => std::thread::yield_now(),
                     Err(other) => panic!("{other}"),
                 }
             };
-            while hall.stop.load(SeqCst) == 0 {
+            while state.stop.load(SeqCst) == 0 {
                 match party.wait() {
-                    Ok(outcome) => _ = hall.rounds.add(outcome.is_leader().into()),
+                    Ok(outcome) => _ = state.rounds.add(outcome.is_leader().into()),
                     Err(Error::BarrierBroken { .. }) => {
-                        hall.broken.add(1);
-                        hall.barrier.reset().unwrap();
+                        state.broken.add(1);
+                        state.barrier.reset().unwrap();
                     }
                     Err(other) => panic!("{other}"),
                 }
@@ -354,38 +354,38 @@ fn kills_at_any_instant_break_the_round_and_strand_nobody() {
     let mut random = Random::new(29);
     for _ in 0..KILLS {
         let victim = random.below(4) as usize;
-        let rounds = hall.rounds.get() + 1 + random.below(10);
-        until(|| hall.rounds.get() >= rounds);
+        let rounds = state.rounds.get() + 1 + random.below(10);
+        until(|| state.rounds.get() >= rounds);
         for _ in 0..random.below(3_000) {
             std::hint::spin_loop();
         }
         kill(&parties[victim]);
         parties[victim] = work();
     }
-    let rounds = hall.rounds.get() + 50;
-    until_idly(|| hall.rounds.get() >= rounds);
-    assert!(hall.broken.get() > 0);
-    hall.stop.store(1, SeqCst);
+    let rounds = state.rounds.get() + 50;
+    until_idly(|| state.rounds.get() >= rounds);
+    assert!(state.broken.get() > 0);
+    state.stop.store(1, SeqCst);
     parties.iter().for_each(kill);
-    hall.barrier.reset().unwrap();
-    assert_eq!(hall.barrier.parties(), 0);
+    state.barrier.reset().unwrap();
+    assert_eq!(state.barrier.parties(), 0);
 }
 
 /// The waiter resets the barrier as soon as it receives the error. The thread that panicked may not
 /// have finished leaving yet.
-fn a_panic_breaks_it_once() {
+fn a_panic_breaks_the_barrier_once() {
     const PANICS: u64 = 300;
     let barrier = barrier::<2>();
-    let told = AtomicU64::new(0);
+    let reports = AtomicU64::new(0);
     let joined = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let party = barrier.join().unwrap();
             joined.wait();
-            while told.load(SeqCst) < PANICS {
-                is_told(&party);
+            while reports.load(SeqCst) < PANICS {
+                assert_broken(&party);
                 barrier.reset().unwrap();
-                told.fetch_add(1, SeqCst);
+                reports.fetch_add(1, SeqCst);
             }
         });
         joined.wait();
@@ -399,15 +399,15 @@ fn a_panic_breaks_it_once() {
                 // Panics without printing a message for each panic.
                 std::panic::resume_unwind(Box::new(()));
             });
-            until(|| told.load(SeqCst) >= panics || waiter.is_finished());
+            until(|| reports.load(SeqCst) >= panics || waiter.is_finished());
             assert!(!barrier.is_broken(), "still broken after panic {panics}");
-            assert_eq!(told.load(SeqCst), panics, "a panic was reported twice");
+            assert_eq!(reports.load(SeqCst), panics, "a panic was reported twice");
         }
     });
 }
 
 #[track_caller]
-fn is_told<const N: usize>(party: &BarrierParty<'_, N>) {
+fn assert_broken<const N: usize>(party: &BarrierParty<'_, N>) {
     let outcome = party.wait();
     assert!(
         matches!(outcome, Err(Error::BarrierBroken { .. })),
@@ -417,7 +417,7 @@ fn is_told<const N: usize>(party: &BarrierParty<'_, N>) {
 }
 
 /// The child joins and dies between the parent's check of the slot and its attempt to acquire it.
-fn a_party_that_dies_as_another_joins_is_told_of() {
+fn a_party_that_dies_as_another_joins_is_reported() {
     let barrier = barrier::<1>();
     for death in 0..150 {
         let dies = child_of_a_party(|| {
@@ -429,20 +429,20 @@ fn a_party_that_dies_as_another_joins_is_told_of() {
                 }
             }
         });
-        let mut told = false;
-        let mut look = || match barrier.join() {
+        let mut reported = false;
+        let mut check = || match barrier.join() {
             Ok(party) => drop(party),
             Err(Error::BarrierBroken { .. }) => {
-                told = true;
+                reported = true;
                 barrier.reset().unwrap();
             }
             Err(_) => {}
         };
         while dies.try_wait().unwrap().is_none() {
-            (0..50).for_each(|_| look());
+            (0..50).for_each(|_| check());
         }
-        look();
-        look();
-        assert!(told, "death {death} was not reported");
+        check();
+        check();
+        assert!(reported, "death {death} was not reported");
     }
 }

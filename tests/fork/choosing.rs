@@ -12,7 +12,7 @@ use pshared::{
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-crate::tests!(every_lock_excludes, the_guide_tells_what_is_so);
+crate::tests!(every_lock_excludes, the_guides_table_is_up_to_date);
 
 /// Long enough to conclude that a blocked process stays blocked: more than one second, the longest
 /// recheck interval.
@@ -20,31 +20,31 @@ const LONG_ENOUGH: Duration = Duration::from_millis(1_500);
 
 /// What the next locker sees after a holder is killed by SIGKILL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sees {
+enum AfterDeath {
     /// It acquires the lock and receives an error.
-    Told,
+    Reported,
     /// It acquires the lock and receives no error.
-    Silence,
+    NotReported,
     /// It does not acquire the lock.
-    Nothing,
+    Blocked,
 }
 
-impl Sees {
+impl AfterDeath {
     fn in_words(self) -> &'static str {
         match self {
-            Sees::Told => "acquires the lock and receives an error",
-            Sees::Silence => "acquires the lock without an error",
-            Sees::Nothing => "waits forever",
+            AfterDeath::Reported => "acquires the lock and receives an error",
+            AfterDeath::NotReported => "acquires the lock without an error",
+            AfterDeath::Blocked => "waits forever",
         }
     }
 }
 
-fn after_a_death<R: RawLock>(outcome: LockResult<SharedMutexGuard<'_, u64, R>>) -> Sees {
+fn after_a_death<R: RawLock>(outcome: LockResult<SharedMutexGuard<'_, u64, R>>) -> AfterDeath {
     match outcome {
-        Ok(_) => Sees::Silence,
+        Ok(_) => AfterDeath::NotReported,
         Err(LockError::Poisoned(poisoned)) => {
             assert_eq!(poisoned.cause(), Cause::Died);
-            Sees::Told
+            AfterDeath::Reported
         }
         Err(other) => panic!("{other:?}"),
     }
@@ -55,7 +55,7 @@ trait AnyLock {
     fn new() -> Self;
 
     /// Runs `body` in a critical section, in any process.
-    fn hold(&self, body: impl FnOnce()) -> Sees;
+    fn hold(&self, body: impl FnOnce()) -> AfterDeath;
 }
 
 impl<R: RawLock> AnyLock for Shared<SharedMutex<u64, R>> {
@@ -63,7 +63,7 @@ impl<R: RawLock> AnyLock for Shared<SharedMutex<u64, R>> {
         Shared::anonymous(SharedMutex::with_strategy(0)).expect("no map")
     }
 
-    fn hold(&self, body: impl FnOnce()) -> Sees {
+    fn hold(&self, body: impl FnOnce()) -> AfterDeath {
         let outcome = self.lock();
         body();
         after_a_death(outcome)
@@ -78,7 +78,7 @@ impl<const OFD: bool> AnyLock for Files<OFD> {
         Files(tempfile::tempdir().expect("no directory"))
     }
 
-    fn hold(&self, body: impl FnOnce()) -> Sees {
+    fn hold(&self, body: impl FnOnce()) -> AfterDeath {
         let path = self.0.path().join("lock");
         let opened = if OFD {
             FileLock::ofd(path)
@@ -88,7 +88,7 @@ impl<const OFD: bool> AnyLock for Files<OFD> {
         let mut lock = opened.expect("no file");
         let _guard = lock.lock().expect("not locked");
         body();
-        Sees::Silence
+        AfterDeath::NotReported
     }
 }
 
@@ -97,10 +97,10 @@ impl AnyLock for SysvSemaphore {
         SysvSemaphore::private(1).expect("no semaphore")
     }
 
-    fn hold(&self, body: impl FnOnce()) -> Sees {
+    fn hold(&self, body: impl FnOnce()) -> AfterDeath {
         let _permit = self.acquire().expect("no permit");
         body();
-        Sees::Silence
+        AfterDeath::NotReported
     }
 }
 
@@ -160,51 +160,51 @@ fn holder<L: AnyLock>(lock: &L) -> fork::Child {
 }
 
 /// A child that tries to acquire the lock, and what it sees.
-struct Wanting {
+struct Locker {
     child: fork::Child,
-    sees: Shared<AtomicU32>,
+    result: Shared<AtomicU32>,
 }
 
-impl Wanting {
+impl Locker {
     fn start<L: AnyLock>(lock: &L) -> Self {
-        let sees = Shared::anonymous(AtomicU32::new(0)).unwrap();
-        let comes = Shared::anonymous(SharedEvent::new()).unwrap();
+        let result = Shared::anonymous(AtomicU32::new(0)).unwrap();
+        let started = Shared::anonymous(SharedEvent::new()).unwrap();
         let child = child(|| {
-            comes.set();
-            sees.store(lock.hold(|| ()) as u32 + 1, Relaxed);
+            started.set();
+            result.store(lock.hold(|| ()) as u32 + 1, Relaxed);
         });
-        comes.wait();
-        Wanting { child, sees }
+        started.wait();
+        Locker { child, result }
     }
 
     /// Returns what the child has seen after more than enough time. A child that has seen nothing
     /// after that time is killed.
-    fn end(self) -> Sees {
+    fn end(self) -> AfterDeath {
         if self.child.wait_timeout(LONG_ENOUGH).unwrap().is_none() {
             kill(&self.child);
-            return Sees::Nothing;
+            return AfterDeath::Blocked;
         }
         passes(&self.child);
-        match self.sees.load(Relaxed) {
-            1 => Sees::Told,
-            2 => Sees::Silence,
+        match self.result.load(Relaxed) {
+            1 => AfterDeath::Reported,
+            2 => AfterDeath::NotReported,
             other => panic!("{other}"),
         }
     }
 }
 
 /// The holder is killed, and then another process locks.
-fn comes_later<L: AnyLock>() -> Sees {
+fn locks_later<L: AnyLock>() -> AfterDeath {
     let lock = L::new();
     kill(&holder(&lock));
-    Wanting::start(&lock).end()
+    Locker::start(&lock).end()
 }
 
 /// The holder is killed while another process waits. The waiter sleeps, unless the lock only spins.
-fn waits<L: AnyLock>(asleep: bool) -> Sees {
+fn waits<L: AnyLock>(asleep: bool) -> AfterDeath {
     let lock = L::new();
     let holder = holder(&lock);
-    let waiter = Wanting::start(&lock);
+    let waiter = Locker::start(&lock);
     let state = if asleep { 'S' } else { 'R' };
     until(|| crate::support::state(waiter.child.id()) == Some(state));
     kill(&holder);
@@ -222,7 +222,7 @@ fn table() -> String {
                 "| [`{}`]({}) | {} | {} |\n",
                 $name,
                 $link,
-                comes_later::<$lock>().in_words(),
+                locks_later::<$lock>().in_words(),
                 waits::<$lock>($asleep).in_words(),
             );
         };
@@ -232,7 +232,7 @@ fn table() -> String {
             rows += &format!(
                 "| [`{0}`](crate::raw::{0}) | {1} | {2} |\n",
                 stringify!($name),
-                comes_later::<Shared<SharedMutex<u64, $name>>>().in_words(),
+                locks_later::<Shared<SharedMutex<u64, $name>>>().in_words(),
                 waits::<Shared<SharedMutex<u64, $name>>>($asleep).in_words(),
             );
         };
@@ -258,19 +258,19 @@ fn table() -> String {
 
 /// Compares the table with the guide. With `PSHARED_WRITE_GUIDE=1` it writes the table into the
 /// guide instead.
-fn the_guide_tells_what_is_so() {
+fn the_guides_table_is_up_to_date() {
     const FIRST: &str = "<!-- made by tests/fork/choosing.rs -->\n";
     const LAST: &str = "<!-- made until here -->";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/choosing.md");
     let guide = std::fs::read_to_string(path).unwrap();
     let (before, rest) = guide.split_once(FIRST).expect("no start mark in guide");
-    let (stands, after) = rest.split_once(LAST).expect("no end mark");
-    let is_so = table();
+    let (current, after) = rest.split_once(LAST).expect("no end mark");
+    let measured = table();
     if std::env::var_os("PSHARED_WRITE_GUIDE").is_some() {
-        std::fs::write(path, format!("{before}{FIRST}{is_so}{LAST}{after}")).unwrap();
+        std::fs::write(path, format!("{before}{FIRST}{measured}{LAST}{after}")).unwrap();
     } else {
         assert_eq!(
-            stands, is_so,
+            current, measured,
             "run with PSHARED_WRITE_GUIDE=1 and check the difference"
         );
     }

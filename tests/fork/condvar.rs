@@ -3,7 +3,9 @@
 
 use crate::files::{open, open_or_create, place};
 use crate::steps::{Interruptions, Random};
-use crate::support::{Told, child, kill, passes, repaired, sleeps, sleeps_on, told, until};
+use crate::support::{
+    Outcome, child, kill, outcome_of, passes, repaired, sleeps, sleeps_on, until,
+};
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 use pshared::fork::Child;
@@ -18,38 +20,38 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 crate::tests!(
-    letters_are_taken_by_threads_and_processes_with_every_strategy,
-    a_notification_reaches_a_program_that_opened_the_file,
+    threads_and_processes_consume_every_item_with_every_strategy,
+    a_notification_reaches_a_process_that_opened_the_file,
     a_notification_of_all_wakes_every_process,
-    killed_waiters_never_keep_a_notifier,
-    a_mutex_whose_waiters_are_killed_one_by_one_goes_on,
-    a_waiter_that_is_killed_as_it_was_woken_loses_nobody_elses_notification,
-    a_waiter_that_is_killed_with_the_mutex_is_told_of_to_the_next,
-    waiters_are_told_of_a_holders_death,
-    a_change_whose_maker_was_killed_before_it_notified_is_seen,
+    killed_waiters_never_block_a_notifier,
+    a_mutex_whose_waiters_are_killed_one_by_one_stays_usable,
+    a_waiter_killed_as_it_was_woken_loses_no_other_waiters_notification,
+    a_waiter_killed_while_it_holds_the_mutex_is_reported_to_the_next_locker,
+    waiters_get_an_error_when_the_holder_dies,
+    a_change_is_seen_although_its_writer_was_killed_before_it_notified,
     waiters_and_notifiers_are_killed_at_random_instants,
     signals_end_no_wait,
-    a_guard_that_crossed_a_fork_stays_the_parents,
+    a_guard_inherited_by_fork_belongs_to_the_parent,
 );
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Letters, and the means to wait for one.
+/// A number of items, and the means to wait for one.
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Desk<R: RawLock = Robust> {
-    letters: SharedMutex<u64, R>,
-    arrived: SharedCondvar,
+struct State<R: RawLock = Robust> {
+    items: SharedMutex<u64, R>,
+    added: SharedCondvar,
     ready: SharedEvent,
     taken: SharedCounter,
     over: AtomicU32,
 }
 
-impl<R: RawLock> Desk<R> {
+impl<R: RawLock> State<R> {
     fn new() -> Self {
-        Desk {
-            letters: SharedMutex::with_strategy(0),
-            arrived: SharedCondvar::new(),
+        State {
+            items: SharedMutex::with_strategy(0),
+            added: SharedCondvar::new(),
             ready: SharedEvent::new(),
             taken: SharedCounter::new(0),
             over: AtomicU32::new(0),
@@ -60,22 +62,22 @@ impl<R: RawLock> Desk<R> {
         Shared::anonymous(Self::new()).unwrap()
     }
 
-    /// Leaves a letter and notifies a waiter.
-    fn leave(&self) {
-        *self.letters.lock().unwrap() += 1;
-        self.arrived.notify_one();
+    /// Adds an item and notifies a waiter.
+    fn put(&self) {
+        *self.items.lock().unwrap() += 1;
+        self.added.notify_one();
     }
 
-    /// Takes `letters` letters. Waits for them alternately without and with a timeout.
-    fn take(&self, letters: u32) {
-        for turn in 0..letters {
-            let guard = self.letters.lock().unwrap();
+    /// Takes `items` items. Waits for them alternately without and with a timeout.
+    fn take(&self, items: u32) {
+        for turn in 0..items {
+            let guard = self.items.lock().unwrap();
             let mut guard = if turn % 2 == 0 {
-                self.arrived.wait_while(guard, |letters| *letters == 0)
+                self.added.wait_while(guard, |items| *items == 0)
             } else {
                 let outcome = self
-                    .arrived
-                    .wait_timeout_while(guard, LONG, |letters| *letters == 0);
+                    .added
+                    .wait_timeout_while(guard, LONG, |items| *items == 0);
                 outcome.map(|(guard, result)| {
                     assert!(!result.timed_out());
                     guard
@@ -89,43 +91,39 @@ impl<R: RawLock> Desk<R> {
     }
 }
 
-impl Desk {
-    /// Starts a child that waits, with the mutex released, for the first letter.
+impl State {
+    /// Starts a child that waits, with the mutex released, for the first item.
     fn waiter(&self) -> Child {
         let waiter = child(|| {
-            let guard = self.letters.lock().unwrap();
-            drop(
-                self.arrived
-                    .wait_while(guard, |letters| *letters == 0)
-                    .unwrap(),
-            );
+            let guard = self.items.lock().unwrap();
+            drop(self.added.wait_while(guard, |items| *items == 0).unwrap());
         });
-        until(|| sleeps_on(waiter.id(), &self.arrived));
+        until(|| sleeps_on(waiter.id(), &self.added));
         waiter
     }
 }
 
-fn letters_are_taken_by_threads_and_processes_with_every_strategy() {
+fn threads_and_processes_consume_every_item_with_every_strategy() {
     fn check<R: RawLock>() {
-        const TAKERS: u32 = 2;
-        const LETTERS: u32 = 40;
-        let desk = Desk::<R>::anonymous();
-        let takers: Vec<_> = (0..TAKERS)
+        const CONSUMERS: u32 = 2;
+        const ITEMS: u32 = 40;
+        let state = State::<R>::anonymous();
+        let consumers: Vec<_> = (0..CONSUMERS)
             .map(|_| {
                 child(|| {
                     std::thread::scope(|scope| {
-                        scope.spawn(|| desk.take(LETTERS));
-                        desk.take(LETTERS);
+                        scope.spawn(|| state.take(ITEMS));
+                        state.take(ITEMS);
                     });
                 })
             })
             .collect();
-        for _ in 0..TAKERS * 2 * LETTERS {
-            desk.leave();
+        for _ in 0..CONSUMERS * 2 * ITEMS {
+            state.put();
         }
-        takers.iter().for_each(passes);
-        assert_eq!(*desk.letters.lock().unwrap(), 0);
-        assert_eq!(desk.taken.get(), u64::from(TAKERS * 2 * LETTERS));
+        consumers.iter().for_each(passes);
+        assert_eq!(*state.items.lock().unwrap(), 0);
+        assert_eq!(state.taken.get(), u64::from(CONSUMERS * 2 * ITEMS));
     }
     check::<Robust>();
     check::<Futex>();
@@ -137,70 +135,70 @@ fn letters_are_taken_by_threads_and_processes_with_every_strategy() {
     check::<Ticket>();
 }
 
-fn a_notification_reaches_a_program_that_opened_the_file() {
+fn a_notification_reaches_a_process_that_opened_the_file() {
     let (_directory, path) = place();
-    let taker = child(|| {
-        let desk = open_or_create(&path, Desk::<Robust>::new).unwrap();
-        desk.take(2);
+    let consumer = child(|| {
+        let state = open_or_create(&path, State::<Robust>::new).unwrap();
+        state.take(2);
     });
-    until(|| sleeps(taker.id()));
-    let desk = open::<Desk>(&path).unwrap();
-    desk.leave();
-    desk.leave();
-    passes(&taker);
+    until(|| sleeps(consumer.id()));
+    let state = open::<State>(&path).unwrap();
+    state.put();
+    state.put();
+    passes(&consumer);
 }
 
 fn a_notification_of_all_wakes_every_process() {
-    let desk = Desk::<Robust>::anonymous();
+    let state = State::<Robust>::anonymous();
     for _ in 0..30 {
-        let waiters: Vec<_> = (0..6).map(|_| desk.waiter()).collect();
-        *desk.letters.lock().unwrap() = 1;
-        desk.arrived.notify_all();
+        let waiters: Vec<_> = (0..6).map(|_| state.waiter()).collect();
+        *state.items.lock().unwrap() = 1;
+        state.added.notify_all();
         waiters.iter().for_each(passes);
-        *desk.letters.lock().unwrap() = 0;
+        *state.items.lock().unwrap() = 0;
     }
 }
 
 /// In this situation glibc's `pthread_cond_signal` sleeps forever.
-fn killed_waiters_never_keep_a_notifier() {
-    let desk = Desk::<Robust>::anonymous();
+fn killed_waiters_never_block_a_notifier() {
+    let state = State::<Robust>::anonymous();
     for round in 0..20 {
-        let victims: Vec<_> = (0..5).map(|_| desk.waiter()).collect();
-        let waiter = desk.waiter();
+        let victims: Vec<_> = (0..5).map(|_| state.waiter()).collect();
+        let waiter = state.waiter();
         victims.iter().for_each(kill);
         // Notifies with the mutex held, and without.
-        let mut letters = desk.letters.lock().unwrap();
+        let mut items = state.items.lock().unwrap();
         for _ in 0..5 {
-            desk.arrived.notify_one();
-            desk.arrived.notify_all();
+            state.added.notify_one();
+            state.added.notify_all();
         }
-        *letters = 1;
+        *items = 1;
         if round % 2 == 0 {
-            desk.arrived.notify_one();
-            drop(letters);
+            state.added.notify_one();
+            drop(items);
         } else {
-            drop(letters);
-            desk.arrived.notify_all();
+            drop(items);
+            state.added.notify_all();
         }
         passes(&waiter);
-        *desk.letters.lock().unwrap() = 0;
+        *state.items.lock().unwrap() = 0;
     }
 }
 
 /// After glibc's test `tst-robust7`: waiters die one after the other inside their waits, while
 /// others wait.
-fn a_mutex_whose_waiters_are_killed_one_by_one_goes_on() {
-    let desk = Desk::<Robust>::anonymous();
-    let waiters: Vec<_> = (0..8).map(|_| desk.waiter()).collect();
+fn a_mutex_whose_waiters_are_killed_one_by_one_stays_usable() {
+    let state = State::<Robust>::anonymous();
+    let waiters: Vec<_> = (0..8).map(|_| state.waiter()).collect();
     let (killed, left) = waiters.split_at(6);
     for victim in killed {
         kill(victim);
-        assert_eq!(told(desk.letters.lock()), Told::Whole);
-        desk.arrived.notify_one();
+        assert_eq!(outcome_of(state.items.lock()), Outcome::Unpoisoned);
+        state.added.notify_one();
     }
     for _ in left {
-        *desk.letters.lock().unwrap() = 1;
-        desk.arrived.notify_one();
+        *state.items.lock().unwrap() = 1;
+        state.added.notify_one();
     }
     left.iter().for_each(passes);
 }
@@ -209,80 +207,86 @@ fn send(child: &Child, what: Signal) {
     signal(Pid::from_raw(child.id().cast_signed()), what).unwrap();
 }
 
-fn a_waiter_that_is_killed_as_it_was_woken_loses_nobody_elses_notification() {
-    let desk = Desk::<Robust>::anonymous();
+fn a_waiter_killed_as_it_was_woken_loses_no_other_waiters_notification() {
+    let state = State::<Robust>::anonymous();
     for _ in 0..10 {
         // The first sleeper is woken first. It is stopped, so it receives the wake and does
         // nothing.
-        let victim = desk.waiter();
-        let waiter = desk.waiter();
+        let victim = state.waiter();
+        let waiter = state.waiter();
         send(&victim, Signal::SIGSTOP);
         until(|| crate::support::state(victim.id()) == Some('T'));
-        desk.leave();
+        state.put();
         kill(&victim);
         passes(&waiter);
-        *desk.letters.lock().unwrap() = 0;
+        *state.items.lock().unwrap() = 0;
     }
 }
 
-fn a_waiter_that_is_killed_with_the_mutex_is_told_of_to_the_next() {
-    let desk = Desk::<Robust>::anonymous();
+fn a_waiter_killed_while_it_holds_the_mutex_is_reported_to_the_next_locker() {
+    let state = State::<Robust>::anonymous();
     for _ in 0..20 {
-        desk.ready.reset();
+        state.ready.reset();
         let victim = child(|| {
-            let guard = desk.letters.lock().unwrap();
-            let guard = desk.arrived.wait_while(guard, |letters| *letters == 0);
-            desk.ready.set();
+            let guard = state.items.lock().unwrap();
+            let guard = state.added.wait_while(guard, |items| *items == 0);
+            state.ready.set();
             std::mem::forget(guard);
             loop {
                 std::thread::park();
             }
         });
-        until(|| sleeps_on(victim.id(), &desk.arrived));
-        *desk.letters.lock().unwrap() = 1;
-        desk.arrived.notify_one();
-        desk.ready.wait();
+        until(|| sleeps_on(victim.id(), &state.added));
+        *state.items.lock().unwrap() = 1;
+        state.added.notify_one();
+        state.ready.wait();
         let next = child(|| {
             // Sleeps on the mutex when the owner dies.
-            assert_eq!(told(desk.letters.lock()), Told::FreshDeath);
+            assert_eq!(outcome_of(state.items.lock()), Outcome::FreshDeath);
         });
-        until(|| sleeps_on(next.id(), &desk.letters));
+        until(|| sleeps_on(next.id(), &state.items));
         kill(&victim);
         passes(&next);
-        drop(repaired(desk.letters.lock(), 0));
+        drop(repaired(state.items.lock(), 0));
     }
 }
 
-fn waiters_are_told_of_a_holders_death() {
-    let waits: [fn(&Desk); 4] = [
-        |desk| {
-            let guard = desk.letters.lock().unwrap();
-            assert_eq!(told(desk.arrived.wait(guard)), Told::FreshDeath);
+fn waiters_get_an_error_when_the_holder_dies() {
+    let waits: [fn(&State); 4] = [
+        |state| {
+            let guard = state.items.lock().unwrap();
+            assert_eq!(outcome_of(state.added.wait(guard)), Outcome::FreshDeath);
         },
-        |desk| {
-            let guard = desk.letters.lock().unwrap();
-            let outcome = desk.arrived.wait_timeout(guard, LONG);
-            assert_eq!(told(outcome.map(|(guard, _)| guard)), Told::FreshDeath);
-        },
-        |desk| {
-            let guard = desk.letters.lock().unwrap();
+        |state| {
+            let guard = state.items.lock().unwrap();
+            let outcome = state.added.wait_timeout(guard, LONG);
             assert_eq!(
-                told(desk.arrived.wait_while(guard, |_| true)),
-                Told::FreshDeath
+                outcome_of(outcome.map(|(guard, _)| guard)),
+                Outcome::FreshDeath
             );
         },
-        |desk| {
-            let guard = desk.letters.lock().unwrap();
-            let outcome = desk.arrived.wait_timeout_while(guard, LONG, |_| true);
-            assert_eq!(told(outcome.map(|(guard, _)| guard)), Told::FreshDeath);
+        |state| {
+            let guard = state.items.lock().unwrap();
+            assert_eq!(
+                outcome_of(state.added.wait_while(guard, |_| true)),
+                Outcome::FreshDeath
+            );
+        },
+        |state| {
+            let guard = state.items.lock().unwrap();
+            let outcome = state.added.wait_timeout_while(guard, LONG, |_| true);
+            assert_eq!(
+                outcome_of(outcome.map(|(guard, _)| guard)),
+                Outcome::FreshDeath
+            );
         },
     ];
     for wait in waits {
-        let desk = Desk::<Robust>::anonymous();
-        let waiter = child(|| wait(&desk));
-        until(|| sleeps_on(waiter.id(), &desk.arrived));
+        let state = State::<Robust>::anonymous();
+        let waiter = child(|| wait(&state));
+        until(|| sleeps_on(waiter.id(), &state.added));
         let victim = child(|| {
-            std::mem::forget(desk.letters.lock().unwrap());
+            std::mem::forget(state.items.lock().unwrap());
             std::process::abort();
         });
         victim.wait().unwrap();
@@ -290,16 +294,16 @@ fn waiters_are_told_of_a_holders_death() {
     }
 }
 
-fn a_change_whose_maker_was_killed_before_it_notified_is_seen() {
-    let desk = Desk::<Robust>::anonymous();
-    let waiter = desk.waiter();
-    passes(&child(|| *desk.letters.lock().unwrap() = 1));
+fn a_change_is_seen_although_its_writer_was_killed_before_it_notified() {
+    let state = State::<Robust>::anonymous();
+    let waiter = state.waiter();
+    passes(&child(|| *state.items.lock().unwrap() = 1));
     passes(&waiter);
 }
 
 /// Returns the guard, also after a death. The count is one word, so it is never torn, whichever
 /// process died.
-fn mended<'a>(outcome: LockResult<SharedMutexGuard<'a, u64>>) -> SharedMutexGuard<'a, u64> {
+fn cleared<'a>(outcome: LockResult<SharedMutexGuard<'a, u64>>) -> SharedMutexGuard<'a, u64> {
     match outcome {
         Ok(guard) => guard,
         Err(LockError::Poisoned(poisoned)) => {
@@ -311,34 +315,34 @@ fn mended<'a>(outcome: LockResult<SharedMutexGuard<'a, u64>>) -> SharedMutexGuar
     }
 }
 
-/// Takers and leavers are killed at random instants while others sleep. The survivors then take all
-/// letters that are left.
+/// Waiters and notifiers are killed at random instants while others sleep. The survivors then take
+/// all items that are left.
 fn waiters_and_notifiers_are_killed_at_random_instants() {
     const KILLS: u64 = 600;
     const SURVIVORS: u64 = 3;
     let mut random = Random::new(17);
-    let desk = Desk::<Robust>::anonymous();
-    let take = |desk: &Desk| {
-        let mut guard = mended(desk.letters.lock());
-        while *guard == 0 && desk.over.load(Relaxed) == 0 {
-            let wait = |letters: &mut u64| *letters == 0 && desk.over.load(Relaxed) == 0;
-            guard = mended(desk.arrived.wait_while(guard, wait));
+    let state = State::<Robust>::anonymous();
+    let take = |state: &State| {
+        let mut guard = cleared(state.items.lock());
+        while *guard == 0 && state.over.load(Relaxed) == 0 {
+            let wait = |items: &mut u64| *items == 0 && state.over.load(Relaxed) == 0;
+            guard = cleared(state.added.wait_while(guard, wait));
         }
         *guard = guard.saturating_sub(1);
     };
-    let leave = |desk: &Desk, turn: u64| {
-        *mended(desk.letters.lock()) += 1;
+    let put = |state: &State, turn: u64| {
+        *cleared(state.items.lock()) += 1;
         if turn.is_multiple_of(2) {
-            desk.arrived.notify_one();
+            state.added.notify_one();
         } else {
-            desk.arrived.notify_all();
+            state.added.notify_all();
         }
     };
     let survivors: Vec<_> = (0..SURVIVORS)
         .map(|_| {
             child(|| {
-                while desk.over.load(Relaxed) == 0 {
-                    take(&desk);
+                while state.over.load(Relaxed) == 0 {
+                    take(&state);
                 }
             })
         })
@@ -348,83 +352,83 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
         until(|| {
             survivors
                 .iter()
-                .all(|waiter| sleeps_on(waiter.id(), &desk.arrived))
+                .all(|waiter| sleeps_on(waiter.id(), &state.added))
         });
         let victim = child(|| {
             for own in 0.. {
                 if turn % 3 != 0 {
-                    leave(&desk, own);
+                    put(&state, own);
                 }
                 if turn % 3 != 1 {
-                    take(&desk);
+                    take(&state);
                 }
             }
         });
         if turn % 3 == 0 {
-            (0..random.below(8)).for_each(|turn| leave(&desk, turn));
+            (0..random.below(8)).for_each(|turn| put(&state, turn));
         } else {
-            // The victim may also be done already: the survivors took its letter, and it waits for
+            // The victim may also be done already: the survivors took its item, and it waits for
             // another, as they do.
             until(|| {
-                sleeps_on(victim.id(), &desk.arrived)
+                sleeps_on(victim.id(), &state.added)
                     || !survivors
                         .iter()
-                        .all(|waiter| sleeps_on(waiter.id(), &desk.arrived))
+                        .all(|waiter| sleeps_on(waiter.id(), &state.added))
             });
         }
         (0..random.below(4_000)).for_each(|_| std::hint::spin_loop());
         kill(&victim);
         // The parent notifies no more: the survivors find what was left.
-        until(|| *mended(desk.letters.lock()) == 0);
+        until(|| *cleared(state.items.lock()) == 0);
     }
-    desk.over.store(1, Relaxed);
-    desk.arrived.notify_all();
+    state.over.store(1, Relaxed);
+    state.added.notify_all();
     survivors.iter().for_each(passes);
 }
 
 fn signals_end_no_wait() {
-    let waits: [fn(&Desk); 2] = [
-        |desk| {
-            let guard = desk.letters.lock().unwrap();
-            assert_eq!(*desk.arrived.wait(guard).unwrap(), 1);
+    let waits: [fn(&State); 2] = [
+        |state| {
+            let guard = state.items.lock().unwrap();
+            assert_eq!(*state.added.wait(guard).unwrap(), 1);
         },
-        |desk| {
-            let guard = desk.letters.lock().unwrap();
-            let (guard, result) = desk.arrived.wait_timeout(guard, LONG).unwrap();
+        |state| {
+            let guard = state.items.lock().unwrap();
+            let (guard, result) = state.added.wait_timeout(guard, LONG).unwrap();
             assert!(*guard == 1 && !result.timed_out());
         },
     ];
     for wait in waits {
-        let (desk, interruptions) = (Desk::<Robust>::anonymous(), Interruptions::new());
+        let (state, interruptions) = (State::<Robust>::anonymous(), Interruptions::new());
         let waiter = child(|| {
             interruptions.allow();
-            wait(&desk);
+            wait(&state);
         });
         interruptions.send(&waiter);
-        desk.leave();
+        state.put();
         passes(&waiter);
     }
 }
 
-fn a_guard_that_crossed_a_fork_stays_the_parents() {
-    let desk = Desk::<Robust>::anonymous();
-    let guard = desk.letters.lock().unwrap();
+fn a_guard_inherited_by_fork_belongs_to_the_parent() {
+    let state = State::<Robust>::anonymous();
+    let guard = state.items.lock().unwrap();
     let mut guard = Some(guard);
     let copy = &mut guard;
     // SAFETY: the process has one thread. It holds a lock, which is the subject of this test.
     let waits = unsafe {
         fork::spawn_unchecked(|| {
-            let own = desk.arrived.wait(copy.take().unwrap()).unwrap();
+            let own = state.added.wait(copy.take().unwrap()).unwrap();
             assert_eq!(*own, 7);
         })
     }
     .unwrap();
-    until(|| sleeps_on(waits.id(), &desk.arrived));
+    until(|| sleeps_on(waits.id(), &state.added));
     let mut guard = guard.unwrap();
     // The parent still holds the lock: the child has not released it.
-    assert_eq!(told(desk.letters.try_lock()), Told::WouldBlock);
+    assert_eq!(outcome_of(state.items.try_lock()), Outcome::WouldBlock);
     *guard = 7;
-    desk.arrived.notify_one();
+    state.added.notify_one();
     drop(guard);
     passes(&waits);
 }

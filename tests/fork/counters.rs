@@ -8,7 +8,7 @@ use std::thread;
 
 crate::tests!(
     processes_and_their_threads_count_exactly,
-    what_the_killed_have_counted_stays_counted,
+    counts_of_killed_processes_are_kept,
     each_child_adds_to_its_own_shard,
 );
 
@@ -52,7 +52,7 @@ fn processes_and_their_threads_count_exactly() {
     assert_eq!(counters.sharded.get(), 480_000);
 }
 
-fn what_the_killed_have_counted_stays_counted() {
+fn counts_of_killed_processes_are_kept() {
     let counters = counters();
     let mut random = Random::new(17);
     for own in &counters.own {
@@ -69,9 +69,12 @@ fn what_the_killed_have_counted_stays_counted() {
         kill(&victim);
     }
     // Each victim was killed at most one step before it recorded its last addition.
-    let told: u64 = counters.own.iter().map(SharedCounter::get).sum();
+    let total: u64 = counters.own.iter().map(SharedCounter::get).sum();
     for counted in [counters.plain.get(), counters.sharded.get()] {
-        assert!((told..=told + 64).contains(&counted), "{counted} of {told}");
+        assert!(
+            (total..=total + 64).contains(&counted),
+            "{counted} of {total}"
+        );
     }
 }
 

@@ -9,14 +9,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 crate::tests!(
-    each_piece_of_news_wakes_every_reader,
+    each_set_wakes_every_reader,
     a_reader_that_starts_before_the_writer_is_woken_by_it,
-    a_reader_that_starts_after_the_writer_sees_what_it_left,
-    readers_see_the_last_news_of_a_writer_that_is_killed,
-    a_setter_that_is_killed_between_its_change_and_its_wake_leaves_nobody_asleep,
-    readers_that_are_killed_disturb_nobody,
+    a_reader_that_starts_after_the_writer_sees_its_value,
+    readers_see_the_last_set_of_a_killed_writer,
+    a_setter_killed_between_its_change_and_its_wake_leaves_no_waiter_asleep,
+    killed_readers_do_not_affect_other_readers,
     signals_end_no_wait,
-    a_set_and_a_reset_at_once_wake_who_waited,
+    a_set_followed_at_once_by_a_reset_wakes_every_waiter,
 );
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -25,19 +25,19 @@ fn event() -> Shared<SharedEvent> {
     Shared::anonymous(SharedEvent::new()).unwrap()
 }
 
-fn each_piece_of_news_wakes_every_reader() {
+fn each_set_wakes_every_reader() {
     const READERS: u64 = 12;
-    const NEWS: u32 = 300;
-    let (news, read) = (event(), Shared::anonymous(SharedCounter::new(0)).unwrap());
+    const SETS: u32 = 300;
+    let (event, read) = (event(), Shared::anonymous(SharedCounter::new(0)).unwrap());
     let readers: Vec<_> = (0..READERS)
         .map(|index| {
-            let (news, read) = (&news, &read);
+            let (event, read) = (&event, &read);
             child(move || {
-                for seen in 0..NEWS {
+                for seen in 0..SETS {
                     let now = if index % 2 == 0 {
-                        news.wait_past(seen)
+                        event.wait_past(seen)
                     } else {
-                        news.wait_past_timeout(seen, LONG).unwrap()
+                        event.wait_past_timeout(seen, LONG).unwrap()
                     };
                     // The next set happens only after all readers have counted this one.
                     assert_eq!(now, seen + 1);
@@ -46,23 +46,23 @@ fn each_piece_of_news_wakes_every_reader() {
             })
         })
         .collect();
-    for piece in 1..=NEWS {
-        news.set();
-        until(|| read.get() == u64::from(piece) * READERS);
+    for count in 1..=SETS {
+        event.set();
+        until(|| read.get() == u64::from(count) * READERS);
     }
     readers.iter().for_each(passes);
 }
 
-/// A board that lies in a file: one program writes a number and sets the event, others read it.
+/// The value in a file: one program writes a number and sets the event, others read it.
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Board {
+struct State {
     number: SharedCounter,
     written: SharedEvent,
 }
 
-fn board() -> Board {
-    Board {
+fn state() -> State {
+    State {
         number: SharedCounter::new(0),
         written: SharedEvent::new(),
     }
@@ -71,86 +71,86 @@ fn board() -> Board {
 fn a_reader_that_starts_before_the_writer_is_woken_by_it() {
     let (_directory, path) = place();
     let reader = child(|| {
-        let board = crate::files::open_or_create(&path, board).unwrap();
-        board.written.wait();
-        assert_eq!(board.number.get(), 42);
+        let state = crate::files::open_or_create(&path, state).unwrap();
+        state.written.wait();
+        assert_eq!(state.number.get(), 42);
     });
     until(|| sleeps(reader.id()));
-    let board = open::<Board>(&path).unwrap();
-    board.number.add(42);
-    board.written.set();
+    let state = open::<State>(&path).unwrap();
+    state.number.add(42);
+    state.written.set();
     passes(&reader);
 }
 
-fn a_reader_that_starts_after_the_writer_sees_what_it_left() {
+fn a_reader_that_starts_after_the_writer_sees_its_value() {
     let (_directory, path) = place();
     passes(&child(|| {
-        let board = create(&path, board()).unwrap();
-        board.number.add(42);
-        board.written.set();
+        let state = create(&path, state()).unwrap();
+        state.number.add(42);
+        state.written.set();
     }));
     let reader = child(|| {
-        let board = open::<Board>(&path).unwrap();
-        board.written.wait();
-        assert_eq!((board.number.get(), board.written.wait_past(0)), (42, 1));
+        let state = open::<State>(&path).unwrap();
+        state.written.wait();
+        assert_eq!((state.number.get(), state.written.wait_past(0)), (42, 1));
     });
     passes(&reader);
 }
 
-fn readers_see_the_last_news_of_a_writer_that_is_killed() {
+fn readers_see_the_last_set_of_a_killed_writer() {
     let mut random = Random::new(11);
     for _ in 0..30 {
         let (_directory, path) = place();
-        let board = create(&path, board()).unwrap();
+        let state = create(&path, state()).unwrap();
         let (last, over) = (Shared::anonymous(AtomicU32::new(0)).unwrap(), event());
         let read = || {
-            let board = open::<Board>(&path).unwrap();
+            let state = open::<State>(&path).unwrap();
             let mut seen = 0;
             // Runs until the parent has published the last sequence number.
             while !over.is_set() || seen != last.load(Relaxed) {
-                if let Ok(now) = board
+                if let Ok(now) = state
                     .written
                     .wait_past_timeout(seen, Duration::from_millis(1))
                 {
-                    assert!(now > seen && board.number.get() >= now.into());
+                    assert!(now > seen && state.number.get() >= now.into());
                     seen = now;
                 }
             }
         };
         let readers = [child(read), child(read)];
         let writer = child(|| {
-            let board = open::<Board>(&path).unwrap();
+            let state = open::<State>(&path).unwrap();
             loop {
-                board.number.add(1);
-                board.written.set();
+                state.number.add(1);
+                state.written.set();
             }
         });
         let until_written = 1 + random.below(5_000);
-        until(|| board.number.get() >= until_written);
+        until(|| state.number.get() >= until_written);
         kill(&writer);
-        last.store(board.written.sequence(), Relaxed);
+        last.store(state.written.sequence(), Relaxed);
         over.set();
         readers.iter().for_each(passes);
-        assert!(board.number.get() - u64::from(board.written.sequence()) <= 1);
+        assert!(state.number.get() - u64::from(state.written.sequence()) <= 1);
     }
 }
 
-fn a_setter_that_is_killed_between_its_change_and_its_wake_leaves_nobody_asleep() {
+fn a_setter_killed_between_its_change_and_its_wake_leaves_no_waiter_asleep() {
     const READERS: usize = 3;
     const KILLS: usize = 150;
     let mut random = Random::new(13);
-    let (news, over) = (event(), event());
+    let (event, over) = (event(), event());
     let seen = Shared::anonymous([const { AtomicU32::new(0) }; READERS]).unwrap();
     let readers: Vec<_> = seen
         .iter()
         .map(|seen| {
-            let (news, over) = (&news, &over);
+            let (event, over) = (&event, &over);
             child(move || {
                 let mut last = 0;
                 while !over.is_set() {
                     // There is no deadline: after a lost wake, only the periodic recheck would end
                     // the wait.
-                    last = news.wait_past(last);
+                    last = event.wait_past(last);
                     seen.store(last, Relaxed);
                 }
             })
@@ -158,41 +158,41 @@ fn a_setter_that_is_killed_between_its_change_and_its_wake_leaves_nobody_asleep(
         .collect();
     for _ in 0..KILLS {
         // The readers sleep when the setter starts, so its first sets have waiters to wake.
-        until(|| readers.iter().all(|reader| sleeps_on(reader.id(), &*news)));
-        let before = news.sequence();
+        until(|| readers.iter().all(|reader| sleeps_on(reader.id(), &*event)));
+        let before = event.sequence();
         let setter = child(|| {
             loop {
-                news.set();
+                event.set();
             }
         });
-        until(|| news.sequence() != before);
+        until(|| event.sequence() != before);
         for _ in 0..random.below(30) {
             std::hint::spin_loop();
         }
         kill(&setter);
-        let last = news.sequence();
+        let last = event.sequence();
         until(|| seen.iter().all(|seen| seen.load(Relaxed) == last));
     }
     over.set();
-    news.set();
+    event.set();
     readers.iter().for_each(passes);
 }
 
-fn readers_that_are_killed_disturb_nobody() {
-    let news = event();
+fn killed_readers_do_not_affect_other_readers() {
+    let event = event();
     for round in 0..20 {
         let victims: Vec<_> = (0..3)
-            .map(|_| child(|| _ = news.wait_past(round)))
+            .map(|_| child(|| _ = event.wait_past(round)))
             .collect();
-        let reader = child(|| assert_eq!(news.wait_past(round), round + 1));
+        let reader = child(|| assert_eq!(event.wait_past(round), round + 1));
         until(|| {
             victims
                 .iter()
                 .chain([&reader])
-                .all(|reader| sleeps_on(reader.id(), &*news))
+                .all(|reader| sleeps_on(reader.id(), &*event))
         });
         victims.iter().for_each(kill);
-        news.set();
+        event.set();
         passes(&reader);
     }
 }
@@ -216,7 +216,7 @@ fn signals_end_no_wait() {
     }
 }
 
-fn a_set_and_a_reset_at_once_wake_who_waited() {
+fn a_set_followed_at_once_by_a_reset_wakes_every_waiter() {
     for _ in 0..50 {
         let event = event();
         let waiters: Vec<_> = (0..3).map(|_| child(|| event.wait())).collect();

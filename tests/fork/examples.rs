@@ -2,7 +2,7 @@
 
 mod counter;
 mod files;
-mod news;
+mod messages;
 mod small;
 
 use crate::harness::Test;
@@ -14,7 +14,7 @@ pub fn tests() -> Vec<Test> {
         counter::tests(),
         small::tests(),
         files::tests(),
-        news::tests(),
+        messages::tests(),
     ]
     .concat()
 }

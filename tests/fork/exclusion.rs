@@ -8,10 +8,10 @@ use std::time::Duration;
 crate::tests!(
     processes_and_threads_count_exactly_in_anonymous_memory,
     processes_and_threads_count_exactly_in_dev_zero,
-    strangers_count_exactly_in_a_file_that_each_opens,
-    strangers_count_exactly_in_a_memfd_that_each_maps,
-    sections_of_many_locks_do_not_mix,
-    timed_waiters_that_give_up_and_others_count_exactly,
+    unrelated_processes_count_exactly_in_a_file_that_each_opens,
+    unrelated_processes_count_exactly_in_a_memfd_that_each_maps,
+    critical_sections_of_many_locks_do_not_mix,
+    waiters_that_time_out_and_others_count_exactly,
 );
 
 /// Threads of each process.
@@ -21,7 +21,7 @@ const SECTIONS: u32 = 150_000;
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Books {
+struct State {
     count: SharedMutex<u64>,
     /// The number of the thread inside, or 0.
     inside: AtomicU32,
@@ -30,9 +30,9 @@ struct Books {
     start: SharedEvent,
 }
 
-impl Books {
+impl State {
     fn new() -> Self {
-        Books {
+        State {
             count: SharedMutex::new(0),
             inside: AtomicU32::new(0),
             together: SharedCounter::new(0),
@@ -78,62 +78,62 @@ impl Books {
         });
     }
 
-    fn balance(&self, expected: u64) {
+    fn check(&self, expected: u64) {
         assert_eq!(self.together.get(), 0, "two threads were inside at once");
         assert_eq!(*self.count.lock().unwrap(), expected);
     }
 }
 
-/// Runs 2 to 8 processes on `books`. `open` returns a child's own access to them.
-fn count<'a, B: std::ops::Deref<Target = Books>>(books: &Books, open: impl Fn() -> B + 'a) {
+/// Runs 2 to 8 processes on `state`. `open` returns a child's own access to them.
+fn count<'a, B: std::ops::Deref<Target = State>>(state: &State, open: impl Fn() -> B + 'a) {
     let mut expected = 0;
     for processes in 2..=8 {
         let sections = SECTIONS / processes / THREADS;
-        books.start.reset();
+        state.start.reset();
         let children: Vec<_> = (0..processes)
             .map(|process| child(|| open().process(process, sections)))
             .collect();
-        books.start.set();
+        state.start.set();
         children.iter().for_each(passes);
         expected += u64::from(processes * THREADS * sections);
-        books.balance(expected);
+        state.check(expected);
     }
 }
 
 fn processes_and_threads_count_exactly_in_anonymous_memory() {
-    let books = Shared::anonymous(Books::new()).unwrap();
-    count(&books, || &*books);
+    let state = Shared::anonymous(State::new()).unwrap();
+    count(&state, || &*state);
 }
 
 fn processes_and_threads_count_exactly_in_dev_zero() {
-    let books = Shared::dev_zero(Books::new()).unwrap();
-    count(&books, || &*books);
+    let state = Shared::dev_zero(State::new()).unwrap();
+    count(&state, || &*state);
 }
 
-fn strangers_count_exactly_in_a_file_that_each_opens() {
+fn unrelated_processes_count_exactly_in_a_file_that_each_opens() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("books");
     // SAFETY: only this test knows the file.
-    let books = unsafe { Shared::create(&path, Books::new()) }.unwrap();
+    let state = unsafe { Shared::create(&path, State::new()) }.unwrap();
     // SAFETY: as above.
-    count(&books, || unsafe { Shared::open(&path) }.unwrap());
+    count(&state, || unsafe { Shared::open(&path) }.unwrap());
 }
 
-fn strangers_count_exactly_in_a_memfd_that_each_maps() {
-    let books = Shared::memfd("books", Books::new()).unwrap();
-    count(&books, || {
+fn unrelated_processes_count_exactly_in_a_memfd_that_each_maps() {
+    let state = Shared::memfd("books", State::new()).unwrap();
+    count(&state, || {
         // SAFETY: only this crate uses the memory, and no thread closes the descriptors meanwhile.
-        let descriptor = unsafe { books.as_fd() }
+        let descriptor = unsafe { state.as_fd() }
             .unwrap()
             .try_clone_to_owned()
             .unwrap();
         // SAFETY: as above.
-        unsafe { Shared::<Books>::from_fd(descriptor) }.unwrap()
+        unsafe { Shared::<State>::from_fd(descriptor) }.unwrap()
     });
 }
 
 /// Transfers amounts between accounts, with both accounts locked: the sum stays the same.
-fn sections_of_many_locks_do_not_mix() {
+fn critical_sections_of_many_locks_do_not_mix() {
     const ACCOUNTS: usize = 8;
     const TRANSFERS: usize = 10_000;
     let accounts =
@@ -172,29 +172,29 @@ fn sections_of_many_locks_do_not_mix() {
     assert_eq!(sum, 100 * ACCOUNTS as i64);
 }
 
-fn timed_waiters_that_give_up_and_others_count_exactly() {
-    let books = Shared::anonymous(Books::new()).unwrap();
+fn waiters_that_time_out_and_others_count_exactly() {
+    let state = Shared::anonymous(State::new()).unwrap();
     let done = Shared::anonymous(SharedCounter::new(0)).unwrap();
     let children: Vec<_> = (0..6_u32)
         .map(|process| {
-            let (books, done) = (&books, &done);
+            let (state, done) = (&state, &done);
             child(move || {
                 let mut random = fastrand::Rng::with_seed(process.into());
                 for _ in 0..5_000 {
-                    let patience = Duration::from_nanos(random.u64(..100_000));
-                    let mut count = match books.count.lock_timeout(patience) {
+                    let timeout = Duration::from_nanos(random.u64(..100_000));
+                    let mut count = match state.count.lock_timeout(timeout) {
                         Ok(guard) => guard,
                         Err(LockError::TimedOut) => continue,
                         Err(other) => panic!("{other:?}"),
                     };
-                    assert_eq!(books.inside.swap(process + 1, Relaxed), 0);
+                    assert_eq!(state.inside.swap(process + 1, Relaxed), 0);
                     *count += 1;
                     done.add(1);
-                    assert_eq!(books.inside.swap(0, Relaxed), process + 1);
+                    assert_eq!(state.inside.swap(0, Relaxed), process + 1);
                 }
             })
         })
         .collect();
     children.iter().for_each(passes);
-    books.balance(done.get());
+    state.check(done.get());
 }

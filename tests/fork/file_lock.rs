@@ -14,19 +14,19 @@ use tempfile::TempDir;
 
 crate::tests!(
     processes_that_each_open_the_file_count_exactly,
-    a_waiter_that_sleeps_gets_the_lock_of_a_holder_that_is_killed,
+    a_sleeping_waiter_gets_the_lock_of_a_killed_holder,
     a_zombie_holds_no_lock,
-    a_waiter_that_is_killed_takes_no_lock_with_it,
+    a_killed_waiter_keeps_no_lock,
     an_inherited_handle_is_refused_and_locks_nothing,
     a_handle_that_is_dropped_in_the_child_unlocks_nothing,
     a_guard_that_is_dropped_in_the_child_keeps_the_parents_lock,
-    a_guard_that_is_dropped_by_the_parent_frees_the_lock_whoever_has_a_copy,
+    a_guard_dropped_by_the_parent_releases_the_lock_although_a_child_has_a_copy,
     a_child_that_inherited_a_handle_keeps_a_dead_parents_lock_held,
     an_exec_closes_what_a_child_inherited,
     signals_end_no_wait,
     processes_that_race_open_one_file,
-    a_new_file_is_its_owners_whatever_the_umask,
-    a_file_is_made_in_the_working_directory_too,
+    a_new_file_is_private_under_every_umask,
+    a_file_can_be_created_in_the_working_directory,
 );
 
 /// How a file is opened, and the system call in which a waiter sleeps.
@@ -106,7 +106,7 @@ fn processes_that_each_open_the_file_count_exactly() {
     }
 }
 
-fn a_waiter_that_sleeps_gets_the_lock_of_a_holder_that_is_killed() {
+fn a_sleeping_waiter_gets_the_lock_of_a_killed_holder() {
     for kind in KINDS {
         let (_directory, path) = place();
         for _ in 0..10 {
@@ -129,7 +129,7 @@ fn a_zombie_holds_no_lock() {
     }
 }
 
-fn a_waiter_that_is_killed_takes_no_lock_with_it() {
+fn a_killed_waiter_keeps_no_lock() {
     for kind in KINDS {
         let (_directory, path) = place();
         let holder = holder(kind, &path);
@@ -224,7 +224,7 @@ fn a_guard_that_is_dropped_in_the_child_keeps_the_parents_lock() {
     }
 }
 
-fn a_guard_that_is_dropped_by_the_parent_frees_the_lock_whoever_has_a_copy() {
+fn a_guard_dropped_by_the_parent_releases_the_lock_although_a_child_has_a_copy() {
     for kind in KINDS {
         let (_directory, path) = place();
         let mut lock = (kind.0)(&path).unwrap();
@@ -301,7 +301,7 @@ fn signals_end_no_wait() {
             interruptions.allow();
             drop((kind.0)(&path).unwrap().lock().unwrap());
         });
-        interruptions.send_where(&waiter, |process| sleeps_in(process, kind.1));
+        interruptions.send_when(&waiter, |process| sleeps_in(process, kind.1));
         kill(&holder);
         passes(&waiter);
     }
@@ -330,7 +330,7 @@ fn processes_that_race_open_one_file() {
     }
 }
 
-fn a_new_file_is_its_owners_whatever_the_umask() {
+fn a_new_file_is_private_under_every_umask() {
     for umask in [0, 0o777] {
         let mode = nix::sys::stat::Mode::from_bits_truncate(umask);
         let (_directory, path) = place();
@@ -343,7 +343,7 @@ fn a_new_file_is_its_owners_whatever_the_umask() {
     }
 }
 
-fn a_file_is_made_in_the_working_directory_too() {
+fn a_file_can_be_created_in_the_working_directory() {
     let (directory, path) = place();
     std::env::set_current_dir(directory.path()).unwrap();
     let mut lock = FileLock::ofd("lock").unwrap();

@@ -2,39 +2,39 @@
 //! `list_op_pending` field.
 
 use crate::pthread::{Protocol, PthreadMutex};
-use crate::support::{Stage, Told, child, kill, passes, repaired, told};
+use crate::support::{Outcome, Stage, child, kill, outcome_of, passes, repaired};
 use pshared::fork::Child;
 use pshared::{Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmSafe};
 use std::time::Duration;
 
 crate::tests!(
-    killed_after_each_step_of_every_order_all_that_was_held_is_told,
-    the_same_with_priority_inheritance,
-    a_wait_for_glibcs_mutex_that_timed_out_leaves_the_list_of_its_holder_whole,
-    a_wait_for_glibcs_mutex_that_timed_out_leaves_the_own_list_whole,
-    a_mutex_of_glibc_in_the_place_of_a_lock_that_is_gone_is_not_taken_for_it,
-    a_wait_for_a_mutex_of_glibc_that_is_gone_touches_nothing,
-    a_lock_of_a_holder_that_went_on_to_use_glibcs_mutexes_is_not_robbed,
+    a_death_after_each_step_of_every_order_reports_every_held_lock,
+    a_death_after_each_step_is_reported_with_priority_inheritance,
+    a_timed_out_wait_for_a_glibc_mutex_leaves_its_holders_list_intact,
+    a_timed_out_wait_for_a_glibc_mutex_leaves_the_waiters_list_intact,
+    a_glibc_mutex_at_the_address_of_an_unmapped_lock_is_not_mistaken_for_it,
+    an_unmapped_glibc_mutex_that_was_waited_for_is_not_accessed,
+    a_holder_that_then_uses_glibc_mutexes_keeps_its_lock,
 );
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Table {
+struct State {
     ours: [SharedMutex<u64>; 2],
     theirs: PthreadMutex,
     ready: SharedEvent,
 }
 
-impl Table {
+impl State {
     fn new(protocol: Protocol) -> Shared<Self> {
-        let table = Shared::anonymous(Table {
+        let state = Shared::anonymous(State {
             ours: [const { SharedMutex::new(0) }; 2],
             theirs: PthreadMutex::new(),
             ready: SharedEvent::new(),
         })
         .unwrap();
-        table.theirs.init(protocol);
-        table
+        state.theirs.init(protocol);
+        state
     }
 
     /// Returns for each lock whether it reports a death: ours at 0 and 1, glibc's at 2. All locks
@@ -44,7 +44,7 @@ impl Table {
             let outcome = lock.lock_timeout(Duration::from_secs(60));
             let death = outcome.is_err();
             drop(repaired(outcome, 0));
-            assert_eq!(told(lock.lock()), Told::Whole);
+            assert_eq!(outcome_of(lock.lock()), Outcome::Unpoisoned);
             death
         });
         let theirs = match self.theirs.try_lock() {
@@ -72,7 +72,7 @@ const STEPS: usize = 6;
 
 /// Acquires three locks in the order `taken` and releases them in the order `given`. Stops after
 /// `steps` of the six steps and returns which locks are held.
-fn steps(table: &Table, taken: [usize; 3], given: [usize; 3], steps: usize) -> [bool; 3] {
+fn steps(state: &State, taken: [usize; 3], given: [usize; 3], steps: usize) -> [bool; 3] {
     let mut guards: [Option<SharedMutexGuard<'_, u64>>; 2] = [None, None];
     let mut held = [false; 3];
     let order = taken
@@ -82,9 +82,9 @@ fn steps(table: &Table, taken: [usize; 3], given: [usize; 3], steps: usize) -> [
     for (&lock, takes) in order.take(steps) {
         held[lock] = takes;
         match (lock, takes) {
-            (2, true) => table.theirs.lock().unwrap(),
-            (2, false) => table.theirs.unlock(),
-            (_, true) => guards[lock] = Some(table.ours[lock].lock().unwrap()),
+            (2, true) => state.theirs.lock().unwrap(),
+            (2, false) => state.theirs.unlock(),
+            (_, true) => guards[lock] = Some(state.ours[lock].lock().unwrap()),
             (_, false) => guards[lock] = None,
         }
     }
@@ -93,14 +93,14 @@ fn steps(table: &Table, taken: [usize; 3], given: [usize; 3], steps: usize) -> [
 }
 
 fn every_order(protocol: Protocol) {
-    let table = Table::new(protocol);
+    let state = State::new(protocol);
     for taken in ORDERS {
         for given in ORDERS {
             for count in 1..=STEPS {
                 // The leader dies for an even count, another thread for an odd one.
                 let dies = child(|| {
                     let run = || {
-                        steps(&table, taken, given, count);
+                        steps(&state, taken, given, count);
                         // SAFETY: ends the process at once, with the locks still held.
                         unsafe { libc::_exit(0) };
                     };
@@ -121,7 +121,7 @@ fn every_order(protocol: Protocol) {
                     .take(count)
                     .for_each(|(lock, takes)| held[lock] = takes);
                 assert_eq!(
-                    table.deaths(),
+                    state.deaths(),
                     held,
                     "taken {taken:?}, given {given:?}, {count} steps"
                 );
@@ -130,11 +130,11 @@ fn every_order(protocol: Protocol) {
     }
 }
 
-fn killed_after_each_step_of_every_order_all_that_was_held_is_told() {
+fn a_death_after_each_step_of_every_order_reports_every_held_lock() {
     every_order(Protocol::None);
 }
 
-fn the_same_with_priority_inheritance() {
+fn a_death_after_each_step_is_reported_with_priority_inheritance() {
     every_order(Protocol::Inherit);
 }
 
@@ -177,11 +177,11 @@ impl TwoOfTheirs {
     }
 }
 
-fn a_wait_for_glibcs_mutex_that_timed_out_leaves_the_list_of_its_holder_whole() {
+fn a_timed_out_wait_for_a_glibc_mutex_leaves_its_holders_list_intact() {
     for protocol in [Protocol::None, Protocol::Inherit] {
         let (two, holder) = TwoOfTheirs::held(protocol);
         two.wait_in_vain();
-        assert_eq!(told(two.stage.lock.lock()), Told::Whole);
+        assert_eq!(outcome_of(two.stage.lock.lock()), Outcome::Unpoisoned);
         kill(&holder);
         for (number, mutex) in two.theirs.iter().enumerate() {
             assert_eq!(
@@ -195,7 +195,7 @@ fn a_wait_for_glibcs_mutex_that_timed_out_leaves_the_list_of_its_holder_whole() 
     }
 }
 
-fn a_wait_for_glibcs_mutex_that_timed_out_leaves_the_own_list_whole() {
+fn a_timed_out_wait_for_a_glibc_mutex_leaves_the_waiters_list_intact() {
     for protocol in [Protocol::None, Protocol::Inherit] {
         for waits_first in [true, false] {
             let (two, holder) = TwoOfTheirs::held(protocol);
@@ -218,18 +218,18 @@ fn a_wait_for_glibcs_mutex_that_timed_out_leaves_the_own_list_whole() {
             ready.wait();
             kill(&dies);
             assert_eq!(
-                told(ours[0].lock()),
-                Told::FreshDeath,
+                outcome_of(ours[0].lock()),
+                Outcome::FreshDeath,
                 "{protocol:?}, {waits_first}"
             );
             assert_eq!(
-                told(ours[1].lock()),
-                Told::FreshDeath,
+                outcome_of(ours[1].lock()),
+                Outcome::FreshDeath,
                 "{protocol:?}, {waits_first}"
             );
             assert_eq!(
-                told(ours[2].lock()),
-                Told::Whole,
+                outcome_of(ours[2].lock()),
+                Outcome::Unpoisoned,
                 "{protocol:?}, {waits_first}"
             );
             two.stage.over.set();
@@ -242,7 +242,7 @@ fn a_wait_for_glibcs_mutex_that_timed_out_leaves_the_own_list_whole() {
     }
 }
 
-fn a_mutex_of_glibc_in_the_place_of_a_lock_that_is_gone_is_not_taken_for_it() {
+fn a_glibc_mutex_at_the_address_of_an_unmapped_lock_is_not_mistaken_for_it() {
     let stage = Stage::anonymous();
     for holds_another in [false, true] {
         stage.ready.reset();
@@ -283,7 +283,7 @@ fn a_mutex_of_glibc_in_the_place_of_a_lock_that_is_gone_is_not_taken_for_it() {
     }
 }
 
-fn a_wait_for_a_mutex_of_glibc_that_is_gone_touches_nothing() {
+fn an_unmapped_glibc_mutex_that_was_waited_for_is_not_accessed() {
     let stage = Stage::anonymous();
     let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
     theirs.init(Protocol::None);
@@ -312,7 +312,7 @@ fn a_wait_for_a_mutex_of_glibc_that_is_gone_touches_nothing() {
     kill(&holder);
 }
 
-fn a_lock_of_a_holder_that_went_on_to_use_glibcs_mutexes_is_not_robbed() {
+fn a_holder_that_then_uses_glibc_mutexes_keeps_its_lock() {
     let stage = Stage::anonymous();
     let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
     theirs.init(Protocol::None);
@@ -325,12 +325,12 @@ fn a_lock_of_a_holder_that_went_on_to_use_glibcs_mutexes_is_not_robbed() {
         drop(guard);
     });
     stage.meet(&holder);
-    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
     assert_eq!(
-        told(stage.lock.lock_timeout(Duration::from_secs(1))),
-        Told::TimedOut
+        outcome_of(stage.lock.lock_timeout(Duration::from_secs(1))),
+        Outcome::TimedOut
     );
     stage.over.set();
     passes(&holder);
-    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
 }

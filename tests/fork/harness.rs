@@ -138,7 +138,7 @@ impl Pool {
             match waitpid(run.child, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) => {
                     if run.hung.is_none() && run.since.elapsed() > LIMIT {
-                        run.hung = Some(who_waits_for_what(run.child));
+                        run.hung = Some(describe_threads(run.child));
                         end_tree(run.child);
                     }
                     at += 1;
@@ -194,10 +194,10 @@ impl Run {
     }
 }
 
-/// Prints `why` and ends the test as skipped, because this machine or user does not permit it. Call
-/// it only in the test's own process.
-pub fn skip(why: &str) -> ! {
-    println!("{why}");
+/// Prints `reason` and ends the test as skipped, because this machine or user does not permit it.
+/// Call it only in the test's own process.
+pub fn skip(reason: &str) -> ! {
+    println!("{reason}");
     end_descendants(Pid::this());
     std::process::exit(SKIPPED)
 }
@@ -295,7 +295,7 @@ fn end_tree(root: Pid) {
 }
 
 /// Describes what each thread of the process, and of its descendants, is doing.
-pub fn who_waits_for_what(root: Pid) -> String {
+pub fn describe_threads(root: Pid) -> String {
     let mut report = String::new();
     for process in std::iter::once(root).chain(descendants(root)) {
         for task in tasks(process) {

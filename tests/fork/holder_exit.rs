@@ -1,8 +1,8 @@
 //! The ways in which a holder or a waiter ends, and what the other processes receive.
 
 use crate::support::{
-    Stage, Told, child, gettid, kill, kill_unreaped, passes, repaired, sleeps_on, state, told,
-    told_by_trying, until,
+    Outcome, Stage, child, gettid, kill, kill_unreaped, outcome_of, outcome_of_try_lock, passes,
+    repaired, sleeps_on, state, until,
 };
 use nix::sys::resource::{Resource, setrlimit};
 use pshared::fork::Child;
@@ -16,27 +16,27 @@ use std::thread;
 use std::time::Duration;
 
 crate::tests!(
-    an_exec_by_the_leader_is_told_as_a_death,
-    an_exec_by_another_thread_is_told_as_a_death_of_every_holder,
-    an_exec_that_fails_is_no_death,
-    an_exit_inside_a_section_is_told_as_a_death,
-    a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_lives,
-    a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_runs_without_a_pause,
-    a_thread_that_ended_with_its_guard_is_told_to_all_who_slept,
-    a_thread_that_ended_with_its_guard_is_told_apart_by_a_waiter_without_descriptors,
-    a_thread_that_ended_with_its_guard_is_told_apart_when_the_leader_has_ended_too,
-    a_process_of_many_threads_dies_with_another_than_the_leader_inside,
-    locks_2100_of_a_zombie_come_back_by_lock,
-    locks_2100_of_a_zombie_come_back_by_try_lock,
-    locks_2100_of_a_thread_come_back_when_its_process_is_gone,
-    locks_2100_of_a_thread_that_ended_are_told_apart,
-    locks_2100_of_a_program_that_was_left_by_exec_come_back,
-    the_death_of_a_waiter_concerns_nobody,
-    the_death_of_a_woken_waiter_strands_nobody,
-    a_panic_is_told_until_somebody_clears_it,
-    clearing_a_panics_poison_leaves_that_of_a_death,
-    a_torn_value_is_reached_only_by_replacing_it_or_as_bytes,
-    a_process_killed_in_a_large_assignment_leaves_no_torn_value_as_whole,
+    an_exec_by_the_leader_is_reported_as_a_death,
+    an_exec_by_another_thread_is_reported_as_a_death_of_every_holder,
+    an_exec_that_fails_is_not_reported_as_a_death,
+    an_exit_inside_a_critical_section_is_reported_as_a_death,
+    an_ended_holder_thread_is_reported_while_its_process_lives,
+    an_ended_holder_thread_is_reported_while_its_process_spins,
+    an_ended_holder_thread_is_reported_to_every_waiter,
+    an_ended_holder_thread_is_reported_to_a_waiter_without_descriptors,
+    an_ended_holder_thread_is_reported_when_the_leader_has_ended_too,
+    a_death_is_reported_when_a_thread_other_than_the_leader_was_inside,
+    lock_recovers_2100_locks_of_a_zombie,
+    try_lock_recovers_2100_locks_of_a_zombie,
+    lock_recovers_2100_locks_of_a_thread_of_a_killed_process,
+    an_ended_holder_thread_of_2100_locks_is_reported,
+    lock_recovers_2100_locks_of_a_process_after_its_exec,
+    the_death_of_a_waiter_does_not_affect_others,
+    the_death_of_a_woken_waiter_strands_no_other_waiter,
+    a_panic_is_reported_until_the_poison_is_cleared,
+    clearing_the_poison_of_a_panic_keeps_that_of_a_death,
+    a_torn_value_is_accessible_only_as_bytes_or_by_replacing_it,
+    a_torn_value_of_a_killed_writer_is_never_returned_without_an_error,
 );
 
 /// Replaces the process image by a program that sleeps until it is killed.
@@ -53,7 +53,7 @@ fn stay() -> ! {
 
 /// The caller sleeps on the lock when its holder calls `exec`. The caller's wait reports a death
 /// although the process lives on.
-fn an_exec_by_the_leader_is_told_as_a_death() {
+fn an_exec_by_the_leader_is_reported_as_a_death() {
     let stage = Stage::anonymous();
     let waiter = gettid();
     let holder = child(|| {
@@ -63,18 +63,18 @@ fn an_exec_by_the_leader_is_told_as_a_death() {
         exec_away();
     });
     stage.meet(&holder);
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
-    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
     assert!(
         holder.try_wait().unwrap().is_none(),
         "its new program lives"
     );
     kill(&holder);
-    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
 }
 
 /// The locks of the thread that calls `exec`, of the leader, and of a third thread.
-fn an_exec_by_another_thread_is_told_as_a_death_of_every_holder() {
+fn an_exec_by_another_thread_is_reported_as_a_death_of_every_holder() {
     let locks = Shared::anonymous([const { SharedMutex::new(0_u64) }; 3]).unwrap();
     let stage = Stage::anonymous();
     let waiter = gettid();
@@ -100,7 +100,11 @@ fn an_exec_by_another_thread_is_told_as_a_death_of_every_holder() {
     });
     stage.meet(&holder);
     for (number, lock) in locks.iter().enumerate() {
-        assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
+        assert_eq!(
+            outcome_of(lock.lock()),
+            Outcome::FreshDeath,
+            "lock {number}"
+        );
     }
     assert!(
         holder.try_wait().unwrap().is_none(),
@@ -109,7 +113,7 @@ fn an_exec_by_another_thread_is_told_as_a_death_of_every_holder() {
     kill(&holder);
 }
 
-fn an_exec_that_fails_is_no_death() {
+fn an_exec_that_fails_is_not_reported_as_a_death() {
     let stage = Stage::anonymous();
     let holder = child(|| {
         let guard = stage.lock.lock().unwrap();
@@ -119,14 +123,14 @@ fn an_exec_that_fails_is_no_death() {
         drop(guard);
     });
     stage.meet(&holder);
-    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
     assert_eq!(
-        told(stage.lock.lock_timeout(Duration::from_millis(300))),
-        Told::TimedOut
+        outcome_of(stage.lock.lock_timeout(Duration::from_millis(300))),
+        Outcome::TimedOut
     );
     stage.over.set();
     passes(&holder);
-    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
 }
 
 /// Starts a child with three threads in addition to the leader, one of which holds the lock.
@@ -155,7 +159,7 @@ fn crowd(stage: &Stage, leader: impl FnOnce()) -> Child {
     child
 }
 
-fn an_exit_inside_a_section_is_told_as_a_death() {
+fn an_exit_inside_a_critical_section_is_reported_as_a_death() {
     let stage = Stage::anonymous();
     for round in 0..12 {
         let ends = crowd(&stage, || match round % 4 {
@@ -164,8 +168,16 @@ fn an_exit_inside_a_section_is_told_as_a_death() {
             2 => pshared_exit(7),
             _ => std::process::abort(),
         });
-        assert_eq!(told(stage.lock.lock()), Told::FreshDeath, "round {round}");
-        assert_eq!(told(stage.lock.lock()), Told::OldDeath, "round {round}");
+        assert_eq!(
+            outcome_of(stage.lock.lock()),
+            Outcome::FreshDeath,
+            "round {round}"
+        );
+        assert_eq!(
+            outcome_of(stage.lock.lock()),
+            Outcome::OldDeath,
+            "round {round}"
+        );
         ends.wait().unwrap();
     }
 }
@@ -177,7 +189,7 @@ fn pshared_exit(code: i32) {
 }
 
 /// Runs a thread that leaks its guard and ends.
-fn forgets(stage: &Stage) {
+fn leak_in_a_thread(stage: &Stage) {
     let ended = thread::scope(|scope| {
         scope
             .spawn(|| {
@@ -191,37 +203,37 @@ fn forgets(stage: &Stage) {
 }
 
 /// Checks what every locker receives while the process of the ended thread lives.
-fn is_told_apart(stage: &Stage) {
-    assert_eq!(told_by_trying(&stage.lock), Told::HolderThreadEnded);
+fn reports_ended_thread(stage: &Stage) {
+    assert_eq!(outcome_of_try_lock(&stage.lock), Outcome::HolderThreadEnded);
     assert_eq!(
-        told(stage.lock.lock_timeout(Duration::from_secs(60))),
-        Told::HolderThreadEnded
+        outcome_of(stage.lock.lock_timeout(Duration::from_secs(60))),
+        Outcome::HolderThreadEnded
     );
-    assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::HolderThreadEnded);
 }
 
-fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_lives() {
+fn an_ended_holder_thread_is_reported_while_its_process_lives() {
     let stage = Stage::anonymous();
     for ends_by_itself in [false, true] {
         stage.ready.reset();
         stage.over.reset();
         let holder = child(|| {
-            forgets(&stage);
-            is_told_apart(&stage);
+            leak_in_a_thread(&stage);
+            reports_ended_thread(&stage);
             stage.ready.set();
             stage.over.wait();
         });
         stage.meet(&holder);
-        is_told_apart(&stage);
-        passes(&child(|| is_told_apart(&stage)));
+        reports_ended_thread(&stage);
+        passes(&child(|| reports_ended_thread(&stage)));
         if ends_by_itself {
             stage.over.set();
             passes(&holder);
         } else {
             kill_unreaped(&holder);
         }
-        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
-        assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
         *repaired(stage.lock.lock(), 1) += 1;
         assert_eq!(*stage.lock.lock().unwrap(), 2);
     }
@@ -230,33 +242,33 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_lives() {
 /// The process's last thread could be exiting at any moment. A call that does not wait reports
 /// `HolderThreadEnded` only when it is certain that the process lives on. A call that waits reports
 /// it.
-fn a_thread_that_ended_with_its_guard_is_told_apart_while_its_process_runs_without_a_pause() {
+fn an_ended_holder_thread_is_reported_while_its_process_spins() {
     let stage = Stage::anonymous();
     let holder = child(|| {
-        forgets(&stage);
+        leak_in_a_thread(&stage);
         stage.ready.set();
         while !stage.over.is_set() {
             std::hint::spin_loop();
         }
     });
     stage.meet(&holder);
-    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
     // Another thread, which has made no check before.
     thread::scope(|scope| {
         scope.spawn(|| {
-            let at_once = told(stage.lock.lock_timeout(Duration::ZERO));
-            assert_eq!(at_once, Told::TimedOut);
+            let at_once = outcome_of(stage.lock.lock_timeout(Duration::ZERO));
+            assert_eq!(at_once, Outcome::TimedOut);
         });
     });
-    is_told_apart(&stage);
+    reports_ended_thread(&stage);
     stage.over.set();
     passes(&holder);
-    assert_eq!(told(stage.lock.try_lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::FreshDeath);
 }
 
-fn a_thread_that_ended_with_its_guard_is_told_to_all_who_slept() {
+fn an_ended_holder_thread_is_reported_to_every_waiter() {
     let stage = Stage::anonymous();
-    let heard = Shared::anonymous([const { AtomicU32::new(0) }; 2]).unwrap();
+    let reports = Shared::anonymous([const { AtomicU32::new(0) }; 2]).unwrap();
     let holder = child(|| {
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -271,18 +283,18 @@ fn a_thread_that_ended_with_its_guard_is_told_to_all_who_slept() {
     let waiters: Vec<_> = (0..3)
         .map(|_| {
             child(|| {
-                assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
-                heard[0].fetch_add(1, SeqCst);
+                assert_eq!(outcome_of(stage.lock.lock()), Outcome::HolderThreadEnded);
+                reports[0].fetch_add(1, SeqCst);
                 // Retries until the process is gone. One of the waiters receives the first report
                 // of its death.
                 loop {
-                    match told(stage.lock.lock()) {
-                        Told::HolderThreadEnded => {}
-                        Told::FreshDeath => {
-                            heard[1].fetch_add(1, SeqCst);
+                    match outcome_of(stage.lock.lock()) {
+                        Outcome::HolderThreadEnded => {}
+                        Outcome::FreshDeath => {
+                            reports[1].fetch_add(1, SeqCst);
                             break;
                         }
-                        Told::OldDeath => break,
+                        Outcome::OldDeath => break,
                         other => panic!("{other:?}"),
                     }
                 }
@@ -295,30 +307,30 @@ fn a_thread_that_ended_with_its_guard_is_told_to_all_who_slept() {
             .all(|waiter| sleeps_on(waiter.id(), &stage.lock))
     });
     stage.over.set();
-    until(|| heard[0].load(SeqCst) == 3);
+    until(|| reports[0].load(SeqCst) == 3);
     kill(&holder);
     waiters.iter().for_each(passes);
-    assert_eq!(heard[1].load(SeqCst), 1);
+    assert_eq!(reports[1].load(SeqCst), 1);
 }
 
-fn a_thread_that_ended_with_its_guard_is_told_apart_by_a_waiter_without_descriptors() {
+fn an_ended_holder_thread_is_reported_to_a_waiter_without_descriptors() {
     let stage = Stage::anonymous();
     let holder = child(|| {
-        forgets(&stage);
+        leak_in_a_thread(&stage);
         stage.ready.set();
         stage.over.wait();
     });
     stage.meet(&holder);
     passes(&child(|| {
         setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
-        is_told_apart(&stage);
+        reports_ended_thread(&stage);
     }));
     stage.over.set();
     passes(&holder);
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
 }
 
-fn a_thread_that_ended_with_its_guard_is_told_apart_when_the_leader_has_ended_too() {
+fn an_ended_holder_thread_is_reported_when_the_leader_has_ended_too() {
     let stage = Stage::anonymous();
     for code in [0, 1] {
         stage.ready.reset();
@@ -327,7 +339,7 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_when_the_leader_has_ended_to
             let leader = gettid();
             thread::scope(|scope| {
                 scope.spawn(|| {
-                    forgets(&stage);
+                    leak_in_a_thread(&stage);
                     until(|| state(leader) == Some('Z'));
                     stage.ready.set();
                     stage.over.wait();
@@ -338,21 +350,25 @@ fn a_thread_that_ended_with_its_guard_is_told_apart_when_the_leader_has_ended_to
             });
         });
         stage.meet(&holder);
-        is_told_apart(&stage);
+        reports_ended_thread(&stage);
         stage.over.set();
         passes(&holder);
-        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     }
 }
 
-fn a_process_of_many_threads_dies_with_another_than_the_leader_inside() {
+fn a_death_is_reported_when_a_thread_other_than_the_leader_was_inside() {
     let stage = Stage::anonymous();
     for round in 0..60 {
-        let waiter = child(|| assert_eq!(told(stage.lock.lock()), Told::Whole));
+        let waiter = child(|| assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned));
         passes(&waiter);
         let holder = crowd(&stage, || ());
         let waiter = child(|| {
-            assert_eq!(told(stage.lock.lock()), Told::FreshDeath, "round {round}");
+            assert_eq!(
+                outcome_of(stage.lock.lock()),
+                Outcome::FreshDeath,
+                "round {round}"
+            );
             drop(repaired(stage.lock.lock(), 0));
         });
         if round % 2 == 0 {
@@ -382,11 +398,15 @@ fn many_held(run: impl FnOnce(&dyn Fn())) -> (Shared<[SharedMutex<u64>]>, Child)
     (locks, holder)
 }
 
-fn locks_2100_of_a_zombie_come_back_by_lock() {
+fn lock_recovers_2100_locks_of_a_zombie() {
     let (locks, holder) = many_held(|hold| hold());
     kill_unreaped(&holder);
     for (number, lock) in locks.iter().enumerate() {
-        assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
+        assert_eq!(
+            outcome_of(lock.lock()),
+            Outcome::FreshDeath,
+            "lock {number}"
+        );
     }
     holder.wait().unwrap();
     for (number, lock) in locks.iter().enumerate() {
@@ -395,17 +415,25 @@ fn locks_2100_of_a_zombie_come_back_by_lock() {
     }
 }
 
-fn locks_2100_of_a_zombie_come_back_by_try_lock() {
+fn try_lock_recovers_2100_locks_of_a_zombie() {
     let (locks, holder) = many_held(|hold| hold());
     kill_unreaped(&holder);
     for (number, lock) in locks.iter().enumerate().rev() {
-        assert_eq!(told(lock.try_lock()), Told::FreshDeath, "lock {number}");
-        assert_eq!(told(lock.try_lock()), Told::OldDeath, "lock {number}");
+        assert_eq!(
+            outcome_of(lock.try_lock()),
+            Outcome::FreshDeath,
+            "lock {number}"
+        );
+        assert_eq!(
+            outcome_of(lock.try_lock()),
+            Outcome::OldDeath,
+            "lock {number}"
+        );
     }
     holder.wait().unwrap();
 }
 
-fn locks_2100_of_a_thread_come_back_when_its_process_is_gone() {
+fn lock_recovers_2100_locks_of_a_thread_of_a_killed_process() {
     let locks = Shared::<[_]>::anonymous_from_fn(MANY, |_| SharedMutex::new(0_u64)).unwrap();
     let ready = Shared::anonymous(SharedEvent::new()).unwrap();
     let holder = child(|| {
@@ -420,11 +448,15 @@ fn locks_2100_of_a_thread_come_back_when_its_process_is_gone() {
     ready.wait();
     kill(&holder);
     for (number, lock) in locks.iter().enumerate() {
-        assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
+        assert_eq!(
+            outcome_of(lock.lock()),
+            Outcome::FreshDeath,
+            "lock {number}"
+        );
     }
 }
 
-fn locks_2100_of_a_thread_that_ended_are_told_apart() {
+fn an_ended_holder_thread_of_2100_locks_is_reported() {
     let (locks, holder) = many_held(|hold| {
         let hold = hold_in_a_thread(hold);
         let thread = || {
@@ -438,23 +470,27 @@ fn locks_2100_of_a_thread_that_ended_are_told_apart() {
     // time, so only some locks are tested.
     for number in [0, 1, MANY / 2, MANY - 2, MANY - 1] {
         assert_eq!(
-            told_by_trying(&locks[number]),
-            Told::HolderThreadEnded,
+            outcome_of_try_lock(&locks[number]),
+            Outcome::HolderThreadEnded,
             "lock {number}"
         );
         assert_eq!(
-            told(locks[number].lock()),
-            Told::HolderThreadEnded,
+            outcome_of(locks[number].lock()),
+            Outcome::HolderThreadEnded,
             "lock {number}"
         );
     }
     kill(&holder);
     for (number, lock) in locks.iter().enumerate() {
-        assert_eq!(told(lock.try_lock()), Told::FreshDeath, "lock {number}");
+        assert_eq!(
+            outcome_of(lock.try_lock()),
+            Outcome::FreshDeath,
+            "lock {number}"
+        );
     }
 }
 
-fn locks_2100_of_a_program_that_was_left_by_exec_come_back() {
+fn lock_recovers_2100_locks_of_a_process_after_its_exec() {
     let locks = Shared::<[_]>::anonymous_from_fn(MANY, |_| SharedMutex::new(0_u64)).unwrap();
     let stage = Stage::anonymous();
     let holder = child(|| {
@@ -467,9 +503,13 @@ fn locks_2100_of_a_program_that_was_left_by_exec_come_back() {
     });
     stage.meet(&holder);
     // The kernel has marked the newest locks at the exec. The process and its thread live on.
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     for (number, lock) in locks.iter().enumerate() {
-        assert_eq!(told(lock.lock()), Told::FreshDeath, "lock {number}");
+        assert_eq!(
+            outcome_of(lock.lock()),
+            Outcome::FreshDeath,
+            "lock {number}"
+        );
     }
     assert!(
         holder.try_wait().unwrap().is_none(),
@@ -490,7 +530,7 @@ fn hold_in_a_thread<'a>(hold: &'a dyn Fn()) -> impl FnOnce() + Send + 'a {
     }
 }
 
-fn the_death_of_a_waiter_concerns_nobody() {
+fn the_death_of_a_waiter_does_not_affect_others() {
     let stage = Stage::anonymous();
     let holder = stage.holder();
     let waiters: Vec<_> = (0..4)
@@ -507,7 +547,7 @@ fn the_death_of_a_waiter_concerns_nobody() {
     });
     let (die, live) = waiters.split_at(2);
     die.iter().for_each(kill);
-    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
     stage.over.set();
     passes(&holder);
     live.iter().for_each(passes);
@@ -516,7 +556,7 @@ fn the_death_of_a_waiter_concerns_nobody() {
 
 /// Two waiters sleep. One is woken, and killed at about that time, while a third locker acquires
 /// the lock without sleeping. The other sleeper must still acquire the lock in the end.
-fn the_death_of_a_woken_waiter_strands_nobody() {
+fn the_death_of_a_woken_waiter_strands_no_other_waiter() {
     let stage = Stage::anonymous();
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..300 {
@@ -550,7 +590,7 @@ fn the_death_of_a_woken_waiter_strands_nobody() {
     }
 }
 
-fn a_panic_is_told_until_somebody_clears_it() {
+fn a_panic_is_reported_until_the_poison_is_cleared() {
     let stage = Stage::anonymous();
     let panics = || {
         let child = child(|| {
@@ -562,8 +602,8 @@ fn a_panic_is_told_until_somebody_clears_it() {
     };
     panics();
     assert!(stage.lock.is_poisoned());
-    assert_eq!(told(stage.lock.lock()), Told::Panic);
-    assert_eq!(told(stage.lock.try_lock()), Told::Panic);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Panic);
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::Panic);
     // The value is whole.
     let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
         panic!("not poisoned")
@@ -571,9 +611,9 @@ fn a_panic_is_told_until_somebody_clears_it() {
     assert_eq!(poisoned.cause(), Cause::Panicked);
     assert!(!poisoned.is_first_report());
     assert_eq!(*poisoned.try_into_guard().unwrap(), 5);
-    assert_eq!(told(stage.lock.lock()), Told::Panic);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Panic);
     stage.lock.clear_poison();
-    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
     assert!(!stage.lock.is_poisoned());
     // The guard clears the poison, and so does replacing the value.
     panics();
@@ -583,13 +623,13 @@ fn a_panic_is_told_until_somebody_clears_it() {
     let guard = poisoned.try_into_guard().unwrap();
     SharedMutexGuard::clear_poison(&guard);
     drop(guard);
-    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
     panics();
     drop(repaired(stage.lock.lock(), 0));
-    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
 }
 
-fn clearing_a_panics_poison_leaves_that_of_a_death() {
+fn clearing_the_poison_of_a_panic_keeps_that_of_a_death() {
     let stage = Stage::anonymous();
     // A death and a panic happen, in either order.
     for death_first in [true, false] {
@@ -603,7 +643,7 @@ fn clearing_a_panics_poison_leaves_that_of_a_death() {
                 std::process::abort();
             });
             assert!(!child.wait().unwrap().success());
-            assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+            assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
         };
         let panics = || {
             let child = child(|| {
@@ -623,9 +663,9 @@ fn clearing_a_panics_poison_leaves_that_of_a_death() {
             panics();
             dies();
         }
-        assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
         stage.lock.clear_poison();
-        assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
         let Err(LockError::Poisoned(poisoned)) = stage.lock.lock() else {
             panic!("not poisoned")
         };
@@ -634,9 +674,9 @@ fn clearing_a_panics_poison_leaves_that_of_a_death() {
             .expect_err("a death's value was accepted as whole");
         // The guard is released without a repair.
         drop(poisoned.into_guard());
-        assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
         drop(repaired(stage.lock.lock(), 0));
-        assert_eq!(told(stage.lock.lock()), Told::Whole);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
     }
 }
 
@@ -656,7 +696,7 @@ struct Values {
     ready: SharedEvent,
 }
 
-fn a_torn_value_is_reached_only_by_replacing_it_or_as_bytes() {
+fn a_torn_value_is_accessible_only_as_bytes_or_by_replacing_it() {
     let values = Shared::anonymous(Values {
         numbers: SharedMutex::new([1; 4096]),
         cards: SharedMutex::new([Suit::Clubs; 4096]),
@@ -695,7 +735,7 @@ fn a_torn_value_is_reached_only_by_replacing_it_or_as_bytes() {
     assert_eq!(*values.cards.lock().unwrap(), [Suit::Clubs; 4096]);
 }
 
-fn a_process_killed_in_a_large_assignment_leaves_no_torn_value_as_whole() {
+fn a_torn_value_of_a_killed_writer_is_never_returned_without_an_error() {
     const LENGTH: usize = 32 << 10;
     let value = Shared::anonymous(SharedMutex::new([0_u64; LENGTH])).unwrap();
     let mut torn = 0;

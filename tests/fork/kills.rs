@@ -19,10 +19,10 @@
 //! `PSHARED_KILLS` sets the number of kills of each run (default 2,000). `PSHARED_SEED` repeats a
 //! run.
 
-use crate::harness::who_waits_for_what;
+use crate::harness::describe_threads;
 use crate::pthread::{Protocol, PthreadMutex};
 use crate::support::{
-    Told, child, child_elsewhere, in_a_pid_namespace, kill, passes, sleeps_on, told, until,
+    Outcome, child, child_elsewhere, in_a_pid_namespace, kill, outcome_of, passes, sleeps_on, until,
 };
 use fastrand::Rng;
 use nix::sched::{CloneFlags, unshare};
@@ -35,10 +35,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 crate::tests!(
-    each_death_is_told_as_it_was_and_the_data_is_repaired,
-    the_same_beside_glibcs_robust_mutexes_in_every_order,
-    the_kernel_alone_marks_every_lock_at_whichever_instant,
-    many_deaths_at_once_leave_nobody_waiting,
+    each_death_is_reported_exactly_and_the_data_is_repaired,
+    each_death_is_reported_exactly_beside_glibcs_robust_mutexes,
+    the_kernel_alone_marks_every_lock_at_any_instant,
+    many_deaths_at_once_leave_no_locker_waiting,
 );
 
 /// Ours at 0 and 1, glibc's at 2 (robust) and 3 (robust, priority-inheriting).
@@ -61,7 +61,7 @@ type Pair = [u64; 2];
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Field {
+struct State {
     ours: [SharedMutex<Pair>; OURS],
     theirs: [PthreadMutex; LOCKS - OURS],
     /// The data that glibc's mutexes protect.
@@ -70,8 +70,8 @@ struct Field {
     stamp: [AtomicU32; LOCKS],
     /// How many deaths were reported, and the stamp that was found with the last report of a death
     /// inside.
-    told: [SharedCounter; LOCKS],
-    told_of: [AtomicU32; LOCKS],
+    reports: [SharedCounter; LOCKS],
+    reported_stamp: [AtomicU32; LOCKS],
     place: [[AtomicU32; LOCKS]; VICTIMS],
     /// The victim that is asked to stay in the critical section of lock 0, and the victim that
     /// does.
@@ -87,8 +87,8 @@ struct Field {
 #[repr(C)]
 struct Wrong {
     two_inside: SharedCounter,
-    death_inside_not_told: SharedCounter,
-    death_told_twice: SharedCounter,
+    unreported_death_inside: SharedCounter,
+    death_reported_twice: SharedCounter,
     torn_data_as_whole: SharedCounter,
     other: SharedCounter,
 }
@@ -97,15 +97,15 @@ impl Wrong {
     fn none(&self) -> bool {
         let Wrong {
             two_inside,
-            death_inside_not_told,
-            death_told_twice,
+            unreported_death_inside,
+            death_reported_twice,
             torn_data_as_whole,
             other,
         } = self;
         [
             two_inside,
-            death_inside_not_told,
-            death_told_twice,
+            unreported_death_inside,
+            death_reported_twice,
             torn_data_as_whole,
             other,
         ]
@@ -127,15 +127,15 @@ enum How {
     Long,
 }
 
-impl Field {
+impl State {
     fn new() -> Shared<Self> {
-        let field = Shared::anonymous(Field {
+        let state = Shared::anonymous(State {
             ours: [const { SharedMutex::new([0, 0]) }; OURS],
             theirs: [const { PthreadMutex::new() }; LOCKS - OURS],
             guarded: Default::default(),
             stamp: Default::default(),
-            told: Default::default(),
-            told_of: Default::default(),
+            reports: Default::default(),
+            reported_stamp: Default::default(),
             place: Default::default(),
             stay: AtomicU32::new(0),
             stays: AtomicU32::new(0),
@@ -143,16 +143,16 @@ impl Field {
             sections: SharedCounter::new(0),
             wrong: Wrong {
                 two_inside: SharedCounter::new(0),
-                death_inside_not_told: SharedCounter::new(0),
-                death_told_twice: SharedCounter::new(0),
+                unreported_death_inside: SharedCounter::new(0),
+                death_reported_twice: SharedCounter::new(0),
                 torn_data_as_whole: SharedCounter::new(0),
                 other: SharedCounter::new(0),
             },
         })
         .unwrap();
-        field.theirs[0].init(Protocol::None);
-        field.theirs[1].init(Protocol::Inherit);
-        field
+        state.theirs[0].init(Protocol::None);
+        state.theirs[1].init(Protocol::Inherit);
+        state
     }
 
     /// Returns the lock, and whether the acquisition reported a death. Returns `None` if the lock
@@ -189,7 +189,7 @@ impl Field {
                 // A thread that receives a report repairs the data. If it is killed before that,
                 // its own death is reported.
                 if poisoned.cause() != Cause::Died || !poisoned.is_first_report() {
-                    self.wrong.death_told_twice.add(1);
+                    self.wrong.death_reported_twice.add(1);
                 }
                 Some((Got::Ours(poisoned.into_guard()), true))
             }
@@ -205,22 +205,22 @@ impl Field {
 
     /// The first half of a critical section: reads the stamp that was left, stamps, repairs, and
     /// changes the first half of the data.
-    fn enter(&self, lock: usize, got: &mut Got<'_>, told: bool, own: u32) {
+    fn enter(&self, lock: usize, got: &mut Got<'_>, is_reported: bool, own: u32) {
         let left = self.stamp[lock].load(SeqCst);
-        if told {
+        if is_reported {
             if left != 0 {
-                self.told_of[lock].store(left, SeqCst);
+                self.reported_stamp[lock].store(left, SeqCst);
             }
-            self.told[lock].add(1);
+            self.reports[lock].add(1);
         } else if left != 0 {
-            self.wrong.death_inside_not_told.add(1);
+            self.wrong.unreported_death_inside.add(1);
         }
         self.stamp[lock].store(own, SeqCst);
         let whole = match got {
             Got::Ours(pair) => {
                 let whole = pair[0] == pair[1];
                 pair[1] = pair[0];
-                if told {
+                if is_reported {
                     SharedMutexGuard::clear_poison(pair);
                 }
                 pair[0] += 1;
@@ -230,14 +230,14 @@ impl Field {
                 let [first, second] = &self.guarded[lock - OURS];
                 let whole = first.load(SeqCst) == second.load(SeqCst);
                 second.store(first.load(SeqCst), SeqCst);
-                if told {
+                if is_reported {
                     mutex.consistent();
                 }
                 first.store(first.load(SeqCst) + 1, SeqCst);
                 whole
             }
         };
-        if !told && !whole {
+        if !is_reported && !whole {
             self.wrong.torn_data_as_whole.add(1);
         }
     }
@@ -294,11 +294,11 @@ impl Field {
                 _ => How::Try,
             };
             at(lock, LOCKING);
-            let Some((mut got, told)) = self.acquire(lock, how) else {
+            let Some((mut got, is_reported)) = self.acquire(lock, how) else {
                 at(lock, OUTSIDE);
                 continue;
             };
-            self.enter(lock, &mut got, told, own);
+            self.enter(lock, &mut got, is_reported, own);
             at(lock, INSIDE);
             held.push((lock, got));
         }
@@ -344,7 +344,7 @@ impl Field {
     /// Acquires a lock as the other processes do, however long that takes. Fails after a minute.
     fn visit(&self, lock: usize) {
         let since = Instant::now();
-        let (mut got, told) = loop {
+        let (mut got, is_reported) = loop {
             match self.acquire(lock, How::Long) {
                 Some(outcome) => break outcome,
                 None => std::thread::yield_now(),
@@ -356,10 +356,10 @@ impl Field {
                 self.ours.get(lock).map(SharedMutex::holder),
                 lock.checked_sub(OURS)
                     .map(|lock| self.theirs[lock].holder()),
-                who_waits_for_what(Pid::this()),
+                describe_threads(Pid::this()),
             );
         };
-        self.enter(lock, &mut got, told, KILLER);
+        self.enter(lock, &mut got, is_reported, KILLER);
         self.leave(lock, &mut got, KILLER);
         Self::release(got);
     }
@@ -403,14 +403,14 @@ fn seeded() -> Rng {
 /// Kills victims one after the other, and counts the reports of each death.
 fn one_by_one(locks: usize) {
     let mut random = seeded();
-    let field = Field::new();
+    let state = State::new();
     let survivors: Vec<_> = (0..SURVIVORS)
-        .map(|number| field.survivor(locks, number, random.u64(..)))
+        .map(|number| state.survivor(locks, number, random.u64(..)))
         .collect();
     let mut serial = 0;
     let mut next_victim = |random: &mut Rng, slot| {
         serial += 1;
-        (serial, field.victim(locks, serial, slot, random.u64(..)))
+        (serial, state.victim(locks, serial, slot, random.u64(..)))
     };
     let mut victims: Vec<_> = (0..VICTIMS)
         .map(|slot| next_victim(&mut random, slot))
@@ -421,33 +421,33 @@ fn one_by_one(locks: usize) {
         let (serial, victim) = &victims[slot];
         if death % 4 == 0 {
             // The victim is inside, and a survivor sleeps on the lock.
-            field.stay.store(*serial, SeqCst);
-            until(|| field.stays.load(SeqCst) == *serial);
+            state.stay.store(*serial, SeqCst);
+            until(|| state.stays.load(SeqCst) == *serial);
             until(|| {
                 survivors
                     .iter()
-                    .any(|waiter| sleeps_on(waiter.id(), &field.ours[0]))
+                    .any(|waiter| sleeps_on(waiter.id(), &state.ours[0]))
             });
         } else {
             spin(random.u32(..20_000));
         }
-        let told_before: Vec<u64> = field.told.iter().map(SharedCounter::get).collect();
+        let reports_before: Vec<u64> = state.reports.iter().map(SharedCounter::get).collect();
         kill(victim);
-        for (lock, told_before) in told_before.into_iter().enumerate().take(locks) {
-            field.visit(lock);
-            let place = field.place[slot][lock].load(SeqCst);
-            let told = field.told[lock].get() - told_before;
-            let told_of = field.told_of[lock].load(SeqCst);
-            let told_of_it = told == 1 && told_of == *serial;
+        for (lock, reports_before) in reports_before.into_iter().enumerate().take(locks) {
+            state.visit(lock);
+            let place = state.place[slot][lock].load(SeqCst);
+            let reports = state.reports[lock].get() - reports_before;
+            let reported_stamp = state.reported_stamp[lock].load(SeqCst);
+            let is_own_report = reports == 1 && reported_stamp == *serial;
             let right = match place {
-                OUTSIDE => told == 0,
-                INSIDE => told_of_it,
-                _ => told <= 1,
+                OUTSIDE => reports == 0,
+                INSIDE => is_own_report,
+                _ => reports <= 1,
             };
             assert!(
                 right,
-                "death {death}, of {serial}, lock {lock}, place {place}: {told} reports, last of {told_of}; {:?}",
-                field.wrong
+                "death {death}, of {serial}, lock {lock}, place {place}: {reports} reports, last of {reported_stamp}; {:?}",
+                state.wrong
             );
             match place {
                 OUTSIDE => outside += 1,
@@ -455,23 +455,23 @@ fn one_by_one(locks: usize) {
                 _ => border += 1,
             }
         }
-        field.check("after a death");
+        state.check("after a death");
         victims[slot] = next_victim(&mut random, slot);
     }
     victims.iter().for_each(|(_, victim)| kill(victim));
-    field.stop(&survivors);
+    state.stop(&survivors);
     println!(
         "{inside} inside, {border} at the border, {outside} outside; {} sections",
-        field.sections.get()
+        state.sections.get()
     );
     assert!(inside >= kills() / 4);
 }
 
-fn each_death_is_told_as_it_was_and_the_data_is_repaired() {
+fn each_death_is_reported_exactly_and_the_data_is_repaired() {
     one_by_one(1);
 }
 
-fn the_same_beside_glibcs_robust_mutexes_in_every_order() {
+fn each_death_is_reported_exactly_beside_glibcs_robust_mutexes() {
     one_by_one(LOCKS);
 }
 
@@ -505,7 +505,7 @@ fn nest(own: &Own, random: &mut Rng) {
     }
 }
 
-fn the_kernel_alone_marks_every_lock_at_whichever_instant() {
+fn the_kernel_alone_marks_every_lock_at_any_instant() {
     let mut random = seeded();
     let owns = Shared::<[Own]>::anonymous_from_fn(kills() as usize, |_| Own::default()).unwrap();
     // The killer is the first process of a namespace; its victims live in a nested one. The killer
@@ -529,15 +529,18 @@ fn the_kernel_alone_marks_every_lock_at_whichever_instant() {
             for lock in 0..3 {
                 let place = own.place[lock].load(SeqCst);
                 seen[place as usize] += 1;
-                let outcome = told(own.locks[lock].try_lock());
+                let outcome = outcome_of(own.locks[lock].try_lock());
                 let right = match place {
-                    OUTSIDE => outcome == Told::Whole,
-                    INSIDE => outcome == Told::HolderThreadEnded,
+                    OUTSIDE => outcome == Outcome::Unpoisoned,
+                    INSIDE => outcome == Outcome::HolderThreadEnded,
                     // The victim may have died before it recorded itself as the owner, or after it
                     // cleared the record. It is then reported like any other death.
-                    _ => {
-                        [Told::Whole, Told::FreshDeath, Told::HolderThreadEnded].contains(&outcome)
-                    }
+                    _ => [
+                        Outcome::Unpoisoned,
+                        Outcome::FreshDeath,
+                        Outcome::HolderThreadEnded,
+                    ]
+                    .contains(&outcome),
                 };
                 assert!(
                     right,
@@ -568,7 +571,7 @@ std::thread_local! {
     static IN_A_CROWD: Cell<bool> = const { Cell::new(false) };
 }
 
-impl Field {
+impl State {
     /// Starts a process whose threads all use the locks. The last thread ends the process after
     /// some rounds, unless the process is to be killed.
     fn crowd(&self, stamp: u32, end: End, random: &mut Rng) -> Child {
@@ -605,11 +608,11 @@ impl Field {
 
 /// In this test no process waits until a death has been reported: the processes that receive a
 /// report die too. Each process dies with all of its threads.
-fn many_deaths_at_once_leave_nobody_waiting() {
+fn many_deaths_at_once_leave_no_locker_waiting() {
     let mut random = seeded();
-    let field = Field::new();
+    let state = State::new();
     let survivors: Vec<_> = (0..SURVIVORS)
-        .map(|number| field.survivor(OURS, number, random.u64(..)))
+        .map(|number| state.survivor(OURS, number, random.u64(..)))
         .collect();
     let mut deaths = 0;
     while deaths < kills() {
@@ -624,7 +627,7 @@ fn many_deaths_at_once_leave_nobody_waiting() {
                         End::Abort,
                     ])
                     .unwrap();
-                (end, field.crowd(deaths * THREADS, end, &mut random))
+                (end, state.crowd(deaths * THREADS, end, &mut random))
             })
             .collect();
         spin(random.u32(..20_000));
@@ -642,11 +645,11 @@ fn many_deaths_at_once_leave_nobody_waiting() {
             assert_eq!((status.code(), status.signal()), expected);
             deaths += 1;
         }
-        field.check("after some deaths");
+        state.check("after some deaths");
     }
-    (0..OURS).for_each(|lock| field.visit(lock));
-    let told: u64 = field.told.iter().map(SharedCounter::get).sum();
+    (0..OURS).for_each(|lock| state.visit(lock));
+    let reports: u64 = state.reports.iter().map(SharedCounter::get).sum();
     // The death of a process is reported at most once for each lock.
-    assert!(told <= u64::from(deaths) * OURS as u64);
-    field.stop(&survivors);
+    assert!(reports <= u64::from(deaths) * OURS as u64);
+    state.stop(&survivors);
 }

@@ -4,7 +4,7 @@
 
 use crate::harness::skip;
 use crate::pthread::{Protocol, PthreadMutex};
-use crate::support::{Told, child, gettid, kill, passes, repaired, told, until};
+use crate::support::{Outcome, child, gettid, kill, outcome_of, passes, repaired, until};
 use fastrand::Rng;
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -23,18 +23,18 @@ use std::thread;
 use std::time::Duration;
 
 crate::tests!(
-    a_failed_wait_for_glibcs_mutex_leaves_the_list_of_the_thread_that_holds_it_whole,
-    a_failed_wait_for_glibcs_mutex_whose_memory_is_gone_since_does_no_harm,
-    a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_is_not_taken_for_it,
-    a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_may_go_too,
-    spawn_refuses_with_a_lock_held_that_glibc_took_out_of_the_slot,
-    spawn_refuses_with_a_lock_that_an_ended_thread_forgot,
-    spawn_refuses_with_a_lock_that_an_ended_thread_forgot_and_the_kernel_did_not_mark,
-    spawn_refuses_with_a_lock_held_where_the_kernel_does_not_tell_of_the_list,
-    deaths_are_told_where_the_kernel_does_not_tell_of_the_list,
-    nothing_is_placed_where_the_kernel_never_told_of_the_list,
+    a_failed_wait_for_a_glibc_mutex_leaves_its_holders_list_intact,
+    a_failed_wait_for_a_glibc_mutex_that_is_then_unmapped_does_no_harm,
+    a_glibc_mutex_where_another_thread_unmapped_a_lock_is_not_mistaken_for_it,
+    a_glibc_mutex_where_another_thread_unmapped_a_lock_may_be_unmapped_too,
+    spawn_refuses_while_a_lock_is_held_that_glibc_removed_from_list_op_pending,
+    spawn_refuses_after_an_ended_thread_leaked_a_guard,
+    spawn_refuses_after_an_ended_thread_leaked_a_guard_of_an_unmarked_lock,
+    spawn_refuses_while_a_lock_is_held_if_get_robust_list_is_denied,
+    deaths_are_reported_if_get_robust_list_is_denied,
+    no_lock_is_placed_if_get_robust_list_was_always_denied,
     spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child,
-    killed_at_any_instant_of_every_order_all_that_was_held_is_told,
+    a_kill_at_any_instant_of_every_order_reports_every_held_lock,
 );
 
 type Lock = SharedMutex<u64>;
@@ -113,19 +113,19 @@ fn fails_to_get(mutex: &PthreadMutex, failure: Failure) {
     }
 }
 
-fn a_failed_wait_for_glibcs_mutex_leaves_the_list_of_the_thread_that_holds_it_whole() {
+fn a_failed_wait_for_a_glibc_mutex_leaves_its_holders_list_intact() {
     for protocol in [Protocol::None, Protocol::Inherit] {
         for failure in [Failure::TimedOut, Failure::NoTime] {
             for ends_with_all in [false, true] {
                 passes(&child(|| {
-                    waits_beside_a_holder(protocol, failure, ends_with_all)
+                    fails_while_a_holder_exists(protocol, failure, ends_with_all)
                 }));
             }
         }
     }
 }
 
-fn waits_beside_a_holder(protocol: Protocol, failure: Failure, ends_with_all: bool) {
+fn fails_while_a_holder_exists(protocol: Protocol, failure: Failure, ends_with_all: bool) {
     let theirs = [theirs(protocol), theirs(protocol)];
     let held = locks::<2>();
     let free = locks::<2>();
@@ -183,14 +183,14 @@ fn waits_beside_a_holder(protocol: Protocol, failure: Failure, ends_with_all: bo
     for lock in held.iter() {
         // If glibc removed the lock from `list_op_pending`, only the liveness check finds it.
         let expected = if ends_with_all {
-            Told::HolderThreadEnded
+            Outcome::HolderThreadEnded
         } else {
-            Told::Whole
+            Outcome::Unpoisoned
         };
-        assert_eq!(told(lock.lock()), expected);
+        assert_eq!(outcome_of(lock.lock()), expected);
     }
     for lock in free.iter() {
-        assert_eq!(told(lock.lock()), Told::Whole);
+        assert_eq!(outcome_of(lock.lock()), Outcome::Unpoisoned);
     }
     if !ends_with_all {
         passes(&child(|| ()));
@@ -248,7 +248,7 @@ impl Page {
     }
 }
 
-fn a_failed_wait_for_glibcs_mutex_whose_memory_is_gone_since_does_no_harm() {
+fn a_failed_wait_for_a_glibc_mutex_that_is_then_unmapped_does_no_harm() {
     let ready = Shared::anonymous(SharedEvent::new()).unwrap();
     for unmap in [true, false] {
         for holds_one in [false, true] {
@@ -283,17 +283,21 @@ fn a_failed_wait_for_glibcs_mutex_whose_memory_is_gone_since_does_no_harm() {
             });
             meet(&ready, &dies);
             kill(&dies);
-            let all = ours.each_ref().map(|lock| told(lock.lock()));
+            let all = ours.each_ref().map(|lock| outcome_of(lock.lock()));
             assert_eq!(
                 all,
-                [Told::FreshDeath, Told::FreshDeath, Told::Whole],
+                [
+                    Outcome::FreshDeath,
+                    Outcome::FreshDeath,
+                    Outcome::Unpoisoned
+                ],
                 "unmapped: {unmap}, held before: {holds_one}"
             );
         }
     }
 }
 
-fn a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_is_not_taken_for_it() {
+fn a_glibc_mutex_where_another_thread_unmapped_a_lock_is_not_mistaken_for_it() {
     for nested in [false, true] {
         passes(&child(|| waits_in_the_place_of_a_lock(nested)));
     }
@@ -339,17 +343,19 @@ fn waits_in_the_place_of_a_lock(nested: bool) {
     }
 }
 
-fn a_mutex_of_glibc_in_the_place_of_a_lock_that_another_thread_unmapped_may_go_too() {
+fn a_glibc_mutex_where_another_thread_unmapped_a_lock_may_be_unmapped_too() {
     for unmap in [true, false] {
         for spawns in [true, false] {
-            passes(&child(|| waits_in_a_place_that_goes_too(unmap, spawns)));
+            passes(&child(|| {
+                waits_in_a_place_that_is_unmapped_too(unmap, spawns)
+            }));
         }
     }
 }
 
 /// `list_op_pending` names memory that is unmapped or must not be accessed. The thread then locks,
 /// or checks whether it holds a lock.
-fn waits_in_a_place_that_goes_too(unmap: bool, spawns: bool) {
+fn waits_in_a_place_that_is_unmapped_too(unmap: bool, spawns: bool) {
     let other = locks::<2>();
     let gone = locks::<2>();
     let place = ptr::from_ref(&gone[0]).addr();
@@ -414,7 +420,7 @@ fn spawn_works() {
     passes(&child(|| ()));
 }
 
-fn spawn_refuses_with_a_lock_held_that_glibc_took_out_of_the_slot() {
+fn spawn_refuses_while_a_lock_is_held_that_glibc_removed_from_list_op_pending() {
     let other_thread_holds = theirs(Protocol::None);
     let mutexes = [theirs(Protocol::None), theirs(Protocol::Inherit)];
     let ours = locks::<2>();
@@ -473,7 +479,7 @@ fn refuses_after(hold: impl FnOnce() + Send) {
     }));
 }
 
-fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot() {
+fn spawn_refuses_after_an_ended_thread_leaked_a_guard() {
     refuses_after(|| {
         let lock = locks::<1>().leak();
         Box::leak(Box::new(lock[0].lock().unwrap()));
@@ -492,7 +498,7 @@ fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot() {
         let first = crate::support::create(&path, Lock::new(0)).leak();
         let second = crate::support::open::<Lock>(&path).leak();
         forget(second.lock_timeout(Duration::from_secs(60)).unwrap());
-        assert_eq!(told(first.try_lock()), Told::WouldBlock);
+        assert_eq!(outcome_of(first.try_lock()), Outcome::WouldBlock);
     });
     // The error that reports a death may be leaked, too.
     let ours = locks::<1>();
@@ -513,7 +519,7 @@ fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot() {
     spawn_works();
 }
 
-fn spawn_refuses_with_a_lock_that_an_ended_thread_forgot_and_the_kernel_did_not_mark() {
+fn spawn_refuses_after_an_ended_thread_leaked_a_guard_of_an_unmarked_lock() {
     refuses_after(|| {
         forget(locks::<1>().leak()[0].lock().unwrap());
         // glibc clears `list_op_pending`, where the kernel would have found the lock.
@@ -572,7 +578,7 @@ pub fn deny(call: libc::c_long) -> io::Result<()> {
 }
 
 /// Runs `body` in a process that may not ask the kernel for its robust list, as in some containers.
-fn where_the_list_is_not_told(body: impl FnOnce()) -> Child {
+fn with_get_robust_list_denied(body: impl FnOnce()) -> Child {
     let probe = child(|| deny(libc::SYS_get_robust_list).unwrap());
     if !probe.wait().unwrap().success() {
         skip("seccomp filters are not permitted here");
@@ -583,10 +589,10 @@ fn where_the_list_is_not_told(body: impl FnOnce()) -> Child {
     })
 }
 
-fn spawn_refuses_with_a_lock_held_where_the_kernel_does_not_tell_of_the_list() {
+fn spawn_refuses_while_a_lock_is_held_if_get_robust_list_is_denied() {
     let ours = locks::<2>();
     let mutex = theirs(Protocol::None);
-    passes(&where_the_list_is_not_told(|| {
+    passes(&with_get_robust_list_denied(|| {
         let first = ours[0].lock().unwrap();
         spawn_refuses();
         let second = ours[1].lock().unwrap();
@@ -605,16 +611,16 @@ fn spawn_refuses_with_a_lock_held_where_the_kernel_does_not_tell_of_the_list() {
         in_a_thread(|| forget(ours[1].lock().unwrap()));
         spawn_refuses();
     }));
-    assert_eq!(told(ours[0].lock()), Told::Whole);
-    assert_eq!(told(ours[1].lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(ours[0].lock()), Outcome::Unpoisoned);
+    assert_eq!(outcome_of(ours[1].lock()), Outcome::FreshDeath);
 }
 
-fn deaths_are_told_where_the_kernel_does_not_tell_of_the_list() {
+fn deaths_are_reported_if_get_robust_list_is_denied() {
     let ours = locks::<3>();
     let ready = Shared::anonymous(SharedEvent::new()).unwrap();
     for in_another_thread in [false, true] {
         ready.reset();
-        let dies = where_the_list_is_not_told(|| {
+        let dies = with_get_robust_list_denied(|| {
             let holds = || {
                 let guards = ours.each_ref().map(|lock| repaired(lock.lock(), 0));
                 let [_first, second, _third] = guards;
@@ -632,17 +638,21 @@ fn deaths_are_told_where_the_kernel_does_not_tell_of_the_list() {
         });
         meet(&ready, &dies);
         kill(&dies);
-        let all = ours.each_ref().map(|lock| told(lock.lock()));
+        let all = ours.each_ref().map(|lock| outcome_of(lock.lock()));
         assert_eq!(
             all,
-            [Told::FreshDeath, Told::Whole, Told::FreshDeath],
+            [
+                Outcome::FreshDeath,
+                Outcome::Unpoisoned,
+                Outcome::FreshDeath
+            ],
             "{in_another_thread}"
         );
         ours.iter().for_each(|lock| drop(repaired(lock.lock(), 0)));
     }
 }
 
-fn nothing_is_placed_where_the_kernel_never_told_of_the_list() {
+fn no_lock_is_placed_if_get_robust_list_was_always_denied() {
     const DENIED: i32 = 7;
     // Forks by the bare call: `fork::spawn` would ask for the list, and the child would inherit the
     // answer.
@@ -719,7 +729,7 @@ fn spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child() {
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Nest {
+struct State {
     ours: [Lock; 3],
     theirs: PthreadMutex,
     /// The position of the victim with each lock.
@@ -741,7 +751,7 @@ const ORDERS: [[usize; 3]; 6] = [
     [2, 1, 0],
 ];
 
-impl Nest {
+impl State {
     /// Acquires all locks in one order and releases them in another, again and again. Before each
     /// of the six steps whose bit is set in `glibc`, glibc uses the list and `list_op_pending` for
     /// a mutex of its own.
@@ -769,25 +779,29 @@ impl Nest {
     }
 
     /// Checks that what the death left is reported once and correctly, and repairs it.
-    fn bury(&self, what: &str) {
+    fn check_reports(&self, what: &str) {
         for (number, lock) in self.ours.iter().enumerate() {
-            let first = told(lock.lock_timeout(Duration::from_secs(60)));
+            let first = outcome_of(lock.lock_timeout(Duration::from_secs(60)));
             let place = self.place[number].load(SeqCst);
             let right = match place {
-                OUTSIDE => first == Told::Whole,
-                INSIDE => first == Told::FreshDeath,
-                _ => matches!(first, Told::Whole | Told::FreshDeath),
+                OUTSIDE => first == Outcome::Unpoisoned,
+                INSIDE => first == Outcome::FreshDeath,
+                _ => matches!(first, Outcome::Unpoisoned | Outcome::FreshDeath),
             };
             assert!(right, "{what}, lock {number}, place {place}: {first:?}");
-            let second = told(lock.lock());
-            let expected = if first == Told::FreshDeath {
-                Told::OldDeath
+            let second = outcome_of(lock.lock());
+            let expected = if first == Outcome::FreshDeath {
+                Outcome::OldDeath
             } else {
-                Told::Whole
+                Outcome::Unpoisoned
             };
             assert_eq!(second, expected, "{what}, lock {number}");
             drop(repaired(lock.lock(), 0));
-            assert_eq!(told(lock.lock()), Told::Whole, "{what}, lock {number}");
+            assert_eq!(
+                outcome_of(lock.lock()),
+                Outcome::Unpoisoned,
+                "{what}, lock {number}"
+            );
             self.place[number].store(OUTSIDE, SeqCst);
         }
         match self.theirs.try_lock() {
@@ -800,7 +814,7 @@ impl Nest {
     }
 }
 
-fn killed_at_any_instant_of_every_order_all_that_was_held_is_told() {
+fn a_kill_at_any_instant_of_every_order_reports_every_held_lock() {
     const EACH: u64 = 10;
     let seed = std::env::var("PSHARED_SEED")
         .ok()
@@ -808,15 +822,15 @@ fn killed_at_any_instant_of_every_order_all_that_was_held_is_told() {
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("PSHARED_SEED={seed}");
     let mut random = Rng::with_seed(seed);
-    let nest = Shared::anonymous(Nest {
+    let state = Shared::anonymous(State {
         ours: [const { SharedMutex::new(0) }; 3],
         theirs: PthreadMutex::new(),
         place: Default::default(),
         steps: SharedCounter::new(0),
     })
     .unwrap();
-    nest.theirs.init(Protocol::None);
-    let mut told_of = [0; 4];
+    state.theirs.init(Protocol::None);
+    let mut deaths = [0; 4];
     for taken in ORDERS {
         for given in ORDERS {
             for number in 0..EACH {
@@ -825,30 +839,30 @@ fn killed_at_any_instant_of_every_order_all_that_was_held_is_told() {
                     1 => random.u32(1..64),
                     _ => 1 << random.u32(..6),
                 };
-                nest.steps.reset();
-                let victim = child(|| nest.victim(taken, given, glibc));
+                state.steps.reset();
+                let victim = child(|| state.victim(taken, given, glibc));
                 let steps = random.u64(1..40);
-                until(|| nest.steps.get() >= steps);
+                until(|| state.steps.get() >= steps);
                 for _ in 0..random.u32(..2_000) {
                     std::hint::spin_loop();
                 }
                 kill(&victim);
-                for place in &nest.place {
-                    told_of[place.load(SeqCst) as usize] += 1;
+                for place in &state.place {
+                    deaths[place.load(SeqCst) as usize] += 1;
                 }
-                nest.bury(&format!(
+                state.check_reports(&format!(
                     "taken {taken:?}, given {given:?}, glibc {glibc:06b}"
                 ));
             }
         }
     }
-    let [outside, locking, inside, leaving] = told_of;
+    let [outside, locking, inside, leaving] = deaths;
     println!("{outside} outside, {locking} locking, {inside} inside, {leaving} leaving");
     assert!(inside > 100, "too few deaths inside");
     // All locks can be used as before.
     passes(&child(|| {
         for order in ORDERS {
-            let mut guards = order.map(|lock| Some(nest.ours[lock].lock().unwrap()));
+            let mut guards = order.map(|lock| Some(state.ours[lock].lock().unwrap()));
             for lock in order {
                 guards[lock] = None;
             }

@@ -4,8 +4,8 @@
 use crate::harness::skip;
 use crate::steps::sleeps_in;
 use crate::support::{
-    Stage, Told, as_root, become_nobody, child, field, gettid, hide_others, kill, kill_unreaped,
-    passes, repaired, sleeps_on, state, told, told_by_trying, until,
+    Outcome, Stage, as_root, become_unprivileged, child, field, gettid, hide_others, kill,
+    kill_unreaped, outcome_of, outcome_of_try_lock, passes, repaired, sleeps_on, state, until,
 };
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
@@ -26,27 +26,27 @@ use std::thread;
 use std::time::Duration;
 
 crate::tests!(
-    a_holder_whose_thread_started_later_than_its_process_is_not_robbed,
-    holders_whose_threads_started_later_than_their_processes_exclude_each_other,
-    a_looker_without_a_free_descriptor_robs_nobody_and_is_told_of_deaths,
-    a_holder_that_had_no_free_descriptor_when_it_first_locked_is_not_robbed_and_its_death_is_told,
-    a_looker_of_another_user_robs_nobody_and_is_told_of_deaths,
-    a_looker_of_another_user_to_whom_proc_hides_others_robs_nobody_and_is_told_of_deaths,
-    a_looker_whose_root_has_no_proc_robs_nobody_and_is_told_of_deaths,
-    a_holder_whose_root_has_no_proc_is_not_robbed_and_its_death_is_told,
-    a_process_whose_root_has_no_proc_and_whose_first_thread_locks_later_tells_and_is_told_of_deaths,
-    a_grandchild_whose_root_has_no_proc_and_whose_parent_used_no_lock_tells_and_is_told_of_deaths,
-    a_looker_in_another_time_namespace_robs_nobody_and_is_told_of_deaths,
-    a_holder_in_another_time_namespace_is_not_robbed_and_its_death_is_told,
-    a_taker_with_the_dead_holders_thread_id_is_not_robbed_while_it_looks,
-    a_process_with_the_dead_holders_ids_is_not_taken_for_it,
-    a_process_with_the_dead_holders_ids_may_fork,
-    try_lock_does_not_sleep_where_the_holders_thread_ended,
-    lock_calls_return_while_a_process_whose_leader_left_with_an_exit_code_lives,
-    a_holder_whose_leader_left_with_an_exit_code_is_not_robbed,
-    after_a_reboot_every_lock_tells_of_a_death_once,
-    showing_a_lock_leaves_the_news_of_a_death_to_the_next_holder,
-    showing_a_lock_leaves_the_news_of_an_unmarked_death_to_the_next_holder,
+    a_holder_whose_thread_started_after_its_process_keeps_its_lock,
+    holders_whose_threads_started_after_their_processes_exclude_each_other,
+    a_locker_without_descriptors_takes_no_held_lock_and_gets_death_reports,
+    a_holder_without_descriptors_at_first_keeps_its_lock_and_its_death_is_reported,
+    a_locker_of_another_user_takes_no_held_lock_and_gets_death_reports,
+    a_locker_that_hidepid_restricts_takes_no_held_lock_and_gets_death_reports,
+    a_locker_without_proc_takes_no_held_lock_and_gets_death_reports,
+    a_holder_without_proc_keeps_its_lock_and_its_death_is_reported,
+    without_proc_a_leader_that_locks_after_a_thread_is_reported_and_gets_reports,
+    without_proc_a_grandchild_of_an_idle_process_is_reported_and_gets_reports,
+    a_locker_in_another_time_namespace_takes_no_held_lock_and_gets_death_reports,
+    a_holder_in_another_time_namespace_keeps_its_lock_and_its_death_is_reported,
+    two_lockers_exclude_each_other_although_one_has_the_dead_holders_thread_id,
+    a_process_that_reuses_the_dead_holders_ids_is_not_mistaken_for_it,
+    a_process_that_reuses_the_dead_holders_ids_may_fork,
+    try_lock_does_not_sleep_if_the_holders_thread_ended,
+    lock_calls_return_while_a_process_lives_whose_leader_exited_with_a_code,
+    a_holder_whose_leader_exited_with_a_code_keeps_its_lock,
+    after_a_reboot_every_lock_reports_a_death_once,
+    formatting_a_lock_leaves_the_report_of_a_death_to_the_next_locker,
+    formatting_a_lock_leaves_the_report_of_an_unmarked_death_to_the_next_locker,
 );
 
 /// Longer than the longest interval between two liveness checks.
@@ -55,19 +55,22 @@ const LONG: Duration = Duration::from_secs(2);
 /// Waits for a held lock for longer than the interval between liveness checks, and never acquires
 /// it.
 #[track_caller]
-fn robs_nobody(lock: &SharedMutex<u64>) {
-    assert_eq!(told(lock.try_lock()), Told::WouldBlock);
-    assert_eq!(told(lock.lock_timeout(LONG)), Told::TimedOut);
-    assert_eq!(told(lock.try_lock()), Told::WouldBlock);
+fn stays_held(lock: &SharedMutex<u64>) {
+    assert_eq!(outcome_of(lock.try_lock()), Outcome::WouldBlock);
+    assert_eq!(outcome_of(lock.lock_timeout(LONG)), Outcome::TimedOut);
+    assert_eq!(outcome_of(lock.try_lock()), Outcome::WouldBlock);
 }
 
 /// Checks what every call returns for a lock whose holder's thread has ended while its process
 /// lives.
 #[track_caller]
-fn is_told_apart(lock: &SharedMutex<u64>) {
-    assert_eq!(told_by_trying(lock), Told::HolderThreadEnded);
-    assert_eq!(told(lock.lock_timeout(LONG)), Told::HolderThreadEnded);
-    assert_eq!(told(lock.lock()), Told::HolderThreadEnded);
+fn reports_ended_thread(lock: &SharedMutex<u64>) {
+    assert_eq!(outcome_of_try_lock(lock), Outcome::HolderThreadEnded);
+    assert_eq!(
+        outcome_of(lock.lock_timeout(LONG)),
+        Outcome::HolderThreadEnded
+    );
+    assert_eq!(outcome_of(lock.lock()), Outcome::HolderThreadEnded);
 }
 
 /// Returns when a process or thread started, in the kernel's clock ticks.
@@ -93,32 +96,32 @@ fn in_a_later_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     }
 }
 
-fn a_holder_whose_thread_started_later_than_its_process_is_not_robbed() {
+fn a_holder_whose_thread_started_after_its_process_keeps_its_lock() {
     let stage = Stage::anonymous();
     let holder = child(|| {
         in_a_later_thread(|| {
             let guard = stage.lock.lock().expect("free and whole");
             thread::scope(|scope| {
-                let looker = scope.spawn(|| robs_nobody(&stage.lock));
-                assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+                let observer = scope.spawn(|| stays_held(&stage.lock));
+                assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
                 stage.ready.set();
-                looker.join().unwrap();
-                assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+                observer.join().unwrap();
+                assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
                 stage.over.wait();
                 drop(guard);
             });
         });
     });
     stage.meet(&holder);
-    robs_nobody(&stage.lock);
-    let next = child(|| assert_eq!(told(stage.lock.lock()), Told::Whole));
+    stays_held(&stage.lock);
+    let next = child(|| assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned));
     until(|| sleeps_on(next.id(), &stage.lock));
     stage.over.set();
     passes(&holder);
     passes(&next);
 }
 
-fn holders_whose_threads_started_later_than_their_processes_exclude_each_other() {
+fn holders_whose_threads_started_after_their_processes_exclude_each_other() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Crowd {
@@ -171,32 +174,32 @@ enum End {
     Unmarked,
     /// The holder's thread ended and leaked its guard. Its process is killed later, before the
     /// observer locks again.
-    Forgotten,
+    Leaked,
 }
 
-const ENDS: [End; 4] = [End::Reaped, End::Killed, End::Unmarked, End::Forgotten];
+const ENDS: [End; 4] = [End::Reaped, End::Killed, End::Unmarked, End::Leaked];
 
 /// A holder, and an observer that checks whether the holder lives.
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Scene {
+struct Scenario {
     lock: SharedMutex<u64>,
     held: SharedEvent,
-    looked: SharedEvent,
+    checked: SharedEvent,
     gone: SharedEvent,
     holder: AtomicU32,
-    looker: AtomicU32,
+    observer: AtomicU32,
 }
 
-impl Scene {
+impl Scenario {
     fn new() -> Shared<Self> {
-        Shared::anonymous(Scene {
+        Shared::anonymous(Scenario {
             lock: SharedMutex::new(0),
             held: SharedEvent::new(),
-            looked: SharedEvent::new(),
+            checked: SharedEvent::new(),
             gone: SharedEvent::new(),
             holder: AtomicU32::new(0),
-            looker: AtomicU32::new(0),
+            observer: AtomicU32::new(0),
         })
         .unwrap()
     }
@@ -204,18 +207,18 @@ impl Scene {
     /// Holds the lock until the process is killed.
     fn hold(&self, end: End) {
         let _guard;
-        if end == End::Forgotten {
+        if end == End::Leaked {
             thread::scope(|scope| {
                 let thread = scope.spawn(|| std::mem::forget(self.lock.lock().unwrap()));
                 thread.join().unwrap();
             });
             // The holder's own process receives the error, too.
-            is_told_apart(&self.lock);
+            reports_ended_thread(&self.lock);
         } else {
             _guard = self.lock.lock().expect("free and whole");
         }
         if end == End::Unmarked {
-            forget_the_robust_list();
+            unregister_robust_list();
         }
         self.holder.store(gettid(), SeqCst);
         self.held.set();
@@ -224,33 +227,33 @@ impl Scene {
         }
     }
 
-    fn look(&self, end: End) {
-        if end == End::Forgotten {
-            is_told_apart(&self.lock);
+    fn observe(&self, end: End) {
+        if end == End::Leaked {
+            reports_ended_thread(&self.lock);
         } else {
-            robs_nobody(&self.lock);
+            stays_held(&self.lock);
         }
-        self.looker.store(gettid(), SeqCst);
-        self.looked.set();
-        if matches!(end, End::Reaped | End::Forgotten) {
+        self.observer.store(gettid(), SeqCst);
+        self.checked.set();
+        if matches!(end, End::Reaped | End::Leaked) {
             self.gone.wait();
-            assert_eq!(told(self.lock.lock()), Told::FreshDeath, "{end:?}");
+            assert_eq!(outcome_of(self.lock.lock()), Outcome::FreshDeath, "{end:?}");
             return;
         }
         loop {
             let gone = self.gone.is_set();
-            match told(self.lock.lock_timeout(LONG)) {
+            match outcome_of(self.lock.lock_timeout(LONG)) {
                 // Until the process is reaped, an observer that sees little cannot distinguish it
                 // from a living one.
-                Told::HolderThreadEnded | Told::TimedOut if !gone => {}
-                last => break assert_eq!(last, Told::FreshDeath, "{end:?}"),
+                Outcome::HolderThreadEnded | Outcome::TimedOut if !gone => {}
+                last => break assert_eq!(last, Outcome::FreshDeath, "{end:?}"),
             }
         }
     }
 }
 
 /// After this call the kernel marks no lock that this thread holds.
-fn forget_the_robust_list() {
+fn unregister_robust_list() {
     // SAFETY: the call takes a head, here null, and its length.
     let answer = unsafe { libc::syscall(libc::SYS_set_robust_list, 0, 24) };
     assert_eq!(answer, 0, "{}", io::Error::last_os_error());
@@ -270,56 +273,58 @@ fn meet(event: &SharedEvent, child: &Child) {
 }
 
 /// Runs a closure in a child process whose view of the system differs.
-type World<'a> = &'a dyn Fn(&Scene, &dyn Fn());
+type View<'a> = &'a dyn Fn(&Scenario, &dyn Fn());
 
-fn as_it_is(_: &Scene, body: &dyn Fn()) {
+fn as_it_is(_: &Scenario, body: &dyn Fn()) {
     body();
 }
 
 /// An observer in one world checks a holder in another, for each way in which the holder can end. A
 /// living holder never loses its lock, and its death is reported. Each pair is the world of the
 /// observer and that of the holder.
-fn look_from(worlds: &[(World, World)]) {
-    let scenes: Vec<_> = worlds
+fn observe_from(views: &[(View, View)]) {
+    let scenarios: Vec<_> = views
         .iter()
-        .flat_map(|worlds| ENDS.map(|end| (worlds, end, Scene::new())))
+        .flat_map(|views| ENDS.map(|end| (views, end, Scenario::new())))
         .collect();
-    let holders: Vec<_> = scenes
+    let holders: Vec<_> = scenarios
         .iter()
-        .map(|((_, holders), end, scene)| {
-            let holder = child(|| holders(scene, &|| scene.hold(*end)));
-            meet(&scene.held, &holder);
+        .map(|((_, holders), end, scenario)| {
+            let holder = child(|| holders(scenario, &|| scenario.hold(*end)));
+            meet(&scenario.held, &holder);
             holder
         })
         .collect();
-    let lookers: Vec<_> = scenes
+    let observers: Vec<_> = scenarios
         .iter()
-        .map(|((lookers, _), end, scene)| child(|| lookers(scene, &|| scene.look(*end))))
+        .map(|((observers, _), end, scenario)| {
+            child(|| observers(scenario, &|| scenario.observe(*end)))
+        })
         .collect();
-    for (((_, end, scene), holder), looker) in scenes.iter().zip(&holders).zip(&lookers) {
-        meet(&scene.looked, looker);
+    for (((_, end, scenario), holder), observer) in scenarios.iter().zip(&holders).zip(&observers) {
+        meet(&scenario.checked, observer);
         if matches!(end, End::Killed | End::Unmarked) {
             // The observer sleeps on the lock, or elsewhere on its way there.
-            until(|| state(scene.looker.load(SeqCst)) == Some('S'));
+            until(|| state(scenario.observer.load(SeqCst)) == Some('S'));
         }
-        let id = Pid::from_raw(scene.holder.load(SeqCst).cast_signed());
+        let id = Pid::from_raw(scenario.holder.load(SeqCst).cast_signed());
         signal(id, Signal::SIGKILL).unwrap();
         // Waits for the holder, or for the process that waits for the holder.
         holder.wait().unwrap();
-        scene.gone.set();
+        scenario.gone.set();
     }
-    lookers.iter().for_each(passes);
+    observers.iter().for_each(passes);
 }
 
-/// Runs `leave` in a process that has already recorded its own identity, because it has used a
+/// Runs `then` in a process that has already recorded its own identity, because it has used a
 /// lock.
-fn once_it_knows_itself(scene: &Scene, leave: &dyn Fn()) {
-    if scene.held.is_set() {
-        assert!(scene.lock.try_lock().is_err());
+fn after_recording_its_identity(scenario: &Scenario, then: &dyn Fn()) {
+    if scenario.held.is_set() {
+        assert!(scenario.lock.try_lock().is_err());
     } else {
-        drop(scene.lock.lock().expect("free and whole"));
+        drop(scenario.lock.lock().expect("free and whole"));
     }
-    leave();
+    then();
 }
 
 /// Opens files until no descriptor is left.
@@ -338,65 +343,69 @@ fn use_up_descriptors() -> Vec<File> {
     }
 }
 
-fn a_looker_without_a_free_descriptor_robs_nobody_and_is_told_of_deaths() {
-    let without = |_: &Scene, body: &dyn Fn()| {
+fn a_locker_without_descriptors_takes_no_held_lock_and_gets_death_reports() {
+    let without = |_: &Scenario, body: &dyn Fn()| {
         let _files = use_up_descriptors();
         body();
     };
-    look_from(&[
+    observe_from(&[
         (&without, &as_it_is),
         (
-            &|scene, body| once_it_knows_itself(scene, &|| without(scene, body)),
+            &|scenario, body| after_recording_its_identity(scenario, &|| without(scenario, body)),
             &as_it_is,
         ),
     ]);
 }
 
-fn a_holder_that_had_no_free_descriptor_when_it_first_locked_is_not_robbed_and_its_death_is_told() {
-    let without_at_first = |_: &Scene, body: &dyn Fn()| {
+fn a_holder_without_descriptors_at_first_keeps_its_lock_and_its_death_is_reported() {
+    let without_at_first = |_: &Scenario, body: &dyn Fn()| {
         let files = use_up_descriptors();
         lock_something();
         drop(files);
         body();
     };
-    look_from(&[(&as_it_is, &without_at_first)]);
+    observe_from(&[(&as_it_is, &without_at_first)]);
 }
 
-fn a_looker_of_another_user_robs_nobody_and_is_told_of_deaths() {
+fn a_locker_of_another_user_takes_no_held_lock_and_gets_death_reports() {
     as_root();
-    let other_user = |_: &Scene, body: &dyn Fn()| {
-        become_nobody();
+    let other_user = |_: &Scenario, body: &dyn Fn()| {
+        become_unprivileged();
         body();
     };
-    look_from(&[
+    observe_from(&[
         (&other_user, &as_it_is),
         (
-            &|scene, body| once_it_knows_itself(scene, &|| other_user(scene, body)),
+            &|scenario, body| {
+                after_recording_its_identity(scenario, &|| other_user(scenario, body))
+            },
             &as_it_is,
         ),
     ]);
 }
 
-fn a_looker_of_another_user_to_whom_proc_hides_others_robs_nobody_and_is_told_of_deaths() {
+fn a_locker_that_hidepid_restricts_takes_no_held_lock_and_gets_death_reports() {
     as_root();
-    let hidden_from = |scene: &Scene, body: &dyn Fn()| {
+    let hidden_from = |scenario: &Scenario, body: &dyn Fn()| {
         hide_others();
-        become_nobody();
-        let holder = scene.holder.load(SeqCst);
+        become_unprivileged();
+        let holder = scenario.holder.load(SeqCst);
         assert!(File::open(format!("/proc/{holder}/stat")).is_err());
         body();
     };
-    look_from(&[
+    observe_from(&[
         (&hidden_from, &as_it_is),
         (
-            &|scene, body| once_it_knows_itself(scene, &|| hidden_from(scene, body)),
+            &|scenario, body| {
+                after_recording_its_identity(scenario, &|| hidden_from(scenario, body))
+            },
             &as_it_is,
         ),
     ]);
 }
 
 /// Gives the process another root, which is an empty directory.
-fn leave_proc_behind(root: &Path) {
+fn change_root(root: &Path) {
     nix::unistd::chroot(root).unwrap();
     nix::unistd::chdir("/").unwrap();
     assert!(!Path::new("/proc").exists());
@@ -408,34 +417,34 @@ fn lock_something() {
     drop(own.lock().unwrap());
 }
 
-fn a_looker_whose_root_has_no_proc_robs_nobody_and_is_told_of_deaths() {
+fn a_locker_without_proc_takes_no_held_lock_and_gets_death_reports() {
     as_root();
     let empty = tempfile::tempdir().unwrap();
-    let without = |_: &Scene, body: &dyn Fn()| {
-        leave_proc_behind(empty.path());
+    let without = |_: &Scenario, body: &dyn Fn()| {
+        change_root(empty.path());
         body();
     };
-    look_from(&[
+    observe_from(&[
         (&without, &as_it_is),
         (
-            &|scene, body| once_it_knows_itself(scene, &|| without(scene, body)),
+            &|scenario, body| after_recording_its_identity(scenario, &|| without(scenario, body)),
             &as_it_is,
         ),
     ]);
 }
 
-fn a_holder_whose_root_has_no_proc_is_not_robbed_and_its_death_is_told() {
+fn a_holder_without_proc_keeps_its_lock_and_its_death_is_reported() {
     as_root();
     let empty = tempfile::tempdir().unwrap();
-    let without = |_: &Scene, body: &dyn Fn()| {
-        leave_proc_behind(empty.path());
+    let without = |_: &Scenario, body: &dyn Fn()| {
+        change_root(empty.path());
         lock_something();
         body();
     };
-    look_from(&[
+    observe_from(&[
         (&as_it_is, &without),
-        (&as_it_is, &|scene, body| {
-            once_it_knows_itself(scene, &|| without(scene, body));
+        (&as_it_is, &|scenario, body| {
+            after_recording_its_identity(scenario, &|| without(scenario, body));
         }),
         (&without, &without),
     ]);
@@ -446,20 +455,19 @@ fn lock_something_in_a_thread() {
     thread::scope(|scope| scope.spawn(lock_something).join().unwrap());
 }
 
-fn a_process_whose_root_has_no_proc_and_whose_first_thread_locks_later_tells_and_is_told_of_deaths()
-{
+fn without_proc_a_leader_that_locks_after_a_thread_is_reported_and_gets_reports() {
     as_root();
     let empty = tempfile::tempdir().unwrap();
-    let without = |_: &Scene, body: &dyn Fn()| {
-        leave_proc_behind(empty.path());
+    let without = |_: &Scenario, body: &dyn Fn()| {
+        change_root(empty.path());
         lock_something_in_a_thread();
         body();
     };
-    look_from(&[(&as_it_is, &without), (&without, &as_it_is)]);
+    observe_from(&[(&as_it_is, &without), (&without, &as_it_is)]);
 }
 
 /// Runs `body` in a child of this process. This process waits for the child and does nothing else.
-fn in_a_child_of_one_that_knows_nothing(body: &dyn Fn()) {
+fn in_a_child_of_an_idle_process(body: &dyn Fn()) {
     // SAFETY: the process has one thread.
     match unsafe { nix::unistd::fork() }.unwrap() {
         ForkResult::Child => {
@@ -475,17 +483,17 @@ fn in_a_child_of_one_that_knows_nothing(body: &dyn Fn()) {
     }
 }
 
-fn a_grandchild_whose_root_has_no_proc_and_whose_parent_used_no_lock_tells_and_is_told_of_deaths() {
+fn without_proc_a_grandchild_of_an_idle_process_is_reported_and_gets_reports() {
     as_root();
     let empty = tempfile::tempdir().unwrap();
-    let without = |_: &Scene, body: &dyn Fn()| {
-        in_a_child_of_one_that_knows_nothing(&|| {
-            leave_proc_behind(empty.path());
+    let without = |_: &Scenario, body: &dyn Fn()| {
+        in_a_child_of_an_idle_process(&|| {
+            change_root(empty.path());
             lock_something();
             body();
         });
     };
-    look_from(&[(&as_it_is, &without), (&without, &as_it_is)]);
+    observe_from(&[(&as_it_is, &without), (&without, &as_it_is)]);
 }
 
 /// Gives the process's children a time namespace of their own, in which processes seem to have
@@ -506,7 +514,7 @@ fn need_time_namespaces() {
 }
 
 /// Runs `body` in a process that is created in another time namespace.
-fn born_in_another_time(_: &Scene, body: &dyn Fn()) {
+fn created_in_another_time_namespace(_: &Scenario, body: &dyn Fn()) {
     unshare_time().unwrap();
     let status = child(body).wait().unwrap();
     // A holder is killed.
@@ -517,7 +525,7 @@ fn born_in_another_time(_: &Scene, body: &dyn Fn()) {
 }
 
 /// Runs `body` in a process that enters another time namespace.
-fn gone_into_another_time(_: &Scene, body: &dyn Fn()) {
+fn moved_into_another_time_namespace(_: &Scenario, body: &dyn Fn()) {
     unshare_time().unwrap();
     setns(
         File::open("/proc/self/ns/time_for_children").unwrap(),
@@ -527,29 +535,35 @@ fn gone_into_another_time(_: &Scene, body: &dyn Fn()) {
     body();
 }
 
-fn a_looker_in_another_time_namespace_robs_nobody_and_is_told_of_deaths() {
+fn a_locker_in_another_time_namespace_takes_no_held_lock_and_gets_death_reports() {
     need_time_namespaces();
-    let only_its_children = |_: &Scene, body: &dyn Fn()| {
+    let only_its_children = |_: &Scenario, body: &dyn Fn()| {
         unshare_time().unwrap();
         body();
     };
-    look_from(&[
-        (&born_in_another_time, &as_it_is),
+    observe_from(&[
+        (&created_in_another_time_namespace, &as_it_is),
         (&only_its_children, &as_it_is),
         (
-            &|scene, body| once_it_knows_itself(scene, &|| gone_into_another_time(scene, body)),
+            &|scenario, body| {
+                after_recording_its_identity(scenario, &|| {
+                    moved_into_another_time_namespace(scenario, body)
+                })
+            },
             &as_it_is,
         ),
     ]);
 }
 
-fn a_holder_in_another_time_namespace_is_not_robbed_and_its_death_is_told() {
+fn a_holder_in_another_time_namespace_keeps_its_lock_and_its_death_is_reported() {
     need_time_namespaces();
-    look_from(&[
-        (&as_it_is, &born_in_another_time),
-        (&as_it_is, &gone_into_another_time),
-        (&as_it_is, &|scene, body| {
-            once_it_knows_itself(scene, &|| gone_into_another_time(scene, body))
+    observe_from(&[
+        (&as_it_is, &created_in_another_time_namespace),
+        (&as_it_is, &moved_into_another_time_namespace),
+        (&as_it_is, &|scenario, body| {
+            after_recording_its_identity(scenario, &|| {
+                moved_into_another_time_namespace(scenario, body)
+            })
         }),
     ]);
 }
@@ -599,7 +613,7 @@ struct Contest {
     inside: AtomicU32,
     fresh: SharedCounter,
     together: SharedCounter,
-    looked: [SharedEvent; 2],
+    checked: [SharedEvent; 2],
     done: [SharedEvent; 2],
 }
 
@@ -614,7 +628,7 @@ impl Contest {
             inside: AtomicU32::new(0),
             fresh: SharedCounter::new(0),
             together: SharedCounter::new(0),
-            looked: [const { SharedEvent::new() }; 2],
+            checked: [const { SharedEvent::new() }; 2],
             done: [const { SharedEvent::new() }; 2],
         })
         .unwrap()
@@ -626,7 +640,7 @@ impl Contest {
         let other = 1 - own;
         let _guard = loop {
             match self.lock.lock_timeout(LONG) {
-                Err(LockError::TimedOut) => self.looked[own].set(),
+                Err(LockError::TimedOut) => self.checked[own].set(),
                 // Retries, also while the process of the ended thread lives.
                 Err(LockError::HolderThreadEnded) => {}
                 Err(LockError::Poisoned(poisoned)) => {
@@ -638,7 +652,7 @@ impl Contest {
         };
         let met = self.inside.swap(1 + own as u32, SeqCst) != 0;
         let short = Duration::from_millis(20);
-        while !met && self.looked[other].wait_timeout(short).is_err() && !self.done[other].is_set()
+        while !met && self.checked[other].wait_timeout(short).is_err() && !self.done[other].is_set()
         {
         }
         if self.inside.swap(0, SeqCst) != 1 + own as u32 || met {
@@ -649,25 +663,25 @@ impl Contest {
 }
 
 #[track_caller]
-fn leaves(id: Pid) {
+fn exits(id: Pid) {
     assert_eq!(waitpid(id, None).unwrap(), WaitStatus::Exited(id, 0));
 }
 
-fn a_taker_with_the_dead_holders_thread_id_is_not_robbed_while_it_looks() {
+fn two_lockers_exclude_each_other_although_one_has_the_dead_holders_thread_id() {
     as_root();
-    for taker_is_first in [true, false] {
+    for same_id_is_first in [true, false] {
         let contest = Contest::new();
         let holder = child(|| {
-            let forgets = || {
+            let leak = || {
                 std::mem::forget(contest.lock.lock().unwrap());
                 contest.dead.store(gettid(), SeqCst);
             };
-            thread::scope(|scope| scope.spawn(forgets).join().unwrap());
+            thread::scope(|scope| scope.spawn(leak).join().unwrap());
             contest.held.set();
             contest.over.wait();
         });
         meet(&contest.held, &holder);
-        let taker = || {
+        let same_id = || {
             // The thread was joined, but may keep its id for a moment.
             let dead = contest.dead.load(SeqCst);
             loop {
@@ -676,16 +690,25 @@ fn a_taker_with_the_dead_holders_thread_id_is_not_robbed_while_it_looks() {
                 }
             }
         };
-        let looks = |id: Pid| sleeps_in(id.as_raw().cast_unsigned(), libc::SYS_clock_nanosleep);
+        let is_checking =
+            |id: Pid| sleeps_in(id.as_raw().cast_unsigned(), libc::SYS_clock_nanosleep);
         let second = || Pid::from_raw(child(|| contest.contend(1)).id().cast_signed());
-        let first = if taker_is_first { taker() } else { second() };
-        until(|| looks(first));
-        let other = if taker_is_first { second() } else { taker() };
+        let first = if same_id_is_first {
+            same_id()
+        } else {
+            second()
+        };
+        until(|| is_checking(first));
+        let other = if same_id_is_first {
+            second()
+        } else {
+            same_id()
+        };
         // Both wait to learn whether the process is ending, and neither has the lock.
-        until(|| looks(first) && looks(other));
+        until(|| is_checking(first) && is_checking(other));
         contest.over.set();
         passes(&holder);
-        [first, other].into_iter().for_each(leaves);
+        [first, other].into_iter().for_each(exits);
         assert_eq!(contest.together.get(), 0, "two inside at once");
         assert_eq!(contest.fresh.get(), 1, "the death must be reported once");
     }
@@ -698,7 +721,7 @@ fn namesake(contest: &Contest, marked: bool, body: impl Fn()) -> Pid {
         let _guard = contest.lock.lock().unwrap();
         contest.started.store(started("/proc/self/stat"), SeqCst);
         if !marked {
-            forget_the_robust_list();
+            unregister_robust_list();
         }
         contest.held.set();
         contest.over.wait();
@@ -731,40 +754,40 @@ fn namesake(contest: &Contest, marked: bool, body: impl Fn()) -> Pid {
     }
 }
 
-fn a_process_with_the_dead_holders_ids_is_not_taken_for_it() {
+fn a_process_that_reuses_the_dead_holders_ids_is_not_mistaken_for_it() {
     as_root();
     for marked in [true, false] {
-        for asks_itself in [true, false] {
+        for namesake_locks in [true, false] {
             let contest = Contest::new();
-            let is_told = || assert_eq!(told(contest.lock.lock()), Told::FreshDeath);
+            let check_report = || assert_eq!(outcome_of(contest.lock.lock()), Outcome::FreshDeath);
             let namesake = namesake(&contest, marked, || {
-                if asks_itself {
-                    is_told();
+                if namesake_locks {
+                    check_report();
                 }
             });
-            if !asks_itself {
-                is_told();
+            if !namesake_locks {
+                check_report();
             }
             contest.over.set();
-            leaves(namesake);
+            exits(namesake);
         }
     }
 }
 
-fn a_process_with_the_dead_holders_ids_may_fork() {
+fn a_process_that_reuses_the_dead_holders_ids_may_fork() {
     as_root();
     for marked in [true, false] {
         let contest = Contest::new();
         let namesake = namesake(&contest, marked, || passes(&child(|| ())));
         contest.over.set();
-        leaves(namesake);
-        assert_eq!(told(contest.lock.lock()), Told::FreshDeath);
+        exits(namesake);
+        assert_eq!(outcome_of(contest.lock.lock()), Outcome::FreshDeath);
     }
 }
 
 /// Runs `before` in the leader, which then ends by `SYS_exit` with an exit code. Another thread
 /// runs `meanwhile` and stays until `over`.
-fn leader_leaves(stage: &Stage, before: impl FnOnce(), meanwhile: impl FnOnce() + Send) {
+fn leader_exits(stage: &Stage, before: impl FnOnce(), meanwhile: impl FnOnce() + Send) {
     let leader = gettid();
     before();
     thread::scope(|scope| {
@@ -782,48 +805,48 @@ fn leader_leaves(stage: &Stage, before: impl FnOnce(), meanwhile: impl FnOnce() 
 }
 
 /// Runs a thread that leaks its guard and ends.
-fn forgets(lock: &SharedMutex<u64>) {
+fn leak_in_a_thread(lock: &SharedMutex<u64>) {
     thread::scope(|scope| {
         let thread = scope.spawn(|| std::mem::forget(repaired(lock.lock(), 0)));
         thread.join().unwrap();
     });
 }
 
-fn lock_calls_return_while_a_process_whose_leader_left_with_an_exit_code_lives() {
+fn lock_calls_return_while_a_process_lives_whose_leader_exited_with_a_code() {
     let stage = Stage::anonymous();
     let holder = child(|| {
-        leader_leaves(
+        leader_exits(
             &stage,
-            || forgets(&stage.lock),
-            || is_told_apart(&stage.lock),
+            || leak_in_a_thread(&stage.lock),
+            || reports_ended_thread(&stage.lock),
         );
     });
     stage.meet(&holder);
     // The process lives until `over` is set, so the test hangs if one of these calls does not
     // return.
-    is_told_apart(&stage.lock);
+    reports_ended_thread(&stage.lock);
     stage.over.set();
     passes(&holder);
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
 }
 
-fn a_holder_whose_leader_left_with_an_exit_code_is_not_robbed() {
+fn a_holder_whose_leader_exited_with_a_code_keeps_its_lock() {
     let stage = Stage::anonymous();
     let holder = child(|| {
         let hold = || std::mem::forget(stage.lock.lock().unwrap());
-        leader_leaves(&stage, || (), hold);
+        leader_exits(&stage, || (), hold);
     });
     stage.meet(&holder);
-    robs_nobody(&stage.lock);
+    stays_held(&stage.lock);
     stage.over.set();
     passes(&holder);
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
 }
 
-fn try_lock_does_not_sleep_where_the_holders_thread_ended() {
+fn try_lock_does_not_sleep_if_the_holders_thread_ended() {
     let stage = Stage::anonymous();
     let holder = child(|| {
-        forgets(&stage.lock);
+        leak_in_a_thread(&stage.lock);
         stage.ready.set();
         stage.over.wait();
     });
@@ -838,7 +861,10 @@ fn try_lock_does_not_sleep_where_the_holders_thread_ended() {
     let fewest = (0..20)
         .map(|_| {
             let before = sleeps();
-            assert_eq!(told(stage.lock.try_lock()), Told::HolderThreadEnded);
+            assert_eq!(
+                outcome_of(stage.lock.try_lock()),
+                Outcome::HolderThreadEnded
+            );
             sleeps() - before
         })
         .min();
@@ -863,34 +889,34 @@ fn reboot(path: &Path) {
     file.write_all_at(&(!id).to_ne_bytes(), place).unwrap();
 }
 
-fn after_a_reboot_every_lock_tells_of_a_death_once() {
+fn after_a_reboot_every_lock_reports_a_death_once() {
     #[derive(ShmSafe)]
     #[repr(C)]
-    struct Row {
+    struct Locks {
         used: SharedMutex<u64>,
         unused: SharedMutex<u64>,
         held: SharedMutex<u64>,
         poisoned: SharedMutex<u64>,
     }
     let (_directory, path) = crate::files::place();
-    let open = || crate::support::open::<Row>(&path);
-    let row = crate::support::create(
+    let open = || crate::support::open::<Locks>(&path);
+    let shared = crate::support::create(
         &path,
-        Row {
+        Locks {
             used: SharedMutex::new(1),
             unused: SharedMutex::new(2),
             held: SharedMutex::new(3),
             poisoned: SharedMutex::new(4),
         },
     );
-    *row.used.lock().unwrap() += 1;
+    *shared.used.lock().unwrap() += 1;
     passes(&child(|| {
         std::mem::forget(open().poisoned.lock().unwrap());
     }));
-    assert_eq!(told(row.poisoned.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(shared.poisoned.lock()), Outcome::FreshDeath);
     passes(&child(|| {
-        let row = open().leak();
-        std::mem::forget(row.held.lock().unwrap());
+        let shared = open().leak();
+        std::mem::forget(shared.held.lock().unwrap());
         // SAFETY: the calls take a null head and numbers. The process ends at once and without the
         // kernel's mark, as when the machine stops.
         unsafe {
@@ -898,30 +924,36 @@ fn after_a_reboot_every_lock_tells_of_a_death_once() {
             libc::_exit(0);
         }
     }));
-    drop(row);
+    drop(shared);
     for boot in 0..2 {
         reboot(&path);
-        let row = open();
-        let locks = [&row.used, &row.unused, &row.held, &row.poisoned];
+        let shared = open();
+        let locks = [&shared.used, &shared.unused, &shared.held, &shared.poisoned];
         for (number, lock) in locks.into_iter().enumerate() {
             assert_eq!(
-                told(lock.lock()),
-                Told::FreshDeath,
+                outcome_of(lock.lock()),
+                Outcome::FreshDeath,
                 "boot {boot}, lock {number}"
             );
             assert_eq!(
-                told(lock.lock()),
-                Told::OldDeath,
+                outcome_of(lock.lock()),
+                Outcome::OldDeath,
                 "boot {boot}, lock {number}"
             );
-            passes(&child(|| assert_eq!(told(lock.lock()), Told::OldDeath)));
+            passes(&child(|| {
+                assert_eq!(outcome_of(lock.lock()), Outcome::OldDeath)
+            }));
             *repaired(lock.lock(), 5) += 1;
-            assert_eq!(told(lock.lock()), Told::Whole, "boot {boot}, lock {number}");
+            assert_eq!(
+                outcome_of(lock.lock()),
+                Outcome::Unpoisoned,
+                "boot {boot}, lock {number}"
+            );
         }
-        drop(row);
+        drop(shared);
         // A process that opens the file later in the same boot receives no report.
-        let row = open();
-        for lock in [&row.used, &row.unused, &row.held, &row.poisoned] {
+        let shared = open();
+        for lock in [&shared.used, &shared.unused, &shared.held, &shared.poisoned] {
             assert_eq!(*lock.lock().unwrap(), 6);
         }
     }
@@ -929,7 +961,7 @@ fn after_a_reboot_every_lock_tells_of_a_death_once() {
 
 /// Formats the lock repeatedly, in several processes. The next locker must still receive the first
 /// report of the death.
-fn shows_and_tells(lock: &SharedMutex<u64>) {
+fn formatting_keeps_first_report(lock: &SharedMutex<u64>) {
     for _ in 0..3 {
         let _ = format!("{lock:?}");
         passes(&child(|| drop(format!("{lock:?}"))));
@@ -942,11 +974,11 @@ fn shows_and_tells(lock: &SharedMutex<u64>) {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(told(lock.lock()), Told::OldDeath);
+    assert_eq!(outcome_of(lock.lock()), Outcome::OldDeath);
     assert!(format!("{lock:?}").contains("Died"), "{lock:?}");
 }
 
-fn showing_a_lock_leaves_the_news_of_a_death_to_the_next_holder() {
+fn formatting_a_lock_leaves_the_report_of_a_death_to_the_next_locker() {
     for reaped in [true, false] {
         let stage = Stage::anonymous();
         let holder = stage.holder();
@@ -955,19 +987,19 @@ fn showing_a_lock_leaves_the_news_of_a_death_to_the_next_holder() {
         } else {
             kill_unreaped(&holder);
         }
-        shows_and_tells(&stage.lock);
+        formatting_keeps_first_report(&stage.lock);
     }
 }
 
-fn showing_a_lock_leaves_the_news_of_an_unmarked_death_to_the_next_holder() {
+fn formatting_a_lock_leaves_the_report_of_an_unmarked_death_to_the_next_locker() {
     let stage = Stage::anonymous();
     let holder = child(|| {
         let _guard = stage.lock.lock().unwrap();
-        forget_the_robust_list();
+        unregister_robust_list();
         stage.ready.set();
         stage.over.wait();
     });
     stage.meet(&holder);
     kill(&holder);
-    shows_and_tells(&stage.lock);
+    formatting_keeps_first_report(&stage.lock);
 }

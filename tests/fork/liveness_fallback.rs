@@ -2,8 +2,8 @@
 //! never takes a lock from a living one.
 
 use crate::support::{
-    Stage, Told, as_root, become_nobody, child, field, gettid, hide_others, kill, passes, state,
-    told, until,
+    Outcome, Stage, as_root, become_unprivileged, child, field, gettid, hide_others, kill,
+    outcome_of, passes, state, until,
 };
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill as signal, sigaction};
@@ -15,40 +15,43 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 crate::tests!(
-    a_holder_whose_thread_is_younger_than_its_process_is_not_robbed,
-    a_stopped_holder_is_not_robbed,
-    a_holder_whose_leader_had_ended_before_it_first_locked_is_not_robbed,
-    a_holder_that_had_no_descriptors_left_when_it_first_locked_is_not_robbed,
-    a_holder_in_another_time_namespace_is_not_robbed,
-    a_waiter_without_descriptors_robs_nobody,
-    a_waiter_whose_root_has_no_proc_robs_nobody,
-    a_waiter_of_another_user_robs_nobody_and_is_told_of_the_death,
-    a_waiter_to_whom_proc_hides_the_holder_robs_nobody,
-    a_death_that_the_kernel_did_not_mark_is_found_by_lock_and_by_try_lock,
-    a_waiter_without_descriptors_is_told_of_a_death,
-    signals_do_not_put_the_look_off,
-    a_wait_for_a_notification_is_told_of_a_death_that_the_kernel_did_not_mark,
+    a_holder_whose_thread_is_younger_than_its_process_keeps_its_lock,
+    a_stopped_holder_keeps_its_lock,
+    a_holder_whose_leader_ended_before_its_first_lock_keeps_its_lock,
+    a_holder_without_descriptors_at_its_first_lock_keeps_its_lock,
+    a_holder_in_another_time_namespace_keeps_its_lock,
+    a_waiter_without_descriptors_takes_no_held_lock,
+    a_waiter_without_proc_takes_no_held_lock,
+    a_waiter_of_another_user_takes_no_held_lock_and_gets_the_death_report,
+    a_waiter_that_hidepid_restricts_takes_no_held_lock,
+    an_unmarked_death_is_found_by_lock_and_by_try_lock,
+    a_waiter_without_descriptors_gets_the_death_report,
+    signals_do_not_postpone_the_liveness_check,
+    a_wait_for_a_notification_gets_the_report_of_an_unmarked_death,
 );
 
 /// Long enough for several liveness checks.
-const LOOKS: Duration = Duration::from_secs(1);
+const SEVERAL_CHECKS: Duration = Duration::from_secs(1);
 
 /// Waits for a lock that is held, and never acquires it.
-fn robs_nobody(stage: &Stage) {
-    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
-    assert_eq!(told(stage.lock.lock_timeout(LOOKS)), Told::TimedOut);
-    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+fn stays_held(stage: &Stage) {
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
+    assert_eq!(
+        outcome_of(stage.lock.lock_timeout(SEVERAL_CHECKS)),
+        Outcome::TimedOut
+    );
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
 }
 
 /// Checks what is true of every living holder.
-fn is_not_robbed(stage: &Stage, holder: &pshared::fork::Child) {
-    robs_nobody(stage);
+fn is_held_until_released(stage: &Stage, holder: &pshared::fork::Child) {
+    stays_held(stage);
     stage.over.set();
     passes(holder);
-    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
 }
 
-fn a_holder_whose_thread_is_younger_than_its_process_is_not_robbed() {
+fn a_holder_whose_thread_is_younger_than_its_process_keeps_its_lock() {
     let stage = Stage::anonymous();
     let holder = child(|| {
         const STARTED: usize = 22;
@@ -71,21 +74,21 @@ fn a_holder_whose_thread_is_younger_than_its_process_is_not_robbed() {
         }
     });
     stage.meet(&holder);
-    is_not_robbed(&stage, &holder);
+    is_held_until_released(&stage, &holder);
 }
 
-fn a_stopped_holder_is_not_robbed() {
+fn a_stopped_holder_keeps_its_lock() {
     let stage = Stage::anonymous();
     let holder = stage.holder();
     let id = Pid::from_raw(holder.id().cast_signed());
     signal(id, Signal::SIGSTOP).unwrap();
     until(|| state(holder.id()) == Some('T'));
-    robs_nobody(&stage);
+    stays_held(&stage);
     signal(id, Signal::SIGCONT).unwrap();
-    is_not_robbed(&stage, &holder);
+    is_held_until_released(&stage, &holder);
 }
 
-fn a_holder_whose_leader_had_ended_before_it_first_locked_is_not_robbed() {
+fn a_holder_whose_leader_ended_before_its_first_lock_keeps_its_lock() {
     let stage = Stage::anonymous();
     let holder = child(|| {
         let leader = gettid();
@@ -100,7 +103,7 @@ fn a_holder_whose_leader_had_ended_before_it_first_locked_is_not_robbed() {
         });
     });
     stage.meet(&holder);
-    is_not_robbed(&stage, &holder);
+    is_held_until_released(&stage, &holder);
 }
 
 /// After this call the process can open no file.
@@ -109,17 +112,17 @@ fn use_up_descriptors() {
     assert!(fs::File::open("/proc/self/stat").is_err());
 }
 
-fn a_holder_that_had_no_descriptors_left_when_it_first_locked_is_not_robbed() {
+fn a_holder_without_descriptors_at_its_first_lock_keeps_its_lock() {
     let stage = Stage::anonymous();
     let holder = child(|| {
         use_up_descriptors();
         stage.hold();
     });
     stage.meet(&holder);
-    is_not_robbed(&stage, &holder);
+    is_held_until_released(&stage, &holder);
 }
 
-fn a_holder_in_another_time_namespace_is_not_robbed() {
+fn a_holder_in_another_time_namespace_keeps_its_lock() {
     as_root();
     let stage = Stage::anonymous();
     let between = child(|| {
@@ -135,64 +138,64 @@ fn a_holder_in_another_time_namespace_is_not_robbed() {
         passes(&child(|| stage.hold()));
     });
     stage.meet(&between);
-    is_not_robbed(&stage, &between);
+    is_held_until_released(&stage, &between);
 }
 
-fn a_waiter_without_descriptors_robs_nobody() {
+fn a_waiter_without_descriptors_takes_no_held_lock() {
     let stage = Stage::anonymous();
     let holder = stage.holder();
     passes(&child(|| {
         use_up_descriptors();
-        robs_nobody(&stage);
+        stays_held(&stage);
     }));
     // A waiter that recorded its identity before it ran out of descriptors.
     passes(&child(|| {
-        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+        assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
         use_up_descriptors();
-        robs_nobody(&stage);
+        stays_held(&stage);
     }));
-    is_not_robbed(&stage, &holder);
+    is_held_until_released(&stage, &holder);
 }
 
-fn a_waiter_whose_root_has_no_proc_robs_nobody() {
+fn a_waiter_without_proc_takes_no_held_lock() {
     as_root();
     let empty = tempfile::tempdir().unwrap();
     let stage = Stage::anonymous();
     let holder = stage.holder();
     passes(&child(|| {
-        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+        assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
         nix::unistd::chroot(empty.path()).unwrap();
-        robs_nobody(&stage);
+        stays_held(&stage);
     }));
-    is_not_robbed(&stage, &holder);
+    is_held_until_released(&stage, &holder);
 }
 
-fn a_waiter_of_another_user_robs_nobody_and_is_told_of_the_death() {
+fn a_waiter_of_another_user_takes_no_held_lock_and_gets_the_death_report() {
     as_root();
     let stage = Stage::anonymous();
     let holder = stage.holder();
     let waiter = child(|| {
-        become_nobody();
-        robs_nobody(&stage);
+        become_unprivileged();
+        stays_held(&stage);
         stage.thread.store(1, Relaxed);
-        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     });
     until(|| stage.thread.load(Relaxed) == 1);
     kill(&holder);
     passes(&waiter);
 }
 
-fn a_waiter_to_whom_proc_hides_the_holder_robs_nobody() {
+fn a_waiter_that_hidepid_restricts_takes_no_held_lock() {
     as_root();
     let stage = Stage::anonymous();
     let holder = stage.holder();
     passes(&child(|| {
         hide_others();
-        become_nobody();
+        become_unprivileged();
         assert!(fs::read_to_string(format!("/proc/{}/stat", holder.id())).is_err());
-        robs_nobody(&stage);
+        stays_held(&stage);
     }));
-    is_not_robbed(&stage, &holder);
+    is_held_until_released(&stage, &holder);
 }
 
 /// Runs a child that dies with the lock and is not marked by the kernel, as when the out-of-memory
@@ -213,32 +216,32 @@ fn dies_unmarked(stage: &Stage) {
     kill(&holder);
 }
 
-fn a_death_that_the_kernel_did_not_mark_is_found_by_lock_and_by_try_lock() {
+fn an_unmarked_death_is_found_by_lock_and_by_try_lock() {
     let stage = Stage::anonymous();
     dies_unmarked(&stage);
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
-    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
     dies_unmarked(&stage);
-    assert_eq!(told(stage.lock.try_lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::FreshDeath);
     dies_unmarked(&stage);
     assert_eq!(
-        told(stage.lock.lock_timeout(Duration::from_secs(60))),
-        Told::FreshDeath
+        outcome_of(stage.lock.lock_timeout(Duration::from_secs(60))),
+        Outcome::FreshDeath
     );
 }
 
-fn a_waiter_without_descriptors_is_told_of_a_death() {
+fn a_waiter_without_descriptors_gets_the_death_report() {
     let stage = Stage::anonymous();
     let holder = stage.holder();
     let waiter = child(|| {
         use_up_descriptors();
         stage.thread.store(gettid(), Relaxed);
         // Without descriptors, a zombie cannot be distinguished from a living process.
-        let mut outcome = Told::HolderThreadEnded;
-        while outcome == Told::HolderThreadEnded {
-            outcome = told(stage.lock.lock());
+        let mut outcome = Outcome::HolderThreadEnded;
+        while outcome == Outcome::HolderThreadEnded {
+            outcome = outcome_of(stage.lock.lock());
         }
-        assert_eq!(outcome, Told::FreshDeath);
+        assert_eq!(outcome, Outcome::FreshDeath);
     });
     until(|| {
         stage.thread.load(Relaxed) == waiter.id()
@@ -274,7 +277,7 @@ fn be_interrupted() {
 /// Long enough for a waiter that performs the liveness check at all.
 const FAR: Duration = Duration::from_secs(60);
 
-fn comes_to_its_end(child: &pshared::fork::Child) {
+fn passes_in_time(child: &pshared::fork::Child) {
     if child.wait_timeout(FAR).unwrap().is_none() {
         kill(child);
         panic!("the child waits forever");
@@ -282,16 +285,16 @@ fn comes_to_its_end(child: &pshared::fork::Child) {
     passes(child);
 }
 
-fn signals_do_not_put_the_look_off() {
+fn signals_do_not_postpone_the_liveness_check() {
     let stage = Stage::anonymous();
     dies_unmarked(&stage);
-    comes_to_its_end(&child(|| {
+    passes_in_time(&child(|| {
         be_interrupted();
-        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     }));
 }
 
-fn a_wait_for_a_notification_is_told_of_a_death_that_the_kernel_did_not_mark() {
+fn a_wait_for_a_notification_gets_the_report_of_an_unmarked_death() {
     for interrupted in [false, true] {
         let stage = Stage::anonymous();
         let condvar = Shared::anonymous(SharedCondvar::new()).unwrap();
@@ -300,10 +303,10 @@ fn a_wait_for_a_notification_is_told_of_a_death_that_the_kernel_did_not_mark() {
                 be_interrupted();
             }
             let guard = stage.lock.lock().unwrap();
-            assert_eq!(told(condvar.wait(guard)), Told::FreshDeath);
+            assert_eq!(outcome_of(condvar.wait(guard)), Outcome::FreshDeath);
         });
         until(|| crate::support::sleeps_on(waiter.id(), &*condvar));
         dies_unmarked(&stage);
-        comes_to_its_end(&waiter);
+        passes_in_time(&waiter);
     }
 }

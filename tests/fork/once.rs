@@ -16,19 +16,19 @@ use std::time::Duration;
 
 crate::tests!(
     one_of_many_threads_and_processes_initializes,
-    a_cell_in_a_file_is_made_by_whoever_comes_first,
-    the_next_caller_takes_over_from_one_that_is_killed_and_is_told,
-    a_caller_that_waits_takes_over_from_one_that_is_killed,
+    the_first_process_initializes_a_cell_in_a_file,
+    the_next_caller_takes_over_from_a_killed_one_and_is_notified,
+    a_waiting_caller_takes_over_from_a_killed_one,
     initializers_are_killed_at_random_instants,
     a_panic_poisons_for_every_process,
-    who_only_waits_is_woken,
-    who_does_not_wait_to_the_end_is_refused_while_another_initializes,
-    a_caller_with_a_deadline_takes_over_from_one_that_is_killed,
-    a_caller_with_a_deadline_sees_what_another_made,
+    callers_that_only_wait_are_woken,
+    callers_that_do_not_wait_to_the_end_get_an_error_while_another_initializes,
+    a_caller_with_a_deadline_takes_over_from_a_killed_one,
+    a_caller_with_a_deadline_gets_the_value_that_another_made,
     signals_end_no_wait,
-    a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone,
-    a_process_forked_inside_does_not_end_its_parents_turn,
-    a_cell_whose_maker_was_killed_with_the_whole_program_is_made_again,
+    an_initializer_thread_that_ends_keeps_the_once_until_its_process_ends,
+    a_child_forked_by_an_initializer_does_not_end_the_initialization,
+    a_cell_whose_initializer_died_with_all_users_is_initialized_again,
 );
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -38,7 +38,7 @@ type Large = [u64; 512];
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Board {
+struct State {
     once: SharedOnce,
     cell: SharedOnceLock<Large>,
     times: SharedCounter,
@@ -46,9 +46,9 @@ struct Board {
     thread: AtomicU32,
 }
 
-impl Board {
+impl State {
     fn new() -> Self {
-        Board {
+        State {
             once: SharedOnce::new(),
             cell: SharedOnceLock::new(),
             times: SharedCounter::new(0),
@@ -85,11 +85,11 @@ fn is_whole(value: &Large) -> bool {
 
 fn one_of_many_threads_and_processes_initializes() {
     for _ in 0..40 {
-        let board = Board::anonymous();
+        let shared = State::anonymous();
         let work = || {
-            board.once.call_once(|| _ = board.times.add(1));
-            assert!(board.once.is_completed() && board.times.get() == 1);
-            assert!(is_whole(board.cell.get_or_init(|| [7; 512])));
+            shared.once.call_once(|| _ = shared.times.add(1));
+            assert!(shared.once.is_completed() && shared.times.get() == 1);
+            assert!(is_whole(shared.cell.get_or_init(|| [7; 512])));
         };
         let workers: Vec<_> = (0..4)
             .map(|_| {
@@ -103,65 +103,65 @@ fn one_of_many_threads_and_processes_initializes() {
             .collect();
         work();
         workers.iter().for_each(passes);
-        assert_eq!(board.times.get(), 1);
+        assert_eq!(shared.times.get(), 1);
     }
 }
 
-fn a_cell_in_a_file_is_made_by_whoever_comes_first() {
+fn the_first_process_initializes_a_cell_in_a_file() {
     let (_directory, path) = place();
     let racers: Vec<_> = (1..=4_u64)
         .map(|own| {
             let path = &path;
             child(move || {
-                let board = open_or_create(path, Board::new).unwrap();
-                let value = *board.cell.get_or_init(|| [own; 512]);
+                let shared = open_or_create(path, State::new).unwrap();
+                let value = *shared.cell.get_or_init(|| [own; 512]);
                 assert!(is_whole(&value));
-                assert_eq!(board.cell.set([9; 512]), Err([9; 512]));
+                assert_eq!(shared.cell.set([9; 512]), Err([9; 512]));
             })
         })
         .collect();
     racers.iter().for_each(passes);
     // The value outlives all the racers.
-    assert!(is_whole(open::<Board>(&path).unwrap().cell.get().unwrap()));
+    assert!(is_whole(open::<State>(&path).unwrap().cell.get().unwrap()));
 }
 
-fn the_next_caller_takes_over_from_one_that_is_killed_and_is_told() {
-    let board = Board::anonymous();
+fn the_next_caller_takes_over_from_a_killed_one_and_is_notified() {
+    let shared = State::anonymous();
     for _ in 0..20 {
-        let victim = board.initializer();
-        assert!(board.cell.get().is_none() && !board.once.is_completed());
+        let victim = shared.initializer();
+        assert!(shared.cell.get().is_none() && !shared.once.is_completed());
         kill(&victim);
-        assert!(board.cell.get().is_none() && !board.once.is_completed());
+        assert!(shared.cell.get().is_none() && !shared.once.is_completed());
     }
-    board.once.call_once_force(|state| {
+    shared.once.call_once_force(|state| {
         assert!(state.initializer_died() && !state.is_poisoned());
     });
-    let value = board.cell.get_or_init_with(|state| {
+    let value = shared.cell.get_or_init_with(|state| {
         assert!(state.initializer_died());
         [3; 512]
     });
-    assert!(is_whole(value) && board.once.is_completed());
+    assert!(is_whole(value) && shared.once.is_completed());
 }
 
-fn a_caller_that_waits_takes_over_from_one_that_is_killed() {
+fn a_waiting_caller_takes_over_from_a_killed_one() {
     for _ in 0..20 {
-        let board = Board::anonymous();
-        let victim = board.initializer();
+        let shared = State::anonymous();
+        let victim = shared.initializer();
         let waiters: Vec<_> = (0..3)
             .map(|_| {
                 child(|| {
-                    board.once.call_once(|| _ = board.times.add(1));
-                    assert!(is_whole(board.cell.get_or_init(|| [5; 512])));
+                    shared.once.call_once(|| _ = shared.times.add(1));
+                    assert!(is_whole(shared.cell.get_or_init(|| [5; 512])));
                 })
             })
             .collect();
         until(|| {
             let mut waiters = waiters.iter();
-            waiters.all(|waiter| sleeps_on(waiter.id(), &board.once))
+            waiters.all(|waiter| sleeps_on(waiter.id(), &shared.once))
         });
         kill(&victim);
         waiters.iter().for_each(passes);
-        assert_eq!(board.times.get(), 1);
+        assert_eq!(shared.times.get(), 1);
     }
 }
 
@@ -182,7 +182,7 @@ fn initializers_are_killed_at_random_instants() {
                 assert!(is_whole(value));
             }
         };
-        let (victim, sleeper) = (child(|| work(1)), child(|| _ = cells[23].wait()));
+        let (victim, waiter) = (child(|| work(1)), child(|| _ = cells[23].wait()));
         let waits = child(|| work(2));
         let some = 1 + random.below(20);
         until(|| u64::from(begun.load(Relaxed)) >= some);
@@ -197,209 +197,209 @@ fn initializers_are_killed_at_random_instants() {
             assert!(is_whole(value));
         }
         passes(&waits);
-        passes(&sleeper);
+        passes(&waiter);
     }
     assert!(taken_over > 0, "no initializer was killed in the middle");
 }
 
 fn a_panic_poisons_for_every_process() {
-    let board = Board::anonymous();
+    let shared = State::anonymous();
     passes(&child(|| {
         let panic = catch_unwind(AssertUnwindSafe(|| {
-            board
+            shared
                 .once
                 .call_once(|| std::panic::resume_unwind(Box::new("inside")));
         }));
         assert!(panic.is_err());
         let panic = catch_unwind(AssertUnwindSafe(|| {
-            board
+            shared
                 .cell
                 .get_or_init(|| std::panic::resume_unwind(Box::new("inside")));
         }));
         assert!(panic.is_err());
     }));
-    assert!(catch_unwind(AssertUnwindSafe(|| board.once.call_once(|| ()))).is_err());
-    assert!(!board.once.is_completed());
-    board.once.call_once_force(|state| {
+    assert!(catch_unwind(AssertUnwindSafe(|| shared.once.call_once(|| ()))).is_err());
+    assert!(!shared.once.is_completed());
+    shared.once.call_once_force(|state| {
         assert!(state.is_poisoned() && !state.initializer_died());
     });
-    board.once.call_once(|| unreachable!("it is completed"));
+    shared.once.call_once(|| unreachable!("it is completed"));
     // A panic does not poison a cell.
-    assert!(is_whole(board.cell.get_or_init(|| [4; 512])));
+    assert!(is_whole(shared.cell.get_or_init(|| [4; 512])));
 }
 
-fn who_only_waits_is_woken() {
-    let board = Board::anonymous();
+fn callers_that_only_wait_are_woken() {
+    let shared = State::anonymous();
     let waiters = [
-        child(|| board.once.wait()),
-        child(|| assert!(board.once.wait_timeout(LONG).is_ok())),
-        child(|| assert!(is_whole(board.cell.wait()))),
-        child(|| assert!(is_whole(board.cell.wait_timeout(LONG).unwrap()))),
+        child(|| shared.once.wait()),
+        child(|| assert!(shared.once.wait_timeout(LONG).is_ok())),
+        child(|| assert!(is_whole(shared.cell.wait()))),
+        child(|| assert!(is_whole(shared.cell.wait_timeout(LONG).unwrap()))),
     ];
     until(|| waiters.iter().all(|waiter| sleeps(waiter.id())));
-    assert!(board.once.wait_timeout(Duration::from_millis(1)).is_err());
-    assert_eq!(board.cell.wait_timeout(Duration::ZERO).ok(), None);
-    board.once.call_once(|| ());
-    board.cell.set([8; 512]).unwrap();
+    assert!(shared.once.wait_timeout(Duration::from_millis(1)).is_err());
+    assert_eq!(shared.cell.wait_timeout(Duration::ZERO).ok(), None);
+    shared.once.call_once(|| ());
+    shared.cell.set([8; 512]).unwrap();
     waiters.iter().for_each(passes);
 }
 
 /// Returns the error of a call that must not run its initializer.
-fn asks<T>(call: impl FnOnce() -> Result<T, Error>) -> Option<Error> {
+fn error_of<T>(call: impl FnOnce() -> Result<T, Error>) -> Option<Error> {
     call().err()
 }
 
-fn who_does_not_wait_to_the_end_is_refused_while_another_initializes() {
-    let board = Board::anonymous();
-    let victim = board.initializer();
-    let (once, cell) = (&board.once, &board.cell);
+fn callers_that_do_not_wait_to_the_end_get_an_error_while_another_initializes() {
+    let shared = State::anonymous();
+    let victim = shared.initializer();
+    let (once, cell) = (&shared.once, &shared.cell);
     let never = || -> Large { unreachable!("another process initializes") };
     let tries = [
-        asks(|| once.try_call_once(|| _ = never())),
-        asks(|| once.try_call_once_force(|_| _ = never())),
-        asks(|| cell.try_get_or_init(never)),
-        asks(|| cell.try_get_or_init_with(|_| never())),
-        asks(|| cell.try_get_or_try_init(|| Ok(never()))),
+        error_of(|| once.try_call_once(|| _ = never())),
+        error_of(|| once.try_call_once_force(|_| _ = never())),
+        error_of(|| cell.try_get_or_init(never)),
+        error_of(|| cell.try_get_or_init_with(|_| never())),
+        error_of(|| cell.try_get_or_try_init(|| Ok(never()))),
     ];
-    for told in tries {
-        assert!(matches!(told, Some(Error::WouldBlock)), "{told:?}");
+    for error in tries {
+        assert!(matches!(error, Some(Error::WouldBlock)), "{error:?}");
     }
     for timeout in [Duration::ZERO, SHORT] {
         let waits = [
-            asks(|| once.call_once_timeout(timeout, || _ = never())),
-            asks(|| once.call_once_force_timeout(timeout, |_| _ = never())),
-            asks(|| cell.get_or_init_timeout(timeout, never)),
-            asks(|| cell.get_or_init_with_timeout(timeout, |_| never())),
-            asks(|| cell.get_or_try_init_timeout(timeout, || Ok(never()))),
+            error_of(|| once.call_once_timeout(timeout, || _ = never())),
+            error_of(|| once.call_once_force_timeout(timeout, |_| _ = never())),
+            error_of(|| cell.get_or_init_timeout(timeout, never)),
+            error_of(|| cell.get_or_init_with_timeout(timeout, |_| never())),
+            error_of(|| cell.get_or_try_init_timeout(timeout, || Ok(never()))),
         ];
-        for told in waits {
-            assert!(matches!(told, Some(Error::TimedOut)), "{told:?}");
+        for error in waits {
+            assert!(matches!(error, Some(Error::TimedOut)), "{error:?}");
         }
         assert_eq!(cell.set_timeout([9; 512], timeout), Err([9; 512]));
     }
     assert_eq!(cell.try_set([9; 512]), Err([9; 512]));
     kill(&victim);
     // No process initializes any more, so each of these calls takes over.
-    assert!(once.try_call_once(|| _ = board.times.add(1)).is_ok());
-    assert_eq!((cell.try_set([9; 512]), board.times.get()), (Ok(()), 1));
+    assert!(once.try_call_once(|| _ = shared.times.add(1)).is_ok());
+    assert_eq!((cell.try_set([9; 512]), shared.times.get()), (Ok(()), 1));
     let waits = once.call_once_timeout(Duration::ZERO, || unreachable!("it is completed"));
     assert!(waits.is_ok() && is_whole(cell.try_get_or_init(never).unwrap()));
 }
 
 /// Tests each form alone, then all forms of a primitive together. Each form sleeps in a process of
 /// its own until the initializer is killed.
-fn a_caller_with_a_deadline_takes_over_from_one_that_is_killed() {
-    type Wait = fn(&Board);
+fn a_caller_with_a_deadline_takes_over_from_a_killed_one() {
+    type Wait = fn(&State);
     let waits: [Wait; 3] = [
-        |board| {
-            let waits = board
+        |shared| {
+            let waits = shared
                 .once
-                .call_once_timeout(LONG, || _ = board.times.add(1));
+                .call_once_timeout(LONG, || _ = shared.times.add(1));
             waits.unwrap();
         },
-        |board| {
-            let waits = board.once.call_once_force_timeout(LONG, |state| {
+        |shared| {
+            let waits = shared.once.call_once_force_timeout(LONG, |state| {
                 assert!(state.initializer_died());
-                board.times.add(1);
+                shared.times.add(1);
             });
             waits.unwrap();
         },
-        |board| {
-            let begun = || _ = board.times.add(1);
-            board.once.call_once(begun);
+        |shared| {
+            let begun = || _ = shared.times.add(1);
+            shared.once.call_once(begun);
         },
     ];
     let makes: [Wait; 4] = [
-        |board| {
+        |shared| {
             assert!(is_whole(
-                board.cell.get_or_init_timeout(LONG, || [5; 512]).unwrap()
+                shared.cell.get_or_init_timeout(LONG, || [5; 512]).unwrap()
             ))
         },
-        |board| {
-            let made = board.cell.get_or_init_with_timeout(LONG, |state| {
+        |shared| {
+            let made = shared.cell.get_or_init_with_timeout(LONG, |state| {
                 assert!(state.initializer_died());
                 [5; 512]
             });
             assert!(is_whole(made.unwrap()));
         },
-        |board| {
-            let made = board
+        |shared| {
+            let made = shared
                 .cell
                 .get_or_try_init_timeout(LONG, || Ok::<_, Error>([5; 512]));
             assert!(is_whole(made.unwrap()));
         },
-        |board| {
-            let set = board.cell.set_timeout([5; 512], LONG);
-            assert!(set.is_ok() || is_whole(board.cell.get().unwrap()));
+        |shared| {
+            let set = shared.cell.set_timeout([5; 512], LONG);
+            assert!(set.is_ok() || is_whole(shared.cell.get().unwrap()));
         },
     ];
-    let alone = waits.iter().chain(&makes).map(std::slice::from_ref);
-    for group in alone.chain([&waits[..], &makes[..]]) {
-        let board = Board::anonymous();
-        let victim = board.initializer();
-        let waiters: Vec<_> = group.iter().map(|wait| child(|| wait(&board))).collect();
+    let single = waits.iter().chain(&makes).map(std::slice::from_ref);
+    for group in single.chain([&waits[..], &makes[..]]) {
+        let shared = State::anonymous();
+        let victim = shared.initializer();
+        let waiters: Vec<_> = group.iter().map(|wait| child(|| wait(&shared))).collect();
         until(|| waiters.iter().all(|waiter| sleeps(waiter.id())));
         kill(&victim);
         waiters.iter().for_each(passes);
-        assert!(board.times.get() <= 1);
-        assert_ne!(board.once.is_completed(), board.cell.get().is_some());
+        assert!(shared.times.get() <= 1);
+        assert_ne!(shared.once.is_completed(), shared.cell.get().is_some());
     }
 }
 
-fn a_caller_with_a_deadline_sees_what_another_made() {
-    let board = Board::anonymous();
+fn a_caller_with_a_deadline_gets_the_value_that_another_made() {
+    let shared = State::anonymous();
     let never = || -> Large { unreachable!("another process initializes") };
     let maker = child(|| {
-        board.once.call_once(|| {
-            board.cell.get_or_init(|| {
-                board.ready.set();
-                until(|| board.times.get() == 1);
+        shared.once.call_once(|| {
+            shared.cell.get_or_init(|| {
+                shared.ready.set();
+                until(|| shared.times.get() == 1);
                 [7; 512]
             });
         });
     });
-    board.ready.wait();
+    shared.ready.wait();
     let waiters = [
         child(|| {
             assert!(is_whole(
-                board.cell.get_or_init_timeout(LONG, never).unwrap()
+                shared.cell.get_or_init_timeout(LONG, never).unwrap()
             ))
         }),
-        child(|| assert_eq!(board.cell.set_timeout([9; 512], LONG), Err([9; 512]))),
-        child(|| board.once.call_once_timeout(LONG, || _ = never()).unwrap()),
+        child(|| assert_eq!(shared.cell.set_timeout([9; 512], LONG), Err([9; 512]))),
+        child(|| shared.once.call_once_timeout(LONG, || _ = never()).unwrap()),
     ];
     until(|| waiters.iter().all(|waiter| sleeps(waiter.id())));
-    board.times.add(1);
+    shared.times.add(1);
     waiters.iter().chain([&maker]).for_each(passes);
-    assert_eq!(board.cell.get(), Some(&[7; 512]));
+    assert_eq!(shared.cell.get(), Some(&[7; 512]));
 }
 
 fn signals_end_no_wait() {
-    let waits: [fn(&Board); 5] = [
-        |board| board.once.call_once(|| _ = board.times.add(1)),
-        |board| _ = board.cell.get_or_init(|| [5; 512]),
-        |board| board.once.wait(),
-        |board| board.once.call_once_timeout(LONG, || ()).unwrap(),
-        |board| _ = board.cell.get_or_init_timeout(LONG, || [5; 512]).unwrap(),
+    let waits: [fn(&State); 5] = [
+        |shared| shared.once.call_once(|| _ = shared.times.add(1)),
+        |shared| _ = shared.cell.get_or_init(|| [5; 512]),
+        |shared| shared.once.wait(),
+        |shared| shared.once.call_once_timeout(LONG, || ()).unwrap(),
+        |shared| _ = shared.cell.get_or_init_timeout(LONG, || [5; 512]).unwrap(),
     ];
     for wait in waits {
-        let (board, interruptions) = (Board::anonymous(), Interruptions::new());
-        let victim = board.initializer();
+        let (shared, interruptions) = (State::anonymous(), Interruptions::new());
+        let victim = shared.initializer();
         let waiter = child(|| {
             interruptions.allow();
-            wait(&board);
+            wait(&shared);
         });
         interruptions.send(&waiter);
         kill(&victim);
-        board.once.call_once(|| ());
+        shared.once.call_once(|| ());
         passes(&waiter);
     }
 }
 
-fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
-    let board = Board::anonymous();
+fn an_initializer_thread_that_ends_keeps_the_once_until_its_process_ends() {
+    let shared = State::anonymous();
     let process = child(|| {
-        let board: &Board = &board;
+        let shared: &State = &shared;
         // SAFETY: the thread owns nothing that must be dropped. It ends as if it were killed, and
         // its process lives on.
         let ends = || unsafe {
@@ -407,80 +407,80 @@ fn a_thread_that_ends_inside_keeps_its_turn_until_its_process_is_gone() {
         };
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                board.once.call_once(|| {
-                    board.thread.store(crate::support::gettid(), Relaxed);
+                shared.once.call_once(|| {
+                    shared.thread.store(crate::support::gettid(), Relaxed);
                     ends();
                 });
             });
-            until(|| board.thread.load(Relaxed) != 0);
-            until(|| crate::support::state(board.thread.load(Relaxed)).is_none());
-            let was_forgotten =
-                board.once.was_leaked_by_this_process() && !board.once.is_held_by_this_process();
-            board.times.add(u64::from(was_forgotten));
-            board.ready.set();
+            until(|| shared.thread.load(Relaxed) != 0);
+            until(|| crate::support::state(shared.thread.load(Relaxed)).is_none());
+            let was_leaked =
+                shared.once.was_leaked_by_this_process() && !shared.once.is_held_by_this_process();
+            shared.times.add(u64::from(was_leaked));
+            shared.ready.set();
             loop {
                 std::thread::park();
             }
         });
     });
-    board.ready.wait();
-    assert_eq!(board.times.get(), 1, "its own process did not report it");
-    assert!(!board.once.was_leaked_by_this_process());
-    let outcome = catch_unwind(AssertUnwindSafe(|| board.once.call_once(|| ())));
-    assert!(outcome.is_err() && !board.once.is_completed());
+    shared.ready.wait();
+    assert_eq!(shared.times.get(), 1, "its own process did not report it");
+    assert!(!shared.once.was_leaked_by_this_process());
+    let outcome = catch_unwind(AssertUnwindSafe(|| shared.once.call_once(|| ())));
+    assert!(outcome.is_err() && !shared.once.is_completed());
     // At first, as far as a call without a grace period can determine, the process may be ending.
-    let mut told = Some(Error::WouldBlock);
+    let mut error = Some(Error::WouldBlock);
     until(|| {
-        told = asks(|| board.once.try_call_once(|| unreachable!("it is kept")));
-        !matches!(told, Some(Error::WouldBlock))
+        error = error_of(|| shared.once.try_call_once(|| unreachable!("it is kept")));
+        !matches!(error, Some(Error::WouldBlock))
     });
-    assert!(matches!(told, Some(Error::HolderThreadEnded)), "{told:?}");
-    let told = asks(|| {
-        board
+    assert!(matches!(error, Some(Error::HolderThreadEnded)), "{error:?}");
+    let error = error_of(|| {
+        shared
             .once
             .call_once_timeout(LONG, || unreachable!("it is kept"))
     });
-    assert!(matches!(told, Some(Error::HolderThreadEnded)), "{told:?}");
+    assert!(matches!(error, Some(Error::HolderThreadEnded)), "{error:?}");
     kill(&process);
-    board
+    shared
         .once
         .call_once_force(|state| assert!(state.initializer_died()));
-    assert!(board.once.is_completed());
+    assert!(shared.once.is_completed());
 }
 
-fn a_process_forked_inside_does_not_end_its_parents_turn() {
-    let board = Board::anonymous();
+fn a_child_forked_by_an_initializer_does_not_end_the_initialization() {
+    let shared = State::anonymous();
     let mut forked = None;
-    board.cell.get_or_init(|| {
+    shared.cell.get_or_init(|| {
         // SAFETY: the process has one thread. That it holds a lock during the fork is the subject
         // of this test.
         let child = unsafe {
             fork::spawn_unchecked(|| {
-                assert_eq!(board.cell.get(), None);
+                assert_eq!(shared.cell.get(), None);
                 // The child waits, as any other process does.
-                assert!(is_whole(board.cell.get_or_init(|| [1; 512])));
-                assert_eq!(board.cell.get().unwrap()[0], 2);
+                assert!(is_whole(shared.cell.get_or_init(|| [1; 512])));
+                assert_eq!(shared.cell.get().unwrap()[0], 2);
             })
         };
         let child = child.unwrap();
-        until(|| sleeps_on(child.id(), &board.cell));
+        until(|| sleeps_on(child.id(), &shared.cell));
         forked = Some(child);
         [2; 512]
     });
     passes(&forked.unwrap());
 }
 
-fn a_cell_whose_maker_was_killed_with_the_whole_program_is_made_again() {
+fn a_cell_whose_initializer_died_with_all_users_is_initialized_again() {
     let (_directory, path) = place();
     let victim = child(|| {
-        let board = open_or_create(&path, Board::new).unwrap();
-        board.once.call_once(|| ());
-        board.cell.get_or_init(|| std::process::abort());
+        let shared = open_or_create(&path, State::new).unwrap();
+        shared.once.call_once(|| ());
+        shared.cell.get_or_init(|| std::process::abort());
     });
     victim.wait().unwrap();
-    let board = open::<Board>(&path).unwrap();
-    assert!(board.once.is_completed() && board.cell.get().is_none());
-    let value = board.cell.get_or_init_with(|state| {
+    let shared = open::<State>(&path).unwrap();
+    assert!(shared.once.is_completed() && shared.cell.get().is_none());
+    let value = shared.cell.get_or_init_with(|state| {
         assert!(state.initializer_died());
         [6; 512]
     });

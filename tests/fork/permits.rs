@@ -13,19 +13,19 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 crate::tests!(
-    a_number_is_nobody_elses_while_its_permit_is_held,
-    permits_in_a_file_are_shared_by_those_who_open_it,
-    a_permit_that_crossed_a_fork_is_the_parents,
+    no_two_held_permits_have_the_same_number,
+    permits_in_a_file_are_shared_by_all_openers,
+    a_permit_inherited_by_fork_belongs_to_the_parent,
     signals_end_no_wait,
-    a_deadline_ends_a_wait_and_takes_nothing,
-    a_permit_of_the_dead_wakes_a_sleeper_who_is_told,
-    a_permit_of_a_zombie_is_had_by_a_try,
-    a_sleeper_that_is_killed_takes_nobodys_wake_with_it,
-    who_is_killed_when_it_was_woken_leaves_its_permit_to_the_next,
-    a_permit_of_an_ended_thread_waits_for_its_process,
-    however_short_the_wait_who_finds_all_permits_kept_is_told,
-    however_many_permits_a_busy_process_keeps_who_waits_is_told,
-    kills_at_any_instant_lose_no_permit_and_strand_nobody,
+    a_wait_that_times_out_takes_no_permit,
+    a_permit_of_a_dead_holder_wakes_a_waiter_and_reports_the_death,
+    try_acquire_gets_the_permit_of_a_zombie,
+    a_killed_waiter_swallows_no_wake_of_another_waiter,
+    a_waiter_killed_as_it_was_woken_leaves_its_permit_to_the_next,
+    a_permit_of_an_ended_thread_is_unavailable_until_its_process_ends,
+    a_short_wait_reports_that_ended_threads_keep_all_permits,
+    a_waiter_gets_an_error_if_ended_threads_of_a_busy_process_keep_all_permits,
+    kills_at_any_instant_lose_no_permit_and_strand_no_waiter,
 );
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -59,28 +59,28 @@ fn holder<const N: usize>(permits: &SharedPermits<N>) -> Child {
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Room<const N: usize> {
+struct State<const N: usize> {
     permits: SharedPermits<N>,
     /// The worker that holds the permit of each number, or that held it when it died. 0 if there is
     /// none.
     stamps: [AtomicU32; N],
     turns: SharedCounter,
-    told: SharedCounter,
+    reports: SharedCounter,
     stop: AtomicU32,
     two_with_one_number: SharedCounter,
-    death_not_told: SharedCounter,
+    unreported_death: SharedCounter,
 }
 
-impl<const N: usize> Room<N> {
+impl<const N: usize> State<N> {
     fn new() -> Self {
-        Room {
+        State {
             permits: SharedPermits::new(),
             stamps: [const { AtomicU32::new(0) }; N],
             turns: SharedCounter::new(0),
-            told: SharedCounter::new(0),
+            reports: SharedCounter::new(0),
             stop: AtomicU32::new(0),
             two_with_one_number: SharedCounter::new(0),
-            death_not_told: SharedCounter::new(0),
+            unreported_death: SharedCounter::new(0),
         }
     }
 
@@ -102,9 +102,9 @@ impl<const N: usize> Room<N> {
         let stamp = &self.stamps[permit.number()];
         let left = stamp.swap(own, SeqCst);
         if permit.previous_holder_died() {
-            self.told.add(1);
+            self.reports.add(1);
         } else if left != 0 {
-            self.death_not_told.add(1);
+            self.unreported_death.add(1);
         }
         for _ in 0..random.below(300) {
             std::hint::spin_loop();
@@ -129,7 +129,7 @@ impl<const N: usize> Room<N> {
     }
 
     fn is_in_order(&self) {
-        let wrong = [&self.two_with_one_number, &self.death_not_told];
+        let wrong = [&self.two_with_one_number, &self.unreported_death];
         assert_eq!(wrong.map(SharedCounter::get), [0, 0]);
         assert_eq!(self.permits.available(), N);
         let numbers = all(&self.permits).map(|permit| permit.number());
@@ -137,17 +137,17 @@ impl<const N: usize> Room<N> {
     }
 }
 
-fn a_number_is_nobody_elses_while_its_permit_is_held() {
-    let room = Shared::anonymous(Room::<3>::new()).unwrap();
-    let workers: Vec<_> = (1..=6).map(|own| room.worker(own, own.into())).collect();
-    until_idly(|| room.turns.get() > 20_000);
-    room.stop.store(1, SeqCst);
+fn no_two_held_permits_have_the_same_number() {
+    let state = Shared::anonymous(State::<3>::new()).unwrap();
+    let workers: Vec<_> = (1..=6).map(|own| state.worker(own, own.into())).collect();
+    until_idly(|| state.turns.get() > 20_000);
+    state.stop.store(1, SeqCst);
     workers.iter().for_each(passes);
-    assert_eq!(room.told.get(), 0);
-    room.is_in_order();
+    assert_eq!(state.reports.get(), 0);
+    state.is_in_order();
 }
 
-fn permits_in_a_file_are_shared_by_those_who_open_it() {
+fn permits_in_a_file_are_shared_by_all_openers() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("permits");
     let here = create(&path, SharedPermits::<2>::new());
@@ -163,18 +163,18 @@ fn permits_in_a_file_are_shared_by_those_who_open_it() {
     has_it.wait();
     let one = here.acquire().unwrap();
     assert!(matches!(here.try_acquire(), Err(Error::WouldBlock)));
-    let sleeper = child_of_a_holder(|| {
+    let waiter = child_of_a_holder(|| {
         let there = open::<SharedPermits<2>>(&path);
         assert!(there.acquire().unwrap().previous_holder_died());
     });
-    until_idly(|| sleeps_on_any(sleeper.id()));
+    until_idly(|| sleeps_on_any(waiter.id()));
     kill(&holder);
-    passes(&sleeper);
+    passes(&waiter);
     drop(one);
     assert_eq!(here.available(), 2);
 }
 
-fn a_permit_that_crossed_a_fork_is_the_parents() {
+fn a_permit_inherited_by_fork_belongs_to_the_parent() {
     let permits = permits::<2>();
     let permit = Cell::new(Some(permits.acquire().unwrap()));
     passes(&child_of_a_holder(|| drop(permit.take())));
@@ -212,14 +212,14 @@ fn signals_end_no_wait() {
         });
         // The queue head, and the waiter behind it.
         for waiter in &waiters {
-            interruptions.send_where(waiter, sleeps_on_any);
+            interruptions.send_when(waiter, sleeps_on_any);
         }
         drop(both);
         waiters.iter().for_each(passes);
     }
 }
 
-fn a_deadline_ends_a_wait_and_takes_nothing() {
+fn a_wait_that_times_out_takes_no_permit() {
     let permits = permits::<2>();
     let both = all(&permits);
     let waiters = [(); 3].map(|()| {
@@ -236,22 +236,22 @@ fn a_deadline_ends_a_wait_and_takes_nothing() {
     drop(both);
 }
 
-fn a_permit_of_the_dead_wakes_a_sleeper_who_is_told() {
+fn a_permit_of_a_dead_holder_wakes_a_waiter_and_reports_the_death() {
     for _ in 0..50 {
         let permits = permits::<3>();
         let holders = [(); 3].map(|()| holder(&permits));
-        let told = Shared::anonymous(SharedCounter::new(0)).unwrap();
-        let sleepers = [(); 3].map(|()| {
+        let reports = Shared::anonymous(SharedCounter::new(0)).unwrap();
+        let waiters = [(); 3].map(|()| {
             child(|| {
                 let permit = permits.acquire().unwrap();
-                told.add(permit.previous_holder_died().into());
+                reports.add(permit.previous_holder_died().into());
                 // Each death makes one permit available, and the sleepers keep these until the end.
-                until_idly(|| told.get() == 3);
+                until_idly(|| reports.get() == 3);
             })
         });
-        until_idly(|| sleepers.iter().all(|sleeper| sleeps_on_any(sleeper.id())));
+        until_idly(|| waiters.iter().all(|waiter| sleeps_on_any(waiter.id())));
         holders.iter().for_each(kill);
-        sleepers.iter().for_each(passes);
+        waiters.iter().for_each(passes);
         assert!(
             all(&permits)
                 .iter()
@@ -260,7 +260,7 @@ fn a_permit_of_the_dead_wakes_a_sleeper_who_is_told() {
     }
 }
 
-fn a_permit_of_a_zombie_is_had_by_a_try() {
+fn try_acquire_gets_the_permit_of_a_zombie() {
     let permits = permits::<1>();
     let holder = holder(&permits);
     kill_unreaped(&holder);
@@ -268,43 +268,43 @@ fn a_permit_of_a_zombie_is_had_by_a_try() {
     holder.wait().unwrap();
 }
 
-fn a_sleeper_that_is_killed_takes_nobodys_wake_with_it() {
+fn a_killed_waiter_swallows_no_wake_of_another_waiter() {
     for victim in 0..3 {
         let permits = permits::<2>();
         let both = all(&permits);
-        let sleepers = [(); 3].map(|()| {
-            let sleeper = child_of_a_holder(|| drop(permits.acquire().unwrap()));
-            until_idly(|| sleeps_on_any(sleeper.id()));
-            sleeper
+        let waiters = [(); 3].map(|()| {
+            let waiter = child_of_a_holder(|| drop(permits.acquire().unwrap()));
+            until_idly(|| sleeps_on_any(waiter.id()));
+            waiter
         });
         // In each round another sleeper is killed: first the queue head, then a waiter behind it.
-        kill(&sleepers[victim]);
+        kill(&waiters[victim]);
         drop(both);
-        let others = (0..3).filter(|sleeper| *sleeper != victim);
-        others.for_each(|sleeper| passes(&sleepers[sleeper]));
+        let others = (0..3).filter(|waiter| *waiter != victim);
+        others.for_each(|waiter| passes(&waiters[waiter]));
         assert_eq!(permits.available(), 2);
     }
 }
 
 /// The queue head is woken and killed at once, often before it has run. The waiters behind it do
 /// not have to wait for the liveness check.
-fn who_is_killed_when_it_was_woken_leaves_its_permit_to_the_next() {
+fn a_waiter_killed_as_it_was_woken_leaves_its_permit_to_the_next() {
     for _ in 0..100 {
         let permits = permits::<2>();
         let mut both = all(&permits).map(Some);
-        let sleepers = [(); 3].map(|()| {
-            let sleeper = child_of_a_holder(|| drop(permits.acquire().unwrap()));
-            until_idly(|| sleeps_on_any(sleeper.id()));
-            sleeper
+        let waiters = [(); 3].map(|()| {
+            let waiter = child_of_a_holder(|| drop(permits.acquire().unwrap()));
+            until_idly(|| sleeps_on_any(waiter.id()));
+            waiter
         });
         both[0].take();
-        sleepers[0].kill().unwrap();
-        sleepers[0].wait().unwrap();
-        sleepers[1..].iter().for_each(passes);
+        waiters[0].kill().unwrap();
+        waiters[0].wait().unwrap();
+        waiters[1..].iter().for_each(passes);
     }
 }
 
-fn a_permit_of_an_ended_thread_waits_for_its_process() {
+fn a_permit_of_an_ended_thread_is_unavailable_until_its_process_ends() {
     let permits = permits::<2>();
     let (ended, over) = (Signal::new(), Signal::new());
     let process = child_of_a_holder(|| {
@@ -330,21 +330,21 @@ fn a_permit_of_an_ended_thread_waits_for_its_process() {
     assert!(matches!(soon, Err(Error::TimedOut)));
     drop(other);
     drop(permits.acquire().unwrap());
-    let sleeper = child_of_a_holder(|| {
+    let waiter = child_of_a_holder(|| {
         let both = all(&permits);
         assert!(both.iter().any(Permit::previous_holder_died));
     });
-    until_idly(|| sleeps_on_any(sleeper.id()));
+    until_idly(|| sleeps_on_any(waiter.id()));
     over.give();
     passes(&process);
-    passes(&sleeper);
+    passes(&waiter);
     assert_eq!(permits.available(), 2);
     drop(until_certain());
 }
 
 /// The error is also returned if a waiter's deadline passes before the end of the grace period, and
 /// to a waiter that is not the queue head.
-fn however_short_the_wait_who_finds_all_permits_kept_is_told() {
+fn a_short_wait_reports_that_ended_threads_keep_all_permits() {
     let permits = permits::<2>();
     let (ended, over) = (Signal::new(), Signal::new());
     let process = child(|| {
@@ -358,13 +358,20 @@ fn however_short_the_wait_who_finds_all_permits_kept_is_told() {
         over.wait();
     });
     ended.wait();
-    let is_told = |outcome| matches!(outcome, Err(Error::HolderThreadEnded));
+    let reports_ended_thread = |outcome| matches!(outcome, Err(Error::HolderThreadEnded));
     // This call waits for the end of the grace period. Until then, the process may be about to end.
-    assert!(is_told(permits.acquire()));
-    assert!(is_told(permits.try_acquire()));
-    let waiters = [(); 3]
-        .map(|()| child(|| assert!(is_told(permits.acquire_timeout(Duration::from_millis(20))))));
-    assert!(is_told(permits.acquire_timeout(Duration::from_millis(20))));
+    assert!(reports_ended_thread(permits.acquire()));
+    assert!(reports_ended_thread(permits.try_acquire()));
+    let waiters = [(); 3].map(|()| {
+        child(|| {
+            assert!(reports_ended_thread(
+                permits.acquire_timeout(Duration::from_millis(20))
+            ))
+        })
+    });
+    assert!(reports_ended_thread(
+        permits.acquire_timeout(Duration::from_millis(20))
+    ));
     waiters.iter().for_each(passes);
     over.give();
     passes(&process);
@@ -373,7 +380,7 @@ fn however_short_the_wait_who_finds_all_permits_kept_is_told() {
 
 /// A running thread may be about to end its process. So each ended thread of that process is
 /// checked until the grace period is over.
-fn however_many_permits_a_busy_process_keeps_who_waits_is_told() {
+fn a_waiter_gets_an_error_if_ended_threads_of_a_busy_process_keep_all_permits() {
     let permits = permits::<127>();
     let ended = Signal::new();
     let process = child(|| {
@@ -389,35 +396,37 @@ fn however_many_permits_a_busy_process_keeps_who_waits_is_told() {
         }
     });
     ended.wait();
-    let is_told = |outcome| matches!(outcome, Err(Error::HolderThreadEnded));
-    assert!(is_told(permits.acquire_timeout(Duration::from_secs(30))));
-    assert!(is_told(permits.try_acquire()));
+    let reports_ended_thread = |outcome| matches!(outcome, Err(Error::HolderThreadEnded));
+    assert!(reports_ended_thread(
+        permits.acquire_timeout(Duration::from_secs(30))
+    ));
+    assert!(reports_ended_thread(permits.try_acquire()));
     kill(&process);
 }
 
-fn kills_at_any_instant_lose_no_permit_and_strand_nobody() {
+fn kills_at_any_instant_lose_no_permit_and_strand_no_waiter() {
     const KILLS: u32 = 600;
     const WORKERS: usize = 6;
     let mut random = Random::new(17);
-    let room = Shared::anonymous(Room::<2>::new()).unwrap();
+    let state = Shared::anonymous(State::<2>::new()).unwrap();
     let mut workers: Vec<_> = (1..=WORKERS as u32)
-        .map(|own| room.worker(own, own.into()))
+        .map(|own| state.worker(own, own.into()))
         .collect();
     for serial in 0..KILLS {
         let victim = random.below(WORKERS as u64) as usize;
-        let turns = room.turns.get() + 1 + random.below(20);
-        until(|| room.turns.get() >= turns);
+        let turns = state.turns.get() + 1 + random.below(20);
+        until(|| state.turns.get() >= turns);
         for _ in 0..random.below(2_000) {
             std::hint::spin_loop();
         }
         kill(&workers[victim]);
         let own = WORKERS as u32 + 1 + serial;
-        workers[victim] = room.worker(own, own.into());
+        workers[victim] = state.worker(own, own.into());
     }
-    let turns = room.turns.get() + 100;
-    until_idly(|| room.turns.get() >= turns);
-    room.stop.store(1, SeqCst);
+    let turns = state.turns.get() + 100;
+    until_idly(|| state.turns.get() >= turns);
+    state.stop.store(1, SeqCst);
     workers.iter().for_each(passes);
-    assert!(room.told.get() > 0);
-    room.is_in_order();
+    assert!(state.reports.get() > 0);
+    state.is_in_order();
 }

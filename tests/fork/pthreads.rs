@@ -11,21 +11,21 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 crate::tests!(
-    a_wait_that_gives_up_leaves_nothing_in_the_slot,
-    an_unplaced_lock_in_the_place_of_a_mutex_that_glibc_left_in_the_slot_is_released,
-    a_robust_lock_that_is_held_over_a_pthread_stays_announced,
-    a_cycle_that_a_timeout_resolves_is_none_any_more,
-    a_killed_waiter_of_a_pthread_strands_nobody,
-    who_only_looks_takes_no_news_of_a_death,
-    who_only_looks_takes_no_news_that_a_reset_noted,
-    a_reset_that_is_killed_half_way_is_told_as_a_death,
+    a_wait_that_times_out_leaves_list_op_pending_empty,
+    an_in_process_lock_at_the_address_left_in_list_op_pending_is_released,
+    a_robust_lock_held_while_a_pthread_mutex_is_used_stays_listed,
+    a_cycle_that_a_timeout_resolves_is_not_a_deadlock,
+    a_killed_waiter_of_a_pthread_strands_no_other_waiter,
+    formatting_does_not_consume_the_report_of_a_death,
+    formatting_does_not_consume_a_report_noted_by_a_reset,
+    a_death_is_reported_after_an_interrupted_reset,
 );
 
 const A_MOMENT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(60);
 
 /// Returns `list_op_pending` of the calling thread's robust list.
-fn slot() -> usize {
+fn pending() -> usize {
     let (mut head, mut length) = (std::ptr::null::<[usize; 3]>(), 0_usize);
     // SAFETY: the kernel writes a pointer and a length.
     let answer =
@@ -36,7 +36,7 @@ fn slot() -> usize {
     unsafe { (*head)[2] }
 }
 
-fn a_wait_that_gives_up_leaves_nothing_in_the_slot() {
+fn a_wait_that_times_out_leaves_list_op_pending_empty() {
     gives_up::<PthreadRobust>();
     gives_up::<PthreadPi>();
 }
@@ -48,15 +48,15 @@ fn gives_up<R: RawLock>() {
         scope.spawn(|| {
             let outcome = lock.lock_timeout(A_MOMENT);
             assert!(matches!(outcome, Err(LockError::TimedOut)), "{outcome:?}");
-            assert_eq!(slot(), 0);
+            assert_eq!(pending(), 0);
             assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
-            assert_eq!(slot(), 0);
+            assert_eq!(pending(), 0);
         });
     });
     drop(guard);
 }
 
-fn an_unplaced_lock_in_the_place_of_a_mutex_that_glibc_left_in_the_slot_is_released() {
+fn an_in_process_lock_at_the_address_left_in_list_op_pending_is_released() {
     const BYTES: usize = size_of::<SharedMutex<u64>>();
     let mut place = MaybeUninit::<[u64; BYTES / 8]>::uninit();
     let theirs = place.as_mut_ptr().cast::<PthreadMutex>();
@@ -80,7 +80,7 @@ fn an_unplaced_lock_in_the_place_of_a_mutex_that_glibc_left_in_the_slot_is_relea
             over.wait();
         });
     }
-    assert_ne!(slot(), 0, "glibc leaves it there");
+    assert_ne!(pending(), 0, "glibc leaves it there");
     let ours = place.as_mut_ptr().cast::<SharedMutex<u64>>();
     // SAFETY: as above. The mutex that was there before is not used any more.
     let ours = unsafe {
@@ -95,25 +95,25 @@ fn an_unplaced_lock_in_the_place_of_a_mutex_that_glibc_left_in_the_slot_is_relea
 
 /// glibc clears `list_op_pending`. If the field holds a lock of this crate, that lock is put on the
 /// list first, so that the kernel finds it.
-fn a_robust_lock_that_is_held_over_a_pthread_stays_announced() {
-    announced_over::<PthreadRobust>();
-    announced_over::<PthreadPi>();
+fn a_robust_lock_held_while_a_pthread_mutex_is_used_stays_listed() {
+    stays_listed::<PthreadRobust>();
+    stays_listed::<PthreadPi>();
 }
 
-fn announced_over<R: RawLock>() {
+fn stays_listed<R: RawLock>() {
     let ours = Shared::anonymous(SharedMutex::new(0_u64)).unwrap();
     let theirs = Shared::anonymous(SharedMutex::<u64, R>::with_strategy(0)).unwrap();
     let guard = ours.lock().unwrap();
-    let node = slot();
+    let node = pending();
     assert_ne!(node, 0);
     drop(theirs.lock().unwrap());
-    assert_eq!((own_list(), slot()), (vec![node], 0));
+    assert_eq!((own_list(), pending()), (vec![node], 0));
     drop(guard);
-    assert_eq!((own_list(), slot()), (vec![], 0));
+    assert_eq!((own_list(), pending()), (vec![], 0));
 }
 
 /// Two threads wait for each other until one of them gives up.
-fn a_cycle_that_a_timeout_resolves_is_none_any_more() {
+fn a_cycle_that_a_timeout_resolves_is_not_a_deadlock() {
     cycle::<Robust>();
     cycle::<PthreadRobust>();
     cycle::<PthreadPi>();
@@ -138,7 +138,7 @@ fn cycle<R: RawLock>() {
 
 /// One waiter is killed as the lock is released. The other waiter gets the lock, even if the killed
 /// waiter consumed the wake.
-fn a_killed_waiter_of_a_pthread_strands_nobody() {
+fn a_killed_waiter_of_a_pthread_strands_no_other_waiter() {
     for _ in 0..8 {
         let lock = Shared::anonymous(SharedMutex::<u64, Pthread>::with_strategy(0)).unwrap();
         let [ready, over] = [(); 2].map(|()| Shared::anonymous(SharedEvent::new()).unwrap());
@@ -163,13 +163,13 @@ fn a_killed_waiter_of_a_pthread_strands_nobody() {
     }
 }
 
-fn who_only_looks_takes_no_news_of_a_death() {
-    looks::<Robust>();
-    looks::<PthreadRobust>();
-    looks::<PthreadPi>();
+fn formatting_does_not_consume_the_report_of_a_death() {
+    formatting_keeps_report::<Robust>();
+    formatting_keeps_report::<PthreadRobust>();
+    formatting_keeps_report::<PthreadPi>();
 }
 
-fn looks<R: RawLock>() {
+fn formatting_keeps_report<R: RawLock>() {
     for round in 0..60 {
         let lock = Shared::anonymous(SharedMutex::<u64, R>::with_strategy(0)).unwrap();
         let ready = Shared::anonymous(SharedEvent::new()).unwrap();
@@ -189,14 +189,14 @@ fn looks<R: RawLock>() {
     }
 }
 
-fn who_only_looks_takes_no_news_that_a_reset_noted() {
-    looks_after_a_reset::<Robust>();
-    looks_after_a_reset::<Pthread>();
-    looks_after_a_reset::<PthreadRobust>();
-    looks_after_a_reset::<PthreadPi>();
+fn formatting_does_not_consume_a_report_noted_by_a_reset() {
+    formatting_keeps_report_of_reset::<Robust>();
+    formatting_keeps_report_of_reset::<Pthread>();
+    formatting_keeps_report_of_reset::<PthreadRobust>();
+    formatting_keeps_report_of_reset::<PthreadPi>();
 }
 
-fn looks_after_a_reset<R: RawLock>() {
+fn formatting_keeps_report_of_reset<R: RawLock>() {
     use pshared::memory::Primitive;
     let lock = Shared::anonymous(SharedMutex::<u64, R>::with_strategy(0)).unwrap();
     let ready = Shared::anonymous(SharedEvent::new()).unwrap();
@@ -222,13 +222,13 @@ fn looks_after_a_reset<R: RawLock>() {
 
 /// A reset that is killed after any of its steps is followed by another reset. The death must still
 /// be reported.
-fn a_reset_that_is_killed_half_way_is_told_as_a_death() {
-    half_a_reset::<PthreadRobust>();
-    half_a_reset::<Pthread>();
-    half_a_reset::<Robust>();
+fn a_death_is_reported_after_an_interrupted_reset() {
+    interrupted_reset::<PthreadRobust>();
+    interrupted_reset::<Pthread>();
+    interrupted_reset::<Robust>();
 }
 
-fn half_a_reset<R: RawLock>() {
+fn interrupted_reset<R: RawLock>() {
     use pshared::memory::Primitive;
     let lock = Shared::anonymous(SharedMutex::<[u64; 2], R>::with_strategy([1, 1])).unwrap();
     let ready = Shared::anonymous(SharedEvent::new()).unwrap();

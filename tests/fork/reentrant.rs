@@ -13,22 +13,22 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 crate::tests!(
-    nested_sections_of_threads_and_processes_count_exactly,
-    others_wait_until_the_last_guard_is_gone,
-    a_death_at_any_depth_is_told_to_exactly_one,
+    nested_critical_sections_of_threads_and_processes_count_exactly,
+    others_wait_until_the_last_guard_is_dropped,
+    a_death_at_any_depth_is_reported_exactly_once,
     holders_are_killed_at_random_instants,
-    who_has_another_guard_does_not_replace_the_data,
-    strangers_share_it_in_a_file,
+    the_data_is_not_replaced_while_another_guard_exists,
+    unrelated_processes_share_a_lock_in_a_file,
     signals_end_no_wait,
-    a_guard_that_crossed_a_fork_is_the_parents,
-    a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody,
+    a_guard_inherited_by_fork_belongs_to_the_parent,
+    data_of_an_ended_thread_that_leaked_its_guard_is_not_returned,
 );
 
 const LONG: Duration = Duration::from_secs(3600);
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Book {
+struct State {
     /// Both halves are equal outside of critical sections.
     pair: SharedReentrantLock<Cell<[u64; 2]>>,
     ready: SharedEvent,
@@ -38,9 +38,9 @@ struct Book {
 type Guard<'a> = SharedReentrantLockGuard<'a, Cell<[u64; 2]>>;
 type Outcome<'a> = LockResult<Guard<'a>>;
 
-impl Book {
+impl State {
     fn new() -> Self {
-        Book {
+        State {
             pair: SharedReentrantLock::new(Cell::new([0, 0])),
             ready: SharedEvent::new(),
             inside: AtomicU32::new(0),
@@ -93,32 +93,32 @@ fn repaired(outcome: Outcome<'_>) -> (Guard<'_>, bool) {
     }
 }
 
-fn nested_sections_of_threads_and_processes_count_exactly() {
+fn nested_critical_sections_of_threads_and_processes_count_exactly() {
     const TURNS: u64 = 400;
-    let book = Book::anonymous();
+    let state = State::anonymous();
     let workers: Vec<_> = (0..3)
         .map(|_| {
             child(|| {
                 std::thread::scope(|scope| {
-                    scope.spawn(|| (0..TURNS).for_each(|_| book.add()));
-                    (0..TURNS).for_each(|_| book.add());
+                    scope.spawn(|| (0..TURNS).for_each(|_| state.add()));
+                    (0..TURNS).for_each(|_| state.add());
                 });
             })
         })
         .collect();
     workers.iter().for_each(passes);
-    assert_eq!(book.pair.lock().unwrap().get(), [6 * TURNS; 2]);
+    assert_eq!(state.pair.lock().unwrap().get(), [6 * TURNS; 2]);
 }
 
-fn others_wait_until_the_last_guard_is_gone() {
-    let book = Book::anonymous();
-    let (first, second) = (book.pair.lock().unwrap(), book.pair.lock().unwrap());
+fn others_wait_until_the_last_guard_is_dropped() {
+    let state = State::anonymous();
+    let (first, second) = (state.pair.lock().unwrap(), state.pair.lock().unwrap());
     let mut guards = Some((first, second));
     let refused = || {
         passes(&unsafe_child(|| {
-            let outcome = book.pair.try_lock();
+            let outcome = state.pair.try_lock();
             assert!(matches!(outcome, Err(LockError::WouldBlock)));
-            let outcome = book.pair.lock_timeout(Duration::from_millis(2));
+            let outcome = state.pair.lock_timeout(Duration::from_millis(2));
             assert!(matches!(outcome, Err(LockError::TimedOut)));
         }));
     };
@@ -127,8 +127,8 @@ fn others_wait_until_the_last_guard_is_gone() {
     // The guards are dropped in the order of their acquisition, not in the reverse order.
     drop(first);
     refused();
-    let waiter = unsafe_child(|| drop(book.pair.lock().unwrap()));
-    until(|| sleeps_on(waiter.id(), &book.pair));
+    let waiter = unsafe_child(|| drop(state.pair.lock().unwrap()));
+    until(|| sleeps_on(waiter.id(), &state.pair));
     drop(second);
     passes(&waiter);
 }
@@ -139,43 +139,43 @@ fn unsafe_child(body: impl FnOnce()) -> fork::Child {
     unsafe { fork::spawn_unchecked(body) }.expect("no child")
 }
 
-fn a_death_at_any_depth_is_told_to_exactly_one() {
+fn a_death_at_any_depth_is_reported_exactly_once() {
     for depth in [1, 2, 7] {
-        let book = Book::anonymous();
-        let victim = book.holder(depth);
+        let state = State::anonymous();
+        let victim = state.holder(depth);
         let waiters: Vec<_> = (0..2)
             .map(|_| {
                 child(|| {
-                    let (_guard, fresh) = repaired(book.pair.lock());
-                    book.inside.fetch_add(fresh.into(), Relaxed);
+                    let (_guard, fresh) = repaired(state.pair.lock());
+                    state.inside.fetch_add(fresh.into(), Relaxed);
                 })
             })
             .collect();
         until(|| {
             let mut waiters = waiters.iter();
-            waiters.all(|waiter| sleeps_on(waiter.id(), &book.pair))
+            waiters.all(|waiter| sleeps_on(waiter.id(), &state.pair))
         });
         kill(&victim);
         waiters.iter().for_each(passes);
-        assert_eq!(book.inside.load(Relaxed), 1, "{depth}");
-        assert!(!book.pair.is_poisoned());
+        assert_eq!(state.inside.load(Relaxed), 1, "{depth}");
+        assert!(!state.pair.is_poisoned());
     }
 }
 
 fn holders_are_killed_at_random_instants() {
     const KILLS: u64 = 600;
     let mut random = Random::new(29);
-    let book = Book::anonymous();
+    let state = State::anonymous();
     let stop = Shared::anonymous(AtomicU32::new(0)).unwrap();
     let work = |may_nest: bool| {
         while stop.load(Relaxed) == 0 {
-            let (outer, fresh) = repaired(book.pair.lock());
+            let (outer, fresh) = repaired(state.pair.lock());
             let pair = outer.get();
             assert!(fresh || pair[0] == pair[1], "torn data returned as whole");
             outer.set([pair[0] + 1, pair[1]]);
             if may_nest {
-                let inner = book.pair.lock().unwrap();
-                let innermost = book.pair.lock().unwrap();
+                let inner = state.pair.lock().unwrap();
+                let innermost = state.pair.lock().unwrap();
                 drop(outer);
                 let pair = innermost.get();
                 inner.set([pair[0], pair[0]]);
@@ -192,48 +192,48 @@ fn holders_are_killed_at_random_instants() {
             until(|| {
                 survivors
                     .iter()
-                    .any(|waiter| sleeps_on(waiter.id(), &book.pair))
+                    .any(|waiter| sleeps_on(waiter.id(), &state.pair))
             });
         }
         (0..random.below(20_000)).for_each(|_| std::hint::spin_loop());
         kill(&victim);
-        drop(repaired(book.pair.lock()));
+        drop(repaired(state.pair.lock()));
     }
     stop.store(1, Relaxed);
     survivors.iter().for_each(passes);
 }
 
-fn strangers_share_it_in_a_file() {
+fn unrelated_processes_share_a_lock_in_a_file() {
     let (_directory, path) = place();
     let workers = [0, 1].map(|_| {
         child(|| {
-            let book = open_or_create(&path, Book::new).unwrap();
-            (0..100).for_each(|_| book.add());
+            let state = open_or_create(&path, State::new).unwrap();
+            (0..100).for_each(|_| state.add());
         })
     });
     workers.iter().for_each(passes);
     let victim = child(|| {
-        let book = open::<Book>(&path).unwrap();
-        std::mem::forget((book.pair.lock().unwrap(), book.pair.lock().unwrap()));
+        let state = open::<State>(&path).unwrap();
+        std::mem::forget((state.pair.lock().unwrap(), state.pair.lock().unwrap()));
         std::process::abort();
     });
     victim.wait().unwrap();
-    let book = open::<Book>(&path).unwrap();
-    let (guard, fresh) = repaired(book.pair.lock());
+    let state = open::<State>(&path).unwrap();
+    let (guard, fresh) = repaired(state.pair.lock());
     assert!(fresh && guard.get() == [0, 0]);
 }
 
 fn signals_end_no_wait() {
-    let waits: [fn(&Book); 2] = [
-        |book| assert!(repaired(book.pair.lock()).1),
-        |book| assert!(repaired(book.pair.lock_timeout(LONG)).1),
+    let waits: [fn(&State); 2] = [
+        |state| assert!(repaired(state.pair.lock()).1),
+        |state| assert!(repaired(state.pair.lock_timeout(LONG)).1),
     ];
     for wait in waits {
-        let (book, interruptions) = (Book::anonymous(), Interruptions::new());
-        let holder = book.holder(2);
+        let (state, interruptions) = (State::anonymous(), Interruptions::new());
+        let holder = state.holder(2);
         let waiter = child(|| {
             interruptions.allow();
-            wait(&book);
+            wait(&state);
         });
         interruptions.send(&waiter);
         kill(&holder);
@@ -241,53 +241,53 @@ fn signals_end_no_wait() {
     }
 }
 
-fn a_guard_that_crossed_a_fork_is_the_parents() {
-    let book = Book::anonymous();
-    let mut guards = Some((book.pair.lock().unwrap(), book.pair.lock().unwrap()));
+fn a_guard_inherited_by_fork_belongs_to_the_parent() {
+    let state = State::anonymous();
+    let mut guards = Some((state.pair.lock().unwrap(), state.pair.lock().unwrap()));
     passes(&unsafe_child(|| {
         drop(guards.take());
-        let outcome = book.pair.try_lock();
+        let outcome = state.pair.try_lock();
         assert!(matches!(outcome, Err(LockError::WouldBlock)));
     }));
-    assert_eq!(book.pair.holder().unwrap().process, std::process::id());
+    assert_eq!(state.pair.holder().unwrap().process, std::process::id());
     assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
     drop(guards);
-    passes(&child(|| drop(book.pair.try_lock().unwrap())));
+    passes(&child(|| drop(state.pair.try_lock().unwrap())));
 }
 
-fn a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody() {
-    let book = Book::anonymous();
+fn data_of_an_ended_thread_that_leaked_its_guard_is_not_returned() {
+    let state = State::anonymous();
     let process = child(|| {
-        let book: &Book = &book;
+        let state: &State = &state;
         std::thread::scope(|scope| {
             let ends = scope.spawn(|| {
-                std::mem::forget((book.pair.lock().unwrap(), book.pair.lock().unwrap()));
+                std::mem::forget((state.pair.lock().unwrap(), state.pair.lock().unwrap()));
             });
             ends.join().unwrap();
         });
         // Waits until the thread has ended for the kernel too.
         until(|| std::fs::read_dir("/proc/self/task").unwrap().count() == 1);
-        let refused = book.pair.lock().map(drop).map_err(Error::from);
+        let refused = state.pair.lock().map(drop).map_err(Error::from);
         assert!(
             matches!(refused, Err(Error::HolderThreadEnded)),
             "{refused:?}"
         );
-        book.ready.set();
+        state.ready.set();
         loop {
             std::thread::park();
         }
     });
-    book.ready.wait();
-    let refused = book.pair.lock().map(drop).map_err(Error::from);
+    state.ready.wait();
+    let refused = state.pair.lock().map(drop).map_err(Error::from);
     assert!(
         matches!(refused, Err(Error::HolderThreadEnded)),
         "{refused:?}"
     );
     kill(&process);
-    assert!(repaired(book.pair.lock()).1);
+    assert!(repaired(state.pair.lock()).1);
 }
 
-fn who_has_another_guard_does_not_replace_the_data() {
+fn the_data_is_not_replaced_while_another_guard_exists() {
     let lock = Shared::anonymous(SharedReentrantLock::new(3_u64)).unwrap();
     let victim = child(|| {
         std::mem::forget(lock.lock().unwrap());

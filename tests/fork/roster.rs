@@ -16,18 +16,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 crate::tests!(
-    a_worker_is_seen_and_its_slot_is_free_when_it_leaves,
+    a_worker_is_listed_and_its_slot_is_free_after_it_leaves,
     a_roster_in_a_file_outlives_its_workers,
-    a_slot_that_crossed_a_fork_is_the_parents,
+    a_slot_inherited_by_fork_belongs_to_the_parent,
     a_death_wakes_every_watcher,
-    a_zombie_has_vacated_its_slot,
-    a_slot_is_taken_over_with_its_data,
-    who_waits_for_a_slot_gets_that_of_the_dead,
-    a_watcher_that_is_killed_disturbs_nobody,
+    a_zombies_slot_is_abandoned,
+    an_abandoned_slot_is_adopted_with_its_data,
+    a_waiter_for_a_slot_gets_the_slot_of_a_dead_worker,
+    a_killed_watcher_does_not_affect_other_watchers,
     signals_end_no_watch,
     a_watch_ends_by_its_deadline,
-    watchers_do_not_wake_each_other_again_and_again,
-    a_slot_of_an_ended_thread_is_not_given_out_while_its_process_lives,
+    watchers_do_not_wake_each_other_repeatedly,
+    a_slot_of_an_ended_thread_is_not_reused_while_its_process_lives,
     kills_at_any_instant_lose_no_count_and_no_slot,
 );
 
@@ -45,16 +45,16 @@ fn watches(process: u32) -> bool {
 
 /// Starts a child that has a slot until it is killed.
 fn worker<const N: usize>(roster: &Roster<N>) -> Child {
-    let sits = Signal::new();
+    let joined = Signal::new();
     let worker = child_of_a_holder(|| {
         let slot = roster.join().unwrap();
         slot.add(1);
-        sits.give();
+        joined.give();
         loop {
             nix::unistd::pause();
         }
     });
-    sits.wait();
+    joined.wait();
     worker
 }
 
@@ -69,17 +69,17 @@ fn by(process: &Child) -> Option<Holder> {
     })
 }
 
-fn a_worker_is_seen_and_its_slot_is_free_when_it_leaves() {
+fn a_worker_is_listed_and_its_slot_is_free_after_it_leaves() {
     let roster = roster::<2>();
-    let (sits, over) = (Signal::new(), Signal::new());
+    let (joined, over) = (Signal::new(), Signal::new());
     let worker = child(|| {
         let slot = roster.join().unwrap();
         assert_eq!((slot.number(), slot.previous_holder_died()), (0, false));
-        sits.give();
+        joined.give();
         over.wait();
         drop(slot);
     });
-    sits.wait();
+    joined.wait();
     let occupied = SlotState::Occupied { by: by(&worker) };
     assert_eq!(states(&roster), [occupied, SlotState::Free]);
     assert!(matches!(roster.adopt(0), Err(Error::WouldBlock)));
@@ -93,17 +93,17 @@ fn a_roster_in_a_file_outlives_its_workers() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("roster");
     let here = create(&path, Roster::<3>::default());
-    let sits = Signal::new();
+    let joined = Signal::new();
     let worker = child(|| {
         let there = open::<Roster<3>>(&path);
         there.join().unwrap().add(4);
         let _slot = there.join().unwrap();
-        sits.give();
+        joined.give();
         loop {
             nix::unistd::pause();
         }
     });
-    sits.wait();
+    joined.wait();
     let watcher = child(|| assert_eq!(open::<Roster<3>>(&path).wait_for_abandoned().unwrap(), 0));
     until_idly(|| watches(watcher.id()));
     kill(&worker);
@@ -116,7 +116,7 @@ fn a_roster_in_a_file_outlives_its_workers() {
     assert!(here.adopt(0).unwrap().previous_holder_died());
 }
 
-fn a_slot_that_crossed_a_fork_is_the_parents() {
+fn a_slot_inherited_by_fork_belongs_to_the_parent() {
     let roster = roster::<1>();
     let slot = Cell::new(Some(roster.join().unwrap()));
     passes(&child_of_a_holder(|| drop(slot.take())));
@@ -147,7 +147,7 @@ fn a_death_wakes_every_watcher() {
     }
 }
 
-fn a_zombie_has_vacated_its_slot() {
+fn a_zombies_slot_is_abandoned() {
     let roster = roster::<1>();
     let worker = worker(&roster);
     kill_unreaped(&worker);
@@ -156,7 +156,7 @@ fn a_zombie_has_vacated_its_slot() {
     worker.wait().unwrap();
 }
 
-fn a_slot_is_taken_over_with_its_data() {
+fn an_abandoned_slot_is_adopted_with_its_data() {
     let roster = roster::<2>();
     let worker = worker(&roster);
     kill(&worker);
@@ -176,7 +176,7 @@ fn a_slot_is_taken_over_with_its_data() {
     assert_eq!(roster.join().unwrap().number(), 1);
 }
 
-fn who_waits_for_a_slot_gets_that_of_the_dead() {
+fn a_waiter_for_a_slot_gets_the_slot_of_a_dead_worker() {
     for _ in 0..30 {
         let roster = roster::<2>();
         let workers = [(); 2].map(|()| worker(&roster));
@@ -201,7 +201,7 @@ fn who_waits_for_a_slot_gets_that_of_the_dead() {
     }
 }
 
-fn a_watcher_that_is_killed_disturbs_nobody() {
+fn a_killed_watcher_does_not_affect_other_watchers() {
     for _ in 0..30 {
         let roster = roster::<2>();
         let worker = worker(&roster);
@@ -225,7 +225,7 @@ fn signals_end_no_watch() {
         interruptions.allow();
         assert_eq!(roster.wait_for_abandoned_timeout(LONG).unwrap(), 0);
     });
-    interruptions.send_where(&watcher, watches);
+    interruptions.send_when(&watcher, watches);
     kill(&worker);
     passes(&watcher);
 }
@@ -258,7 +258,7 @@ fn switches(process: &Child) -> u64 {
 /// Slots are released while a process that waits for one is stopped. Each watcher propagates the
 /// wake that it received, because that wake may have been meant for the stopped process. A watcher
 /// must do so only once.
-fn watchers_do_not_wake_each_other_again_and_again() {
+fn watchers_do_not_wake_each_other_repeatedly() {
     let roster = roster::<2>();
     let slots = [(); 2].map(|()| roster.join().unwrap());
     let stopped = child_of_a_holder(|| drop(roster.join().unwrap()));
@@ -293,7 +293,7 @@ fn watchers_do_not_wake_each_other_again_and_again() {
     assert!(during < 5_000, "{during} switches in a second");
 }
 
-fn a_slot_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
+fn a_slot_of_an_ended_thread_is_not_reused_while_its_process_lives() {
     let roster = roster::<1>();
     let (ended, over) = (Signal::new(), Signal::new());
     let process = child(|| {
@@ -323,7 +323,7 @@ struct Work {
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Office {
+struct State {
     roster: SharedRoster<Work, 4>,
     total: SharedCounter,
     stop: AtomicU32,
@@ -331,23 +331,23 @@ struct Office {
 
 fn kills_at_any_instant_lose_no_count_and_no_slot() {
     const KILLS: u32 = 600;
-    let office = Shared::anonymous(Office {
+    let shared = Shared::anonymous(State {
         roster: SharedRoster::default(),
         total: SharedCounter::new(0),
         stop: AtomicU32::new(0),
     })
     .unwrap();
     let work = |seed: u64| {
-        let office = &office;
+        let shared = &shared;
         child(move || {
             let mut random = Random::new(seed);
-            while office.stop.load(SeqCst) == 0 {
-                let slot = office.roster.join().unwrap();
+            while shared.stop.load(SeqCst) == 0 {
+                let slot = shared.roster.join().unwrap();
                 for _ in 0..random.below(30) {
                     // The two numbers change one after the other, and both before the total.
                     slot.begun.fetch_add(1, SeqCst);
                     slot.done.fetch_add(1, SeqCst);
-                    office.total.add(1);
+                    shared.total.add(1);
                 }
             }
         })
@@ -356,14 +356,14 @@ fn kills_at_any_instant_lose_no_count_and_no_slot() {
     let mut workers: Vec<_> = (1..=6).map(work).collect();
     let watcher = child(|| {
         let mut seen = 0_u32;
-        while office.stop.load(SeqCst) == 0 {
-            match office
+        while shared.stop.load(SeqCst) == 0 {
+            match shared
                 .roster
                 .wait_for_abandoned_timeout(Duration::from_millis(5))
             {
                 Ok(number) => {
                     seen += 1;
-                    drop(office.roster.adopt(number));
+                    drop(shared.roster.adopt(number));
                 }
                 Err(Error::TimedOut) => {}
                 Err(other) => panic!("{other}"),
@@ -374,30 +374,30 @@ fn kills_at_any_instant_lose_no_count_and_no_slot() {
     let mut random = Random::new(23);
     for serial in 0..KILLS {
         let victim = random.below(6) as usize;
-        let total = office.total.get() + 1 + random.below(20);
-        until(|| office.total.get() >= total);
+        let total = shared.total.get() + 1 + random.below(20);
+        until(|| shared.total.get() >= total);
         for _ in 0..random.below(2_000) {
             std::hint::spin_loop();
         }
         kill(&workers[victim]);
         workers[victim] = work(u64::from(serial) + 7);
     }
-    let total = office.total.get() + 100;
-    until_idly(|| office.total.get() >= total);
-    office.stop.store(1, SeqCst);
+    let total = shared.total.get() + 100;
+    until_idly(|| shared.total.get() >= total);
+    shared.stop.store(1, SeqCst);
     workers.iter().for_each(passes);
     passes(&watcher);
-    let (begun, done) = office.roster.slots().fold((0, 0), |(begun, done), slot| {
+    let (begun, done) = shared.roster.slots().fold((0, 0), |(begun, done), slot| {
         let Work { begun: b, done: d } = slot.data;
         (begun + b.load(SeqCst), done + d.load(SeqCst))
     });
     // The counts of the killed workers are still there. Each death may have occurred between two
     // steps of one count.
     assert!(done <= begun && begun - done <= u64::from(KILLS));
-    assert!(office.total.get() <= done && done - office.total.get() <= u64::from(KILLS));
+    assert!(shared.total.get() <= done && done - shared.total.get() <= u64::from(KILLS));
     let slots: Vec<_> = (0..4)
-        .map(|_| office.roster.join_timeout(LONG).unwrap())
+        .map(|_| shared.roster.join_timeout(LONG).unwrap())
         .collect();
-    assert!(matches!(office.roster.try_join(), Err(Error::WouldBlock)));
+    assert!(matches!(shared.roster.try_join(), Err(Error::WouldBlock)));
     drop(slots);
 }

@@ -15,20 +15,20 @@ use std::time::Duration;
 
 crate::tests!(
     processes_and_threads_exclude_in_anonymous_memory,
-    strangers_exclude_in_a_file,
-    a_dead_reader_holds_up_no_writer,
-    a_dead_writer_is_told_to_readers_and_writers_and_to_one_as_fresh,
-    a_writer_that_dies_as_it_waits_has_changed_nothing,
-    a_reader_that_dies_as_it_waits_holds_up_nobody,
-    a_reader_that_dies_as_it_is_woken_holds_up_nobody,
-    an_upgradable_reader_that_dies_is_no_news,
-    a_reader_that_waited_goes_before_the_next_writer,
-    readers_that_come_later_wait_for_the_writer,
-    a_read_that_a_thread_forgot_keeps_writers_away_while_its_process_lives,
-    a_write_that_a_thread_forgot_keeps_everybody_away_while_its_process_lives,
+    unrelated_processes_exclude_in_a_file,
+    a_dead_reader_blocks_no_writer,
+    a_writers_death_is_reported_to_every_locker_and_to_one_as_the_first_report,
+    a_writer_killed_while_it_waits_changes_nothing,
+    a_reader_killed_while_it_waits_blocks_no_other_locker,
+    a_reader_killed_as_it_is_woken_blocks_no_other_locker,
+    the_death_of_an_upgradable_reader_is_not_reported,
+    a_waiting_reader_precedes_the_next_writer,
+    later_readers_wait_for_a_waiting_writer,
+    a_read_guard_that_an_ended_thread_leaked_blocks_writers_until_its_process_ends,
+    a_write_guard_that_an_ended_thread_leaked_blocks_all_until_its_process_ends,
     a_guard_dropped_in_the_child_keeps_the_parents_lock,
     signals_end_no_wait,
-    a_file_whose_users_died_is_told_so,
+    a_writers_death_is_reported_after_the_file_is_reopened,
 );
 
 /// Both halves are equal outside of writers' critical sections.
@@ -203,7 +203,7 @@ fn processes_and_threads_exclude_in_anonymous_memory() {
     counted(stage);
 }
 
-fn strangers_exclude_in_a_file() {
+fn unrelated_processes_exclude_in_a_file() {
     let (_directory, path) = place();
     let stage = create(&path, Stage::new());
     let path = &path;
@@ -214,7 +214,7 @@ fn strangers_exclude_in_a_file() {
     counted(&stage);
 }
 
-fn a_dead_reader_holds_up_no_writer() {
+fn a_dead_reader_blocks_no_writer() {
     let stage = Stage::anonymous();
     let reader = stage.reader();
     let writer = stage.writes();
@@ -223,7 +223,7 @@ fn a_dead_reader_holds_up_no_writer() {
     assert_eq!(*stage.lock.try_write().unwrap(), [1, 1]);
 }
 
-fn a_dead_writer_is_told_to_readers_and_writers_and_to_one_as_fresh() {
+fn a_writers_death_is_reported_to_every_locker_and_to_one_as_the_first_report() {
     fn note<G: LockGuard>(stage: &Stage, outcome: Result<G, LockError<G>>) {
         let Err(LockError::Poisoned(poisoned)) = outcome else {
             panic!("the death was not reported")
@@ -256,7 +256,7 @@ fn a_dead_writer_is_told_to_readers_and_writers_and_to_one_as_fresh() {
     }
 }
 
-fn a_writer_that_dies_as_it_waits_has_changed_nothing() {
+fn a_writer_killed_while_it_waits_changes_nothing() {
     let stage = Stage::anonymous();
     let reader = stage.reader();
     let writer = stage.writes();
@@ -268,7 +268,7 @@ fn a_writer_that_dies_as_it_waits_has_changed_nothing() {
     assert_eq!(*stage.lock.try_write().unwrap(), [1, 1]);
 }
 
-fn a_reader_that_dies_as_it_waits_holds_up_nobody() {
+fn a_reader_killed_while_it_waits_blocks_no_other_locker() {
     let stage = Stage::anonymous();
     let writer = stage.writer();
     let (dies, reads, writes) = (stage.reads(), stage.reads(), stage.writes());
@@ -278,7 +278,7 @@ fn a_reader_that_dies_as_it_waits_holds_up_nobody() {
     assert_eq!(*stage.lock.try_write().unwrap(), [2, 2]);
 }
 
-fn a_reader_that_dies_as_it_is_woken_holds_up_nobody() {
+fn a_reader_killed_as_it_is_woken_blocks_no_other_locker() {
     for _ in 0..10 {
         let stage = Stage::anonymous();
         let writer = stage.writer();
@@ -295,7 +295,7 @@ fn a_reader_that_dies_as_it_is_woken_holds_up_nobody() {
     }
 }
 
-fn an_upgradable_reader_that_dies_is_no_news() {
+fn the_death_of_an_upgradable_reader_is_not_reported() {
     let stage = Stage::anonymous();
     let dies = stage.holds(child(|| {
         let _guard = stage.lock.upgradable_read().unwrap();
@@ -310,7 +310,7 @@ fn an_upgradable_reader_that_dies_is_no_news() {
 }
 
 /// The bound for readers: at most one writer runs its critical section before a waiting reader.
-fn a_reader_that_waited_goes_before_the_next_writer() {
+fn a_waiting_reader_precedes_the_next_writer() {
     for _ in 0..30 {
         let stage = Stage::anonymous();
         let writer = stage.writer();
@@ -328,7 +328,7 @@ fn a_reader_that_waited_goes_before_the_next_writer() {
 }
 
 /// The bound for writers: once a writer waits for readers, later readers wait for the writer.
-fn readers_that_come_later_wait_for_the_writer() {
+fn later_readers_wait_for_a_waiting_writer() {
     let stage = Stage::anonymous();
     let reader = stage.reader();
     let writer = stage.writes();
@@ -346,21 +346,21 @@ fn readers_that_come_later_wait_for_the_writer() {
     later.iter().for_each(passes);
 }
 
-fn forgets(stage: &Stage, forget: impl FnOnce() + Send) -> Child {
+fn leak_in_a_thread(stage: &Stage, leak: impl FnOnce() + Send) -> Child {
     stage.holds(child(|| {
         std::thread::scope(|scope| {
-            scope.spawn(forget).join().unwrap();
+            scope.spawn(leak).join().unwrap();
         });
         stage.ready.set();
         stage.over.wait();
     }))
 }
 
-fn a_read_that_a_thread_forgot_keeps_writers_away_while_its_process_lives() {
+fn a_read_guard_that_an_ended_thread_leaked_blocks_writers_until_its_process_ends() {
     let stage = Stage::anonymous();
     let stage = &*stage;
     for upgradable in [false, true] {
-        let forgot = forgets(stage, || {
+        let holder = leak_in_a_thread(stage, || {
             if upgradable {
                 std::mem::forget(stage.lock.upgradable_read().unwrap());
             } else {
@@ -374,15 +374,15 @@ fn a_read_that_a_thread_forgot_keeps_writers_away_while_its_process_lives() {
             ));
             whole(&stage.lock.read().unwrap());
         }
-        kill(&forgot);
+        kill(&holder);
         drop(stage.lock.write().unwrap());
     }
 }
 
-fn a_write_that_a_thread_forgot_keeps_everybody_away_while_its_process_lives() {
+fn a_write_guard_that_an_ended_thread_leaked_blocks_all_until_its_process_ends() {
     let stage = Stage::anonymous();
     let stage = &*stage;
-    let forgot = forgets(stage, || std::mem::forget(stage.lock.write().unwrap()));
+    let holder = leak_in_a_thread(stage, || std::mem::forget(stage.lock.write().unwrap()));
     assert!(matches!(
         stage.lock.write(),
         Err(LockError::HolderThreadEnded)
@@ -391,7 +391,7 @@ fn a_write_that_a_thread_forgot_keeps_everybody_away_while_its_process_lives() {
         stage.lock.read(),
         Err(LockError::HolderThreadEnded)
     ));
-    kill(&forgot);
+    kill(&holder);
     match stage.lock.read() {
         Err(LockError::Poisoned(poisoned)) => {
             assert!(poisoned.is_first_report() && poisoned.cause() == Cause::Died);
@@ -402,7 +402,7 @@ fn a_write_that_a_thread_forgot_keeps_everybody_away_while_its_process_lives() {
 
 fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
     let stage = Stage::anonymous();
-    let busy = || {
+    let is_held = || {
         passes(&child_elsewhere(|| {
             assert!(matches!(stage.lock.try_write(), Err(LockError::WouldBlock)));
         }));
@@ -414,7 +414,7 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
             // guard.
             let child = unsafe { pshared::fork::spawn_unchecked(|| drop(guard.take())) }.unwrap();
             passes(&child);
-            busy();
+            is_held();
             drop(guard);
             drop(stage.lock.try_write().unwrap());
         };
@@ -455,7 +455,7 @@ fn signals_end_no_wait() {
     assert_eq!(*stage.lock.try_write().unwrap(), [3, 3]);
 }
 
-fn a_file_whose_users_died_is_told_so() {
+fn a_writers_death_is_reported_after_the_file_is_reopened() {
     for write in [false, true] {
         let (_directory, path) = place();
         let meet = Stage::anonymous();

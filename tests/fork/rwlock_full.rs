@@ -9,13 +9,13 @@ use pshared::{LockError, Shared, SharedRwLock};
 use std::time::Duration;
 
 crate::tests!(
-    whichever_slot_is_left_or_orphaned_the_reader_that_waits_is_woken,
-    of_several_that_wait_for_a_slot_each_gets_one_whoever_is_killed,
-    a_slot_that_an_ended_thread_keeps_is_had_when_its_process_is_gone,
-    however_short_the_wait_who_finds_all_slots_kept_is_told,
-    a_writer_gets_its_turn_after_a_full_row,
-    a_wait_for_a_slot_ends_by_its_deadline_and_takes_nothing,
-    where_the_kernel_has_no_sleep_on_several_words_a_slot_is_had_all_the_same,
+    a_waiting_reader_is_woken_when_any_slot_is_released_or_abandoned,
+    several_waiters_for_a_slot_each_get_one_although_another_is_killed,
+    a_slot_of_an_ended_thread_is_available_after_its_process_ends,
+    a_short_wait_reports_that_ended_threads_keep_all_slots,
+    a_writer_gets_the_lock_after_all_slots_were_taken,
+    a_wait_for_a_slot_times_out_and_takes_no_slot,
+    a_waiter_gets_a_slot_without_futex_waitv,
 );
 
 const SLOTS: usize = 16;
@@ -39,31 +39,31 @@ impl Reader {
     /// Starts a reader and waits until it has a slot. If `in_a_thread`, the slot belongs to a
     /// thread other than the first one of its process. After a kill, that process may then still
     /// exist when the kernel has marked the slot.
-    fn sits(lock: &Lock, in_a_thread: bool) -> Self {
-        let (sits, leave) = (Signal::new(), Signal::new());
+    fn start(lock: &Lock, in_a_thread: bool) -> Self {
+        let (ready, leave) = (Signal::new(), Signal::new());
         let read = || {
             let _guard = lock.read().unwrap();
-            sits.give();
+            ready.give();
             leave.wait();
         };
         let child = child(|| match in_a_thread {
             true => std::thread::scope(|scope| scope.spawn(read).join().unwrap()),
             false => read(),
         });
-        sits.wait();
+        ready.wait();
         Reader { child, leave }
     }
 
-    fn leaves(self) {
+    fn end(self) {
         self.leave.give();
         passes(&self.child);
     }
 }
 
 /// Starts a reader for each slot. Every second one reads in a thread of its own.
-fn full_row(lock: &Lock) -> Vec<Reader> {
+fn fill_slots(lock: &Lock) -> Vec<Reader> {
     (0..SLOTS)
-        .map(|slot| Reader::sits(lock, slot % 2 == 0))
+        .map(|slot| Reader::start(lock, slot % 2 == 0))
         .collect()
 }
 
@@ -83,38 +83,38 @@ fn reads(lock: &Lock) -> Child {
 
 /// A wake must end the reader's sleep, not its recheck timer. The return value of the system call
 /// distinguishes the two. Rarely, the timer ends at the same moment.
-fn whichever_slot_is_left_or_orphaned_the_reader_that_waits_is_woken() {
+fn a_waiting_reader_is_woken_when_any_slot_is_released_or_abandoned() {
     let lock = lock();
-    let mut row = full_row(&lock);
+    let mut readers = fill_slots(&lock);
     let mut woken = 0;
     for slot in 0..2 * SLOTS {
         let waits = reads(&lock);
         let traced = Traced::seize(&waits);
         traced.sleeps_in_any(&SLEEPS);
-        let ends = row.remove(0);
+        let ends = readers.remove(0);
         // Over the two rounds, each slot is orphaned once and released once.
         match (slot + 2 * (slot / SLOTS)) % 4 {
             0 | 1 => kill(&ends.child),
-            _ => ends.leaves(),
+            _ => ends.end(),
         }
         woken += u32::from(traced.wakes() >= 0);
         passes(&waits);
-        row.push(Reader::sits(&lock, slot % 2 == 0));
+        readers.push(Reader::start(&lock, slot % 2 == 0));
     }
     assert!(woken as usize > SLOTS, "only {woken} were woken");
-    row.into_iter().for_each(Reader::leaves);
+    readers.into_iter().for_each(Reader::end);
     drop(lock.try_write().unwrap());
 }
 
 /// The queue head or a waiter behind it is killed when a slot is released or orphaned.
-fn of_several_that_wait_for_a_slot_each_gets_one_whoever_is_killed() {
+fn several_waiters_for_a_slot_each_get_one_although_another_is_killed() {
     for round in 0..12 {
         let lock = lock();
-        let mut row = full_row(&lock);
+        let mut readers = fill_slots(&lock);
         let waiters = [(); 3].map(|()| reads(&lock));
-        let ends = row.remove(round % SLOTS);
+        let ends = readers.remove(round % SLOTS);
         match round % 4 {
-            0 | 1 => ends.leaves(),
+            0 | 1 => ends.end(),
             _ => kill(&ends.child),
         }
         let victim = &waiters[round % 3];
@@ -125,19 +125,19 @@ fn of_several_that_wait_for_a_slot_each_gets_one_whoever_is_killed() {
                 passes(waits);
             }
         }
-        row.into_iter().for_each(Reader::leaves);
+        readers.into_iter().for_each(Reader::end);
         drop(lock.try_write().unwrap());
     }
 }
 
 /// The end of the process causes no wake. Until then, the other slots are available as usual.
-fn a_slot_that_an_ended_thread_keeps_is_had_when_its_process_is_gone() {
+fn a_slot_of_an_ended_thread_is_available_after_its_process_ends() {
     let lock = lock();
     let ended = Signal::new();
-    let keeps = child(|| {
+    let holder = child(|| {
         std::thread::scope(|scope| {
-            let forgets = || std::mem::forget(lock.read().unwrap());
-            scope.spawn(forgets).join().unwrap();
+            let leak = || std::mem::forget(lock.read().unwrap());
+            scope.spawn(leak).join().unwrap();
         });
         ended.give();
         loop {
@@ -145,34 +145,34 @@ fn a_slot_that_an_ended_thread_keeps_is_had_when_its_process_is_gone() {
         }
     });
     ended.wait();
-    let mut row: Vec<_> = (1..SLOTS)
-        .map(|slot| Reader::sits(&lock, slot % 2 == 0))
+    let mut readers: Vec<_> = (1..SLOTS)
+        .map(|slot| Reader::start(&lock, slot % 2 == 0))
         .collect();
-    for left in [false, true] {
+    for released in [false, true] {
         let waits = reads(&lock);
-        let ends = row.remove(0);
-        match left {
-            true => ends.leaves(),
+        let ends = readers.remove(0);
+        match released {
+            true => ends.end(),
             false => kill(&ends.child),
         }
         passes(&waits);
-        row.push(Reader::sits(&lock, false));
+        readers.push(Reader::start(&lock, false));
     }
     let waits = reads(&lock);
-    kill(&keeps);
+    kill(&holder);
     passes(&waits);
-    row.into_iter().for_each(Reader::leaves);
+    readers.into_iter().for_each(Reader::end);
     drop(lock.try_write().unwrap());
 }
 
-fn however_short_the_wait_who_finds_all_slots_kept_is_told() {
+fn a_short_wait_reports_that_ended_threads_keep_all_slots() {
     let lock = lock();
     let ended = Signal::new();
-    let keeps = child(|| {
+    let holder = child(|| {
         std::thread::scope(|scope| {
             for _ in 0..SLOTS {
-                let forgets = || std::mem::forget(lock.read().unwrap());
-                scope.spawn(forgets).join().unwrap();
+                let leak = || std::mem::forget(lock.read().unwrap());
+                scope.spawn(leak).join().unwrap();
             }
         });
         ended.give();
@@ -181,67 +181,69 @@ fn however_short_the_wait_who_finds_all_slots_kept_is_told() {
         }
     });
     ended.wait();
-    let is_told = |outcome| matches!(outcome, Err(LockError::HolderThreadEnded));
+    let reports_ended_thread = |outcome| matches!(outcome, Err(LockError::HolderThreadEnded));
     // This call waits for the end of the grace period. Until then, the process may be about to end.
-    assert!(is_told(lock.read()));
-    assert!(is_told(lock.try_read()));
-    assert!(is_told(lock.read_timeout(Duration::from_millis(20))));
-    kill(&keeps);
+    assert!(reports_ended_thread(lock.read()));
+    assert!(reports_ended_thread(lock.try_read()));
+    assert!(reports_ended_thread(
+        lock.read_timeout(Duration::from_millis(20))
+    ));
+    kill(&holder);
     drop(lock.try_write().unwrap());
 }
 
 /// While a reader waits for a slot, writers wait too. Afterwards, every slot is available to later
 /// readers.
-fn a_writer_gets_its_turn_after_a_full_row() {
+fn a_writer_gets_the_lock_after_all_slots_were_taken() {
     let lock = lock();
-    let row = full_row(&lock);
+    let readers = fill_slots(&lock);
     let waits = reads(&lock);
     let writes = asleep(child(|| *lock.write().unwrap() += 1));
-    row.into_iter().for_each(Reader::leaves);
+    readers.into_iter().for_each(Reader::end);
     passes(&waits);
     passes(&writes);
     assert_eq!(*lock.try_read().unwrap(), 1);
     // All slots are available again.
-    full_row(&lock).into_iter().for_each(Reader::leaves);
+    fill_slots(&lock).into_iter().for_each(Reader::end);
     *lock.try_write().unwrap() += 1;
 }
 
-fn a_wait_for_a_slot_ends_by_its_deadline_and_takes_nothing() {
+fn a_wait_for_a_slot_times_out_and_takes_no_slot() {
     let lock = lock();
-    let row = full_row(&lock);
+    let readers = fill_slots(&lock);
     let refused = |outcome| matches!(outcome, Err(LockError::TimedOut));
     assert!(refused(lock.read_timeout(Duration::from_millis(30))));
     assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
     let waits = reads(&lock);
     assert!(refused(lock.read_timeout(Duration::from_millis(30))));
-    row.into_iter().for_each(Reader::leaves);
+    readers.into_iter().for_each(Reader::end);
     passes(&waits);
     drop(lock.try_write().unwrap());
 }
 
 /// Tests a kernel without `futex_waitv`: Linux before 5.16, or some containers. The reader sleeps
 /// on one of the slots, and is woken by that slot or by the end of its recheck interval.
-fn where_the_kernel_has_no_sleep_on_several_words_a_slot_is_had_all_the_same() {
+fn a_waiter_gets_a_slot_without_futex_waitv() {
     let probe = child(|| deny(libc::SYS_futex_waitv).unwrap());
     if !probe.wait().unwrap().success() {
         crate::harness::skip("seccomp filters are not permitted here");
     }
     let lock = lock();
-    let mut row = full_row(&lock);
-    for left in [false, true, false, true] {
+    let mut readers = fill_slots(&lock);
+    for released in [false, true, false, true] {
         let waits = child(|| {
             deny(libc::SYS_futex_waitv).unwrap();
             assert_eq!(*lock.read().unwrap(), 0);
         });
         until_idly(|| sleeps(waits.id()));
-        let ends = row.remove(0);
-        match left {
-            true => ends.leaves(),
+        let ends = readers.remove(0);
+        match released {
+            true => ends.end(),
             false => kill(&ends.child),
         }
         passes(&waits);
-        row.push(Reader::sits(&lock, left));
+        readers.push(Reader::start(&lock, released));
     }
-    row.into_iter().for_each(Reader::leaves);
+    readers.into_iter().for_each(Reader::end);
     drop(lock.try_write().unwrap());
 }

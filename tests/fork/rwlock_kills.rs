@@ -11,7 +11,7 @@ use pshared::{
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-crate::tests!(kills_at_random_instants_leave_nobody_waiting,);
+crate::tests!(kills_at_random_instants_leave_no_locker_waiting,);
 
 /// Both halves are equal outside of writers' critical sections.
 type Pair = [u64; 2];
@@ -31,18 +31,18 @@ const PLACES: usize = 6;
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Field {
+struct State {
     lock: SharedRwLock<Pair>,
     place: [AtomicU32; VICTIMS],
     stop: AtomicU32,
-    told: SharedCounter,
+    reports: SharedCounter,
     torn_as_whole: SharedCounter,
     sections: SharedCounter,
 }
 
-impl Field {
+impl State {
     fn note<G: LockGuard>(&self, poisoned: &Poisoned<G>) {
-        self.told.add(u64::from(poisoned.is_first_report()));
+        self.reports.add(u64::from(poisoned.is_first_report()));
     }
 
     /// Reads or writes once, with a call that waits. Reports each state to `at`.
@@ -109,31 +109,31 @@ fn spin(rounds: u32) {
 
 /// After each kill, the killing process runs two critical sections. It would wait forever for a
 /// lost lock.
-fn kills_at_random_instants_leave_nobody_waiting() {
-    let field = Shared::anonymous(Field {
+fn kills_at_random_instants_leave_no_locker_waiting() {
+    let state = Shared::anonymous(State {
         lock: SharedRwLock::new([0, 0]),
         place: Default::default(),
         stop: AtomicU32::new(0),
-        told: SharedCounter::new(0),
+        reports: SharedCounter::new(0),
         torn_as_whole: SharedCounter::new(0),
         sections: SharedCounter::new(0),
     })
     .unwrap();
-    let field = &*field;
+    let state = &*state;
     let kills: usize = std::env::var("PSHARED_KILLS").map_or(KILLS, |n| n.parse().unwrap());
     let mut random = Rng::with_seed(17);
     let survivors: Vec<_> = (0..SURVIVORS as u64)
         .map(|seed| {
             child(move || {
                 let mut random = Rng::with_seed(1_000 + seed);
-                while field.stop.load(SeqCst) == 0 {
-                    field.round(&mut random, |_| {});
+                while state.stop.load(SeqCst) == 0 {
+                    state.round(&mut random, |_| {});
                 }
             })
         })
         .collect();
     let mut victims: Vec<_> = (0..VICTIMS)
-        .map(|slot| field.victim(slot, random.u64(..)))
+        .map(|slot| state.victim(slot, random.u64(..)))
         .collect();
     let mut killed_at = [0_usize; PLACES];
     let mut slowest = Duration::ZERO;
@@ -142,40 +142,40 @@ fn kills_at_random_instants_leave_nobody_waiting() {
     // states are short if other processes run too.
     while done < kills || (killed_at.contains(&0) && done < 20 * kills) {
         done += 1;
-        let before = field.sections.get();
-        until_idly(|| field.sections.get() > before);
+        let before = state.sections.get();
+        until_idly(|| state.sections.get() > before);
         spin(random.u32(..20_000));
         let slot = random.usize(..VICTIMS);
         kill(&victims[slot]);
-        killed_at[field.place[slot].load(SeqCst) as usize] += 1;
+        killed_at[state.place[slot].load(SeqCst) as usize] += 1;
         let since = Instant::now();
-        field.round(&mut random, |_| {});
-        field.round(&mut random, |_| {});
+        state.round(&mut random, |_| {});
+        state.round(&mut random, |_| {});
         slowest = slowest.max(since.elapsed());
-        victims[slot] = field.victim(slot, random.u64(..));
+        victims[slot] = state.victim(slot, random.u64(..));
     }
     victims.iter().for_each(kill);
-    field.stop.store(1, SeqCst);
+    state.stop.store(1, SeqCst);
     survivors.iter().for_each(passes);
     println!(
-        "{done} kills, at {killed_at:?}, {} told, {} sections, two of the killer's took {slowest:?} at most",
-        field.told.get(),
-        field.sections.get()
+        "{done} kills, at {killed_at:?}, {} reports, {} sections, two of the killer's took {slowest:?} at most",
+        state.reports.get(),
+        state.sections.get()
     );
-    assert_eq!(field.torn_as_whole.get(), 0);
+    assert_eq!(state.torn_as_whole.get(), 0);
     assert!(killed_at.iter().all(|&kills| kills > 0), "{killed_at:?}");
     // Every death of a writer in its critical section is reported, except if the process that
     // received the report was killed too. A death elsewhere is reported only if the victim had just
     // acquired the lock or was about to release it.
-    let told = field.told.get() as usize;
+    let reports = state.reports.get() as usize;
     let border = killed_at[ASKS_TO_READ as usize]
         + killed_at[ASKS_TO_WRITE as usize]
         + killed_at[LEAVES as usize]
         + VICTIMS;
-    assert!(told + border >= killed_at[WRITES as usize]);
-    assert!(told <= killed_at[WRITES as usize] + border);
+    assert!(reports + border >= killed_at[WRITES as usize]);
+    assert!(reports <= killed_at[WRITES as usize] + border);
     // No read lock is left behind.
-    match field.lock.try_write() {
+    match state.lock.try_write() {
         Ok(_) | Err(LockError::Poisoned(_)) => {}
         Err(other) => panic!("{other:?}"),
     };

@@ -8,7 +8,7 @@
 //! ends while its process lives on has another effect (see `holder_exit`), so the holder is a
 //! process.
 
-use crate::support::{Stage, Told, child, kill, kill_unreaped, passes, repaired, told};
+use crate::support::{Outcome, Stage, child, kill, kill_unreaped, outcome_of, passes, repaired};
 use pshared::{
     LockError, LockResult, Shared, SharedCounter, SharedEvent, SharedMutex, SharedMutexGuard,
     SharedSemaphore, ShmSafe,
@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 crate::tests!(
-    robust1_both_locks_of_a_dead_holder_are_told_and_repaired_by_lock,
-    robust2_both_locks_of_a_dead_holder_are_told_and_repaired_by_try_lock,
-    robust3_both_locks_of_a_dead_holder_are_told_and_repaired_by_lock_timeout,
-    robust4_what_is_not_repaired_stays_poisoned_by_lock,
-    robust5_what_is_not_repaired_stays_poisoned_by_try_lock,
-    robust6_what_is_not_repaired_stays_poisoned_by_lock_timeout,
-    robust8_a_hundred_locks_in_a_file_outlive_a_killed_process_of_nine_threads,
-    robust10_a_wait_for_a_holder_that_lives_times_out,
+    robust1_both_locks_of_a_dead_holder_are_reported_and_repaired_by_lock,
+    robust2_both_locks_of_a_dead_holder_are_reported_and_repaired_by_try_lock,
+    robust3_both_locks_of_a_dead_holder_are_reported_and_repaired_by_lock_timeout,
+    robust4_an_unrepaired_lock_stays_poisoned_by_lock,
+    robust5_an_unrepaired_lock_stays_poisoned_by_try_lock,
+    robust6_an_unrepaired_lock_stays_poisoned_by_lock_timeout,
+    robust8_a_hundred_locks_in_a_file_stay_usable_after_nine_threads_are_killed,
+    robust10_a_wait_for_a_living_holder_times_out,
     sem3_a_semaphore_is_passed_between_parent_and_child,
     procmutex_six_children_count_to_1200_by_lock,
     procmutex_six_children_count_to_1200_by_try_lock,
@@ -32,11 +32,12 @@ crate::tests!(
 );
 
 type Lock = SharedMutex<u64>;
-type Outcome<'a> = LockResult<SharedMutexGuard<'a, u64>>;
+type MutexResult<'a> = LockResult<SharedMutexGuard<'a, u64>>;
 
-const LOCK: fn(&Lock) -> Outcome<'_> = |lock| lock.lock();
-const TRY_LOCK: fn(&Lock) -> Outcome<'_> = |lock| lock.try_lock();
-const LOCK_TIMEOUT: fn(&Lock) -> Outcome<'_> = |lock| lock.lock_timeout(Duration::from_secs(3600));
+const LOCK: fn(&Lock) -> MutexResult<'_> = |lock| lock.lock();
+const TRY_LOCK: fn(&Lock) -> MutexResult<'_> = |lock| lock.try_lock();
+const LOCK_TIMEOUT: fn(&Lock) -> MutexResult<'_> =
+    |lock| lock.lock_timeout(Duration::from_secs(3600));
 
 #[derive(ShmSafe)]
 #[repr(C)]
@@ -47,7 +48,7 @@ struct Two {
 
 /// Runs four rounds. In each round a holder of both locks is killed. It is reaped either before or
 /// after the locks are tried.
-fn robust(lock: fn(&Lock) -> Outcome<'_>, repairs: bool) {
+fn robust(lock: fn(&Lock) -> MutexResult<'_>, repairs: bool) {
     let new = || {
         let locks = [const { SharedMutex::new(0) }; 2];
         Shared::anonymous(Two {
@@ -95,36 +96,36 @@ fn robust(lock: fn(&Lock) -> Outcome<'_>, repairs: bool) {
                 assert_eq!(*lock(one).unwrap(), round);
             } else {
                 // A glibc mutex is not recoverable from here on. This lock can still be repaired.
-                assert_eq!(told(lock(one)), Told::OldDeath);
-                assert_eq!(told(lock(one)), Told::OldDeath);
+                assert_eq!(outcome_of(lock(one)), Outcome::OldDeath);
+                assert_eq!(outcome_of(lock(one)), Outcome::OldDeath);
                 drop(repaired(lock(one), 0));
-                assert_eq!(told(lock(one)), Told::Whole);
+                assert_eq!(outcome_of(lock(one)), Outcome::Unpoisoned);
             }
         }
     }
 }
 
-fn robust1_both_locks_of_a_dead_holder_are_told_and_repaired_by_lock() {
+fn robust1_both_locks_of_a_dead_holder_are_reported_and_repaired_by_lock() {
     robust(LOCK, true);
 }
 
-fn robust2_both_locks_of_a_dead_holder_are_told_and_repaired_by_try_lock() {
+fn robust2_both_locks_of_a_dead_holder_are_reported_and_repaired_by_try_lock() {
     robust(TRY_LOCK, true);
 }
 
-fn robust3_both_locks_of_a_dead_holder_are_told_and_repaired_by_lock_timeout() {
+fn robust3_both_locks_of_a_dead_holder_are_reported_and_repaired_by_lock_timeout() {
     robust(LOCK_TIMEOUT, true);
 }
 
-fn robust4_what_is_not_repaired_stays_poisoned_by_lock() {
+fn robust4_an_unrepaired_lock_stays_poisoned_by_lock() {
     robust(LOCK, false);
 }
 
-fn robust5_what_is_not_repaired_stays_poisoned_by_try_lock() {
+fn robust5_an_unrepaired_lock_stays_poisoned_by_try_lock() {
     robust(TRY_LOCK, false);
 }
 
-fn robust6_what_is_not_repaired_stays_poisoned_by_lock_timeout() {
+fn robust6_an_unrepaired_lock_stays_poisoned_by_lock_timeout() {
     robust(LOCK_TIMEOUT, false);
 }
 
@@ -140,7 +141,7 @@ struct Hundred {
     operations: SharedCounter,
 }
 
-fn robust8_a_hundred_locks_in_a_file_outlive_a_killed_process_of_nine_threads() {
+fn robust8_a_hundred_locks_in_a_file_stay_usable_after_nine_threads_are_killed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("robust8");
     let hundred = Hundred {
@@ -172,7 +173,7 @@ fn robust8_a_hundred_locks_in_a_file_outlive_a_killed_process_of_nine_threads() 
             .collect();
         drop(guards);
         for lock in &hundred.locks {
-            assert_eq!(told(lock.try_lock()), Told::Whole);
+            assert_eq!(outcome_of(lock.try_lock()), Outcome::Unpoisoned);
         }
     }
 }
@@ -199,21 +200,32 @@ fn random_operations(hundred: &Hundred, thread: u32, round: u64) {
     }
 }
 
-fn robust10_a_wait_for_a_holder_that_lives_times_out() {
+fn robust10_a_wait_for_a_living_holder_times_out() {
     let stage = Stage::anonymous();
     let second = Duration::from_secs(1);
     let child = child(|| {
         stage.ready.wait();
-        assert_eq!(told(stage.lock.lock_timeout(second)), Told::TimedOut);
+        assert_eq!(
+            outcome_of(stage.lock.lock_timeout(second)),
+            Outcome::TimedOut
+        );
     });
     let guard = stage.lock.lock().unwrap();
     stage.ready.set();
     std::thread::scope(|scope| {
-        scope.spawn(|| assert_eq!(told(stage.lock.lock_timeout(second)), Told::TimedOut));
+        scope.spawn(|| {
+            assert_eq!(
+                outcome_of(stage.lock.lock_timeout(second)),
+                Outcome::TimedOut
+            )
+        });
     });
     passes(&child);
     drop(guard);
-    assert_eq!(told(stage.lock.lock_timeout(second)), Told::Whole);
+    assert_eq!(
+        outcome_of(stage.lock.lock_timeout(second)),
+        Outcome::Unpoisoned
+    );
 }
 
 #[derive(ShmSafe)]
@@ -226,23 +238,23 @@ struct PingPong {
 fn sem3_a_semaphore_is_passed_between_parent_and_child() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sem3");
-    let table = PingPong {
+    let shared = PingPong {
         turn: SharedSemaphore::new(1),
         value: AtomicU32::new(0),
     };
     // SAFETY: no process except this test knows the file.
-    let table = unsafe { Shared::create(&path, table) }.unwrap();
-    table.turn.wait().unwrap();
+    let shared = unsafe { Shared::create(&path, shared) }.unwrap();
+    shared.turn.wait().unwrap();
     assert!(matches!(
-        table.turn.try_wait(),
+        shared.turn.try_wait(),
         Err(pshared::Error::WouldBlock)
     ));
     let child = child(|| {
-        assert_eq!(table.value.fetch_add(1, Relaxed), 0);
-        table.turn.post().unwrap();
+        assert_eq!(shared.value.fetch_add(1, Relaxed), 0);
+        shared.turn.post().unwrap();
     });
-    table.turn.wait().unwrap();
-    assert_eq!(table.value.load(Relaxed), 1);
+    shared.turn.wait().unwrap();
+    assert_eq!(shared.value.load(Relaxed), 1);
     passes(&child);
 }
 
@@ -253,7 +265,7 @@ fn increment(count: &mut u64) {
     *count = before + 1;
 }
 
-fn procmutex(lock: fn(&Lock) -> Outcome<'_>) {
+fn procmutex(lock: fn(&Lock) -> MutexResult<'_>) {
     const CHILDREN: u64 = 6;
     const INCREMENTS: u64 = 200;
     let count = Shared::anonymous(Lock::new(0)).unwrap();
@@ -278,9 +290,9 @@ fn procmutex(lock: fn(&Lock) -> Outcome<'_>) {
     let guard = count.try_lock().expect("free");
     assert_eq!(*guard, CHILDREN * INCREMENTS);
     // While the lock is held, it is busy for every thread, including its holder.
-    assert_eq!(told(count.try_lock()), Told::WouldBlock);
+    assert_eq!(outcome_of(count.try_lock()), Outcome::WouldBlock);
     std::thread::scope(|scope| {
-        scope.spawn(|| assert_eq!(told(count.try_lock()), Told::WouldBlock));
+        scope.spawn(|| assert_eq!(outcome_of(count.try_lock()), Outcome::WouldBlock));
     });
 }
 

@@ -13,35 +13,35 @@ use std::time::Duration;
 crate::tests!(
     a_semaphore_of_one_permit_excludes_processes,
     no_more_processes_are_inside_than_there_are_permits,
-    a_permit_that_crossed_a_fork_is_the_parents,
-    a_permit_that_a_child_took_comes_back_by_the_child,
+    a_permit_inherited_by_fork_belongs_to_the_parent,
+    a_permit_that_a_child_acquired_is_released_by_the_child,
     a_child_posts_and_a_parent_waits,
     signals_end_no_wait,
-    a_permit_of_the_dead_is_lost_and_one_that_was_posted_replaces_it,
-    a_sleeper_that_is_killed_takes_no_permit_with_it,
-    a_permit_that_woke_a_waiter_who_was_killed_goes_to_another,
-    kills_at_any_moment_lose_no_more_than_the_permits_of_the_killed,
+    a_permit_of_a_dead_holder_is_lost_and_a_post_replaces_it,
+    a_killed_waiter_takes_no_permit,
+    a_permit_that_woke_a_killed_waiter_goes_to_another,
+    kills_at_any_instant_lose_only_permits_of_the_killed_processes,
 );
 
 const LONG: Duration = Duration::from_secs(3600);
 
-fn gate(permits: u32) -> Shared<SharedSemaphore> {
+fn semaphore(permits: u32) -> Shared<SharedSemaphore> {
     Shared::anonymous(SharedSemaphore::new(permits)).unwrap()
 }
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Room {
-    gate: SharedSemaphore,
+struct State {
+    semaphore: SharedSemaphore,
     /// Read and written in two steps.
     plain: AtomicU64,
     inside: AtomicU64,
     most: AtomicU64,
 }
 
-fn room(permits: u32) -> Shared<Room> {
-    Shared::anonymous(Room {
-        gate: SharedSemaphore::new(permits),
+fn state(permits: u32) -> Shared<State> {
+    Shared::anonymous(State {
+        semaphore: SharedSemaphore::new(permits),
         plain: AtomicU64::new(0),
         inside: AtomicU64::new(0),
         most: AtomicU64::new(0),
@@ -50,78 +50,79 @@ fn room(permits: u32) -> Shared<Room> {
 }
 
 fn a_semaphore_of_one_permit_excludes_processes() {
-    let room = room(1);
+    let state = state(1);
     let children: Vec<_> = (0..6)
         .map(|index| {
-            let room = &room;
+            let state = &state;
             child(move || {
                 for turn in 0..2_000 {
                     let permit = if (index + turn) % 2 == 0 {
-                        room.gate.acquire()
+                        state.semaphore.acquire()
                     } else {
-                        room.gate.acquire_timeout(LONG)
+                        state.semaphore.acquire_timeout(LONG)
                     };
-                    let plain = room.plain.load(Relaxed);
+                    let plain = state.plain.load(Relaxed);
                     if turn % 64 == 0 {
                         std::thread::yield_now();
                     }
-                    room.plain.store(plain + 1, Relaxed);
+                    state.plain.store(plain + 1, Relaxed);
                     drop(permit.unwrap());
                 }
             })
         })
         .collect();
     children.iter().for_each(passes);
-    assert_eq!(room.plain.load(Relaxed), 12_000);
-    assert_eq!(room.gate.value(), 1);
+    assert_eq!(state.plain.load(Relaxed), 12_000);
+    assert_eq!(state.semaphore.value(), 1);
 }
 
 fn no_more_processes_are_inside_than_there_are_permits() {
-    let room = room(3);
+    let state = state(3);
     let stay = || {
         for _ in 0..1_000 {
-            room.gate.wait().unwrap();
-            room.most
-                .fetch_max(room.inside.fetch_add(1, Relaxed) + 1, Relaxed);
+            state.semaphore.wait().unwrap();
+            state
+                .most
+                .fetch_max(state.inside.fetch_add(1, Relaxed) + 1, Relaxed);
             std::thread::yield_now();
-            room.inside.fetch_sub(1, Relaxed);
-            room.gate.post().unwrap();
+            state.inside.fetch_sub(1, Relaxed);
+            state.semaphore.post().unwrap();
         }
     };
     let children: Vec<_> = (0..8).map(|_| child(stay)).collect();
     children.iter().for_each(passes);
-    assert!(room.most.load(Relaxed) <= 3);
-    assert_eq!(room.gate.value(), 3);
+    assert!(state.most.load(Relaxed) <= 3);
+    assert_eq!(state.semaphore.value(), 3);
 }
 
-fn a_permit_that_crossed_a_fork_is_the_parents() {
-    let gate = gate(2);
-    let permit: Cell<Option<SemaphorePermit<'_>>> = Cell::new(Some(gate.acquire().unwrap()));
+fn a_permit_inherited_by_fork_belongs_to_the_parent() {
+    let semaphore = semaphore(2);
+    let permit: Cell<Option<SemaphorePermit<'_>>> = Cell::new(Some(semaphore.acquire().unwrap()));
     passes(&child(|| drop(permit.take())));
-    assert_eq!(gate.value(), 1);
+    assert_eq!(semaphore.value(), 1);
     // The same holds if the child has a permit of its own before and after the drop.
     passes(&child(|| {
-        let own = gate.acquire().unwrap();
+        let own = semaphore.acquire().unwrap();
         drop(permit.take());
-        assert_eq!(gate.value(), 0);
+        assert_eq!(semaphore.value(), 0);
         drop(own);
-        assert_eq!(gate.value(), 1);
+        assert_eq!(semaphore.value(), 1);
     }));
     drop(permit.take());
-    assert_eq!(gate.value(), 2);
+    assert_eq!(semaphore.value(), 2);
 }
 
-fn a_permit_that_a_child_took_comes_back_by_the_child() {
-    let gate = gate(1);
+fn a_permit_that_a_child_acquired_is_released_by_the_child() {
+    let semaphore = semaphore(1);
     passes(&child(|| {
-        let _permit = gate.acquire().unwrap();
-        assert!(matches!(gate.try_acquire(), Err(Error::WouldBlock)));
+        let _permit = semaphore.acquire().unwrap();
+        assert!(matches!(semaphore.try_acquire(), Err(Error::WouldBlock)));
     }));
-    assert_eq!(gate.value(), 1);
+    assert_eq!(semaphore.value(), 1);
 }
 
 fn a_child_posts_and_a_parent_waits() {
-    let (ping, pong) = (gate(0), gate(0));
+    let (ping, pong) = (semaphore(0), semaphore(0));
     let player = child(|| {
         for _ in 0..3_000 {
             ping.wait().unwrap();
@@ -144,28 +145,28 @@ fn signals_end_no_wait() {
     type Wait = fn(&SharedSemaphore) -> Result<(), Error>;
     let waits: [Wait; 4] = [
         SharedSemaphore::wait,
-        |gate| gate.wait_timeout(LONG),
-        |gate| gate.acquire().map(std::mem::forget),
-        |gate| gate.acquire_timeout(LONG).map(std::mem::forget),
+        |semaphore| semaphore.wait_timeout(LONG),
+        |semaphore| semaphore.acquire().map(std::mem::forget),
+        |semaphore| semaphore.acquire_timeout(LONG).map(std::mem::forget),
     ];
     for wait in waits {
-        let (gate, interruptions) = (gate(0), Interruptions::new());
+        let (semaphore, interruptions) = (semaphore(0), Interruptions::new());
         let waiter = child(|| {
             interruptions.allow();
-            wait(&gate).unwrap();
+            wait(&semaphore).unwrap();
         });
         interruptions.send(&waiter);
-        gate.post().unwrap();
+        semaphore.post().unwrap();
         passes(&waiter);
-        assert_eq!(gate.value(), 0);
+        assert_eq!(semaphore.value(), 0);
     }
 }
 
-fn a_permit_of_the_dead_is_lost_and_one_that_was_posted_replaces_it() {
-    let gate = gate(1);
-    let over = self::gate(0);
+fn a_permit_of_a_dead_holder_is_lost_and_a_post_replaces_it() {
+    let semaphore = semaphore(1);
+    let over = self::semaphore(0);
     let holder = child(|| {
-        let _permit = gate.acquire().unwrap();
+        let _permit = semaphore.acquire().unwrap();
         over.post().unwrap();
         loop {
             nix::unistd::pause();
@@ -173,23 +174,25 @@ fn a_permit_of_the_dead_is_lost_and_one_that_was_posted_replaces_it() {
     });
     over.wait().unwrap();
     kill(&holder);
-    assert!(matches!(gate.try_acquire(), Err(Error::WouldBlock)));
-    gate.post().unwrap();
-    drop(gate.acquire().unwrap());
-    assert_eq!(gate.value(), 1);
+    assert!(matches!(semaphore.try_acquire(), Err(Error::WouldBlock)));
+    semaphore.post().unwrap();
+    drop(semaphore.acquire().unwrap());
+    assert_eq!(semaphore.value(), 1);
 }
 
-fn a_sleeper_that_is_killed_takes_no_permit_with_it() {
-    let gate = gate(0);
-    let sleepers: Vec<_> = (0..4).map(|_| child(|| gate.wait().unwrap())).collect();
-    until_idly(|| sleepers.iter().all(|sleeper| sleeps(sleeper.id())));
-    sleepers[..3].iter().for_each(kill);
-    gate.post().unwrap();
-    passes(&sleepers[3]);
-    assert_eq!(gate.value(), 0);
-    gate.post().unwrap();
-    assert_eq!(gate.value(), 1);
-    gate.wait().unwrap();
+fn a_killed_waiter_takes_no_permit() {
+    let semaphore = semaphore(0);
+    let waiters: Vec<_> = (0..4)
+        .map(|_| child(|| semaphore.wait().unwrap()))
+        .collect();
+    until_idly(|| waiters.iter().all(|waiter| sleeps(waiter.id())));
+    waiters[..3].iter().for_each(kill);
+    semaphore.post().unwrap();
+    passes(&waiters[3]);
+    assert_eq!(semaphore.value(), 0);
+    semaphore.post().unwrap();
+    assert_eq!(semaphore.value(), 1);
+    semaphore.wait().unwrap();
 }
 
 /// Restricts the calling process to one CPU.
@@ -211,48 +214,48 @@ fn in_the_background() {
     assert_eq!(answer, 0);
 }
 
-fn a_permit_that_woke_a_waiter_who_was_killed_goes_to_another() {
+fn a_permit_that_woke_a_killed_waiter_goes_to_another() {
     // The waiters run in the background on the same CPU as this process. This process stays on the
     // CPU from the post to the kill. So a waiter is woken and does not run.
     on_one_cpu();
     let mut killed_when_woken = 0;
     for _ in 0..10 {
-        let gate = gate(0);
+        let semaphore = semaphore(0);
         let wait = || {
             in_the_background();
-            gate.wait().unwrap();
+            semaphore.wait().unwrap();
         };
         let first = child(wait);
         until_idly(|| sleeps(first.id()));
         let second = child(wait);
         until_idly(|| sleeps(second.id()));
-        gate.post().unwrap();
+        semaphore.post().unwrap();
         first.kill().unwrap();
         first.wait().unwrap();
-        if gate.value() == 1 {
+        if semaphore.value() == 1 {
             killed_when_woken += 1;
         } else {
             // Either the first waiter ran and may have taken the permit, or the second waiter was
             // woken.
-            gate.post().unwrap();
+            semaphore.post().unwrap();
         }
         passes(&second);
     }
     assert!(killed_when_woken > 0);
 }
 
-fn kills_at_any_moment_lose_no_more_than_the_permits_of_the_killed() {
+fn kills_at_any_instant_lose_only_permits_of_the_killed_processes() {
     const PERMITS: u32 = 4;
     const KILLS: u32 = 3;
     let mut random = Random::new(5);
     for _ in 0..60 {
-        let (gate, turns) = (
-            gate(PERMITS),
+        let (semaphore, turns) = (
+            semaphore(PERMITS),
             Shared::anonymous(SharedCounter::new(0)).unwrap(),
         );
         let work = || {
             loop {
-                let permit = gate.acquire().unwrap();
+                let permit = semaphore.acquire().unwrap();
                 turns.add(1);
                 drop(permit);
             }
@@ -267,7 +270,7 @@ fn kills_at_any_moment_lose_no_more_than_the_permits_of_the_killed() {
         let until = turns.get() + 100;
         until_idly(|| turns.get() >= until);
         workers[KILLS as usize..].iter().for_each(kill);
-        let left = gate.value();
+        let left = semaphore.value();
         assert!(left <= PERMITS && left + KILLS + 2 >= PERMITS, "{left}");
     }
 }

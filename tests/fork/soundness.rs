@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::support::{
-    Stage, Told, child, create, gettid, kill, open, passes, repaired, state, told, told_by_trying,
-    until,
+    Outcome, Stage, child, create, gettid, kill, open, outcome_of, outcome_of_try_lock, passes,
+    repaired, state, until,
 };
 use pshared::{
     Cause, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard, fork,
@@ -18,27 +18,27 @@ use std::time::Duration;
 crate::tests!(
     a_leaked_guard_of_an_ended_thread_gives_no_second_reference,
     a_leaked_part_of_the_data_of_an_ended_thread_gives_no_second_reference,
-    a_forgotten_piece_of_news_of_an_ended_thread_gives_no_second_reference,
-    a_lock_whose_guard_was_forgotten_before_it_was_placed_is_free,
-    a_lock_whose_guard_was_forgotten_can_be_moved_and_is_still_one_lock,
-    unplaced_locks_can_be_swapped_while_they_look_held,
+    a_leaked_error_of_an_ended_thread_gives_no_second_reference,
+    a_lock_whose_guard_was_leaked_before_it_was_placed_is_free,
+    a_lock_whose_guard_was_leaked_can_be_moved_and_is_still_one_lock,
+    in_process_locks_can_be_swapped_while_their_guards_are_leaked,
     guards_can_be_swapped_and_dropped_in_any_order,
     data_swapped_between_two_locks_stays_with_its_locks,
-    guards_dropped_in_any_order_leave_the_list_whole,
-    a_forgotten_guard_keeps_the_memory,
-    a_forgotten_guard_keeps_the_memory_of_an_element,
-    the_memory_of_an_ended_threads_lock_can_go,
+    guards_dropped_in_any_order_leave_the_list_intact,
+    a_leaked_guard_keeps_the_memory_mapped,
+    a_leaked_guard_of_an_element_keeps_the_memory_mapped,
+    the_memory_of_an_ended_threads_lock_can_be_unmapped,
     two_maps_of_one_file_are_one_lock,
-    a_forgotten_guard_of_one_map_holds_in_the_other,
+    a_leaked_guard_of_one_map_holds_the_lock_in_the_other,
     a_guard_taken_by_one_map_outlives_the_other,
-    threads_that_forget_and_end_break_nothing,
+    threads_that_leak_guards_and_end_break_nothing,
     a_lock_can_be_used_by_a_destructor_of_thread_local_storage,
-    a_panic_anywhere_in_a_section_frees_the_lock,
-    a_value_dropped_in_the_child_stays_the_parents,
-    a_forgotten_guard_of_the_parent_is_no_lock_of_the_child,
-    a_child_that_returns_with_a_forgotten_guard_is_told_as_dead,
-    an_error_that_is_passed_on_releases_the_lock,
-    showing_a_lock_neither_waits_nor_takes_the_news_away,
+    a_panic_anywhere_in_a_critical_section_releases_the_lock,
+    a_value_dropped_in_the_child_stays_valid_in_the_parent,
+    a_leaked_guard_of_the_parent_is_not_held_by_the_child,
+    a_child_that_returns_with_a_leaked_guard_is_reported_as_dead,
+    an_error_propagated_by_a_question_mark_releases_the_lock,
+    formatting_a_lock_neither_waits_nor_consumes_the_report,
 );
 
 type Lock = SharedMutex<u64>;
@@ -66,11 +66,11 @@ fn leaked_by_a_thread(
 /// Checks that no call in any process acquires the data while `first` may be used.
 fn is_the_only_one(lock: &'static Lock, first: &mut u64) {
     let refuses = || {
-        assert_eq!(told_by_trying(lock), Told::HolderThreadEnded);
-        assert_eq!(told(lock.lock()), Told::HolderThreadEnded);
+        assert_eq!(outcome_of_try_lock(lock), Outcome::HolderThreadEnded);
+        assert_eq!(outcome_of(lock.lock()), Outcome::HolderThreadEnded);
         assert_eq!(
-            told(lock.lock_timeout(Duration::from_secs(60))),
-            Told::HolderThreadEnded
+            outcome_of(lock.lock_timeout(Duration::from_secs(60))),
+            Outcome::HolderThreadEnded
         );
         let _ = format!("{lock:?}");
         lock.clear_poison();
@@ -106,7 +106,7 @@ fn a_leaked_part_of_the_data_of_an_ended_thread_gives_no_second_reference() {
     is_the_only_one(lock, first);
 }
 
-fn a_forgotten_piece_of_news_of_an_ended_thread_gives_no_second_reference() {
+fn a_leaked_error_of_an_ended_thread_gives_no_second_reference() {
     let lock = placed();
     let dies = child(|| {
         let _guard = lock.lock().unwrap();
@@ -124,10 +124,10 @@ fn a_forgotten_piece_of_news_of_an_ended_thread_gives_no_second_reference() {
     is_the_only_one(lock, first);
 }
 
-fn a_lock_whose_guard_was_forgotten_before_it_was_placed_is_free() {
+fn a_lock_whose_guard_was_leaked_before_it_was_placed_is_free() {
     let lock = Lock::new(3);
     mem::forget(lock.lock().unwrap());
-    assert_eq!(told(lock.lock()), Told::Deadlock);
+    assert_eq!(outcome_of(lock.lock()), Outcome::Deadlock);
     let placed = Shared::anonymous(lock).unwrap();
     assert_eq!(*placed.lock().unwrap(), 3);
     passes(&child(|| *placed.lock().unwrap() += 1));
@@ -141,16 +141,16 @@ fn a_lock_whose_guard_was_forgotten_before_it_was_placed_is_free() {
             .join()
             .unwrap();
         scope
-            .spawn(|| assert_ne!(told(lock.lock()), Told::Whole))
+            .spawn(|| assert_ne!(outcome_of(lock.lock()), Outcome::Unpoisoned))
             .join()
             .unwrap();
     });
     let placed = Shared::memfd("moved", lock).unwrap();
     assert_eq!(*repaired(placed.lock(), 5), 5);
-    assert_eq!(told(placed.lock()), Told::Whole);
+    assert_eq!(outcome_of(placed.lock()), Outcome::Unpoisoned);
 }
 
-fn a_lock_whose_guard_was_forgotten_can_be_moved_and_is_still_one_lock() {
+fn a_lock_whose_guard_was_leaked_can_be_moved_and_is_still_one_lock() {
     let mut locks = Vec::new();
     for number in 0..100 {
         let lock = Lock::new(number);
@@ -158,8 +158,8 @@ fn a_lock_whose_guard_was_forgotten_can_be_moved_and_is_still_one_lock() {
         locks.push(lock); // moves the lock; later the vector moves all of them
     }
     for lock in &locks {
-        assert_eq!(told(lock.lock()), Told::Deadlock);
-        assert_eq!(told(lock.try_lock()), Told::WouldBlock);
+        assert_eq!(outcome_of(lock.lock()), Outcome::Deadlock);
+        assert_eq!(outcome_of(lock.try_lock()), Outcome::WouldBlock);
     }
     // The moved locks are on no robust list. Other locks are acquired and released, and the process
     // forks a child that is killed.
@@ -167,20 +167,20 @@ fn a_lock_whose_guard_was_forgotten_can_be_moved_and_is_still_one_lock() {
     passes(&child(|| drop(stage.lock.lock().unwrap())));
     let dies = stage.holder();
     kill(&dies);
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     for (number, lock) in locks.into_iter().enumerate() {
         assert_eq!(lock.into_inner().unwrap(), number as u64);
     }
 }
 
-fn unplaced_locks_can_be_swapped_while_they_look_held() {
+fn in_process_locks_can_be_swapped_while_their_guards_are_leaked() {
     let (mut one, mut other) = (Lock::new(1), Lock::new(2));
     mem::forget(one.lock().unwrap());
     mem::swap(&mut one, &mut other);
     assert_eq!(*one.lock().unwrap(), 2);
-    assert_eq!(told(other.lock()), Told::Deadlock);
+    assert_eq!(outcome_of(other.lock()), Outcome::Deadlock);
     let freed = mem::replace(&mut other, Lock::new(3));
-    assert_eq!(told(other.lock()), Told::Whole);
+    assert_eq!(outcome_of(other.lock()), Outcome::Unpoisoned);
     let (one, freed) = (
         Shared::anonymous(one).unwrap(),
         Shared::anonymous(freed).unwrap(),
@@ -198,13 +198,13 @@ fn guards_can_be_swapped_and_dropped_in_any_order() {
         *second = 10;
         if swapped_first {
             drop(first);
-            assert_eq!(told(other.try_lock()), Told::Whole);
-            assert_eq!(told(one.try_lock()), Told::WouldBlock);
+            assert_eq!(outcome_of(other.try_lock()), Outcome::Unpoisoned);
+            assert_eq!(outcome_of(one.try_lock()), Outcome::WouldBlock);
             drop(second);
         } else {
             drop(second);
-            assert_eq!(told(one.try_lock()), Told::Whole);
-            assert_eq!(told(other.try_lock()), Told::WouldBlock);
+            assert_eq!(outcome_of(one.try_lock()), Outcome::Unpoisoned);
+            assert_eq!(outcome_of(other.try_lock()), Outcome::WouldBlock);
             drop(first);
         }
         assert_eq!((*one.lock().unwrap(), *other.lock().unwrap()), (10, 20));
@@ -222,10 +222,10 @@ fn data_swapped_between_two_locks_stays_with_its_locks() {
     mem::forget(left.lock().unwrap());
     mem::swap(&mut left, &mut right);
     assert_eq!(*left.lock().unwrap(), 2);
-    assert_eq!(told(right.lock()), Told::Deadlock);
+    assert_eq!(outcome_of(right.lock()), Outcome::Deadlock);
 }
 
-fn guards_dropped_in_any_order_leave_the_list_whole() {
+fn guards_dropped_in_any_order_leave_the_list_intact() {
     const LOCKS: usize = 64;
     let locks = Shared::<[Lock]>::anonymous_from_fn(LOCKS, |_| Lock::new(0)).unwrap();
     let stage = Stage::anonymous();
@@ -242,9 +242,9 @@ fn guards_dropped_in_any_order_leave_the_list_whole() {
                 };
             }
             for (number, lock) in locks.iter().enumerate() {
-                let outcome = told(lock.try_lock());
+                let outcome = outcome_of(lock.try_lock());
                 assert_eq!(
-                    outcome == Told::WouldBlock,
+                    outcome == Outcome::WouldBlock,
                     guards[number].is_some(),
                     "lock {number}"
                 );
@@ -259,12 +259,12 @@ fn guards_dropped_in_any_order_leave_the_list_whole() {
             mem::forget(guards);
         });
         passes(&dies);
-        let told_of = locks
+        let reports = locks
             .iter()
-            .filter(|lock| told(lock.try_lock()) == Told::FreshDeath)
+            .filter(|lock| outcome_of(lock.try_lock()) == Outcome::FreshDeath)
             .count();
         assert_eq!(
-            told_of,
+            reports,
             stage.thread.load(std::sync::atomic::Ordering::SeqCst) as usize
         );
         locks.iter().for_each(|lock| drop(repaired(lock.lock(), 0)));
@@ -277,19 +277,19 @@ fn maps_of(name: &str) -> usize {
     maps.lines().filter(|line| line.contains(name)).count()
 }
 
-fn a_forgotten_guard_keeps_the_memory() {
+fn a_leaked_guard_keeps_the_memory_mapped() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("forgotten");
+    let path = directory.path().join("leaked");
     drop(create(&path, Lock::new(0)));
-    let stranger = open::<Lock>(&path);
+    let observer = open::<Lock>(&path);
     let dies = child(|| {
         // Includes the map of the parent, which was made before the fork.
-        let before = maps_of("forgotten");
+        let before = maps_of("leaked");
         let own = open::<Lock>(&path);
         let other = open::<Lock>(&path);
         mem::forget(own.lock().unwrap());
         drop(own);
-        assert_eq!(maps_of("forgotten"), before + 2);
+        assert_eq!(maps_of("leaked"), before + 2);
         drop(other);
         // No other memory is mapped at an address that the kernel reads when the process ends.
         let more: Vec<_> = (0..100)
@@ -300,14 +300,14 @@ fn a_forgotten_guard_keeps_the_memory() {
         }
     });
     passes(&dies);
-    assert_eq!(told(stranger.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(observer.lock()), Outcome::FreshDeath);
     // Without a leaked guard, a drop unmaps the memory.
-    let before = maps_of("forgotten");
-    drop(stranger);
-    assert_eq!(maps_of("forgotten"), before - 1);
+    let before = maps_of("leaked");
+    drop(observer);
+    assert_eq!(maps_of("leaked"), before - 1);
 }
 
-fn a_forgotten_guard_keeps_the_memory_of_an_element() {
+fn a_leaked_guard_of_an_element_keeps_the_memory_mapped() {
     let dies = child(|| {
         let locks = Shared::<[Lock]>::anonymous_from_fn(1_000, |_| Lock::new(0)).unwrap();
         let address: *const Lock = &raw const locks[777];
@@ -329,7 +329,7 @@ fn a_forgotten_guard_keeps_the_memory_of_an_element() {
     passes(&dies);
 }
 
-fn the_memory_of_an_ended_threads_lock_can_go() {
+fn the_memory_of_an_ended_threads_lock_can_be_unmapped() {
     let memory = Shared::memfd("ended thread", Lock::new(0)).unwrap();
     thread::scope(|scope| {
         scope
@@ -337,7 +337,7 @@ fn the_memory_of_an_ended_threads_lock_can_go() {
             .join()
             .unwrap()
     });
-    assert_eq!(told(memory.lock()), Told::HolderThreadEnded);
+    assert_eq!(outcome_of(memory.lock()), Outcome::HolderThreadEnded);
     drop(memory);
     // Whether the memory was unmapped or not, no memory that is gone is accessed.
     let locks: Vec<_> = (0..50)
@@ -346,7 +346,7 @@ fn the_memory_of_an_ended_threads_lock_can_go() {
     for lock in &locks {
         thread::scope(|scope| {
             scope
-                .spawn(|| assert_eq!(told(lock.lock()), Told::Whole))
+                .spawn(|| assert_eq!(outcome_of(lock.lock()), Outcome::Unpoisoned))
                 .join()
                 .unwrap()
         });
@@ -359,14 +359,14 @@ fn two_maps_of_one_file_are_one_lock() {
     let (one, other) = (create(&path, Lock::new(0)), open::<Lock>(&path));
     for (held, tried) in [(&one, &other), (&other, &one)] {
         let mut guard = held.lock().unwrap();
-        assert_eq!(told(tried.try_lock()), Told::WouldBlock);
-        assert_eq!(told(tried.lock()), Told::Deadlock);
+        assert_eq!(outcome_of(tried.try_lock()), Outcome::WouldBlock);
+        assert_eq!(outcome_of(tried.lock()), Outcome::Deadlock);
         thread::scope(|scope| {
-            scope.spawn(|| assert_eq!(told(tried.try_lock()), Told::WouldBlock));
+            scope.spawn(|| assert_eq!(outcome_of(tried.try_lock()), Outcome::WouldBlock));
         });
         *guard += 1;
         drop(guard);
-        assert_eq!(told(tried.lock()), Told::Whole);
+        assert_eq!(outcome_of(tried.lock()), Outcome::Unpoisoned);
     }
     thread::scope(|scope| {
         for map in [&one, &other, &one, &other] {
@@ -379,23 +379,23 @@ fn two_maps_of_one_file_are_one_lock() {
     }));
 }
 
-fn a_forgotten_guard_of_one_map_holds_in_the_other() {
+fn a_leaked_guard_of_one_map_holds_the_lock_in_the_other() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("two maps");
-    let stranger = create(&path, Lock::new(0));
+    let observer = create(&path, Lock::new(0));
     let stage = Stage::anonymous();
     let dies = child(|| {
         let (one, other) = (open::<Lock>(&path), open::<Lock>(&path));
         mem::forget(one.lock().unwrap());
         drop(one);
-        assert_eq!(told(other.lock()), Told::Deadlock);
+        assert_eq!(outcome_of(other.lock()), Outcome::Deadlock);
         drop(other);
-        assert_eq!(told(open::<Lock>(&path).lock()), Told::Deadlock);
+        assert_eq!(outcome_of(open::<Lock>(&path).lock()), Outcome::Deadlock);
         // Another thread tries the lock too, and then ends.
         let again = open::<Lock>(&path);
         thread::scope(|scope| {
             scope
-                .spawn(|| assert_eq!(told(again.try_lock()), Told::WouldBlock))
+                .spawn(|| assert_eq!(outcome_of(again.try_lock()), Outcome::WouldBlock))
                 .join()
                 .unwrap();
         });
@@ -403,9 +403,9 @@ fn a_forgotten_guard_of_one_map_holds_in_the_other() {
         stage.over.wait();
     });
     stage.meet(&dies);
-    assert_eq!(told(stranger.try_lock()), Told::WouldBlock);
+    assert_eq!(outcome_of(observer.try_lock()), Outcome::WouldBlock);
     kill(&dies);
-    assert_eq!(told(stranger.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(observer.lock()), Outcome::FreshDeath);
 }
 
 fn a_guard_taken_by_one_map_outlives_the_other() {
@@ -423,16 +423,16 @@ fn a_guard_taken_by_one_map_outlives_the_other() {
     let first = other[0].lock().unwrap();
     drop(second);
     drop(first);
-    assert_eq!(told(other[0].lock()), Told::Whole);
-    assert_eq!(told(other[1].lock()), Told::Whole);
+    assert_eq!(outcome_of(other[0].lock()), Outcome::Unpoisoned);
+    assert_eq!(outcome_of(other[1].lock()), Outcome::Unpoisoned);
 }
 
-fn threads_that_forget_and_end_break_nothing() {
+fn threads_that_leak_guards_and_end_break_nothing() {
     const LOCKS: usize = 32;
     let stage = Stage::anonymous();
     let locks = Shared::<[Lock]>::anonymous_from_fn(LOCKS, |_| Lock::new(0)).unwrap();
     let dies = child(|| {
-        let forgotten: Vec<bool> = thread::scope(|scope| {
+        let leaked: Vec<bool> = thread::scope(|scope| {
             let threads: Vec<_> = locks
                 .iter()
                 .enumerate()
@@ -441,11 +441,11 @@ fn threads_that_forget_and_end_break_nothing() {
                         for _ in 0..100 {
                             *lock.lock().unwrap() += 1;
                         }
-                        let forgets = number % 3 == 0;
-                        if forgets {
+                        let leaks = number % 3 == 0;
+                        if leaks {
                             mem::forget(lock.lock().unwrap());
                         }
-                        forgets
+                        leaks
                     })
                 })
                 .collect();
@@ -457,7 +457,7 @@ fn threads_that_forget_and_end_break_nothing() {
         for (number, lock) in locks
             .iter()
             .enumerate()
-            .filter(|(number, _)| !forgotten[*number])
+            .filter(|(number, _)| !leaked[*number])
         {
             assert_eq!(*lock.lock().unwrap(), 100, "lock {number}");
         }
@@ -465,15 +465,15 @@ fn threads_that_forget_and_end_break_nothing() {
         stage.over.wait();
     });
     stage.meet(&dies);
-    assert_eq!(told(locks[0].lock()), Told::HolderThreadEnded);
+    assert_eq!(outcome_of(locks[0].lock()), Outcome::HolderThreadEnded);
     kill(&dies);
     for (number, lock) in locks.iter().enumerate() {
         let expected = if number % 3 == 0 {
-            Told::FreshDeath
+            Outcome::FreshDeath
         } else {
-            Told::Whole
+            Outcome::Unpoisoned
         };
-        assert_eq!(told(lock.lock()), expected, "lock {number}");
+        assert_eq!(outcome_of(lock.lock()), expected, "lock {number}");
     }
 }
 
@@ -498,11 +498,11 @@ fn a_lock_can_be_used_by_a_destructor_of_thread_local_storage() {
         .join()
         .unwrap();
         assert_eq!(*counted.lock().unwrap(), round);
-        assert_eq!(told(held.lock()), Told::Whole);
+        assert_eq!(outcome_of(held.lock()), Outcome::Unpoisoned);
     }
 }
 
-fn a_panic_anywhere_in_a_section_frees_the_lock() {
+fn a_panic_anywhere_in_a_critical_section_releases_the_lock() {
     let (lock, inner) = (placed(), placed());
     let panics = |section: &dyn Fn()| {
         assert!(catch_unwind(AssertUnwindSafe(section)).is_err());
@@ -511,7 +511,7 @@ fn a_panic_anywhere_in_a_section_frees_the_lock() {
             Err(LockError::Poisoned(poisoned)) if poisoned.cause() == Cause::Panicked
         ));
         lock.clear_poison();
-        assert_eq!(told(lock.lock()), Told::Whole);
+        assert_eq!(outcome_of(lock.lock()), Outcome::Unpoisoned);
     };
     let panic = || std::panic::resume_unwind(Box::new("in a section"));
     panics(&|| {
@@ -537,7 +537,7 @@ fn a_panic_anywhere_in_a_section_frees_the_lock() {
         let _guards = (inner.lock().unwrap(), lock.lock().unwrap());
         panic();
     });
-    assert_eq!(told(inner.lock()), Told::Panic);
+    assert_eq!(outcome_of(inner.lock()), Outcome::Panic);
     inner.clear_poison();
     // A critical section that begins and ends while the thread unwinds does not poison the lock.
     struct Locks(&'static Lock);
@@ -551,10 +551,10 @@ fn a_panic_anywhere_in_a_section_frees_the_lock() {
         let _guard = lock.lock().unwrap();
         panic();
     });
-    assert_eq!(told(inner.lock()), Told::Whole);
+    assert_eq!(outcome_of(inner.lock()), Outcome::Unpoisoned);
 }
 
-fn a_value_dropped_in_the_child_stays_the_parents() {
+fn a_value_dropped_in_the_child_stays_valid_in_the_parent() {
     let mut value = Some(Shared::anonymous([const { Lock::new(1) }; 2]).unwrap());
     let guarded = Shared::anonymous(Lock::new(1)).unwrap();
     passes(&child(|| {
@@ -564,11 +564,11 @@ fn a_value_dropped_in_the_child_stays_the_parents() {
     }));
     let value = value.unwrap();
     assert_eq!(*value[0].lock().unwrap(), 1);
-    assert_eq!(told(value[1].lock()), Told::FreshDeath);
-    assert_eq!(told(guarded.lock()), Told::Whole);
+    assert_eq!(outcome_of(value[1].lock()), Outcome::FreshDeath);
+    assert_eq!(outcome_of(guarded.lock()), Outcome::Unpoisoned);
 }
 
-fn a_forgotten_guard_of_the_parent_is_no_lock_of_the_child() {
+fn a_leaked_guard_of_the_parent_is_not_held_by_the_child() {
     let stage = Stage::anonymous();
     let parent = child(|| {
         // The lock is leaked by another thread, which has ended.
@@ -578,7 +578,8 @@ fn a_forgotten_guard_of_the_parent_is_no_lock_of_the_child() {
                 .join()
                 .unwrap();
         });
-        match fork::spawn(|| assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded)) {
+        match fork::spawn(|| assert_eq!(outcome_of(stage.lock.lock()), Outcome::HolderThreadEnded))
+        {
             Ok(child) => passes(&child),
             Err(refusal) => println!("{refusal}"),
         }
@@ -586,15 +587,15 @@ fn a_forgotten_guard_of_the_parent_is_no_lock_of_the_child() {
         stage.over.wait();
     });
     stage.meet(&parent);
-    assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::HolderThreadEnded);
     kill(&parent);
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
 }
 
-fn a_child_that_returns_with_a_forgotten_guard_is_told_as_dead() {
+fn a_child_that_returns_with_a_leaked_guard_is_reported_as_dead() {
     let stage = Stage::anonymous();
     passes(&child(|| mem::forget(stage.lock.lock().unwrap())));
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     // The same holds for a child in which another thread leaked the guard.
     drop(repaired(stage.lock.lock(), 0));
     passes(&child(|| {
@@ -605,10 +606,10 @@ fn a_child_that_returns_with_a_forgotten_guard_is_told_as_dead() {
                 .unwrap();
         });
     }));
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
 }
 
-fn an_error_that_is_passed_on_releases_the_lock() {
+fn an_error_propagated_by_a_question_mark_releases_the_lock() {
     let stage = Stage::anonymous();
     kill(&stage.holder());
     let passed_on = || -> Result<(), pshared::Error> {
@@ -619,16 +620,16 @@ fn an_error_that_is_passed_on_releases_the_lock() {
         passed_on(),
         Err(pshared::Error::Poisoned { cause: Cause::Died })
     ));
-    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
     let boxed = || -> Result<(), Box<dyn std::error::Error>> {
         let _guard = stage.lock.lock()?;
         Ok(())
     };
     assert!(boxed().is_err());
-    assert_eq!(told(stage.lock.lock()), Told::OldDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
 }
 
-fn showing_a_lock_neither_waits_nor_takes_the_news_away() {
+fn formatting_a_lock_neither_waits_nor_consumes_the_report() {
     let stage = Stage::anonymous();
     let guard = stage.lock.lock().unwrap();
     assert!(!format!("{:?}", stage.lock).is_empty());
@@ -641,5 +642,5 @@ fn showing_a_lock_neither_waits_nor_takes_the_news_away() {
     drop(guard);
     kill(&stage.holder());
     assert!(!format!("{:?}", stage.lock).is_empty());
-    assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
 }

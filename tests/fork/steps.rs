@@ -110,11 +110,11 @@ impl Interruptions {
 
     /// Interrupts the child several times while it sleeps on a futex. Called in the parent.
     pub fn send(&self, child: &Child) {
-        self.send_where(child, sleeps);
+        self.send_when(child, sleeps);
     }
 
     /// Interrupts the child several times while `sleeps` returns true for it. Called in the parent.
-    pub fn send_where(&self, child: &Child, sleeps: impl Fn(u32) -> bool) {
+    pub fn send_when(&self, child: &Child, sleeps: impl Fn(u32) -> bool) {
         for _ in 0..20 {
             until(|| sleeps(child.id()));
             let before = INTERRUPTIONS.get().unwrap().get();

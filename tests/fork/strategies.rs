@@ -35,26 +35,26 @@ macro_rules! suite {
         crate::tests!(
             $($name,)*
             a_file_of_one_strategy_is_not_opened_as_another,
-            a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody,
-            a_waiter_that_dies_with_a_ticket_stops_the_line,
+            data_of_an_ended_thread_that_leaked_its_guard_is_not_returned,
+            a_waiter_that_dies_with_a_ticket_blocks_all_later_waiters,
         );
     };
 }
 
 suite!(
     every_strategy_counts_exactly_with_processes_and_threads by count,
-    every_strategy_lets_a_timed_waiter_give_up by give_up,
-    every_strategy_names_its_holder_and_refuses_it_a_second_time by relock,
+    every_strategy_lets_a_waiter_time_out by give_up,
+    every_strategy_reports_its_holder_and_refuses_to_relock by relock,
     every_strategy_keeps_its_parents_lock_when_a_child_drops_the_guard by cross_a_fork,
     every_strategy_refuses_a_fork_while_it_is_held by fork_while_held,
-    every_strategy_works_before_it_is_placed by use_unplaced,
-    every_strategy_is_usable_after_all_its_users_are_gone by reopen,
-    every_strategy_tells_of_a_panic by panic_inside,
+    every_strategy_works_before_it_is_placed by use_in_process,
+    every_strategy_is_usable_after_all_its_users_have_ended by reopen,
+    every_strategy_reports_a_panic by panic_inside,
 );
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Books<R: RawLock> {
+struct State<R: RawLock> {
     count: SharedMutex<u64, R>,
     /// The thread that is inside, or 0.
     inside: AtomicU32,
@@ -64,9 +64,9 @@ struct Books<R: RawLock> {
     ready: SharedEvent,
 }
 
-impl<R: RawLock> Books<R> {
+impl<R: RawLock> State<R> {
     fn new() -> Self {
-        Books {
+        State {
             count: SharedMutex::with_strategy(0),
             inside: AtomicU32::new(0),
             together: SharedCounter::new(0),
@@ -111,15 +111,15 @@ fn count<R: RawLock>() {
     const PROCESSES: u32 = 3;
     const THREADS: u32 = 2;
     const SECTIONS: u32 = 4_000;
-    let books = Books::<R>::anonymous();
+    let state = State::<R>::anonymous();
     let children: Vec<_> = (0..PROCESSES)
         .map(|process| {
-            let books = &*books;
+            let state = &*state;
             child(move || {
                 let work = |thread| {
-                    books.start.wait();
+                    state.start.wait();
                     let own = process * THREADS + thread + 1;
-                    (0..SECTIONS).for_each(|turn| books.section(own, turn));
+                    (0..SECTIONS).for_each(|turn| state.section(own, turn));
                 };
                 std::thread::scope(|scope| {
                     (1..THREADS).for_each(|thread| {
@@ -130,25 +130,25 @@ fn count<R: RawLock>() {
             })
         })
         .collect();
-    books.start.set();
+    state.start.set();
     children.iter().for_each(passes);
-    assert_eq!(books.together.get(), 0, "two threads were inside at once");
+    assert_eq!(state.together.get(), 0, "two threads were inside at once");
     assert_eq!(
-        *books.count.lock().unwrap(),
+        *state.count.lock().unwrap(),
         u64::from(PROCESSES * THREADS * SECTIONS)
     );
 }
 
 fn give_up<R: RawLock>() {
-    let books = Books::<R>::anonymous();
-    let guard = books.count.lock().unwrap();
+    let state = State::<R>::anonymous();
+    let guard = state.count.lock().unwrap();
     passes(&unsafe_child(|| {
-        assert!(matches!(books.count.try_lock(), Err(LockError::WouldBlock)));
-        let outcome = books.count.lock_timeout(Duration::from_millis(3));
+        assert!(matches!(state.count.try_lock(), Err(LockError::WouldBlock)));
+        let outcome = state.count.lock_timeout(Duration::from_millis(3));
         assert!(matches!(outcome, Err(LockError::TimedOut)), "{outcome:?}");
     }));
     drop(guard);
-    assert!(books.count.try_lock().is_ok());
+    assert!(state.count.try_lock().is_ok());
 }
 
 /// Forks a child of a process that holds a lock.
@@ -158,46 +158,46 @@ fn unsafe_child(body: impl FnOnce()) -> fork::Child {
 }
 
 fn relock<R: RawLock>() {
-    let books = Books::<R>::anonymous();
-    assert_eq!(books.count.holder(), None);
-    let guard = books.count.lock().unwrap();
-    let holder = books.count.holder().expect("it is held");
+    let state = State::<R>::anonymous();
+    assert_eq!(state.count.holder(), None);
+    let guard = state.count.lock().unwrap();
+    let holder = state.count.holder().expect("it is held");
     assert_eq!(
         (holder.process, holder.thread),
         (std::process::id(), crate::support::gettid())
     );
-    assert!(matches!(books.count.lock(), Err(LockError::Deadlock)));
-    let timed = books.count.lock_timeout(Duration::from_millis(1));
+    assert!(matches!(state.count.lock(), Err(LockError::Deadlock)));
+    let timed = state.count.lock_timeout(Duration::from_millis(1));
     assert!(matches!(timed, Err(LockError::Deadlock)), "{timed:?}");
-    assert!(matches!(books.count.try_lock(), Err(LockError::WouldBlock)));
+    assert!(matches!(state.count.try_lock(), Err(LockError::WouldBlock)));
     drop(guard);
-    assert_eq!(books.count.holder(), None);
-    assert!(books.count.lock().is_ok());
+    assert_eq!(state.count.holder(), None);
+    assert!(state.count.lock().is_ok());
 }
 
 fn cross_a_fork<R: RawLock>() {
-    let books = Books::<R>::anonymous();
-    let guard = books.count.lock().unwrap();
+    let state = State::<R>::anonymous();
+    let guard = state.count.lock().unwrap();
     let mut copy = Some(guard);
     passes(&unsafe_child(|| drop(copy.take())));
     passes(&unsafe_child(|| {
-        let outcome = books.count.lock_timeout(Duration::from_millis(1));
+        let outcome = state.count.lock_timeout(Duration::from_millis(1));
         assert!(matches!(outcome, Err(LockError::TimedOut)), "{outcome:?}");
     }));
-    assert!(books.count.holder().is_some());
+    assert!(state.count.holder().is_some());
     drop(copy);
-    assert!(books.count.try_lock().is_ok());
+    assert!(state.count.try_lock().is_ok());
 }
 
 fn fork_while_held<R: RawLock>() {
-    let books = Books::<R>::anonymous();
-    let guard = books.count.lock().unwrap();
+    let state = State::<R>::anonymous();
+    let guard = state.count.lock().unwrap();
     assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
     drop(guard);
     passes(&child(|| ()));
 }
 
-fn use_unplaced<R: RawLock>() {
+fn use_in_process<R: RawLock>() {
     let lock = SharedMutex::<u64, R>::with_strategy(0);
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -213,14 +213,14 @@ fn use_unplaced<R: RawLock>() {
 }
 
 fn panic_inside<R: RawLock>() {
-    let books = Books::<R>::anonymous();
+    let state = State::<R>::anonymous();
     let child = fork::spawn(|| {
-        let _guard = books.count.lock().unwrap();
+        let _guard = state.count.lock().unwrap();
         panic!("inside");
     })
     .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(fork::PANICKED));
-    match books.count.lock() {
+    match state.count.lock() {
         Err(LockError::Poisoned(poisoned)) => assert_eq!(poisoned.cause(), Cause::Panicked),
         other => panic!("the panic was not reported: {other:?}"),
     };
@@ -231,19 +231,19 @@ fn panic_inside<R: RawLock>() {
 fn reopen<R: RawLock>() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("books");
-    drop(crate::support::create(&path, Books::<R>::new()));
-    let told = Shared::anonymous(SharedEvent::new()).unwrap();
+    drop(crate::support::create(&path, State::<R>::new()));
+    let ready = Shared::anonymous(SharedEvent::new()).unwrap();
     let holder = child(|| {
-        let books = crate::support::open::<Books<R>>(&path);
-        let mut count = books.count.lock().unwrap();
+        let state = crate::support::open::<State<R>>(&path);
+        let mut count = state.count.lock().unwrap();
         *count = 5;
-        told.set();
+        ready.set();
         wait_to_be_killed();
     });
-    told.wait();
+    ready.wait();
     kill(&holder);
-    let books = crate::support::open::<Books<R>>(&path);
-    match books.count.lock() {
+    let state = crate::support::open::<State<R>>(&path);
+    match state.count.lock() {
         Err(LockError::Poisoned(poisoned)) => {
             assert_eq!(poisoned.cause(), Cause::Died);
             assert_eq!(*poisoned.into_guard(), 5);
@@ -267,29 +267,29 @@ fn a_file_of_one_strategy_is_not_opened_as_another() {
 }
 
 /// The thread that holds the lock ends. Its process lives on, and so does the guard.
-fn a_thread_that_ends_with_a_forgotten_guard_gives_its_data_to_nobody() {
+fn data_of_an_ended_thread_that_leaked_its_guard_is_not_returned() {
     leak_in_a_thread::<PthreadRobust>();
     leak_in_a_thread::<PthreadPi>();
 }
 
 fn leak_in_a_thread<R: RawLock>() {
-    let books = Books::<R>::anonymous();
-    let books: &'static Books<R> = books.leak();
+    let state = State::<R>::anonymous();
+    let state: &'static State<R> = state.leak();
     let over = Shared::anonymous(SharedEvent::new()).unwrap();
     let leaks = child(|| {
         std::thread::spawn(|| {
-            let guard = Box::leak(Box::new(books.count.lock().unwrap()));
+            let guard = Box::leak(Box::new(state.count.lock().unwrap()));
             let data: &'static mut u64 = &mut *guard;
             *data = 1;
         })
         .join()
         .unwrap();
-        books.ready.set();
+        state.ready.set();
         over.wait();
     });
-    books.ready.wait();
+    state.ready.wait();
     for _ in 0..3 {
-        let outcome = books.count.lock();
+        let outcome = state.count.lock();
         assert!(
             matches!(outcome, Err(LockError::HolderThreadEnded)),
             "{outcome:?}"
@@ -297,34 +297,34 @@ fn leak_in_a_thread<R: RawLock>() {
     }
     over.set();
     passes(&leaks);
-    let fresh = books.count.lock();
+    let fresh = state.count.lock();
     assert!(
         matches!(&fresh, Err(LockError::Poisoned(poisoned)) if poisoned.is_first_report()),
         "{fresh:?}"
     );
     drop(fresh);
-    let again = books.count.lock();
+    let again = state.count.lock();
     assert!(
         matches!(&again, Err(LockError::Poisoned(poisoned)) if !poisoned.is_first_report()),
         "{again:?}"
     );
 }
 
-fn a_waiter_that_dies_with_a_ticket_stops_the_line() {
-    let books = Books::<Ticket>::anonymous();
-    let guard = books.count.lock().unwrap();
+fn a_waiter_that_dies_with_a_ticket_blocks_all_later_waiters() {
+    let state = State::<Ticket>::anonymous();
+    let guard = state.count.lock().unwrap();
     let waiter = unsafe_child(|| {
-        books.ready.set();
-        let _ = books.count.lock();
+        state.ready.set();
+        let _ = state.count.lock();
     });
-    books.ready.wait();
+    state.ready.wait();
     // SAFETY: the mutex starts with its strategy, and the strategy starts with the number of the
     // next ticket.
-    let next = unsafe { &*std::ptr::from_ref(&books.count).cast::<AtomicU32>() };
+    let next = unsafe { &*std::ptr::from_ref(&state.count).cast::<AtomicU32>() };
     until(|| next.load(Relaxed) == 2);
     kill(&waiter);
     drop(guard);
-    assert!(matches!(books.count.try_lock(), Err(LockError::WouldBlock)));
-    let outcome = books.count.lock_timeout(Duration::from_millis(50));
+    assert!(matches!(state.count.try_lock(), Err(LockError::WouldBlock)));
+    let outcome = state.count.lock_timeout(Duration::from_millis(50));
     assert!(matches!(outcome, Err(LockError::TimedOut)), "{outcome:?}");
 }

@@ -121,9 +121,9 @@ fn futex_word(thread: u32) -> Option<usize> {
 
 /// The outcome of a lock call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Outcome {
     /// The lock was acquired and is not poisoned.
-    Whole,
+    Unpoisoned,
     /// The lock was acquired, with the first report of a death.
     FreshDeath,
     /// The lock was acquired, with a death that was reported before.
@@ -138,18 +138,18 @@ pub enum Told {
 
 /// Classifies the outcome of a lock call. Releases the lock if it was acquired, and leaves it
 /// poisoned.
-pub fn told<T: ShmData>(outcome: LockResult<SharedMutexGuard<'_, T>>) -> Told {
+pub fn outcome_of<T: ShmData>(outcome: LockResult<SharedMutexGuard<'_, T>>) -> Outcome {
     match outcome {
-        Ok(_) => Told::Whole,
+        Ok(_) => Outcome::Unpoisoned,
         Err(LockError::Poisoned(poisoned)) => match poisoned.cause() {
-            Cause::Died if poisoned.is_first_report() => Told::FreshDeath,
-            Cause::Died => Told::OldDeath,
-            _ => Told::Panic,
+            Cause::Died if poisoned.is_first_report() => Outcome::FreshDeath,
+            Cause::Died => Outcome::OldDeath,
+            _ => Outcome::Panic,
         },
-        Err(LockError::Deadlock) => Told::Deadlock,
-        Err(LockError::HolderThreadEnded) => Told::HolderThreadEnded,
-        Err(LockError::WouldBlock) => Told::WouldBlock,
-        Err(LockError::TimedOut) => Told::TimedOut,
+        Err(LockError::Deadlock) => Outcome::Deadlock,
+        Err(LockError::HolderThreadEnded) => Outcome::HolderThreadEnded,
+        Err(LockError::WouldBlock) => Outcome::WouldBlock,
+        Err(LockError::TimedOut) => Outcome::TimedOut,
         Err(other) => panic!("an unknown error: {other:?}"),
     }
 }
@@ -157,10 +157,10 @@ pub fn told<T: ShmData>(outcome: LockResult<SharedMutexGuard<'_, T>>) -> Told {
 /// Calls `try_lock` until it does not return `WouldBlock`, and classifies the outcome. No thread
 /// may hold the lock for long. If the owner's thread has ended but its process still runs, the
 /// process may be ending. During that time the lock counts as held.
-pub fn told_by_trying<T: ShmData>(lock: &SharedMutex<T>) -> Told {
+pub fn outcome_of_try_lock<T: ShmData>(lock: &SharedMutex<T>) -> Outcome {
     loop {
-        match told(lock.try_lock()) {
-            Told::WouldBlock => std::thread::yield_now(),
+        match outcome_of(lock.try_lock()) {
+            Outcome::WouldBlock => std::thread::yield_now(),
             outcome => return outcome,
         }
     }
@@ -241,7 +241,7 @@ pub fn as_root() {
 }
 
 /// Gives up root's privileges permanently.
-pub fn become_nobody() {
+pub fn become_unprivileged() {
     let (group, user) = (Gid::from_raw(65534), Uid::from_raw(65534));
     nix::unistd::setgroups(&[]).unwrap();
     nix::unistd::setresgid(group, group, group).unwrap();

@@ -17,20 +17,20 @@ use std::time::Duration;
 crate::tests!(
     a_semaphore_of_one_permit_excludes_processes_forked_and_attached,
     no_more_processes_are_inside_than_there_are_permits,
-    a_waiter_that_sleeps_gets_the_permit_of_a_holder_that_is_killed,
+    a_sleeping_waiter_gets_the_permit_of_a_killed_holder,
     a_zombie_holds_no_permit,
-    all_permits_of_the_dead_come_back,
-    a_waiter_that_is_killed_takes_no_permit_with_it,
-    kills_at_any_moment_lose_no_permit,
-    a_permit_that_crossed_a_fork_is_the_parents,
-    a_permit_of_the_parent_comes_back_with_the_parent_and_not_with_the_child,
-    an_exec_is_no_death,
-    a_removal_is_an_error_to_whoever_waits,
+    all_permits_of_a_dead_process_are_returned,
+    a_killed_waiter_takes_no_permit,
+    kills_at_any_instant_lose_no_permit,
+    a_permit_inherited_by_fork_belongs_to_the_parent,
+    a_parents_permit_is_returned_when_the_parent_ends_and_not_when_its_child_ends,
+    an_exec_does_not_release_the_permit,
+    every_waiter_gets_an_error_when_the_set_is_removed,
     a_copy_in_a_child_and_an_attached_handle_remove_nothing,
-    a_set_whose_maker_was_killed_is_left_behind_and_can_be_removed,
+    a_set_whose_creator_was_killed_remains_and_can_be_removed,
     signals_end_no_wait,
-    a_wait_that_signals_interrupt_all_the_time_still_times_out,
-    a_limit_of_the_system_is_an_error_that_names_it,
+    a_wait_that_signals_interrupt_continuously_still_times_out,
+    a_system_limit_is_an_error_that_names_the_limit,
     another_users_semaphore_is_an_error,
 );
 
@@ -120,8 +120,8 @@ fn a_semaphore_of_one_permit_excludes_processes_forked_and_attached() {
 
 fn no_more_processes_are_inside_than_there_are_permits() {
     let semaphore = SysvSemaphore::private(3).unwrap();
-    let room = || Shared::anonymous(AtomicU64::new(0)).unwrap();
-    let (inside, most) = (room(), room());
+    let counter = || Shared::anonymous(AtomicU64::new(0)).unwrap();
+    let (inside, most) = (counter(), counter());
     let stay = || {
         for _ in 0..1_000 {
             let permit = semaphore.acquire().unwrap();
@@ -137,7 +137,7 @@ fn no_more_processes_are_inside_than_there_are_permits() {
     assert_eq!(semaphore.value().unwrap(), 3);
 }
 
-fn a_waiter_that_sleeps_gets_the_permit_of_a_holder_that_is_killed() {
+fn a_sleeping_waiter_gets_the_permit_of_a_killed_holder() {
     let semaphore = SysvSemaphore::private(1).unwrap();
     for _ in 0..10 {
         let holder = holder(&semaphore);
@@ -156,7 +156,7 @@ fn a_zombie_holds_no_permit() {
     assert_eq!(semaphore.value().unwrap(), 1);
 }
 
-fn all_permits_of_the_dead_come_back() {
+fn all_permits_of_a_dead_process_are_returned() {
     let semaphore = SysvSemaphore::private(9).unwrap();
     let ready = Signal::new();
     let holder = child(|| {
@@ -178,7 +178,7 @@ fn all_permits_of_the_dead_come_back() {
     assert_eq!(semaphore.value().unwrap(), 9);
 }
 
-fn a_waiter_that_is_killed_takes_no_permit_with_it() {
+fn a_killed_waiter_takes_no_permit() {
     let semaphore = SysvSemaphore::private(1).unwrap();
     let permit = semaphore.acquire().unwrap();
     let waiters: Vec<_> = (0..4).map(|_| waiter(&semaphore)).collect();
@@ -188,7 +188,7 @@ fn a_waiter_that_is_killed_takes_no_permit_with_it() {
     assert_eq!(semaphore.value().unwrap(), 1);
 }
 
-fn kills_at_any_moment_lose_no_permit() {
+fn kills_at_any_instant_lose_no_permit() {
     const PERMITS: u32 = 2;
     let semaphore = SysvSemaphore::private(PERMITS).unwrap();
     let turns = Shared::anonymous(SharedCounter::new(0)).unwrap();
@@ -209,7 +209,7 @@ fn kills_at_any_moment_lose_no_permit() {
     }
 }
 
-fn a_permit_that_crossed_a_fork_is_the_parents() {
+fn a_permit_inherited_by_fork_belongs_to_the_parent() {
     let semaphore = SysvSemaphore::private(2).unwrap();
     let permit: Cell<Option<SysvPermit<'_>>> = Cell::new(Some(semaphore.acquire().unwrap()));
     passes(&child(|| {
@@ -229,7 +229,7 @@ fn a_permit_that_crossed_a_fork_is_the_parents() {
     assert_eq!(semaphore.value().unwrap(), 2);
 }
 
-fn a_permit_of_the_parent_comes_back_with_the_parent_and_not_with_the_child() {
+fn a_parents_permit_is_returned_when_the_parent_ends_and_not_when_its_child_ends() {
     let semaphore = SysvSemaphore::private(1).unwrap();
     let holder = child(|| {
         let permit = semaphore.acquire().unwrap();
@@ -243,7 +243,7 @@ fn a_permit_of_the_parent_comes_back_with_the_parent_and_not_with_the_child() {
     assert_eq!(semaphore.value().unwrap(), 1);
 }
 
-fn an_exec_is_no_death() {
+fn an_exec_does_not_release_the_permit() {
     let semaphore = SysvSemaphore::private(1).unwrap();
     let holder = child(|| {
         let _permit = semaphore.acquire().unwrap();
@@ -271,7 +271,7 @@ fn is_removed(outcome: Result<SysvPermit<'_>, Error>, id: i32) {
     );
 }
 
-fn a_removal_is_an_error_to_whoever_waits() {
+fn every_waiter_gets_an_error_when_the_set_is_removed() {
     type Removal = fn(SysvSemaphore);
     let removals: [Removal; 3] = [
         |semaphore| semaphore.remove().unwrap(),
@@ -320,19 +320,19 @@ fn a_copy_in_a_child_and_an_attached_handle_remove_nothing() {
     assert!(!is_there(id));
 }
 
-fn a_set_whose_maker_was_killed_is_left_behind_and_can_be_removed() {
-    let told = Shared::anonymous(AtomicI32::new(-1)).unwrap();
+fn a_set_whose_creator_was_killed_remains_and_can_be_removed() {
+    let shared_id = Shared::anonymous(AtomicI32::new(-1)).unwrap();
     let ready = Signal::new();
     let maker = child(|| {
         let semaphore = SysvSemaphore::private(2).unwrap();
         std::mem::forget(semaphore.acquire().unwrap());
-        told.store(semaphore.id(), Relaxed);
+        shared_id.store(semaphore.id(), Relaxed);
         ready.give();
         pause();
     });
     ready.wait();
     kill(&maker);
-    let id = told.load(Relaxed);
+    let id = shared_id.load(Relaxed);
     assert!(is_there(id));
     let semaphore = SysvSemaphore::attach(id).unwrap();
     assert_eq!(semaphore.value().unwrap(), 2);
@@ -354,14 +354,14 @@ fn signals_end_no_wait() {
             interruptions.allow();
             drop(wait(&semaphore).unwrap());
         });
-        interruptions.send_where(&waiter, sleeps);
+        interruptions.send_when(&waiter, sleeps);
         drop(permit);
         passes(&waiter);
         assert_eq!(semaphore.value().unwrap(), 1);
     }
 }
 
-fn a_wait_that_signals_interrupt_all_the_time_still_times_out() {
+fn a_wait_that_signals_interrupt_continuously_still_times_out() {
     let semaphore = SysvSemaphore::private(0).unwrap();
     let interruptions = Interruptions::new();
     let ready = Signal::new();
@@ -382,7 +382,7 @@ fn a_wait_that_signals_interrupt_all_the_time_still_times_out() {
     passes(&waiter);
 }
 
-fn a_limit_of_the_system_is_an_error_that_names_it() {
+fn a_system_limit_is_an_error_that_names_the_limit() {
     need_new(CloneFlags::CLONE_NEWIPC);
     // The limits belong to the namespace. What the test leaves in the namespace is removed with it.
     enter_new(CloneFlags::CLONE_NEWIPC).unwrap();
@@ -411,7 +411,7 @@ fn another_users_semaphore_is_an_error() {
     let semaphore = SysvSemaphore::private(1).unwrap();
     let id = semaphore.id();
     passes(&child(|| {
-        crate::support::become_nobody();
+        crate::support::become_unprivileged();
         let denied = |error: Error, call: &str| {
             let message = error.to_string();
             assert!(

@@ -4,8 +4,8 @@
 use crate::harness::skip;
 use crate::pthread::{Protocol, PthreadMutex};
 use crate::support::{
-    Stage, Told, as_root, become_nobody, child, gettid, hide_others, in_a_pid_namespace, kill,
-    passes, sleeps_on, state, told, until,
+    Outcome, Stage, as_root, become_unprivileged, child, gettid, hide_others, in_a_pid_namespace,
+    kill, outcome_of, passes, sleeps_on, state, until,
 };
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -23,30 +23,30 @@ use std::thread;
 use std::time::Duration;
 
 crate::tests!(
-    a_child_by_any_route_is_itself,
-    a_child_in_which_another_thread_comes_first_is_itself,
-    grandchildren_by_any_routes_are_themselves,
-    a_child_meets_its_parents_lock_as_another_process_does,
+    a_child_created_by_any_route_has_its_own_identity,
+    a_child_whose_second_thread_locks_first_has_its_own_identity,
+    grandchildren_created_by_any_routes_have_their_own_identity,
+    a_child_treats_its_parents_lock_as_held_by_another_process,
     a_guard_dropped_in_the_child_keeps_the_parents_lock,
-    a_child_that_ends_leaves_its_parents_locks_as_they_were,
+    a_child_that_ends_does_not_change_its_parents_locks,
     a_permit_dropped_in_the_child_keeps_the_parents_permit,
-    a_child_with_its_parents_thread_id_leaves_its_parents_lock,
-    a_holder_in_another_pid_namespace_is_not_robbed_and_its_death_is_told,
-    a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_it_dies,
-    a_thread_that_ended_in_another_pid_namespace_is_told_apart,
-    a_thread_that_ended_in_another_pid_namespace_is_told_apart_by_a_waiter_that_sees_little,
-    a_death_in_another_pid_namespace_is_told_to_another_user,
-    a_waiter_in_another_pid_namespace_robs_nobody,
-    a_death_inside_a_pid_namespace_is_told_there,
-    spawn_refuses_beside_another_thread_and_not_after_its_end,
-    spawn_refuses_with_a_lock_held,
-    spawn_refuses_with_a_lock_of_glibc_held,
-    spawn_does_not_take_a_wait_for_a_glibc_mutex_that_timed_out_for_a_lock,
+    a_child_with_its_parents_thread_id_does_not_release_its_parents_lock,
+    a_holder_in_another_pid_namespace_keeps_its_lock_and_its_death_is_reported,
+    the_death_of_a_glibc_user_in_another_pid_namespace_is_reported,
+    an_ended_holder_thread_in_another_pid_namespace_is_reported,
+    an_ended_thread_in_another_pid_namespace_is_reported_to_a_restricted_waiter,
+    a_death_in_another_pid_namespace_is_reported_to_another_user,
+    a_waiter_in_another_pid_namespace_takes_no_held_lock,
+    a_death_inside_a_pid_namespace_is_reported_there,
+    spawn_refuses_while_another_thread_exists_and_not_after_its_end,
+    spawn_refuses_while_a_lock_is_held,
+    spawn_refuses_while_a_glibc_mutex_is_held,
+    spawn_does_not_mistake_a_timed_out_wait_for_a_glibc_mutex_for_a_held_lock,
     spawn_refuses_after_unshare_of_the_pid_namespace,
     spawn_without_descriptors_makes_no_child,
     spawn_unchecked_without_descriptors_makes_no_child,
-    a_childs_end_is_told_by_its_handle,
-    a_child_can_be_asked_for_without_waiting,
+    a_childs_handle_returns_its_exit_status,
+    a_childs_status_can_be_queried_without_waiting,
     a_child_runs_none_of_its_parents_destructors,
     standard_output_is_written_once,
 );
@@ -92,7 +92,7 @@ fn by(route: Route, body: impl FnOnce()) -> Pid {
 }
 
 #[track_caller]
-fn leaves(id: Pid) {
+fn exits(id: Pid) {
     assert_eq!(waitpid(id, None).unwrap(), WaitStatus::Exited(id, 0));
 }
 
@@ -116,11 +116,11 @@ fn is_itself_with(lock: &SharedMutex<u64>) {
     *guard += 1;
     let holder = lock.holder().expect("a holder");
     assert_eq!((holder.process, holder.thread), own_ids());
-    assert_eq!(told(lock.try_lock()), Told::WouldBlock);
-    assert_eq!(told(lock.lock()), Told::Deadlock);
+    assert_eq!(outcome_of(lock.try_lock()), Outcome::WouldBlock);
+    assert_eq!(outcome_of(lock.lock()), Outcome::Deadlock);
     assert_eq!(
-        told(lock.lock_timeout(Duration::from_secs(60))),
-        Told::Deadlock
+        outcome_of(lock.lock_timeout(Duration::from_secs(60))),
+        Outcome::Deadlock
     );
 }
 
@@ -142,10 +142,10 @@ fn repair_a_death(stage: &Stage) {
         }
         other => panic!("the death was not reported: {other:?}"),
     }
-    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
 }
 
-fn a_child_by_any_route_is_itself() {
+fn a_child_created_by_any_route_has_its_own_identity() {
     let stage = Stage::anonymous();
     for route in ROUTES {
         for parent_knows_itself in [true, false] {
@@ -154,7 +154,7 @@ fn a_child_by_any_route_is_itself() {
                 if parent_knows_itself {
                     is_itself_with(&stage.lock);
                 }
-                leaves(by(route, || is_itself_with(&stage.lock)));
+                exits(by(route, || is_itself_with(&stage.lock)));
                 is_itself_with(&stage.lock);
                 stage.ready.reset();
                 let dying = by(route, || dies_inside(&stage));
@@ -163,7 +163,7 @@ fn a_child_by_any_route_is_itself() {
                     stage.lock.holder().unwrap().process,
                     dying.as_raw().cast_unsigned()
                 );
-                assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+                assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
                 dies(dying);
                 repair_a_death(&stage);
             };
@@ -172,7 +172,7 @@ fn a_child_by_any_route_is_itself() {
     }
 }
 
-fn a_child_in_which_another_thread_comes_first_is_itself() {
+fn a_child_whose_second_thread_locks_first_has_its_own_identity() {
     let stage = Stage::anonymous();
     let other = Shared::anonymous(SharedMutex::new(0_u64)).unwrap();
     for route in ROUTES {
@@ -185,11 +185,11 @@ fn a_child_in_which_another_thread_comes_first_is_itself() {
                 is_itself_with(&stage.lock);
                 scope.spawn(|| {
                     let _own = stage.lock.lock().unwrap();
-                    assert_eq!(told(other.try_lock()), Told::WouldBlock);
+                    assert_eq!(outcome_of(other.try_lock()), Outcome::WouldBlock);
                 });
             });
         });
-        leaves(first);
+        exits(first);
         assert!(
             other
                 .holder()
@@ -224,19 +224,19 @@ fn a_child_in_which_another_thread_comes_first_is_itself() {
             repair_a_death(&stage);
         }
         drop(guard);
-        assert_eq!(told(other.lock()), Told::Whole);
+        assert_eq!(outcome_of(other.lock()), Outcome::Unpoisoned);
     }
 }
 
-fn grandchildren_by_any_routes_are_themselves() {
+fn grandchildren_created_by_any_routes_have_their_own_identity() {
     let stage = Stage::anonymous();
     is_itself_with(&stage.lock);
     for first in ROUTES {
         for second in ROUTES {
-            leaves(by(first, || {
-                leaves(by(second, || {
+            exits(by(first, || {
+                exits(by(second, || {
                     is_itself_with(&stage.lock);
-                    leaves(by(first, || is_itself_with(&stage.lock)));
+                    exits(by(first, || is_itself_with(&stage.lock)));
                 }));
                 is_itself_with(&stage.lock);
                 stage.ready.reset();
@@ -250,14 +250,17 @@ fn grandchildren_by_any_routes_are_themselves() {
     }
 }
 
-fn a_child_meets_its_parents_lock_as_another_process_does() {
+fn a_child_treats_its_parents_lock_as_held_by_another_process() {
     let stage = Stage::anonymous();
     for route in ROUTES {
         let guard = stage.lock.lock().unwrap();
-        leaves(by(route, || {
-            assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+        exits(by(route, || {
+            assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
             let short = Duration::from_millis(200);
-            assert_eq!(told(stage.lock.lock_timeout(short)), Told::TimedOut);
+            assert_eq!(
+                outcome_of(stage.lock.lock_timeout(short)),
+                Outcome::TimedOut
+            );
             assert_eq!(
                 stage.lock.holder().unwrap().process,
                 std::os::unix::process::parent_id()
@@ -267,7 +270,7 @@ fn a_child_meets_its_parents_lock_as_another_process_does() {
         let id = waiter.as_raw().cast_unsigned();
         until(|| sleeps_on(id, &stage.lock));
         drop(guard);
-        leaves(waiter);
+        exits(waiter);
     }
 }
 
@@ -276,7 +279,7 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
     for route in ROUTES {
         let mut guards = locks.each_ref().map(|lock| Some(lock.lock().unwrap()));
         for child_locks_first in [false, true] {
-            leaves(by(route, || {
+            exits(by(route, || {
                 if child_locks_first {
                     let own = Shared::anonymous(SharedMutex::new(0)).unwrap();
                     is_itself_with(&own);
@@ -284,10 +287,10 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
                 // The guards are not dropped in the order of their acquisition, and one is dropped
                 // in a grandchild.
                 drop(guards[1].take());
-                leaves(by(route, || drop(guards[2].take())));
+                exits(by(route, || drop(guards[2].take())));
                 drop(guards[0].take());
                 for lock in locks.iter() {
-                    assert_eq!(told(lock.try_lock()), Told::WouldBlock);
+                    assert_eq!(outcome_of(lock.try_lock()), Outcome::WouldBlock);
                     assert_eq!(
                         lock.holder().unwrap().process,
                         std::os::unix::process::parent_id()
@@ -296,17 +299,17 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
             }));
         }
         for (lock, guard) in locks.iter().zip(&mut guards) {
-            assert_eq!(told(lock.lock()), Told::Deadlock);
+            assert_eq!(outcome_of(lock.lock()), Outcome::Deadlock);
             **guard.as_mut().unwrap() += 1;
             guard.take();
-            assert_eq!(told(lock.lock()), Told::Whole);
+            assert_eq!(outcome_of(lock.lock()), Outcome::Unpoisoned);
         }
     }
     // After all that, the parent's own death is still reported.
     let stage = Stage::anonymous();
     let parent = child(|| {
         let mut guard = Some(stage.lock.lock().unwrap());
-        leaves(by(Route::Fork, || drop(guard.take())));
+        exits(by(Route::Fork, || drop(guard.take())));
         stage.ready.set();
         stage.over.wait();
     });
@@ -315,7 +318,7 @@ fn a_guard_dropped_in_the_child_keeps_the_parents_lock() {
     repair_a_death(&stage);
 }
 
-fn a_child_that_ends_leaves_its_parents_locks_as_they_were() {
+fn a_child_that_ends_does_not_change_its_parents_locks() {
     let locks = Shared::anonymous([const { SharedMutex::new(0_u64) }; 3]).unwrap();
     for route in ROUTES {
         let guards = locks.each_ref().map(|lock| lock.lock().unwrap());
@@ -335,40 +338,40 @@ fn a_child_that_ends_leaves_its_parents_locks_as_they_were() {
                 if killed {
                     dies(ends);
                 } else {
-                    leaves(ends);
+                    exits(ends);
                 }
                 for lock in locks.iter() {
-                    assert_eq!(told(lock.try_lock()), Told::WouldBlock);
-                    assert_eq!(told(lock.lock()), Told::Deadlock);
+                    assert_eq!(outcome_of(lock.try_lock()), Outcome::WouldBlock);
+                    assert_eq!(outcome_of(lock.lock()), Outcome::Deadlock);
                 }
             }
         }
         drop(guards);
         for lock in locks.iter() {
-            assert_eq!(told(lock.lock()), Told::Whole);
+            assert_eq!(outcome_of(lock.lock()), Outcome::Unpoisoned);
         }
     }
 }
 
 fn a_permit_dropped_in_the_child_keeps_the_parents_permit() {
-    let gate = Shared::anonymous(SharedSemaphore::new(2)).unwrap();
+    let semaphore = Shared::anonymous(SharedSemaphore::new(2)).unwrap();
     for route in ROUTES {
-        let permit = gate.acquire().unwrap();
+        let permit = semaphore.acquire().unwrap();
         let mut copy = Some(permit);
-        leaves(by(route, || {
+        exits(by(route, || {
             drop(copy.take());
-            assert_eq!(gate.value(), 1);
+            assert_eq!(semaphore.value(), 1);
             // The child's own permit is returned.
-            drop(gate.acquire().unwrap());
-            assert_eq!(gate.value(), 1);
+            drop(semaphore.acquire().unwrap());
+            assert_eq!(semaphore.value(), 1);
         }));
-        assert_eq!(gate.value(), 1);
+        assert_eq!(semaphore.value(), 1);
         drop(copy);
-        assert_eq!(gate.value(), 2);
+        assert_eq!(semaphore.value(), 2);
     }
 }
 
-fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
+fn a_child_with_its_parents_thread_id_does_not_release_its_parents_lock() {
     let stage = Stage::anonymous();
     for route in ROUTES {
         for child_drops in [false, true] {
@@ -385,18 +388,21 @@ fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
                 // The next child is the first process of a namespace of its own. Its thread id is
                 // 1, the id in the lock word.
                 unshare(CloneFlags::CLONE_NEWPID).unwrap();
-                leaves(by(route, || {
+                exits(by(route, || {
                     assert_eq!(own_ids(), (1, 1));
                     if child_drops {
                         drop(guard.take());
-                        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+                        assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
                         let short = Duration::from_millis(200);
-                        assert_eq!(told(stage.lock.lock_timeout(short)), Told::TimedOut);
+                        assert_eq!(
+                            outcome_of(stage.lock.lock_timeout(short)),
+                            Outcome::TimedOut
+                        );
                     }
                 }));
                 assert_eq!(
-                    told(stage.lock.lock()),
-                    Told::Deadlock,
+                    outcome_of(stage.lock.lock()),
+                    Outcome::Deadlock,
                     "{route:?}, {child_drops}"
                 );
                 stage.ready.set();
@@ -404,60 +410,63 @@ fn a_child_with_its_parents_thread_id_leaves_its_parents_lock() {
                 drop(guard);
             });
             stage.meet(&outer);
-            assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+            assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
             stage.over.set();
             passes(&outer);
-            assert_eq!(told(stage.lock.lock()), Told::Whole);
+            assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
         }
     }
 }
 
 /// Whether the calling process can see the processes of all PID namespaces, and so can determine
 /// whether they live.
-fn sees_all() -> bool {
+fn in_initial_pid_namespace() -> bool {
     let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
     own.to_str() == Some("pid:[4026531836]")
 }
 
 /// Starts a process that runs `body` in a PID namespace of its own. Returns its parent, which waits
 /// for it, and its id in the caller's namespace.
-fn foreigner(body: impl FnOnce()) -> (fork::Child, Pid) {
+fn in_another_pid_namespace(body: impl FnOnce()) -> (fork::Child, Pid) {
     as_root();
     let id = Shared::anonymous(AtomicU32::new(0)).unwrap();
     let parent = child(|| {
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
-        let foreigner = by(Route::Fork, body);
-        id.store(foreigner.as_raw().cast_unsigned(), SeqCst);
-        waitpid(foreigner, None).unwrap();
+        let process = by(Route::Fork, body);
+        id.store(process.as_raw().cast_unsigned(), SeqCst);
+        waitpid(process, None).unwrap();
     });
     until(|| id.load(SeqCst) != 0);
     (parent, Pid::from_raw(id.load(SeqCst).cast_signed()))
 }
 
 /// Longer than the interval of the liveness check, which is at most one second.
-const PATIENCE: Duration = Duration::from_millis(2_300);
+const SEVERAL_RECHECKS: Duration = Duration::from_millis(2_300);
 
-fn a_holder_in_another_pid_namespace_is_not_robbed_and_its_death_is_told() {
+fn a_holder_in_another_pid_namespace_keeps_its_lock_and_its_death_is_reported() {
     let stage = Stage::anonymous();
-    let (parent, holder) = foreigner(|| {
+    let (parent, holder) = in_another_pid_namespace(|| {
         let _guard = stage.lock.lock().unwrap();
         stage.ready.set();
         stage.over.wait();
     });
     stage.meet(&parent);
     assert_eq!(stage.lock.holder().unwrap().process, 1);
-    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
-    assert_eq!(told(stage.lock.lock_timeout(PATIENCE)), Told::TimedOut);
-    assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
+    assert_eq!(
+        outcome_of(stage.lock.lock_timeout(SEVERAL_RECHECKS)),
+        Outcome::TimedOut
+    );
+    assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
     signal(holder, Signal::SIGKILL).unwrap();
     passes(&parent);
-    if sees_all() {
-        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    if in_initial_pid_namespace() {
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     }
 }
 
-fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_it_dies() {
-    if !sees_all() {
+fn the_death_of_a_glibc_user_in_another_pid_namespace_is_reported() {
+    if !in_initial_pid_namespace() {
         skip("needs the initial PID namespace");
     }
     for glibc_first in [true, false] {
@@ -465,7 +474,7 @@ fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_
             let stage = Stage::anonymous();
             let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
             theirs.init(Protocol::None);
-            let (parent, holder) = foreigner(|| {
+            let (parent, holder) = in_another_pid_namespace(|| {
                 if glibc_first {
                     theirs.lock().unwrap();
                 }
@@ -483,8 +492,8 @@ fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_
             signal(holder, Signal::SIGKILL).unwrap();
             passes(&parent);
             assert_eq!(
-                told(stage.lock.lock_timeout(Duration::from_secs(10))),
-                Told::FreshDeath,
+                outcome_of(stage.lock.lock_timeout(Duration::from_secs(10))),
+                Outcome::FreshDeath,
                 "glibc's first: {glibc_first}, held: {glibc_held}"
             );
             assert_eq!(
@@ -505,10 +514,10 @@ fn a_holder_in_another_pid_namespace_that_also_uses_glibcs_mutexes_is_told_when_
 
 /// Starts a process in another PID namespace. One of its threads ends while it holds the lock, and
 /// the process lives on.
-fn forgets_in_a_namespace(stage: &Stage) -> (fork::Child, Pid) {
-    let (parent, holder) = foreigner(|| {
-        let forgets = || std::mem::forget(stage.lock.lock().unwrap());
-        thread::scope(|scope| scope.spawn(forgets).join().unwrap());
+fn leak_in_another_pid_namespace(stage: &Stage) -> (fork::Child, Pid) {
+    let (parent, holder) = in_another_pid_namespace(|| {
+        let leak = || std::mem::forget(stage.lock.lock().unwrap());
+        thread::scope(|scope| scope.spawn(leak).join().unwrap());
         stage.ready.set();
         stage.over.wait();
     });
@@ -516,24 +525,24 @@ fn forgets_in_a_namespace(stage: &Stage) -> (fork::Child, Pid) {
     (parent, holder)
 }
 
-fn a_thread_that_ended_in_another_pid_namespace_is_told_apart() {
+fn an_ended_holder_thread_in_another_pid_namespace_is_reported() {
     let stage = Stage::anonymous();
-    let (parent, holder) = forgets_in_a_namespace(&stage);
-    assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    let (parent, holder) = leak_in_another_pid_namespace(&stage);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::HolderThreadEnded);
     signal(holder, Signal::SIGKILL).unwrap();
     passes(&parent);
-    if sees_all() {
-        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+    if in_initial_pid_namespace() {
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     }
 }
 
-fn a_thread_that_ended_in_another_pid_namespace_is_told_apart_by_a_waiter_that_sees_little() {
+fn an_ended_thread_in_another_pid_namespace_is_reported_to_a_restricted_waiter() {
     let stage = Stage::anonymous();
-    let (parent, _) = forgets_in_a_namespace(&stage);
+    let (parent, _) = leak_in_another_pid_namespace(&stage);
     // A waiter that can open no descriptors.
     passes(&child(|| {
         setrlimit(Resource::RLIMIT_NOFILE, 0, 0).unwrap();
-        assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::HolderThreadEnded);
     }));
     // A waiter of another user, without and with a `/proc` that hides the holder.
     for hides in [false, true] {
@@ -541,51 +550,54 @@ fn a_thread_that_ended_in_another_pid_namespace_is_told_apart_by_a_waiter_that_s
             if hides {
                 hide_others();
             }
-            become_nobody();
-            assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+            become_unprivileged();
+            assert_eq!(outcome_of(stage.lock.lock()), Outcome::HolderThreadEnded);
         }));
     }
     // A waiter without a `/proc`.
     let empty = tempfile::tempdir().unwrap();
     passes(&child(|| {
         nix::unistd::chroot(empty.path()).unwrap();
-        assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::HolderThreadEnded);
     }));
-    assert_eq!(told(stage.lock.lock()), Told::HolderThreadEnded);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::HolderThreadEnded);
     stage.over.set();
     passes(&parent);
 }
 
-fn a_death_in_another_pid_namespace_is_told_to_another_user() {
-    if !sees_all() {
+fn a_death_in_another_pid_namespace_is_reported_to_another_user() {
+    if !in_initial_pid_namespace() {
         skip("needs the initial PID namespace");
     }
     let stage = Stage::anonymous();
-    let (parent, holder) = foreigner(|| dies_inside(&stage));
+    let (parent, holder) = in_another_pid_namespace(|| dies_inside(&stage));
     stage.meet(&parent);
     signal(holder, Signal::SIGKILL).unwrap();
     passes(&parent);
     passes(&child(|| {
-        become_nobody();
-        assert_eq!(told(stage.lock.lock()), Told::FreshDeath);
+        become_unprivileged();
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     }));
 }
 
-fn a_waiter_in_another_pid_namespace_robs_nobody() {
+fn a_waiter_in_another_pid_namespace_takes_no_held_lock() {
     let stage = Stage::anonymous();
     let holder = stage.holder();
     let waiter = in_a_pid_namespace(|| {
-        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
-        assert_eq!(told(stage.lock.lock_timeout(PATIENCE)), Told::TimedOut);
-        assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+        assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
+        assert_eq!(
+            outcome_of(stage.lock.lock_timeout(SEVERAL_RECHECKS)),
+            Outcome::TimedOut
+        );
+        assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
     });
     passes(&waiter);
     stage.over.set();
     passes(&holder);
-    assert_eq!(told(stage.lock.lock()), Told::Whole);
+    assert_eq!(outcome_of(stage.lock.lock()), Outcome::Unpoisoned);
 }
 
-fn a_death_inside_a_pid_namespace_is_told_there() {
+fn a_death_inside_a_pid_namespace_is_reported_there() {
     let stage = Stage::anonymous();
     let inside = in_a_pid_namespace(|| {
         // In this child, `/proc` is still that of the outer namespace. There, the same ids name
@@ -594,10 +606,10 @@ fn a_death_inside_a_pid_namespace_is_told_there() {
             stage.ready.reset();
             let holder = by(route, || dies_inside(&stage));
             stage.ready.wait();
-            assert_eq!(told(stage.lock.try_lock()), Told::WouldBlock);
+            assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
             assert_eq!(
-                told(stage.lock.lock_timeout(Duration::from_millis(500))),
-                Told::TimedOut
+                outcome_of(stage.lock.lock_timeout(Duration::from_millis(500))),
+                Outcome::TimedOut
             );
             dies(holder);
             repair_a_death(&stage);
@@ -606,7 +618,7 @@ fn a_death_inside_a_pid_namespace_is_told_there() {
     passes(&inside);
 }
 
-fn spawn_refuses_beside_another_thread_and_not_after_its_end() {
+fn spawn_refuses_while_another_thread_exists_and_not_after_its_end() {
     let end = std::sync::Barrier::new(2);
     thread::scope(|scope| {
         scope.spawn(|| end.wait());
@@ -627,7 +639,7 @@ fn has_no_children() {
     assert_eq!(waitpid(None, None), Err(Errno::ECHILD));
 }
 
-fn spawn_refuses_with_a_lock_held() {
+fn spawn_refuses_while_a_lock_is_held() {
     let locks = Shared::anonymous([const { SharedMutex::new(0_u64) }; 3]).unwrap();
     let refuses = || {
         match fork::spawn(|| ()) {
@@ -654,13 +666,13 @@ fn spawn_refuses_with_a_lock_held() {
         thread::scope(|scope| {
             let _guard = locks[0].lock().unwrap();
             let waiter = scope.spawn(|| {
-                assert_eq!(told(locks[0].try_lock()), Told::WouldBlock);
+                assert_eq!(outcome_of(locks[0].try_lock()), Outcome::WouldBlock);
                 let short = Duration::from_millis(1);
-                assert_eq!(told(locks[0].lock_timeout(short)), Told::TimedOut);
+                assert_eq!(outcome_of(locks[0].lock_timeout(short)), Outcome::TimedOut);
             });
             waiter.join().unwrap();
         });
-        assert_eq!(told(locks[0].lock()), Told::Whole);
+        assert_eq!(outcome_of(locks[0].lock()), Outcome::Unpoisoned);
         passes(&child(|| ()));
         std::mem::forget(locks[2].lock().unwrap());
         refuses();
@@ -672,12 +684,12 @@ fn spawn_refuses_with_a_lock_held() {
     refuses();
 }
 
-fn spawn_refuses_with_a_lock_of_glibc_held() {
+fn spawn_refuses_while_a_glibc_mutex_is_held() {
     for protocol in [Protocol::None, Protocol::Inherit] {
         let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
         theirs.init(protocol);
         let ours = Shared::anonymous(SharedMutex::new(0)).unwrap();
-        assert_eq!(told(ours.lock()), Told::Whole);
+        assert_eq!(outcome_of(ours.lock()), Outcome::Unpoisoned);
         theirs.lock().unwrap();
         assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
         let guard = ours.lock().unwrap();
@@ -692,7 +704,7 @@ fn spawn_refuses_with_a_lock_of_glibc_held() {
     }
 }
 
-fn spawn_does_not_take_a_wait_for_a_glibc_mutex_that_timed_out_for_a_lock() {
+fn spawn_does_not_mistake_a_timed_out_wait_for_a_glibc_mutex_for_a_held_lock() {
     for protocol in [Protocol::None, Protocol::Inherit] {
         let stage = Stage::anonymous();
         let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
@@ -752,7 +764,7 @@ fn spawn_unchecked_without_descriptors_makes_no_child() {
     assert_eq!(ran.get(), 0);
 }
 
-fn a_childs_end_is_told_by_its_handle() {
+fn a_childs_handle_returns_its_exit_status() {
     let code = |child: &fork::Child| child.wait().unwrap().code();
     assert_eq!(code(&child(|| ())), Some(0));
     assert_eq!(
@@ -790,16 +802,16 @@ fn a_childs_end_is_told_by_its_handle() {
     assert_eq!(lost.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
 }
 
-fn a_child_can_be_asked_for_without_waiting() {
+fn a_childs_status_can_be_queried_without_waiting() {
     let stage = Stage::anonymous();
-    let told_id = Shared::anonymous(AtomicU32::new(0)).unwrap();
+    let own_id = Shared::anonymous(AtomicU32::new(0)).unwrap();
     let runs = child(|| {
-        told_id.store(std::process::id(), SeqCst);
+        own_id.store(std::process::id(), SeqCst);
         stage.ready.set();
         stage.over.wait();
     });
     stage.meet(&runs);
-    assert_eq!(runs.id(), told_id.load(SeqCst));
+    assert_eq!(runs.id(), own_id.load(SeqCst));
     assert!(runs.try_wait().unwrap().is_none());
     assert!(runs.wait_timeout(Duration::ZERO).unwrap().is_none());
     assert!(

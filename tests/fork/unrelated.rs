@@ -53,7 +53,7 @@ fn pretend_held(path: &Path, offset: u64) {
 }
 
 /// Whether no process uses the file. An opener makes the same check.
-fn is_alone(path: &Path) -> bool {
+fn is_unused(path: &Path) -> bool {
     use std::os::fd::AsRawFd;
     let file = File::open(path).unwrap();
     // SAFETY: the call takes only integers.
@@ -61,7 +61,7 @@ fn is_alone(path: &Path) -> bool {
 }
 
 /// Creates a file with a value in it, and stops using the file.
-fn leave<T: ShmSafe>(path: &Path, value: T) {
+fn create_and_close<T: ShmSafe>(path: &Path, value: T) {
     drop(create(path, value).unwrap());
 }
 

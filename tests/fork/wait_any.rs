@@ -12,23 +12,23 @@ use std::time::Duration;
 crate::tests!(
     an_event_a_permit_and_a_death_each_end_the_wait,
     signals_end_no_wait,
-    a_wait_for_nothing_that_comes_ends_by_its_deadline,
-    who_waits_in_line_gets_the_permit_beside_watchers,
-    kills_of_watchers_strand_nobody_in_line,
-    where_the_kernel_has_no_such_wait_an_error_says_so,
+    a_wait_without_any_event_times_out,
+    a_queued_waiter_gets_the_permit_although_watchers_wait_too,
+    kills_of_watchers_strand_no_queued_waiter,
+    an_error_is_returned_if_the_kernel_has_no_futex_waitv,
 );
 
 #[derive(ShmSafe, Default)]
 #[repr(C)]
-struct Board {
+struct State {
     event: SharedEvent,
     permits: SharedPermits<2>,
     roster: SharedRoster<SharedCounter, 3>,
 }
 
-impl Board {
+impl State {
     fn anonymous() -> Shared<Self> {
-        Shared::anonymous(Board::default()).unwrap()
+        Shared::anonymous(State::default()).unwrap()
     }
 
     fn all(&self) -> [&dyn Waitable; 3] {
@@ -42,22 +42,22 @@ fn watches(process: u32) -> bool {
 
 fn an_event_a_permit_and_a_death_each_end_the_wait() {
     for expected in 0..3 {
-        let board = Board::anonymous();
-        let held = [(); 2].map(|()| board.permits.acquire().unwrap());
-        let sits = Signal::new();
+        let state = State::anonymous();
+        let held = [(); 2].map(|()| state.permits.acquire().unwrap());
+        let joined = Signal::new();
         let worker = child_of_a_holder(|| {
-            let _slot = board.roster.join().unwrap();
-            sits.give();
+            let _slot = state.roster.join().unwrap();
+            joined.give();
             loop {
                 nix::unistd::pause();
             }
         });
-        sits.wait();
+        joined.wait();
         let watchers = [(); 3]
-            .map(|()| child_of_a_holder(|| assert_eq!(wait_any(&board.all()).unwrap(), expected)));
+            .map(|()| child_of_a_holder(|| assert_eq!(wait_any(&state.all()).unwrap(), expected)));
         until_idly(|| watchers.iter().all(|watcher| watches(watcher.id())));
         match expected {
-            0 => board.event.set(),
+            0 => state.event.set(),
             1 => drop(held),
             _ => kill(&worker),
         }
@@ -66,42 +66,42 @@ fn an_event_a_permit_and_a_death_each_end_the_wait() {
 }
 
 fn signals_end_no_wait() {
-    let (board, interruptions) = (Board::anonymous(), Interruptions::new());
-    let held = [(); 2].map(|()| board.permits.acquire().unwrap());
+    let (state, interruptions) = (State::anonymous(), Interruptions::new());
+    let held = [(); 2].map(|()| state.permits.acquire().unwrap());
     let watcher = child_of_a_holder(|| {
         interruptions.allow();
-        assert_eq!(wait_any(&board.all()).unwrap(), 1);
+        assert_eq!(wait_any(&state.all()).unwrap(), 1);
     });
-    interruptions.send_where(&watcher, watches);
+    interruptions.send_when(&watcher, watches);
     drop(held);
     passes(&watcher);
 }
 
-fn a_wait_for_nothing_that_comes_ends_by_its_deadline() {
-    let board = Board::anonymous();
-    let _held = [(); 2].map(|()| board.permits.acquire().unwrap());
+fn a_wait_without_any_event_times_out() {
+    let state = State::anonymous();
+    let _held = [(); 2].map(|()| state.permits.acquire().unwrap());
     let soon = Duration::from_millis(10);
     assert!(matches!(
-        wait_any_timeout(&board.all(), soon),
+        wait_any_timeout(&state.all(), soon),
         Err(Error::TimedOut)
     ));
-    board.event.set();
-    assert_eq!(wait_any_timeout(&board.all(), Duration::ZERO).unwrap(), 0);
+    state.event.set();
+    assert_eq!(wait_any_timeout(&state.all(), Duration::ZERO).unwrap(), 0);
 }
 
-fn who_waits_in_line_gets_the_permit_beside_watchers() {
+fn a_queued_waiter_gets_the_permit_although_watchers_wait_too() {
     for _ in 0..50 {
-        let board = Board::anonymous();
-        let held = [(); 2].map(|()| board.permits.acquire().unwrap());
+        let state = State::anonymous();
+        let held = [(); 2].map(|()| state.permits.acquire().unwrap());
         // The watchers sleep before the waiter does, so they are the first in the futex queues.
         let watchers = [(); 2].map(|()| {
-            let watcher = child_of_a_holder(|| assert_eq!(wait_any(&board.all()).unwrap(), 1));
+            let watcher = child_of_a_holder(|| assert_eq!(wait_any(&state.all()).unwrap(), 1));
             until_idly(|| watches(watcher.id()));
             watcher
         });
         let taken = Signal::new();
         let waiter = child_of_a_holder(|| {
-            let _permit = board.permits.acquire().unwrap();
+            let _permit = state.permits.acquire().unwrap();
             taken.give();
         });
         until_idly(|| watches(waiter.id()));
@@ -114,14 +114,14 @@ fn who_waits_in_line_gets_the_permit_beside_watchers() {
     }
 }
 
-fn kills_of_watchers_strand_nobody_in_line() {
+fn kills_of_watchers_strand_no_queued_waiter() {
     const KILLS: u64 = 500;
-    let board = Board::anonymous();
+    let state = State::anonymous();
     let turns = Shared::anonymous(SharedCounter::new(0)).unwrap();
     let workers = [(); 4].map(|()| {
         child(|| {
             loop {
-                let permit = board.permits.acquire().unwrap();
+                let permit = state.permits.acquire().unwrap();
                 turns.add(1);
                 drop(permit);
             }
@@ -130,7 +130,7 @@ fn kills_of_watchers_strand_nobody_in_line() {
     let watch = || {
         child(|| {
             loop {
-                let _ = wait_any(&board.all());
+                let _ = wait_any(&state.all());
             }
         })
     };
@@ -149,39 +149,39 @@ fn kills_of_watchers_strand_nobody_in_line() {
     let until_turn = turns.get() + 100;
     until_idly(|| turns.get() >= until_turn);
     watchers.iter().chain(&workers).for_each(kill);
-    assert_eq!(board.permits.available(), 2);
+    assert_eq!(state.permits.available(), 2);
 }
 
 /// Linux before 5.16 and some containers have no `futex_waitv`.
-fn where_the_kernel_has_no_such_wait_an_error_says_so() {
+fn an_error_is_returned_if_the_kernel_has_no_futex_waitv() {
     let probe = child(|| deny(libc::SYS_futex_waitv).unwrap());
     if !probe.wait().unwrap().success() {
         crate::harness::skip("seccomp filters are not permitted here");
     }
     passes(&child(|| {
         deny(libc::SYS_futex_waitv).unwrap();
-        let board = Board::anonymous();
-        let _held = [(); 2].map(|()| board.permits.acquire().unwrap());
+        let state = State::anonymous();
+        let _held = [(); 2].map(|()| state.permits.acquire().unwrap());
         let barrier = Shared::anonymous(SharedBarrier::<2>::new()).unwrap();
         let party = barrier.join().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 assert!(matches!(
-                    board.permits.acquire(),
+                    state.permits.acquire(),
                     Err(Error::FutexWaitvUnsupported)
                 ));
                 assert!(matches!(
-                    board.permits.try_acquire(),
+                    state.permits.try_acquire(),
                     Err(Error::WouldBlock)
                 ));
             });
         });
         assert!(matches!(
-            wait_any(&board.all()),
+            wait_any(&state.all()),
             Err(Error::FutexWaitvUnsupported)
         ));
         assert!(matches!(
-            board.roster.wait_for_abandoned(),
+            state.roster.wait_for_abandoned(),
             Err(Error::FutexWaitvUnsupported)
         ));
         assert!(matches!(party.wait(), Err(Error::FutexWaitvUnsupported)));

@@ -58,7 +58,7 @@ struct Plain {
 }
 
 #[test]
-fn a_structs_layout_is_told_line_by_line() {
+fn a_structs_layout_is_listed_line_by_line() {
     let lines = "\
         0 16 aggregate:align=4 \n\
         0 1 u8 small\n\
@@ -88,7 +88,7 @@ struct Nothing;
 struct Empty {}
 
 #[test]
-fn tuple_structs_wrappers_and_structs_without_fields_are_taken() {
+fn tuple_structs_wrappers_and_structs_without_fields_are_accepted() {
     assert_eq!(
         safe::<Padded>(),
         "0 64 aggregate:align=64 \n0 8 AtomicU64 0\n8 4 AtomicU32 1\n"
@@ -129,7 +129,7 @@ struct Buffer<const N: usize> {
 }
 
 #[test]
-fn generic_structs_are_taken() {
+fn generic_structs_are_accepted() {
     let lines = "\
         0 32 aggregate:align=8 \n\
         0 4 array:len=2,stride=2 items\n\
@@ -188,7 +188,7 @@ enum Shape<T> {
 }
 
 #[test]
-fn an_enums_variants_are_told_with_discriminants_and_offsets() {
+fn an_enums_variants_are_listed_with_discriminants_and_offsets() {
     assert_eq!(
         safe::<Level>(),
         "0 2 aggregate:align=2 \n0 0 variant:Low=-3 \n0 0 variant:Next=-2 \n0 0 variant:Virtual=256 \n"
@@ -227,7 +227,7 @@ struct WithNonZero {
 }
 
 #[test]
-fn zero_bytes_are_valid_where_every_field_says_so() {
+fn zero_bytes_are_valid_if_every_field_allows_them() {
     const {
         assert!(<Plain as ShmSafe>::ZERO_IS_VALID);
         assert!(<Plain as ShmData>::ZERO_IS_VALID);
@@ -239,7 +239,7 @@ fn zero_bytes_are_valid_where_every_field_says_so() {
 }
 
 #[test]
-fn zero_bytes_are_an_enum_where_a_variant_is_numbered_zero() {
+fn zero_bytes_are_valid_for_an_enum_with_a_variant_of_discriminant_zero() {
     const {
         assert!(!<Level as ShmSafe>::ZERO_IS_VALID);
         assert!(
@@ -313,7 +313,7 @@ mod renamed {
     #[derive(elsewhere::shm::ShmSafe, elsewhere::shm::ShmData)]
     #[pshared(crate = "elsewhere::shm")]
     #[repr(C)]
-    struct Told {
+    struct Renamed {
         value: u32,
         other: super::Level,
     }
@@ -336,7 +336,7 @@ pub mod visibility {
     }
 
     #[test]
-    fn a_type_may_stand_in_a_function() {
+    fn a_type_may_be_declared_in_a_function() {
         #[derive(ShmSafe)]
         #[repr(C)]
         struct Inner(u8, u16);

@@ -24,7 +24,7 @@ fn an_event_stays_set_until_it_is_reset() {
 }
 
 #[test]
-fn every_set_is_a_piece_of_news_and_a_reset_is_none() {
+fn a_set_advances_the_sequence_and_a_reset_does_not() {
     let event = SharedEvent::default();
     assert_eq!(event.sequence(), 0);
     event.set();
@@ -61,7 +61,7 @@ fn the_sequence_wraps_around_and_goes_on() {
 }
 
 #[test]
-fn a_set_wakes_everybody() {
+fn a_set_wakes_every_waiter() {
     for _ in 0..50 {
         let event = Shared::anonymous(SharedEvent::new()).unwrap();
         thread::scope(|scope| {
@@ -80,7 +80,7 @@ fn a_set_wakes_everybody() {
 }
 
 #[test]
-fn who_waits_returns_though_the_event_is_reset_at_once() {
+fn a_waiter_returns_although_the_event_is_reset_at_once() {
     // The waiter must begin to wait before the event is set. It therefore sets `begun` first, and
     // the setter continues to set and reset `event` until the waiter has returned.
     let (begun, event) = (SharedEvent::new(), SharedEvent::new());
@@ -98,16 +98,16 @@ fn who_waits_returns_though_the_event_is_reset_at_once() {
 }
 
 #[test]
-fn every_reader_sees_the_last_piece_of_news() {
+fn every_reader_sees_the_last_set() {
     #[derive(ShmSafe)]
     #[repr(C)]
-    struct Board {
-        news: SharedEvent,
+    struct State {
+        event: SharedEvent,
         text: SharedCounter,
     }
     const LAST: u64 = 20_000;
-    let board = Shared::anonymous(Board {
-        news: SharedEvent::new(),
+    let state = Shared::anonymous(State {
+        event: SharedEvent::new(),
         text: SharedCounter::new(0),
     })
     .unwrap();
@@ -116,36 +116,36 @@ fn every_reader_sees_the_last_piece_of_news() {
             scope.spawn(|| {
                 let mut seen = 0;
                 while u64::from(seen) < LAST {
-                    let now = board.news.wait_past(seen);
+                    let now = state.event.wait_past(seen);
                     assert!(now > seen);
                     // The reader sees what was written before the set.
-                    assert!(board.text.get() >= now.into());
+                    assert!(state.text.get() >= now.into());
                     seen = now;
                 }
             });
         }
         for _ in 0..LAST {
-            board.text.add(1);
-            board.news.set();
+            state.text.add(1);
+            state.event.set();
         }
     });
 }
 
 #[test]
-fn two_events_hand_a_ball_back_and_forth() {
-    let (ping, pong, ball) = (SharedEvent::new(), SharedEvent::new(), AtomicU64::new(0));
+fn two_events_make_two_threads_alternate() {
+    let (ping, pong, counter) = (SharedEvent::new(), SharedEvent::new(), AtomicU64::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
             for turn in 0..5_000 {
                 ping.wait_past(turn);
-                assert_eq!(ball.fetch_add(1, Relaxed), 2 * u64::from(turn));
+                assert_eq!(counter.fetch_add(1, Relaxed), 2 * u64::from(turn));
                 pong.set();
             }
         });
         for turn in 0..5_000 {
             ping.set();
             pong.wait_past(turn);
-            assert_eq!(ball.fetch_add(1, Relaxed), 2 * u64::from(turn) + 1);
+            assert_eq!(counter.fetch_add(1, Relaxed), 2 * u64::from(turn) + 1);
         }
     });
 }

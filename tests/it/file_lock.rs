@@ -61,7 +61,7 @@ fn threads_with_a_handle_each_count_exactly() {
 }
 
 #[test]
-fn a_thread_that_this_crate_has_not_met_may_use_a_handle_and_drop_a_guard() {
+fn a_thread_new_to_this_crate_may_use_a_handle_and_drop_a_guard() {
     for open in KINDS {
         let (_directory, path) = place();
         let (mut one, mut other) = (open(&path).unwrap(), open(&path).unwrap());
@@ -78,7 +78,7 @@ fn a_thread_that_this_crate_has_not_met_may_use_a_handle_and_drop_a_guard() {
 }
 
 #[test]
-fn a_forgotten_guard_keeps_the_file_locked_until_its_handle_is_dropped() {
+fn a_leaked_guard_keeps_the_file_locked_until_its_handle_is_dropped() {
     for open in KINDS {
         let (_directory, path) = place();
         let (mut one, mut other) = (open(&path).unwrap(), open(&path).unwrap());
@@ -158,7 +158,7 @@ fn an_ofd_lock_excludes_other_programs_record_locks_of_every_byte() {
 }
 
 #[test]
-fn a_new_file_is_its_owners_alone_and_empty_and_one_that_is_there_keeps_its_bytes_and_mode() {
+fn a_new_file_is_private_and_empty_and_an_existing_one_keeps_its_bytes_and_mode() {
     for open in KINDS {
         let (_directory, path) = place();
         let mut lock = open(&path).unwrap();
@@ -199,7 +199,7 @@ fn descriptors_are_closed_by_exec() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_without_being_opened() {
+fn anything_but_a_regular_file_is_refused_without_being_opened() {
     for open in KINDS {
         let (directory, path) = place();
         for (target, link) in [(path.as_path(), "dangling"), (directory.path(), "link")] {
@@ -227,7 +227,7 @@ fn what_is_no_regular_file_is_refused_without_being_opened() {
 }
 
 #[test]
-fn a_file_that_cannot_be_made_is_an_error_that_names_it() {
+fn a_file_that_cannot_be_created_is_an_error_that_names_it() {
     for open in KINDS {
         let (directory, _) = place();
         for path in [directory.path().join("missing/lock"), PathBuf::new()] {
@@ -242,7 +242,7 @@ fn a_file_that_cannot_be_made_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_file_with_a_value_in_it_can_be_locked_by_the_other_call_only() {
+fn a_file_with_a_placed_value_can_be_locked_only_by_the_other_call() {
     let (_directory, path) = place();
     // SAFETY: only this test knows the file.
     let _value = unsafe { Shared::create(&path, SharedCounter::new(0)) }.unwrap();

@@ -127,7 +127,7 @@ fn descriptor<T: ?Sized + Placeable>(shared: &Shared<T>) -> i32 {
 }
 
 #[test]
-fn a_created_value_is_opened_again_and_again_and_is_the_same_memory() {
+fn a_created_value_can_be_opened_repeatedly_and_is_the_same_memory() {
     let (_directory, path) = place();
     let ours = create(&path, SharedCounter::new(5)).unwrap();
     let theirs = open::<SharedCounter>(&path).unwrap();
@@ -136,12 +136,12 @@ fn a_created_value_is_opened_again_and_again_and_is_the_same_memory() {
     drop((ours, theirs));
     let later = open::<SharedCounter>(&path).unwrap();
     assert_eq!(later.add(1), 6);
-    let beside = open_or_create(&path, || -> SharedCounter { unreachable!() }).unwrap();
-    assert_eq!(beside.get(), 7);
+    let third = open_or_create(&path, || -> SharedCounter { unreachable!() }).unwrap();
+    assert_eq!(third.get(), 7);
 }
 
 #[test]
-fn a_new_file_is_its_owners_alone_has_all_its_blocks_and_one_name() {
+fn a_new_file_is_private_and_has_all_its_blocks_and_one_name() {
     let (directory, path) = place();
     let value = create_slice(&path, 50_000, |_| SharedCounter::new(1)).unwrap();
     let metadata = fs::metadata(&path).unwrap();
@@ -156,7 +156,7 @@ fn a_new_file_is_its_owners_alone_has_all_its_blocks_and_one_name() {
 }
 
 #[test]
-fn creating_over_something_keeps_it() {
+fn creating_over_an_existing_file_keeps_it() {
     let (directory, path) = file_of_seven();
     let before = State::of(&path);
     let refusal = create(&path, SharedCounter::new(8)).unwrap_err();
@@ -196,7 +196,7 @@ fn creating_over_something_keeps_it() {
 }
 
 #[test]
-fn a_creation_that_fails_leaves_nothing() {
+fn a_failed_creation_leaves_no_file() {
     let (directory, path) = place();
     let panic = std::panic::catch_unwind(|| {
         let _ = open_or_create(&path, || -> SharedCounter { panic!("no value") });
@@ -225,7 +225,7 @@ fn a_creation_that_fails_leaves_nothing() {
 }
 
 #[test]
-fn any_name_that_a_file_can_have_will_do() {
+fn any_valid_file_name_can_be_created() {
     let directory = tempfile::tempdir().unwrap();
     let longest = "n".repeat(255);
     for name in [
@@ -257,7 +257,7 @@ fn a_missing_file_is_not_found() {
 }
 
 #[test]
-fn a_file_in_the_place_of_a_directory_is_told() {
+fn a_file_in_place_of_a_directory_is_an_error() {
     let (_directory, path) = file_of_seven();
     let refusal = open::<SharedCounter>(&path.join("board")).unwrap_err();
     assert!(matches!(refusal, Error::Os { .. }), "{refusal:?}");
@@ -265,7 +265,7 @@ fn a_file_in_the_place_of_a_directory_is_told() {
 }
 
 #[test]
-fn a_removed_file_stays_its_users_and_its_name_is_free() {
+fn a_removed_file_stays_usable_and_its_name_is_free() {
     let (_directory, path) = place();
     let old = create(&path, SharedCounter::new(1)).unwrap();
     fs::remove_file(&path).unwrap();

@@ -81,7 +81,7 @@ fn every_file_that_a_text_names_exists() {
         for path in quoted(&text).chain(links) {
             let is_ours = ["src/", "tests/", "examples/", "benches/", "derive/"]
                 .iter()
-                .any(|room| path.starts_with(room));
+                .any(|prefix| path.starts_with(prefix));
             let is_a_pattern = path.contains("NAME") || path.contains('*');
             if is_ours && !is_a_pattern {
                 assert!(

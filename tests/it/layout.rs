@@ -14,7 +14,7 @@ fn safe<T: ShmSafe>() -> String {
 }
 
 /// Returns the offset that a layout reports for a field path.
-fn told(layout: &str, path: &str) -> usize {
+fn described_offset(layout: &str, path: &str) -> usize {
     let line = layout
         .lines()
         .find(|line| line.split(' ').nth(3) == Some(path));
@@ -88,7 +88,7 @@ enum Mode<T> {
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Room {
+struct Outer {
     number: u16,
     lamp: Lamp,
     inner: Inner,
@@ -104,8 +104,8 @@ fn inner() -> Inner {
     Inner(0, lamp())
 }
 
-fn room(mode: Mode<u64>) -> Room {
-    Room {
+fn outer(mode: Mode<u64>) -> Outer {
+    Outer {
         number: 1,
         lamp: lamp(),
         inner: inner(),
@@ -116,7 +116,7 @@ fn room(mode: Mode<u64>) -> Room {
 
 #[test]
 fn a_walk_reaches_every_primitive_once_with_its_path() {
-    let reached = reached(&room(Mode::Off));
+    let reached = reached(&outer(Mode::Off));
     let paths = [
         "lamp",
         "inner.1",
@@ -137,21 +137,21 @@ fn a_walk_reaches_every_primitive_once_with_its_path() {
 }
 
 #[test]
-fn a_walk_of_an_enum_reaches_the_variant_that_is_there() {
+fn a_walk_of_an_enum_reaches_the_active_variant() {
     const { assert!(Mode::<u8>::HAS_PRIMITIVES) };
     let layout = safe::<Mode<u64>>();
 
     let lit = Mode::Lit(1, lamp(), 2_u64);
     assert_eq!(
         reached(&lit),
-        [("Lit.1".to_string(), told(&layout, "Lit.1"))]
+        [("Lit.1".to_string(), described_offset(&layout, "Lit.1"))]
     );
 
     let blinking = Mode::Blinking {
         pair: [lamp(), lamp()],
         every: 1_u64,
     };
-    let pair = told(&layout, "Blinking.pair");
+    let pair = described_offset(&layout, "Blinking.pair");
     assert_eq!(
         reached(&blinking),
         [
@@ -159,11 +159,11 @@ fn a_walk_of_an_enum_reaches_the_variant_that_is_there() {
             ("Blinking.pair[1]".to_string(), pair + 4)
         ]
     );
-    assert_eq!(reached(&room(Mode::Lit(1, lamp(), 2)))[6].0, "mode.Lit.1");
+    assert_eq!(reached(&outer(Mode::Lit(1, lamp(), 2)))[6].0, "mode.Lit.1");
 }
 
 #[test]
-fn a_struct_of_structs_and_primitives_is_told_line_by_line() {
+fn a_struct_of_structs_and_primitives_is_listed_line_by_line() {
     let lines = "\
         0 112 aggregate:align=8 \n\
         0 2 u16 number\n\
@@ -186,7 +186,7 @@ fn a_struct_of_structs_and_primitives_is_told_line_by_line() {
         92 8 array:len=2,stride=4 mode.Blinking.pair\n\
         92 4 primitive:lamp mode.Blinking.pair[]\n\
         104 8 u64 mode.Blinking.every\n";
-    assert_eq!(safe::<Room>(), lines);
+    assert_eq!(safe::<Outer>(), lines);
 }
 
 /// Checks with the compiler what RFC 2195 guarantees about variants.
@@ -199,9 +199,9 @@ fn the_fields_of_a_variant_lie_where_the_layout_says() {
         let Mode::Lit(number, bulb, value) = &lit else {
             unreachable!()
         };
-        assert_eq!(offset(&lit, number), told(&layout, "Lit.0"));
-        assert_eq!(offset(&lit, bulb), told(&layout, "Lit.1"));
-        assert_eq!(offset(&lit, value), told(&layout, "Lit.2"));
+        assert_eq!(offset(&lit, number), described_offset(&layout, "Lit.0"));
+        assert_eq!(offset(&lit, bulb), described_offset(&layout, "Lit.1"));
+        assert_eq!(offset(&lit, value), described_offset(&layout, "Lit.2"));
 
         let blinking = Mode::Blinking {
             pair: [lamp(), lamp()],
@@ -210,8 +210,14 @@ fn the_fields_of_a_variant_lie_where_the_layout_says() {
         let Mode::Blinking { pair, every } = &blinking else {
             unreachable!()
         };
-        assert_eq!(offset(&blinking, pair), told(&layout, "Blinking.pair"));
-        assert_eq!(offset(&blinking, every), told(&layout, "Blinking.every"));
+        assert_eq!(
+            offset(&blinking, pair),
+            described_offset(&layout, "Blinking.pair")
+        );
+        assert_eq!(
+            offset(&blinking, every),
+            described_offset(&layout, "Blinking.every")
+        );
     }
     check([0_u8; 4]);
     check([0_u16; 4]);
@@ -238,8 +244,8 @@ fn the_first_field_of_a_variant_lies_behind_its_tag() {
             let value = Tagged::One(1, [2, 3]);
             let Tagged::One(first, second) = &value;
             assert_eq!(offset(&value, first), size_of::<$tag>());
-            assert_eq!(told(&safe::<Tagged>(), "One.0"), offset(&value, first));
-            assert_eq!(told(&safe::<Tagged>(), "One.1"), offset(&value, second));
+            assert_eq!(described_offset(&safe::<Tagged>(), "One.0"), offset(&value, first));
+            assert_eq!(described_offset(&safe::<Tagged>(), "One.1"), offset(&value, second));
         })*};
     }
     check!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
@@ -247,7 +253,7 @@ fn the_first_field_of_a_variant_lies_behind_its_tag() {
 
 /// These types differ in which bytes are valid, so a file of one must not open as the other.
 #[test]
-fn types_of_one_size_that_differ_in_what_is_valid_are_told_apart() {
+fn types_of_one_size_with_different_valid_values_have_different_layouts() {
     let of_four = [
         safe::<u32>(),
         safe::<i32>(),
@@ -288,7 +294,7 @@ fn fixed_capacity_text_and_lists_lie_where_the_layout_says() {
         let mut list = ArrayVec::<T, 3>::new();
         list.push(value);
         assert_eq!(
-            told(&data::<ArrayVec<T, 3>>(), "elements"),
+            described_offset(&data::<ArrayVec<T, 3>>(), "elements"),
             offset(&list, &list[0])
         );
     }

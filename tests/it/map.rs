@@ -217,7 +217,7 @@ fn bytes_are_read_where_they_were_written_and_nowhere_else() {
 }
 
 #[test]
-fn a_range_that_nothing_can_count_is_refused() {
+fn a_range_that_overflows_is_refused() {
     let half = 1_u64 << 63;
     let file = file_with(b"x");
     for refusal in [

@@ -38,7 +38,7 @@ fn gettid() -> u32 {
 }
 
 #[test]
-fn a_lock_gives_the_data_and_its_guard_gives_the_lock_back() {
+fn a_guard_gives_access_to_the_data_and_releases_the_lock() {
     for lock in both(1) {
         {
             let mut guard = lock.lock().unwrap();
@@ -54,7 +54,7 @@ fn a_lock_gives_the_data_and_its_guard_gives_the_lock_back() {
 }
 
 #[test]
-fn relocking_is_a_deadlock_and_no_hang() {
+fn relocking_is_a_deadlock_error_and_does_not_block() {
     for lock in both(1) {
         let guard = lock.lock().unwrap();
         assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
@@ -70,7 +70,7 @@ fn relocking_is_a_deadlock_and_no_hang() {
 }
 
 #[test]
-fn a_lock_that_somebody_else_holds_is_waited_for_until_the_time_is_over() {
+fn a_wait_for_a_held_lock_ends_at_its_timeout() {
     for lock in both(1) {
         thread::scope(|scope| {
             let _guard = lock.lock().unwrap();
@@ -102,7 +102,7 @@ fn a_lock_that_somebody_else_holds_is_waited_for_until_the_time_is_over() {
 }
 
 #[test]
-fn a_waiter_gets_the_lock_when_it_is_released_however_long_it_would_wait() {
+fn a_waiter_gets_the_lock_on_release_with_any_timeout() {
     for lock in both(0) {
         for _ in 0..200 {
             thread::scope(|scope| {
@@ -175,7 +175,7 @@ fn try_lock_excludes_too() {
 }
 
 #[test]
-fn a_lock_on_the_stack_is_moved_and_forgotten_like_any_value() {
+fn a_lock_on_the_stack_can_be_moved_and_its_guard_leaked() {
     let lock = SharedMutex::new(String::from("not shared yet").len());
     *lock.lock().unwrap() += 1;
     let moved = lock;
@@ -186,7 +186,7 @@ fn a_lock_on_the_stack_is_moved_and_forgotten_like_any_value() {
 }
 
 #[test]
-fn the_holder_is_told_while_there_is_one() {
+fn the_holder_is_reported_while_the_lock_is_held() {
     for lock in both(()) {
         assert_eq!(lock.holder(), None);
         let guard = lock.lock().unwrap();
@@ -207,7 +207,7 @@ fn the_holder_is_told_while_there_is_one() {
 }
 
 #[test]
-fn a_lock_that_is_not_placed_gives_its_data_to_who_has_it_alone() {
+fn an_in_process_lock_gives_its_data_to_its_exclusive_owner() {
     let mut lock = SharedMutex::new(1);
     *lock.get_mut().unwrap() += 1;
     assert_eq!(*lock.lock().unwrap(), 2);
@@ -232,7 +232,7 @@ fn a_mapped_guard_gives_a_part_and_keeps_the_whole_lock() {
 }
 
 #[test]
-fn locks_are_made_from_defaults_and_from_values() {
+fn locks_are_created_from_defaults_and_from_values() {
     assert_eq!(SharedMutex::<u64>::default().into_inner().unwrap(), 0);
     assert_eq!(SharedMutex::from(7).into_inner().unwrap(), 7);
     static IN_A_STATIC: SharedMutex<u8> = SharedMutex::new(9);
@@ -240,7 +240,7 @@ fn locks_are_made_from_defaults_and_from_values() {
 }
 
 #[test]
-fn locks_and_guards_are_shown_without_a_wait() {
+fn locks_and_guards_are_formatted_without_waiting() {
     let lock = SharedMutex::new(7);
     assert_eq!(format!("{lock:?}"), "SharedMutex { data: 7, .. }");
     let guard = lock.lock().unwrap();
@@ -267,7 +267,7 @@ fn locks_and_guards_are_shown_without_a_wait() {
 }
 
 #[test]
-fn a_question_mark_turns_a_refusal_into_an_error_that_borrows_nothing() {
+fn a_question_mark_turns_a_lock_error_into_an_error_that_borrows_nothing() {
     fn ours(lock: &SharedMutex<u32>) -> Result<u32, Error> {
         Ok(*lock.try_lock()?)
     }
@@ -321,7 +321,7 @@ fn a_question_mark_turns_a_refusal_into_an_error_that_borrows_nothing() {
 }
 
 #[test]
-fn every_refusal_says_the_same_itself_and_as_an_error() {
+fn every_lock_error_has_the_same_message_after_conversion() {
     let errors: [LockError<SharedMutexGuard<'_, u32>>; 4] = [
         LockError::Deadlock,
         LockError::HolderThreadEnded,
@@ -336,7 +336,7 @@ fn every_refusal_says_the_same_itself_and_as_an_error() {
 }
 
 #[test]
-fn a_thread_that_ends_with_its_guard_forgotten_keeps_the_lock_for_its_process() {
+fn an_ended_thread_that_leaked_its_guard_keeps_the_lock_for_its_process() {
     let lock = Shared::anonymous(SharedMutex::new(1)).unwrap();
     thread::scope(|scope| {
         scope

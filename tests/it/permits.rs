@@ -13,7 +13,7 @@ fn both<const N: usize>() -> [Box<dyn Deref<Target = SharedPermits<N>> + Sync>; 
 }
 
 #[test]
-fn permits_are_taken_until_there_are_none_and_given_back() {
+fn permits_are_acquired_until_none_is_left_and_are_released() {
     for permits in both::<3>() {
         let mut held: Vec<_> = (0..3).map(|_| permits.try_acquire().unwrap()).collect();
         let mut numbers: Vec<_> = held.iter().map(Permit::number).collect();
@@ -70,7 +70,7 @@ fn no_more_threads_are_inside_than_there_are_permits() {
 }
 
 #[test]
-fn permits_that_are_not_placed_may_be_moved_and_are_free_where_they_are() {
+fn in_process_permits_can_be_moved_and_are_free_after_placement() {
     let permits = SharedPermits::<2>::new();
     std::mem::forget(permits.acquire().unwrap());
     assert_eq!(permits.available(), 1);
@@ -89,7 +89,7 @@ fn permits_that_are_not_placed_may_be_moved_and_are_free_where_they_are() {
 }
 
 #[test]
-fn as_many_permits_as_there_may_be_are_waited_for_together() {
+fn the_maximum_number_of_permits_can_be_waited_for_together() {
     let permits = Shared::<SharedPermits<127>>::zeroed().unwrap();
     let mut all: Vec<_> = (0..127).map(|_| permits.acquire().unwrap()).collect();
     thread::scope(|scope| {
@@ -103,7 +103,7 @@ fn as_many_permits_as_there_may_be_are_waited_for_together() {
 }
 
 #[test]
-fn a_map_with_a_forgotten_permit_is_kept() {
+fn a_map_with_a_leaked_permit_stays_mapped() {
     let permits = Shared::anonymous(SharedPermits::<2>::new()).unwrap();
     std::mem::forget(permits.acquire().unwrap());
     // If this unmapped the permit, the kernel would write to unmapped memory when the thread ends.

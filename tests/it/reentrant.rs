@@ -16,7 +16,7 @@ fn both() -> [Box<dyn Deref<Target = Counted> + Sync>; 2] {
 }
 
 #[test]
-fn its_holder_locks_again_and_others_wait_for_the_last_guard() {
+fn the_holder_can_relock_and_others_wait_for_the_last_guard() {
     for lock in both() {
         let lock: &Counted = &lock;
         let first = lock.lock().unwrap();

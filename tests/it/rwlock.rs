@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-const SEATS: usize = 16;
+const SLOTS: usize = 16;
 const SOON: Duration = Duration::from_millis(20);
 
 fn placed() -> Shared<SharedRwLock<u64>> {
@@ -23,7 +23,7 @@ fn both(test: impl Fn(&SharedRwLock<u64>)) {
 }
 
 #[test]
-fn readers_share_and_a_writer_is_alone() {
+fn readers_share_the_lock_and_a_writer_excludes_all() {
     both(|lock| {
         let first = lock.read().unwrap();
         thread::scope(|scope| {
@@ -54,19 +54,19 @@ fn readers_share_and_a_writer_is_alone() {
 }
 
 #[test]
-fn who_waits_gets_the_lock_when_it_is_released() {
+fn waiters_get_the_lock_when_it_is_released() {
     both(|lock| {
-        let (told, tells) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let writer = lock.write().unwrap();
         thread::scope(|scope| {
             for _ in 0..3 {
-                let told = told.clone();
-                scope.spawn(move || told.send(*lock.read().unwrap()).unwrap());
+                let sender = sender.clone();
+                scope.spawn(move || sender.send(*lock.read().unwrap()).unwrap());
             }
             scope.spawn(|| *lock.write().unwrap() += 1);
-            assert!(tells.recv_timeout(SOON).is_err());
+            assert!(receiver.recv_timeout(SOON).is_err());
             drop(writer);
-            (0..3).for_each(|_| assert!((7..=8).contains(&tells.recv().unwrap())));
+            (0..3).for_each(|_| assert!((7..=8).contains(&receiver.recv().unwrap())));
         });
         assert_eq!(*lock.read().unwrap(), 8);
     });
@@ -123,14 +123,14 @@ fn a_nested_read_never_waits() {
 }
 
 #[test]
-fn a_full_row_waits_and_its_readers_read_on() {
+fn a_reader_waits_when_all_slots_are_taken_and_nested_reads_succeed() {
     let lock = placed();
     let lock = &*lock;
     let (ready, is_ready) = mpsc::channel();
     let (next, goes_on) = mpsc::channel::<()>();
     thread::scope(|scope| {
         let mut ends = Vec::new();
-        for _ in 0..SEATS {
+        for _ in 0..SLOTS {
             let ready = ready.clone();
             let (end, ended) = mpsc::channel::<()>();
             ends.push(end);
@@ -145,7 +145,7 @@ fn a_full_row_waits_and_its_readers_read_on() {
                 let _ = ended.recv();
             });
         }
-        (0..SEATS).for_each(|_| is_ready.recv().unwrap());
+        (0..SLOTS).for_each(|_| is_ready.recv().unwrap());
         assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
         assert!(matches!(lock.read_timeout(SOON), Err(LockError::TimedOut)));
         let waits = scope.spawn(move || {
@@ -154,7 +154,7 @@ fn a_full_row_waits_and_its_readers_read_on() {
             *guard
         });
         ends.iter().for_each(|end| end.send(()).unwrap());
-        (0..SEATS).for_each(|_| is_ready.recv().unwrap());
+        (0..SLOTS).for_each(|_| is_ready.recv().unwrap());
         assert!(goes_on.try_recv().is_err());
         ends.pop();
         goes_on.recv().unwrap();
@@ -210,7 +210,7 @@ fn an_upgrade_waits_for_the_readers_and_a_downgrade_lets_them_in() {
 }
 
 #[test]
-fn a_panic_poisons_what_was_written_and_not_what_was_read() {
+fn a_panic_of_a_writer_poisons_and_one_of_a_reader_does_not() {
     both(|lock| {
         let panics = |write: bool| {
             thread::scope(|scope| {
@@ -240,7 +240,7 @@ fn a_panic_poisons_what_was_written_and_not_what_was_read() {
 }
 
 #[test]
-fn a_lock_that_is_not_placed_moves_and_is_forgotten() {
+fn an_in_process_lock_can_be_moved_and_its_guards_leaked() {
     let mut lock = SharedRwLock::new(1_u64);
     *lock.get_mut().unwrap() = 2;
     std::mem::forget(lock.read().unwrap());
@@ -255,7 +255,7 @@ fn a_lock_that_is_not_placed_moves_and_is_forgotten() {
 }
 
 #[test]
-fn a_map_whose_lock_is_held_stays() {
+fn a_map_whose_lock_is_held_stays_mapped() {
     for write in [false, true] {
         let lock = placed();
         let value: *const u64 = if write {
@@ -276,7 +276,7 @@ fn a_map_whose_lock_is_held_stays() {
 }
 
 #[test]
-fn a_lock_is_shown_without_waiting() {
+fn a_lock_is_formatted_without_waiting() {
     let lock = placed();
     assert_eq!(format!("{:?}", *lock), "SharedRwLock { data: 7, .. }");
     let writer = lock.write().unwrap();
@@ -290,7 +290,7 @@ fn a_lock_is_shown_without_waiting() {
 /// What a process does that is a file's only opener, first in the same boot and then after a
 /// reboot.
 #[test]
-fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
+fn a_reset_releases_held_locks_and_after_a_reboot_no_data_is_trusted() {
     use pshared::memory::Primitive;
     let lock = placed();
     std::mem::forget(lock.read().unwrap());
@@ -322,38 +322,38 @@ fn a_reset_frees_what_was_held_and_after_a_reboot_nothing_is_trusted() {
 }
 
 #[test]
-fn whoever_excludes_itself_is_told_at_once() {
-    let unplaced = SharedRwLock::new(0_u64);
-    let guard = unplaced.write().unwrap();
-    assert!(matches!(unplaced.read(), Err(LockError::Deadlock)));
+fn a_thread_that_excludes_itself_gets_a_deadlock_error_at_once() {
+    let in_process = SharedRwLock::new(0_u64);
+    let guard = in_process.write().unwrap();
+    assert!(matches!(in_process.read(), Err(LockError::Deadlock)));
     drop(guard);
-    let lock = Shared::anonymous(unplaced).unwrap();
+    let lock = Shared::anonymous(in_process).unwrap();
     let guard = lock.write().unwrap();
     assert!(matches!(lock.read(), Err(LockError::Deadlock)));
     drop(guard);
     // The thread's own slot is not the first of the taken slots, and the other readers have not
     // left theirs.
-    let (sits, over) = (Barrier::new(4), Barrier::new(4));
+    let (ready, over) = (Barrier::new(4), Barrier::new(4));
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 let _guard = lock.read().unwrap();
-                sits.wait();
+                ready.wait();
                 over.wait();
             });
         }
         let _own = lock.read().unwrap();
-        sits.wait();
+        ready.wait();
         assert!(matches!(lock.write(), Err(LockError::Deadlock)));
         over.wait();
     });
 }
 
 #[test]
-fn the_holder_is_who_writes_or_reads_upgradably() {
+fn the_holder_is_the_writer_or_the_upgradable_reader() {
     let lock = placed();
     let own = std::process::id();
-    let holder = || lock.holder().map(|who| who.process);
+    let holder = || lock.holder().map(|holder| holder.process);
     assert_eq!(holder(), None);
     let reads = lock.read().unwrap();
     assert_eq!(holder(), None, "a reader with a slot is not reported");

@@ -18,7 +18,7 @@ fn both(permits: u32) -> [Box<dyn Deref<Target = SharedSemaphore> + Sync>; 2] {
 const LONG: Duration = Duration::from_secs(3600);
 
 #[test]
-fn permits_are_taken_until_there_are_none_and_given_back() {
+fn permits_are_acquired_until_none_is_left_and_are_released() {
     for semaphore in both(2) {
         semaphore.wait().unwrap();
         semaphore.try_wait().unwrap();
@@ -42,7 +42,7 @@ fn permits_are_taken_until_there_are_none_and_given_back() {
 }
 
 #[test]
-fn a_permit_comes_back_when_it_is_dropped_and_stays_away_when_it_is_forgotten() {
+fn a_permit_is_returned_when_dropped_and_lost_when_leaked() {
     for semaphore in both(3) {
         let one = semaphore.acquire().unwrap();
         let two = semaphore.try_acquire().unwrap();
@@ -71,7 +71,7 @@ fn a_permit_may_be_dropped_by_another_thread() {
 }
 
 #[test]
-fn a_semaphore_that_can_count_no_further_says_so() {
+fn a_post_to_a_full_semaphore_is_an_error() {
     for semaphore in both(SharedSemaphore::MAX) {
         let refusal = semaphore.post().unwrap_err();
         assert!(
@@ -95,7 +95,7 @@ fn more_permits_than_can_be_counted_are_refused() {
 }
 
 #[test]
-fn the_count_moves_with_a_semaphore_that_is_not_placed_yet() {
+fn the_count_moves_with_an_in_process_semaphore() {
     let semaphore = SharedSemaphore::new(5);
     semaphore.wait().unwrap();
     let moved = Box::new(semaphore);
@@ -113,7 +113,7 @@ fn sem_t(semaphore: &SharedSemaphore) -> *mut libc::sem_t {
 }
 
 #[test]
-fn a_placed_semaphore_is_a_process_shared_sem_t_where_it_lies() {
+fn a_placed_semaphore_is_a_process_shared_sem_t() {
     let placed = Shared::anonymous(SharedSemaphore::new(2)).unwrap();
     let sem_t = sem_t(&placed);
     let mut value = 0;
@@ -152,7 +152,7 @@ fn a_waiter_is_woken_by_a_post_to_the_bare_sem_t_and_wakes_one_there() {
 }
 
 #[test]
-fn every_post_lets_one_waiter_through() {
+fn every_post_releases_one_waiter() {
     for semaphore in both(0) {
         let passed = AtomicU32::new(0);
         thread::scope(|scope| {
@@ -195,7 +195,7 @@ fn no_more_are_inside_than_there_are_permits() {
 }
 
 #[test]
-fn a_ping_pong_of_two_semaphores_loses_nothing() {
+fn a_ping_pong_of_two_semaphores_loses_no_wake() {
     let pairs = [(both(0), both(1))];
     for (pings, pongs) in pairs {
         for (ping, pong) in pings.iter().zip(&pongs) {
@@ -217,7 +217,7 @@ fn a_ping_pong_of_two_semaphores_loses_nothing() {
 }
 
 #[test]
-fn semaphores_and_permits_are_shown() {
+fn semaphores_and_permits_are_formatted() {
     let semaphore = SharedSemaphore::new(2);
     let permit = semaphore.acquire().unwrap();
     assert_eq!(format!("{semaphore:?}"), "SharedSemaphore { value: 1, .. }");

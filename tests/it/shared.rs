@@ -7,23 +7,23 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
-mod arming;
+mod initialization;
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Board {
+struct State {
     count: SharedMutex<u64>,
-    gate: SharedSemaphore,
+    semaphore: SharedSemaphore,
     hits: SharedCounter,
-    news: SharedEvent,
+    event: SharedEvent,
 }
 
-fn board() -> Board {
-    Board {
+fn state() -> State {
+    State {
         count: SharedMutex::new(1),
-        gate: SharedSemaphore::new(2),
+        semaphore: SharedSemaphore::new(2),
         hits: SharedCounter::new(3),
-        news: SharedEvent::new(),
+        event: SharedEvent::new(),
     }
 }
 
@@ -41,24 +41,24 @@ fn from_fd<T: ShmSafe>(descriptor: OwnedFd) -> Result<Shared<T>, Error> {
     unsafe { Shared::from_fd(descriptor) }
 }
 
-fn assert_is_the_board(board: &Board) {
-    assert_eq!(*board.count.lock().unwrap(), 1);
-    assert_eq!(board.gate.value(), 2);
-    assert_eq!(board.hits.get(), 3);
-    assert!(!board.news.is_set());
+fn assert_is_initial(state: &State) {
+    assert_eq!(*state.count.lock().unwrap(), 1);
+    assert_eq!(state.semaphore.value(), 2);
+    assert_eq!(state.hits.get(), 3);
+    assert!(!state.event.is_set());
 }
 
 #[test]
-fn a_value_is_placed_as_it_was_in_each_kind_of_memory() {
-    assert_is_the_board(&Shared::anonymous(board()).unwrap());
-    assert_is_the_board(&Shared::dev_zero(board()).unwrap());
-    let memfd = Shared::memfd("board", board()).unwrap();
-    assert_is_the_board(&memfd);
-    assert_is_the_board(&from_fd(descriptor(&memfd)).unwrap());
+fn a_value_is_placed_unchanged_in_each_kind_of_memory() {
+    assert_is_initial(&Shared::anonymous(state()).unwrap());
+    assert_is_initial(&Shared::dev_zero(state()).unwrap());
+    let memfd = Shared::memfd("board", state()).unwrap();
+    assert_is_initial(&memfd);
+    assert_is_initial(&from_fd(descriptor(&memfd)).unwrap());
 }
 
 #[test]
-fn only_memory_with_a_descriptor_gives_one() {
+fn only_memory_with_a_descriptor_returns_one() {
     fn has_descriptor(shared: &Shared<u32>) -> bool {
         // SAFETY: the descriptor is not used.
         unsafe { shared.as_fd() }.is_some()
@@ -69,17 +69,17 @@ fn only_memory_with_a_descriptor_gives_one() {
 }
 
 #[test]
-fn what_is_written_through_one_map_of_a_memfd_is_seen_through_another_and_outlives_the_first() {
-    let ours = Shared::memfd("board", board()).unwrap();
-    let theirs = from_fd::<Board>(descriptor(&ours)).unwrap();
+fn writes_through_one_map_of_a_memfd_are_seen_through_another_and_outlive_the_first() {
+    let ours = Shared::memfd("board", state()).unwrap();
+    let theirs = from_fd::<State>(descriptor(&ours)).unwrap();
     assert_ne!(&raw const *ours, &raw const *theirs);
     ours.hits.add(1);
     *theirs.count.lock().unwrap() += 1;
     assert_eq!(*ours.count.lock().unwrap(), 2);
     drop(ours);
     assert_eq!(theirs.hits.get(), 4);
-    theirs.gate.wait().unwrap();
-    assert_eq!(theirs.gate.value(), 1);
+    theirs.semaphore.wait().unwrap();
+    assert_eq!(theirs.semaphore.value(), 1);
 }
 
 #[test]
@@ -104,8 +104,8 @@ fn two_maps_of_one_lock_exclude_each_other() {
 }
 
 #[test]
-fn a_descriptor_of_something_else_is_refused() {
-    let sealed = Shared::memfd("board", board()).unwrap();
+fn an_unsuitable_descriptor_is_refused() {
+    let sealed = Shared::memfd("board", state()).unwrap();
     let refusal = from_fd::<SharedCounter>(descriptor(&sealed)).unwrap_err();
     assert!(
         matches!(refusal, Error::LayoutMismatch { .. }),
@@ -178,7 +178,7 @@ fn sixty_four_mebibytes_are_placed_without_the_stack() {
 }
 
 #[test]
-fn a_leaked_value_lives_on() {
+fn a_leaked_value_stays_mapped() {
     let leaked: &'static SharedMutex<u32> = Shared::anonymous(SharedMutex::new(4)).unwrap().leak();
     thread::spawn(move || *leaked.lock().unwrap() += 1)
         .join()
@@ -234,7 +234,7 @@ fn an_alignment_beyond_a_page_is_refused() {
 }
 
 #[test]
-fn a_value_of_no_bytes_has_a_place() {
+fn a_value_of_no_bytes_can_be_placed() {
     let (empty, none) = (
         Shared::anonymous(()).unwrap(),
         Shared::anonymous([0_u64; 0]).unwrap(),
@@ -247,7 +247,7 @@ fn a_value_of_no_bytes_has_a_place() {
 }
 
 #[test]
-fn a_slice_has_as_many_values_as_were_asked_for() {
+fn a_slice_has_the_requested_length() {
     let locks = Shared::<[SharedMutex<usize>]>::anonymous_from_fn(1000, SharedMutex::new).unwrap();
     assert_eq!(locks.len(), 1000);
     thread::scope(|scope| {
@@ -273,7 +273,7 @@ fn a_slice_of_no_bytes_or_of_too_many_is_refused() {
 }
 
 #[test]
-fn a_panic_while_a_slice_is_filled_passes_through() {
+fn a_panic_while_a_slice_is_filled_propagates() {
     let filled = std::panic::catch_unwind(|| {
         Shared::<[SharedCounter]>::anonymous_from_fn(10, |index| {
             assert!(index < 5, "no more");
@@ -284,7 +284,7 @@ fn a_panic_while_a_slice_is_filled_passes_through() {
 }
 
 #[test]
-fn dropping_unmaps_and_a_forgotten_guard_keeps_the_memory() {
+fn dropping_unmaps_and_a_leaked_guard_keeps_the_memory() {
     fn is_mapped<T>(value: *const T) -> bool {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         maps.lines().any(|line| {
@@ -309,18 +309,18 @@ fn dropping_unmaps_and_a_forgotten_guard_keeps_the_memory() {
 }
 
 #[test]
-fn a_placed_value_goes_to_other_threads() {
+fn a_placed_value_can_be_sent_to_other_threads() {
     fn is_send_and_sync<T: Send + Sync>() {}
-    is_send_and_sync::<Shared<Board>>();
+    is_send_and_sync::<Shared<State>>();
     is_send_and_sync::<Shared<[SharedMutex<std::cell::Cell<u8>>]>>();
-    let moved = Shared::anonymous(board()).unwrap();
-    thread::spawn(move || assert_is_the_board(&moved))
+    let moved = Shared::anonymous(state()).unwrap();
+    thread::spawn(move || assert_is_initial(&moved))
         .join()
         .unwrap();
 }
 
 #[test]
-fn a_placed_value_is_shown_as_itself() {
+fn a_placed_value_is_formatted_as_itself() {
     let shown = format!("{:?}", Shared::anonymous(SharedCounter::new(5)).unwrap());
     assert!(
         shown.starts_with("Shared(SharedCounter") && shown.contains('5'),

@@ -16,7 +16,7 @@ fn a_roster(roster: &SharedRoster<SharedCounter, 2>) {
     assert!(matches!(roster.join(), Err(Error::Deadlock)));
     assert!(matches!(roster.adopt(1), Err(Error::WouldBlock)));
     let by = |state| match state {
-        SlotState::Occupied { by: Some(who) } => Some(who.process),
+        SlotState::Occupied { by: Some(holder) } => Some(holder.process),
         _ => None,
     };
     assert!(
@@ -44,17 +44,17 @@ fn a_roster(roster: &SharedRoster<SharedCounter, 2>) {
 }
 
 #[test]
-fn a_roster_works_placed_and_not() {
+fn a_roster_works_placed_and_in_process() {
     a_roster(&SharedRoster::default());
     a_roster(&Shared::anonymous(SharedRoster::default()).unwrap());
     a_roster(&Shared::zeroed().unwrap());
 }
 
 #[test]
-fn a_thread_that_waits_for_a_slot_gets_the_one_that_is_left() {
+fn a_thread_that_waits_for_a_slot_gets_the_released_one() {
     let placed = Shared::anonymous(SharedRoster::<u64, 1>::from_fn(|_| 7)).unwrap();
-    let unplaced = SharedRoster::<u64, 1>::from_fn(|_| 7);
-    for roster in [&*placed, &unplaced] {
+    let in_process = SharedRoster::<u64, 1>::from_fn(|_| 7);
+    for roster in [&*placed, &in_process] {
         let slot = roster.join().unwrap();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| *roster.join().unwrap());
@@ -88,14 +88,14 @@ fn a_barrier(barrier: &SharedBarrier<3>) {
 }
 
 #[test]
-fn a_barrier_works_placed_and_not() {
+fn a_barrier_works_placed_and_in_process() {
     a_barrier(&SharedBarrier::new());
     a_barrier(&Shared::anonymous(SharedBarrier::new()).unwrap());
     a_barrier(&Shared::zeroed().unwrap());
 }
 
 #[test]
-fn a_party_that_panics_breaks_a_barrier_and_says_at_which_slot() {
+fn a_party_that_panics_breaks_the_barrier_and_its_slot_is_reported() {
     let barrier = SharedBarrier::<2>::new();
     thread::scope(|scope| {
         let party = barrier.join().unwrap();
@@ -118,7 +118,7 @@ fn a_party_that_panics_breaks_a_barrier_and_says_at_which_slot() {
 }
 
 #[test]
-fn a_map_with_a_forgotten_slot_is_kept() {
+fn a_map_with_a_leaked_slot_stays_mapped() {
     let roster = Shared::anonymous(SharedRoster::<u64, 2>::from_fn(|_| 0)).unwrap();
     std::mem::forget(roster.join().unwrap());
     drop(roster);

@@ -18,7 +18,7 @@ fn mode(id: i32) -> Option<String> {
 }
 
 #[test]
-fn permits_are_taken_until_there_are_none_and_come_back_when_they_are_dropped() {
+fn permits_are_acquired_until_none_is_left_and_are_returned_on_drop() {
     let semaphore = SysvSemaphore::private(3).unwrap();
     let one = semaphore.acquire().unwrap();
     let two = semaphore.try_acquire().unwrap();
@@ -90,7 +90,7 @@ fn threads_count_exactly() {
 }
 
 #[test]
-fn a_thread_that_this_crate_has_not_met_may_drop_a_permit_and_the_semaphore() {
+fn a_thread_new_to_this_crate_may_drop_a_permit_and_the_semaphore() {
     let semaphore = SysvSemaphore::private(1).unwrap();
     thread::scope(|scope| {
         let permit = semaphore.acquire().unwrap();
@@ -103,7 +103,7 @@ fn a_thread_that_this_crate_has_not_met_may_drop_a_permit_and_the_semaphore() {
 }
 
 #[test]
-fn a_permit_that_a_thread_forgot_stays_taken_after_its_end() {
+fn a_permit_that_a_thread_leaked_stays_taken_after_its_end() {
     let semaphore = SysvSemaphore::private(1).unwrap();
     thread::scope(|scope| {
         scope
@@ -115,7 +115,7 @@ fn a_permit_that_a_thread_forgot_stays_taken_after_its_end() {
 }
 
 #[test]
-fn a_new_set_is_its_owners_alone_and_goes_with_the_handle_that_made_it() {
+fn a_new_set_is_private_and_is_removed_with_the_handle_that_created_it() {
     let made = SysvSemaphore::private(1).unwrap();
     let id = made.id();
     assert_eq!(mode(id).as_deref(), Some("600"));
@@ -126,7 +126,7 @@ fn a_new_set_is_its_owners_alone_and_goes_with_the_handle_that_made_it() {
 }
 
 #[test]
-fn whoever_attaches_takes_of_the_same_permits_and_may_remove_them() {
+fn an_attached_handle_shares_the_permits_and_may_remove_the_set() {
     let made = SysvSemaphore::private(2).unwrap();
     let attached = SysvSemaphore::attach(made.id()).unwrap();
     assert_eq!(attached.id(), made.id());
@@ -138,7 +138,7 @@ fn whoever_attaches_takes_of_the_same_permits_and_may_remove_them() {
 }
 
 #[test]
-fn what_was_removed_is_an_error_that_says_so_whatever_is_asked() {
+fn every_call_on_a_removed_set_is_an_error_that_states_the_removal() {
     let made = SysvSemaphore::private(1).unwrap();
     let id = made.id();
     let attached = SysvSemaphore::attach(id).unwrap();
@@ -170,7 +170,7 @@ fn what_was_removed_is_an_error_that_says_so_whatever_is_asked() {
 }
 
 #[test]
-fn a_set_of_another_program_is_refused_and_left_as_it_is() {
+fn a_set_of_another_program_is_refused_and_not_changed() {
     // SAFETY: the call takes numbers only.
     let id = unsafe { libc::semget(libc::IPC_PRIVATE, 3, 0o600) };
     let outcome = SysvSemaphore::attach(id);
@@ -212,7 +212,7 @@ fn add(semaphore: &SysvSemaphore) {
 }
 
 #[test]
-fn a_process_that_holds_the_most_permits_is_told_so() {
+fn a_process_that_holds_the_maximum_of_permits_gets_an_error() {
     const MAX: u32 = SysvSemaphore::MAX;
     let semaphore = SysvSemaphore::private(MAX).unwrap();
     for _ in 0..MAX {
@@ -229,7 +229,7 @@ fn a_process_that_holds_the_most_permits_is_told_so() {
 }
 
 #[test]
-fn a_permit_that_has_no_room_any_more_is_dropped_quietly() {
+fn a_permit_that_would_exceed_the_maximum_is_dropped_silently() {
     const MAX: u32 = SysvSemaphore::MAX;
     let semaphore = SysvSemaphore::private(MAX).unwrap();
     let permit = semaphore.acquire().unwrap();

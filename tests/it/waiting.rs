@@ -21,7 +21,7 @@ mod condvar {
     use super::*;
 
     #[test]
-    fn a_timed_wait_tells_whether_it_was_notified() {
+    fn a_timed_wait_returns_whether_it_was_notified() {
         let (lock, condvar) = (SharedMutex::new(0_u32), SharedCondvar::new());
         let (guard, result) = condvar.wait_timeout(lock.lock().unwrap(), SHORT).unwrap();
         assert!(result.timed_out());
@@ -75,8 +75,8 @@ mod condvar {
         let ticket = SharedMutex::<bool, raw::Ticket>::with_strategy(false);
         let condvar = SharedCondvar::new();
         thread::scope(|scope| {
-            scope.spawn(|| drop(condvar.wait_while(robust.lock().unwrap(), |told| !*told)));
-            scope.spawn(|| drop(condvar.wait_while(ticket.lock().unwrap(), |told| !*told)));
+            scope.spawn(|| drop(condvar.wait_while(robust.lock().unwrap(), |ready| !*ready)));
+            scope.spawn(|| drop(condvar.wait_while(ticket.lock().unwrap(), |ready| !*ready)));
             *robust.lock().unwrap() = true;
             *ticket.lock().unwrap() = true;
             condvar.notify_all();
@@ -84,7 +84,7 @@ mod condvar {
     }
 
     #[test]
-    fn a_wait_tells_of_a_panic_that_happened_meanwhile() {
+    fn a_wait_reports_a_panic_that_happened_meanwhile() {
         let (lock, condvar) = (SharedMutex::new(0_u32), SharedCondvar::new());
         let ready = SharedEvent::new();
         thread::scope(|scope| {
@@ -139,7 +139,7 @@ mod auto_event {
     use super::*;
 
     #[test]
-    fn a_set_lets_one_through_and_is_kept_until_then() {
+    fn a_set_releases_one_waiter_and_persists_until_then() {
         let event = SharedAutoResetEvent::default();
         assert!(!event.is_set() && !event.try_wait() && !event.reset());
         assert!(event.wait_timeout(Duration::ZERO).is_err() && event.wait_timeout(SHORT).is_err());
@@ -155,7 +155,7 @@ mod auto_event {
     }
 
     #[test]
-    fn threads_hand_it_on() {
+    fn threads_release_each_other_one_at_a_time() {
         let event = Shared::anonymous(SharedAutoResetEvent::new()).unwrap();
         let inside = AtomicU32::new(0);
         thread::scope(|scope| {
@@ -179,7 +179,7 @@ mod once {
     use super::*;
 
     #[test]
-    fn it_happens_once_and_may_be_moved_and_placed_afterwards() {
+    fn the_initializer_runs_once_and_the_cell_may_be_moved_and_placed() {
         let once = SharedOnce::new();
         let times = AtomicU32::new(0);
         thread::scope(|scope| {
@@ -198,7 +198,7 @@ mod once {
     }
 
     #[test]
-    fn a_cell_whose_making_failed_or_panicked_is_empty_and_may_be_placed() {
+    fn a_cell_whose_initializer_failed_or_panicked_is_empty_and_may_be_placed() {
         let cell = SharedOnceLock::<u64>::new();
         let failed: Result<_, &str> = cell.get_or_try_init(|| Err("no"));
         assert_eq!(failed, Err("no"));
@@ -233,8 +233,8 @@ mod once {
     fn an_initialization_inside_itself_panics() {
         for placed in [false, true] {
             let cell = Shared::anonymous(SharedOnceLock::<u32>::new()).unwrap();
-            let unplaced = SharedOnceLock::<u32>::new();
-            let cell = if placed { &*cell } else { &unplaced };
+            let in_process = SharedOnceLock::<u32>::new();
+            let cell = if placed { &*cell } else { &in_process };
             let nested = || *cell.get_or_init(|| *cell.get_or_init(|| 1));
             assert!(catch_unwind(AssertUnwindSafe(nested)).is_err());
             assert_eq!(cell.get(), None);
@@ -252,7 +252,7 @@ mod once {
     }
 
     #[test]
-    fn a_panic_poisons_the_forms_with_a_timeout_too() {
+    fn a_panic_poisons_the_methods_with_a_timeout_too() {
         let once = SharedOnce::new();
         let panics =
             || once.call_once_timeout(LONG, || std::panic::resume_unwind(Box::new("inside")));
@@ -265,7 +265,7 @@ mod once {
     }
 
     #[test]
-    fn a_making_that_fails_in_time_leaves_the_cell_empty_and_tells_why() {
+    fn an_initializer_that_fails_leaves_the_cell_empty_and_its_error_is_returned() {
         let cell = SharedOnceLock::<u64>::default();
         let fails = || Err::<u64, _>(Error::ZeroLength);
         let failed = cell.get_or_try_init_timeout(LONG, fails);
@@ -282,7 +282,7 @@ mod once {
 
     /// A process checks this before it unmaps a map, and before it forks.
     #[test]
-    fn whoever_is_at_it_is_known() {
+    fn an_initialization_by_this_process_is_known() {
         use pshared::memory::Primitive;
         let both = Shared::anonymous(Both(SharedOnce::new(), SharedOnceLock::<u8>::new()));
         let both = both.unwrap();

@@ -7,15 +7,15 @@ use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
 /// An event, and the data that belongs to the thread that took its set.
-pub struct Gate {
+pub struct Shared {
     pub event: AutoResetEvent,
     /// Loom panics if two threads access it without an order between them.
     data: UnsafeCell<u32>,
 }
 
-impl Gate {
+impl Shared {
     fn new() -> Rc<Self> {
-        Rc::new(Gate {
+        Rc::new(Shared {
             event: AutoResetEvent::new(),
             data: UnsafeCell::new(0),
         })
@@ -25,10 +25,10 @@ impl Gate {
         self: &Rc<Self>,
         world: &Rc<World>,
         tid: u32,
-        body: impl FnOnce(&Gate) -> T + 'static,
+        body: impl FnOnce(&Shared) -> T + 'static,
     ) -> Joins<T> {
-        let gate = self.clone();
-        world.spawn(tid, move || body(&gate))
+        let shared = self.clone();
+        world.spawn(tid, move || body(&shared))
     }
 
     fn use_data(&self) {
@@ -39,57 +39,57 @@ impl Gate {
 }
 
 /// Three threads pass one set from one to the next. Each sets the event with `set`.
-pub fn one_after_the_other(world: &Rc<World>, set: fn(&AutoResetEvent)) {
-    let gate = Gate::new();
+pub fn pass_one_set(world: &Rc<World>, set: fn(&AutoResetEvent)) {
+    let shared = Shared::new();
     let users = [2, 3].map(|tid| {
-        gate.in_thread(world, tid, move |gate| {
-            assert!(gate.event.wait(None));
-            gate.use_data();
-            set(&gate.event);
+        shared.in_thread(world, tid, move |shared| {
+            assert!(shared.event.wait(None));
+            shared.use_data();
+            set(&shared.event);
         })
     });
-    gate.use_data();
-    set(&gate.event);
+    shared.use_data();
+    set(&shared.event);
     join_all(users);
-    assert!(gate.event.take() && !gate.event.take());
+    assert!(shared.event.take() && !shared.event.take());
 }
 
 /// Three threads, three preemptions.
 #[test]
-fn each_set_lets_one_through_and_publishes_what_came_before() {
+fn each_set_wakes_one_waiter_and_publishes_earlier_writes() {
     let model = Model {
         preemptions: 3,
         ..Model::PLAIN
     };
-    let seen = model.holds(|world| one_after_the_other(world, AutoResetEvent::set));
+    let seen = model.holds(|world| pass_one_set(world, AutoResetEvent::set));
     assert!(seen.sleeps.get() > 0 && seen.wakes.get() > 0);
     let model = Model {
         spins: true,
         ..Model::PLAIN
     };
-    model.holds(|world| one_after_the_other(world, AutoResetEvent::set));
+    model.holds(|world| pass_one_set(world, AutoResetEvent::set));
 }
 
 /// Two threads, two preemptions. If no thread waits, a set makes no system call. After a wait, the
 /// next set may find no sleeper to wake, and the sets after it make no system call.
 #[test]
-fn a_set_with_nobody_asleep_wakes_nobody() {
+fn a_set_without_waiters_makes_no_system_call() {
     let calls = |world: &World| world.seen.wakes.get() + world.seen.idle_wakes.get();
-    let set_and_take = |gate: &Gate| {
-        gate.event.set();
-        assert!(gate.event.take());
+    let set_and_take = |shared: &Shared| {
+        shared.event.set();
+        assert!(shared.event.take());
     };
     let seen = Model::PLAIN.holds(move |world| {
-        let gate = Gate::new();
+        let shared = Shared::new();
         let before = calls(world);
-        set_and_take(&gate);
+        set_and_take(&shared);
         assert_eq!(calls(world), before);
-        let waits = gate.in_thread(world, 2, |gate| gate.event.wait(None));
-        gate.event.set();
+        let waits = shared.in_thread(world, 2, |shared| shared.event.wait(None));
+        shared.event.set();
         assert_eq!(waits.join(), Some(true));
-        set_and_take(&gate);
+        set_and_take(&shared);
         let before = calls(world);
-        set_and_take(&gate);
+        set_and_take(&shared);
         assert_eq!(calls(world), before);
     });
     assert!(seen.wakes.get() > 0 && seen.idle_wakes.get() > 0);
@@ -98,19 +98,19 @@ fn a_set_with_nobody_asleep_wakes_nobody() {
 /// Three threads, two preemptions. One of two waiters has a deadline, which passes while the event
 /// is set.
 #[test]
-fn a_waiter_that_gives_up_takes_no_set_with_it() {
+fn a_waiter_that_times_out_consumes_no_set() {
     let seen = Model::PLAIN.holds(|world| {
-        let gate = Gate::new();
-        let timed = gate.in_thread(world, 2, |gate| gate.event.wait(Some(Deadline::Ahead)));
-        let waits = gate.in_thread(world, 3, |gate| assert!(gate.event.wait(None)));
-        gate.event.set();
+        let shared = Shared::new();
+        let timed = shared.in_thread(world, 2, |shared| shared.event.wait(Some(Deadline::Ahead)));
+        let waits = shared.in_thread(world, 3, |shared| assert!(shared.event.wait(None)));
+        shared.event.set();
         world.deadline_passes();
         match timed.join() {
-            Some(true) => gate.event.set(),
+            Some(true) => shared.event.set(),
             _ => world.seen.timeouts.add(),
         }
         waits.join();
-        assert!(!gate.event.is_set());
+        assert!(!shared.event.is_set());
     });
     assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
 }
@@ -124,34 +124,34 @@ fn a_set_is_taken_once() {
         ..Model::PLAIN
     };
     model.holds(|world| {
-        let gate = Gate::new();
-        gate.event.set();
-        gate.event.set();
-        let takers = [2, 3].map(|tid| gate.in_thread(world, tid, |gate| gate.event.take()));
+        let shared = Shared::new();
+        shared.event.set();
+        shared.event.set();
+        let takers = [2, 3].map(|tid| shared.in_thread(world, tid, |shared| shared.event.take()));
         let taken = takers.map(|taker| taker.join().expect("no thread is killed"));
         assert!(taken[0] != taken[1]);
     });
 }
 
 /// Threads 2 and 3 wait, and each sets the event again after its wait. Thread 2 may be killed. If
-/// it was killed and the event is not set, the first thread sets the event. With `naps_end`, the
-/// recheck timers end after the death.
-pub fn a_waiter_is_killed(world: &Rc<World>, naps_end: bool) {
-    let gate = Gate::new();
+/// it was killed and the event is not set, the first thread sets the event. With `timers_expire`,
+/// the recheck timers end after the death.
+pub fn a_waiter_is_killed(world: &Rc<World>, timers_expire: bool) {
+    let shared = Shared::new();
     let waiters = [2, 3].map(|tid| {
-        gate.in_thread(world, tid, |gate| {
-            assert!(gate.event.wait(None));
-            gate.event.set();
+        shared.in_thread(world, tid, |shared| {
+            assert!(shared.event.wait(None));
+            shared.event.set();
         })
     });
-    gate.event.set();
+    shared.event.set();
     let [killed, waits] = waiters;
     if killed.join().is_none() {
-        if naps_end {
-            world.naps_end();
+        if timers_expire {
+            world.expire_recheck_timers();
         }
-        if !gate.event.is_set() {
-            gate.event.set();
+        if !shared.event.is_set() {
+            shared.event.set();
         }
     }
     waits.join();
@@ -159,21 +159,21 @@ pub fn a_waiter_is_killed(world: &Rc<World>, naps_end: bool) {
 
 /// Three threads, two preemptions. A waiter is killed at each of its steps.
 #[test]
-fn a_waiter_that_is_killed_strands_nobody() {
+fn a_killed_waiter_strands_no_thread() {
     let seen = Model::PLAIN.holds_if_killed(2, |world| a_waiter_is_killed(world, true));
     assert!(seen.sleeps.get() > 0);
 }
 
 /// Three threads, two preemptions. A setter is killed at each of its steps.
 #[test]
-fn a_setter_that_is_killed_strands_nobody() {
+fn a_killed_setter_strands_no_thread() {
     Model::PLAIN.holds_if_killed(2, |world| {
-        let gate = Gate::new();
-        let waits = gate.in_thread(world, 3, |gate| assert!(gate.event.wait(None)));
-        let sets = gate.in_thread(world, 2, |gate| gate.event.set());
+        let shared = Shared::new();
+        let waits = shared.in_thread(world, 3, |shared| assert!(shared.event.wait(None)));
+        let sets = shared.in_thread(world, 2, |shared| shared.event.set());
         if sets.join().is_none() {
-            world.naps_end();
-            gate.event.set();
+            world.expire_recheck_timers();
+            shared.event.set();
         }
         waits.join();
     });

@@ -2,7 +2,7 @@
 //! inject into the original.
 
 use crate::lock::Raw;
-use crate::member_slots::Hall;
+use crate::member_slots::Group;
 use crate::permits::Permits;
 use crate::plain::Plain;
 use crate::raw::auto_reset_event::AutoResetEvent;
@@ -27,19 +27,20 @@ const WAITERS: u32 = 1 << 31;
 /// With `PLAIN_ZERO`, a contended unlock stores 0 and wakes one waiter, which acquires with
 /// `WAITERS` set. This is the usual futex mutex (Drepper, "Futexes Are Tricky").
 ///
-/// With `GIVES_UP_BLINDLY`, a waiter gives up when its deadline has passed, without another try.
+/// With `GIVES_UP_WITHOUT_TRY`, a waiter gives up when its deadline has passed, without another
+/// try.
 #[repr(C)]
-pub struct Twin<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> {
+pub struct Twin<const PLAIN_ZERO: bool, const GIVES_UP_WITHOUT_TRY: bool> {
     word: AtomicU32,
     links: Links,
 }
 
 pub type Sound = Twin<false, false>;
 pub type PlainZero = Twin<true, false>;
-pub type GivesUpBlindly = Twin<false, true>;
+pub type GivesUpWithoutTry = Twin<false, true>;
 
-impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Raw
-    for Twin<PLAIN_ZERO, GIVES_UP_BLINDLY>
+impl<const PLAIN_ZERO: bool, const GIVES_UP_WITHOUT_TRY: bool> Raw
+    for Twin<PLAIN_ZERO, GIVES_UP_WITHOUT_TRY>
 {
     fn new() -> Self {
         Twin {
@@ -82,7 +83,9 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Raw
     }
 }
 
-impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVES_UP_BLINDLY> {
+impl<const PLAIN_ZERO: bool, const GIVES_UP_WITHOUT_TRY: bool>
+    Twin<PLAIN_ZERO, GIVES_UP_WITHOUT_TRY>
+{
     fn acquire_until(
         &self,
         current: CurrentThread,
@@ -92,11 +95,11 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVE
             WaitMode::Until(deadline) => deadline,
             WaitMode::Try | WaitMode::TryIfReleased => None,
         };
-        let gives_up_blindly = GIVES_UP_BLINDLY && deadline.is_some();
+        let gives_up_without_try = GIVES_UP_WITHOUT_TRY && deadline.is_some();
         let mut expired = wait_is_over(mode);
         loop {
             let word = self.word.load(Relaxed);
-            if expired && (gives_up_blindly || word & TID != 0) {
+            if expired && (gives_up_without_try || word & TID != 0) {
                 return Err(AcquireError::TimedOut);
             }
             if word & TID == 0 {
@@ -113,16 +116,16 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_BLINDLY: bool> Twin<PLAIN_ZERO, GIVE
                     _ => Acquired::OwnerDied,
                 });
             }
-            let announced = word | WAITERS;
-            let is_announced = word == announced
+            let contended = word | WAITERS;
+            let waiters_is_set = word == contended
                 || self
                     .word
-                    .compare_exchange(word, announced, Relaxed, Relaxed)
+                    .compare_exchange(word, contended, Relaxed, Relaxed)
                     .is_ok();
-            if is_announced {
+            if waiters_is_set {
                 futex_wait(
                     &self.word,
-                    announced,
+                    contended,
                     RecheckTimer::new().next_deadline(deadline),
                 );
                 expired = wait_is_over(mode);
@@ -160,11 +163,11 @@ impl Plain for TwoSteps {
 }
 
 /// A futex mutex in which a waiter acquires as if no other thread slept.
-pub struct ForgetsTheOthers(AtomicU32);
+pub struct IgnoresOtherSleepers(AtomicU32);
 
-impl Plain for ForgetsTheOthers {
+impl Plain for IgnoresOtherSleepers {
     fn new() -> Self {
-        ForgetsTheOthers(AtomicU32::new(0))
+        IgnoresOtherSleepers(AtomicU32::new(0))
     }
 
     fn lock(&self, _: WaitMode) -> bool {
@@ -186,14 +189,14 @@ impl Plain for ForgetsTheOthers {
 }
 
 /// Sets an event, but checks for waiters before the change instead of in the same step.
-pub fn set_after_a_look(event: &Event) {
+pub fn set_after_a_check(event: &Event) {
     const SET: u32 = 1;
     const WAITERS: u32 = 2;
     // SAFETY: the event is `repr(transparent)` over its word.
     let word = unsafe { &*ptr::from_ref(event).cast::<AtomicU32>() };
-    let somebody_waits = word.load(Relaxed) & WAITERS != 0;
+    let has_waiters = word.load(Relaxed) & WAITERS != 0;
     word.fetch_or(SET, Release);
-    if somebody_waits {
+    if has_waiters {
         futex_wake(word, u32::MAX);
     }
 }
@@ -213,7 +216,7 @@ pub fn word_of(condvar: &Condvar) -> &AtomicU32 {
 }
 
 /// Wakes one waiter, but clears the whole count of sleepers.
-pub fn notify_one_and_forget_the_others(condvar: &Condvar) {
+pub fn notify_one_and_reset_count(condvar: &Condvar) {
     let word = word_of(condvar);
     let old = word.fetch_add(4, Relaxed);
     if old & 3 != 0 {
@@ -223,17 +226,17 @@ pub fn notify_one_and_forget_the_others(condvar: &Condvar) {
 }
 
 /// Checks for sleepers before the change instead of in the same step.
-pub fn notify_after_a_look(condvar: &Condvar) {
+pub fn notify_after_a_check(condvar: &Condvar) {
     let word = word_of(condvar);
-    let somebody_sleeps = word.load(Relaxed) & 3 != 0;
+    let has_sleepers = word.load(Relaxed) & 3 != 0;
     word.fetch_add(4, Relaxed);
-    if somebody_sleeps {
+    if has_sleepers {
         futex_wake(word, u32::MAX);
     }
 }
 
 /// Clears the count if the wake found no sleeper, but wakes no thread that went to sleep meanwhile.
-pub fn notify_one_and_clear(condvar: &Condvar) {
+pub fn notify_one_and_clear_without_wake(condvar: &Condvar) {
     let word = word_of(condvar);
     if word.fetch_add(4, Relaxed) & 3 != 0 && futex_wake(word, 1) == 0 {
         word.fetch_and(!3, Relaxed);
@@ -241,7 +244,7 @@ pub fn notify_one_and_clear(condvar: &Condvar) {
 }
 
 /// Sets the event and clears `WAITERS`, although it wakes only one of the sleepers.
-pub fn set_and_forget_the_others(event: &AutoResetEvent) {
+pub fn set_and_clear_waiters(event: &AutoResetEvent) {
     // SAFETY: the event is `repr(transparent)` over its word.
     let word = unsafe { &*ptr::from_ref(event).cast::<AtomicU32>() };
     if word.swap(1, Release) & 2 != 0 {
@@ -250,9 +253,9 @@ pub fn set_and_forget_the_others(event: &AutoResetEvent) {
 }
 
 /// Acquires one of several permits without a queue: each waiter sleeps on all words at once.
-/// Without `PASSES_ON`, a thread that gets a permit does not propagate the other wakes that it
+/// Without `PROPAGATES`, a thread that gets a permit does not propagate the other wakes that it
 /// received.
-pub fn without_a_line<const PASSES_ON: bool>(
+pub fn without_queue_lock<const PROPAGATES: bool>(
     permits: &Permits,
     mode: WaitMode,
 ) -> Result<(usize, Acquired), MultiError> {
@@ -268,13 +271,13 @@ pub fn without_a_line<const PASSES_ON: bool>(
             if raw.is_available()
                 && let Ok(acquired) = raw.acquire_slow(current_thread(), WaitMode::Try)
             {
-                let is_left = |word: &&AtomicU32| {
+                let is_free_with_waiters = |word: &&AtomicU32| {
                     let word = word.load(Relaxed);
                     word & TID == 0 && word & WAITERS != 0
                 };
-                if PASSES_ON {
+                if PROPAGATES {
                     words()
-                        .filter(is_left)
+                        .filter(is_free_with_waiters)
                         .for_each(|word| _ = futex_wake(word, 1));
                 }
                 return Ok((number, acquired));
@@ -284,7 +287,7 @@ pub fn without_a_line<const PASSES_ON: bool>(
             return Err(MultiError::Acquire(AcquireError::WouldBlock));
         }
         let mut set = WaitvSet::new();
-        let is_whole = words().all(|word| {
+        let waiters_are_set = words().all(|word| {
             let held = word.load(Relaxed);
             set.push(word, held | WAITERS);
             held & TID != 0
@@ -292,20 +295,20 @@ pub fn without_a_line<const PASSES_ON: bool>(
                     .compare_exchange(held, held | WAITERS, Relaxed, Relaxed)
                     .is_ok()
         });
-        if is_whole {
+        if waiters_are_set {
             let _ = set.sleep(RecheckTimer::new().next_deadline(None));
         }
     }
 }
 
 /// Watches slots, but does not propagate a wake. The kernel wakes only one watcher for a death.
-pub fn watch_without_passing_on(hall: &Hall) -> usize {
+pub fn watch_without_propagation(group: &Group) -> usize {
     loop {
         let mut set = WaitvSet::new();
-        for (word, seen) in hall.slots.iter().map(|slot| slot.expected_word()) {
+        for (word, seen) in group.slots.iter().map(|slot| slot.expected_word()) {
             set.push(word, seen);
         }
-        if let Some(abandoned) = hall.abandoned() {
+        if let Some(abandoned) = group.abandoned() {
             return abandoned;
         }
         let _ = set.sleep(RecheckTimer::new().next_deadline(None));

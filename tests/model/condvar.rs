@@ -12,20 +12,20 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// How a waiter waits. It holds the mutex before and after the call.
-pub type Wait<R> = fn(&World, &Desk<R>, Option<Deadline>, &mut RecheckTimer) -> bool;
+pub type Wait<R> = fn(&World, &Mailbox<R>, Option<Deadline>, &mut RecheckTimer) -> bool;
 /// How a thread notifies the waiters of a new letter.
 pub type Notify = fn(&Condvar);
 
 /// A number of letters, the mutex that guards it, and the condition variable of its waiters.
-pub struct Desk<R = Robust> {
+pub struct Mailbox<R = Robust> {
     pub lock: Rc<Lock<R>>,
     pub condvar: Condvar,
     letters: UnsafeCell<u32>,
 }
 
-impl<R: Raw> Desk<R> {
+impl<R: Raw> Mailbox<R> {
     pub fn place(world: &Rc<World>) -> Rc<Self> {
-        Rc::new(Desk {
+        Rc::new(Mailbox {
             lock: Lock::place(world),
             condvar: Condvar::new(),
             letters: UnsafeCell::new(0),
@@ -37,10 +37,10 @@ impl<R: Raw> Desk<R> {
         self: &Rc<Self>,
         world: &Rc<World>,
         tid: u32,
-        body: impl FnOnce(&World, &Desk<R>) -> T + 'static,
+        body: impl FnOnce(&World, &Mailbox<R>) -> T + 'static,
     ) -> Joins<T> {
-        let (here, desk) = (world.clone(), self.clone());
-        world.spawn(tid, move || body(&here, &desk))
+        let (here, mailbox) = (world.clone(), self.clone());
+        world.spawn(tid, move || body(&here, &mailbox))
     }
 
     fn letters(&self) -> u32 {
@@ -55,7 +55,7 @@ impl<R: Raw> Desk<R> {
     }
 
     /// Adds `letters` letters, releases the mutex, and then notifies.
-    pub fn leave(&self, world: &World, letters: u32, notify: Notify) {
+    pub fn deliver(&self, world: &World, letters: u32, notify: Notify) {
         self.lock.lock_briefly(world);
         self.change(|there| *there += letters);
         self.lock.unlock();
@@ -88,55 +88,55 @@ impl<R: Raw> Desk<R> {
 /// Waits as `SharedCondvar` does.
 pub fn wait<R: Raw>(
     world: &World,
-    desk: &Desk<R>,
+    mailbox: &Mailbox<R>,
     deadline: Option<Deadline>,
     timer: &mut RecheckTimer,
 ) -> bool {
-    let seen = desk.condvar.sequence();
-    desk.lock.unlock();
-    let in_time = desk.condvar.wait_past(seen, deadline, timer, || true);
-    desk.lock.lock_briefly(world);
+    let seen = mailbox.condvar.sequence();
+    mailbox.lock.unlock();
+    let in_time = mailbox.condvar.wait_past(seen, deadline, timer, || true);
+    mailbox.lock.lock_briefly(world);
     in_time
 }
 
 /// Threads 2 and 3 take one letter each. The first thread adds the letters one at a time, and
 /// notifies after each.
 pub fn two_take_letters<R: Raw>(world: &Rc<World>, wait: Wait<R>, notify: Notify) {
-    let desk = Desk::<R>::place(world);
-    let takers =
-        [2, 3].map(|tid| desk.in_thread(world, tid, move |world, desk| desk.take(world, wait)));
-    desk.leave(world, 1, notify);
-    desk.leave(world, 1, notify);
+    let mailbox = Mailbox::<R>::place(world);
+    let takers = [2, 3]
+        .map(|tid| mailbox.in_thread(world, tid, move |world, mailbox| mailbox.take(world, wait)));
+    mailbox.deliver(world, 1, notify);
+    mailbox.deliver(world, 1, notify);
     join_all(takers);
-    assert_eq!(desk.letters(), 0);
-    desk.lock.is_at_rest(world);
+    assert_eq!(mailbox.letters(), 0);
+    mailbox.lock.is_at_rest(world);
 }
 
 /// The same, except that the first thread adds both letters at once, and notifies once.
-pub fn two_take_what_comes_at_once<R: Raw>(world: &Rc<World>, wait: Wait<R>, notify: Notify) {
-    let desk = Desk::<R>::place(world);
-    let takers =
-        [2, 3].map(|tid| desk.in_thread(world, tid, move |world, desk| desk.take(world, wait)));
-    desk.leave(world, 2, notify);
+pub fn two_take_letters_added_at_once<R: Raw>(world: &Rc<World>, wait: Wait<R>, notify: Notify) {
+    let mailbox = Mailbox::<R>::place(world);
+    let takers = [2, 3]
+        .map(|tid| mailbox.in_thread(world, tid, move |world, mailbox| mailbox.take(world, wait)));
+    mailbox.deliver(world, 2, notify);
     join_all(takers);
-    assert_eq!(desk.letters(), 0);
+    assert_eq!(mailbox.letters(), 0);
 }
 
 /// Thread 2 takes three letters. The first thread adds the letters one at a time, and notifies
 /// after each.
 pub fn one_takes_letters<R: Raw>(world: &Rc<World>, notify: Notify) {
-    let desk = Desk::<R>::place(world);
-    let taker = desk.in_thread(world, 2, move |world, desk| {
-        (0..3).for_each(|_| desk.take(world, wait));
+    let mailbox = Mailbox::<R>::place(world);
+    let taker = mailbox.in_thread(world, 2, move |world, mailbox| {
+        (0..3).for_each(|_| mailbox.take(world, wait));
     });
-    (0..3).for_each(|_| desk.leave(world, 1, notify));
+    (0..3).for_each(|_| mailbox.deliver(world, 1, notify));
     taker.join();
-    assert_eq!(desk.letters(), 0);
+    assert_eq!(mailbox.letters(), 0);
 }
 
 /// Two threads, three preemptions.
 #[test]
-fn a_waiter_that_comes_again_misses_no_notification() {
+fn a_waiter_that_waits_again_misses_no_notification() {
     let model = Model {
         preemptions: 3,
         ..Model::PLAIN
@@ -169,51 +169,51 @@ fn each_notification_wakes_a_waiter() {
 
 /// Three threads: two preemptions with the robust lock, three with the shorter twin.
 #[test]
-fn a_notification_of_all_wakes_every_waiter() {
+fn notify_all_wakes_every_waiter() {
     let model = Model {
         preemptions: 2,
         ..Model::PLAIN
     };
     let seen = model
-        .holds(|world| two_take_what_comes_at_once::<Robust>(world, wait, Condvar::notify_all));
+        .holds(|world| two_take_letters_added_at_once::<Robust>(world, wait, Condvar::notify_all));
     assert!(seen.sleeps.get() > 0 && seen.wakes.get() > 0);
     let model = Model {
         preemptions: 3,
         ..Model::PLAIN
     };
-    model.holds(|world| two_take_what_comes_at_once::<Sound>(world, wait, Condvar::notify_all));
+    model.holds(|world| two_take_letters_added_at_once::<Sound>(world, wait, Condvar::notify_all));
 }
 
 /// Three threads, two preemptions. The waiters spin before they sleep.
 #[test]
-fn who_spins_before_it_sleeps_misses_nothing() {
+fn a_waiter_that_spins_first_misses_no_notification() {
     let model = Model {
         preemptions: 2,
         spins: true,
         ..Model::PLAIN
     };
     model.holds(|world| two_take_letters::<Sound>(world, wait, Condvar::notify_one));
-    model.holds(|world| two_take_what_comes_at_once::<Sound>(world, wait, Condvar::notify_all));
+    model.holds(|world| two_take_letters_added_at_once::<Sound>(world, wait, Condvar::notify_all));
 }
 
 /// Three threads, two preemptions. One of two waiters has a deadline, which passes while a letter
 /// is added. A waiter that gives up consumes no wake.
 #[test]
-fn a_waiter_that_gives_up_takes_no_notification_with_it() {
+fn a_waiter_that_times_out_consumes_no_notification() {
     let seen = Model::PLAIN.holds(|world| {
-        let desk = Desk::<Sound>::place(world);
-        let timed = desk.in_thread(world, 2, |world, desk| {
-            desk.take_until(world, Some(Deadline::Ahead), wait)
+        let mailbox = Mailbox::<Sound>::place(world);
+        let timed = mailbox.in_thread(world, 2, |world, mailbox| {
+            mailbox.take_until(world, Some(Deadline::Ahead), wait)
         });
-        let waits = desk.in_thread(world, 3, |world, desk| desk.take(world, wait));
-        desk.leave(world, 1, Condvar::notify_one);
+        let waits = mailbox.in_thread(world, 3, |world, mailbox| mailbox.take(world, wait));
+        mailbox.deliver(world, 1, Condvar::notify_one);
         world.deadline_passes();
         match timed.join() {
-            Some(true) => desk.leave(world, 1, Condvar::notify_one),
+            Some(true) => mailbox.deliver(world, 1, Condvar::notify_one),
             _ => world.seen.timeouts.add(),
         }
         waits.join();
-        assert_eq!(desk.letters(), 0);
+        assert_eq!(mailbox.letters(), 0);
     });
     assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
 }
@@ -223,19 +223,20 @@ fn a_waiter_that_gives_up_takes_no_notification_with_it() {
 /// order of sleep. The woken waiter is counted again, so that the notification of the other waiter
 /// is not lost.
 #[test]
-fn a_waiter_that_is_woken_for_another_is_counted_in_its_place() {
+fn a_waiter_that_receives_the_wake_of_another_is_counted_again() {
     let seen = Model::PLAIN.holds(|world| {
-        let desk = Desk::<Sound>::place(world);
-        let seen = desk.condvar.sequence();
-        let waits = desk.in_thread(world, 2, move |_, desk| {
-            desk.condvar
+        let mailbox = Mailbox::<Sound>::place(world);
+        let seen = mailbox.condvar.sequence();
+        let waits = mailbox.in_thread(world, 2, move |_, mailbox| {
+            mailbox
+                .condvar
                 .wait_past(seen, None, &mut RecheckTimer::new(), || false)
         });
-        let was_anothers = futex_wake(word_of(&desk.condvar), 1) == 1;
-        desk.condvar.notify_one();
+        let woke_by_hand = futex_wake(word_of(&mailbox.condvar), 1) == 1;
+        mailbox.condvar.notify_one();
         assert_eq!(waits.join(), Some(true));
-        let left = word_of(&desk.condvar).load(Relaxed) & 3;
-        assert!(left == 0 || left == 1 && was_anothers);
+        let left = word_of(&mailbox.condvar).load(Relaxed) & 3;
+        assert!(left == 0 || left == 1 && woke_by_hand);
         if left == 1 {
             world.seen.resent_wakes.add();
         }
@@ -245,67 +246,74 @@ fn a_waiter_that_is_woken_for_another_is_counted_in_its_place() {
 
 /// Threads 2 and 3 wait for a letter, and do not take it. Each of them notifies the next waiter
 /// once it has seen the letter. Thread 2 may be killed, also while it holds the mutex. A wake that
-/// it received is then lost. With `naps_end`, the recheck timers end after the death.
-pub fn a_waiter_is_killed<R: Raw>(world: &Rc<World>, naps_end: bool) {
-    let desk = Desk::<R>::place(world);
+/// it received is then lost. With `timers_expire`, the recheck timers end after the death.
+pub fn a_waiter_is_killed<R: Raw>(world: &Rc<World>, timers_expire: bool) {
+    let mailbox = Mailbox::<R>::place(world);
     let readers = [2, 3].map(|tid| {
-        desk.in_thread(world, tid, |world, desk| {
+        mailbox.in_thread(world, tid, |world, mailbox| {
             let mut timer = RecheckTimer::new();
-            desk.lock.lock_briefly(world);
-            while desk.letters() == 0 {
-                wait(world, desk, None, &mut timer);
+            mailbox.lock.lock_briefly(world);
+            while mailbox.letters() == 0 {
+                wait(world, mailbox, None, &mut timer);
             }
-            desk.lock.unlock();
-            desk.condvar.notify_one();
+            mailbox.lock.unlock();
+            mailbox.condvar.notify_one();
         })
     });
-    desk.leave(world, 1, Condvar::notify_one);
+    mailbox.deliver(world, 1, Condvar::notify_one);
     let [killed, reads] = readers;
     killed.join();
-    if naps_end {
-        world.naps_end();
+    if timers_expire {
+        world.expire_recheck_timers();
     }
     reads.join();
-    desk.lock.is_at_rest(world);
+    mailbox.lock.is_at_rest(world);
 }
 
 /// Three threads, one preemption. A waiter is killed at each of its steps.
 #[test]
-fn a_waiter_that_is_killed_strands_nobody() {
+fn a_killed_waiter_strands_no_thread() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
     };
     let seen = model.holds_if_killed(2, |world| a_waiter_is_killed::<Robust>(world, true));
-    assert!(seen.sleeps.get() > 0 && seen.deaths_told.get() > 0);
+    assert!(seen.sleeps.get() > 0 && seen.reported_deaths.get() > 0);
 }
 
 /// Thread 2 adds a letter and notifies with `notify`. It may be killed, also while it holds the
 /// mutex. Thread 3 waits for the letter with `wait`. If thread 2 was killed and there is no letter,
-/// the first thread adds one. With `naps_end`, the recheck timers end after the death.
-pub fn a_notifier_is_killed(world: &Rc<World>, notify: Notify, wait: Wait<Robust>, naps_end: bool) {
-    let desk = Desk::<Robust>::place(world);
-    let takes = desk.in_thread(world, 3, move |world, desk| desk.take(world, wait));
-    let leaves = desk.in_thread(world, 2, move |world, desk| desk.leave(world, 1, notify));
+/// the first thread adds one. With `timers_expire`, the recheck timers end after the death.
+pub fn a_notifier_is_killed(
+    world: &Rc<World>,
+    notify: Notify,
+    wait: Wait<Robust>,
+    timers_expire: bool,
+) {
+    let mailbox = Mailbox::<Robust>::place(world);
+    let takes = mailbox.in_thread(world, 3, move |world, mailbox| mailbox.take(world, wait));
+    let leaves = mailbox.in_thread(world, 2, move |world, mailbox| {
+        mailbox.deliver(world, 1, notify)
+    });
     if leaves.join().is_none() {
-        if naps_end {
-            world.naps_end();
+        if timers_expire {
+            world.expire_recheck_timers();
         }
-        desk.lock.lock_briefly(world);
-        let is_missing = desk.letters() == 0;
-        desk.lock.unlock();
+        mailbox.lock.lock_briefly(world);
+        let is_missing = mailbox.letters() == 0;
+        mailbox.lock.unlock();
         if is_missing {
-            desk.leave(world, 1, notify);
+            mailbox.deliver(world, 1, notify);
         }
     }
     takes.join();
-    desk.lock.is_at_rest(world);
+    mailbox.lock.is_at_rest(world);
 }
 
 /// Three threads, one preemption. The notifier is killed at each of its steps. The recheck timer
 /// ends the sleep of a waiter that it did not wake.
 #[test]
-fn a_notifier_that_is_killed_strands_nobody() {
+fn a_killed_notifier_strands_no_thread() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -314,7 +322,7 @@ fn a_notifier_that_is_killed_strands_nobody() {
         let seen = model.holds_if_killed(2, move |world| {
             a_notifier_is_killed(world, notify, wait, true)
         });
-        assert!(seen.sleeps.get() > 0 && seen.deaths_told.get() > 0);
+        assert!(seen.sleeps.get() > 0 && seen.reported_deaths.get() > 0);
     }
 }
 
@@ -322,28 +330,28 @@ fn a_notifier_that_is_killed_strands_nobody() {
 /// to check the condition again.
 pub fn wait_for_a_notification_only(
     world: &World,
-    desk: &Desk,
+    mailbox: &Mailbox,
     deadline: Option<Deadline>,
     timer: &mut RecheckTimer,
 ) -> bool {
-    let seen = desk.condvar.sequence();
-    desk.lock.unlock();
-    let in_time = desk.condvar.wait_past(seen, deadline, timer, || false);
-    desk.lock.lock_briefly(world);
+    let seen = mailbox.condvar.sequence();
+    mailbox.lock.unlock();
+    let in_time = mailbox.condvar.wait_past(seen, deadline, timer, || false);
+    mailbox.lock.lock_briefly(world);
     in_time
 }
 
 /// Waits, but reads the sequence only after the mutex is released.
-pub fn wait_with_a_late_look(
+pub fn wait_with_a_late_read(
     world: &World,
-    desk: &Desk,
+    mailbox: &Mailbox,
     deadline: Option<Deadline>,
     timer: &mut RecheckTimer,
 ) -> bool {
-    desk.lock.unlock();
-    let seen = desk.condvar.sequence();
-    let in_time = desk.condvar.wait_past(seen, deadline, timer, || true);
-    desk.lock.lock_briefly(world);
+    mailbox.lock.unlock();
+    let seen = mailbox.condvar.sequence();
+    let in_time = mailbox.condvar.wait_past(seen, deadline, timer, || true);
+    mailbox.lock.lock_briefly(world);
     in_time
 }
 
@@ -351,20 +359,20 @@ pub fn wait_with_a_late_look(
 /// can count. Each is notified. The first thread then notifies once more, without waiters, and a
 /// last thread waits.
 pub fn many_take_letters<R: Raw>(world: &Rc<World>, notify: Notify) {
-    let desk = Desk::<R>::place(world);
-    let takers =
-        [2, 3, 4].map(|tid| desk.in_thread(world, tid, move |world, desk| desk.take(world, wait)));
-    (0..3).for_each(|_| desk.leave(world, 1, notify));
+    let mailbox = Mailbox::<R>::place(world);
+    let takers = [2, 3, 4]
+        .map(|tid| mailbox.in_thread(world, tid, move |world, mailbox| mailbox.take(world, wait)));
+    (0..3).for_each(|_| mailbox.deliver(world, 1, notify));
     join_all(takers);
-    notify(&desk.condvar);
-    let last = desk.in_thread(world, 5, move |world, desk| desk.take(world, wait));
-    desk.leave(world, 1, notify);
+    notify(&mailbox.condvar);
+    let last = mailbox.in_thread(world, 5, move |world, mailbox| mailbox.take(world, wait));
+    mailbox.deliver(world, 1, notify);
     last.join();
-    assert_eq!(desk.letters(), 0);
+    assert_eq!(mailbox.letters(), 0);
 }
 
 #[test]
-fn more_waiters_than_are_counted_miss_no_notification() {
+fn more_waiters_than_the_count_holds_miss_no_notification() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -379,27 +387,28 @@ fn more_waiters_than_are_counted_miss_no_notification() {
 /// are no notifications, and a later waiter is still notified. The first notification that finds no
 /// sleeper clears the count, so that the next ones make no system call.
 #[test]
-fn those_who_gave_up_keep_nobody_from_being_notified() {
+fn waiters_that_timed_out_do_not_prevent_later_notifications() {
     let seen = Model::PLAIN.holds(|world| {
-        let desk = Desk::<Sound>::place(world);
+        let mailbox = Mailbox::<Sound>::place(world);
         world.deadline_passes();
-        let seen = desk.condvar.sequence();
+        let seen = mailbox.condvar.sequence();
         for _ in 0..5 {
             let timer = &mut RecheckTimer::new();
             let deadline = Some(Deadline::Ahead);
-            assert!(!desk.condvar.wait_past(seen, deadline, timer, || false));
+            assert!(!mailbox.condvar.wait_past(seen, deadline, timer, || false));
         }
-        assert_eq!(desk.condvar.sequence(), seen);
-        let waits = desk.in_thread(world, 2, move |_, desk| {
-            desk.condvar
+        assert_eq!(mailbox.condvar.sequence(), seen);
+        let waits = mailbox.in_thread(world, 2, move |_, mailbox| {
+            mailbox
+                .condvar
                 .wait_past(seen, None, &mut RecheckTimer::new(), || false)
         });
         let (before, woken) = (calls_to_wake(world), world.seen.wakes.get());
-        desk.condvar.notify_one();
+        mailbox.condvar.notify_one();
         if world.seen.wakes.get() > woken {
-            assert_eq!(desk.condvar.sequence(), seen + 1, "all were notified");
+            assert_eq!(mailbox.condvar.sequence(), seen + 1, "all were notified");
         }
-        (0..3).for_each(|_| desk.condvar.notify_one());
+        (0..3).for_each(|_| mailbox.condvar.notify_one());
         // One notification wakes the waiter. The next one finds no sleeper, and clears the count
         // with a second system call.
         assert!(calls_to_wake(world) - before <= 3);
@@ -411,16 +420,17 @@ fn those_who_gave_up_keep_nobody_from_being_notified() {
 /// Two threads, two preemptions. One thread waits once. Several notifications make at most one
 /// system call.
 #[test]
-fn a_waiter_is_woken_once_however_often_it_is_notified() {
+fn several_notifications_of_one_waiter_make_one_system_call() {
     let seen = Model::PLAIN.holds(|world| {
-        let desk = Desk::<Sound>::place(world);
-        let seen = desk.condvar.sequence();
-        let waits = desk.in_thread(world, 2, move |_, desk| {
-            desk.condvar
+        let mailbox = Mailbox::<Sound>::place(world);
+        let seen = mailbox.condvar.sequence();
+        let waits = mailbox.in_thread(world, 2, move |_, mailbox| {
+            mailbox
+                .condvar
                 .wait_past(seen, None, &mut RecheckTimer::new(), || false)
         });
         let before = calls_to_wake(world);
-        (0..3).for_each(|_| desk.condvar.notify_one());
+        (0..3).for_each(|_| mailbox.condvar.notify_one());
         assert!(calls_to_wake(world) - before <= 1);
         assert_eq!(waits.join(), Some(true));
     });
@@ -429,13 +439,13 @@ fn a_waiter_is_woken_once_however_often_it_is_notified() {
 
 /// Two threads, two preemptions. No thread waits, so no notification makes a system call.
 #[test]
-fn a_notification_with_nobody_asleep_wakes_nobody() {
+fn a_notification_without_waiters_makes_no_system_call() {
     let seen = Model::PLAIN.holds(|world| {
-        let desk = Desk::<Sound>::place(world);
-        let other = desk.in_thread(world, 2, |_, desk| desk.condvar.notify_one());
-        desk.condvar.notify_all();
+        let mailbox = Mailbox::<Sound>::place(world);
+        let other = mailbox.in_thread(world, 2, |_, mailbox| mailbox.condvar.notify_one());
+        mailbox.condvar.notify_all();
         other.join();
-        assert_eq!(desk.condvar.sequence(), 2);
+        assert_eq!(mailbox.condvar.sequence(), 2);
     });
     assert_eq!(seen.wakes.get() + seen.idle_wakes.get(), 0);
 }

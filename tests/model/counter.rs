@@ -38,7 +38,7 @@ impl Sharded {
 
 /// Four threads, three preemptions. Three of them add, two of these to the same shard.
 #[test]
-fn no_addition_is_lost_and_sums_do_not_shrink() {
+fn no_addition_is_lost_and_sums_do_not_decrease() {
     let model = Model {
         preemptions: 3,
         follows_old_values: true,

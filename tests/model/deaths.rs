@@ -19,34 +19,34 @@ fn one_of_three_lockers_is_killed() {
         ..Model::PLAIN
     };
     let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[1, 1, 1]));
-    assert!(seen.deaths_told.get() > 0 && seen.resent_wakes.get() > 0);
+    assert!(seen.reported_deaths.get() > 0 && seen.resent_wakes.get() > 0);
 }
 
 /// Three threads, two preemptions. One locks twice and is killed at each of its steps, and another
 /// locks once.
 #[test]
-fn one_of_two_lockers_is_killed_in_either_of_its_rounds() {
+fn one_of_two_lockers_is_killed_in_either_round() {
     let seen = Model::PLAIN.holds_if_killed(2, |world| lockers::<Robust>(world, &[2, 1]));
-    assert!(seen.deaths_told.get() > 0 && seen.resent_wakes.get() > 0);
+    assert!(seen.reported_deaths.get() > 0 && seen.resent_wakes.get() > 0);
 }
 
 /// The same with one preemption, and with waiters that spin with compare-exchange instead of loads.
 #[test]
-fn one_of_two_lockers_that_grab_is_killed() {
+fn one_of_two_lockers_that_spin_with_compare_exchange_is_killed() {
     let model = Model {
         preemptions: 1,
         spins: true,
-        rapid: true,
+        short_critical_sections: true,
         ..Model::PLAIN
     };
     let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[2, 1]));
-    assert!(seen.deaths_told.get() > 0);
+    assert!(seen.reported_deaths.get() > 0);
 }
 
 /// Four threads, one preemption. One dies while it owns the lock, another is killed at each of its
 /// steps, and a third comes to its end.
 #[test]
-fn a_second_thread_is_killed_when_a_first_one_has_died() {
+fn a_thread_is_killed_after_another_has_died() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -60,5 +60,5 @@ fn a_second_thread_is_killed_when_a_first_one_has_died() {
         join_all(lockers);
         lock.is_at_rest(world);
     });
-    assert!(seen.deaths_told.get() > seen.runs.get());
+    assert!(seen.reported_deaths.get() > seen.runs.get());
 }

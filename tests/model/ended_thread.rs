@@ -17,14 +17,14 @@ pub fn a_guard_is_leaked(world: &Rc<World>, lockers: &[u32]) {
     let lock = Lock::<Robust>::place(world);
     let (here, held) = (world.clone(), lock.clone());
     world.keep_alive(PROCESS);
-    let forgets = world.spawn_in(PROCESS, 2, move || held.lock(&here));
+    let leaks = world.spawn_in(PROCESS, 2, move || held.lock(&here));
     let lockers = lockers
         .iter()
         .map(|&tid| lock.in_thread(world, tid, section_or_refusal));
     let lockers: Vec<_> = lockers.collect();
-    forgets.join();
+    leaks.join();
     lock.use_data();
-    world.let_end(PROCESS);
+    world.end_process(PROCESS);
     lockers.into_iter().for_each(|locker| {
         locker.join();
     });
@@ -42,33 +42,33 @@ fn section_or_refusal(world: &World, lock: &Lock) {
 /// sleeping waiter is woken and gets a result too. A locker that comes afterwards receives the
 /// death.
 #[test]
-fn nobody_gets_the_lock_while_the_holders_process_lives() {
+fn no_thread_acquires_the_lock_while_the_holders_process_lives() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
     };
     let seen = model.holds(|world| a_guard_is_leaked(world, &[3, 4]));
     assert!(seen.refusals.get() > 0);
-    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert_eq!(seen.reported_deaths.get(), seen.runs.get());
 }
 
 /// Four threads, one preemption. A locker is killed at each of its steps, also while it checks
 /// whether the process of the owner lives.
 #[test]
-fn the_mark_survives_whoever_examines_it() {
+fn the_mark_survives_the_death_of_a_locker_that_checks_it() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
     };
     let seen = model.holds_if_killed(3, |world| a_guard_is_leaked(world, &[3, 4]));
-    assert!(seen.refusals.get() > 0 && seen.deaths_told.get() > 0);
+    assert!(seen.refusals.get() > 0 && seen.reported_deaths.get() > 0);
 }
 
 /// Three threads, three preemptions. One waits and one tries while the process lives. The wait is
 /// refused because the process lives. The try is refused for the same reason, or because the lock
 /// is held.
 #[test]
-fn a_refusal_is_repeated_until_the_process_is_gone() {
+fn lockers_are_refused_until_the_process_has_ended() {
     let model = Model {
         preemptions: 3,
         ..Model::PLAIN
@@ -89,18 +89,18 @@ fn a_refusal_is_repeated_until_the_process_is_gone() {
             AcquireError::HolderThreadEnded | AcquireError::WouldBlock
         ));
         lock.use_data();
-        world.let_end(PROCESS);
+        world.end_process(PROCESS);
         lock.is_at_rest(world);
     });
     assert!(seen.refusals.get() > seen.runs.get());
-    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert_eq!(seen.reported_deaths.get(), seen.runs.get());
 }
 
 /// Four threads, one preemption. The process is dying. A try returns `WouldBlock`. A waiter returns
 /// `TimedOut` if its deadline passes first. A waiter without a deadline gets the lock once the
 /// process is gone.
 #[test]
-fn nobody_is_refused_for_a_process_that_is_dying() {
+fn no_locker_is_refused_while_the_process_is_dying() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -119,26 +119,26 @@ fn nobody_is_refused_for_a_process_that_is_dying() {
         let waits = lock.in_thread(world, 4, |world, lock| lock.section(world));
         world.deadline_passes();
         lock.use_data();
-        world.let_end(PROCESS);
+        world.end_process(PROCESS);
         timed.join();
         waits.join();
         lock.is_at_rest(world);
     });
     assert!(seen.timeouts.get() > 0);
-    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert_eq!(seen.reported_deaths.get(), seen.runs.get());
 }
 
 /// Two threads, three preemptions. One thread locks and unlocks an in-process lock, and ends.
 /// Another thread tries to lock it. The try acquires the lock, or returns `WouldBlock` while the
 /// lock is held. It is not refused for the end of the owner, which had released the lock before.
 #[test]
-fn a_lock_that_was_released_before_its_holder_ended_is_not_refused() {
+fn a_lock_released_before_its_holder_ended_is_not_refused() {
     let model = Model {
         preemptions: 3,
         ..Model::PLAIN
     };
     model.holds(|world| {
-        let lock = Lock::<Robust>::unplaced(world);
+        let lock = Lock::<Robust>::in_process(world);
         let ends = lock.in_thread(world, 2, |world, lock| lock.section(world));
         match lock.try_lock(world) {
             Ok(()) => lock.unlock(),

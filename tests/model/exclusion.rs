@@ -21,9 +21,9 @@ fn take_turns<R: Raw>(world: &Rc<World>, lock: &Rc<Lock<R>>, rounds: &[u32]) {
     });
     let lockers: Vec<_> = lockers.collect();
     let ends = lockers.into_iter().map(|locker| locker.join());
-    let everybody_lives = ends.fold(true, |all, end| all & end.is_some());
+    let none_was_killed = ends.fold(true, |all, end| all & end.is_some());
     lock.is_at_rest(world);
-    if everybody_lives {
+    if none_was_killed {
         assert_eq!(lock.uses(), rounds.iter().sum::<u32>() + 1);
     }
 }
@@ -51,11 +51,11 @@ fn two_threads_exclude_each_other_twice() {
 /// sleep.
 #[test]
 fn threads_that_spin_before_they_sleep_exclude_each_other() {
-    for rapid in [false, true] {
+    for short_critical_sections in [false, true] {
         let model = Model {
             preemptions: 3,
             spins: true,
-            rapid,
+            short_critical_sections,
             ..Model::PLAIN
         };
         let seen = model.holds(|world| lockers::<Robust>(world, &[1, 1]));
@@ -65,13 +65,13 @@ fn threads_that_spin_before_they_sleep_exclude_each_other() {
 
 /// Four threads, one preemption. Three of them lock.
 #[test]
-fn a_lock_that_is_not_placed_excludes_too() {
+fn an_in_process_lock_excludes_too() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
     };
     let seen = model.holds(|world| {
-        take_turns(world, &Lock::<Robust>::unplaced(world), &[1, 1, 1]);
+        take_turns(world, &Lock::<Robust>::in_process(world), &[1, 1, 1]);
     });
     assert!(seen.sleeps.get() > 0);
 }

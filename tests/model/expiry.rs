@@ -38,7 +38,7 @@ pub fn one_waiter_has_a_deadline<R: Raw>(world: &Rc<World>, passes_first: bool) 
 
 /// Three threads, two preemptions.
 #[test]
-fn a_waiter_that_gives_up_strands_nobody() {
+fn a_waiter_that_times_out_strands_no_thread() {
     for passes_first in [true, false] {
         let seen = Model::PLAIN.holds(move |world| {
             one_waiter_has_a_deadline::<Robust>(world, passes_first);
@@ -49,7 +49,7 @@ fn a_waiter_that_gives_up_strands_nobody() {
 
 /// Three threads, one preemption. The waiter with the deadline is killed at each of its steps.
 #[test]
-fn a_waiter_that_is_killed_as_it_gives_up_strands_nobody() {
+fn a_waiter_killed_as_it_times_out_strands_no_thread() {
     for passes_first in [true, false] {
         let model = Model {
             preemptions: 1,
@@ -65,7 +65,7 @@ fn a_waiter_that_is_killed_as_it_gives_up_strands_nobody() {
 /// Three threads, one preemption. Two of them lock with the deadline. One of these is killed at
 /// each of its steps, also while it owns the lock.
 #[test]
-fn a_death_is_told_also_where_every_waiter_has_a_deadline() {
+fn a_death_is_reported_if_every_waiter_has_a_deadline() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -83,5 +83,5 @@ fn a_death_is_told_also_where_every_waiter_has_a_deadline() {
         join_all(lockers);
         lock.is_at_rest(world);
     });
-    assert!(seen.timeouts.get() > 0 && seen.deaths_told.get() > 0);
+    assert!(seen.timeouts.get() > 0 && seen.reported_deaths.get() > 0);
 }

@@ -9,15 +9,15 @@ use std::rc::Rc;
 const MAX: u32 = 10;
 
 /// A semaphore, and the data that its permits protect.
-pub struct Gate {
+pub struct Shared {
     pub count: FutexSemaphore,
     /// Loom panics if two threads access it without an order between them.
     data: UnsafeCell<u32>,
 }
 
-impl Gate {
+impl Shared {
     fn new(permits: u32) -> Rc<Self> {
-        Rc::new(Gate {
+        Rc::new(Shared {
             count: FutexSemaphore::new(permits),
             data: UnsafeCell::new(0),
         })
@@ -34,25 +34,25 @@ impl Gate {
         self: &Rc<Self>,
         world: &Rc<World>,
         tid: u32,
-        body: impl FnOnce(&Gate) -> T + 'static,
+        body: impl FnOnce(&Shared) -> T + 'static,
     ) -> Joins<T> {
-        let gate = self.clone();
-        world.spawn(tid, move || body(&gate))
+        let shared = self.clone();
+        world.spawn(tid, move || body(&shared))
     }
 }
 
 /// Three threads take the only permit and return it.
 pub fn one_at_a_time(world: &Rc<World>) {
-    let gate = Gate::new(1);
+    let shared = Shared::new(1);
     let users = [2, 3, 4].map(|tid| {
-        gate.in_thread(world, tid, |gate| {
-            assert!(gate.count.wait_until(None));
-            gate.use_data();
-            assert!(gate.count.post(MAX));
+        shared.in_thread(world, tid, |shared| {
+            assert!(shared.count.wait_until(None));
+            shared.use_data();
+            assert!(shared.count.post(MAX));
         })
     });
     join_all(users);
-    assert_eq!(gate.count.value(), 1);
+    assert_eq!(shared.count.value(), 1);
 }
 
 /// Four threads, two preemptions.
@@ -64,13 +64,13 @@ fn one_permit_excludes_and_publishes() {
 
 /// Threads 2 and 3 take one permit each. The first thread posts two permits with `post`.
 pub fn two_wait_for_permits(world: &Rc<World>, post: fn(&FutexSemaphore)) {
-    let gate = Gate::new(0);
-    let waiters =
-        [2, 3].map(|tid| gate.in_thread(world, tid, |gate| assert!(gate.count.wait_until(None))));
-    post(&gate.count);
-    post(&gate.count);
+    let shared = Shared::new(0);
+    let waiters = [2, 3]
+        .map(|tid| shared.in_thread(world, tid, |shared| assert!(shared.count.wait_until(None))));
+    post(&shared.count);
+    post(&shared.count);
     join_all(waiters);
-    assert_eq!(gate.count.value(), 0);
+    assert_eq!(shared.count.value(), 0);
 }
 
 /// Three threads, two preemptions.
@@ -83,38 +83,38 @@ fn each_permit_ends_one_wait() {
 
 /// Three threads, three preemptions. Two threads post, but the maximum allows only one more permit.
 #[test]
-fn there_are_never_more_permits_than_the_maximum() {
+fn the_permits_never_exceed_the_maximum() {
     let model = Model {
         preemptions: 3,
         ..Model::PLAIN
     };
     model.holds(|world| {
-        let gate = Gate::new(1);
-        let posts = [2, 3].map(|tid| gate.in_thread(world, tid, |gate| gate.count.post(2)));
+        let shared = Shared::new(1);
+        let posts = [2, 3].map(|tid| shared.in_thread(world, tid, |shared| shared.count.post(2)));
         let posted = posts.map(|post| post.join().expect("no thread is killed"));
         assert!(posted[0] != posted[1]);
-        assert_eq!(gate.count.value(), 2);
+        assert_eq!(shared.count.value(), 2);
     });
 }
 
 /// Three threads, two preemptions. Two threads wait, one of them with a deadline. The deadline
 /// passes while a permit is posted.
 #[test]
-fn a_waiter_that_gives_up_takes_no_wake_with_it() {
+fn a_waiter_that_times_out_consumes_no_wake() {
     let seen = Model::PLAIN.holds(|world| {
-        let gate = Gate::new(0);
-        let timed = gate.in_thread(world, 2, |gate| {
-            gate.count.wait_until(Some(Deadline::Ahead))
+        let shared = Shared::new(0);
+        let timed = shared.in_thread(world, 2, |shared| {
+            shared.count.wait_until(Some(Deadline::Ahead))
         });
-        let waits = gate.in_thread(world, 3, |gate| assert!(gate.count.wait_until(None)));
-        gate.count.post(MAX);
+        let waits = shared.in_thread(world, 3, |shared| assert!(shared.count.wait_until(None)));
+        shared.count.post(MAX);
         world.deadline_passes();
         match timed.join() {
-            Some(true) => assert!(gate.count.post(MAX)),
+            Some(true) => assert!(shared.count.post(MAX)),
             _ => world.seen.timeouts.add(),
         }
         waits.join();
-        assert_eq!(gate.count.value(), 0);
+        assert_eq!(shared.count.value(), 0);
     });
     assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
 }
@@ -123,22 +123,23 @@ fn a_waiter_that_gives_up_takes_no_wake_with_it() {
 /// of its steps. Its wake or its permit is then lost. The sleep of the other waiter ends with its
 /// recheck timer, or with the next post.
 #[test]
-fn a_waiter_that_is_killed_strands_nobody() {
+fn a_killed_waiter_strands_no_thread() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
     };
     let seen = model.holds_if_killed(2, |world| {
-        let gate = Gate::new(0);
-        let waiters = [2, 3]
-            .map(|tid| gate.in_thread(world, tid, |gate| assert!(gate.count.wait_until(None))));
+        let shared = Shared::new(0);
+        let waiters = [2, 3].map(|tid| {
+            shared.in_thread(world, tid, |shared| assert!(shared.count.wait_until(None)))
+        });
         let [killed, waits] = waiters;
-        gate.count.post(MAX);
-        gate.count.post(MAX);
+        shared.count.post(MAX);
+        shared.count.post(MAX);
         let took_its_permit = killed.join().is_some();
-        world.naps_end();
+        world.expire_recheck_timers();
         waits.join();
-        assert!(gate.count.value() <= u32::from(!took_its_permit));
+        assert!(shared.count.value() <= u32::from(!took_its_permit));
     });
     assert!(seen.sleeps.get() > 0);
 }

@@ -9,7 +9,7 @@ use crate::sys::{World, current_thread, join_all};
 /// Two threads, two preemptions. Each of them locks. While the first thread owns the lock, its
 /// further attempts are refused, and it keeps the lock.
 #[test]
-fn the_holder_is_refused_a_second_time_and_keeps_the_lock() {
+fn further_attempts_of_the_holder_are_refused_and_it_keeps_the_lock() {
     let seen = Model::PLAIN.holds(|world| {
         let lock = Lock::<Robust>::place(world);
         let other = lock.in_thread(world, 2, |world, lock| lock.section(world));
@@ -32,7 +32,7 @@ fn the_holder_is_refused_a_second_time_and_keeps_the_lock() {
 /// Three threads, two preemptions. Two of them lock, and the first thread asks meanwhile which
 /// thread holds the lock.
 #[test]
-fn the_holder_that_is_reported_is_one_who_locked() {
+fn the_reported_holder_is_a_thread_that_locked() {
     Model::PLAIN.holds(|world| {
         let lock = Lock::<Robust>::place(world);
         let lockers = [2, 3].map(|tid| {
@@ -51,7 +51,7 @@ fn the_holder_that_is_reported_is_one_who_locked() {
 /// Two threads, two preemptions. One thread dies unmarked while it owns the lock, or releases the
 /// lock before. The other thread then resets the lock, which no thread uses any more.
 #[test]
-fn a_reset_lock_is_free_and_a_death_is_told() {
+fn a_reset_lock_is_free_and_a_death_is_reported() {
     for held in [false, true] {
         let model = Model {
             kernel_marks: false,
@@ -71,7 +71,7 @@ fn a_reset_lock_is_free_and_a_death_is_told() {
             lock.is_at_rest(world);
         });
         assert_eq!(
-            seen.deaths_told.get(),
+            seen.reported_deaths.get(),
             if held { seen.runs.get() } else { 0 }
         );
     }
@@ -81,7 +81,7 @@ fn a_reset_lock_is_free_and_a_death_is_told() {
 /// marks or not. The thread then locks again. It receives the death of the old owner, and does not
 /// take the lock for its own.
 #[test]
-fn a_program_does_not_own_what_the_one_before_it_locked() {
+fn a_process_image_does_not_own_the_locks_of_the_previous_one() {
     for kernel_marks in [true, false] {
         let model = Model {
             kernel_marks,
@@ -92,19 +92,19 @@ fn a_program_does_not_own_what_the_one_before_it_locked() {
             let changes = lock.in_thread(world, 2, |world, lock| {
                 lock.lock(world);
                 world.exec();
-                world.naps_end();
+                world.expire_recheck_timers();
                 lock.section(world);
             });
             changes.join();
             lock.is_at_rest(world);
             assert_eq!(lock.uses(), 3);
         });
-        assert_eq!(seen.deaths_told.get(), seen.runs.get());
+        assert_eq!(seen.reported_deaths.get(), seen.runs.get());
     }
 }
 
 /// Reads the data as `Debug` does.
-fn look(world: &World, lock: &Lock) {
+fn read_if_released(world: &World, lock: &Lock) {
     if lock.raw.owner_died() || lock.raw.holder().is_some() {
         return;
     }
@@ -118,7 +118,7 @@ fn look(world: &World, lock: &Lock) {
 /// steps. The first thread reads the data meanwhile, and leaves the report of the death to the
 /// other locker.
 #[test]
-fn who_only_looks_takes_no_news_of_a_death() {
+fn a_read_leaves_the_report_of_a_death_to_the_next_locker() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -127,17 +127,17 @@ fn who_only_looks_takes_no_news_of_a_death() {
         let lock = Lock::<Robust>::place(world);
         let lockers =
             [2, 3].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
-        look(world, &lock);
+        read_if_released(world, &lock);
         join_all(lockers);
         lock.is_at_rest(world);
     });
-    assert!(seen.deaths_told.get() > 0 && seen.sleeps.get() > 0);
+    assert!(seen.reported_deaths.get() > 0 && seen.sleeps.get() > 0);
 }
 
 /// Two threads, three preemptions. One ends unmarked while it owns the lock. The first thread reads
 /// the data before, during and after that. The death is reported to the next locker.
 #[test]
-fn who_only_looks_takes_no_news_of_an_unmarked_death() {
+fn a_read_leaves_the_report_of_an_unmarked_death_to_the_next_locker() {
     let model = Model {
         preemptions: 3,
         kernel_marks: false,
@@ -146,10 +146,10 @@ fn who_only_looks_takes_no_news_of_an_unmarked_death() {
     let seen = model.holds(|world| {
         let lock = Lock::<Robust>::place(world);
         let dies = lock.in_thread(world, 2, |world, lock| lock.lock(world));
-        look(world, &lock);
+        read_if_released(world, &lock);
         dies.join();
-        look(world, &lock);
+        read_if_released(world, &lock);
         lock.is_at_rest(world);
     });
-    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert_eq!(seen.reported_deaths.get(), seen.runs.get());
 }

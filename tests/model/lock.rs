@@ -57,14 +57,14 @@ pub struct Lock<R = Robust> {
 impl<R: Raw> Lock<R> {
     /// Returns a placed lock.
     pub fn place(world: &Rc<World>) -> Rc<Self> {
-        let lock = Self::unplaced(world);
+        let lock = Self::in_process(world);
         // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run ends.
         unsafe { lock.raw.init() };
         lock
     }
 
     /// Returns an in-process lock, which joins no robust list.
-    pub fn unplaced(world: &Rc<World>) -> Rc<Self> {
+    pub fn in_process(world: &Rc<World>) -> Rc<Self> {
         let lock = Rc::new(Lock {
             raw: R::new(),
             data: UnsafeCell::new(0),
@@ -99,7 +99,7 @@ impl<R: Raw> Lock<R> {
     /// The same, without a switch to other threads in the critical section.
     pub fn lock_briefly(&self, world: &World) {
         let outcome = self.raw.acquire(current_thread(), WaitMode::Until(None));
-        self.arrive(world, outcome)
+        self.check_report(world, outcome)
             .expect("the lock is released at some point");
         self.use_data();
     }
@@ -153,7 +153,7 @@ impl<R: Raw> Lock<R> {
         world: &World,
         outcome: Result<Acquired, AcquireError>,
     ) -> Result<(), AcquireError> {
-        self.arrive(world, outcome)?;
+        self.check_report(world, outcome)?;
         step();
         loom::thread::yield_now();
         self.use_data();
@@ -161,7 +161,7 @@ impl<R: Raw> Lock<R> {
     }
 
     /// Checks that a death is reported to a new owner if and only if its predecessor died.
-    fn arrive(
+    fn check_report(
         &self,
         world: &World,
         outcome: Result<Acquired, AcquireError>,
@@ -171,7 +171,7 @@ impl<R: Raw> Lock<R> {
                 world.seen.refusals.add();
             }
         })?;
-        let died = world.take_tidings(&self.raw);
+        let died = world.take_unreported_death(&self.raw);
         match acquired {
             Acquired::Released => assert!(!died, "the death of an owner was not reported"),
             Acquired::OwnerDied => {
@@ -179,7 +179,7 @@ impl<R: Raw> Lock<R> {
                     died,
                     "a death was reported that did not happen, or a second time"
                 );
-                world.seen.deaths_told.add();
+                world.seen.reported_deaths.add();
             }
         }
         Ok(())

@@ -11,41 +11,41 @@ use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
 /// Slots, and a barrier, a queue lock and data for their owners.
-pub struct Hall {
+pub struct Group {
     pub slots: Vec<MemberSlot>,
     pub barrier: Barrier,
     queue_lock: Robust,
     /// What each party writes before it arrives. Loom panics if a read is not ordered with it.
-    pub news: Vec<UnsafeCell<u32>>,
+    pub written: Vec<UnsafeCell<u32>>,
 }
 
-impl Hall {
+impl Group {
     pub fn new(world: &Rc<World>, count: usize) -> Rc<Self> {
-        let hall = Rc::new(Hall {
+        let group = Rc::new(Group {
             slots: (0..count).map(|_| MemberSlot::new()).collect(),
             barrier: Barrier::new(),
             queue_lock: Robust::new(),
-            news: (0..count).map(|_| UnsafeCell::new(0)).collect(),
+            written: (0..count).map(|_| UnsafeCell::new(0)).collect(),
         });
         // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run ends.
-        unsafe { hall.queue_lock.init() };
-        world.map(&hall, &hall.queue_lock);
-        for slot in &hall.slots {
+        unsafe { group.queue_lock.init() };
+        world.map(&group, &group.queue_lock);
+        for slot in &group.slots {
             // SAFETY: as above.
             unsafe { slot.init() };
-            world.map(&hall, AsRef::<Robust>::as_ref(slot));
+            world.map(&group, AsRef::<Robust>::as_ref(slot));
         }
-        hall
+        group
     }
 
     pub fn in_thread<T: 'static>(
         self: &Rc<Self>,
         world: &Rc<World>,
         tid: u32,
-        body: impl FnOnce(&Hall) -> T + 'static,
+        body: impl FnOnce(&Group) -> T + 'static,
     ) -> Joins<T> {
-        let hall = self.clone();
-        world.spawn(tid, move || body(&hall))
+        let group = self.clone();
+        world.spawn(tid, move || body(&group))
     }
 
     /// Takes a slot for which no other thread competes, and registers as its owner.
@@ -68,39 +68,39 @@ impl Hall {
 }
 
 /// How a watcher waits for an abandoned slot. Returns the number of that slot.
-pub type Watch = fn(&Hall) -> usize;
+pub type Watch = fn(&Group) -> usize;
 
-fn as_the_library_does(hall: &Hall) -> usize {
-    watch(&hall.slots, None, Some(&hall.queue_lock), None, || {
-        hall.abandoned()
+fn watch_as_library(group: &Group) -> usize {
+    watch(&group.slots, None, Some(&group.queue_lock), None, || {
+        group.abandoned()
     })
     .expect("the slot is abandoned")
 }
 
 /// Threads 3 and 4 watch two slots. Thread 2 dies while it owns one of them, or is killed before.
 pub fn two_watch_a_worker_die(world: &Rc<World>, watch: Watch) {
-    let hall = Hall::new(world, 2);
-    let watchers = [3, 4].map(|tid| hall.in_thread(world, tid, watch));
-    let dies = hall.in_thread(world, 2, |hall| {
-        hall.register(1);
+    let group = Group::new(world, 2);
+    let watchers = [3, 4].map(|tid| group.in_thread(world, tid, watch));
+    let dies = group.in_thread(world, 2, |group| {
+        group.register(1);
         step();
         // Lets the others fall asleep. This switch costs no preemption.
         loom::thread::yield_now();
     });
     dies.join();
-    if hall.abandoned().is_none() {
+    if group.abandoned().is_none() {
         // Thread 2 was killed before it had the slot. Thread 5 takes the slot and dies instead.
-        hall.in_thread(world, 5, |hall| hall.register(1)).join();
+        group.in_thread(world, 5, |group| group.register(1)).join();
     }
     for watcher in watchers {
         assert_eq!(watcher.join().expect("only thread 2 may be killed"), 1);
     }
-    let MemberState::Abandoned(_) = hall.slots[1].state() else {
+    let MemberState::Abandoned(_) = group.slots[1].state() else {
         panic!("another thread has taken the slot");
     };
 }
 
-const ONE_SWITCH: Model = Model {
+const ONE_PREEMPTION: Model = Model {
     preemptions: 1,
     ..Model::PLAIN
 };
@@ -110,11 +110,11 @@ const ONE_SWITCH: Model = Model {
 /// restores a mark and finds no sleeper. From then on the kernel wakes a watcher for the death of
 /// the new owner too.
 #[test]
-fn who_takes_the_slot_of_a_dead_one_is_named_and_announced_when_it_sits_down() {
+fn registration_in_an_abandoned_slot_names_the_owner_and_sets_waiters() {
     Model::PLAIN.holds(|world| {
-        let hall = Hall::new(world, 1);
-        hall.in_thread(world, 2, |hall| hall.register(0)).join();
-        let slot = &hall.slots[0];
+        let group = Group::new(world, 1);
+        group.in_thread(world, 2, |group| group.register(0)).join();
+        let slot = &group.slots[0];
         let MemberState::Abandoned(dead) = slot.state() else {
             panic!("its owner has ended");
         };
@@ -130,24 +130,23 @@ fn who_takes_the_slot_of_a_dead_one_is_named_and_announced_when_it_sits_down() {
         );
         let (_, word) = slot.expected_word();
         assert_eq!(word, current_thread().tid() | 1 << 31);
-        hall.release(0);
+        group.release(0);
         assert_eq!(slot.state(), MemberState::Free);
     });
 }
 
 /// Four threads, one preemption. The kernel wakes only one watcher.
 #[test]
-fn a_death_wakes_all_who_watch() {
-    let seen = ONE_SWITCH.holds(|world| two_watch_a_worker_die(world, as_the_library_does));
+fn a_death_wakes_every_watcher() {
+    let seen = ONE_PREEMPTION.holds(|world| two_watch_a_worker_die(world, watch_as_library));
     assert!(seen.sleeps.get() > 0);
 }
 
 /// Four threads and a later one, one preemption. The worker is killed at each of its steps.
 #[test]
-fn a_death_at_any_step_wakes_all_who_watch() {
-    let seen = ONE_SWITCH.holds_if_killed(2, |world| {
-        two_watch_a_worker_die(world, as_the_library_does)
-    });
+fn a_death_at_any_step_wakes_every_watcher() {
+    let seen =
+        ONE_PREEMPTION.holds_if_killed(2, |world| two_watch_a_worker_die(world, watch_as_library));
     assert!(seen.sleeps.get() > 0 && seen.kills.get() > 0);
 }
 
@@ -155,36 +154,36 @@ fn a_death_at_any_step_wakes_all_who_watch() {
 /// slot, and is killed at each step of that. If the watcher receives the wake, the waiter still
 /// gets the slot.
 #[test]
-fn who_waits_for_a_slot_gets_it_beside_a_watcher() {
-    let seen = ONE_SWITCH.holds_if_killed(2, |world| {
-        let hall = Hall::new(world, 1);
-        let watches = hall.in_thread(world, 3, |hall| {
+fn a_waiter_gets_the_slot_while_another_thread_watches_it() {
+    let seen = ONE_PREEMPTION.holds_if_killed(2, |world| {
+        let group = Group::new(world, 1);
+        let watches = group.in_thread(world, 3, |group| {
             let abandoned = watch(
-                &hall.slots,
+                &group.slots,
                 None,
-                Some(&hall.queue_lock),
+                Some(&group.queue_lock),
                 Some(Deadline::Ahead),
-                || hall.abandoned(),
+                || group.abandoned(),
             );
             assert!(matches!(abandoned, Ok(0) | Err(MultiError::Acquire(_))));
         });
-        let leaves = hall.in_thread(world, 2, |hall| {
-            let taken = hall.slots[0].acquire(current_thread(), Some(Deadline::now()));
+        let leaves = group.in_thread(world, 2, |group| {
+            let taken = group.slots[0].acquire(current_thread(), Some(Deadline::now()));
             if taken.is_ok() {
-                hall.slots[0].register(current_thread());
+                group.slots[0].register(current_thread());
                 loom::thread::yield_now();
-                hall.release(0);
+                group.release(0);
             }
         });
-        let waits = hall.in_thread(world, 4, |hall| {
-            let row = LockSet {
-                words: &hall.slots,
-                queue_lock: &hall.queue_lock,
+        let waits = group.in_thread(world, 4, |group| {
+            let lock_set = LockSet {
+                words: &group.slots,
+                queue_lock: &group.queue_lock,
             };
-            let taken = row.acquire(current_thread(), 0, WaitMode::Until(None));
+            let taken = lock_set.acquire(current_thread(), 0, WaitMode::Until(None));
             assert!(taken.is_ok());
-            hall.slots[0].register(current_thread());
-            hall.release(0);
+            group.slots[0].register(current_thread());
+            group.release(0);
         });
         leaves.join();
         waits.join().expect("only thread 2 may be killed");
@@ -194,20 +193,20 @@ fn who_waits_for_a_slot_gets_it_beside_a_watcher() {
     assert!(seen.sleeps.get() > 0);
 }
 
-const LIST_IS_LOST: Model = Model {
+const UNMARKED: Model = Model {
     kernel_marks: false,
-    ..ONE_SWITCH
+    ..ONE_PREEMPTION
 };
 
 /// Three threads, one preemption. The kernel marks no slot. A watcher finds the death when its
 /// recheck timer ends.
 #[test]
-fn a_watcher_finds_an_unmarked_death_when_its_nap_ends() {
-    let seen = LIST_IS_LOST.holds(|world| {
-        let hall = Hall::new(world, 2);
-        let watches = hall.in_thread(world, 3, as_the_library_does);
-        hall.in_thread(world, 2, |hall| hall.register(1)).join();
-        world.naps_end();
+fn a_watcher_finds_an_unmarked_death_when_its_recheck_timer_expires() {
+    let seen = UNMARKED.holds(|world| {
+        let group = Group::new(world, 2);
+        let watches = group.in_thread(world, 3, watch_as_library);
+        group.in_thread(world, 2, |group| group.register(1)).join();
+        world.expire_recheck_timers();
         assert_eq!(watches.join(), Some(1));
     });
     assert!(seen.sleeps.get() > 0);

@@ -22,11 +22,11 @@ pub struct Model {
     pub kernel_marks: bool,
     /// Whether other code uses the `list_op_pending` of the threads, so that a held lock may be
     /// missing there.
-    pub slot_is_shared: bool,
+    pub pending_is_shared: bool,
     /// Whether waiters spin before they sleep.
     pub spins: bool,
     /// Whether waiters assume that critical sections are short.
-    pub rapid: bool,
+    pub short_critical_sections: bool,
     /// Whether all interleavings are explored after a thread has read an old value, or only one.
     pub follows_old_values: bool,
     /// The injected fault, if any.
@@ -73,11 +73,11 @@ pub struct Seen {
     /// condition variable counts something else here: waiters that were counted again.
     pub resent_wakes: Count,
     pub kills: Count,
-    pub deaths_told: Count,
+    pub reported_deaths: Count,
     pub timeouts: Count,
     pub refusals: Count,
     /// How often a thread checked whether a process lives.
-    pub looks_at_processes: Count,
+    pub process_checks: Count,
 }
 
 type Body = dyn Fn(&Rc<World>) + Send + Sync;
@@ -88,22 +88,25 @@ impl Model {
         preemptions: 2,
         kill: None,
         kernel_marks: true,
-        slot_is_shared: false,
+        pending_is_shared: false,
         spins: false,
-        rapid: false,
+        short_critical_sections: false,
         follows_old_values: false,
         fault: None,
     };
 
     /// Runs the threads in every interleaving. Panics if one fails.
     pub fn holds(self, body: impl Fn(&Rc<World>) + Send + Sync + 'static) -> Arc<Seen> {
-        self.thoroughly().holds_as_it_is(body)
+        self.thoroughly().holds_without_extra_preemption(body)
     }
 
     /// The same, without the extra preemption of a thorough run, for threads that spin. Two
     /// spinning threads could yield to each other for ever, although a preempted third thread only
     /// needs to run.
-    pub fn holds_as_it_is(self, body: impl Fn(&Rc<World>) + Send + Sync + 'static) -> Arc<Seen> {
+    pub fn holds_without_extra_preemption(
+        self,
+        body: impl Fn(&Rc<World>) + Send + Sync + 'static,
+    ) -> Arc<Seen> {
         let seen = Arc::default();
         self.run_or_panic(&(Arc::new(body) as Arc<Body>), &seen);
         println!("{self:?}: {seen:?}");

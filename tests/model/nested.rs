@@ -26,7 +26,7 @@ fn two_locks(world: &Rc<World>, unlock: fn(outer: &Lock, inner: &Lock)) {
 
 /// Four threads, one preemption. The thread with both locks is killed at each of its steps.
 #[test]
-fn a_thread_is_killed_that_releases_the_inner_lock_first() {
+fn a_thread_that_releases_the_inner_lock_first_is_killed() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -37,13 +37,13 @@ fn a_thread_is_killed_that_releases_the_inner_lock_first() {
             outer.unlock();
         });
     });
-    assert!(seen.deaths_told.get() > 0);
+    assert!(seen.reported_deaths.get() > 0);
 }
 
 /// The same, for a thread that releases the outer lock first. At that time `list_op_pending` names
 /// the inner lock.
 #[test]
-fn a_thread_is_killed_that_releases_the_outer_lock_first() {
+fn a_thread_that_releases_the_outer_lock_first_is_killed() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -54,7 +54,7 @@ fn a_thread_is_killed_that_releases_the_outer_lock_first() {
             inner.unlock();
         });
     });
-    assert!(seen.deaths_told.get() > 0);
+    assert!(seen.reported_deaths.get() > 0);
 }
 
 /// Two threads, two preemptions. The first thread has released a lock that was in its robust list,
@@ -62,7 +62,7 @@ fn a_thread_is_killed_that_releases_the_outer_lock_first() {
 /// is killed at each of its steps. The reported death is that of the other thread, even if it died
 /// before it had recorded itself.
 #[test]
-fn a_lock_that_was_released_from_the_list_knows_no_holder() {
+fn a_lock_released_from_the_list_records_no_holder() {
     for number in [0, 1] {
         let seen = Model::PLAIN.holds_if_killed(2, move |world| {
             let locks = [(); 2].map(|()| Lock::<Robust>::place(world));
@@ -74,14 +74,14 @@ fn a_lock_that_was_released_from_the_list_knows_no_holder() {
                 .join();
             lock.is_at_rest(world);
         });
-        assert!(seen.deaths_told.get() > 0);
+        assert!(seen.reported_deaths.get() > 0);
     }
 }
 
 /// Three threads, one preemption. Thread 2 holds a lock and tries to acquire another one. If the
 /// other lock is held, thread 2 waits for it. Thread 2 is killed at each of its steps.
 #[test]
-fn a_thread_is_killed_that_holds_one_lock_and_waits_for_another() {
+fn a_thread_that_holds_one_lock_and_waits_for_another_is_killed() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -103,31 +103,31 @@ fn a_thread_is_killed_that_holds_one_lock_and_waits_for_another() {
         held.is_at_rest(world);
         wanted.is_at_rest(world);
     });
-    assert!(seen.deaths_told.get() > 0);
+    assert!(seen.reported_deaths.get() > 0);
 }
 
 /// Three threads, two preemptions. Other code clears `list_op_pending` while thread 2 holds a lock.
 /// Thread 2 then unlocks, locks again, and is killed at each of its steps. If the kernel cannot
 /// find the lock, a waiter finds the death when its recheck timer ends.
 #[test]
-fn a_thread_is_killed_whose_slot_was_emptied_by_something_else() {
+fn a_thread_is_killed_after_other_code_cleared_its_pending_field() {
     let model = Model {
-        slot_is_shared: true,
+        pending_is_shared: true,
         ..Model::PLAIN
     };
     let seen = model.holds_if_killed(2, |world| {
         let lock = Lock::<Robust>::place(world);
         let shares = lock.in_thread(world, 2, |world, lock| {
             lock.lock(world);
-            world.empty_the_slot();
+            world.clear_list_op_pending();
             lock.unlock();
             lock.section(world);
         });
         let waits = lock.in_thread(world, 3, |world, lock| lock.section(world));
         shares.join();
-        world.naps_end();
+        world.expire_recheck_timers();
         waits.join().expect("only thread 2 may be killed");
         lock.is_at_rest(world);
     });
-    assert!(seen.deaths_told.get() > 0);
+    assert!(seen.reported_deaths.get() > 0);
 }

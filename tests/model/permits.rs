@@ -35,17 +35,17 @@ pub struct Permits {
 pub type Acquire = fn(&Permits, WaitMode) -> Result<(usize, Acquired), MultiError>;
 
 /// Acquires a permit as the library does.
-fn by_the_row(permits: &Permits, mode: WaitMode) -> Result<(usize, Acquired), MultiError> {
-    let row = LockSet {
+fn by_lock_set(permits: &Permits, mode: WaitMode) -> Result<(usize, Acquired), MultiError> {
+    let lock_set = LockSet {
         words: &permits.permits,
         queue_lock: &permits.queue_lock,
     };
-    row.acquire(current_thread(), 0, mode)
+    lock_set.acquire(current_thread(), 0, mode)
 }
 
 impl Permits {
     fn place(world: &Rc<World>, count: usize) -> Rc<Self> {
-        Self::place_with(world, count, by_the_row)
+        Self::place_with(world, count, by_lock_set)
     }
 
     fn place_with(world: &Rc<World>, count: usize, acquire: Acquire) -> Rc<Self> {
@@ -94,14 +94,14 @@ impl Permits {
             true => (0, Acquired::Released),
             false => (self.acquire)(self, mode)?,
         };
-        let died = world.take_tidings(&self.permits[number].raw);
+        let died = world.take_unreported_death(&self.permits[number].raw);
         assert_eq!(
             acquired == Acquired::OwnerDied,
             died,
             "a death is reported once"
         );
         if died {
-            world.seen.deaths_told.add();
+            world.seen.reported_deaths.add();
         }
         step();
         // SAFETY: loom panics before it calls the closure if another access is not ordered with
@@ -141,7 +141,7 @@ impl Permits {
 
 /// The first thread holds both permits, and releases them while threads 2 and 3 wait for one each.
 /// Thread 2 keeps its permit until thread 3 has one too.
-pub fn two_wait_for_two(world: &Rc<World>, acquire: Acquire) {
+pub fn two_wait_for_two_permits(world: &Rc<World>, acquire: Acquire) {
     let permits = Permits::place_with(world, 2, acquire);
     let done = Rc::new(Event::new());
     let held = [0, 1].map(|_| permits.acquire(world, WaitMode::Try).expect("it is free"));
@@ -170,20 +170,20 @@ pub fn two_wait_for_two(world: &Rc<World>, acquire: Acquire) {
 
 /// Three threads, two preemptions.
 #[test]
-fn both_waiters_get_a_permit_of_two_that_are_given_back() {
-    let seen = Model::PLAIN.holds(|world| two_wait_for_two(world, by_the_row));
+fn both_waiters_get_one_of_two_released_permits() {
+    let seen = Model::PLAIN.holds(|world| two_wait_for_two_permits(world, by_lock_set));
     assert!(seen.sleeps.get() > 0);
 }
 
 /// Three threads, one preemption. One waiter is killed at each of its steps, also after it was
 /// woken and before it has a permit.
 #[test]
-fn a_waiter_that_is_killed_takes_nobodys_wake_with_it() {
+fn a_killed_waiter_consumes_no_wake_of_another() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
     };
-    let seen = model.holds_if_killed(2, |world| two_wait_for_two(world, by_the_row));
+    let seen = model.holds_if_killed(2, |world| two_wait_for_two_permits(world, by_lock_set));
     assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
 }
 
@@ -191,7 +191,7 @@ fn a_waiter_that_is_killed_takes_nobodys_wake_with_it() {
 /// turns with the other one. Thread 2 is killed at each of its steps. Another thread then gets its
 /// permit, and receives the death.
 #[test]
-fn a_holder_that_is_killed_gives_its_permit_to_a_sleeper() {
+fn the_permit_of_a_killed_holder_goes_to_a_sleeper() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -205,13 +205,13 @@ fn a_holder_that_is_killed_gives_its_permit_to_a_sleeper() {
         permits.release(held);
         permits.are_at_rest(world);
     });
-    assert!(seen.deaths_told.get() > 0 && seen.sleeps.get() > 0);
+    assert!(seen.reported_deaths.get() > 0 && seen.sleeps.get() > 0);
 }
 
 /// Three threads, two preemptions. One of two waiters has a deadline, which passes while a permit
 /// is released. If it gives up, the other waiter still gets the permit.
 #[test]
-fn a_waiter_that_gives_up_strands_nobody() {
+fn a_waiter_that_times_out_strands_no_thread() {
     let seen = Model::PLAIN.holds(|world| {
         let permits = Permits::place(world, 2);
         let held = [0, 1].map(|_| permits.acquire(world, WaitMode::Try).expect("it is free"));
@@ -238,7 +238,7 @@ fn a_waiter_that_gives_up_strands_nobody() {
 /// Three threads, two preemptions. One has ended with a permit, and its process lives. Another
 /// thread does not get that permit, but the other one.
 #[test]
-fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
+fn a_permit_of_an_ended_thread_is_not_acquired_while_its_process_lives() {
     const PROCESS: u32 = 9;
     let seen = Model::PLAIN.holds(|world| {
         let permits = Permits::place(world, 2);
@@ -260,7 +260,7 @@ fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
         waits.join();
         let other = permits.acquire(world, WaitMode::Try).expect("one is left");
         assert_ne!(other, ended);
-        world.let_end(PROCESS);
+        world.end_process(PROCESS);
         let both = permits
             .acquire(world, WaitMode::Until(None))
             .expect("its process is gone");
@@ -268,14 +268,14 @@ fn a_permit_of_an_ended_thread_is_not_given_out_while_its_process_lives() {
         permits.release(both);
         permits.release(other);
     });
-    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert_eq!(seen.reported_deaths.get(), seen.runs.get());
 }
 
 /// Two threads, two preemptions. One has ended with a permit, and its process lives. A waiter for
 /// the other permit spins first. It does not check that process at each spin: a check takes tens of
 /// microseconds for each thread of the process.
 #[test]
-fn who_spins_does_not_look_at_a_process_again_and_again() {
+fn a_spinning_waiter_does_not_check_a_process_at_each_spin() {
     const PROCESS: u32 = 9;
     let model = Model {
         spins: true,
@@ -296,18 +296,18 @@ fn who_spins_does_not_look_at_a_process_again_and_again() {
         let missed = permits.acquire(world, WaitMode::Until(Some(Deadline::Ahead)));
         assert_eq!(missed, Err(MultiError::Acquire(AcquireError::TimedOut)));
         permits.release(other);
-        world.let_end(PROCESS);
+        world.end_process(PROCESS);
     });
     // The timed waiter checks on its arrival, as the queue head, and at its end. One more check is
     // allowed to the thread that took the other permit before.
-    assert!(seen.looks_at_processes.get() <= 4 * seen.runs.get());
+    assert!(seen.process_checks.get() <= 4 * seen.runs.get());
 }
 
 /// Four threads, three preemptions. One has ended with a permit, and its process is dying. The
 /// queue head does not wait for that process alone, and takes another permit that is released
 /// meanwhile. The permit of the dying process becomes available later.
 #[test]
-fn a_permit_that_is_given_back_is_had_while_a_holder_is_dying() {
+fn a_released_permit_is_acquired_while_another_holder_is_dying() {
     const PROCESS: u32 = 9;
     let model = Model {
         preemptions: 3,
@@ -328,7 +328,7 @@ fn a_permit_that_is_given_back_is_had_while_a_holder_is_dying() {
         let waits = permits.in_thread(world, 3, move |world, permits| {
             let number = permits
                 .acquire(world, WaitMode::Until(None))
-                .expect("one is given back");
+                .expect("one is released");
             assert_eq!(number, other);
             permits.release(number);
         });
@@ -342,19 +342,19 @@ fn a_permit_that_is_given_back_is_had_while_a_holder_is_dying() {
             assert_eq!(number, ended);
             permits.release(number);
         });
-        world.let_end(PROCESS);
-        world.naps_end();
+        world.end_process(PROCESS);
+        world.expire_recheck_timers();
         waits.join();
         permits.release(other);
     });
     assert!(seen.sleeps.get() > 0);
-    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert_eq!(seen.reported_deaths.get(), seen.runs.get());
 }
 
 /// Three threads, one preemption. One waits in the queue for a permit. Another only watches the
 /// permits and an event. The watcher propagates a wake that was not for it to the queued thread.
 #[test]
-fn a_watcher_of_several_things_takes_nobodys_wake() {
+fn a_watcher_of_several_objects_consumes_no_wake_of_a_waiter() {
     let model = Model {
         preemptions: 1,
         ..Model::PLAIN
@@ -365,11 +365,11 @@ fn a_watcher_of_several_things_takes_nobodys_wake() {
         let held = [0, 1].map(|_| permits.acquire(world, WaitMode::Try).expect("it is free"));
         let never = event.clone();
         let watches = permits.in_thread(world, 2, move |_, permits| {
-            let row = LockSet {
+            let lock_set = LockSet {
                 words: &permits.permits,
                 queue_lock: &permits.queue_lock,
             };
-            let ready = wait_any(&[&*never, &row], Some(Deadline::Ahead));
+            let ready = wait_any(&[&*never, &lock_set], Some(Deadline::Ahead));
             assert!(matches!(
                 ready,
                 Ok(1) | Err(MultiError::Acquire(AcquireError::TimedOut))
@@ -390,7 +390,7 @@ fn a_watcher_of_several_things_takes_nobodys_wake() {
 /// Three threads, two preemptions. Two threads watch an event and a permit. The event is set, and
 /// both see it.
 #[test]
-fn watchers_of_several_things_see_an_event() {
+fn watchers_of_several_objects_see_an_event() {
     let seen = Model::PLAIN.holds(|world| {
         let permits = Permits::place(world, 1);
         let held = permits.acquire(world, WaitMode::Try).expect("it is free");
@@ -398,11 +398,11 @@ fn watchers_of_several_things_see_an_event() {
         let watchers = [2, 3].map(|tid| {
             let event = event.clone();
             permits.in_thread(world, tid, move |_, permits| {
-                let row = LockSet {
+                let lock_set = LockSet {
                     words: &permits.permits,
                     queue_lock: &permits.queue_lock,
                 };
-                assert_eq!(wait_any(&[&row, &*event], None), Ok(1));
+                assert_eq!(wait_any(&[&lock_set, &*event], None), Ok(1));
             })
         });
         event.set();
@@ -415,7 +415,7 @@ fn watchers_of_several_things_see_an_event() {
 /// Four threads, one preemption. The kernel marks no permit. Two threads wait for a permit. The
 /// queue head finds the death when its recheck timer ends.
 #[test]
-fn a_waiter_finds_an_unmarked_death_when_its_nap_ends() {
+fn a_waiter_finds_an_unmarked_death_when_its_recheck_timer_expires() {
     let model = Model {
         preemptions: 1,
         kernel_marks: false,
@@ -432,11 +432,11 @@ fn a_waiter_finds_an_unmarked_death_when_its_nap_ends() {
         let waiters = [3, 4]
             .map(|tid| permits.in_thread(world, tid, |world, permits| permits.section(world)));
         dies.join();
-        world.naps_end();
+        world.expire_recheck_timers();
         join_all(waiters);
         permits.release(kept);
         permits.are_at_rest(world);
     });
-    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert_eq!(seen.reported_deaths.get(), seen.runs.get());
     assert!(seen.sleeps.get() > 0);
 }

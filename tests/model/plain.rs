@@ -108,7 +108,7 @@ pub fn lockers<P: Plain>(world: &Rc<World>, rounds: &[u32]) {
 
 /// Two threads wait for the lock of the first thread. One of them has a deadline, which passes
 /// while the lock is released.
-fn one_gives_up<P: Plain>(world: &Rc<World>) {
+fn one_times_out<P: Plain>(world: &Rc<World>) {
     let lock = Lock::<P>::new();
     assert!(lock.plain.lock(WaitMode::Try));
     let timed = lock.in_thread(world, 2, |lock| {
@@ -155,11 +155,11 @@ fn two_threads_exclude_each_other_by_tickets() {
 
 /// Three threads, one preemption. Two of them wait.
 #[test]
-fn a_waiter_that_gives_up_takes_nothing_with_it() {
+fn a_waiter_that_times_out_consumes_no_wake() {
     for seen in [
-        one_preemption().holds(one_gives_up::<FutexWord>),
-        one_preemption().holds_as_it_is(one_gives_up::<SpinWord>),
-        one_preemption().holds_as_it_is(one_gives_up::<TicketWords>),
+        one_preemption().holds(one_times_out::<FutexWord>),
+        one_preemption().holds_without_extra_preemption(one_times_out::<SpinWord>),
+        one_preemption().holds_without_extra_preemption(one_times_out::<TicketWords>),
     ] {
         assert!(seen.timeouts.get() > 0 && seen.timeouts.get() < seen.runs.get());
     }
@@ -169,7 +169,7 @@ fn a_waiter_that_gives_up_takes_nothing_with_it() {
 /// steps. If it dies before it has entered its critical section, its wake is lost. The recheck
 /// timer then ends the sleep of the other waiter.
 #[test]
-fn a_waiter_of_a_futex_that_is_killed_strands_nobody() {
+fn a_killed_waiter_of_a_futex_strands_no_thread() {
     let seen = one_preemption().holds_if_killed(2, |world| {
         let lock = Lock::<FutexWord>::new();
         assert!(lock.plain.lock(WaitMode::Try));
@@ -183,7 +183,7 @@ fn a_waiter_of_a_futex_that_is_killed_strands_nobody() {
         });
         Plain::unlock(&lock.plain);
         let died = killed.join().is_none();
-        world.naps_end();
+        world.expire_recheck_timers();
         if died && lock.entered.get() {
             // It may have died while it held the lock, or before the wake that it owed.
             world.deadline_passes();

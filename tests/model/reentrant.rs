@@ -8,32 +8,32 @@ use loom::cell::UnsafeCell;
 use std::rc::Rc;
 
 /// A reentrant lock and its data.
-pub struct Room {
-    lock: Reentrant,
+pub struct Lock {
+    raw: Reentrant,
     /// Loom panics if two threads access it without an order between them.
     data: UnsafeCell<u32>,
 }
 
-impl Room {
+impl Lock {
     fn place(world: &Rc<World>) -> Rc<Self> {
-        let room = Rc::new(Room {
-            lock: Reentrant::new(),
+        let lock = Rc::new(Lock {
+            raw: Reentrant::new(),
             data: UnsafeCell::new(0),
         });
-        world.map(&room, &room.lock);
+        world.map(&lock, &lock.raw);
         // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run ends.
-        unsafe { room.lock.init() };
-        room
+        unsafe { lock.raw.init() };
+        lock
     }
 
     fn in_thread(
         self: &Rc<Self>,
         world: &Rc<World>,
         tid: u32,
-        body: impl FnOnce(&World, &Room) + 'static,
+        body: impl FnOnce(&World, &Lock) + 'static,
     ) -> Joins<()> {
-        let (here, room) = (world.clone(), self.clone());
-        world.spawn(tid, move || body(&here, &room))
+        let (here, lock) = (world.clone(), self.clone());
+        world.spawn(tid, move || body(&here, &lock))
     }
 
     fn use_data(&self) {
@@ -44,20 +44,20 @@ impl Room {
 
     /// Acquires the lock, and acquires it again inside. A death is reported to the first
     /// acquisition, exactly once.
-    pub fn twice(&self, world: &World, inner_release: fn(&Room)) {
-        let acquired = self.lock.acquire(current_thread(), WaitMode::Until(None));
+    pub fn twice(&self, world: &World, inner_release: fn(&Lock)) {
+        let acquired = self.raw.acquire(current_thread(), WaitMode::Until(None));
         let acquired = acquired.expect("the lock is released at some point");
         assert_eq!(
             acquired == Acquired::OwnerDied,
-            world.take_tidings(&self.lock)
+            world.take_unreported_death(&self.raw)
         );
         if acquired == Acquired::OwnerDied {
-            world.seen.deaths_told.add();
+            world.seen.reported_deaths.add();
         }
-        assert_eq!(self.lock.depth(), 1);
+        assert_eq!(self.raw.depth(), 1);
         self.use_data();
-        let again = self.lock.acquire(current_thread(), WaitMode::Try);
-        assert_eq!((again, self.lock.depth()), (Ok(Acquired::Released), 2));
+        let again = self.raw.acquire(current_thread(), WaitMode::Try);
+        assert_eq!((again, self.raw.depth()), (Ok(Acquired::Released), 2));
         inner_release(self);
         step();
         self.use_data();
@@ -66,64 +66,64 @@ impl Room {
 
     fn release(&self) {
         // SAFETY: the caller holds the lock.
-        unsafe { self.lock.release(current_thread()) };
+        unsafe { self.raw.release(current_thread()) };
     }
 }
 
 /// `threads` threads acquire the lock twice each.
-pub fn lockers(world: &Rc<World>, threads: u32, inner_release: fn(&Room)) {
-    let room = Room::place(world);
+pub fn lockers(world: &Rc<World>, threads: u32, inner_release: fn(&Lock)) {
+    let lock = Lock::place(world);
     let lockers = (2..2 + threads).map(|tid| {
-        room.in_thread(world, tid, move |world, room| {
-            room.twice(world, inner_release)
+        lock.in_thread(world, tid, move |world, lock| {
+            lock.twice(world, inner_release)
         })
     });
     let lockers: Vec<_> = lockers.collect();
     join_all(lockers);
-    room.twice(world, inner_release);
+    lock.twice(world, inner_release);
 }
 
 /// Three threads, two preemptions.
 #[test]
-fn the_others_wait_for_the_last_release() {
-    let seen = Model::PLAIN.holds(|world| lockers(world, 2, Room::release));
+fn other_threads_wait_for_the_last_release() {
+    let seen = Model::PLAIN.holds(|world| lockers(world, 2, Lock::release));
     assert!(seen.sleeps.get() > 0);
 }
 
 /// Three threads, two preemptions. One is killed at each of its steps, at each depth.
 #[test]
-fn a_death_at_any_depth_is_told_once_and_leaves_the_lock_at_none() {
-    let seen = Model::PLAIN.holds_if_killed(2, |world| lockers(world, 2, Room::release));
-    assert!(seen.deaths_told.get() > 0);
+fn a_death_at_any_depth_is_reported_once_and_resets_the_depth() {
+    let seen = Model::PLAIN.holds_if_killed(2, |world| lockers(world, 2, Lock::release));
+    assert!(seen.reported_deaths.get() > 0);
 }
 
 /// Three threads, two preemptions. A thread that does not own the lock is refused.
 #[test]
 fn another_thread_is_refused_at_every_depth() {
     Model::PLAIN.holds(|world| {
-        let room = Room::place(world);
+        let lock = Lock::place(world);
         assert_eq!(
-            room.lock.acquire(current_thread(), WaitMode::Try),
+            lock.raw.acquire(current_thread(), WaitMode::Try),
             Ok(Acquired::Released)
         );
         assert_eq!(
-            room.lock.acquire(current_thread(), WaitMode::Try),
+            lock.raw.acquire(current_thread(), WaitMode::Try),
             Ok(Acquired::Released)
         );
-        room.release();
-        let tries = room.in_thread(world, 2, |_, room| {
-            let outcome = room.lock.acquire(current_thread(), WaitMode::Try);
+        lock.release();
+        let tries = lock.in_thread(world, 2, |_, lock| {
+            let outcome = lock.raw.acquire(current_thread(), WaitMode::Try);
             assert_eq!(outcome, Err(AcquireError::WouldBlock));
         });
         tries.join();
-        room.release();
-        room.in_thread(world, 3, |world, room| room.twice(world, Room::release))
+        lock.release();
+        lock.in_thread(world, 3, |world, lock| lock.twice(world, Lock::release))
             .join();
     });
 }
 
 /// Releases the lock itself, although only the inner acquisition ends.
-pub fn release_at_once(room: &Room) {
+pub fn release_at_once(lock: &Lock) {
     // SAFETY: not given: the outer acquisition still uses the lock. This is the flaw under test.
-    unsafe { room.lock.lock().unlock(current_thread()) };
+    unsafe { lock.raw.lock().unlock(current_thread()) };
 }

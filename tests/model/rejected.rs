@@ -2,21 +2,21 @@
 
 use crate::auto_reset_event;
 use crate::barrier::three_meet;
-use crate::broken::{self, ForgetsTheOthers, GivesUpBlindly, PlainZero, Sound, TwoSteps};
+use crate::broken::{self, GivesUpWithoutTry, IgnoresOtherSleepers, PlainZero, Sound, TwoSteps};
 use crate::condvar::{
     a_notifier_is_killed, a_waiter_is_killed, one_takes_letters, two_take_letters,
-    two_take_what_comes_at_once, wait, wait_for_a_notification_only, wait_with_a_late_look,
+    two_take_letters_added_at_once, wait, wait_for_a_notification_only, wait_with_a_late_read,
 };
 use crate::ended_thread::a_guard_is_leaked;
-use crate::event::{a_setter_is_killed, two_wait_for_news};
+use crate::event::{a_setter_is_killed, two_wait_for_the_event};
 use crate::exclusion::lockers;
 use crate::expiry::one_waiter_has_a_deadline;
 use crate::futex_semaphore::{one_at_a_time, two_wait_for_permits};
 use crate::lock::Lock;
-use crate::member_slots::{Hall, two_watch_a_worker_die};
+use crate::member_slots::{Group, two_watch_a_worker_die};
 use crate::model::Model;
-use crate::once::{all_want_it, completes_early, one_only_waits};
-use crate::permits::two_wait_for_two;
+use crate::once::{all_initialize, completes_early, one_only_waits};
+use crate::permits::two_wait_for_two_permits;
 use crate::raw::auto_reset_event::AutoResetEvent;
 use crate::raw::condvar::Condvar;
 use crate::raw::event::Event;
@@ -54,13 +54,13 @@ mod locks {
 
     /// Two threads lock without acquire ordering.
     #[test]
-    fn a_lock_that_does_not_acquire_publishes_nothing() {
+    fn a_lock_without_acquire_ordering_publishes_nothing() {
         is_a_data_race(with(Fault::NoAcquire).fails(|world| lockers::<Robust>(world, &[1, 1])));
     }
 
     /// Two threads. The common unlock does not release.
     #[test]
-    fn an_unlock_that_does_not_release_publishes_nothing() {
+    fn an_unlock_without_release_ordering_publishes_nothing() {
         let model = with(Fault::NoRelease);
         is_a_data_race(model.fails(|world| lockers::<Robust>(world, &[1, 1])));
     }
@@ -68,7 +68,7 @@ mod locks {
     /// The unlock that leaves `WAITERS` does not release. This shows only if a third thread
     /// acquires the word, because the wake orders a woken thread.
     #[test]
-    fn a_contended_unlock_that_does_not_release_publishes_nothing() {
+    fn a_contended_unlock_without_release_ordering_publishes_nothing() {
         let model = with(Fault::NoReleaseWithWaiters);
         is_a_data_race(model.fails(|world| lockers::<Robust>(world, &[1, 1, 1])));
     }
@@ -85,7 +85,7 @@ mod locks {
     /// sleeps.
     #[test]
     fn a_wake_op_that_clears_and_does_not_wake_strands_a_sleeper() {
-        let model = with(Fault::ClearingWakesNobody);
+        let model = with(Fault::ClearingWakeIsLost);
         strands_a_sleeper(model.fails(|world| lockers::<Robust>(world, &[1, 1, 1])));
     }
 
@@ -98,8 +98,8 @@ mod locks {
 
     /// The kernel does not know that the killed thread still had to send a wake.
     #[test]
-    fn an_unlock_that_ends_its_announcement_before_its_wake_strands_a_sleeper() {
-        let model = with(Fault::PendingEndsEarly);
+    fn an_unlock_that_clears_pending_before_its_wake_strands_a_sleeper() {
+        let model = with(Fault::PendingClearedEarly);
         strands_a_sleeper(model.fails_if_killed(2, |world| lockers::<Robust>(world, &[1, 1])));
     }
 
@@ -120,8 +120,8 @@ mod locks {
 
     /// The next locker uses the data at the same time as the thread with the leaked guard.
     #[test]
-    fn a_lock_that_takes_a_living_process_for_gone_lets_two_in() {
-        let model = with(Fault::ProcessesLookGone);
+    fn a_lock_that_takes_a_live_process_for_dead_breaks_exclusion() {
+        let model = with(Fault::LiveProcessesSeemDead);
         is_a_data_race(model.fails(|world| a_guard_is_leaked(world, &[3])));
     }
 }
@@ -140,8 +140,9 @@ mod twins {
         model.holds(|world| one_waiter_has_a_deadline::<Sound>(world, false));
     }
 
-    /// The woken waiter dies after a third thread took the word without `WAITERS`. Without a death
-    /// the flaw does not show.
+    /// The unlocking thread dies between its store of 0 and its wake. A third thread has taken the
+    /// word meanwhile, without `WAITERS`. So the kernel sees an owner and wakes no thread, and the
+    /// owner's unlock sees no waiter. Without a death the flaw does not show.
     #[test]
     fn a_plain_zero_unlock_strands_a_sleeper() {
         let model = Model {
@@ -157,9 +158,10 @@ mod twins {
     /// The wake was meant for the waiter that still sleeps, and is lost with the waiter that gave
     /// up.
     #[test]
-    fn a_waiter_that_gives_up_without_a_try_strands_a_sleeper() {
+    fn a_waiter_that_times_out_without_a_try_strands_a_sleeper() {
         strands_a_sleeper(
-            Model::PLAIN.fails(|world| one_waiter_has_a_deadline::<GivesUpBlindly>(world, false)),
+            Model::PLAIN
+                .fails(|world| one_waiter_has_a_deadline::<GivesUpWithoutTry>(world, false)),
         );
     }
 }
@@ -169,7 +171,7 @@ mod plain {
     use super::*;
     use crate::plain::{Plain, lockers};
 
-    fn publish_nothing_with(fault: Fault) {
+    fn check_publish_nothing(fault: Fault) {
         fn check<P: Plain>(fault: Fault) {
             is_a_data_race(with(fault).fails(|world| lockers::<P>(world, &[1, 1])));
         }
@@ -179,26 +181,26 @@ mod plain {
     }
 
     #[test]
-    fn locks_that_do_not_acquire_publish_nothing() {
-        publish_nothing_with(Fault::NoAcquire);
+    fn locks_without_acquire_ordering_publish_nothing() {
+        check_publish_nothing(Fault::NoAcquire);
     }
 
     #[test]
-    fn unlocks_that_do_not_release_publish_nothing() {
-        publish_nothing_with(Fault::NoRelease);
+    fn unlocks_without_release_ordering_publish_nothing() {
+        check_publish_nothing(Fault::NoRelease);
     }
 
     /// Two threads see the word free, and both take it.
     #[test]
-    fn a_lock_that_looks_and_then_takes_lets_two_in() {
+    fn a_lock_by_a_load_and_a_store_breaks_exclusion() {
         is_a_data_race(Model::PLAIN.fails(|world| lockers::<TwoSteps>(world, &[1, 1])));
     }
 
     /// A woken thread takes the word as if no other thread slept.
     #[test]
-    fn a_futex_lock_that_forgets_the_other_sleepers_strands_one() {
+    fn a_futex_lock_that_ignores_other_sleepers_strands_one() {
         strands_a_sleeper(
-            Model::PLAIN.fails(|world| lockers::<ForgetsTheOthers>(world, &[1, 1, 1])),
+            Model::PLAIN.fails(|world| lockers::<IgnoresOtherSleepers>(world, &[1, 1, 1])),
         );
     }
 
@@ -215,23 +217,23 @@ mod events {
 
     /// A waiter sees the event set, but not what was written before.
     #[test]
-    fn a_set_that_does_not_release_publishes_nothing() {
+    fn a_set_without_release_ordering_publishes_nothing() {
         let model = with(Fault::NoRelease);
-        is_a_data_race(model.fails(|world| two_wait_for_news(world, Event::set)));
+        is_a_data_race(model.fails(|world| two_wait_for_the_event(world, Event::set)));
     }
 
     /// The same on the other side.
     #[test]
-    fn a_wait_that_does_not_acquire_publishes_nothing() {
+    fn a_wait_without_acquire_ordering_publishes_nothing() {
         let model = with(Fault::NoAcquire);
-        is_a_data_race(model.fails(|world| two_wait_for_news(world, Event::set)));
+        is_a_data_race(model.fails(|world| two_wait_for_the_event(world, Event::set)));
     }
 
     /// A waiter sets `WAITERS` between the check and the change.
     #[test]
-    fn a_set_that_looks_for_waiters_before_its_change_strands_a_sleeper() {
+    fn a_set_that_checks_for_waiters_before_its_change_strands_a_sleeper() {
         strands_a_sleeper(
-            Model::PLAIN.fails(|world| two_wait_for_news(world, broken::set_after_a_look)),
+            Model::PLAIN.fails(|world| two_wait_for_the_event(world, broken::set_after_a_check)),
         );
     }
 
@@ -239,12 +241,12 @@ mod events {
     #[test]
     fn a_futex_that_compares_before_it_sleeps_strands_a_sleeper() {
         let model = with(Fault::CompareApartFromSleep);
-        strands_a_sleeper(model.fails(|world| two_wait_for_news(world, Event::set)));
+        strands_a_sleeper(model.fails(|world| two_wait_for_the_event(world, Event::set)));
     }
 
     /// Only the recheck timer ends the sleep of a waiter that a dead setter did not wake.
     #[test]
-    fn a_setter_that_is_killed_before_its_wake_strands_whoever_does_not_nap() {
+    fn a_setter_killed_before_its_wake_strands_a_waiter_without_a_recheck_timer() {
         let model = Model::PLAIN;
         strands_a_sleeper(model.fails_if_killed(2, |world| a_setter_is_killed(world, false)));
     }
@@ -255,13 +257,13 @@ mod counts {
 
     /// Two threads use one permit in turn, without an order between them.
     #[test]
-    fn a_wait_that_does_not_acquire_publishes_nothing() {
+    fn a_wait_without_acquire_ordering_publishes_nothing() {
         is_a_data_race(with(Fault::NoAcquire).fails(one_at_a_time));
     }
 
     /// The same on the other side.
     #[test]
-    fn a_post_that_does_not_release_publishes_nothing() {
+    fn a_post_without_release_ordering_publishes_nothing() {
         is_a_data_race(with(Fault::NoRelease).fails(one_at_a_time));
     }
 
@@ -307,23 +309,23 @@ mod condvars {
     #[test]
     fn a_wait_that_reads_the_sequence_after_unlocking_strands_a_sleeper() {
         strands_a_sleeper(Model::PLAIN.fails(|world| {
-            two_take_letters::<Robust>(world, wait_with_a_late_look, Condvar::notify_one);
+            two_take_letters::<Robust>(world, wait_with_a_late_read, Condvar::notify_one);
         }));
     }
 
     /// A waiter is counted between the check and the change.
     #[test]
-    fn a_notification_that_looks_for_sleepers_before_its_change_strands_one() {
+    fn a_notification_that_checks_for_sleepers_before_its_change_strands_one() {
         strands_a_sleeper(Model::PLAIN.fails(|world| {
-            two_take_letters::<Robust>(world, wait, broken::notify_after_a_look);
+            two_take_letters::<Robust>(world, wait, broken::notify_after_a_check);
         }));
     }
 
     /// When the second letter comes, the second sleeper is no longer counted.
     #[test]
-    fn a_notification_of_one_that_takes_the_announcement_away_strands_the_other() {
+    fn a_notification_of_one_that_resets_the_count_strands_the_other() {
         strands_a_sleeper(Model::PLAIN.fails(|world| {
-            two_take_letters::<Robust>(world, wait, broken::notify_one_and_forget_the_others);
+            two_take_letters::<Robust>(world, wait, broken::notify_one_and_reset_count);
         }));
     }
 
@@ -331,10 +333,9 @@ mod condvars {
     /// clearing.
     #[test]
     fn a_clearing_that_does_not_wake_strands_a_sleeper() {
-        strands_a_sleeper(
-            Model::PLAIN
-                .fails(|world| one_takes_letters::<Robust>(world, broken::notify_one_and_clear)),
-        );
+        strands_a_sleeper(Model::PLAIN.fails(|world| {
+            one_takes_letters::<Robust>(world, broken::notify_one_and_clear_without_wake)
+        }));
     }
 
     /// The notification comes between the compare and the sleep.
@@ -342,14 +343,14 @@ mod condvars {
     fn a_futex_that_compares_before_it_sleeps_strands_a_sleeper() {
         let model = with(Fault::CompareApartFromSleep);
         strands_a_sleeper(model.fails(|world| {
-            two_take_what_comes_at_once::<Sound>(world, wait, Condvar::notify_all);
+            two_take_letters_added_at_once::<Sound>(world, wait, Condvar::notify_all);
         }));
     }
 
     /// A killed waiter took the wake with it. Only the recheck timer ends the sleep of the other
     /// waiter.
     #[test]
-    fn a_waiter_that_is_killed_strands_whoever_does_not_nap() {
+    fn a_killed_waiter_strands_a_waiter_without_a_recheck_timer() {
         let model = Model::PLAIN;
         strands_a_sleeper(
             model.fails_if_killed(2, |world| a_waiter_is_killed::<Robust>(world, false)),
@@ -358,7 +359,7 @@ mod condvars {
 
     /// The notifier is killed between its change of the sequence and its wake.
     #[test]
-    fn a_notifier_that_is_killed_strands_whoever_does_not_nap() {
+    fn a_killed_notifier_strands_a_waiter_without_a_recheck_timer() {
         strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| {
             a_notifier_is_killed(world, Condvar::notify_all, wait, false);
         }));
@@ -366,7 +367,7 @@ mod condvars {
 
     /// The notifier is killed between its change of the data and its notification.
     #[test]
-    fn a_notifier_that_is_killed_strands_whoever_does_not_look_at_the_condition() {
+    fn a_killed_notifier_strands_a_waiter_that_does_not_recheck_the_condition() {
         strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| {
             a_notifier_is_killed(
                 world,
@@ -383,21 +384,21 @@ mod once {
 
     /// A thread that finds the value initialized sees the earlier writes only by chance.
     #[test]
-    fn a_completion_that_does_not_release_publishes_nothing() {
-        is_a_data_race(with(Fault::NoRelease).fails(|world| all_want_it(world, 2)));
+    fn a_completion_without_release_ordering_publishes_nothing() {
+        is_a_data_race(with(Fault::NoRelease).fails(|world| all_initialize(world, 2)));
     }
 
     /// The same on the other side.
     #[test]
-    fn a_look_that_does_not_acquire_publishes_nothing() {
-        is_a_data_race(with(Fault::NoAcquire).fails(|world| all_want_it(world, 2)));
+    fn a_check_without_acquire_ordering_publishes_nothing() {
+        is_a_data_race(with(Fault::NoAcquire).fails(|world| all_initialize(world, 2)));
     }
 
     /// A half-initialized value is read.
     #[test]
-    fn a_completion_before_the_making_shows_what_is_made_by_half() {
+    fn an_early_completion_exposes_a_half_initialized_value() {
         let message = Model::PLAIN.fails(completes_early);
-        let is_torn = message.contains("made by half was read");
+        let is_torn = message.contains("half-initialized value was read");
         assert!(
             is_torn || message.contains("Causality violation"),
             "{message}"
@@ -406,17 +407,17 @@ mod once {
 
     /// The kernel does not mark the lock of the thread that died during the initialization.
     #[test]
-    fn a_kernel_that_does_not_walk_the_list_strands_whoever_would_take_over() {
+    fn a_kernel_that_does_not_walk_the_list_strands_the_next_initializer() {
         let model = Model {
             kernel_marks: false,
             ..Model::PLAIN
         };
-        strands_a_sleeper(model.fails_if_killed(2, |world| all_want_it(world, 2)));
+        strands_a_sleeper(model.fails_if_killed(2, |world| all_initialize(world, 2)));
     }
 
     /// The initializing thread dies before its wake. Only the recheck timer ends the wait.
     #[test]
-    fn a_death_before_the_wake_strands_whoever_does_not_nap() {
+    fn a_death_before_the_wake_strands_a_waiter_without_a_recheck_timer() {
         strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| one_only_waits(world, false)));
     }
 }
@@ -427,7 +428,7 @@ mod reentrant {
 
     /// Another thread acquires the lock while the first one still uses it.
     #[test]
-    fn a_lock_that_is_free_after_the_first_release_lets_two_in() {
+    fn a_lock_that_is_free_after_the_first_release_breaks_exclusion() {
         let message = Model::PLAIN.fails(|world| lockers(world, 2, release_at_once));
         let is_a_race = message.contains("Causality violation");
         assert!(is_a_race || message.contains("left == right"), "{message}");
@@ -439,33 +440,33 @@ mod auto_events {
 
     /// A thread does not see what another one wrote before it set the event.
     #[test]
-    fn a_set_that_does_not_release_publishes_nothing() {
+    fn a_set_without_release_ordering_publishes_nothing() {
         let model = with(Fault::NoRelease);
         is_a_data_race(
-            model.fails(|world| auto_reset_event::one_after_the_other(world, AutoResetEvent::set)),
+            model.fails(|world| auto_reset_event::pass_one_set(world, AutoResetEvent::set)),
         );
     }
 
     /// The same on the other side.
     #[test]
-    fn a_wait_that_does_not_acquire_publishes_nothing() {
+    fn a_wait_without_acquire_ordering_publishes_nothing() {
         let model = with(Fault::NoAcquire);
         is_a_data_race(
-            model.fails(|world| auto_reset_event::one_after_the_other(world, AutoResetEvent::set)),
+            model.fails(|world| auto_reset_event::pass_one_set(world, AutoResetEvent::set)),
         );
     }
 
     /// `WAITERS` is no longer set for the second sleeper when the first one sets the event.
     #[test]
-    fn a_set_that_takes_the_announcement_away_strands_the_other() {
+    fn a_set_that_clears_waiters_strands_the_other_sleeper() {
         strands_a_sleeper(Model::PLAIN.fails(|world| {
-            auto_reset_event::one_after_the_other(world, broken::set_and_forget_the_others);
+            auto_reset_event::pass_one_set(world, broken::set_and_clear_waiters);
         }));
     }
 
     /// A killed waiter was woken for a set. Only the recheck timer finds that set.
     #[test]
-    fn a_waiter_that_is_killed_strands_whoever_does_not_nap() {
+    fn a_killed_waiter_strands_a_waiter_without_a_recheck_timer() {
         strands_a_sleeper(Model::PLAIN.fails_if_killed(2, |world| {
             auto_reset_event::a_waiter_is_killed(world, false)
         }));
@@ -475,7 +476,7 @@ mod auto_events {
 mod permits {
     use super::*;
 
-    const ONE_SWITCH: Model = Model {
+    const ONE_PREEMPTION: Model = Model {
         preemptions: 1,
         ..Model::PLAIN
     };
@@ -483,43 +484,48 @@ mod permits {
     /// Both wakes reach one sleeper, which takes one permit. The other sleeper sleeps although a
     /// permit is free.
     #[test]
-    fn a_sleeper_on_several_words_that_keeps_what_it_swallowed_strands_another() {
-        let acquire = broken::without_a_line::<false>;
-        strands_a_sleeper(ONE_SWITCH.fails(move |world| two_wait_for_two(world, acquire)));
+    fn a_sleeper_on_several_words_that_keeps_consumed_wakes_strands_another() {
+        let acquire = broken::without_queue_lock::<false>;
+        strands_a_sleeper(
+            ONE_PREEMPTION.fails(move |world| two_wait_for_two_permits(world, acquire)),
+        );
     }
 
     /// Propagating the wakes is enough if no thread dies, but not if the woken thread dies. The
     /// queue solves this.
     #[test]
-    fn a_sleeper_on_several_words_that_dies_strands_another_without_a_line() {
-        let acquire = broken::without_a_line::<true>;
-        ONE_SWITCH.holds(move |world| two_wait_for_two(world, acquire));
+    fn a_dead_sleeper_on_several_words_strands_another_without_a_queue_lock() {
+        let acquire = broken::without_queue_lock::<true>;
+        ONE_PREEMPTION.holds(move |world| two_wait_for_two_permits(world, acquire));
         strands_a_sleeper(
-            ONE_SWITCH.fails_if_killed(2, move |world| two_wait_for_two(world, acquire)),
+            ONE_PREEMPTION
+                .fails_if_killed(2, move |world| two_wait_for_two_permits(world, acquire)),
         );
     }
 
     /// A waiter takes a permit, but does not see the writes of its last owner.
     #[test]
-    fn permits_that_are_acquired_without_an_order_publish_nothing() {
-        let acquire = broken::without_a_line::<true>;
-        is_a_data_race(with(Fault::NoAcquire).fails(move |world| two_wait_for_two(world, acquire)));
+    fn permits_without_acquire_ordering_publish_nothing() {
+        let acquire = broken::without_queue_lock::<true>;
+        is_a_data_race(
+            with(Fault::NoAcquire).fails(move |world| two_wait_for_two_permits(world, acquire)),
+        );
     }
 }
 
 mod slots {
     use super::*;
 
-    const ONE_SWITCH: Model = Model {
+    const ONE_PREEMPTION: Model = Model {
         preemptions: 1,
         ..Model::PLAIN
     };
 
     /// The kernel wakes one watcher, and the other watcher sleeps on.
     #[test]
-    fn a_watcher_that_keeps_the_news_strands_another() {
-        let watch = broken::watch_without_passing_on;
-        strands_a_sleeper(ONE_SWITCH.fails(move |world| two_watch_a_worker_die(world, watch)));
+    fn a_watcher_that_propagates_no_wake_strands_another() {
+        let watch = broken::watch_without_propagation;
+        strands_a_sleeper(ONE_PREEMPTION.fails(move |world| two_watch_a_worker_die(world, watch)));
     }
 
     /// Only the slot reports a death to the other parties. If the kernel does not mark the slot,
@@ -528,13 +534,13 @@ mod slots {
     fn a_kernel_that_does_not_walk_the_list_strands_the_other_parties() {
         let model = Model {
             kernel_marks: false,
-            ..ONE_SWITCH
+            ..ONE_PREEMPTION
         };
         strands_a_sleeper(model.fails(|world| {
-            let hall = Hall::new(world, 2);
-            hall.register(0);
-            hall.in_thread(world, 2, |hall| hall.register(1)).join();
-            assert!(hall.barrier.wait(&hall.slots, None).is_err());
+            let group = Group::new(world, 2);
+            group.register(0);
+            group.in_thread(world, 2, |group| group.register(1)).join();
+            assert!(group.barrier.wait(&group.slots, None).is_err());
         }));
     }
 
@@ -545,7 +551,7 @@ mod slots {
     }
 
     #[test]
-    fn a_round_without_an_order_publishes_nothing() {
+    fn a_round_without_ordering_publishes_nothing() {
         is_a_data_race(with(Fault::NoRelease).fails(three_meet));
         is_a_data_race(with(Fault::NoAcquire).fails(three_meet));
     }

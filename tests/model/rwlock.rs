@@ -19,12 +19,12 @@ struct Lock<const N: usize> {
     data: UnsafeCell<u32>,
     /// How often a death was reported. A thread that receives a report has exclusive access to the
     /// lock.
-    told: loom::cell::Cell<u32>,
+    reports: loom::cell::Cell<u32>,
 }
 
 /// What a thread does with the lock.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Does {
+enum Op {
     Read,
     ReadUntil,
     TryRead,
@@ -41,7 +41,7 @@ impl<const N: usize> Lock<N> {
         let lock = Rc::new(Lock {
             raw: RwLock::new(),
             data: UnsafeCell::new(0),
-            told: loom::cell::Cell::new(0),
+            reports: loom::cell::Cell::new(0),
         });
         lock.raw.words().for_each(|word| world.map(&lock, word));
         // SAFETY: no thread uses it yet, and `World` keeps it at its address until the run ends.
@@ -49,11 +49,11 @@ impl<const N: usize> Lock<N> {
         lock
     }
 
-    fn tell(&self) {
-        self.told.set(self.told.get() + 1);
+    fn report(&self) {
+        self.reports.set(self.reports.get() + 1);
     }
 
-    fn looks(&self) {
+    fn read_data(&self) {
         step();
         // SAFETY: loom panics before it calls the closure if a write is not ordered with this read.
         self.data.with(|data| unsafe {
@@ -63,7 +63,7 @@ impl<const N: usize> Lock<N> {
         });
     }
 
-    fn changes(&self) {
+    fn write_data(&self) {
         step();
         // SAFETY: as above, for any access.
         self.data.with_mut(|data| unsafe {
@@ -73,59 +73,59 @@ impl<const N: usize> Lock<N> {
         step();
     }
 
-    fn does(&self, does: Does) -> Result<(), AcquireError> {
-        let (current, news) = (current_thread(), || self.tell());
-        let mode = match does {
-            Does::TryRead | Does::TryWrite => WaitMode::Try,
-            Does::ReadUntil | Does::WriteUntil => WaitMode::Until(Some(Deadline::Ahead)),
+    fn perform(&self, operation: Op) -> Result<(), AcquireError> {
+        let (current, report) = (current_thread(), || self.report());
+        let mode = match operation {
+            Op::TryRead | Op::TryWrite => WaitMode::Try,
+            Op::ReadUntil | Op::WriteUntil => WaitMode::Until(Some(Deadline::Ahead)),
             _ => WaitMode::Until(None),
         };
         let read = |mode| {
-            let place = self.raw.read(current, mode, &news);
-            place.inspect(|_| self.looks())
+            let place = self.raw.read(current, mode, &report);
+            place.inspect(|_| self.read_data())
         };
         // SAFETY: the calling thread has begun the read at `place`.
         let end_read = |place: ReadPosition| unsafe { self.raw.end_read(current, place) };
-        match does {
-            Does::Read | Does::ReadUntil | Does::TryRead => end_read(read(mode)?),
-            Does::ReadTwice => {
+        match operation {
+            Op::Read | Op::ReadUntil | Op::TryRead => end_read(read(mode)?),
+            Op::ReadTwice => {
                 let first = read(mode)?;
                 let second = read(mode)?;
                 end_read(first);
-                self.looks();
+                self.read_data();
                 end_read(second);
             }
-            Does::Write | Does::WriteUntil | Does::TryWrite => {
-                self.raw.write(current, mode, &news)?;
-                self.changes();
+            Op::Write | Op::WriteUntil | Op::TryWrite => {
+                self.raw.write(current, mode, &report)?;
+                self.write_data();
                 // SAFETY: acquired above.
                 unsafe { self.raw.end_write(current) };
             }
-            Does::Upgrade => {
-                self.raw.upgradable_read(current, mode, &news)?;
-                self.looks();
+            Op::Upgrade => {
+                self.raw.upgradable_read(current, mode, &report)?;
+                self.read_data();
                 // SAFETY: as above.
                 unsafe {
-                    self.raw.upgrade(current, mode, &news)?;
-                    self.changes();
+                    self.raw.upgrade(current, mode, &report)?;
+                    self.write_data();
                     self.raw.end_write(current);
                 }
             }
-            Does::Downgrade => {
-                self.raw.write(current, mode, &news)?;
-                self.changes();
+            Op::Downgrade => {
+                self.raw.write(current, mode, &report)?;
+                self.write_data();
                 // SAFETY: as above.
                 let place = unsafe { self.raw.downgrade(current) };
-                self.looks();
+                self.read_data();
                 end_read(place);
             }
         }
         Ok(())
     }
 
-    fn in_thread(self: &Rc<Self>, world: &Rc<World>, tid: u32, does: Does) -> Joins<bool> {
+    fn in_thread(self: &Rc<Self>, world: &Rc<World>, tid: u32, operation: Op) -> Joins<bool> {
         let lock = self.clone();
-        world.spawn(tid, move || match lock.does(does) {
+        world.spawn(tid, move || match lock.perform(operation) {
             Ok(()) => true,
             Err(refused) => {
                 assert!(matches!(
@@ -140,36 +140,36 @@ impl<const N: usize> Lock<N> {
 
 /// Threads 2 and up do one thing each. Every thread that is not killed comes to its end. The lock
 /// is free afterwards.
-fn threads<const N: usize>(world: &Rc<World>, what: &[Does]) -> Rc<Lock<N>> {
+fn threads<const N: usize>(world: &Rc<World>, operations: &[Op]) -> Rc<Lock<N>> {
     let lock = Lock::<N>::place(world);
     let threads: Vec<_> = (2..)
-        .zip(what)
-        .map(|(tid, &does)| lock.in_thread(world, tid, does))
+        .zip(operations)
+        .map(|(tid, &operation)| lock.in_thread(world, tid, operation))
         .collect();
-    if what
+    if operations
         .iter()
-        .any(|does| matches!(does, Does::ReadUntil | Does::WriteUntil))
+        .any(|operation| matches!(operation, Op::ReadUntil | Op::WriteUntil))
     {
         world.deadline_passes();
     }
     let ends: Vec<_> = threads.into_iter().map(Joins::join).collect();
-    assert_eq!(lock.does(Does::TryWrite), Ok(()));
+    assert_eq!(lock.perform(Op::TryWrite), Ok(()));
     if ends.iter().all(Option::is_some) {
-        let writes = |does| {
+        let writes = |operation| {
             !matches!(
-                does,
-                Does::Read | Does::ReadUntil | Does::TryRead | Does::ReadTwice
+                operation,
+                Op::Read | Op::ReadUntil | Op::TryRead | Op::ReadTwice
             )
         };
-        let written = what
+        let written = operations
             .iter()
             .zip(&ends)
-            .filter(|&(&does, &end)| writes(does) && end == Some(true));
+            .filter(|&(&operation, &end)| writes(operation) && end == Some(true));
         // SAFETY: the other threads have ended.
         let uses = lock.data.with(|data| unsafe { *data });
         assert_eq!(uses, written.count() as u32 + 1);
         assert_eq!(
-            lock.told.get(),
+            lock.reports.get(),
             0,
             "a death was reported that did not happen"
         );
@@ -190,45 +190,45 @@ fn a_reader_and_a_writer_exclude_each_other() {
         follows_old_values: true,
         ..with(3)
     };
-    let seen = model.holds(|world| drop(threads::<1>(world, &[Does::Read, Does::Write])));
+    let seen = model.holds(|world| drop(threads::<1>(world, &[Op::Read, Op::Write])));
     assert!(seen.sleeps.get() > 0);
 }
 
 #[test]
 fn two_readers_and_a_writer() {
-    with(2).holds(|world| drop(threads::<2>(world, &[Does::Read, Does::Read, Does::Write])));
+    with(2).holds(|world| drop(threads::<2>(world, &[Op::Read, Op::Read, Op::Write])));
 }
 
 #[test]
 fn a_reader_and_two_writers() {
-    with(1).holds(|world| drop(threads::<1>(world, &[Does::Write, Does::Read, Does::Write])));
+    with(1).holds(|world| drop(threads::<1>(world, &[Op::Write, Op::Read, Op::Write])));
 }
 
 #[test]
-fn a_full_row_waits() {
-    with(1).holds(|world| drop(threads::<1>(world, &[Does::Read, Does::Read, Does::Write])));
+fn a_reader_waits_if_all_slots_are_taken() {
+    with(1).holds(|world| drop(threads::<1>(world, &[Op::Read, Op::Read, Op::Write])));
 }
 
 #[test]
-fn a_nested_read_waits_for_nobody() {
-    with(2).holds(|world| drop(threads::<2>(world, &[Does::ReadTwice, Does::Write])));
-    with(2).holds(|world| drop(threads::<1>(world, &[Does::ReadTwice, Does::Write])));
+fn a_nested_read_does_not_wait() {
+    with(2).holds(|world| drop(threads::<2>(world, &[Op::ReadTwice, Op::Write])));
+    with(2).holds(|world| drop(threads::<1>(world, &[Op::ReadTwice, Op::Write])));
 }
 
 #[test]
 fn upgrades_and_downgrades_exclude_too() {
-    with(2).holds(|world| drop(threads::<1>(world, &[Does::Upgrade, Does::Read])));
-    with(1).holds(|world| drop(threads::<1>(world, &[Does::Upgrade, Does::Downgrade])));
-    with(2).holds(|world| drop(threads::<1>(world, &[Does::Downgrade, Does::Read])));
+    with(2).holds(|world| drop(threads::<1>(world, &[Op::Upgrade, Op::Read])));
+    with(1).holds(|world| drop(threads::<1>(world, &[Op::Upgrade, Op::Downgrade])));
+    with(2).holds(|world| drop(threads::<1>(world, &[Op::Downgrade, Op::Read])));
 }
 
 #[test]
-fn who_does_not_wait_or_not_for_long_strands_nobody() {
+fn tries_and_waits_with_a_deadline_strand_no_thread() {
     for pair in [
-        [Does::TryRead, Does::Write],
-        [Does::TryWrite, Does::Read],
-        [Does::ReadUntil, Does::Write],
-        [Does::WriteUntil, Does::Read],
+        [Op::TryRead, Op::Write],
+        [Op::TryWrite, Op::Read],
+        [Op::ReadUntil, Op::Write],
+        [Op::WriteUntil, Op::Read],
     ] {
         with(2).holds(move |world| drop(threads::<1>(world, &pair)));
     }
@@ -239,71 +239,71 @@ fn who_does_not_wait_or_not_for_long_strands_nobody() {
 /// deaths.
 ///
 /// A thorough run has one more preemption, and takes a minute and a half.
-fn killed(preemptions: usize, what: &'static [Does]) -> (usize, usize) {
-    let told = Arc::new(Count::default());
-    let tells = told.clone();
+fn killed(preemptions: usize, operations: &'static [Op]) -> (usize, usize) {
+    let reports = Arc::new(Count::default());
+    let counted = reports.clone();
     let seen = with(preemptions).holds_if_killed(2, move |world| {
-        let lock = threads::<1>(world, what);
-        assert!(lock.told.get() <= 1, "a death was reported twice");
-        (0..lock.told.get()).for_each(|_| tells.add());
+        let lock = threads::<1>(world, operations);
+        assert!(lock.reports.get() <= 1, "a death was reported twice");
+        (0..lock.reports.get()).for_each(|_| counted.add());
     });
-    (seen.kills.get(), told.get())
+    (seen.kills.get(), reports.get())
 }
 
 #[test]
 fn a_reader_is_killed() {
-    let (kills, told) = killed(1, &[Does::Read, Does::Write]);
+    let (kills, reports) = killed(1, &[Op::Read, Op::Write]);
     assert!(kills > 0);
-    assert_eq!(told, 0, "the death of a reader is not reported");
-    assert_eq!(killed(1, &[Does::Read, Does::Read]).1, 0);
+    assert_eq!(reports, 0, "the death of a reader is not reported");
+    assert_eq!(killed(1, &[Op::Read, Op::Read]).1, 0);
 }
 
 #[test]
 fn a_writer_is_killed() {
-    assert!(killed(1, &[Does::Write, Does::Read]).1 > 0);
-    assert!(killed(1, &[Does::Write, Does::Write]).1 > 0);
+    assert!(killed(1, &[Op::Write, Op::Read]).1 > 0);
+    assert!(killed(1, &[Op::Write, Op::Write]).1 > 0);
 }
 
 #[test]
-fn a_writer_is_killed_with_two_others_about() {
-    assert!(killed(0, &[Does::Write, Does::Read, Does::Write]).1 > 0);
-    assert!(killed(0, &[Does::Write, Does::Read, Does::Read]).1 > 0);
+fn a_writer_is_killed_while_two_others_lock() {
+    assert!(killed(0, &[Op::Write, Op::Read, Op::Write]).1 > 0);
+    assert!(killed(0, &[Op::Write, Op::Read, Op::Read]).1 > 0);
 }
 
 #[test]
-fn a_reader_is_killed_with_two_others_about() {
-    assert_eq!(killed(0, &[Does::Read, Does::Read, Does::Write]).1, 0);
-    assert_eq!(killed(0, &[Does::Read, Does::Write, Does::Write]).1, 0);
+fn a_reader_is_killed_while_two_others_lock() {
+    assert_eq!(killed(0, &[Op::Read, Op::Read, Op::Write]).1, 0);
+    assert_eq!(killed(0, &[Op::Read, Op::Write, Op::Write]).1, 0);
 }
 
 #[test]
-fn one_who_upgrades_or_downgrades_is_killed() {
-    assert!(killed(1, &[Does::Upgrade, Does::Read]).1 > 0);
-    assert!(killed(1, &[Does::Downgrade, Does::Read]).1 > 0);
+fn a_thread_that_upgrades_or_downgrades_is_killed() {
+    assert!(killed(1, &[Op::Upgrade, Op::Read]).1 > 0);
+    assert!(killed(1, &[Op::Downgrade, Op::Read]).1 > 0);
 }
 
 /// Both slots have readers, and thread 2 leaves its slot. The first thread keeps the other slot
 /// until all `waiting` threads have read, except one that is to be killed. The slot of the first
 /// thread is the one that each of them tries first.
-fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
+fn all_slots_taken(world: &Rc<World>, waiting: &[u32], timers_expire: bool) {
     let lock = Lock::<2>::place(world);
-    let begins = |lock: &Lock<2>| {
+    let begin_read = |lock: &Lock<2>| {
         let place = lock
             .raw
-            .read(current_thread(), WaitMode::Until(None), &|| lock.tell());
+            .read(current_thread(), WaitMode::Until(None), &|| lock.report());
         let place = place.expect("a slot becomes free at some point");
-        lock.looks();
+        lock.read_data();
         place
     };
     // SAFETY: the calling thread has begun the read at `place`.
     let ends = |lock: &Lock<2>, place| unsafe { lock.raw.end_read(current_thread(), place) };
-    let own = begins(&lock);
+    let own = begin_read(&lock);
     let there = lock.clone();
-    let leaves = world.spawn(2, move || ends(&there, begins(&there)));
+    let leaves = world.spawn(2, move || ends(&there, begin_read(&there)));
     // Lets thread 2 take its slot. This switch costs no preemption.
     loom::thread::yield_now();
-    let doomed = world.model.kill.map(|kill| kill.tid);
-    let is_waited_for = |tid: &&u32| Some(**tid) != doomed;
+    let killed_tid = world.model.kill.map(|kill| kill.tid);
+    let is_waited_for = |tid: &&u32| Some(**tid) != killed_tid;
     let left = Rc::new(Cell::new(waiting.iter().filter(is_waited_for).count()));
     let have_read = Rc::new(Event::new());
     let waiters: Vec<_> = waiting
@@ -313,7 +313,7 @@ fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
             let is_waited_for = is_waited_for(&tid);
             let (lock, left, have_read) = (lock.clone(), left.clone(), have_read.clone());
             world.spawn(*tid, move || {
-                ends(&lock, begins(&lock));
+                ends(&lock, begin_read(&lock));
                 left.set(left.get() - usize::from(is_waited_for));
                 if left.get() == 0 {
                     have_read.set();
@@ -321,9 +321,9 @@ fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
             })
         })
         .collect();
-    if naps_end {
+    if timers_expire {
         leaves.join();
-        world.naps_end();
+        world.expire_recheck_timers();
         have_read.wait(None);
     } else {
         have_read.wait(None);
@@ -331,7 +331,7 @@ fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
     }
     join_all(waiters);
     ends(&lock, own);
-    assert_eq!(lock.does(Does::TryWrite), Ok(()));
+    assert_eq!(lock.perform(Op::TryWrite), Ok(()));
 }
 
 /// Three threads, two preemptions. A reader waits for a slot while both slots are released.
@@ -341,13 +341,13 @@ fn full_row(world: &Rc<World>, waiting: &[u32], naps_end: bool) {
 fn a_reader_that_waited_for_a_slot_leaves_the_others_open() {
     let seen = with(2).holds(|world| {
         let lock = Lock::<2>::place(world);
-        let does = Does::Read;
+        let operation = Op::Read;
         let own = lock
             .raw
-            .read(current_thread(), WaitMode::Until(None), &|| lock.tell());
-        let leaves = lock.in_thread(world, 2, does);
+            .read(current_thread(), WaitMode::Until(None), &|| lock.report());
+        let leaves = lock.in_thread(world, 2, operation);
         loom::thread::yield_now();
-        let waits = lock.in_thread(world, 3, does);
+        let waits = lock.in_thread(world, 3, operation);
         loom::thread::yield_now();
         // SAFETY: begun above.
         unsafe {
@@ -370,23 +370,23 @@ fn a_reader_that_waited_for_a_slot_leaves_the_others_open() {
 /// Three threads, two preemptions. A reader finds both slots taken. It gets the one that is
 /// released, which is not the one that it tried first.
 #[test]
-fn whichever_slot_is_left_wakes_the_reader_that_waits() {
-    let seen = with(2).holds(|world| full_row(world, &[3], false));
+fn the_release_of_any_slot_wakes_the_waiting_reader() {
+    let seen = with(2).holds(|world| all_slots_taken(world, &[3], false));
     assert!(seen.sleeps.get() > 0);
 }
 
 /// The same, but the reader in that slot is killed at each of its steps.
 #[test]
-fn whichever_slot_is_orphaned_wakes_the_reader_that_waits() {
-    let seen = with(2).holds_if_killed(2, |world| full_row(world, &[3], false));
+fn the_death_of_any_slot_owner_wakes_the_waiting_reader() {
+    let seen = with(2).holds_if_killed(2, |world| all_slots_taken(world, &[3], false));
     assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
 }
 
 /// Four threads, no preemption. Two threads wait. The one that may sleep on the slots is killed at
 /// each of its steps, also after it was woken.
 #[test]
-fn who_is_killed_as_it_waits_for_a_slot_takes_nobodys_wake_with_it() {
-    let seen = with(0).holds_if_killed(3, |world| full_row(world, &[3, 5], false));
+fn a_reader_killed_as_it_waits_for_a_slot_consumes_no_wake_of_another() {
+    let seen = with(0).holds_if_killed(3, |world| all_slots_taken(world, &[3, 5], false));
     assert!(seen.kills.get() > 0 && seen.sleeps.get() > 0);
 }
 
@@ -394,20 +394,20 @@ fn who_is_killed_as_it_waits_for_a_slot_takes_nobodys_wake_with_it() {
 /// slot. It sees at the end of its recheck timer that the other slot was released. No wake reports
 /// that.
 #[test]
-fn without_a_sleep_on_several_words_a_slot_is_seen_when_a_nap_ends() {
+fn without_futex_waitv_a_free_slot_is_seen_when_a_recheck_timer_expires() {
     let model = Model {
         fault: Some(Fault::FutexWaitvUnsupported),
         ..with(1)
     };
-    let seen = model.holds(|world| full_row(world, &[3], true));
+    let seen = model.holds(|world| all_slots_taken(world, &[3], true));
     assert!(seen.sleeps.get() > 0);
-    let why = model.fails(|world| full_row(world, &[3], false));
+    let why = model.fails(|world| all_slots_taken(world, &[3], false));
     assert!(why.starts_with("deadlock; threads"), "{why}");
 }
 
 /// A thread ends with a leaked read, and its process lives. The data may still be in use.
 #[test]
-fn nobody_writes_while_the_process_of_a_forgotten_read_lives() {
+fn no_thread_writes_while_the_process_of_a_leaked_read_lives() {
     const PROCESS: u32 = 9;
     with(2).holds(|world| {
         let lock = Lock::<1>::place(world);
@@ -417,37 +417,40 @@ fn nobody_writes_while_the_process_of_a_forgotten_read_lives() {
             .spawn_in(PROCESS, 2, move || {
                 let place = reads
                     .raw
-                    .read(current_thread(), WaitMode::Until(None), &|| reads.tell());
+                    .read(current_thread(), WaitMode::Until(None), &|| reads.report());
                 assert!(place.is_ok());
             })
             .join();
-        assert_eq!(lock.does(Does::Write), Err(AcquireError::HolderThreadEnded));
+        assert_eq!(
+            lock.perform(Op::Write),
+            Err(AcquireError::HolderThreadEnded)
+        );
         let writes = lock.clone();
         let writer = world.spawn(3, move || {
-            let outcome = writes.does(Does::Write);
+            let outcome = writes.perform(Op::Write);
             assert!(matches!(
                 outcome,
                 Ok(()) | Err(AcquireError::HolderThreadEnded)
             ));
         });
-        lock.looks();
-        world.let_end(PROCESS);
+        lock.read_data();
+        world.end_process(PROCESS);
         writer.join();
-        assert_eq!(lock.does(Does::Write), Ok(()));
-        assert_eq!(lock.told.get(), 0);
+        assert_eq!(lock.perform(Op::Write), Ok(()));
+        assert_eq!(lock.reports.get(), 0);
     });
 }
 
 /// Without the fence that provides the order of `SeqCst` accesses, a reader and a writer miss each
 /// other.
 #[test]
-fn without_the_fence_a_reader_and_a_writer_pass_each_other() {
+fn without_the_fence_a_reader_and_a_writer_miss_each_other() {
     let model = Model {
         fault: Some(Fault::NoDekkerFence),
         follows_old_values: true,
         ..with(2)
     };
-    let why = model.fails(|world| drop(threads::<1>(world, &[Does::Read, Does::Write])));
+    let why = model.fails(|world| drop(threads::<1>(world, &[Op::Read, Op::Write])));
     assert!(
         why.contains("from cell") || why.contains("to cell"),
         "{why}"
@@ -455,13 +458,13 @@ fn without_the_fence_a_reader_and_a_writer_pass_each_other() {
 }
 
 #[test]
-fn each_side_acquires_and_releases() {
+fn readers_and_writers_need_acquire_and_release_ordering() {
     for fault in [Fault::NoAcquire, Fault::NoRelease] {
         let model = Model {
             fault: Some(fault),
             follows_old_values: true,
             ..with(1)
         };
-        model.fails(|world| drop(threads::<1>(world, &[Does::Read, Does::Write])));
+        model.fails(|world| drop(threads::<1>(world, &[Op::Read, Op::Write])));
     }
 }

@@ -7,7 +7,7 @@ use crate::raw::robust::Robust;
 use crate::sys::{World, join_all};
 use std::rc::Rc;
 
-const LIST_IS_LOST: Model = Model {
+const UNMARKED: Model = Model {
     kernel_marks: false,
     ..Model::PLAIN
 };
@@ -18,7 +18,7 @@ fn a_holder_dies_unmarked(world: &Rc<World>) -> Rc<Lock> {
     let dies = lock.in_thread(world, 2, |world, lock| lock.lock(world));
     let waiters = [3, 4].map(|tid| lock.in_thread(world, tid, |world, lock| lock.section(world)));
     dies.join();
-    world.naps_end();
+    world.expire_recheck_timers();
     join_all(waiters);
     lock
 }
@@ -26,17 +26,17 @@ fn a_holder_dies_unmarked(world: &Rc<World>) -> Rc<Lock> {
 /// Four threads, one preemption. One dies while it owns the lock, and two lock. The recheck timers
 /// end after the death.
 #[test]
-fn a_sleeper_finds_an_unmarked_death_when_its_nap_ends() {
+fn a_sleeper_finds_an_unmarked_death_when_its_recheck_timer_expires() {
     let model = Model {
         preemptions: 1,
-        ..LIST_IS_LOST
+        ..UNMARKED
     };
     let seen = model.holds(|world| {
         let lock = a_holder_dies_unmarked(world);
         lock.is_at_rest(world);
         assert_eq!(lock.uses(), 4);
     });
-    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert_eq!(seen.reported_deaths.get(), seen.runs.get());
     assert!(seen.sleeps.get() > 0);
 }
 
@@ -45,7 +45,7 @@ fn a_sleeper_finds_an_unmarked_death_when_its_nap_ends() {
 fn a_try_finds_an_unmarked_death() {
     let model = Model {
         preemptions: 3,
-        ..LIST_IS_LOST
+        ..UNMARKED
     };
     let seen = model.holds(|world| {
         let lock = Lock::<Robust>::place(world);
@@ -67,13 +67,13 @@ fn a_try_finds_an_unmarked_death() {
         assert!(acquired.contains(&true));
         lock.is_at_rest(world);
     });
-    assert_eq!(seen.deaths_told.get(), seen.runs.get());
+    assert_eq!(seen.reported_deaths.get(), seen.runs.get());
 }
 
 /// Three threads, two preemptions. The first one locks twice and the second one once, while the
 /// third one tries. All of them live.
 #[test]
-fn a_living_holder_is_not_taken_for_gone() {
+fn a_live_holder_is_not_taken_for_dead() {
     Model::PLAIN.holds(|world| {
         let lock = Lock::<Robust>::place(world);
         lock.lock(world);

@@ -1,6 +1,6 @@
 //! A bare futex, the lower bound of the cost of a lock that sleeps; and no lock at all.
 
-use super::{Contender, Failed, Handle, News, mapped};
+use super::{Contender, DeathReport, Failed, Handle, mapped};
 use crate::futex;
 use crate::mapped::{Mapped, Place};
 use std::sync::atomic::AtomicU32;
@@ -41,7 +41,7 @@ impl Futex<'_> {
 
 impl Handle for Futex<'_> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         if self
             .0
             .compare_exchange(FREE, HELD, Acquire, Relaxed)
@@ -49,7 +49,7 @@ impl Handle for Futex<'_> {
         {
             self.wait();
         }
-        body(News::None);
+        body(DeathReport::None);
         if self.0.swap(FREE, Release) == AWAITED {
             futex::wake(self.0, 1);
         }
@@ -74,8 +74,8 @@ impl Contender for Nothing {
 
 impl Handle for Nothing {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
-        body(News::None);
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
+        body(DeathReport::None);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! documentation says, in memory mapped before the fork. If a crate has both a robust and a
 //! non-robust mutex, both are measured.
 
-use super::{Contender, Failed, Handle, News, mapped};
+use super::{Contender, DeathReport, Failed, Handle, mapped};
 use crate::mapped::{Mapped, Place};
 use iceoryx2_bb_posix::mutex::{
     Handle as _, Mutex as IceoryxMutex, MutexBuilder as IceoryxBuilder, MutexHandle,
@@ -59,22 +59,22 @@ where
 
 impl Handle for BorrowedMutex<'_, robustness_markers::Standard> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         // SAFETY: the mutex is initialized and mapped, and this thread does not hold it.
         let _guard = unsafe { self.lock() }.map_err(|_| Failed::at("BorrowedMutex::lock"))?;
-        body(News::None);
+        body(DeathReport::None);
         Ok(())
     }
 }
 
 impl Handle for BorrowedMutex<'_, robustness_markers::Robust> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         // SAFETY: the mutex is initialized and mapped, and this thread does not hold it.
         match unsafe { self.lock() }.map_err(|_| Failed::at("BorrowedMutex::lock"))? {
-            RobustGuardContainer::Standard(_guard) => body(News::None),
+            RobustGuardContainer::Standard(_guard) => body(DeathReport::None),
             RobustGuardContainer::Indeterminate(guard) => {
-                body(News::Died);
+                body(DeathReport::Died);
                 guard
                     .make_consistent()
                     .map_err(|_| Failed::at("IndeterminateGuard::make_consistent"))?;
@@ -105,10 +105,10 @@ impl Contender for ProcessSync {
 
 impl Handle for RefMut<'_, process_sync::SharedMutex> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         self.lock()
             .map_err(|error| Failed::from_io("SharedMutex::lock", &error))?;
-        body(News::None);
+        body(DeathReport::None);
         self.unlock()
             .map_err(|error| Failed::from_io("SharedMutex::unlock", &error))
     }
@@ -142,9 +142,9 @@ impl Contender for RawSync {
 
 impl Handle for Box<dyn LockImpl> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         let _guard = self.lock().map_err(|_| Failed::at("LockImpl::lock"))?;
-        body(News::None);
+        body(DeathReport::None);
         Ok(())
     }
 }
@@ -184,11 +184,11 @@ impl<const ROBUST: bool> Contender for Iceoryx<ROBUST> {
 
 impl Handle for IceoryxMutex<'_, '_, ()> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         match self.lock() {
-            Ok(_guard) => body(News::None),
+            Ok(_guard) => body(DeathReport::None),
             Err(MutexLockError::LockAcquiredButOwnerDied(_guard)) => {
-                body(News::Died);
+                body(DeathReport::Died);
                 self.make_consistent();
             }
             Err(_) => return Err(Failed::at("Mutex::lock")),
@@ -220,9 +220,9 @@ impl Contender for RustixFutexSync {
 
 impl Handle for &shm::Mutex<()> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         let _guard = self.lock();
-        body(News::None);
+        body(DeathReport::None);
         Ok(())
     }
 }

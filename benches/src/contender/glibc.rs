@@ -1,6 +1,6 @@
 //! glibc's process-shared mutexes, called directly.
 
-use super::{Contender, Failed, Handle, News, check, mapped};
+use super::{Contender, DeathReport, Failed, Handle, check, mapped};
 use crate::mapped::{Mapped, Place};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -63,15 +63,15 @@ pub struct Mutex<'a, K> {
 
 impl<K: Kind> Handle for Mutex<'_, K> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         let mutex = self.place.address();
         // SAFETY: `prepare` initialized the mutex, and it is mapped as long as the borrow lasts.
         // The thread that locked it unlocks it.
         unsafe {
             match libc::pthread_mutex_lock(mutex) {
-                0 => body(News::None),
+                0 => body(DeathReport::None),
                 libc::EOWNERDEAD if K::ROBUST => {
-                    body(News::Died);
+                    body(DeathReport::Died);
                     check(
                         "pthread_mutex_consistent",
                         libc::pthread_mutex_consistent(mutex),

@@ -1,6 +1,6 @@
 //! The crate's locks with their state outside the map: in file locks, or in the kernel.
 
-use super::{Contender, Failed, Handle, News};
+use super::{Contender, DeathReport, Failed, Handle};
 use pshared::{Error, FileLock, SysvSemaphore};
 use std::marker::PhantomData;
 use std::path::Path;
@@ -56,9 +56,9 @@ impl<K: Kind> Contender for Files<K> {
 
 impl Handle for FileLock {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         let _guard = self.lock().map_err(|_| Failed::last("FileLock::lock"))?;
-        body(News::None);
+        body(DeathReport::None);
         Ok(())
     }
 }
@@ -84,9 +84,9 @@ impl Contender for Sysv {
 
 impl Handle for &SysvSemaphore {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         let _permit = self.acquire().map_err(|_| Failed::last("semop"))?;
-        body(News::None);
+        body(DeathReport::None);
         Ok(())
     }
 }

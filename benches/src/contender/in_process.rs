@@ -1,7 +1,7 @@
 //! Mutexes that exclude only the threads of one process. They are measured without contention, as a
 //! reference that users know.
 
-use super::{Contender, Failed, Handle, News};
+use super::{Contender, DeathReport, Failed, Handle};
 use crate::arena::Line;
 
 /// A mutex of one process.
@@ -49,7 +49,7 @@ pub struct Attached<'a, M>(&'a M);
 
 impl<M: Mutex> Handle for Attached<'_, M> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
-        self.0.with(|| body(News::None))
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
+        self.0.with(|| body(DeathReport::None))
     }
 }

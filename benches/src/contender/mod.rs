@@ -16,7 +16,7 @@ pub mod signals;
 
 /// What a locker is notified of when it acquires the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
+pub enum DeathReport {
     /// No death.
     None,
     /// A holder died while it held the lock.
@@ -41,7 +41,7 @@ pub trait Contender: Sized {
 pub trait Handle {
     /// Runs `body` under the lock. If the lock reported a death, `body` repairs the protected data,
     /// and the lock is consistent afterwards.
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed>;
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed>;
 }
 
 /// A call that failed, with its error number.

@@ -1,13 +1,13 @@
 //! The crate's locks with their state in the map.
 
-use super::{Contender, Failed, Handle, News};
+use super::{Contender, DeathReport, Failed, Handle};
 use pshared::raw::RawLock;
 use pshared::{Cause, LockError, Shared, SharedMutex, SharedMutexGuard, ShmSafe};
 
 /// A lock of the crate.
 pub trait Lock: ShmSafe {
     fn new() -> Self;
-    fn with(&self, body: impl FnOnce(News)) -> Result<(), Failed>;
+    fn with(&self, body: impl FnOnce(DeathReport)) -> Result<(), Failed>;
 }
 
 impl<R: RawLock> Lock for SharedMutex<(), R> {
@@ -16,15 +16,15 @@ impl<R: RawLock> Lock for SharedMutex<(), R> {
     }
 
     #[inline]
-    fn with(&self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         match self.lock() {
             Ok(_guard) => {
-                body(News::None);
+                body(DeathReport::None);
                 Ok(())
             }
             Err(LockError::Poisoned(poisoned)) if poisoned.cause() == Cause::Died => {
                 let guard = poisoned.into_guard();
-                body(News::Died);
+                body(DeathReport::Died);
                 // Last: if this process dies before it, the next locker repairs the data.
                 SharedMutexGuard::clear_poison(&guard);
                 Ok(())
@@ -63,7 +63,7 @@ pub struct Attached<'a, L>(&'a L);
 
 impl<L: Lock> Handle for Attached<'_, L> {
     #[inline]
-    fn with(&mut self, body: impl FnOnce(News)) -> Result<(), Failed> {
+    fn with(&mut self, body: impl FnOnce(DeathReport)) -> Result<(), Failed> {
         self.0.with(body)
     }
 }

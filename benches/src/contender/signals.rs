@@ -52,7 +52,7 @@ impl Signals for Events {
 #[repr(C)]
 struct Waiting {
     given: SharedMutex<u32>,
-    told: SharedCondvar,
+    condvar: SharedCondvar,
 }
 
 /// A mutex and a condition variable in each direction.
@@ -63,7 +63,7 @@ impl Signals for SharedCondvars {
         let waiting = [const {
             Waiting {
                 given: SharedMutex::new(0),
-                told: SharedCondvar::new(),
+                condvar: SharedCondvar::new(),
             }
         }; 2];
         Shared::anonymous(waiting)
@@ -75,7 +75,7 @@ impl Signals for SharedCondvars {
     fn give(&self, to: usize) -> Result<(), Failed> {
         let to = &self.0[to];
         *to.given.lock().map_err(refused)? = 1;
-        to.told.notify_one();
+        to.condvar.notify_one();
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl Signals for SharedCondvars {
         let mine = &self.0[mine];
         let given = mine.given.lock().map_err(refused)?;
         let mut given = mine
-            .told
+            .condvar
             .wait_while(given, |given| *given == 0)
             .map_err(refused)?;
         *given = 0;

@@ -65,7 +65,9 @@ pub fn rows<'a, 'b>(
     (right, top): (u32, u32),
 ) -> Result<Rows<'a, 'b>, Box<dyn std::error::Error>> {
     let width = area.dim_in_pixel().0;
-    let left = u32::try_from(plot::room(names.iter().map(|contender| contender.name)))? + 10;
+    let left = u32::try_from(plot::name_width(
+        names.iter().map(|contender| contender.name),
+    ))? + 10;
     let axis = axis
         .clone()
         .at_most(usize::try_from((width - left - right) / 40)?);

@@ -6,7 +6,7 @@ use super::text::{self, code};
 /// What happened to the other processes when the holder was killed, ordered from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
-    Told,
+    Reported,
     Silent,
     Hangs,
     Broken,
@@ -15,7 +15,7 @@ pub enum Fate {
 impl Fate {
     pub fn of(verdict: &str) -> Option<Self> {
         match verdict.split([':', ' ', ',']).next()? {
-            "told" => Some(Fate::Told),
+            "told" => Some(Fate::Reported),
             "silent" => Some(Fate::Silent),
             "hangs" => Some(Fate::Hangs),
             "BROKEN" => Some(Fate::Broken),
@@ -47,7 +47,7 @@ impl Fates {
     }
 
     pub fn worst(&self) -> Option<Fate> {
-        let all = [Fate::Broken, Fate::Hangs, Fate::Silent, Fate::Told];
+        let all = [Fate::Broken, Fate::Hangs, Fate::Silent, Fate::Reported];
         all.into_iter().find(|fate| self.counts[*fate as usize] > 0)
     }
 }
@@ -73,7 +73,7 @@ pub fn sentences(run: &Run) -> Vec<String> {
 }
 
 fn crash(run: &Run) -> Option<String> {
-    let whose = |fate: Fate| -> Vec<String> {
+    let contenders_with = |fate: Fate| -> Vec<String> {
         run.contenders
             .iter()
             .filter(|contender| of(run, contender.name).worst() == Some(fate))
@@ -81,12 +81,12 @@ fn crash(run: &Run) -> Option<String> {
             .collect()
     };
     let parts: Vec<String> = [
-        (Fate::Told, "receives an error with"),
+        (Fate::Reported, "receives an error with"),
         (Fate::Silent, "acquires the lock without an error with"),
         (Fate::Hangs, "waits forever with"),
     ]
     .into_iter()
-    .map(|(fate, words)| (words, whose(fate)))
+    .map(|(fate, words)| (words, contenders_with(fate)))
     .filter(|(_, names)| !names.is_empty())
     .map(|(words, names)| format!("{words} {}", text::list(&names)))
     .collect();

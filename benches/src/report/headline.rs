@@ -165,7 +165,7 @@ fn beside(run: &Run, own: &Contender) -> Option<String> {
     let fate = |contender: &Contender| fates::of(run, contender.name).worst();
     let most = |robust: bool| {
         rivals(run)
-            .filter(|contender| !robust || fate(contender) == Some(Fate::Told))
+            .filter(|contender| !robust || fate(contender) == Some(Fate::Reported))
             .filter_map(|contender| Some((contender, get(contender)?)))
             .max_by(|(_, a), (_, b)| a.median.total_cmp(&b.median))
     };

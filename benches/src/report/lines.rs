@@ -51,8 +51,8 @@ pub fn chart(label: &str, mut lines: Vec<Line>) -> Option<(String, Vec<String>)>
         .collect();
     counts.sort_unstable();
     counts.dedup();
-    let room = i32::try_from(lines.len()).unwrap_or(0) * GAP;
-    let height = |_| u32::try_from(room).unwrap_or(0).max(360) + BOTTOM + TOP + 20;
+    let names_height = i32::try_from(lines.len()).unwrap_or(0) * GAP;
+    let height = |_| u32::try_from(names_height).unwrap_or(0).max(360) + BOTTOM + TOP + 20;
     let below = |line: &&Line| {
         line.points
             .iter()
@@ -76,8 +76,8 @@ pub fn chart(label: &str, mut lines: Vec<Line>) -> Option<(String, Vec<String>)>
 fn draw(area: &Area, width: u32, axis: &Axis, counts: &[u32], lines: &[Line]) -> Drawn {
     let (first, last) = (log2(counts[0]), log2(counts[counts.len() - 1]));
     let sample = if width > 400 { 24 } else { 6 };
-    let room = plot::room(lines.iter().map(|line| line.contender.name));
-    let names = u32::try_from(room + 25 + sample)?;
+    let name_width = plot::name_width(lines.iter().map(|line| line.contender.name));
+    let names = u32::try_from(name_width + 25 + sample)?;
     let chart = ChartBuilder::on(area)
         .margin_top(TOP)
         .margin_right(names)
@@ -211,7 +211,7 @@ fn draw(area: &Area, width: u32, axis: &Axis, counts: &[u32], lines: &[Line]) ->
         } else {
             line.contender.name.to_owned()
         };
-        let name = plot::fit(&name, room);
+        let name = plot::fit(&name, name_width);
         let ink = match (line.contender.own, line.failed) {
             (_, true) => Ink::Bad.colour(),
             (true, _) => ink,

@@ -157,7 +157,7 @@ pub use plotters::style::text_anchor::{HPos, Pos, VPos};
 const LETTER: usize = 65;
 
 /// Returns the width for the longest of these names, within limits.
-pub fn room<'n>(names: impl Iterator<Item = &'n str>) -> i32 {
+pub fn name_width<'n>(names: impl Iterator<Item = &'n str>) -> i32 {
     let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
     i32::try_from((longest.clamp(8, 25) * LETTER).div_ceil(10)).unwrap_or(0)
 }
@@ -165,13 +165,13 @@ pub fn room<'n>(names: impl Iterator<Item = &'n str>) -> i32 {
 /// Shortens a name to fit. Its middle is left out, because names of a family often differ at the
 /// end.
 pub fn fit(name: &str, width: i32) -> String {
-    let room = usize::try_from(width.max(0)).unwrap_or(0) * 10 / LETTER;
+    let capacity = usize::try_from(width.max(0)).unwrap_or(0) * 10 / LETTER;
     let letters: Vec<char> = name.chars().collect();
-    if letters.len() <= room {
+    if letters.len() <= capacity {
         return name.to_owned();
     }
-    let end = room / 2;
-    let start = room.saturating_sub(end + 1);
+    let end = capacity / 2;
+    let start = capacity.saturating_sub(end + 1);
     letters[..start]
         .iter()
         .chain(&['…'])

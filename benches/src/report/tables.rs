@@ -132,7 +132,7 @@ pub fn legend(run: &Run) -> String {
 
 fn short(fate: Fate) -> &'static str {
     match fate {
-        Fate::Told => "<span class=\"good\">✓ told</span>",
+        Fate::Reported => "<span class=\"good\">✓ told</span>",
         Fate::Silent => "<span class=\"warn\">⚠ silent</span>",
         Fate::Hangs => "<span class=\"bad\">✗ hangs</span>",
         Fate::Broken => "<span class=\"bad\">BROKEN</span>",
@@ -141,7 +141,9 @@ fn short(fate: Fate) -> &'static str {
 
 fn meaning(fate: Fate) -> &'static str {
     match fate {
-        Fate::Told => "the next locker acquires the lock with an error, and may repair the data",
+        Fate::Reported => {
+            "the next locker acquires the lock with an error, and may repair the data"
+        }
         Fate::Silent => "the next locker acquires the lock without an error",
         Fate::Hangs => "every locker waits forever",
         Fate::Broken => "two processes held the lock at once, or a write was lost",
@@ -153,7 +155,7 @@ pub fn crash(run: &Run) -> Option<String> {
     let mut rows = String::new();
     for contender in &run.contenders {
         let fates = fates::of(run, contender.name);
-        let mut cells: Vec<String> = [Fate::Broken, Fate::Hangs, Fate::Silent, Fate::Told]
+        let mut cells: Vec<String> = [Fate::Broken, Fate::Hangs, Fate::Silent, Fate::Reported]
             .into_iter()
             .filter(|fate| fates.counts[*fate as usize] > 0)
             .map(|fate| format!("{}{}: {}", short(fate), fates.often(fate), meaning(fate)))

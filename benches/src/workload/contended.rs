@@ -101,7 +101,7 @@ fn latency<C: Contender>(
             latencies.saturating_record(got.saturating_sub(asked));
             section.outside.run();
         }
-        arena.slots[slot].hand_over(&latencies);
+        arena.slots[slot].store_latencies(&latencies);
         Ok(operations)
     })?;
     let latencies = arena.latencies(cell.processes as usize);

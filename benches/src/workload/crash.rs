@@ -6,7 +6,7 @@ use super::{Figure, Outcome, Terms};
 use crate::arena::SharedArena;
 use crate::children::Crew;
 use crate::clock;
-use crate::contender::{Contender, Handle as _, News};
+use crate::contender::{Contender, DeathReport, Handle as _};
 use crate::fault::Fault;
 use std::fs;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -29,7 +29,7 @@ enum Comes {
 struct Found {
     /// The time in ns from the call of kill(2) to the acquisition.
     recovery: u64,
-    told: bool,
+    reported: bool,
 }
 
 pub fn run<C: Contender>(terms: &Terms) -> Outcome {
@@ -45,10 +45,10 @@ pub fn run<C: Contender>(terms: &Terms) -> Outcome {
         found => found?,
     };
     // Callers cannot rely on an error that is not always reported.
-    let told = late.told && waiters.iter().all(|found| found.told);
+    let reported = late.reported && waiters.iter().all(|found| found.reported);
     waiters.sort_unstable_by_key(|found| found.recovery);
     let median = waiters.get(waiters.len() / 2);
-    let mut figures = vec![Figure::verdict(if told { "told" } else { "silent" })];
+    let mut figures = vec![Figure::verdict(if reported { "told" } else { "silent" })];
     figures.extend(median.map(|found| Figure::number("recovery", "ns", found.recovery as f64)));
     Ok(figures)
 }
@@ -77,9 +77,10 @@ fn trial<C: Contender>(terms: &Terms, comes: Comes) -> Result<Found, Fault> {
         let mut handle = contender.attach(0)?;
         let slot = &arena.slots[LOCKER];
         slot.began.store(clock::now(), Release);
-        handle.with(|news| {
+        handle.with(|death_report| {
             slot.ended.store(clock::now(), Relaxed);
-            slot.told.store((news == News::Died).into(), Relaxed);
+            slot.reported
+                .store((death_report == DeathReport::Died).into(), Relaxed);
         })
     })?;
     if comes == Comes::Before {
@@ -90,7 +91,7 @@ fn trial<C: Contender>(terms: &Terms, comes: Comes) -> Result<Found, Fault> {
         killed = clock::now();
         crew.kill(HOLDER)?;
     }
-    crew.join(LOCKER, terms.patience)?;
+    crew.join(LOCKER, terms.hang_timeout)?;
     let slot = &arena.slots[LOCKER];
     let Some(recovery) = slot.ended.load(Relaxed).checked_sub(killed) else {
         return Err(Fault::Broken(String::from(
@@ -99,7 +100,7 @@ fn trial<C: Contender>(terms: &Terms, comes: Comes) -> Result<Found, Fault> {
     };
     Ok(Found {
         recovery,
-        told: slot.told.load(Relaxed) != 0,
+        reported: slot.reported.load(Relaxed) != 0,
     })
 }
 

@@ -10,7 +10,7 @@
 use super::{Cell, Figure, Outcome, Terms};
 use crate::arena::{Arena, SharedArena};
 use crate::children::Crew;
-use crate::contender::{Contender, Failed, Handle as _, News};
+use crate::contender::{Contender, DeathReport, Failed, Handle as _};
 use crate::fault::Fault;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::compiler_fence;
@@ -29,8 +29,8 @@ pub fn run<C: Contender>(cell: &Cell, terms: &Terms) -> Outcome {
             let mut handle = contender.attach(0)?;
             arena.pass_gate();
             while !arena.stopped() {
-                handle.with(|news| {
-                    repair(arena, news);
+                handle.with(|death_report| {
+                    repair(arena, death_report);
                     turn(arena, slot);
                     inside.run();
                     arena.inside.store(0, Relaxed);
@@ -62,12 +62,14 @@ pub fn run<C: Contender>(cell: &Cell, terms: &Terms) -> Outcome {
     let seconds = began.elapsed().as_secs_f64();
     let tallies = arena.tallies();
     arena.stop();
-    crew.finish(terms.patience)?;
+    crew.finish(terms.hang_timeout)?;
     // The last death may not have been reported yet.
     crew.start(workers, || {
-        contender.attach(0)?.with(|news| repair(&arena, news))
+        contender
+            .attach(0)?
+            .with(|death_report| repair(&arena, death_report))
     })?;
-    crew.join(workers, terms.patience)?;
+    crew.join(workers, terms.hang_timeout)?;
     Ok(vec![
         Figure::number("throughput", "Mops/s", tallies as f64 / 1e6 / seconds),
         Figure::verdict(verdict(&arena, terms.kills)?),
@@ -84,27 +86,33 @@ fn turn(arena: &Arena, slot: usize) {
     arena.count.bump();
 }
 
-fn repair(arena: &Arena, news: News) {
-    if news == News::None {
+fn repair(arena: &Arena, death_report: DeathReport) {
+    if death_report == DeathReport::None {
         return;
     }
     let sum = arena.tallies();
     let missing = sum.abs_diff(arena.count.get());
-    arena.astray.set(arena.astray.get().max(missing));
+    arena
+        .largest_error
+        .set(arena.largest_error.get().max(missing));
     arena.count.set(sum);
-    arena.slots[0].told.fetch_add(1, Relaxed);
+    arena.slots[0].reported.fetch_add(1, Relaxed);
 }
 
 fn verdict(arena: &Arena, kills: u32) -> Result<&'static str, Fault> {
-    let (count, sum, astray) = (arena.count.get(), arena.tallies(), arena.astray.get());
+    let (count, sum, largest_error) = (
+        arena.count.get(),
+        arena.tallies(),
+        arena.largest_error.get(),
+    );
     let missing = sum.abs_diff(count);
-    let told = arena.slots[0].told.load(Relaxed);
-    if astray > 1 {
+    let reported = arena.slots[0].reported.load(Relaxed);
+    if largest_error > 1 {
         return Err(Fault::Broken(format!(
-            "one death left the count {astray} off"
+            "one death left the count {largest_error} off"
         )));
     }
-    match (missing, told) {
+    match (missing, reported) {
         (0, _) => Ok("ok"),
         // No death was reported, so no worker could repair the count: it is off by at most one for
         // each kill.

@@ -88,10 +88,10 @@ fn follow(arena: &Arena, signals: &impl Signals) -> Result<u64, Failed> {
 /// Restricts the calling process to the first of its allowed CPUs.
 fn stay_on_one_cpu() -> Result<(), Failed> {
     let refused = |errno: nix::errno::Errno| Failed::by("sched_setaffinity", errno as i32);
-    let myself = Pid::from_raw(0);
-    let all = sched_getaffinity(myself).map_err(refused)?;
+    let this_process = Pid::from_raw(0);
+    let all = sched_getaffinity(this_process).map_err(refused)?;
     let first = (0..CpuSet::count()).find(|&cpu| all.is_set(cpu) == Ok(true));
     let mut one = CpuSet::new();
     one.set(first.unwrap_or(0)).map_err(refused)?;
-    sched_setaffinity(myself, &one).map_err(refused)
+    sched_setaffinity(this_process, &one).map_err(refused)
 }

@@ -92,7 +92,7 @@ pub struct Terms {
     /// How long a cell is measured.
     pub time: Duration,
     /// How long a locker may wait after a death before it counts as hanging.
-    pub patience: Duration,
+    pub hang_timeout: Duration,
     pub pace: Pace,
     /// Kills per round in the workload with deaths.
     pub kills: u32,

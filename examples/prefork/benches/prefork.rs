@@ -1,7 +1,7 @@
 //! Measures the cost of sharing and of kills for the forking server. It also measures how soon
 //! another worker accepts when the owner of the accept lock is killed.
 //!
-//! Run it with `cargo bench --bench prefork`. It uses loopback and `wrk` (the Debian package
+//! Run it with `cargo bench -p pshared-prefork`. It uses loopback and `wrk` (the Debian package
 //! `wrk`). Each round measures both sides of a ratio one after the other, and the order alternates.
 //! The result is the median of the rounds' ratios.
 
@@ -63,20 +63,20 @@ fn main() {
         sharing,
         0.95,
     );
-    let fire = {
-        let map = directory.path().join("fire");
+    let kills = {
+        let map = directory.path().join("kills");
         let server = Server::start(&["--quiet", "--map", &map.to_string_lossy()]);
         let state = open(&map);
         rounds(
             &options,
             "with kills, over without",
-            || under_fire(&state, || server.load(&options)),
+            || with_kills(&state, || server.load(&options)),
             || server.load(&options),
         )
     };
     report(
         "requests/s with a worker killed every 200 ms, over no kills",
-        fire,
+        kills,
         0.85,
     );
     let map = directory.path().join("turn");
@@ -204,7 +204,7 @@ fn open(map: &Path) -> Shared<SharedState> {
 }
 
 /// Returns the result of `load`, measured while a worker is killed every 200 ms.
-fn under_fire(state: &SharedState, load: impl Fn() -> f64) -> f64 {
+fn with_kills(state: &SharedState, load: impl Fn() -> f64) -> f64 {
     let (end, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -212,7 +212,7 @@ fn under_fire(state: &SharedState, load: impl Fn() -> f64) -> f64 {
             while ended.recv_timeout(Duration::from_millis(200))
                 == Err(mpsc::RecvTimeoutError::Timeout)
             {
-                let all: Vec<u32> = state.at_work().map(|(process, _)| process).collect();
+                let all: Vec<u32> = state.live_workers().map(|(process, _)| process).collect();
                 fastrand::choice(all).into_iter().for_each(sigkill);
             }
         });
@@ -235,20 +235,20 @@ fn next_accepts(server: &Server, state: &SharedState, kills: u32) -> Vec<Duratio
             // connection.
             let holder = loop {
                 let waits = |process: u32| {
-                    let mut slots = state.at_work();
+                    let mut slots = state.live_workers();
                     slots.any(|(other, slot)| {
-                        let doing = state
+                        let activity = state
                             .workers
                             .slots()
                             .nth(slot)
                             .expect("a slot")
                             .data
-                            .doing();
-                        other == process && doing == prefork::shared_state::Doing::Accepting
+                            .activity();
+                        other == process && activity == prefork::shared_state::Activity::Accepting
                     })
                 };
                 if let Some(holder) = state.accept.holder()
-                    && state.at_work().count() == 4
+                    && state.live_workers().count() == 4
                     && waits(holder.process)
                 {
                     break holder.process;

@@ -3,7 +3,7 @@
 use crate::faults::{Faults, Place};
 use crate::listener::Listener;
 use crate::options::{Accept, Options};
-use crate::shared_state::{Doing, SharedState, Worker};
+use crate::shared_state::{Activity, SharedState, Worker};
 use crate::signals::{Signals, Woken};
 use pshared::{Error, LockError, SharedMutexGuard};
 use std::io;
@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// The parts that a worker needs to accept a connection.
-pub struct Entrance<'a> {
+pub struct Acceptor<'a> {
     state: &'a SharedState,
     listener: &'a Listener,
     signals: &'a Signals,
@@ -22,7 +22,7 @@ pub struct Entrance<'a> {
     beat: Duration,
 }
 
-impl<'a> Entrance<'a> {
+impl<'a> Acceptor<'a> {
     pub fn new(
         state: &'a SharedState,
         listener: &'a Listener,
@@ -30,7 +30,7 @@ impl<'a> Entrance<'a> {
         faults: &'a Faults,
         options: &Options,
     ) -> Self {
-        Entrance {
+        Acceptor {
             state,
             listener,
             signals,
@@ -42,7 +42,7 @@ impl<'a> Entrance<'a> {
 
     /// Returns the worker's next connection, or `None` if the worker has been asked to leave.
     pub fn next(&self, worker: &Worker) -> io::Result<Option<TcpStream>> {
-        worker.turn_to(Doing::Queueing);
+        worker.set_activity(Activity::Queueing);
         match self.strategy {
             Accept::Mutex => {
                 let Some(_turn) = self.turn(worker)? else {
@@ -61,7 +61,7 @@ impl<'a> Entrance<'a> {
                     Err(Error::TimedOut) => worker.beat(),
                     Err(error) => break Err(io::Error::other(error)),
                 }
-                if self.signals.are_to_leave() {
+                if self.signals.asked_to_leave() {
                     break Ok(None);
                 }
             },
@@ -87,17 +87,17 @@ impl<'a> Entrance<'a> {
                 Err(LockError::TimedOut) => worker.beat(),
                 Err(other) => return Err(io::Error::other(Error::from(other))),
             }
-            if self.signals.are_to_leave() {
+            if self.signals.asked_to_leave() {
                 return Ok(None);
             }
         }
     }
 
     fn accept(&self, worker: &Worker) -> io::Result<Option<TcpStream>> {
-        worker.turn_to(Doing::Accepting);
-        self.faults.strike(Place::Accept);
+        worker.set_activity(Activity::Accepting);
+        self.faults.raise_at(Place::Accept);
         loop {
-            if self.signals.are_to_leave() {
+            if self.signals.asked_to_leave() {
                 return Ok(None);
             }
             match self.signals.wait_for(self.listener.as_fd(), self.beat)? {
@@ -106,7 +106,7 @@ impl<'a> Entrance<'a> {
                     // Another worker was faster, or resources are exhausted.
                     None => worker.beat(),
                 },
-                Woken::Ordered => return Ok(None),
+                Woken::AskedToLeave => return Ok(None),
                 Woken::TimedOut => worker.beat(),
             }
         }

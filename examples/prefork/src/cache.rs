@@ -64,7 +64,7 @@ pub fn answer(
     // but this costs less than making all other workers wait.
     let answer = make();
     write(state, |cache| {
-        faults.strike(Place::Cache);
+        faults.raise_at(Place::Cache);
         cache.insert(key, answer);
     })?;
     Ok(answer)

@@ -7,19 +7,19 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The maximum length of a request head, in bytes.
-const LONGEST_HEAD: usize = 8 << 10;
+const MAX_HEAD: usize = 8 << 10;
 /// The maximum number of header fields of a request.
-const MOST_FIELDS: usize = 64;
+const MAX_FIELDS: usize = 64;
 /// The timeout of each of these: the first byte of a new connection, the rest of a request head,
 /// and the client's receipt of an answer.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a leaving worker waits for one more request on a kept connection. If it closed the
 /// connection at once, a request in flight would be lost.
-const FAREWELL: Duration = Duration::from_secs(1);
+const LAST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long, and how many bytes, the worker reads from a client after the last answer, so that the
 /// answer reaches the client.
 pub const LINGER: Duration = Duration::from_millis(200);
-const MOST_TO_DISCARD: usize = 64 << 10;
+const MAX_DISCARDED: usize = 64 << 10;
 
 /// A request without a body.
 #[derive(Debug)]
@@ -65,10 +65,10 @@ pub struct Connection<'a> {
 impl<'a> Connection<'a> {
     pub fn new(stream: TcpStream, signals: &'a Signals) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
         Ok(Connection {
             stream,
-            unread: Vec::with_capacity(LONGEST_HEAD),
+            unread: Vec::with_capacity(MAX_HEAD),
             wants_head_only: false,
             signals,
         })
@@ -84,20 +84,20 @@ impl<'a> Connection<'a> {
                 if let Some(next) = self.parse() {
                     return Ok(next);
                 }
-                if self.unread.len() >= LONGEST_HEAD {
+                if self.unread.len() >= MAX_HEAD {
                     return Ok(Next::Refused(431));
                 }
                 if !has_begun {
                     has_begun = true;
-                    until = Instant::now() + PATIENCE;
+                    until = Instant::now() + CLIENT_TIMEOUT;
                 }
             }
-            if self.signals.are_to_leave() && !has_begun {
-                until = until.min(Instant::now() + FAREWELL);
+            if self.signals.asked_to_leave() && !has_begun {
+                until = until.min(Instant::now() + LAST_REQUEST_TIMEOUT);
             }
             let left = until.saturating_duration_since(Instant::now());
             match self.signals.wait_for(self.stream.as_fd(), left)? {
-                Woken::Ordered => {}
+                Woken::AskedToLeave => {}
                 Woken::Readable => {
                     if self.read()? == 0 {
                         return Ok(Next::Over);
@@ -112,7 +112,7 @@ impl<'a> Connection<'a> {
 
     fn read(&mut self) -> io::Result<usize> {
         let filled = self.unread.len();
-        self.unread.resize(LONGEST_HEAD, 0);
+        self.unread.resize(MAX_HEAD, 0);
         let outcome = self.stream.read(&mut self.unread[filled..]);
         self.unread
             .truncate(filled + *outcome.as_ref().unwrap_or(&0));
@@ -121,7 +121,7 @@ impl<'a> Connection<'a> {
 
     /// Parses the bytes that were read. Returns `None` if the head is not complete yet.
     fn parse(&mut self) -> Option<Next> {
-        let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
         let length = match request.parse(&self.unread) {
             Ok(httparse::Status::Complete(length)) => length,
@@ -130,7 +130,7 @@ impl<'a> Connection<'a> {
             Err(httparse::Error::Version) => return Some(Next::Refused(505)),
             Err(_) => return Some(Next::Refused(400)),
         };
-        let next = understand(&request);
+        let next = interpret(&request);
         self.wants_head_only = request.method == Some("HEAD");
         self.unread.drain(..length);
         Some(next)
@@ -138,7 +138,7 @@ impl<'a> Connection<'a> {
 
     /// Sends the answer. Returns true if another request may follow.
     pub fn answer(&mut self, request: &Request, answer: &Answer) -> io::Result<bool> {
-        let keep = request.keep && !answer.last && !self.signals.are_to_leave();
+        let keep = request.keep && !answer.last && !self.signals.asked_to_leave();
         self.write(answer, keep)?;
         if !keep {
             self.linger()?;
@@ -161,7 +161,7 @@ impl<'a> Connection<'a> {
         let until = Instant::now() + LINGER;
         let mut bytes = [0; 4096];
         let mut discarded = 0;
-        while discarded < MOST_TO_DISCARD {
+        while discarded < MAX_DISCARDED {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -201,7 +201,7 @@ impl<'a> Connection<'a> {
     /// Sends the bytes by one call if the client receives its answers. So a worker that dies here
     /// has sent the whole answer or none of it.
     fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + CLIENT_TIMEOUT;
         let mut is_first = true;
         loop {
             match self.stream.write(bytes) {
@@ -212,7 +212,7 @@ impl<'a> Connection<'a> {
             if bytes.is_empty() {
                 return match is_first {
                     true => Ok(()),
-                    false => self.stream.set_write_timeout(Some(PATIENCE)),
+                    false => self.stream.set_write_timeout(Some(CLIENT_TIMEOUT)),
                 };
             }
             is_first = false;
@@ -227,7 +227,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-fn understand(request: &httparse::Request<'_, '_>) -> Next {
+fn interpret(request: &httparse::Request<'_, '_>) -> Next {
     let values = |name: &'static str| {
         let fields = request.headers.iter();
         let found = fields.filter(move |field| field.name.eq_ignore_ascii_case(name));

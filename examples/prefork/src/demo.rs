@@ -17,8 +17,8 @@ use std::io::{IsTerminal, stderr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-const UNDISTURBED: Duration = Duration::from_secs(3);
-const UNDER_FIRE: Duration = Duration::from_secs(10);
+const WITHOUT_KILLS: Duration = Duration::from_secs(3);
+const WITH_KILLS: Duration = Duration::from_secs(10);
 const BETWEEN_KILLS: Duration = Duration::from_millis(200);
 
 /// Runs the demonstration. Returns true if every check passes.
@@ -63,8 +63,8 @@ pub fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     kill(Pid::from_raw(server.id().cast_signed()), Signal::SIGTERM)?;
     let ended = server.wait()?;
     demo.line.finish_and_clear();
-    let (before, under_fire) = outcome?;
-    demo.balance(before, under_fire, ended.success())
+    let (before, with_kills) = outcome?;
+    demo.balance(before, with_kills, ended.success())
 }
 
 struct Demo<'a> {
@@ -83,9 +83,9 @@ impl Demo<'_> {
         while self.load.answered.get() == 0 {
             wait(server, Duration::from_millis(10))?;
         }
-        let undisturbed = self.watch(server, "undisturbed", UNDISTURBED, false)?;
-        let under_fire = self.watch(server, "a kill every 200 ms", UNDER_FIRE, true)?;
-        Ok((undisturbed, under_fire))
+        let without_kills = self.watch(server, "undisturbed", WITHOUT_KILLS, false)?;
+        let with_kills = self.watch(server, "a kill every 200 ms", WITH_KILLS, true)?;
+        Ok((without_kills, with_kills))
     }
 
     fn watch(
@@ -112,7 +112,11 @@ impl Demo<'_> {
 
     /// Kills a random worker. Returns false if there is none at the moment.
     fn kill_one(&self) -> nix::Result<bool> {
-        let workers: Vec<u32> = self.state.at_work().map(|(process, _)| process).collect();
+        let workers: Vec<u32> = self
+            .state
+            .live_workers()
+            .map(|(process, _)| process)
+            .collect();
         let Some(process) = fastrand::choice(workers) else {
             return Ok(false);
         };
@@ -156,17 +160,17 @@ impl Demo<'_> {
     fn balance(
         &self,
         before: f64,
-        under_fire: f64,
+        with_kills: f64,
         ended_well: bool,
     ) -> Result<bool, Box<dyn Error>> {
         let (state, load) = (self.state, self.load);
         println!("undisturbed  {} requests/s", grouped(before as u64));
         println!(
             "with kills   {} requests/s, {:.2} of that; {} workers were killed in {} s",
-            grouped(under_fire as u64),
-            under_fire / before,
+            grouped(with_kills as u64),
+            with_kills / before,
             self.kills,
-            UNDER_FIRE.as_secs()
+            WITH_KILLS.as_secs()
         );
         let reported = &state.reported;
         println!(
@@ -203,7 +207,7 @@ impl Demo<'_> {
             (
                 held.is_empty()
                     && state.acceptors.available() == crate::shared_state::ACCEPTORS
-                    && state.at_work().count() == 0,
+                    && state.live_workers().count() == 0,
                 format!("no lock, permit or slot is still held{}", held.join(", ")),
             ),
             (ended_well, "the server shut down cleanly".to_owned()),

@@ -52,7 +52,7 @@ impl Faults {
 
     /// Raises the prepared fault if it is for this place.
     #[inline]
-    pub fn strike(&self, place: Place) {
+    pub fn raise_at(&self, place: Place) {
         if let Some((_, signal)) = self.next.get().filter(|(at, _)| *at == place) {
             self.next.set(None);
             // If the signal cannot be raised, there is no fault.

@@ -8,7 +8,7 @@ use pshared::{Error, FromBytes, LockError, SharedMutex, SharedMutexGuard, ShmDat
 /// Tokens, one for each request, refilled at a constant rate.
 ///
 /// Any bytes that a dead owner leaves are a valid bucket. So the bucket can be repaired in place:
-/// see `mended`.
+/// see `repair`.
 #[derive(ShmData, FromBytes, Default)]
 #[repr(C)]
 pub struct Bucket {
@@ -43,7 +43,7 @@ impl Bucket {
     /// Each field is written by one store. So a dead owner leaves too many or too few tokens, but
     /// never a time in the future. A file that was copied from another machine, or that survived a
     /// reboot, can hold such a time.
-    fn mended(&mut self, now: u64) {
+    fn repair(&mut self, now: u64) {
         self.filled = self.filled.min(now);
     }
 }
@@ -56,7 +56,7 @@ pub fn admits(
     faults: &Faults,
 ) -> Result<bool, Error> {
     let mut bucket = locked(bucket, reported)?;
-    faults.strike(Place::Limiter);
+    faults.raise_at(Place::Limiter);
     Ok(bucket.take(rate, clock::now()))
 }
 
@@ -73,13 +73,13 @@ fn locked<'a>(
         reported.limiter.add(1);
     }
     let mut bucket = poisoned.into_guard();
-    bucket.mended(clock::now());
+    bucket.repair(clock::now());
     SharedMutexGuard::clear_poison(&bucket);
     Ok(bucket)
 }
 
 /// Repairs the bucket at the server's start: its time may be that of another boot.
 pub fn start(bucket: &SharedMutex<Bucket>, reported: &Reported) -> Result<(), Error> {
-    locked(bucket, reported)?.mended(clock::now());
+    locked(bucket, reported)?.repair(clock::now());
     Ok(())
 }

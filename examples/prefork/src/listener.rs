@@ -93,7 +93,7 @@ impl Listener {
     }
 
     /// Returns whether a connection waits to be accepted.
-    pub fn has_one(&self) -> bool {
+    pub fn has_pending_connection(&self) -> bool {
         let mut readable = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         poll(&mut readable, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
@@ -105,7 +105,7 @@ impl Listener {
     /// refused once the socket is closed. If a client's SYN was answered before, the client may
     /// already be connected from its side but not yet from this side. So the socket must stay open
     /// as long as the last segment of a handshake can be in flight.
-    pub fn let_nobody_in(&self) -> io::Result<()> {
+    pub fn refuse_new_connections(&self) -> io::Result<()> {
         const FLAGS: u32 = 13;
         const SYN: u32 = 0x02;
         let load = |what| {

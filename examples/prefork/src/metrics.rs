@@ -2,7 +2,7 @@
 //! for all workers, including dead ones: their counts remain in their slots.
 
 use crate::histogram::{Durations, bounds};
-use crate::shared_state::{Doing, Route, STATUSES, SharedState, Worker};
+use crate::shared_state::{Activity, Route, STATUSES, SharedState, Worker};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
@@ -98,9 +98,14 @@ impl Collector for Metrics {
         out.gauges(
             "workers",
             "Workers in their slots, by activity",
-            Doing::ALL.into_iter().map(|doing| {
-                let slots = state.seated().filter(|worker| worker.doing() == doing);
-                ([("doing", doing.name().to_owned())], slots.count() as i64)
+            Activity::ALL.into_iter().map(|activity| {
+                let slots = state
+                    .occupied()
+                    .filter(|worker| worker.activity() == activity);
+                (
+                    [("doing", activity.name().to_owned())],
+                    slots.count() as i64,
+                )
             }),
         )
     }

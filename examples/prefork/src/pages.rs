@@ -88,26 +88,26 @@ fn slots(state: &SharedState) -> String {
 
 fn row(table: &mut String, state: &SharedState, slot: &SlotView<'_, Worker>) {
     let worker = slot.data;
-    let (class, who, condition) = match slot.state {
-        SlotState::Occupied { by } => ("", by, worker.doing().name()),
+    let (class, owner, condition) = match slot.state {
+        SlotState::Occupied { by } => ("", by, worker.activity().name()),
         SlotState::Abandoned { by } => ("dead", by, "died"),
         _ => ("free", None, "free"),
     };
-    let process = who.map_or("–".to_owned(), |Holder { process, .. }| {
+    let process = owner.map_or("–".to_owned(), |Holder { process, .. }| {
         process.to_string()
     });
-    let sits = matches!(slot.state, SlotState::Occupied { .. });
-    let of_this = |text: String| if sits { text } else { "–".to_owned() };
+    let is_occupied = matches!(slot.state, SlotState::Occupied { .. });
+    let of_this = |text: String| if is_occupied { text } else { "–".to_owned() };
     let held: Vec<&str> = state
         .holders()
-        .filter(|(_, process)| sits && who.is_some_and(|who| who.process == *process))
+        .filter(|(_, process)| is_occupied && owner.is_some_and(|owner| owner.process == *process))
         .map(|(lock, _)| lock)
         .collect();
     let _ = writeln!(
         table,
         "<tr class=\"{class}\"><td class=\"n\">{}</td><td class=\"n\">{process}</td><td>{condition}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
         slot.number,
-        of_this(grouped(worker.answered_by_this_one())),
+        of_this(grouped(worker.answered_by_current())),
         grouped(worker.answered()),
         of_this(span(worker.age())),
         of_this(span(worker.silence())),

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::fmt::Write;
 
 /// The largest `N` of `/primes?below=N`.
-const MOST: u64 = 1_000_000;
+const MAX_LIMIT: u64 = 1_000_000;
 
 /// The site, as served by one worker.
 pub struct Site<'a> {
@@ -70,10 +70,12 @@ impl Site<'_> {
 
     fn primes(&self, query: &str) -> Result<Answer, Error> {
         let below = query.strip_prefix("below=").map(str::parse);
-        let Some(Ok(below @ 0..=MOST)) = below else {
+        let Some(Ok(below @ 0..=MAX_LIMIT)) = below else {
             return Ok(Answer {
                 status: 400,
-                ..plain(format!("use /primes?below=N with N from 0 to {MOST}\n"))
+                ..plain(format!(
+                    "use /primes?below=N with N from 0 to {MAX_LIMIT}\n"
+                ))
             });
         };
         let make = || {

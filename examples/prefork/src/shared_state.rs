@@ -64,7 +64,7 @@ pub struct Reported {
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 pub struct Worker {
-    doing: AtomicU8,
+    activity: AtomicU8,
     /// The last heartbeat and the start of the worker in the slot, by the [clock].
     beat: AtomicU64,
     started: AtomicU64,
@@ -121,7 +121,7 @@ pub const STATUSES: [u16; 10] = [200, 400, 404, 405, 408, 413, 429, 431, 500, 50
 /// A worker's current activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Doing {
+pub enum Activity {
     Starting,
     /// Waits for the accept lock or a permit.
     Queueing,
@@ -136,26 +136,26 @@ pub enum Doing {
     Leaving,
 }
 
-impl Doing {
-    pub const ALL: [Doing; 7] = [
-        Doing::Starting,
-        Doing::Queueing,
-        Doing::Accepting,
-        Doing::Listening,
-        Doing::Answering,
-        Doing::Sending,
-        Doing::Leaving,
+impl Activity {
+    pub const ALL: [Activity; 7] = [
+        Activity::Starting,
+        Activity::Queueing,
+        Activity::Accepting,
+        Activity::Listening,
+        Activity::Answering,
+        Activity::Sending,
+        Activity::Leaving,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
-            Doing::Starting => "starting",
-            Doing::Queueing => "waiting to accept",
-            Doing::Accepting => "accepting",
-            Doing::Listening => "waiting for a request",
-            Doing::Answering => "answering",
-            Doing::Sending => "sending",
-            Doing::Leaving => "leaving",
+            Activity::Starting => "starting",
+            Activity::Queueing => "waiting to accept",
+            Activity::Accepting => "accepting",
+            Activity::Listening => "waiting for a request",
+            Activity::Answering => "answering",
+            Activity::Sending => "sending",
+            Activity::Leaving => "leaving",
         }
     }
 }
@@ -164,42 +164,45 @@ impl Worker {
     /// Initializes the slot's data for a new worker.
     pub fn start(&self) {
         self.before.store(self.answered(), Relaxed);
-        self.turn_to(Doing::Starting);
+        self.set_activity(Activity::Starting);
         // Stored last, with release: the activity of the slot's previous worker is overwritten
         // before.
         self.started.store(clock::now(), Release);
     }
 
     /// Resets the times for a new server. The stored times may be those of another boot.
-    pub fn forget(&self) {
+    pub fn reset_times(&self) {
         self.started.store(0, Relaxed);
         self.beat.store(0, Relaxed);
     }
 
     /// Sets the worker's activity and gives a heartbeat.
-    pub fn turn_to(&self, doing: Doing) {
-        self.turn_to_at(doing, clock::now());
+    pub fn set_activity(&self, activity: Activity) {
+        self.set_activity_at(activity, clock::now());
     }
 
-    /// The same as [`turn_to`](Self::turn_to), for a caller that has just read the clock.
-    pub fn turn_to_at(&self, doing: Doing, now: u64) {
+    /// The same as [`set_activity`](Self::set_activity), for a caller that has just read the clock.
+    pub fn set_activity_at(&self, activity: Activity, now: u64) {
         self.beat.store(now, Relaxed);
-        self.doing.store(doing as u8, Relaxed);
+        self.activity.store(activity as u8, Relaxed);
     }
 
     pub fn beat(&self) {
         self.beat.store(clock::now(), Relaxed);
     }
 
-    pub fn doing(&self) -> Doing {
-        let number = usize::from(self.doing.load(Relaxed));
-        Doing::ALL.get(number).copied().unwrap_or(Doing::Starting)
+    pub fn activity(&self) -> Activity {
+        let number = usize::from(self.activity.load(Relaxed));
+        Activity::ALL
+            .get(number)
+            .copied()
+            .unwrap_or(Activity::Starting)
     }
 
-    /// Returns whether the worker that was forked at `hired` has occupied the slot and is ready to
-    /// work.
-    pub fn has_been_ready_since(&self, hired: u64) -> bool {
-        self.started.load(Acquire) >= hired && self.doing() != Doing::Starting
+    /// Returns whether the worker that was forked at `forked_at` has occupied the slot and is ready
+    /// to work.
+    pub fn is_ready_since(&self, forked_at: u64) -> bool {
+        self.started.load(Acquire) >= forked_at && self.activity() != Activity::Starting
     }
 
     /// Returns the seconds since the last heartbeat.
@@ -218,7 +221,7 @@ impl Worker {
     }
 
     /// Returns the number of requests that the current worker of this slot has counted.
-    pub fn answered_by_this_one(&self) -> u64 {
+    pub fn answered_by_current(&self) -> u64 {
         self.answered().saturating_sub(self.before.load(Relaxed))
     }
 
@@ -295,15 +298,15 @@ impl SharedState {
     }
 
     /// Returns the process ids of the live workers, with the numbers of their slots.
-    pub fn at_work(&self) -> impl Iterator<Item = (u32, usize)> {
+    pub fn live_workers(&self) -> impl Iterator<Item = (u32, usize)> {
         self.workers.slots().filter_map(|slot| match slot.state {
-            SlotState::Occupied { by: Some(who) } => Some((who.process, slot.number)),
+            SlotState::Occupied { by: Some(owner) } => Some((owner.process, slot.number)),
             _ => None,
         })
     }
 
     /// Returns the data of the occupied slots.
-    pub fn seated(&self) -> impl Iterator<Item = &Worker> {
+    pub fn occupied(&self) -> impl Iterator<Item = &Worker> {
         let slots = self.workers.slots();
         let taken = slots.filter(|slot| matches!(slot.state, SlotState::Occupied { .. }));
         taken.map(|slot| slot.data)

@@ -14,19 +14,19 @@ use std::time::Duration;
 /// They are blocked before the first fork and stay blocked in the workers. Workers handle only
 /// SIGTERM. The signals that a terminal sends to the whole process group are handled by the
 /// supervisor.
-const ORDERS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+const SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// Blocks the supervisor's signals and returns their descriptor.
 #[expect(
     unsafe_code,
     reason = "a handler could call functions that are not async-signal-safe; none is installed"
 )]
-pub fn of_the_supervisor() -> io::Result<SignalFd> {
+pub fn supervisor_signals() -> io::Result<SignalFd> {
     // The parent of this process may ignore SIGCHLD, and this disposition is inherited. The kernel
     // would then reap the workers, and the supervisor could not read their exit status.
     // SAFETY: `SigDfl` installs no handler.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
-    let signals = SigSet::from_iter(ORDERS);
+    let signals = SigSet::from_iter(SIGNALS);
     signals.thread_block()?;
     descriptor(&signals)
 }
@@ -49,13 +49,13 @@ pub enum Woken {
     /// The descriptor is readable.
     Readable,
     /// The worker has just been asked to leave.
-    Ordered,
+    AskedToLeave,
     TimedOut,
 }
 
 impl Signals {
-    /// Creates the descriptor in a child of the process that called [`of_the_supervisor`].
-    pub fn of_a_worker() -> io::Result<Self> {
+    /// Creates the descriptor in a child of the process that called [`supervisor_signals`].
+    pub fn for_worker() -> io::Result<Self> {
         Ok(Signals {
             signals: descriptor(&SigSet::from(Signal::SIGTERM))?,
             leaving: Cell::new(false),
@@ -63,7 +63,7 @@ impl Signals {
     }
 
     /// Returns whether the worker has been asked to leave.
-    pub fn are_to_leave(&self) -> bool {
+    pub fn asked_to_leave(&self) -> bool {
         if !self.leaving.get() && matches!(self.signals.read_signal(), Ok(Some(_))) {
             self.leaving.set(true);
         }
@@ -73,12 +73,16 @@ impl Signals {
     /// Waits until `what` is readable, SIGTERM arrives, or the timeout expires. If SIGTERM arrived
     /// before, waits only for the other two.
     pub fn wait_for(&self, what: BorrowedFd<'_>, timeout: Duration) -> io::Result<Woken> {
-        let deaf = self.leaving.get();
+        let leaving = self.leaving.get();
         let mut both = [
             PollFd::new(what, PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
-        let watched = if deaf { &mut both[..1] } else { &mut both[..] };
+        let watched = if leaving {
+            &mut both[..1]
+        } else {
+            &mut both[..]
+        };
         match poll(watched, poll_timeout(timeout)) {
             Ok(0) | Err(Errno::EINTR) => return Ok(Woken::TimedOut),
             outcome => outcome?,
@@ -86,8 +90,8 @@ impl Signals {
         if both[0].any() == Some(true) {
             return Ok(Woken::Readable);
         }
-        match self.are_to_leave() {
-            true => Ok(Woken::Ordered),
+        match self.asked_to_leave() {
+            true => Ok(Woken::AskedToLeave),
             false => Ok(Woken::TimedOut),
         }
     }

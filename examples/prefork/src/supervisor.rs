@@ -2,11 +2,11 @@
 //! something and give no heartbeat, and ends the server. It takes no lock while there are workers,
 //! so that no event in a worker can block it.
 
-use crate::connection::{LINGER, PATIENCE};
+use crate::connection::{CLIENT_TIMEOUT, LINGER};
 use crate::listener::Listener;
 use crate::log::log_line;
 use crate::options::Options;
-use crate::shared_state::{Doing, SharedState};
+use crate::shared_state::{Activity, SharedState};
 use crate::signals::{self, poll_timeout};
 use crate::worker_pool::{Departure, Member, WorkerPool};
 use crate::{clock, limiter};
@@ -32,7 +32,7 @@ const HANDSHAKE: Duration = Duration::from_millis(300);
 
 /// Claims the state for this server and blocks the signals that it handles.
 pub fn prepare(state: &SharedState, options: &Options) -> Result<SignalFd, Box<dyn Error>> {
-    let signals = signals::of_the_supervisor()?;
+    let signals = signals::supervisor_signals()?;
     claim(state, options)?;
     Ok(signals)
 }
@@ -51,8 +51,8 @@ pub fn run(
         pool: WorkerPool::new(state, listener, options)?,
         to_replace: VecDeque::new(),
         replacing: None,
-        next_look: Instant::now(),
-        attentive_since: Instant::now(),
+        next_check: Instant::now(),
+        on_time_since: Instant::now(),
         closing_since: None,
     };
     supervisor.supervise(signals)?;
@@ -63,11 +63,11 @@ pub fn run(
 /// Claims the state for this server. It may come from an earlier server that has ended.
 fn claim(state: &SharedState, options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(path) = &options.map {
-        lock_for_life(path, state)?;
+        lock_file(path, state)?;
     }
-    wait_for_those_of_another_time(state, options.drain())?;
+    wait_for_earlier_workers(state, options.drain())?;
     for slot in state.workers.slots() {
-        slot.data.forget();
+        slot.data.reset_times();
     }
     state.supervisor.store(process::id(), Relaxed);
     state.started.store(clock::now(), Relaxed);
@@ -81,7 +81,7 @@ fn claim(state: &SharedState, options: &Options) -> Result<(), Box<dyn Error>> {
 /// A stored process id is not sufficient: after a crash or a reboot, another process may have the
 /// same id. A POSIX record lock belongs to the process: children do not inherit it, and the kernel
 /// releases it when its owner dies.
-fn lock_for_life(path: &Path, state: &SharedState) -> Result<(), Box<dyn Error>> {
+fn lock_file(path: &Path, state: &SharedState) -> Result<(), Box<dyn Error>> {
     let file = File::options().read(true).write(true).open(path)?;
     let whole = libc::flock {
         l_type: libc::F_WRLCK as i16,
@@ -108,12 +108,9 @@ fn lock_for_life(path: &Path, state: &SharedState) -> Result<(), Box<dyn Error>>
 ///
 /// If their supervisor was killed, they leave by themselves. A stopped worker does not, and no
 /// process can take the locks that it holds.
-fn wait_for_those_of_another_time(
-    state: &SharedState,
-    time: Duration,
-) -> Result<(), Box<dyn Error>> {
+fn wait_for_earlier_workers(state: &SharedState, time: Duration) -> Result<(), Box<dyn Error>> {
     let until = Instant::now() + time;
-    while let Some((process, slot)) = state.at_work().next() {
+    while let Some((process, slot)) = state.live_workers().next() {
         if Instant::now() >= until {
             return Err(format!("a worker of an earlier server, process {process}, still occupies slot {slot} of this map. Stop it first, or choose another file with --map").into());
         }
@@ -132,8 +129,8 @@ struct Supervisor<'a> {
     to_replace: VecDeque<u32>,
     replacing: Option<u32>,
     /// When to check again for stuck workers, and since when these checks have been on time.
-    next_look: Instant,
-    attentive_since: Instant,
+    next_check: Instant,
+    on_time_since: Instant,
     /// Since when no new connections are admitted.
     closing_since: Option<Instant>,
 }
@@ -143,35 +140,35 @@ impl Supervisor<'_> {
         loop {
             while let Some(order) = signals.read_signal()? {
                 match Signal::try_from(order.ssi_signo.cast_signed())? {
-                    Signal::SIGHUP => self.begin_to_replace(),
-                    _ => self.begin_to_close(),
+                    Signal::SIGHUP => self.begin_replacement(),
+                    _ => self.begin_shutdown(),
                 }
             }
             for gone in self.pool.reap()? {
-                self.say_who_left(&gone);
+                self.log_departure(&gone);
             }
             let now = Instant::now();
             match self.closing_since {
-                None => self.keep_the_number()?,
+                None => self.keep_worker_count()?,
                 Some(_) if !self.pool.members.is_empty() => {}
-                Some(since) if self.listener.has_one() => {
+                Some(since) if self.listener.has_pending_connection() => {
                     if since + self.options.drain() <= now {
-                        self.say(
+                        self.log(
                             "the drain time is over; connections that still wait are not answered",
                         );
                         return Ok(());
                     }
                     // A connection arrived after the last worker had checked for one.
                     if self.pool.pause().is_none() {
-                        self.pool.hire()?;
-                        self.tell_all_to_leave();
+                        self.pool.start_worker()?;
+                        self.ask_all_to_leave();
                     }
                 }
                 Some(since) if since + HANDSHAKE > now => {}
                 Some(_) => return Ok(()),
             }
-            self.pool.kill_the_late();
-            self.look_after_the_silent();
+            self.pool.kill_overdue();
+            self.kill_stuck_workers();
             self.wait(signals)?;
         }
     }
@@ -190,15 +187,15 @@ impl Supervisor<'_> {
         let next = times
             .chain(self.pool.pause())
             .chain(handshakes.filter(|_| is_last))
-            .chain([self.next_look])
+            .chain([self.next_check])
             .min();
         let left = next.map(|time| time.saturating_duration_since(Instant::now()));
         let children = self.pool.members.iter().map(|member| member.child.as_fd());
-        let door = (is_last && self.pool.pause().is_none()).then(|| self.listener.as_fd());
+        let listener = (is_last && self.pool.pause().is_none()).then(|| self.listener.as_fd());
         let mut all: Vec<PollFd<'_>> = [signals.as_fd(), self.pool.ready.as_fd()]
             .into_iter()
             .chain(children)
-            .chain(door)
+            .chain(listener)
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         match poll(&mut all, left.map_or(PollTimeout::NONE, poll_timeout)) {
@@ -214,7 +211,7 @@ impl Supervisor<'_> {
 
     /// Starts the missing workers. Asks the worker that is being replaced to leave when all others
     /// are ready.
-    fn keep_the_number(&mut self) -> Result<(), Box<dyn Error>> {
+    fn keep_worker_count(&mut self) -> Result<(), Box<dyn Error>> {
         let number = usize::from(self.options.workers);
         let is_member = |pool: &WorkerPool<'_>, process| {
             pool.members
@@ -236,7 +233,7 @@ impl Supervisor<'_> {
         };
         let more = usize::from(self.replacing.as_ref().is_some_and(stays));
         while self.pool.staying().count() < number + more && self.pool.pause().is_none() {
-            self.pool.hire()?;
+            self.pool.start_worker()?;
         }
         if more == 1
             && let Some(old) = self.replacing
@@ -247,18 +244,18 @@ impl Supervisor<'_> {
                 .filter(|member| member.child.id() != old);
             if others.filter(|member| self.pool.is_ready(member)).count() >= number {
                 let by = Instant::now() + self.options.drain();
-                self.pool.tell_to_leave(old, by);
+                self.pool.ask_to_leave(old, by);
                 self.state.replaced.add(1);
             }
         }
         Ok(())
     }
 
-    fn begin_to_replace(&mut self) {
+    fn begin_replacement(&mut self) {
         if self.closing_since.is_some() {
             return;
         }
-        self.say(&format!(
+        self.log(&format!(
             "replacing {} workers one by one",
             self.pool.staying().count()
         ));
@@ -269,22 +266,22 @@ impl Supervisor<'_> {
             .collect();
     }
 
-    fn begin_to_close(&mut self) {
+    fn begin_shutdown(&mut self) {
         if self.closing_since.is_some() {
             return;
         }
         self.closing_since = Some(Instant::now());
         self.state.closing.store(true, Relaxed);
-        self.say("shutting down: new connections are refused, pending ones are answered");
-        if let Err(error) = self.listener.let_nobody_in() {
+        self.log("shutting down: new connections are refused, pending ones are answered");
+        if let Err(error) = self.listener.refuse_new_connections() {
             log_line(format_args!(
                 "cannot refuse new connections, so they may break: {error}"
             ));
         }
-        self.tell_all_to_leave();
+        self.ask_all_to_leave();
     }
 
-    fn tell_all_to_leave(&mut self) {
+    fn ask_all_to_leave(&mut self) {
         // A worker that starts while the server ends has the same deadline as the others.
         let by = self.closing_since.unwrap_or_else(Instant::now) + self.options.drain();
         let all: Vec<u32> = self
@@ -293,7 +290,7 @@ impl Supervisor<'_> {
             .map(|member| member.child.id())
             .collect();
         for process in all {
-            self.pool.tell_to_leave(process, by);
+            self.pool.ask_to_leave(process, by);
         }
     }
 
@@ -304,17 +301,17 @@ impl Supervisor<'_> {
     /// although it is not stuck. So owners are checked first, and the other workers have twice the
     /// time. The readers of the cache are not recorded. So only one of the other workers is killed,
     /// the one with the oldest heartbeat. The next check finds whether this was sufficient.
-    fn look_after_the_silent(&mut self) {
+    fn kill_stuck_workers(&mut self) {
         let now = Instant::now();
-        if now < self.next_look {
+        if now < self.next_check {
             return;
         }
         // If this process did not run in time (Ctrl-Z, or too few CPUs), the workers may not have
         // run either.
-        if now > self.next_look + self.options.beat() {
-            self.attentive_since = now;
+        if now > self.next_check + self.options.beat() {
+            self.on_time_since = now;
         }
-        self.next_look = now + self.options.beat();
+        self.next_check = now + self.options.beat();
         // With `--no-sharing`, workers give no heartbeats while they serve a connection.
         if self.options.no_sharing {
             return;
@@ -337,18 +334,20 @@ impl Supervisor<'_> {
         }
         let mut longest = None;
         for (number, member) in self.pool.members.iter().enumerate() {
-            let (what, limit) = match self.doing(member) {
-                Doing::Accepting => ("has been accepting", self.options.stuck()),
+            let (what, limit) = match self.activity(member) {
+                Activity::Accepting => ("has been accepting", self.options.stuck()),
                 // A worker that listens gives no heartbeat until the client's time is over.
-                Doing::Listening => (
+                Activity::Listening => (
                     "has been waiting for a request",
-                    2 * self.options.stuck() + self.options.keep_alive().max(PATIENCE) + PATIENCE,
+                    2 * self.options.stuck()
+                        + self.options.keep_alive().max(CLIENT_TIMEOUT)
+                        + CLIENT_TIMEOUT,
                 ),
-                Doing::Sending => (
+                Activity::Sending => (
                     "has been sending an answer",
-                    2 * self.options.stuck() + PATIENCE + LINGER,
+                    2 * self.options.stuck() + CLIENT_TIMEOUT + LINGER,
                 ),
-                Doing::Starting => (
+                Activity::Starting => (
                     "has been starting",
                     2 * self.options.stuck() + Duration::from_secs(10),
                 ),
@@ -365,10 +364,10 @@ impl Supervisor<'_> {
         }
     }
 
-    fn doing(&self, member: &Member) -> Doing {
+    fn activity(&self, member: &Member) -> Activity {
         match self.pool.is_ready(member) {
-            true => self.pool.data(member).doing(),
-            false => Doing::Starting,
+            true => self.pool.data(member).activity(),
+            false => Activity::Starting,
         }
     }
 
@@ -377,8 +376,8 @@ impl Supervisor<'_> {
         // The data in the slot may still be that of its previous worker.
         let silence = self.pool.data(member).silence();
         let silence = silence
-            .min(clock::seconds_since(member.hired))
-            .min(self.attentive_since.elapsed().as_secs_f64());
+            .min(clock::seconds_since(member.forked_at))
+            .min(self.on_time_since.elapsed().as_secs_f64());
         let is_late = silence > limit.as_secs_f64() && !member.is_killed;
         is_late.then_some(silence)
     }
@@ -387,33 +386,35 @@ impl Supervisor<'_> {
         let member = &mut self.pool.members[number];
         member.kill();
         let (process, slot) = (member.child.id(), member.slot);
-        self.say(&format!(
+        self.log(&format!(
             "worker {process} (slot {slot}) {what} and has given no heartbeat for {silence:.1} s: killed"
         ));
         self.state.stuck.add(1);
     }
 
-    fn say_who_left(&self, gone: &Departure) {
+    fn log_departure(&self, gone: &Departure) {
         let how = match (gone.status.signal(), gone.status.code()) {
             (Some(number), _) => match Signal::try_from(number) {
                 Ok(signal) => format!("was killed by {signal}"),
                 Err(_) => format!("was killed by signal {number}"),
             },
-            (None, Some(0)) if gone.was_told => return,
+            (None, Some(0)) if gone.was_asked_to_leave => return,
             (None, code) => format!("exited with code {}", code.unwrap_or_default()),
         };
         let next = match gone.delay {
-            _ if gone.was_told || self.state.closing.load(Relaxed) => "not replaced".to_owned(),
+            _ if gone.was_asked_to_leave || self.state.closing.load(Relaxed) => {
+                "not replaced".to_owned()
+            }
             None => "a replacement starts".to_owned(),
             Some(delay) => format!("a replacement starts in {delay:?}"),
         };
-        self.say(&format!(
+        self.log(&format!(
             "worker {} (slot {}) {how}; {next}",
             gone.process, gone.slot
         ));
     }
 
-    fn say(&self, what: &str) {
+    fn log(&self, what: &str) {
         if !self.options.quiet {
             log_line(format_args!("{what}"));
         }

@@ -1,13 +1,13 @@
 //! A worker: it occupies its slot, accepts connections, answers requests, and leaves on SIGTERM.
 
-use crate::accept::Entrance;
+use crate::accept::Acceptor;
 use crate::clock;
-use crate::connection::{Connection, Next, PATIENCE};
+use crate::connection::{CLIENT_TIMEOUT, Connection, Next};
 use crate::faults::Faults;
 use crate::listener::Listener;
 use crate::options::Options;
 use crate::routes::{self, Site};
-use crate::shared_state::{Doing, Route, SharedState};
+use crate::shared_state::{Activity, Route, SharedState};
 use crate::signals::Signals;
 use nix::sys::eventfd::EventFd;
 use nix::sys::prctl;
@@ -20,10 +20,10 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The number of requests after which a connection is closed, so that other clients are served.
-const MOST_REQUESTS: u32 = 1000;
+const MAX_REQUESTS: u32 = 1000;
 
 /// The parts that the supervisor passes to a new worker.
-pub struct Post<'a> {
+pub struct WorkerArgs<'a> {
     pub state: &'static SharedState,
     pub listener: &'a Listener,
     pub options: &'a Options,
@@ -35,28 +35,28 @@ pub struct Post<'a> {
 }
 
 /// Serves connections until the worker is asked to leave.
-pub fn work(post: &Post<'_>) -> Result<(), Box<dyn Error>> {
+pub fn work(args: &WorkerArgs<'_>) -> Result<(), Box<dyn Error>> {
     // A worker must not outlive its supervisor. The supervisor may have died before this call, so
     // check the parent afterwards.
     prctl::set_pdeathsig(Signal::SIGTERM)?;
-    if getppid() != post.supervisor {
+    if getppid() != args.supervisor {
         return Ok(());
     }
-    let Post {
+    let WorkerArgs {
         state,
         listener,
         options,
         ..
-    } = *post;
-    let signals = Signals::of_a_worker()?;
-    let slot = state.workers.adopt(post.slot)?;
+    } = *args;
+    let signals = Signals::for_worker()?;
+    let slot = state.workers.adopt(args.slot)?;
     if slot.previous_holder_died() {
         state.reported.slot.add(1);
     }
     slot.start();
     let faults = Faults::new(options.faults);
-    let entrance = Entrance::new(state, listener, &signals, &faults, options);
-    let desk = Desk {
+    let acceptor = Acceptor::new(state, listener, &signals, &faults, options);
+    let handler = RequestHandler {
         slot: &slot,
         signals: &signals,
         site: Site {
@@ -67,32 +67,32 @@ pub fn work(post: &Post<'_>) -> Result<(), Box<dyn Error>> {
             own_hits: Cell::new(0),
         },
     };
-    slot.turn_to(Doing::Queueing);
-    post.ready.write(1)?;
-    while let Some(stream) = entrance.next(&slot)? {
-        desk.serve(stream)?;
-        if signals.are_to_leave() {
+    slot.set_activity(Activity::Queueing);
+    args.ready.write(1)?;
+    while let Some(stream) = acceptor.next(&slot)? {
+        handler.serve(stream)?;
+        if signals.asked_to_leave() {
             break;
         }
     }
-    slot.turn_to(Doing::Leaving);
+    slot.set_activity(Activity::Leaving);
     // If the whole server ends, no other worker will answer the connections that have arrived.
     while state.closing.load(Relaxed)
         && let Some(stream) = listener.accept()?
     {
-        desk.serve(stream)?;
+        handler.serve(stream)?;
     }
     Ok(())
 }
 
 /// The parts that a worker needs to answer requests.
-struct Desk<'a> {
+struct RequestHandler<'a> {
     slot: &'a RosterSlot<'static, crate::shared_state::Worker>,
     signals: &'a Signals,
     site: Site<'a>,
 }
 
-impl Desk<'_> {
+impl RequestHandler<'_> {
     /// Answers the requests of a connection until it ends. An error of the connection only ends it.
     ///
     /// # Errors
@@ -107,10 +107,10 @@ impl Desk<'_> {
         let shares = !options.no_sharing;
         for number in 1.. {
             if shares {
-                self.slot.turn_to(Doing::Listening);
+                self.slot.set_activity(Activity::Listening);
             }
             let idle = if number == 1 {
-                PATIENCE
+                CLIENT_TIMEOUT
             } else {
                 options.keep_alive()
             };
@@ -119,7 +119,7 @@ impl Desk<'_> {
                 Ok(Next::Refused(status)) => {
                     if shares {
                         self.slot.count(Route::Other, status);
-                        self.slot.turn_to(Doing::Sending);
+                        self.slot.set_activity(Activity::Sending);
                     }
                     let _ = connection.refuse(&routes::status(status));
                     break;
@@ -128,16 +128,16 @@ impl Desk<'_> {
             };
             let since = if shares { clock::now() } else { 0 };
             if shares {
-                self.slot.turn_to_at(Doing::Answering, since);
+                self.slot.set_activity_at(Activity::Answering, since);
             }
             let (route, mut answer) = self.site.answer(&request)?;
-            answer.last |= number == MOST_REQUESTS || options.keep_alive().is_zero();
+            answer.last |= number == MAX_REQUESTS || options.keep_alive().is_zero();
             if shares {
                 let now = clock::now();
                 self.slot.count(route, answer.status);
                 self.slot.durations.add(now - since);
                 // A worker that waits for a slow client is not stuck.
-                self.slot.turn_to_at(Doing::Sending, now);
+                self.slot.set_activity_at(Activity::Sending, now);
             }
             if !connection.answer(&request, &answer).unwrap_or(false) {
                 break;

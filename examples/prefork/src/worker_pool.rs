@@ -5,7 +5,7 @@ use crate::listener::Listener;
 use crate::log::log_line;
 use crate::options::Options;
 use crate::shared_state::{SharedState, WORKER_SLOTS, Worker};
-use crate::worker::{self, Post};
+use crate::worker::{self, WorkerArgs};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill};
@@ -40,7 +40,7 @@ pub struct Member {
     pub child: Child,
     pub slot: usize,
     /// When the worker was forked, by the [clock].
-    pub hired: u64,
+    pub forked_at: u64,
     /// The deadline of a worker that was asked to leave. It is killed if it has not left by then.
     pub leaves_by: Option<Instant>,
     /// The worker was killed but has not ended yet. This can take some time on a busy machine.
@@ -62,7 +62,7 @@ pub struct Departure {
     pub process: u32,
     pub slot: usize,
     pub status: ExitStatus,
-    pub was_told: bool,
+    pub was_asked_to_leave: bool,
     /// How long no worker is started because of it.
     pub delay: Option<Duration>,
 }
@@ -98,11 +98,11 @@ impl<'a> WorkerPool<'a> {
     }
 
     /// Forks a worker for a free slot.
-    pub fn hire(&mut self) -> Result<(), fork::Error> {
+    pub fn start_worker(&mut self) -> Result<(), fork::Error> {
         let slot = self
             .free_slot()
             .expect("there are twice as many slots as workers");
-        let post = Post {
+        let args = WorkerArgs {
             state: self.state,
             listener: self.listener,
             options: self.options,
@@ -110,9 +110,9 @@ impl<'a> WorkerPool<'a> {
             ready: &self.ready,
             supervisor: Pid::this(),
         };
-        let hired = clock::now();
+        let forked_at = clock::now();
         let child = fork::spawn(|| {
-            if let Err(error) = worker::work(&post) {
+            if let Err(error) = worker::work(&args) {
                 let process = std::process::id();
                 log_line(format_args!("worker {process} (slot {slot}): {error}"));
                 std::process::exit(1);
@@ -132,7 +132,7 @@ impl<'a> WorkerPool<'a> {
         self.members.push(Member {
             child,
             slot,
-            hired,
+            forked_at,
             leaves_by: None,
             is_killed: false,
         });
@@ -149,7 +149,7 @@ impl<'a> WorkerPool<'a> {
     }
 
     /// Asks a worker to leave, once.
-    pub fn tell_to_leave(&mut self, process: u32, by: Instant) {
+    pub fn ask_to_leave(&mut self, process: u32, by: Instant) {
         let mut members = self.members.iter_mut();
         if let Some(member) = members.find(|member| member.child.id() == process)
             && member.leaves_by.is_none()
@@ -160,7 +160,7 @@ impl<'a> WorkerPool<'a> {
     }
 
     /// Kills workers that were asked to leave and have not left by their deadline.
-    pub fn kill_the_late(&mut self) {
+    pub fn kill_overdue(&mut self) {
         let now = Instant::now();
         let is_late = |member: &&mut Member| member.leaves_by.is_some_and(|by| by <= now);
         for member in self.members.iter_mut().filter(is_late) {
@@ -190,19 +190,19 @@ impl<'a> WorkerPool<'a> {
         if is_death {
             data.deaths.add(1);
         }
-        let was_told = member.leaves_by.is_some();
+        let was_asked_to_leave = member.leaves_by.is_some();
         // The death of a worker that was ready says nothing about its replacement. If workers die
         // before they are ready, a delay prevents a fork loop.
-        let was_ready = data.has_been_ready_since(member.hired);
+        let was_ready = data.is_ready_since(member.forked_at);
         if was_ready {
             self.failures = 0;
         }
-        let delay = (is_death && !was_ready && !was_told).then(|| self.delay());
+        let delay = (is_death && !was_ready && !was_asked_to_leave).then(|| self.delay());
         Departure {
             process: member.child.id(),
             slot: member.slot,
             status,
-            was_told,
+            was_asked_to_leave,
             delay,
         }
     }
@@ -219,7 +219,7 @@ impl<'a> WorkerPool<'a> {
 
     /// Returns whether a worker is ready to answer.
     pub fn is_ready(&self, member: &Member) -> bool {
-        self.data(member).has_been_ready_since(member.hired)
+        self.data(member).is_ready_since(member.forked_at)
     }
 
     /// Returns the data of a worker's slot.

@@ -110,7 +110,7 @@ fn describe_entry(entry: Option<Entry<'_>>) -> String {
 mod tests {
     use super::*;
 
-    fn assert_told(ours: &str, theirs: &str, expected: &str, found: &str) {
+    fn assert_difference(ours: &str, theirs: &str, expected: &str, found: &str) {
         assert_eq!(
             first_difference(ours, theirs),
             (expected.into(), found.into())
@@ -118,8 +118,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_differs_is_told_in_words() {
-        assert_told(
+    fn the_first_difference_is_described_in_words() {
+        assert_difference(
             "0 16 aggregate:align=8 \n0 8 u64 a\n8 4 u32 b\n",
             "0 16 aggregate:align=8 \n0 8 u64 a\n8 4 NonZeroU32 b\n",
             "field `b`: u32, 4 bytes at offset 8",
@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_grew_with_a_field_is_not_told_but_the_field() {
-        assert_told(
+    fn a_changed_field_is_reported_and_not_the_struct_that_grew() {
+        assert_difference(
             "0 8 aggregate:align=4 \n0 8 array:len=1,stride=8 a\n0 8 aggregate:align=4 a[]\n0 4 u32 a[].b\n",
             "0 16 aggregate:align=8 \n0 16 array:len=1,stride=16 a\n0 16 aggregate:align=8 a[]\n0 4 u32 a[].b\n8 8 u64 a[].c\n",
             "nothing more",
             "field `a[].c`: u64, 8 bytes at offset 8",
         );
-        assert_told(
+        assert_difference(
             "0 48 primitive:mutex \n40 8 u64 data\n",
             "0 56 primitive:mutex \n40 8 i64 data\n",
             "field `data`: u64, 8 bytes at offset 40",
@@ -144,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn what_grew_with_nothing_inside_is_told_itself() {
-        assert_told(
+    fn a_struct_that_grew_without_a_changed_field_is_reported_itself() {
+        assert_difference(
             "0 64 aggregate:align=64 \n0 4 u32 a\n",
             "0 4 aggregate:align=4 \n0 4 u32 a\n",
             "the whole value: a struct or enum, aligned to 64, 64 bytes at offset 0",
@@ -154,20 +154,20 @@ mod tests {
     }
 
     #[test]
-    fn arrays_variants_and_primitives_are_told_in_words() {
-        assert_told(
+    fn arrays_variants_and_primitives_are_described_in_words() {
+        assert_difference(
             "0 24 array:len=3,stride=8 a\n",
             "0 32 array:len=4,stride=8 a\n",
             "field `a`: an array of 3, 8 bytes apart, 24 bytes at offset 0",
             "field `a`: an array of 4, 8 bytes apart, 32 bytes at offset 0",
         );
-        assert_told(
+        assert_difference(
             "0 0 variant:Red=0 color\n",
             "0 0 variant:Red=-1 color\n",
             "field `color`: variant `Red` with discriminant 0",
             "field `color`: variant `Red` with discriminant -1",
         );
-        assert_told(
+        assert_difference(
             "0 4 primitive:event \n",
             "0 4 AtomicU32 \n",
             "the whole value: a pshared event, 4 bytes at offset 0",
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_layout_that_ends_early_differs_there() {
-        assert_told(
+        assert_difference(
             "0 8 u64 \n8 8 u64 b\n",
             "0 8 u64 \n",
             "field `b`: u64, 8 bytes at offset 8",

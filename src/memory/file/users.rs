@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_resets_and_then_stands_beside_others() {
+    fn the_only_user_resets_the_file_and_others_can_attach_afterwards() {
         let (named, map) = made();
         let resets = Cell::new(0);
         let attach_file = |file: &File| {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_somebody_else_keeps_to_itself_is_busy() {
+    fn a_file_that_another_opener_locks_exclusively_is_busy() {
         let (named, map) = made();
         let other = named.reopen().unwrap();
         assert!(files::try_flock(&other, FileLock::Exclusive).unwrap());
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_becomes_a_user_of_a_file_with_an_unfinished_reset_before_it_is_finished() {
+    fn no_process_uses_a_file_before_its_unfinished_reset_is_finished() {
         let (named, map) = made();
         header(&map).dirty.store(1, Relaxed);
         // Another opener is just checking the header.
@@ -242,8 +242,8 @@ mod tests {
         drop(third);
         drop(other);
         let resets = Cell::new(0);
-        let newcomer = named.reopen().unwrap();
-        attach(&newcomer, header(&map), named.path(), OPEN_TIMEOUT, |_| {
+        let opener = named.reopen().unwrap();
+        attach(&opener, header(&map), named.path(), OPEN_TIMEOUT, |_| {
             resets.set(1)
         })
         .unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_newcomers_who_meet_an_unfinished_reset_come_in() {
+    fn any_number_of_openers_can_open_a_file_with_an_unfinished_reset() {
         for _ in 0..20 {
             let (named, map) = made();
             header(&map).dirty.store(1, Relaxed);

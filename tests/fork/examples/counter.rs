@@ -5,8 +5,8 @@ use super::Outcome;
 crate::tests!(
     counter_prints_each_number_once,
     counter_is_exact_in_every_map_under_either_lock,
-    counter_without_a_lock_loses_updates_and_says_how_many,
-    counter_balances_its_books_while_workers_are_killed,
+    counter_without_a_lock_loses_updates_and_reports_how_many,
+    counter_stays_exact_while_workers_are_killed,
     counter_refuses_what_would_hang_or_fill_the_memory,
 );
 
@@ -31,15 +31,15 @@ fn number(report: &str, before: &str, after: &str) -> u64 {
 fn counter_prints_each_number_once() {
     let output = Outcome::success("counter", &[]);
     let mut all = Vec::new();
-    for who in ["parent: ", "child: "] {
-        let its: Vec<u64> = output
+    for prefix in ["parent: ", "child: "] {
+        let numbers: Vec<u64> = output
             .lines()
-            .filter_map(|line| line.strip_prefix(who))
+            .filter_map(|line| line.strip_prefix(prefix))
             .map(|number| number.parse().expect("a number"))
             .collect();
-        assert_eq!(its.len(), 3, "{output}");
-        assert!(its.is_sorted(), "{output}");
-        all.extend(its);
+        assert_eq!(numbers.len(), 3, "{output}");
+        assert!(numbers.is_sorted(), "{output}");
+        all.extend(numbers);
     }
     // The workers print under the lock, so the numbers are also in order.
     let printed: Vec<u64> = output
@@ -56,9 +56,12 @@ fn counter_prints_each_number_once() {
     assert_eq!(verified(&output), 3, "{output}");
     // With more than one child, each child has its own name.
     let output = Outcome::success("counter", &["--workers", "4", "--loops", "5"]);
-    for who in ["parent: ", "child 1: ", "child 2: ", "child 3: "] {
+    for prefix in ["parent: ", "child 1: ", "child 2: ", "child 3: "] {
         assert_eq!(
-            output.lines().filter(|line| line.starts_with(who)).count(),
+            output
+                .lines()
+                .filter(|line| line.starts_with(prefix))
+                .count(),
             5,
             "{output}"
         );
@@ -99,7 +102,7 @@ fn counter_is_exact_in_every_map_under_either_lock() {
     }
 }
 
-fn counter_without_a_lock_loses_updates_and_says_how_many() {
+fn counter_without_a_lock_loses_updates_and_reports_how_many() {
     // If each worker happens to end before the next one starts, no update is lost and the report
     // says so.
     loop {
@@ -118,9 +121,9 @@ fn counter_without_a_lock_loses_updates_and_says_how_many() {
     }
 }
 
-fn counter_balances_its_books_while_workers_are_killed() {
-    let (mut all_kills, mut all_told, mut all_mended) = (0, 0, 0);
-    while all_kills < 300 || all_mended == 0 {
+fn counter_stays_exact_while_workers_are_killed() {
+    let (mut all_kills, mut all_notified, mut all_repaired) = (0, 0, 0);
+    while all_kills < 300 || all_repaired == 0 {
         let report = Outcome::success(
             "counter",
             &["--kill", "--workers", "3", "--loops", "200000"],
@@ -132,14 +135,14 @@ fn counter_balances_its_books_while_workers_are_killed() {
         );
         assert_eq!(verified(&report), 3, "{report}");
         let kills = number(&report, "killed", "workers with SIGKILL");
-        let told = number(&report, "notified", "lockers");
-        let mended = number(&report, "repaired", "counts");
-        assert!(mended <= told && told <= kills, "{report}");
+        let notified = number(&report, "notified", "lockers");
+        let repaired = number(&report, "repaired", "counts");
+        assert!(repaired <= notified && notified <= kills, "{report}");
         all_kills += kills;
-        all_told += told;
-        all_mended += mended;
+        all_notified += notified;
+        all_repaired += repaired;
     }
-    println!("{all_kills} kills, {all_told} notified, {all_mended} repaired");
+    println!("{all_kills} kills, {all_notified} notified, {all_repaired} repaired");
 }
 
 fn counter_refuses_what_would_hang_or_fill_the_memory() {

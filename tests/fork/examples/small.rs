@@ -5,7 +5,7 @@ use super::Outcome;
 crate::tests!(
     every_example_has_a_help,
     visibility_shows_private_and_shared_side_by_side,
-    mailbox_delivers_both_letters_in_both_maps,
+    mailbox_delivers_both_messages_in_both_maps,
 );
 
 fn every_example_has_a_help() {
@@ -51,7 +51,7 @@ fn visibility_shows_private_and_shared_side_by_side() {
     );
 }
 
-fn mailbox_delivers_both_letters_in_both_maps() {
+fn mailbox_delivers_both_messages_in_both_maps() {
     for map in ["anonymous", "file"] {
         let output = Outcome::success("mailbox", &["--map", map]);
         assert_eq!(

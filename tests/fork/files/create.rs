@@ -13,17 +13,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 crate::tests!(
-    a_new_file_is_its_owners_alone_under_every_umask,
+    a_new_file_is_private_under_every_umask,
     a_file_of_another_effective_user_is_refused,
-    relative_paths_are_of_the_working_directory,
-    a_creator_that_is_killed_while_it_makes_the_value_leaves_nothing,
-    nobody_ever_opens_half_a_file,
-    a_leased_file_blocks_nobody,
+    relative_paths_start_at_the_working_directory,
+    a_creator_killed_while_it_makes_the_value_leaves_no_file,
+    a_half_written_file_is_never_opened,
+    a_leased_file_does_not_block_the_caller,
     a_thread_with_descriptors_of_its_own_creates_and_opens_files,
     every_child_counts_in_a_file,
 );
 
-fn a_new_file_is_its_owners_alone_under_every_umask() {
+fn a_new_file_is_private_under_every_umask() {
     for mask in [0o000, 0o777, 0o077, 0o022] {
         let (_directory, path) = place();
         umask(Mode::from_bits_truncate(mask));
@@ -40,7 +40,7 @@ fn a_new_file_is_its_owners_alone_under_every_umask() {
 
 fn a_file_of_another_effective_user_is_refused() {
     if !geteuid().is_root() {
-        skip("needs root, who may become another user");
+        skip("needs root, to become another user");
     }
     let (directory, path) = place();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
@@ -84,7 +84,7 @@ fn a_file_of_another_effective_user_is_refused() {
     assert_eq!(*value.lock().unwrap(), 5);
 }
 
-fn relative_paths_are_of_the_working_directory() {
+fn relative_paths_start_at_the_working_directory() {
     let directory = tempfile::tempdir().unwrap();
     chdir(directory.path()).unwrap();
     drop(create(Path::new("board"), SharedCounter::new(3)).unwrap());
@@ -95,7 +95,7 @@ fn relative_paths_are_of_the_working_directory() {
     assert_eq!(names(directory.path()), ["below", "board", "other"]);
 }
 
-fn a_creator_that_is_killed_while_it_makes_the_value_leaves_nothing() {
+fn a_creator_killed_while_it_makes_the_value_leaves_no_file() {
     let (directory, path) = place();
     let in_it = Signal::new();
     let creator = child(|| {
@@ -121,7 +121,7 @@ fn whole(number: u64) -> Whole {
     [(); 2_000].map(|()| SharedCounter::new(number))
 }
 
-fn nobody_ever_opens_half_a_file() {
+fn a_half_written_file_is_never_opened() {
     let (directory, path) = place();
     let over = Shared::anonymous(SharedCounter::new(0)).unwrap();
     let reader = || {
@@ -164,7 +164,7 @@ fn nobody_ever_opens_half_a_file() {
     assert_eq!(names(directory.path()), ["board"]);
 }
 
-fn a_leased_file_blocks_nobody() {
+fn a_leased_file_does_not_block_the_caller() {
     let (_directory, path) = place();
     drop(create(&path, SharedCounter::new(1)).unwrap());
     let (leased, over) = (Signal::new(), Signal::new());

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 crate::tests!(
-    a_full_disk_is_an_error_and_leaves_nothing,
+    a_full_disk_is_an_error_and_leaves_no_file,
     a_value_that_fills_the_disk_is_written_without_a_bus_error,
     a_file_system_of_a_server_in_user_space_is_refused,
 );
@@ -26,7 +26,7 @@ fn create_slice(path: &Path, len: usize) -> Result<Shared<[SharedCounter]>, Erro
     unsafe { Shared::create_from_fn(path, len, |_| SharedCounter::new(1)) }
 }
 
-fn a_full_disk_is_an_error_and_leaves_nothing() {
+fn a_full_disk_is_an_error_and_leaves_no_file() {
     let directory = small_disk();
     let path = directory.path().join("board");
     let refusal = create_slice(&path, 64 << 10).unwrap_err();

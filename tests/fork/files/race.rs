@@ -12,8 +12,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 crate::tests!(
-    of_two_hundred_racers_one_creates_and_all_see_the_same,
-    of_racers_without_nameless_files_one_creates_and_all_see_the_same,
+    of_two_hundred_processes_one_creates_the_file_and_all_see_the_same_value,
+    without_unnamed_files_one_process_creates_the_file_and_all_see_the_same_value,
     a_file_that_is_removed_meanwhile_is_created_again,
 );
 
@@ -105,7 +105,7 @@ fn rounds(usual: usize) -> usize {
     })
 }
 
-fn of_two_hundred_racers_one_creates_and_all_see_the_same() {
+fn of_two_hundred_processes_one_creates_the_file_and_all_see_the_same_value() {
     let mut random = Random::new(2);
     for _ in 0..rounds(20) {
         let (directory, path) = place();
@@ -114,8 +114,8 @@ fn of_two_hundred_racers_one_creates_and_all_see_the_same() {
     }
 }
 
-fn of_racers_without_nameless_files_one_creates_and_all_see_the_same() {
-    super::unfinished::without_nameless_files();
+fn without_unnamed_files_one_process_creates_the_file_and_all_see_the_same_value() {
+    super::unfinished::without_unnamed_files();
     let mut random = Random::new(3);
     for _ in 0..rounds(20) {
         let (directory, path) = place();

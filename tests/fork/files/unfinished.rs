@@ -14,15 +14,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 crate::tests!(
-    a_file_is_built_under_another_name_and_keeps_none_but_its_own,
-    what_a_dead_creator_left_is_removed_by_the_next,
-    what_a_living_creator_builds_is_left_alone,
-    what_only_looks_unfinished_is_left_alone,
-    the_longest_name_will_do_here_too,
+    a_file_is_built_under_a_temporary_name_and_keeps_only_its_own,
+    leftovers_of_a_dead_creator_are_removed_by_the_next,
+    an_unfinished_file_of_a_living_creator_is_kept,
+    files_that_only_resemble_unfinished_ones_are_kept,
+    the_longest_file_name_can_be_created,
 );
 
 /// Makes the kernel reject `O_TMPFILE` in this process and its children, with `EOPNOTSUPP`.
-pub fn without_nameless_files() {
+pub fn without_unnamed_files() {
     const TMPFILE: u32 = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
     let load = |offset| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0);
     let answer = |value| instruction(libc::BPF_RET | libc::BPF_K, value, 0, 0);
@@ -100,8 +100,8 @@ fn creator<'a>(path: &'a Path, begun: &'a Signal, go_on: &'a Signal) -> pshared:
     })
 }
 
-fn a_file_is_built_under_another_name_and_keeps_none_but_its_own() {
-    without_nameless_files();
+fn a_file_is_built_under_a_temporary_name_and_keeps_only_its_own() {
+    without_unnamed_files();
     let (directory, path) = place();
     let (begun, go_on) = (Signal::new(), Signal::new());
     let creator = creator(&path, &begun, &go_on);
@@ -134,16 +134,16 @@ fn a_file_is_built_under_another_name_and_keeps_none_but_its_own() {
     assert_eq!(count(&path), 11);
 }
 
-fn what_a_dead_creator_left_is_removed_by_the_next() {
-    without_nameless_files();
+fn leftovers_of_a_dead_creator_are_removed_by_the_next() {
+    without_unnamed_files();
     let (directory, path) = place();
     let (begun, go_on) = (Signal::new(), Signal::new());
     for left in 1..=3 {
-        let dead = creator(&path, &begun, &go_on);
+        let killed = creator(&path, &begun, &go_on);
         begun.wait();
         // This creator removed the file of the previous one.
         assert_eq!(names(directory.path()).len(), 1, "creator {left}");
-        kill(&dead);
+        kill(&killed);
         assert!(
             names(directory.path())
                 .iter()
@@ -154,8 +154,8 @@ fn what_a_dead_creator_left_is_removed_by_the_next() {
     assert_eq!(names(directory.path()), ["board"]);
 }
 
-fn what_a_living_creator_builds_is_left_alone() {
-    without_nameless_files();
+fn an_unfinished_file_of_a_living_creator_is_kept() {
+    without_unnamed_files();
     let (directory, path) = place();
     let (begun, go_on) = (Signal::new(), Signal::new());
     let slow = creator(&path, &begun, &go_on);
@@ -169,8 +169,8 @@ fn what_a_living_creator_builds_is_left_alone() {
     assert_eq!(names(directory.path()), ["board"]);
 }
 
-fn what_only_looks_unfinished_is_left_alone() {
-    without_nameless_files();
+fn files_that_only_resemble_unfinished_ones_are_kept() {
+    without_unnamed_files();
     let (directory, path) = place();
     let below = |name: &str| directory.path().join(name);
     let unfinished = ".board.pshared-unfinished-";
@@ -197,8 +197,8 @@ fn what_only_looks_unfinished_is_left_alone() {
     assert_eq!(names(directory.path()), expected);
 }
 
-fn the_longest_name_will_do_here_too() {
-    without_nameless_files();
+fn the_longest_file_name_can_be_created() {
+    without_unnamed_files();
     let directory = tempfile::tempdir().unwrap();
     let name = "n".repeat(255);
     let path = directory.path().join(&name);

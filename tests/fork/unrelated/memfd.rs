@@ -1,6 +1,6 @@
 //! Memory that an unrelated process receives as a descriptor over a Unix socket.
 
-use crate::support::{Told, told, until};
+use crate::support::{Outcome, outcome_of, until};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use pshared::{Error, Shared, SharedCounter, SharedEvent, SharedMutex, SharedSemaphore, ShmSafe};
@@ -10,34 +10,34 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, ExitCode};
 
 crate::tests!(
-    a_stranger_that_was_given_the_descriptor_uses_the_same_memory,
-    a_stranger_that_dies_with_the_lock_is_told_of,
-    a_stranger_is_told_what_is_wrong_with_a_descriptor,
-    the_memory_lives_on_with_the_stranger,
+    an_unrelated_process_uses_the_same_memory_through_the_descriptor,
+    the_death_of_an_unrelated_holder_is_reported,
+    an_unsuitable_descriptor_is_an_error_that_states_why,
+    the_memory_outlives_its_creators_map_in_an_unrelated_process,
 );
 
 /// The environment variable that makes this program run as an unrelated process. Its value is the
 /// path of a socket that provides a descriptor.
-pub const ROLE: &str = "PSHARED_TEST_STRANGER";
+pub const ROLE: &str = "PSHARED_TEST_UNRELATED";
 
 /// The shared type that both programs know.
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Board {
+struct State {
     count: SharedMutex<u64>,
-    gate: SharedSemaphore,
+    semaphore: SharedSemaphore,
     hits: SharedCounter,
-    news: SharedEvent,
+    event: SharedEvent,
 }
 
-fn board() -> Shared<Board> {
+fn state() -> Shared<State> {
     Shared::memfd(
         "board",
-        Board {
+        State {
             count: SharedMutex::new(1),
-            gate: SharedSemaphore::new(0),
+            semaphore: SharedSemaphore::new(0),
             hits: SharedCounter::new(0),
-            news: SharedEvent::new(),
+            event: SharedEvent::new(),
         },
     )
     .unwrap()
@@ -49,8 +49,8 @@ pub fn as_unrelated_process(socket: &str) -> ExitCode {
     let (task, descriptor) = receive(&socket);
     // SAFETY: the test that sends the descriptor uses the memory only through this crate, or not at
     // all.
-    let opened = unsafe { Shared::<Board>::from_fd(descriptor) };
-    let board = match (task, opened) {
+    let opened = unsafe { Shared::<State>::from_fd(descriptor) };
+    let state = match (task, opened) {
         (b'?', Ok(_)) => panic!("opened"),
         (b'?', Err(refusal)) => {
             socket
@@ -63,21 +63,21 @@ pub fn as_unrelated_process(socket: &str) -> ExitCode {
     match task {
         b'c' => {
             for _ in 0..10_000 {
-                *board.count.lock().unwrap() += 1;
-                board.hits.add(1);
+                *state.count.lock().unwrap() += 1;
+                state.hits.add(1);
             }
-            board.gate.post().unwrap();
-            board.news.wait();
+            state.semaphore.post().unwrap();
+            state.event.wait();
         }
         b'd' => {
-            let _guard = board.count.lock().unwrap();
+            let _guard = state.count.lock().unwrap();
             std::process::abort();
         }
         b'l' => {
             // Waits until the other process has dropped its handle and then closed its socket.
             assert_eq!(socket.read(&mut [0]).unwrap(), 0);
-            *board.count.lock().unwrap() += 1;
-            assert_eq!(*board.count.lock().unwrap(), 2);
+            *state.count.lock().unwrap() += 1;
+            assert_eq!(*state.count.lock().unwrap(), 2);
         }
         other => panic!("what is {other}?"),
     }
@@ -86,11 +86,11 @@ pub fn as_unrelated_process(socket: &str) -> ExitCode {
 
 /// Starts this program again as an unrelated process, which inherits no map and no descriptor of
 /// the memory. Sends it a descriptor and a task.
-fn stranger(task: u8, descriptor: BorrowedFd<'_>) -> (Child, UnixStream) {
+fn unrelated_process(task: u8, descriptor: BorrowedFd<'_>) -> (Child, UnixStream) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
-    let stranger = Command::new(std::env::current_exe().unwrap())
+    let process = Command::new(std::env::current_exe().unwrap())
         .env(ROLE, &path)
         .spawn()
         .unwrap();
@@ -103,7 +103,7 @@ fn stranger(task: u8, descriptor: BorrowedFd<'_>) -> (Child, UnixStream) {
         None,
     )
     .unwrap();
-    (stranger, socket)
+    (process, socket)
 }
 
 fn receive(socket: &UnixStream) -> (u8, OwnedFd) {
@@ -121,8 +121,8 @@ fn receive(socket: &UnixStream) -> (u8, OwnedFd) {
     (task[0], descriptor)
 }
 
-fn assert_success(mut stranger: Child) {
-    let status = stranger.wait().unwrap();
+fn assert_success(mut process: Child) {
+    let status = process.wait().unwrap();
     assert!(status.success(), "{status}");
 }
 
@@ -131,42 +131,42 @@ fn descriptor<T: ShmSafe>(shared: &Shared<T>) -> BorrowedFd<'_> {
     unsafe { shared.as_fd() }.unwrap()
 }
 
-fn a_stranger_that_was_given_the_descriptor_uses_the_same_memory() {
-    let board = board();
-    let (one, _socket) = stranger(b'c', descriptor(&board));
-    let (two, _socket) = stranger(b'c', descriptor(&board));
+fn an_unrelated_process_uses_the_same_memory_through_the_descriptor() {
+    let state = state();
+    let (one, _socket) = unrelated_process(b'c', descriptor(&state));
+    let (two, _socket) = unrelated_process(b'c', descriptor(&state));
     for _ in 0..10_000 {
-        *board.count.lock().unwrap() += 1;
+        *state.count.lock().unwrap() += 1;
     }
-    board.gate.wait().unwrap();
-    board.gate.wait().unwrap();
-    assert_eq!(*board.count.lock().unwrap(), 30_001);
-    assert_eq!(board.hits.get(), 20_000);
-    board.news.set();
+    state.semaphore.wait().unwrap();
+    state.semaphore.wait().unwrap();
+    assert_eq!(*state.count.lock().unwrap(), 30_001);
+    assert_eq!(state.hits.get(), 20_000);
+    state.event.set();
     assert_success(one);
     assert_success(two);
 }
 
-fn a_stranger_that_dies_with_the_lock_is_told_of() {
-    let board = board();
-    let (mut dead, _socket) = stranger(b'd', descriptor(&board));
-    assert!(!dead.wait().unwrap().success());
-    assert_eq!(told(board.count.lock()), Told::FreshDeath);
-    assert_eq!(told(board.count.lock()), Told::OldDeath);
+fn the_death_of_an_unrelated_holder_is_reported() {
+    let state = state();
+    let (mut process, _socket) = unrelated_process(b'd', descriptor(&state));
+    assert!(!process.wait().unwrap().success());
+    assert_eq!(outcome_of(state.count.lock()), Outcome::FreshDeath);
+    assert_eq!(outcome_of(state.count.lock()), Outcome::OldDeath);
 }
 
-fn a_stranger_is_told_what_is_wrong_with_a_descriptor() {
-    let asked = |descriptor: BorrowedFd<'_>, says: &[&str]| {
-        let (told, mut socket) = stranger(b'?', descriptor);
+fn an_unsuitable_descriptor_is_an_error_that_states_why() {
+    let assert_refused = |descriptor: BorrowedFd<'_>, says: &[&str]| {
+        let (process, mut socket) = unrelated_process(b'?', descriptor);
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
-        assert_success(told);
+        assert_success(process);
         for part in says {
             assert!(answer.contains(part), "no {part:?} in {answer:?}");
         }
     };
     let counter = Shared::memfd("counter", SharedCounter::new(0)).unwrap();
-    asked(
+    assert_refused(
         descriptor(&counter),
         &["LayoutMismatch", "a pshared counter, 8 bytes"],
     );
@@ -174,36 +174,36 @@ fn a_stranger_is_told_what_is_wrong_with_a_descriptor() {
     file.set_len(10_000).unwrap();
     use std::os::fd::AsFd;
     // If the file is on tmpfs, it has seals, but not the required ones.
-    asked(file.as_fd(), &["Map::memfd"]);
+    assert_refused(file.as_fd(), &["Map::memfd"]);
     let bare = nix::sys::memfd::memfd_create("bare", nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING)
         .unwrap();
     nix::unistd::ftruncate(&bare, 10_000).unwrap();
-    asked(
+    assert_refused(
         bare.as_fd(),
         &["MissingSeals", "F_SEAL_SHRINK | F_SEAL_GROW"],
     );
     let bytes = pshared::Map::memfd("bytes", 10_000).unwrap();
     // SAFETY: the unrelated process reads the memory only through this crate.
-    asked(unsafe { bytes.fd() }.unwrap(), &["InvalidHeader", "magic"]);
+    assert_refused(unsafe { bytes.fd() }.unwrap(), &["InvalidHeader", "magic"]);
     let refused = matches!(
         // SAFETY: no process uses the memory.
-        unsafe { Shared::<Board>::from_fd(bare) },
+        unsafe { Shared::<State>::from_fd(bare) },
         Err(Error::MissingSeals { .. })
     );
     assert!(refused);
 }
 
-fn the_memory_lives_on_with_the_stranger() {
-    let board = board();
-    let (stranger, socket) = stranger(b'l', descriptor(&board));
+fn the_memory_outlives_its_creators_map_in_an_unrelated_process() {
+    let state = state();
+    let (process, socket) = unrelated_process(b'l', descriptor(&state));
     // Waits until the process has mapped the memory. It checks the seals before that.
-    let maps = format!("/proc/{}/maps", stranger.id());
+    let maps = format!("/proc/{}/maps", process.id());
     until(|| {
         std::fs::read_to_string(&maps)
             .unwrap()
             .contains("memfd:board")
     });
-    drop(board);
+    drop(state);
     drop(socket);
-    assert_success(stranger);
+    assert_success(process);
 }

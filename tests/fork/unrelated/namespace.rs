@@ -2,20 +2,21 @@
 //! over when no process there does.
 
 use super::{
-    BOOT, NAMESPACE, bytes_at, create, is_alone, leave, open, open_lock, patch, place, pretend_held,
+    BOOT, NAMESPACE, bytes_at, create, create_and_close, is_unused, open, open_lock, patch, place,
+    pretend_held,
 };
 use crate::disk::enter_new;
 use crate::steps::{Signal, need_new};
-use crate::support::{Told, child, passes, repaired, told};
+use crate::support::{Outcome, child, outcome_of, passes, repaired};
 use nix::sched::CloneFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use pshared::{Error, Shared, SharedCounter, SharedMutex, SharedSemaphore, ShmSafe};
 
 crate::tests!(
-    a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone,
-    memory_in_use_here_is_refused_there,
-    a_file_of_another_boot_is_reset_and_becomes_this_boots,
+    a_file_in_use_in_one_pid_namespace_can_be_opened_in_another_only_afterwards,
+    a_memfd_of_one_pid_namespace_cannot_be_opened_in_another,
+    a_file_of_another_boot_is_reset_and_gets_this_boot_id,
     a_file_in_use_under_another_boot_id_is_refused,
 );
 
@@ -51,11 +52,11 @@ fn namespace(link: &str) -> u64 {
         .unwrap()
 }
 
-fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
+fn a_file_in_use_in_one_pid_namespace_can_be_opened_in_another_only_afterwards() {
     need_new(CloneFlags::CLONE_NEWPID);
     let (_directory, path) = place();
     let here = namespace("/proc/self/ns/pid");
-    let [created, refused, dropped, taken, looked] = [(); 5].map(|()| Signal::new());
+    let [created, refused, dropped, taken, checked] = [(); 5].map(|()| Signal::new());
     // The container starts before the file exists. Otherwise its processes would inherit the file
     // and be users of it.
     let container = child(|| {
@@ -78,13 +79,13 @@ fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
             refused.give();
             dropped.wait();
             let lock = open_lock(&path);
-            assert_eq!(told(lock.lock()), Told::FreshDeath);
+            assert_eq!(outcome_of(lock.lock()), Outcome::FreshDeath);
             // The file now carries the id of this namespace, so other processes of the namespace
             // can open it.
             let _second = open_lock(&path);
             let guard = lock.lock();
             taken.give();
-            looked.wait();
+            checked.wait();
             drop(guard);
         });
     });
@@ -106,14 +107,14 @@ fn a_file_in_use_here_is_refused_there_and_taken_when_all_here_are_gone() {
         matches!(refusal, Error::PidNamespaceMismatch { found, own, .. } if (found, own) == (there, here)),
         "{refusal:?}"
     );
-    looked.give();
+    checked.give();
     passes(&container);
-    assert!(is_alone(&path));
+    assert!(is_unused(&path));
     drop(open_lock(&path));
     assert_eq!(u64::from_ne_bytes(bytes_at(&path, NAMESPACE)), here);
 }
 
-fn memory_in_use_here_is_refused_there() {
+fn a_memfd_of_one_pid_namespace_cannot_be_opened_in_another() {
     need_new(CloneFlags::CLONE_NEWPID);
     let memfd = Shared::memfd("board", SharedMutex::new(5_u64)).unwrap();
     let container = child(|| {
@@ -136,21 +137,21 @@ fn memory_in_use_here_is_refused_there() {
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Board {
+struct State {
     held: SharedMutex<u64>,
     free: SharedMutex<u64>,
-    gate: SharedSemaphore,
+    semaphore: SharedSemaphore,
     hits: SharedCounter,
 }
 
-fn a_file_of_another_boot_is_reset_and_becomes_this_boots() {
+fn a_file_of_another_boot_is_reset_and_gets_this_boot_id() {
     let (_directory, path) = place();
-    leave(
+    create_and_close(
         &path,
-        Board {
+        State {
             held: SharedMutex::new(1),
             free: SharedMutex::new(2),
-            gate: SharedSemaphore::new(3),
+            semaphore: SharedSemaphore::new(3),
             hits: SharedCounter::new(4),
         },
     );
@@ -158,21 +159,21 @@ fn a_file_of_another_boot_is_reset_and_becomes_this_boots() {
     assert_ne!(this_boot, [0; 16]);
     patch(&path, BOOT, &[7; 16]);
     pretend_held(&path, 0);
-    let board = open::<Board>(&path).unwrap();
+    let state = open::<State>(&path).unwrap();
     assert_eq!(bytes_at(&path, BOOT), this_boot);
     // After another boot, some writes may not have reached the disk, whether a lock was held or
     // not.
-    for lock in [&board.held, &board.free] {
-        assert_eq!(told(lock.lock()), Told::FreshDeath);
+    for lock in [&state.held, &state.free] {
+        assert_eq!(outcome_of(lock.lock()), Outcome::FreshDeath);
         drop(repaired(lock.lock(), 5));
     }
-    assert_eq!((board.gate.value(), board.hits.get()), (3, 4));
+    assert_eq!((state.semaphore.value(), state.hits.get()), (3, 4));
     // Other processes can open the file, and nothing from this boot is marked as inconsistent.
-    drop(open::<Board>(&path).unwrap());
-    drop(board);
-    let board = open::<Board>(&path).unwrap();
+    drop(open::<State>(&path).unwrap());
+    drop(state);
+    let state = open::<State>(&path).unwrap();
     assert_eq!(
-        *board.held.lock().unwrap() + *board.free.lock().unwrap(),
+        *state.held.lock().unwrap() + *state.free.lock().unwrap(),
         10
     );
 }

@@ -1,9 +1,11 @@
 //! A reset that is killed halfway. The next opener finishes it, and no process uses the value
 //! before that.
 
-use super::{BOOT, DIRTY, Lock, bytes_at, is_alone, leave, open, patch, place, pretend_held};
+use super::{
+    BOOT, DIRTY, Lock, bytes_at, create_and_close, is_unused, open, patch, place, pretend_held,
+};
 use crate::steps::{Signal, sleeps_in};
-use crate::support::{Told, child, kill, passes, told, until};
+use crate::support::{Outcome, child, kill, outcome_of, passes, until};
 use pshared::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor};
 use pshared::{Error, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
 use std::cell::Cell;
@@ -12,25 +14,25 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 crate::tests!(
-    a_reset_that_was_killed_is_finished_by_the_next,
-    a_reset_that_is_killed_again_and_again_is_finished_at_last,
-    newcomers_wait_until_a_reset_is_over,
-    a_file_whose_power_failed_in_a_reset_is_reset,
-    a_reset_after_a_boot_that_was_killed_still_trusts_nothing,
-    any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes,
+    an_interrupted_reset_is_finished_by_the_next_opener,
+    a_reset_interrupted_many_times_is_finished_in_the_end,
+    new_openers_wait_until_a_reset_is_over,
+    a_file_is_reset_if_the_power_failed_during_its_reset,
+    an_interrupted_reset_after_a_reboot_still_trusts_no_lock,
+    any_number_of_waiting_openers_finish_an_interrupted_reset,
 );
 
 /// Two locks, and between them a primitive that acts during a reset.
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Row {
+struct State {
     before: Lock,
     between: Trap,
     after: Lock,
 }
 
-const BEFORE: u64 = offset_of!(Row, before) as u64;
-const AFTER: u64 = offset_of!(Row, after) as u64;
+const BEFORE: u64 = offset_of!(State, before) as u64;
+const AFTER: u64 = offset_of!(State, after) as u64;
 
 /// A primitive with a reset that calls the function set by this process.
 #[repr(transparent)]
@@ -84,10 +86,10 @@ fn die() {
 }
 
 /// Creates a file in which both locks appear to be held by threads that no longer exist.
-fn left_by_the_dead(path: &Path) {
-    leave(
+fn leave_locks_held(path: &Path) {
+    create_and_close(
         path,
-        Row {
+        State {
             before: SharedMutex::new(1),
             between: Trap(0),
             after: SharedMutex::new(2),
@@ -105,30 +107,30 @@ fn dirty(path: &Path) -> u32 {
 fn dies_in_its_reset(path: &Path) {
     let opener = child(|| {
         in_a_reset(die);
-        let _ = open::<Row>(path);
+        let _ = open::<State>(path);
     });
     assert_eq!(opener.wait().unwrap().signal(), Some(libc::SIGKILL));
 }
 
 fn assert_finished(path: &Path) {
-    let row = open::<Row>(path).unwrap();
+    let state = open::<State>(path).unwrap();
     assert_eq!(dirty(path), 0);
-    assert_eq!(told(row.before.lock()), Told::FreshDeath);
-    assert_eq!(told(row.after.lock()), Told::FreshDeath);
+    assert_eq!(outcome_of(state.before.lock()), Outcome::FreshDeath);
+    assert_eq!(outcome_of(state.after.lock()), Outcome::FreshDeath);
 }
 
-fn a_reset_that_was_killed_is_finished_by_the_next() {
+fn an_interrupted_reset_is_finished_by_the_next_opener() {
     let (_directory, path) = place();
-    left_by_the_dead(&path);
+    leave_locks_held(&path);
     dies_in_its_reset(&path);
-    assert!(is_alone(&path));
+    assert!(is_unused(&path));
     assert_eq!(dirty(&path), 1);
     assert_finished(&path);
 }
 
-fn a_reset_that_is_killed_again_and_again_is_finished_at_last() {
+fn a_reset_interrupted_many_times_is_finished_in_the_end() {
     let (_directory, path) = place();
-    left_by_the_dead(&path);
+    leave_locks_held(&path);
     for _ in 0..20 {
         dies_in_its_reset(&path);
         assert_eq!(dirty(&path), 1);
@@ -136,9 +138,9 @@ fn a_reset_that_is_killed_again_and_again_is_finished_at_last() {
     assert_finished(&path);
 }
 
-fn newcomers_wait_until_a_reset_is_over() {
+fn new_openers_wait_until_a_reset_is_over() {
     let (_directory, path) = place();
-    left_by_the_dead(&path);
+    leave_locks_held(&path);
     let opened = Shared::anonymous(SharedCounter::new(0)).unwrap();
     let (begun, go_on) = (
         Box::leak(Box::new(Signal::new())),
@@ -150,58 +152,58 @@ fn newcomers_wait_until_a_reset_is_over() {
             begun.give();
             go_on.wait();
         });
-        let _row = open::<Row>(&path).unwrap();
+        let _state = open::<State>(&path).unwrap();
         // Stays a user until the others are users too. Otherwise one of them could be the only
         // user.
         opened.add(1);
         until(|| opened.get() == 6);
     });
     begun.wait();
-    let newcomers: Vec<_> = (0..5)
+    let openers: Vec<_> = (0..5)
         .map(|_| {
             child(|| {
                 in_a_reset(|| unreachable!("the first has done it"));
-                let row = open::<Row>(&path).unwrap();
+                let state = open::<State>(&path).unwrap();
                 assert!(matches!(
-                    told(row.after.lock()),
-                    Told::FreshDeath | Told::OldDeath
+                    outcome_of(state.after.lock()),
+                    Outcome::FreshDeath | Outcome::OldDeath
                 ));
                 opened.add(1);
                 until(|| opened.get() == 6);
             })
         })
         .collect();
-    // The newcomers pause between two attempts.
+    // The openers pause between two attempts.
     until(|| {
-        newcomers
+        openers
             .iter()
-            .all(|newcomer| sleeps_in(newcomer.id(), libc::SYS_clock_nanosleep))
+            .all(|opener| sleeps_in(opener.id(), libc::SYS_clock_nanosleep))
     });
     assert_eq!(opened.get(), 0);
     assert_eq!(dirty(&path), 1);
     go_on.give();
-    newcomers.iter().for_each(passes);
+    openers.iter().for_each(passes);
     passes(&resetter);
-    let row = open::<Row>(&path).unwrap();
-    assert_eq!(told(row.before.lock()), Told::FreshDeath);
-    assert_eq!(told(row.after.lock()), Told::OldDeath);
+    let state = open::<State>(&path).unwrap();
+    assert_eq!(outcome_of(state.before.lock()), Outcome::FreshDeath);
+    assert_eq!(outcome_of(state.after.lock()), Outcome::OldDeath);
 }
 
-fn a_file_whose_power_failed_in_a_reset_is_reset() {
+fn a_file_is_reset_if_the_power_failed_during_its_reset() {
     let (_directory, path) = place();
-    left_by_the_dead(&path);
+    leave_locks_held(&path);
     // Simulates what reached the disk: one lock, and the dirty flag.
-    drop(open::<Row>(&path).unwrap());
+    drop(open::<State>(&path).unwrap());
     pretend_held(&path, AFTER);
     patch(&path, DIRTY, &1_u32.to_ne_bytes());
     assert_finished(&path);
 }
 
-fn a_reset_after_a_boot_that_was_killed_still_trusts_nothing() {
+fn an_interrupted_reset_after_a_reboot_still_trusts_no_lock() {
     let (_directory, path) = place();
-    leave(
+    create_and_close(
         &path,
-        Row {
+        State {
             before: SharedMutex::new(1),
             between: Trap(0),
             after: SharedMutex::new(2),
@@ -213,8 +215,8 @@ fn a_reset_after_a_boot_that_was_killed_still_trusts_nothing() {
     assert_finished(&path);
 }
 
-fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
-    const NEWCOMERS: u64 = 60;
+fn any_number_of_waiting_openers_finish_an_interrupted_reset() {
+    const OPENERS: u64 = 60;
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Track {
@@ -225,7 +227,7 @@ fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
     }
     for round in 0..10 {
         let (_directory, path) = place();
-        left_by_the_dead(&path);
+        leave_locks_held(&path);
         let track: &'static Track = Shared::anonymous(Track {
             go: SharedEvent::new(),
             resets: SharedCounter::new(0),
@@ -236,7 +238,7 @@ fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
         .leak();
         // The first few openers that reset the file are killed in their reset.
         let deaths = round % 4;
-        let newcomers: Vec<_> = (0..NEWCOMERS)
+        let openers: Vec<_> = (0..OPENERS)
             .map(|_| {
                 child(|| {
                     in_a_reset(move || {
@@ -245,24 +247,24 @@ fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
                         }
                     });
                     track.go.wait();
-                    let row = open::<Row>(&path).unwrap();
-                    for lock in [&row.before, &row.after] {
-                        match told(lock.lock()) {
-                            Told::FreshDeath => drop(track.fresh.add(1)),
-                            Told::OldDeath => {}
+                    let state = open::<State>(&path).unwrap();
+                    for lock in [&state.before, &state.after] {
+                        match outcome_of(lock.lock()) {
+                            Outcome::FreshDeath => drop(track.fresh.add(1)),
+                            Outcome::OldDeath => {}
                             other => panic!("{other:?}"),
                         }
                     }
                     // All openers remain users, so none of them is the only user later.
                     track.opened.add(1);
-                    until(|| track.opened.get() == NEWCOMERS - deaths);
+                    until(|| track.opened.get() == OPENERS - deaths);
                 })
             })
             .collect();
         track.go.set();
-        let statuses: Vec<_> = newcomers
+        let statuses: Vec<_> = openers
             .iter()
-            .map(|newcomer| newcomer.wait().unwrap())
+            .map(|opener| opener.wait().unwrap())
             .collect();
         let killed = statuses
             .iter()
@@ -271,7 +273,7 @@ fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
         assert_eq!(killed as u64, deaths);
         assert_eq!(
             statuses.iter().filter(|status| status.success()).count() as u64,
-            NEWCOMERS - deaths
+            OPENERS - deaths
         );
         assert_eq!(track.fresh.get(), 2, "each death is reported once");
         assert_eq!(dirty(&path), 0);
@@ -280,14 +282,14 @@ fn any_number_of_newcomers_finish_a_reset_that_was_killed_before_their_eyes() {
         assert!(track.resets.get() > deaths);
     }
     let (_directory, path) = place();
-    left_by_the_dead(&path);
+    leave_locks_held(&path);
     let stays = child(|| {
-        let _row = open::<Row>(&path).unwrap();
+        let _state = open::<State>(&path).unwrap();
         loop {
             nix::unistd::pause();
         }
     });
-    until(|| !is_alone(&path) && sleeps_in(stays.id(), libc::SYS_pause));
+    until(|| !is_unused(&path) && sleeps_in(stays.id(), libc::SYS_pause));
     kill(&stays);
     assert_finished(&path);
 }

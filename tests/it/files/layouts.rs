@@ -15,9 +15,9 @@ fn refusal_of<Ours: ShmSafe, Theirs: ShmSafe>(theirs: Theirs) -> String {
 }
 
 #[track_caller]
-fn assert_told(message: &str, expected: &str, found: &str) {
-    let told = format!("expected {expected}; found {found}.");
-    assert!(message.contains(&told), "no {told:?} in {message:?}");
+fn assert_difference(message: &str, expected: &str, found: &str) {
+    let text = format!("expected {expected}; found {found}.");
+    assert!(message.contains(&text), "no {text:?} in {message:?}");
 }
 
 macro_rules! layouts {
@@ -33,12 +33,12 @@ macro_rules! layouts {
 #[test]
 fn a_field_of_another_type_is_named() {
     layouts! {
-        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: SharedCounter, pub b: u32 } }
-        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: SharedCounter, pub b: NonZeroU32 } }
+        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: SharedCounter, pub b: u32 } }
+        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: SharedCounter, pub b: NonZeroU32 } }
     }
     let b = NonZeroU32::new(1).unwrap();
-    assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board {
+    assert_difference(
+        &refusal_of::<ours::Value, _>(theirs::Value {
             a: SharedCounter::new(0),
             b,
         }),
@@ -50,11 +50,11 @@ fn a_field_of_another_type_is_named() {
 #[test]
 fn a_renamed_field_is_named() {
     layouts! {
-        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: u32, pub sent: u32 } }
-        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: u32, pub received: u32 } }
+        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: u32, pub sent: u32 } }
+        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: u32, pub received: u32 } }
     }
-    assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board { a: 1, received: 2 }),
+    assert_difference(
+        &refusal_of::<ours::Value, _>(theirs::Value { a: 1, received: 2 }),
         "field `sent`: u32, 4 bytes at offset 4",
         "field `received`: u32, 4 bytes at offset 4",
     );
@@ -63,11 +63,11 @@ fn a_renamed_field_is_named() {
 #[test]
 fn fields_in_another_order_are_named() {
     layouts! {
-        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: u32, pub b: u32 } }
-        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub b: u32, pub a: u32 } }
+        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: u32, pub b: u32 } }
+        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub b: u32, pub a: u32 } }
     }
-    assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board { b: 1, a: 2 }),
+    assert_difference(
+        &refusal_of::<ours::Value, _>(theirs::Value { b: 1, a: 2 }),
         "field `a`: u32, 4 bytes at offset 0",
         "field `b`: u32, 4 bytes at offset 0",
     );
@@ -76,19 +76,19 @@ fn fields_in_another_order_are_named() {
 #[test]
 fn a_field_that_was_added_is_named_and_not_the_struct_that_grew() {
     layouts! {
-        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: SharedCounter } }
-        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: SharedCounter, pub new: SharedEvent } }
+        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: SharedCounter } }
+        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: SharedCounter, pub new: SharedEvent } }
     }
-    assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board {
+    assert_difference(
+        &refusal_of::<ours::Value, _>(theirs::Value {
             a: SharedCounter::new(0),
             new: SharedEvent::new(),
         }),
         "nothing more",
         "field `new`: a pshared event, 4 bytes at offset 8",
     );
-    assert_told(
-        &refusal_of::<theirs::Board, _>(ours::Board {
+    assert_difference(
+        &refusal_of::<theirs::Value, _>(ours::Value {
             a: SharedCounter::new(0),
         }),
         "field `new`: a pshared event, 4 bytes at offset 8",
@@ -101,15 +101,15 @@ fn another_discriminant_or_variant_is_named() {
     layouts! {
         mod ours {
             #[derive(ShmSafe)] #[repr(u8)] pub enum Color { Red = 1, Green = 2 }
-            #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub color: Color }
+            #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub color: Color }
         }
         mod theirs {
             #[derive(ShmSafe)] #[repr(u8)] pub enum Color { Red = 1, Green = 3 }
-            #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub color: Color }
+            #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub color: Color }
         }
         mod renamed {
             #[derive(ShmSafe)] #[repr(u8)] pub enum Color { Red = 1, Blue = 2 }
-            #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub color: Color }
+            #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub color: Color }
         }
     }
     let _ = (
@@ -118,15 +118,15 @@ fn another_discriminant_or_variant_is_named() {
         theirs::Color::Red,
         renamed::Color::Red,
     );
-    assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board {
+    assert_difference(
+        &refusal_of::<ours::Value, _>(theirs::Value {
             color: theirs::Color::Green,
         }),
         "field `color`: variant `Green` with discriminant 2",
         "field `color`: variant `Green` with discriminant 3",
     );
-    assert_told(
-        &refusal_of::<ours::Board, _>(renamed::Board {
+    assert_difference(
+        &refusal_of::<ours::Value, _>(renamed::Value {
             color: renamed::Color::Blue,
         }),
         "field `color`: variant `Green` with discriminant 2",
@@ -137,12 +137,12 @@ fn another_discriminant_or_variant_is_named() {
 #[test]
 fn an_array_of_another_length_is_named() {
     layouts! {
-        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: u64, pub rows: [SharedCounter; 3] } }
-        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: u64, pub rows: [SharedCounter; 4] } }
+        mod ours { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: u64, pub rows: [SharedCounter; 3] } }
+        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: u64, pub rows: [SharedCounter; 4] } }
     }
     let rows = [const { SharedCounter::new(0) }; 4];
-    assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board { a: 0, rows }),
+    assert_difference(
+        &refusal_of::<ours::Value, _>(theirs::Value { a: 0, rows }),
         "field `rows`: an array of 3, 8 bytes apart, 24 bytes at offset 8",
         "field `rows`: an array of 4, 8 bytes apart, 32 bytes at offset 8",
     );
@@ -151,11 +151,13 @@ fn an_array_of_another_length_is_named() {
 #[test]
 fn data_of_another_type_under_a_lock_are_named() {
     layouts! {
-        mod ours { #[derive(ShmData, Default)] #[repr(C)] pub struct Row { pub id: u32, pub sum: u64 } }
-        mod theirs { #[derive(ShmData, Default)] #[repr(C)] pub struct Row { pub id: u32, pub sum: f64 } }
+        mod ours { #[derive(ShmData, Default)] #[repr(C)] pub struct Record { pub id: u32, pub sum: u64 } }
+        mod theirs { #[derive(ShmData, Default)] #[repr(C)] pub struct Record { pub id: u32, pub sum: f64 } }
     }
-    assert_told(
-        &refusal_of::<SharedMutex<[ours::Row; 2]>, _>(SharedMutex::<[theirs::Row; 2]>::default()),
+    assert_difference(
+        &refusal_of::<SharedMutex<[ours::Record; 2]>, _>(
+            SharedMutex::<[theirs::Record; 2]>::default(),
+        ),
         "field `data[].sum`: u64, 8 bytes at offset 56",
         "field `data[].sum`: f64, 8 bytes at offset 56",
     );
@@ -163,12 +165,12 @@ fn data_of_another_type_under_a_lock_are_named() {
 
 #[test]
 fn another_primitive_is_named() {
-    assert_told(
+    assert_difference(
         &refusal_of::<SharedMutex<()>, _>(SharedSemaphore::new(1)),
         "the whole value: a pshared mutex, 48 bytes at offset 0",
         "the whole value: a pshared semaphore, 40 bytes at offset 0",
     );
-    assert_told(
+    assert_difference(
         &refusal_of::<SharedCounter, _>(5_u64),
         "the whole value: a pshared counter, 8 bytes at offset 0",
         "the whole value: u64, 8 bytes at offset 0",
@@ -176,13 +178,13 @@ fn another_primitive_is_named() {
 }
 
 #[test]
-fn another_alignment_is_told() {
+fn another_alignment_is_named() {
     layouts! {
-        mod ours { #[derive(ShmSafe)] #[repr(C, align(64))] pub struct Board { pub a: u32 } }
-        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Board { pub a: u32 } }
+        mod ours { #[derive(ShmSafe)] #[repr(C, align(64))] pub struct Value { pub a: u32 } }
+        mod theirs { #[derive(ShmSafe)] #[repr(C)] pub struct Value { pub a: u32 } }
     }
-    assert_told(
-        &refusal_of::<ours::Board, _>(theirs::Board { a: 0 }),
+    assert_difference(
+        &refusal_of::<ours::Value, _>(theirs::Value { a: 0 }),
         "the whole value: a struct or enum, aligned to 64, 64 bytes at offset 0",
         "the whole value: a struct or enum, aligned to 4, 4 bytes at offset 0",
     );
@@ -200,7 +202,7 @@ fn a_struct_of_another_name_and_the_same_fields_is_the_same() {
 }
 
 #[test]
-fn a_slice_is_no_single_value_and_a_value_no_slice() {
+fn a_slice_is_not_opened_as_a_value_nor_a_value_as_a_slice() {
     let (directory, path) = place();
     drop(create_slice(&path, 1, |_| SharedCounter::new(0)).unwrap());
     refused!(

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
 #[test]
-fn a_file_of_something_else_is_refused() {
+fn a_file_with_other_content_is_refused() {
     let (_directory, path) = place();
     let text = "A text file that is long enough for a header. ".repeat(100);
     for content in ["", "short", &text] {
@@ -64,7 +64,7 @@ fn another_version_of_the_format_is_refused() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_without_being_opened() {
+fn anything_but_a_regular_file_is_refused_without_being_opened() {
     let (directory, path) = place();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
     refused!(
@@ -189,19 +189,19 @@ fn another_users_file_is_refused() {
 }
 
 #[test]
-fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_it() {
+fn a_change_of_any_header_bit_causes_at_worst_an_error() {
     #[derive(ShmSafe)]
     #[repr(C)]
-    struct Board {
+    struct Value {
         count: SharedMutex<u32>,
         hits: [SharedCounter; 3],
     }
     let (_directory, path) = place();
-    let board = Board {
+    let value = Value {
         count: SharedMutex::new(1),
         hits: [const { SharedCounter::new(2) }; 3],
     };
-    drop(create(&path, board).unwrap());
+    drop(create(&path, value).unwrap());
     let whole = fs::read(&path).unwrap();
     // After the fixed part and the directory, the header holds only zeroes.
     let header = 96 + whole[96..4096].iter().rposition(|byte| *byte != 0).unwrap() + 1;
@@ -212,17 +212,17 @@ fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_i
     for at in 0..header {
         for bit in 0..8 {
             patch(&path, at as u64, &[whole[at] ^ 1 << bit]);
-            let opened = open::<Board>(&path);
+            let opened = open::<Value>(&path);
             if of_no_account.iter().any(|range| range.contains(&at)) {
-                let board = opened.unwrap_or_else(|error| panic!("byte {at}: {error}"));
-                match board.count.lock() {
+                let value = opened.unwrap_or_else(|error| panic!("byte {at}: {error}"));
+                match value.count.lock() {
                     Ok(count) => assert_eq!((*count, boot.contains(&at)), (1, false)),
-                    Err(LockError::Poisoned(news)) => {
-                        assert_eq!((news.cause(), boot.contains(&at)), (Cause::Died, true));
+                    Err(LockError::Poisoned(poisoned)) => {
+                        assert_eq!((poisoned.cause(), boot.contains(&at)), (Cause::Died, true));
                     }
                     Err(other) => panic!("byte {at}: {other}"),
                 }
-                assert_eq!(board.hits[2].get(), 2);
+                assert_eq!(value.hits[2].get(), 2);
             } else {
                 let refusal = opened
                     .err()
@@ -233,5 +233,5 @@ fn whatever_byte_of_the_header_is_changed_nothing_worse_than_an_error_comes_of_i
             file.write_all_at(&whole, 0).unwrap();
         }
     }
-    drop(open::<Board>(&path).unwrap());
+    drop(open::<Value>(&path).unwrap());
 }

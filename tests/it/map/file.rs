@@ -20,7 +20,7 @@ fn reopened(options: &mut fs::OpenOptions) -> (NamedTempFile, File) {
 // W1, W9: sizes of files.
 
 #[test]
-fn an_empty_file_is_refused_before_it_is_mapped_and_the_error_tells_both_sizes() {
+fn an_empty_file_is_refused_before_it_is_mapped_and_the_error_states_both_sizes() {
     refused!(
         map_file(&file_with(b""), MapOptions::shared().len(4096)),
         Error::FileTooShort {
@@ -125,7 +125,7 @@ fn reserve_never_shortens_a_file() {
 // W3, W4, W10: access modes.
 
 #[test]
-fn a_shared_writable_map_of_a_file_opened_read_only_is_refused_and_both_modes_are_named() {
+fn a_shared_writable_map_of_a_read_only_file_is_refused_and_both_modes_are_named() {
     let (_named, file) = reopened(File::options().read(true));
     refused!(
         map_file(&file, MapOptions::shared()),
@@ -192,7 +192,7 @@ fn a_private_map_needs_only_read_permission_and_may_still_be_written() {
 }
 
 #[test]
-fn a_read_only_map_refuses_to_be_written_and_tells_where() {
+fn a_read_only_map_refuses_writes_and_the_error_states_the_range() {
     let file = file_with(&[1; 30]);
     for options in [
         MapOptions::shared().read_only(),
@@ -274,7 +274,7 @@ fn shared_maps_of_a_file_see_each_others_writes_and_the_file_has_them() {
 }
 
 #[test]
-fn changes_to_a_private_map_leave_the_file_alone_and_go_with_the_map() {
+fn changes_to_a_private_map_do_not_reach_the_file_and_end_with_the_map() {
     let file = file_with(b"0123456789");
     let options = MapOptions::private();
     let mine = map_file(&file, options).unwrap();
@@ -292,7 +292,7 @@ fn changes_to_a_private_map_leave_the_file_alone_and_go_with_the_map() {
 // Kinds of files.
 
 #[test]
-fn what_is_no_regular_file_is_refused_by_its_kind() {
+fn anything_but_a_regular_file_is_refused_by_its_kind() {
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("fifo");
     mkfifo(&fifo, Mode::S_IRWXU).unwrap();

@@ -32,8 +32,8 @@ fn again(test: &str, shell: &str) -> Option<PathBuf> {
         .unwrap();
     match run.status.code() {
         Some(0) => {
-            let told = String::from_utf8_lossy(&run.stdout);
-            assert!(told.contains("1 passed"), "{test} is not in {told}");
+            let output = String::from_utf8_lossy(&run.stdout);
+            assert!(output.contains("1 passed"), "{test} is not in {output}");
         }
         Some(101) | None => panic!("{run:?}"),
         Some(_) => {}

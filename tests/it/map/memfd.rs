@@ -83,7 +83,7 @@ fn a_descriptor_that_is_no_memory_file_is_refused() {
 }
 
 #[test]
-fn a_memory_file_that_can_still_be_resized_is_refused_and_the_missing_seals_are_named() {
+fn a_resizable_memory_file_is_refused_and_the_missing_seals_are_named() {
     for (has, missing) in [
         (
             SealFlag::empty(),
@@ -183,7 +183,7 @@ fn only_memory_files_have_a_descriptor_to_hand_out() {
 }
 
 #[test]
-fn sealed_memory_cannot_be_resized_by_whoever_gets_the_descriptor() {
+fn sealed_memory_cannot_be_resized_through_a_received_descriptor() {
     let map = Map::memfd("sealed", page()).unwrap();
     let file = File::from(descriptor(&map));
     for len in [0, page() as u64 - 1, page() as u64 + 1] {

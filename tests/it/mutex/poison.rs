@@ -4,7 +4,7 @@ use super::*;
 use pshared::Cause;
 
 #[test]
-fn a_panic_poisons_and_the_data_is_handed_out_all_the_same() {
+fn a_panic_poisons_and_the_data_stays_accessible() {
     for lock in both(1) {
         assert!(!lock.is_poisoned());
         poison(&lock);
@@ -36,7 +36,7 @@ fn a_panic_poisons_and_the_data_is_handed_out_all_the_same() {
 }
 
 #[test]
-fn each_way_of_repairing_gives_the_guard() {
+fn each_repair_method_returns_the_guard() {
     for lock in both(1) {
         poison(&lock);
         let Err(LockError::Poisoned(poisoned)) = lock.lock() else {
@@ -68,7 +68,7 @@ fn each_way_of_repairing_gives_the_guard() {
 }
 
 #[test]
-fn the_news_of_a_poison_holds_the_lock_and_a_panic_with_it_does_not_poison_again() {
+fn a_poison_error_holds_the_lock_and_a_panic_with_it_does_not_poison_again() {
     for lock in both(1) {
         poison(&lock);
         let Err(error) = lock.lock() else {

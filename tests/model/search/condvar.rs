@@ -6,12 +6,12 @@
 //! and notifies after it has released the mutex. A taker waits if it finds no letter. Recheck
 //! timers are left out, so they cannot hide a lost wake-up.
 //!
-//! * **No lost notification** (`NOBODY_SLEEPS_BESIDE_A_LETTER`): if no thread died and no thread
-//!   has a step to take, no taker is asleep while there is a letter.
-//! * **A recheck timer suffices** (`A_NAP_WOULD_DO`): after a death, a taker that is asleep while
-//!   there is a letter waits on an outdated sequence, so it returns when its timer expires. The
-//!   exception is a giver that died before it raised the sequence. Then the check of the letters
-//!   that `wait_while` makes after each timer finds one.
+//! * **No lost notification**: if no thread died and no thread has a step to take, no taker is
+//!   asleep while there is a letter.
+//! * **A recheck timer suffices**: after a death, a taker that is asleep while there is a letter
+//!   waits on an outdated sequence, so it returns when its timer expires. The exception is a giver
+//!   that died before it raised the sequence. Then the check of the letters that `wait_while` makes
+//!   after each timer finds one.
 //! * **The count is never too small**: if no thread died, the number of sleeping threads is at most
 //!   the count plus the number of notifiers about to wake one. A count of many and a notifier about
 //!   to wake all stand for any number.
@@ -23,8 +23,8 @@ mod runs;
 use super::lock::WakeOrder;
 use stateright::{Model, Property};
 
-const NOBODY_SLEEPS_BESIDE_A_LETTER: &str = "nobody sleeps beside a letter";
-const A_NAP_WOULD_DO: &str = "a timer would do";
+const NO_LOST_NOTIFICATION: &str = "no lost notification";
+const A_RECHECK_TIMER_SUFFICES: &str = "a recheck timer suffices";
 const THE_COUNT_IS_NEVER_TOO_SMALL: &str = "the count is never too small";
 const A_NOTIFIER_NEVER_WAITS: &str = "a notifier never waits";
 
@@ -33,9 +33,9 @@ const A_NOTIFIER_NEVER_WAITS: &str = "a notifier never waits";
 enum Variant {
     Sound,
     /// A taker reads the sequence after it has released the mutex.
-    LateLook,
+    LateRead,
     /// A notification of one waiter resets the whole count of sleeping threads.
-    ForgetsTheOthers,
+    ResetsCount,
     /// If a wake found no waiter, the count goes from many to none in a step that wakes no thread.
     ClearsWithoutWaking,
     /// The same step wakes all threads, but does not raise the sequence.
@@ -51,7 +51,7 @@ enum Variant {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 struct Word {
     sequence: u8,
-    /// How many threads may sleep. The maximum, [`Desk::many`], stands for that number or more.
+    /// How many threads may sleep. The maximum, [`Mailbox::many`], stands for that number or more.
     sleepers: u8,
 }
 
@@ -61,8 +61,8 @@ enum Pc {
     Lock,
     Check,
     Unlock { seen: u8 },
-    LateLook,
-    Look { seen: u8 },
+    LateRead,
+    ReadWord { seen: u8 },
     Count { seen: u8, word: Word },
     Sleep { seen: u8, word: Word },
     Asleep { seen: u8, ahead: u8 },
@@ -112,12 +112,12 @@ enum Action {
     /// A signal ends the sleep. The waiter cannot distinguish this from a wake.
     Interrupt(usize),
     /// A recheck timer expires, and the waiter stays counted.
-    NapEnds(usize),
+    TimerExpires(usize),
     Die(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Desk {
+struct Mailbox {
     variant: Variant,
     takers: usize,
     /// How many of the takers have a deadline.
@@ -126,7 +126,7 @@ struct Desk {
     rounds: u8,
     deaths: u8,
     /// Whether sleeps may also end without a wake.
-    restless: bool,
+    early_returns: bool,
     /// Whether the givers notify all waiters.
     all: bool,
     /// The count that stands for this number or more.
@@ -134,15 +134,15 @@ struct Desk {
     wake_order: WakeOrder,
 }
 
-impl Desk {
-    const PLAIN: Desk = Desk {
+impl Mailbox {
+    const PLAIN: Mailbox = Mailbox {
         variant: Variant::Sound,
         takers: 2,
         timed: 0,
         givers: 2,
         rounds: 1,
         deaths: 0,
-        restless: false,
+        early_returns: false,
         all: false,
         many: 2,
         wake_order: WakeOrder::Any,
@@ -163,7 +163,7 @@ impl Desk {
                 *ahead -= 1;
             }
         }
-        state.threads[sleeper].pc = Pc::Look { seen };
+        state.threads[sleeper].pc = Pc::ReadWord { seen };
         state.threads[sleeper].counted = self.variant == Variant::IsCountedOnce;
     }
 
@@ -196,14 +196,14 @@ impl Desk {
             Pc::Unlock { seen } => {
                 state.owner = None;
                 match variant {
-                    Variant::LateLook => Pc::LateLook,
-                    _ => Pc::Look { seen },
+                    Variant::LateRead => Pc::LateRead,
+                    _ => Pc::ReadWord { seen },
                 }
             }
-            Pc::LateLook => Pc::Look {
+            Pc::LateRead => Pc::ReadWord {
                 seen: word.sequence,
             },
-            Pc::Look { seen }
+            Pc::ReadWord { seen }
                 if word.sequence != seen
                     || thread.expired
                     || variant == Variant::NoSequence && state.letters > 0 =>
@@ -211,10 +211,10 @@ impl Desk {
                 state.threads[current].counted = false;
                 Pc::Lock
             }
-            Pc::Look { seen } if thread.counted || word.sleepers == self.many => {
+            Pc::ReadWord { seen } if thread.counted || word.sleepers == self.many => {
                 Pc::Sleep { seen, word }
             }
-            Pc::Look { seen } => Pc::Count { seen, word },
+            Pc::ReadWord { seen } => Pc::Count { seen, word },
             Pc::Count {
                 seen,
                 word: expected,
@@ -224,7 +224,7 @@ impl Desk {
                 let word = state.word;
                 Pc::Sleep { seen, word }
             }
-            Pc::Count { seen, .. } => Pc::Look { seen },
+            Pc::Count { seen, .. } => Pc::ReadWord { seen },
             Pc::Sleep {
                 seen,
                 word: expected,
@@ -236,7 +236,7 @@ impl Desk {
                 };
                 Pc::Asleep { seen, ahead }
             }
-            Pc::Sleep { seen, .. } => Pc::Look { seen },
+            Pc::Sleep { seen, .. } => Pc::ReadWord { seen },
 
             Pc::LockToGive => {
                 state.owner = Some(current as u8);
@@ -252,7 +252,7 @@ impl Desk {
             }
             Pc::Raise => {
                 let left = match word.sleepers {
-                    _ if self.all || variant == Variant::ForgetsTheOthers => 0,
+                    _ if self.all || variant == Variant::ResetsCount => 0,
                     many if many == self.many => many,
                     some => some.saturating_sub(1),
                 };
@@ -313,16 +313,16 @@ impl Desk {
 }
 
 fn at_rest(state: &State) -> bool {
-    !(0..THREADS).any(|thread| Desk::may_step(state, thread))
+    !(0..THREADS).any(|thread| Mailbox::may_step(state, thread))
 }
 
-fn sleeps_beside_a_letter(state: &State, is_concerned: impl Fn(u8) -> bool) -> bool {
+fn sleeps_despite_a_letter(state: &State, is_relevant: impl Fn(u8) -> bool) -> bool {
     let asleep =
-        |thread: &Thread| matches!(thread.pc, Pc::Asleep { seen, .. } if is_concerned(seen));
+        |thread: &Thread| matches!(thread.pc, Pc::Asleep { seen, .. } if is_relevant(seen));
     state.letters > 0 && state.threads.iter().any(asleep)
 }
 
-impl Model for Desk {
+impl Model for Mailbox {
     type State = State;
     type Action = Action;
 
@@ -366,15 +366,15 @@ impl Model for Desk {
                     waker: current,
                     sleeper,
                 }));
-            } else if Desk::may_step(state, current) {
+            } else if Mailbox::may_step(state, current) {
                 actions.push(Action::Step(current));
             }
-            let waits = matches!(thread.pc, Pc::Asleep { .. } | Pc::Look { .. });
+            let waits = matches!(thread.pc, Pc::Asleep { .. } | Pc::ReadWord { .. });
             if self.is_timed(current) && waits && !thread.expired {
                 actions.push(Action::Expire(current));
             }
-            if self.restless && matches!(thread.pc, Pc::Asleep { .. }) {
-                actions.extend([Action::Interrupt(current), Action::NapEnds(current)]);
+            if self.early_returns && matches!(thread.pc, Pc::Asleep { .. }) {
+                actions.extend([Action::Interrupt(current), Action::TimerExpires(current)]);
             }
             if state.deaths > 0 && !matches!(thread.pc, Pc::Finished | Pc::Dead) {
                 actions.push(Action::Die(current));
@@ -395,7 +395,7 @@ impl Model for Desk {
                 self.wake(&mut next, current);
             }
             Action::Interrupt(current) => self.wake(&mut next, current),
-            Action::NapEnds(current) => {
+            Action::TimerExpires(current) => {
                 self.wake(&mut next, current);
                 next.threads[current].counted = true;
             }
@@ -414,28 +414,28 @@ impl Model for Desk {
         Some(next)
     }
 
-    fn properties(&self) -> Vec<Property<Desk>> {
+    fn properties(&self) -> Vec<Property<Mailbox>> {
         vec![
-            Property::always(NOBODY_SLEEPS_BESIDE_A_LETTER, |_, state: &State| {
-                state.died || !at_rest(state) || !sleeps_beside_a_letter(state, |_| true)
+            Property::always(NO_LOST_NOTIFICATION, |_, state: &State| {
+                state.died || !at_rest(state) || !sleeps_despite_a_letter(state, |_| true)
             }),
-            Property::always(A_NAP_WOULD_DO, |_, state: &State| {
+            Property::always(A_RECHECK_TIMER_SUFFICES, |_, state: &State| {
                 let is_current = |seen| seen == state.word.sequence;
                 state.died_unnotified
                     || !at_rest(state)
-                    || !sleeps_beside_a_letter(state, is_current)
+                    || !sleeps_despite_a_letter(state, is_current)
             }),
             Property::always(
                 THE_COUNT_IS_NEVER_TOO_SMALL,
-                |desk: &Desk, state: &State| {
-                    let threads = |is_meant: fn(Pc) -> bool| {
-                        let meant = state.threads.iter().filter(|thread| is_meant(thread.pc));
-                        meant.count()
+                |mailbox: &Mailbox, state: &State| {
+                    let threads = |predicate: fn(Pc) -> bool| {
+                        let matching = state.threads.iter().filter(|thread| predicate(thread.pc));
+                        matching.count()
                     };
                     let asleep = threads(|pc| matches!(pc, Pc::Asleep { .. }));
                     let waking = threads(|pc| matches!(pc, Pc::Wake { .. }));
                     state.died
-                        || state.word.sleepers == desk.many
+                        || state.word.sleepers == mailbox.many
                         || threads(|pc| pc == Pc::WakeAll) > 0
                         || asleep <= usize::from(state.word.sleepers) + waking
                 },
@@ -444,12 +444,12 @@ impl Model for Desk {
                 let notifies =
                     |pc| matches!(pc, Pc::Raise | Pc::Wake { .. } | Pc::Clear | Pc::WakeAll);
                 (0..THREADS).all(|thread| {
-                    !notifies(state.threads[thread].pc) || Desk::may_step(state, thread)
+                    !notifies(state.threads[thread].pc) || Mailbox::may_step(state, thread)
                 })
             }),
-            Property::sometimes("everybody else sleeps", |desk: &Desk, state: &State| {
+            Property::sometimes("all takers sleep", |mailbox: &Mailbox, state: &State| {
                 let asleep = |thread: &&Thread| matches!(thread.pc, Pc::Asleep { .. });
-                state.threads.iter().filter(asleep).count() == desk.takers
+                state.threads.iter().filter(asleep).count() == mailbox.takers
             }),
         ]
     }

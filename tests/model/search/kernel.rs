@@ -1,7 +1,7 @@
 //! The kernel's side: the futex queue, and the walk of a dead thread's robust list.
 
 use super::lock::{Lock, WakeOrder};
-use super::state::{Pc, State, Thread, Tidings};
+use super::state::{DeathReport, Pc, State, Thread};
 use super::word::Tid;
 
 impl State {
@@ -64,9 +64,9 @@ impl Lock {
     pub fn kill(&self, state: &mut State, tid: Tid) {
         self.end_wait(state, tid);
         if state.word.owner() == Some(tid) {
-            state.tidings = match state.tidings {
-                Tidings::None => Tidings::Due,
-                Tidings::Due | Tidings::Wrong => Tidings::Wrong,
+            state.death_report = match state.death_report {
+                DeathReport::None => DeathReport::Due,
+                DeathReport::Due | DeathReport::Wrong => DeathReport::Wrong,
             };
         }
         state[tid].pc = Pc::ExitWalk;

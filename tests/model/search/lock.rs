@@ -3,7 +3,7 @@
 use stateright::{Model, Property};
 
 use super::properties;
-use super::state::{Pc, State, Thread, Tidings};
+use super::state::{DeathReport, Pc, State, Thread};
 use super::variant::Variant;
 use super::word::{Tid, Word};
 
@@ -79,10 +79,10 @@ impl Model for Lock {
         vec![State {
             word: Word::FREE,
             threads,
-            announced: 0,
+            sleeper_count: 0,
             deaths: self.deaths,
             interruptions: self.interruptions,
-            tidings: Tidings::None,
+            death_report: DeathReport::None,
         }]
     }
 
@@ -109,8 +109,8 @@ impl Model for Lock {
             }
             // The kernel checks the clock while the thread sleeps; the thread checks it before each
             // load.
-            let looks_at_clock = thread.pc.is_asleep() || thread.pc == Pc::Look;
-            if thread.timed && !thread.expired && looks_at_clock {
+            let checks_clock = thread.pc.is_asleep() || thread.pc == Pc::Load;
+            if thread.timed && !thread.expired && checks_clock {
                 actions.push(Action::Expire(tid));
             }
             let lives = !matches!(thread.pc, Pc::ExitWalk | Pc::ExitWake);

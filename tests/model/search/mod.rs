@@ -10,7 +10,7 @@
 //! The properties are in [`properties`]:
 //!
 //! * **exclusion**: at most one live thread is between acquire and release;
-//! * **no lost wake-up** (`NOBODY_SLEEPS_FOR_EVER`): if no thread can take a step, no thread is
+//! * **no lost wake-up** (`NO_LOST_WAKEUP`): if no thread can take a step, no thread is
 //!   asleep and the lock is free. Deadlines, signals and deaths do not count as steps, and the
 //!   crate's liveness check is left out, so none of them can hide a lost wake-up;
 //! * **each death is reported once**: an acquisition reports a death if and only if the owner died
@@ -27,8 +27,8 @@
 //! [`several`] searches the protocol for threads that sleep on several words at a time. [`rwlock`]
 //! and [`condvar`] search the readers-writer lock and the condition variable.
 //!
-//! `cargo test --test model search -- --nocapture` prints the counts, and the counterexample of
-//! each rejected protocol as a table of steps.
+//! `cargo test -p pshared-models search -- --nocapture` prints the counts, and the counterexample
+//! of each rejected protocol as a table of steps.
 
 mod condvar;
 mod kernel;

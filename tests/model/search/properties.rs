@@ -3,26 +3,24 @@
 use stateright::Property;
 
 use super::lock::Lock;
-use super::state::{Pc, State, Tidings};
+use super::state::{DeathReport, Pc, State};
 use super::word::Word;
 
 pub const EXCLUSION: &str = "exclusion";
-pub const NOBODY_SLEEPS_FOR_EVER: &str = "nobody sleeps for ever";
-pub const A_DEATH_IS_TOLD_ONCE: &str = "a death is told once";
-pub const THE_LIST_IS_TRUE: &str = "the robust list is true";
+pub const NO_LOST_WAKEUP: &str = "no lost wake-up";
+pub const EACH_DEATH_IS_REPORTED_ONCE: &str = "each death is reported once";
+pub const LIST_IS_CORRECT: &str = "the robust list is correct";
 
 /// The properties of a lock: four that hold in every state, and the situations that make the
 /// protocol hard, as far as the lock's budgets allow them.
 pub fn of(lock: &Lock) -> Vec<Property<Lock>> {
     let mut properties: Vec<Property<Lock>> = vec![
         Property::always(EXCLUSION, |_, state: &State| exclusion(state)),
-        Property::always(NOBODY_SLEEPS_FOR_EVER, |_, state: &State| {
-            nobody_sleeps_for_ever(state)
+        Property::always(NO_LOST_WAKEUP, |_, state: &State| no_lost_wakeup(state)),
+        Property::always(EACH_DEATH_IS_REPORTED_ONCE, |_, state: &State| {
+            state.death_report != DeathReport::Wrong
         }),
-        Property::always(A_DEATH_IS_TOLD_ONCE, |_, state: &State| {
-            state.tidings != Tidings::Wrong
-        }),
-        Property::always(THE_LIST_IS_TRUE, |_, state: &State| list_is_true(state)),
+        Property::always(LIST_IS_CORRECT, |_, state: &State| list_is_correct(state)),
         Property::sometimes("all others are asleep", |lock: &Lock, state: &State| {
             state.count(Pc::is_asleep) == lock.threads - 1
         }),
@@ -32,13 +30,13 @@ pub fn of(lock: &Lock) -> Vec<Property<Lock>> {
     ];
     if lock.deaths > 0 {
         properties.extend([
-            Property::sometimes("a death waits to be told", |_, state: &State| {
-                state.tidings == Tidings::Due && state.word.owner_died()
+            Property::sometimes("a death is unreported", |_, state: &State| {
+                state.death_report == DeathReport::Due && state.word.owner_died()
             }),
             Property::sometimes("the kernel resends a wake", |_, state: &State| {
                 state.count(|pc| pc == Pc::ExitWake) > 0 && state.word == Word::FREE_WITH_WAITERS
             }),
-            Property::sometimes("as many die as may", |lock: &Lock, state: &State| {
+            Property::sometimes("all allowed deaths occur", |lock: &Lock, state: &State| {
                 state.count(|pc| pc == Pc::Dead) == usize::from(lock.deaths)
             }),
         ]);
@@ -59,14 +57,14 @@ fn exclusion(state: &State) -> bool {
 
 /// If no thread has a step to take, and the kernel has none on behalf of a dead thread, then no
 /// thread is asleep, with a deadline or without, and the lock is free.
-fn nobody_sleeps_for_ever(state: &State) -> bool {
+fn no_lost_wakeup(state: &State) -> bool {
     let all_at_rest = state.count(Pc::is_at_rest) == state.threads.len();
     !all_at_rest || (state.count(Pc::is_asleep) == 0 && state.word.owner().is_none())
 }
 
 /// A live thread's lock is linked only while the thread owns it. A thread that has left the lock,
 /// by unlock or by timeout, has neither linked it nor named it in `list_op_pending`.
-fn list_is_true(state: &State) -> bool {
+fn list_is_correct(state: &State) -> bool {
     state.threads().all(|(tid, thread)| match thread.pc {
         Pc::Pend | Pc::Finished => !thread.linked && !thread.pending,
         Pc::ExitWalk => true,

@@ -3,9 +3,7 @@
 use stateright::{Checker, HasDiscoveries, Model};
 
 use super::lock::{Lock, WakeOrder};
-use super::properties::{
-    A_DEATH_IS_TOLD_ONCE, EXCLUSION, NOBODY_SLEEPS_FOR_EVER, THE_LIST_IS_TRUE,
-};
+use super::properties::{EACH_DEATH_IS_REPORTED_ONCE, EXCLUSION, LIST_IS_CORRECT, NO_LOST_WAKEUP};
 use super::report;
 use super::variant::Variant;
 
@@ -27,9 +25,10 @@ fn rejects(lock: Lock, property: &'static str) {
     }
 }
 
-/// A third thread acquires the word on the fast path, without `WAITERS`. Then the woken waiter
-/// dies, or, in a shorter run, the unlocking thread dies before it wakes a waiter. The kernel sees
-/// an owner and wakes no thread, and the owner's unlock sees no waiter.
+/// The unlocking thread dies between its store of 0 and its wake. A third thread has acquired the
+/// word meanwhile on the fast path, without `WAITERS`. The kernel sees an owner and wakes no
+/// thread, and the owner's unlock sees no waiter. A woken waiter that dies has the same effect, but
+/// that takes a fourth thread.
 #[test]
 fn a_plain_zero_unlock_strands_a_sleeper() {
     let lock = Lock {
@@ -37,7 +36,7 @@ fn a_plain_zero_unlock_strands_a_sleeper() {
         deaths: 1,
         ..Lock::PLAIN
     };
-    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+    rejects(lock, NO_LOST_WAKEUP);
 }
 
 /// ABA: between the wake that found no waiter and the compare-exchange, other threads acquire the
@@ -52,7 +51,7 @@ fn clearing_waiters_by_compare_exchange_strands_a_sleeper() {
         deaths: 1,
         ..Lock::PLAIN
     };
-    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+    rejects(lock, NO_LOST_WAKEUP);
 }
 
 /// The unlocking thread reads a count of 0, and a waiter increments the count before the
@@ -60,12 +59,12 @@ fn clearing_waiters_by_compare_exchange_strands_a_sleeper() {
 #[test]
 fn clearing_waiters_by_a_count_of_sleepers_strands_a_sleeper() {
     let lock = Lock {
-        variant: Variant::AnnouncedSleepers,
+        variant: Variant::CountedSleepers,
         rounds: 2,
         deaths: 1,
         ..Lock::PLAIN
     };
-    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+    rejects(lock, NO_LOST_WAKEUP);
 }
 
 /// The wake was meant for any waiter, and is lost with the waiter that gave up.
@@ -76,7 +75,7 @@ fn an_expired_waiter_that_does_not_retry_strands_a_sleeper() {
         timed: 1,
         ..Lock::PLAIN
     };
-    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+    rejects(lock, NO_LOST_WAKEUP);
 }
 
 /// Before Linux 6.2 the kernel wakes no waiter for a thread killed between its release and its
@@ -89,7 +88,7 @@ fn a_kernel_before_6_2_strands_a_sleeper() {
         deaths: 1,
         ..Lock::PLAIN
     };
-    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+    rejects(lock, NO_LOST_WAKEUP);
 }
 
 /// Without the pending lock the kernel does not know that a wake is due.
@@ -101,12 +100,12 @@ fn clearing_pending_before_the_wake_strands_a_sleeper() {
         deaths: 1,
         ..Lock::PLAIN
     };
-    rejects(lock, NOBODY_SLEEPS_FOR_EVER);
+    rejects(lock, NO_LOST_WAKEUP);
 }
 
 /// The store overwrites the word of a thread that has acquired the lock meanwhile.
 #[test]
-fn clearing_waiters_by_a_store_lets_two_in() {
+fn clearing_waiters_by_a_store_breaks_exclusion() {
     let lock = Lock {
         variant: Variant::StoreClear,
         ..Lock::PLAIN
@@ -122,12 +121,12 @@ fn clearing_waiters_by_a_store_hides_a_death() {
         deaths: 1,
         ..Lock::PLAIN
     };
-    rejects(lock, A_DEATH_IS_TOLD_ONCE);
+    rejects(lock, EACH_DEATH_IS_REPORTED_ONCE);
 }
 
 /// Two threads load the free word.
 #[test]
-fn taking_a_free_word_by_a_store_lets_two_in() {
+fn taking_a_free_word_by_a_store_breaks_exclusion() {
     let lock = Lock {
         variant: Variant::TakenByStore,
         ..Lock::PLAIN
@@ -139,10 +138,10 @@ fn taking_a_free_word_by_a_store_lets_two_in() {
 #[test]
 fn giving_up_without_clearing_pending_leaves_it_set() {
     let lock = Lock {
-        variant: Variant::PendingForgotten,
+        variant: Variant::PendingNotCleared,
         threads: 2,
         timed: 1,
         ..Lock::PLAIN
     };
-    rejects(lock, THE_LIST_IS_TRUE);
+    rejects(lock, LIST_IS_CORRECT);
 }

@@ -46,7 +46,7 @@ pub fn table(lock: &Lock, path: Path<State, Action>) -> String {
 fn describe(state: &State, action: Action) -> (Tid, String) {
     match action {
         Action::Step(tid) => match state[tid].pc {
-            pc @ (Pc::WakeOne | Pc::ExitWake) => (tid, format!("{pc}: nobody is asleep")),
+            pc @ (Pc::WakeOne | Pc::ExitWake) => (tid, format!("{pc}: no thread is asleep")),
             pc => (tid, pc.to_string()),
         },
         Action::Wake { waker, sleeper } => {

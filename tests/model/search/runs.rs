@@ -26,12 +26,12 @@ enum Visit {
 /// Walks all states depth first, with `fold` applied to each. Returns the states, or as an error
 /// the states of a run that returns to an earlier state.
 pub fn walk(lock: &Lock, fold: fn(&State) -> State) -> Result<HashSet<State>, Vec<State>> {
-    let followers = |state: &State| lock.next_states(state).iter().map(fold).collect();
+    let successors = |state: &State| lock.next_states(state).iter().map(fold).collect();
     let mut visits = HashMap::new();
     let mut path: Vec<(State, Vec<State>)> = Vec::new();
     for first in lock.init_states().iter().map(fold) {
         visits.insert(first, Visit::Open);
-        path.push((first, followers(&first)));
+        path.push((first, successors(&first)));
     }
     while let Some((state, ahead)) = path.last_mut() {
         let Some(next) = ahead.pop() else {
@@ -42,7 +42,7 @@ pub fn walk(lock: &Lock, fold: fn(&State) -> State) -> Result<HashSet<State>, Ve
         match visits.get(&next) {
             None => {
                 visits.insert(next, Visit::Open);
-                path.push((next, followers(&next)));
+                path.push((next, successors(&next)));
             }
             Some(Visit::Closed) => {}
             Some(Visit::Open) => {
@@ -65,19 +65,19 @@ fn every_run_ends() {
         ..Lock::PLAIN
     };
     let states = walk(&lock, State::clone).expect("no run returns to an earlier state");
-    assert_eq!(sound::search_every_name(lock), states.len());
+    assert_eq!(sound::search_without_symmetry(lock), states.len());
 }
 
 #[test]
-fn a_waiter_that_does_not_set_waiters_goes_round_for_ever() {
+fn a_waiter_that_does_not_set_waiters_loops_forever() {
     let lock = Lock {
         variant: Variant::WaitersNotSet,
         threads: 2,
         ..Lock::PLAIN
     };
-    let round = walk(&lock, State::clone).expect_err("a run returns to an earlier state");
-    println!("{lock}: goes round for ever");
-    for state in round {
+    let cycle = walk(&lock, State::clone).expect_err("a run returns to an earlier state");
+    println!("{lock}: loops forever");
+    for state in cycle {
         let [a, b, ..] = state.threads;
         let a = a.pc.to_string();
         println!("{:>10}  A  {a:<26}  B  {}", state.word, b.pc);

@@ -3,7 +3,7 @@
 //!
 //! A word is free or owned, with or without `WAITERS`. A waiter joins the queues of the words one
 //! after the other. After a wake on one word it stays in the other queues until it runs, as in
-//! `futex_waitv`. The queue lock (`room` in the code) is a robust lock, which another search
+//! `futex_waitv`. The queue lock is a robust lock, which another search
 //! covers. Here a thread acquires it in one step, and the death of its holder frees it at once.
 //!
 //! The property: if no thread can go on except the holders of words, no thread waits while a word
@@ -12,7 +12,7 @@
 use stateright::{Model, Property};
 
 const WORDS: usize = 2;
-const MOST: usize = 4;
+const MAX_THREADS: usize = 4;
 
 /// Which threads sleep on the words, and what they do for the other waiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,27 +20,28 @@ pub enum Variant {
     /// The library's protocol: one thread at a time sleeps on the words. Once it has a word, it
     /// wakes one waiter on each other free word with `WAITERS`, for wakes that it may have
     /// consumed.
-    Line,
+    QueueLock,
     /// One thread at a time sleeps on the words, and wakes no other waiter.
-    LineAlone,
-    /// All waiters sleep on all words. Each wakes other waiters as in [`Line`](Variant::Line).
-    PassesOn,
+    QueueLockOnly,
+    /// All waiters sleep on all words. Each wakes other waiters as in
+    /// [`QueueLock`](Variant::QueueLock).
+    PropagatesWakes,
     /// All waiters sleep on all words, and wake no other waiter.
-    KeepsAll,
+    KeepsWakes,
 }
 
 impl Variant {
-    fn has_a_line(self) -> bool {
-        matches!(self, Variant::Line | Variant::LineAlone)
+    fn has_queue_lock(self) -> bool {
+        matches!(self, Variant::QueueLock | Variant::QueueLockOnly)
     }
 
-    fn passes_on(self) -> bool {
-        matches!(self, Variant::Line | Variant::PassesOn)
+    fn propagates_wakes(self) -> bool {
+        matches!(self, Variant::QueueLock | Variant::PropagatesWakes)
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub struct LockSet {
     pub variant: Variant,
     pub threads: usize,
     /// How many threads hold a word at the start.
@@ -54,21 +55,21 @@ pub struct Row {
 /// The next step of a thread. A number is the index of the word that the step accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pc {
-    Look(u8),
+    Check(u8),
     Take(u8),
-    GetInLine,
+    AcquireQueueLock,
     /// Sets `WAITERS`.
-    Announce(u8),
+    SetWaiters(u8),
     /// Compares the word, and joins its queue.
     Join(u8),
     Asleep,
-    LeaveTheQueues,
+    LeaveQueues,
     /// Holds the word `has`, and wakes one waiter on another word.
-    PassOn {
+    PropagateWake {
         has: u8,
         next: u8,
     },
-    LeaveTheRoom(u8),
+    ReleaseQueueLock(u8),
     Section(u8),
     Release(u8),
     Wake(u8),
@@ -93,8 +94,8 @@ pub struct Thread {
 pub struct State {
     owner: [Option<u8>; WORDS],
     waiters: [bool; WORDS],
-    room: Option<u8>,
-    threads: [Thread; MOST],
+    queue_lock: Option<u8>,
+    threads: [Thread; MAX_THREADS],
     deaths: u8,
     interruptions: u8,
 }
@@ -114,7 +115,7 @@ impl State {
     /// The threads in the queue of a word, including those already woken on another word.
     fn sleepers(&self, word: u8) -> impl Iterator<Item = u8> + use<> {
         let threads = self.threads;
-        (0..MOST as u8).filter(move |&tid| threads[tid as usize].queued[word as usize])
+        (0..MAX_THREADS as u8).filter(move |&tid| threads[tid as usize].queued[word as usize])
     }
 
     fn wake(&mut self, word: u8, tid: u8) {
@@ -122,7 +123,7 @@ impl State {
         thread.queued[word as usize] = false;
         thread.woken = true;
         if thread.pc == Pc::Asleep {
-            thread.pc = Pc::LeaveTheQueues;
+            thread.pc = Pc::LeaveQueues;
         }
     }
 
@@ -130,7 +131,7 @@ impl State {
     fn wakes_on(&self, tid: u8) -> Option<u8> {
         match self.threads[tid as usize].pc {
             Pc::Wake(word) => Some(word),
-            Pc::PassOn { has, next } => {
+            Pc::PropagateWake { has, next } => {
                 let word = next as usize;
                 let is_left = next != has && self.owner[word].is_none() && self.waiters[word];
                 is_left.then_some(next)
@@ -143,22 +144,22 @@ impl State {
     fn is_idle(&self, tid: u8) -> bool {
         match self.threads[tid as usize].pc {
             Pc::Section(_) | Pc::Asleep | Pc::Gone => true,
-            Pc::GetInLine => self.room.is_some(),
+            Pc::AcquireQueueLock => self.queue_lock.is_some(),
             _ => false,
         }
     }
 
     /// If only holders of words can go on, or no thread can, then no thread waits while a word is
     /// free.
-    fn nobody_is_stranded(&self) -> bool {
-        let waits = |pc| matches!(pc, Pc::Asleep | Pc::GetInLine);
-        let somebody_waits = self.threads.iter().any(|thread| waits(thread.pc));
-        let is_at_rest = (0..MOST as u8).all(|tid| self.is_idle(tid));
-        !(is_at_rest && somebody_waits && self.owner.iter().any(Option::is_none))
+    fn no_thread_is_stranded(&self) -> bool {
+        let waits = |pc| matches!(pc, Pc::Asleep | Pc::AcquireQueueLock);
+        let has_waiter = self.threads.iter().any(|thread| waits(thread.pc));
+        let is_at_rest = (0..MAX_THREADS as u8).all(|tid| self.is_idle(tid));
+        !(is_at_rest && has_waiter && self.owner.iter().any(Option::is_none))
     }
 }
 
-impl Row {
+impl LockSet {
     fn step(&self, state: &mut State, current: u8, woken: Option<u8>) {
         let next_word = |word: u8| word + 1;
         let is_last = |word: u8| usize::from(word) + 1 == WORDS;
@@ -168,33 +169,33 @@ impl Row {
             state.wake(word, sleeper);
         }
         state.threads[tid].pc = match state.threads[tid].pc {
-            Pc::Look(word) if state.owner[word as usize].is_none() => Pc::Take(word),
-            Pc::Look(word) if !is_last(word) => Pc::Look(next_word(word)),
-            Pc::Look(_) if self.variant.has_a_line() && state.room != Some(current) => {
-                Pc::GetInLine
+            Pc::Check(word) if state.owner[word as usize].is_none() => Pc::Take(word),
+            Pc::Check(word) if !is_last(word) => Pc::Check(next_word(word)),
+            Pc::Check(_) if self.variant.has_queue_lock() && state.queue_lock != Some(current) => {
+                Pc::AcquireQueueLock
             }
-            Pc::Look(_) => Pc::Announce(0),
-            Pc::Take(word) if state.owner[word as usize].is_some() => Pc::Look(0),
+            Pc::Check(_) => Pc::SetWaiters(0),
+            Pc::Take(word) if state.owner[word as usize].is_some() => Pc::Check(0),
             Pc::Take(word) => {
                 // The acquisition keeps `WAITERS`.
                 state.owner[word as usize] = Some(current);
-                match state.threads[tid].woken && self.variant.passes_on() {
-                    true => Pc::PassOn { has: word, next: 0 },
-                    false => Pc::LeaveTheRoom(word),
+                match state.threads[tid].woken && self.variant.propagates_wakes() {
+                    true => Pc::PropagateWake { has: word, next: 0 },
+                    false => Pc::ReleaseQueueLock(word),
                 }
             }
-            Pc::GetInLine => {
-                state.room = Some(current);
-                Pc::Look(0)
+            Pc::AcquireQueueLock => {
+                state.queue_lock = Some(current);
+                Pc::Check(0)
             }
-            Pc::Announce(word) => match state.owner[word as usize] {
-                None => Pc::Look(0),
+            Pc::SetWaiters(word) => match state.owner[word as usize] {
+                None => Pc::Check(0),
                 owner => {
                     state.waiters[word as usize] = true;
                     state.threads[tid].seen[word as usize] = owner;
                     match is_last(word) {
                         true => Pc::Join(0),
-                        false => Pc::Announce(next_word(word)),
+                        false => Pc::SetWaiters(next_word(word)),
                     }
                 }
             },
@@ -202,31 +203,31 @@ impl Row {
                 let index = word as usize;
                 let thread = state.threads[tid];
                 if state.owner[index] != thread.seen[index] || !state.waiters[index] {
-                    Pc::LeaveTheQueues
+                    Pc::LeaveQueues
                 } else {
                     state.threads[tid].queued[index] = true;
                     match (is_last(word), thread.woken) {
                         (false, _) => Pc::Join(next_word(word)),
-                        (true, true) => Pc::LeaveTheQueues,
+                        (true, true) => Pc::LeaveQueues,
                         (true, false) => Pc::Asleep,
                     }
                 }
             }
-            Pc::LeaveTheQueues => {
+            Pc::LeaveQueues => {
                 state.threads[tid].queued = [false; WORDS];
                 // The thread has slept, so it may have consumed wakes of other waiters.
                 state.threads[tid].woken = true;
-                Pc::Look(0)
+                Pc::Check(0)
             }
-            Pc::PassOn { has, next } if !is_last(next) => Pc::PassOn {
+            Pc::PropagateWake { has, next } if !is_last(next) => Pc::PropagateWake {
                 has,
                 next: next_word(next),
             },
-            Pc::PassOn { has, .. } => Pc::LeaveTheRoom(has),
-            Pc::LeaveTheRoom(word) => {
+            Pc::PropagateWake { has, .. } => Pc::ReleaseQueueLock(has),
+            Pc::ReleaseQueueLock(word) => {
                 state.threads[tid].woken = false;
-                if state.room == Some(current) {
-                    state.room = None;
+                if state.queue_lock == Some(current) {
+                    state.queue_lock = None;
                 }
                 Pc::Section(word)
             }
@@ -263,7 +264,7 @@ impl Row {
         thread.seen = [None; WORDS];
         match thread.rounds {
             0 => Pc::Gone,
-            _ => Pc::Look(0),
+            _ => Pc::Check(0),
         }
     }
 
@@ -282,8 +283,8 @@ impl Row {
                 *owes |= state.waiters[word];
             }
         }
-        if state.room == Some(current) {
-            state.room = None;
+        if state.queue_lock == Some(current) {
+            state.queue_lock = None;
         }
         state.threads[tid] = Thread {
             pc: Pc::ExitWake(owed),
@@ -295,7 +296,7 @@ impl Row {
     }
 }
 
-impl Model for Row {
+impl Model for LockSet {
     type State = State;
     type Action = Action;
 
@@ -303,20 +304,20 @@ impl Model for Row {
         let mut state = State {
             owner: [None; WORDS],
             waiters: [false; WORDS],
-            room: None,
+            queue_lock: None,
             threads: [Thread {
                 pc: Pc::Gone,
                 rounds: 0,
                 queued: [false; WORDS],
                 woken: false,
                 seen: [None; WORDS],
-            }; MOST],
+            }; MAX_THREADS],
             deaths: self.deaths,
             interruptions: self.interruptions,
         };
         for (tid, thread) in state.threads.iter_mut().enumerate().take(self.threads) {
             thread.rounds = self.rounds;
-            thread.pc = Pc::Look(0);
+            thread.pc = Pc::Check(0);
             if tid < self.holders {
                 state.owner[tid] = Some(tid as u8);
                 thread.pc = Pc::Section(tid as u8);
@@ -327,7 +328,7 @@ impl Model for Row {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        for tid in 0..MOST as u8 {
+        for tid in 0..MAX_THREADS as u8 {
             let thread = state.threads[tid as usize];
             let (is_gone, is_dying) = (thread.pc == Pc::Gone, matches!(thread.pc, Pc::ExitWake(_)));
             if !state.is_idle(tid) {
@@ -367,7 +368,7 @@ impl Model for Row {
             }
             Action::Interrupt(tid) => {
                 next.interruptions -= 1;
-                next.threads[tid as usize].pc = Pc::LeaveTheQueues;
+                next.threads[tid as usize].pc = Pc::LeaveQueues;
             }
             Action::Die(tid) => {
                 next.deaths -= 1;
@@ -379,13 +380,14 @@ impl Model for Row {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(STRANDED, |_, state: &State| state.nobody_is_stranded()),
-            Property::sometimes(
-                "one sleeps, the others are in line or hold",
-                |_, state: &State| state.threads.iter().any(|thread| thread.pc == Pc::Asleep),
-            ),
+            Property::always(NO_THREAD_IS_STRANDED, |_, state: &State| {
+                state.no_thread_is_stranded()
+            }),
+            Property::sometimes("a thread sleeps on the words", |_, state: &State| {
+                state.threads.iter().any(|thread| thread.pc == Pc::Asleep)
+            }),
         ]
     }
 }
 
-pub const STRANDED: &str = "nobody waits beside a free word";
+pub const NO_THREAD_IS_STRANDED: &str = "no thread waits while a word is free";

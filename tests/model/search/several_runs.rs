@@ -2,10 +2,10 @@
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use super::several::{Row, STRANDED, Variant};
+use super::several::{LockSet, NO_THREAD_IS_STRANDED, Variant};
 
-const ROW: Row = Row {
-    variant: Variant::Line,
+const LOCK_SET: LockSet = LockSet {
+    variant: Variant::QueueLock,
     threads: 4,
     holders: 2,
     rounds: 1,
@@ -13,22 +13,22 @@ const ROW: Row = Row {
     interruptions: 0,
 };
 
-fn holds(row: Row) -> usize {
-    let checker = row.checker().spawn_bfs().join();
+fn holds(lock_set: LockSet) -> usize {
+    let checker = lock_set.checker().spawn_bfs().join();
     checker.assert_properties();
-    println!("{row:?}: {} states", checker.unique_state_count());
+    println!("{lock_set:?}: {} states", checker.unique_state_count());
     checker.unique_state_count()
 }
 
-fn strands(row: Row) {
-    let checker = row
+fn strands(lock_set: LockSet) {
+    let checker = lock_set
         .checker()
-        .finish_when(HasDiscoveries::AnyOf([STRANDED].into()))
+        .finish_when(HasDiscoveries::AnyOf([NO_THREAD_IS_STRANDED].into()))
         .spawn_bfs()
         .join();
-    let path = checker.discovery(STRANDED);
-    let path = path.unwrap_or_else(|| panic!("{row:?}: passes"));
-    println!("{row:?}: strands somebody");
+    let path = checker.discovery(NO_THREAD_IS_STRANDED);
+    let path = path.unwrap_or_else(|| panic!("{lock_set:?}: passes"));
+    println!("{lock_set:?}: strands a thread");
     for action in path.into_actions() {
         println!("  {action:?}");
     }
@@ -37,56 +37,62 @@ fn strands(row: Row) {
 /// Two threads hold a word, two wait, and two are killed. The second search has one death and one
 /// interruption.
 #[test]
-fn a_line_strands_nobody_whoever_dies() {
-    let states = holds(Row { deaths: 2, ..ROW });
+fn with_a_queue_lock_no_death_strands_a_thread() {
+    let states = holds(LockSet {
+        deaths: 2,
+        ..LOCK_SET
+    });
     assert!(states > 10_000);
-    holds(Row {
+    holds(LockSet {
         deaths: 1,
         interruptions: 1,
-        ..ROW
+        ..LOCK_SET
     });
 }
 
 /// One thread holds a word at the start, two threads each acquire a word twice, and two of the
 /// three are killed.
 #[test]
-fn a_line_of_three_strands_nobody() {
-    holds(Row {
+fn with_a_queue_lock_none_of_three_threads_is_stranded() {
+    holds(LockSet {
         holders: 1,
         rounds: 2,
         threads: 3,
         deaths: 2,
-        ..ROW
+        ..LOCK_SET
     });
 }
 
 /// If every thread that sleeps on the words holds the queue lock, no thread consumes another's
 /// wake.
 #[test]
-fn a_line_needs_no_wake_for_the_others() {
-    holds(Row {
-        variant: Variant::LineAlone,
+fn with_a_queue_lock_no_wake_must_be_propagated() {
+    holds(LockSet {
+        variant: Variant::QueueLockOnly,
         deaths: 2,
-        ..ROW
+        ..LOCK_SET
     });
 }
 
 /// Two releases cause two wakes, and one waiter receives both.
 #[test]
-fn who_keeps_what_it_swallowed_strands_another() {
-    strands(Row {
-        variant: Variant::KeepsAll,
-        ..ROW
+fn a_thread_that_keeps_consumed_wakes_strands_another() {
+    strands(LockSet {
+        variant: Variant::KeepsWakes,
+        ..LOCK_SET
     });
 }
 
 #[test]
-fn passing_wakes_on_is_enough_while_nobody_dies() {
-    let row = Row {
-        variant: Variant::PassesOn,
+fn propagating_wakes_is_enough_if_no_thread_dies() {
+    let lock_set = LockSet {
+        variant: Variant::PropagatesWakes,
         interruptions: 1,
-        ..ROW
+        ..LOCK_SET
     };
-    holds(row);
-    strands(Row { deaths: 1, ..row });
+    holds(lock_set);
+    strands(LockSet {
+        deaths: 1,
+        ..lock_set
+    });
 }

@@ -14,7 +14,7 @@ fn holds(lock: Lock, at_least: usize) {
 }
 
 /// Searches every state of `lock`, including states that differ only in the threads' names.
-pub fn search_every_name(lock: Lock) -> usize {
+pub fn search_without_symmetry(lock: Lock) -> usize {
     search(lock, lock.checker())
 }
 
@@ -40,7 +40,7 @@ fn search(lock: Lock, checker: CheckerBuilder<Lock>) -> usize {
 }
 
 #[test]
-fn three_threads_of_whom_all_may_die() {
+fn three_threads_with_up_to_three_deaths() {
     let lock = Lock {
         rounds: 2,
         deaths: 3,
@@ -63,7 +63,7 @@ fn three_threads_with_deadlines() {
 }
 
 #[test]
-fn three_threads_woken_in_the_order_they_slept() {
+fn three_threads_woken_in_the_order_of_sleep() {
     let lock = Lock {
         timed: 1,
         rounds: 2,
@@ -87,7 +87,7 @@ fn three_threads_whose_waits_return_early() {
 }
 
 #[test]
-fn four_threads_of_whom_three_may_die() {
+fn four_threads_with_up_to_three_deaths() {
     let lock = Lock {
         threads: 4,
         rounds: 2,

@@ -13,21 +13,21 @@ pub enum Pc {
     /// Lock: compare-exchange 0 -> own tid, on the fast path.
     TakeFast,
     /// Lock: load the word, and choose the next step.
-    Look,
+    Load,
     /// Lock: compare-exchange this word -> own tid. It had no owner when it was loaded.
     Take(Word),
     /// Lock: compare-exchange this word -> the same word with `WAITERS`.
     SetWaiters(Word),
-    /// Lock, in `AnnouncedSleepers`: increment the count of sleeping threads, then wait on this
+    /// Lock, in `CountedSleepers`: increment the count of sleeping threads, then wait on this
     /// word.
-    Announce(Word),
+    CountSleeper(Word),
     /// Lock: `FUTEX_WAIT` while the word is this one.
     Wait(Word),
     /// Lock: asleep in the futex queue, behind this many threads (always 0 if wakes take any
     /// order).
     Asleep { ahead: u8 },
-    /// Lock, in `AnnouncedSleepers`: decrement the count of sleeping threads.
-    Retract,
+    /// Lock, in `CountedSleepers`: decrement the count of sleeping threads.
+    UncountSleeper,
     /// Lock: the word is acquired; link the lock into the robust list.
     Link,
     /// Lock: `list_op_pending = NULL`, and enter the critical section.
@@ -46,9 +46,9 @@ pub enum Pc {
     WakeOne,
     /// Unlock: the wake found no waiter; `FUTEX_WAKE_OP` clears `WAITERS` and wakes all.
     WakeOp,
-    /// Unlock, in `AnnouncedSleepers`: the wake found no waiter; read the count of sleeping
+    /// Unlock, in `CountedSleepers`: the wake found no waiter; read the count of sleeping
     /// threads.
-    ReadAnnounced,
+    ReadSleeperCount,
     /// Unlock, in rejected protocols: the wake found no waiter; clear `WAITERS` without a wake.
     ClearWaiters,
     /// Unlock: `list_op_pending = NULL`, and return.
@@ -87,7 +87,7 @@ impl Pc {
         match self {
             Pc::Take(seen) => Pc::Take(f(seen)),
             Pc::SetWaiters(seen) => Pc::SetWaiters(f(seen)),
-            Pc::Announce(seen) => Pc::Announce(f(seen)),
+            Pc::CountSleeper(seen) => Pc::CountSleeper(f(seen)),
             Pc::Wait(seen) => Pc::Wait(f(seen)),
             other => other,
         }
@@ -99,15 +99,15 @@ impl fmt::Display for Pc {
         f.write_str(match self {
             Pc::Pend => "lock: set list_op_pending",
             Pc::TakeFast => "lock: CAS 0 -> own tid",
-            Pc::Look => "lock: load the word",
+            Pc::Load => "lock: load the word",
             Pc::Take(seen) => return write!(f, "lock: CAS {seen} -> own tid"),
             Pc::SetWaiters(seen) => {
                 return write!(f, "lock: CAS {seen} -> {}", seen.with_waiters());
             }
-            Pc::Announce(_) => "lock: announced += 1",
+            Pc::CountSleeper(_) => "lock: sleeper_count += 1",
             Pc::Wait(expected) => return write!(f, "lock: FUTEX_WAIT {expected}"),
             Pc::Asleep { .. } => "asleep",
-            Pc::Retract => "lock: announced -= 1",
+            Pc::UncountSleeper => "lock: sleeper_count -= 1",
             Pc::Link => "lock: link into the robust list",
             Pc::Enter => "lock: clear list_op_pending",
             Pc::GiveUp => "lock: clear list_op_pending, time out",
@@ -117,8 +117,8 @@ impl fmt::Display for Pc {
             Pc::ReleaseContended => "unlock: store a word without owner",
             Pc::WakeOne => "unlock: FUTEX_WAKE 1",
             Pc::WakeOp => "unlock: FUTEX_WAKE_OP clears WAITERS, wakes all",
-            Pc::ReadAnnounced => "unlock: load announced",
-            Pc::ClearWaiters => "unlock: clear WAITERS, wake nobody",
+            Pc::ReadSleeperCount => "unlock: load sleeper_count",
+            Pc::ClearWaiters => "unlock: clear WAITERS without a wake",
             Pc::Leave => "unlock: clear list_op_pending",
             Pc::Finished => "finished",
             Pc::ExitWalk => "dead: the kernel walks the robust list",
@@ -158,7 +158,7 @@ impl Thread {
 
 /// Whether an owner's death is still unreported. Only the properties read it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Tidings {
+pub enum DeathReport {
     /// No owner has died since the last acquisition.
     None,
     /// An owner died; the next acquisition must report it.
@@ -174,13 +174,13 @@ pub struct State {
     /// The threads, indexed by [`Tid`]. Those that a model does not use are [`Thread::NONE`].
     pub threads: [Thread; 4],
     /// The shared count of sleeping threads in
-    /// [`Variant::AnnouncedSleepers`](super::variant::Variant).
-    pub announced: u8,
+    /// [`Variant::CountedSleepers`](super::variant::Variant).
+    pub sleeper_count: u8,
     /// How many more threads may be killed.
     pub deaths: u8,
     /// How many more waits may return early.
     pub interruptions: u8,
-    pub tidings: Tidings,
+    pub death_report: DeathReport,
 }
 
 impl State {
@@ -193,9 +193,9 @@ impl State {
         equal
     }
 
-    /// The number of threads at a step that satisfies `such`.
-    pub fn count(&self, such: impl Fn(Pc) -> bool) -> usize {
-        self.threads.iter().filter(|t| such(t.pc)).count()
+    /// The number of threads at a step that satisfies `predicate`.
+    pub fn count(&self, predicate: impl Fn(Pc) -> bool) -> usize {
+        self.threads.iter().filter(|t| predicate(t.pc)).count()
     }
 
     /// The threads with their ids.

@@ -6,7 +6,7 @@
 //! 'list_op_pending' word". Removal mirrors it.
 
 use super::lock::Lock;
-use super::state::{Pc, State, Tidings};
+use super::state::{DeathReport, Pc, State};
 use super::variant::Variant;
 use super::word::{Tid, Word};
 
@@ -20,7 +20,7 @@ impl Lock {
                 state[current].pc = Pc::TakeFast;
             }
             Pc::TakeFast => self.take(state, current, Word::FREE, Word::held_by(current)),
-            Pc::Look => state[current].pc = self.look(state, current),
+            Pc::Load => state[current].pc = self.next_after_load(state, current),
             Pc::Take(seen) => self.take(state, current, seen, self.variant.taken(seen, current)),
             Pc::SetWaiters(seen) => {
                 let expected = seen.with_waiters();
@@ -29,18 +29,18 @@ impl Lock {
                 state[current].pc = if set {
                     self.variant.before_wait(expected)
                 } else {
-                    Pc::Look
+                    Pc::Load
                 };
             }
-            Pc::Announce(expected) => {
-                state.announced += 1;
+            Pc::CountSleeper(expected) => {
+                state.sleeper_count += 1;
                 state[current].pc = Pc::Wait(expected);
             }
             Pc::Wait(expected) if word == expected => self.fall_asleep(state, current),
             Pc::Wait(_) => state[current].pc = self.variant.after_wait(),
-            Pc::Retract => {
-                state.announced -= 1;
-                state[current].pc = Pc::Look;
+            Pc::UncountSleeper => {
+                state.sleeper_count -= 1;
+                state[current].pc = Pc::Load;
             }
             Pc::Link => {
                 state[current].linked = true;
@@ -51,7 +51,7 @@ impl Lock {
                 state[current].pc = Pc::Section;
             }
             Pc::GiveUp => {
-                state[current].pending = self.variant == Variant::PendingForgotten;
+                state[current].pending = self.variant == Variant::PendingNotCleared;
                 self.end_round(state, current);
             }
 
@@ -81,8 +81,8 @@ impl Lock {
                 self.wake_op(state);
                 state[current].pc = Pc::Leave;
             }
-            Pc::ReadAnnounced => {
-                state[current].pc = if state.announced == 0 {
+            Pc::ReadSleeperCount => {
+                state[current].pc = if state.sleeper_count == 0 {
                     Pc::ClearWaiters
                 } else {
                     Pc::Leave
@@ -109,7 +109,7 @@ impl Lock {
     /// Returns the step that follows a load of the word on the slow path. After its deadline a
     /// waiter checks the word once more. It may have been woken, and if it then ignored a free
     /// word, the wake would be lost.
-    fn look(&self, state: &State, current: Tid) -> Pc {
+    fn next_after_load(&self, state: &State, current: Tid) -> Pc {
         let word = state.word;
         let expired = state[current].expired;
         if expired && self.variant == Variant::ExpiredWithoutRetry {
@@ -130,12 +130,12 @@ impl Lock {
         let word = state.word;
         let stores = self.variant == Variant::TakenByStore && state[current].pc != Pc::TakeFast;
         if word != seen && !stores {
-            state[current].pc = Pc::Look;
+            state[current].pc = Pc::Load;
             return;
         }
-        state.tidings = match (state.tidings, seen.owner_died()) {
-            (Tidings::None, false) | (Tidings::Due, true) => Tidings::None,
-            _ => Tidings::Wrong,
+        state.death_report = match (state.death_report, seen.owner_died()) {
+            (DeathReport::None, false) | (DeathReport::Due, true) => DeathReport::None,
+            _ => DeathReport::Wrong,
         };
         state.word = mine;
         state[current].pc = Pc::Link;

@@ -45,7 +45,7 @@ impl Representative for State {
 }
 
 /// The smallest of all states that differ from this one only in names.
-fn first_of_its_kind(state: &State) -> State {
+fn smallest_renaming(state: &State) -> State {
     let all = Tid::ALL;
     let orders = all
         .into_iter()
@@ -68,8 +68,8 @@ fn a_search_by_representatives_misses_no_state() {
     let folded = walk(&lock, State::representative).expect("every run ends");
     println!("{lock}: {} states, folded {}", all.len(), folded.len());
     assert!(folded.len() < all.len() / 4);
-    let kinds = |states: &HashSet<State>| -> HashSet<State> {
-        states.iter().map(first_of_its_kind).collect()
+    let classes = |states: &HashSet<State>| -> HashSet<State> {
+        states.iter().map(smallest_renaming).collect()
     };
-    assert!(kinds(&folded) == kinds(&all), "some states are missed");
+    assert!(classes(&folded) == classes(&all), "some states are missed");
 }

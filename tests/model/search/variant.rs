@@ -17,13 +17,13 @@ pub enum Variant {
     /// After a wake that found no waiter, the unlocker clears `WAITERS` by compare-exchange.
     CompareExchangeClear,
     /// The same, but only if a shared count of sleeping threads is 0.
-    AnnouncedSleepers,
+    CountedSleepers,
     /// After a wake that found no waiter, the unlocker stores 0.
     StoreClear,
     /// After its deadline a waiter gives up without another check of the word.
     ExpiredWithoutRetry,
     /// After its deadline a waiter gives up and leaves `list_op_pending` set.
-    PendingForgotten,
+    PendingNotCleared,
     /// A contended unlock clears `list_op_pending` before it wakes.
     PendingClearedBeforeWake,
     /// A waiter that loaded a free word acquires it by a plain store.
@@ -59,7 +59,7 @@ impl Variant {
             _ if woken > 0 => Pc::Leave,
             Variant::PlainZeroUnlock => Pc::Leave,
             Variant::CompareExchangeClear | Variant::StoreClear => Pc::ClearWaiters,
-            Variant::AnnouncedSleepers => Pc::ReadAnnounced,
+            Variant::CountedSleepers => Pc::ReadSleeperCount,
             _ => Pc::WakeOp,
         }
     }
@@ -68,7 +68,7 @@ impl Variant {
     /// `expected`.
     pub fn before_wait(self, expected: Word) -> Pc {
         match self {
-            Variant::AnnouncedSleepers => Pc::Announce(expected),
+            Variant::CountedSleepers => Pc::CountSleeper(expected),
             _ => Pc::Wait(expected),
         }
     }
@@ -76,8 +76,8 @@ impl Variant {
     /// The waiter's next step after `FUTEX_WAIT` returns, for any reason.
     pub fn after_wait(self) -> Pc {
         match self {
-            Variant::AnnouncedSleepers => Pc::Retract,
-            _ => Pc::Look,
+            Variant::CountedSleepers => Pc::UncountSleeper,
+            _ => Pc::Load,
         }
     }
 

@@ -47,8 +47,8 @@ macro_rules! atomic {
                 // has read. So the store first reads the newest value, and no other thread runs in
                 // between. A compare-exchange that fails is a read, and leaves no store.
                 loom::stop_exploring();
-                let looked = self.word.compare_exchange(<$int>::MAX, 0, Relaxed, Relaxed);
-                debug_assert!(looked.is_err());
+                let newest_read = self.word.compare_exchange(<$int>::MAX, 0, Relaxed, Relaxed);
+                debug_assert!(newest_read.is_err());
                 self.word.store(value, task.order_of_write(value.into(), order));
                 loom::explore();
                 self.newest.set(value);

@@ -10,7 +10,7 @@ pub(crate) enum Deadline {
     /// Passes at [`World::deadline_passes`](super::World::deadline_passes).
     Ahead,
     /// The end of a recheck interval.
-    EndOfNap,
+    EndOfRecheckInterval,
 }
 
 impl Deadline {
@@ -26,14 +26,15 @@ impl Deadline {
             Deadline::Ahead => task::current().world.futexes.deadline_has_passed(),
             // Never counts as passed: a thread that waits until then in several sleeps keeps
             // waiting.
-            Deadline::EndOfNap => false,
+            Deadline::EndOfRecheckInterval => false,
         }
     }
 }
 
-/// The recheck timer of the liveness check. It expires at
-/// [`World::naps_end`](super::World::naps_end), and never in a model that does not call it: there a
-/// lost wake-up is a deadlock.
+/// The recheck timer of the liveness check.
+///
+/// It expires at [`World::expire_recheck_timers`](super::World::expire_recheck_timers), and never
+/// in a model that does not call it: there a lost wake-up is a deadlock.
 #[derive(Debug)]
 pub(crate) struct RecheckTimer;
 
@@ -43,7 +44,7 @@ impl RecheckTimer {
     }
 
     pub(crate) fn next_deadline(&mut self, deadline: Option<Deadline>) -> Deadline {
-        deadline.unwrap_or(Deadline::EndOfNap)
+        deadline.unwrap_or(Deadline::EndOfRecheckInterval)
     }
 
     /// Here only the result of a sleep says that a timer has expired.

@@ -14,13 +14,13 @@ pub(crate) fn yield_now() {
 /// Whether the model says that critical sections are short. The result determines the pauses
 /// between two checks, which do nothing here, and how a waiter checks the word.
 pub(crate) fn critical_sections_are_short(_: &AtomicU32, _: u32) -> bool {
-    task::current().world.model.rapid
+    task::current().world.model.short_critical_sections
 }
 
 /// A few spins are enough for a model.
-pub(crate) fn spin_limit(looks: u32) -> u32 {
+pub(crate) fn spin_limit(checks: u32) -> u32 {
     if task::current().world.model.spins {
-        looks.min(8)
+        checks.min(8)
     } else {
         0
     }

@@ -16,14 +16,14 @@ pub enum Fault {
     /// `FUTEX_WAIT` compares the word, and goes to sleep in a later step.
     CompareApartFromSleep,
     /// `FUTEX_WAKE_OP` clears its bit, and its wake is lost.
-    ClearingWakesNobody,
+    ClearingWakeIsLost,
     /// The kernel before Linux 6.2: when a thread dies with a pending lock that has no owner but is
     /// not 0, the kernel wakes no waiter.
     KernelBefore6_2,
     /// `list_op_pending` is cleared before the wake of an unlock, and not after it.
-    PendingEndsEarly,
+    PendingClearedEarly,
     /// A live process is taken for a dead one.
-    ProcessesLookGone,
+    LiveProcessesSeemDead,
     /// The kernel has no sleep on several words (`futex_waitv`).
     FutexWaitvUnsupported,
     /// The two sides of a Dekker pattern write and read without a fence in between.

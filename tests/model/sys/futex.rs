@@ -38,7 +38,7 @@ struct Queue {
     sleepers: VecDeque<Rc<Sleeper>>,
     deadline_has_passed: bool,
     /// How many times the recheck timers have expired.
-    naps: u32,
+    expired_timers: u32,
 }
 
 /// A waiter's entry in the queue of one word.
@@ -188,8 +188,8 @@ fn wait_on(words: &[(&AtomicU32, u32)], until: Deadline) -> Wait {
     if is_timed && queue.deadline_has_passed {
         return Wait::TimedOut;
     }
-    if task.naps.get() < queue.naps {
-        task.naps.set(task.naps.get() + 1);
+    if task.expired_timers.get() < queue.expired_timers {
+        task.expired_timers.set(task.expired_timers.get() + 1);
         return Wait::TimedOut;
     }
     let is_killed = task.dies_now();
@@ -241,7 +241,7 @@ fn wait_on(words: &[(&AtomicU32, u32)], until: Deadline) -> Wait {
 #[track_caller]
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
     let task = task::current();
-    if task.has(Fault::PendingEndsEarly) {
+    if task.has(Fault::PendingClearedEarly) {
         task.pending.set(ptr::null());
     }
     let world = &task::step().world;
@@ -269,7 +269,7 @@ pub(crate) fn futex_wake_clearing(word: &AtomicU32, bit: u32) {
     let task = task::step();
     let mut queue = task.world.futexes.queue.lock().unwrap();
     let old = word.masked_by_kernel(!(1 << bit));
-    let woken = if task.has(Fault::ClearingWakesNobody) {
+    let woken = if task.has(Fault::ClearingWakeIsLost) {
         0
     } else {
         queue.wake(word, u32::MAX)
@@ -284,20 +284,23 @@ impl World {
         let mut queue = self.futexes.queue.lock().unwrap();
         queue.deadline_has_passed = true;
         self.futexes.passed.swap(1, AcqRel);
-        self.show();
+        self.notify_observers();
         queue.time_out(|sleeper| sleeper.is_timed);
     }
 
     /// Lets the recheck timer of every thread expire once: the timer of its current sleep, or else
     /// of its next one. If no more threads die, one check by each thread is enough, and every run
     /// ends.
-    pub fn naps_end(&self) {
+    pub fn expire_recheck_timers(&self) {
         let mut queue = self.futexes.queue.lock().unwrap();
-        queue.naps += 1;
+        queue.expired_timers += 1;
         for sleeper in queue.sleepers.iter().filter(|one| !one.is_awake.get()) {
             // A thread that sleeps on several words has several entries, but one timer.
-            if sleeper.task.naps.get() < queue.naps {
-                sleeper.task.naps.set(sleeper.task.naps.get() + 1);
+            if sleeper.task.expired_timers.get() < queue.expired_timers {
+                sleeper
+                    .task
+                    .expired_timers
+                    .set(sleeper.task.expired_timers.get() + 1);
             }
         }
         queue.time_out(|_| true);

@@ -46,7 +46,7 @@ impl Links {
 pub(crate) enum RobustList {
     Own,
     /// A stand-in for a list: its pending field is never empty, and names no lock.
-    Nobodys,
+    AlwaysBusy,
 }
 
 impl RobustList {
@@ -110,7 +110,7 @@ impl RobustList {
 pub(super) fn exit(task: &Task) {
     // An exiting thread runs no more user code, so it no longer keeps its process alive.
     task.world.process(task.pid).threads.fetch_sub(1, AcqRel);
-    task.world.show();
+    task.world.notify_observers();
     release_list(task);
     task.world.thread(task.tid).end();
 }
@@ -124,7 +124,7 @@ pub(super) fn release_list(task: &Task) {
         .iter()
         .filter(|mapping| mapping.owner() == task.tid)
     {
-        mapping.tidings.set(true);
+        mapping.unreported_death.set(true);
     }
     if world.model.kernel_marks {
         walk(task, world);
@@ -156,7 +156,7 @@ fn walk(task: &Task, world: &World) {
     for mapping in world
         .mappings()
         .iter()
-        .filter(|_| !world.model.slot_is_shared)
+        .filter(|_| !world.model.pending_is_shared)
     {
         assert_ne!(
             mapping.owner(),

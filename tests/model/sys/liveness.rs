@@ -30,10 +30,10 @@ pub(crate) enum ProcessState {
 pub(crate) fn process_state(owner: Owner, deadline: Option<Deadline>) -> ProcessState {
     let task = task::current();
     let process = task.world.process(owner.id.pid());
-    task.world.seen.looks_at_processes.add();
-    task.world.look_until(|| {
+    task.world.seen.process_checks.add();
+    task.world.check_until(|| {
         let lives = process.lives() && process.image() == owner.image;
-        if !lives || task.has(Fault::ProcessesLookGone) {
+        if !lives || task.has(Fault::LiveProcessesSeemDead) {
             return Some(ProcessState::Dead);
         }
         if !process.is_dying() {
@@ -46,8 +46,8 @@ pub(crate) fn process_state(owner: Owner, deadline: Option<Deadline>) -> Process
 }
 
 /// The grace period for a process that may be dying. Here a check is conclusive unless the process
-/// is dying. A dying process is checked again at [`World::naps_end`](super::World::naps_end), or at
-/// the deadline.
+/// is dying. A dying process is checked again at the deadline, or at
+/// [`World::expire_recheck_timers`](super::World::expire_recheck_timers).
 #[derive(Debug)]
 pub(crate) struct GracePeriod;
 
@@ -57,7 +57,7 @@ impl GracePeriod {
     }
 
     pub(crate) fn next_check(&mut self, deadline: Option<Deadline>) -> Deadline {
-        deadline.unwrap_or(Deadline::EndOfNap)
+        deadline.unwrap_or(Deadline::EndOfRecheckInterval)
     }
 
     pub(crate) fn is_over(&self) -> bool {

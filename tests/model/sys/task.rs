@@ -26,7 +26,7 @@ pub struct Task {
     pub(super) last_pending: Cell<*const Links>,
     pub(super) fast_path_disabled: Cell<bool>,
     /// How many of its recheck timers have expired.
-    pub(super) naps: Cell<u32>,
+    pub(super) expired_timers: Cell<u32>,
 }
 
 /// The panic payload of a killed thread.
@@ -60,18 +60,18 @@ pub(super) fn step() -> Rc<Task> {
 
 impl Task {
     pub(super) fn new(world: &Rc<World>, pid: u32, tid: u32) -> Rc<Task> {
-        let doomed = world.model.kill.filter(|kill| kill.tid == tid);
+        let kill = world.model.kill.filter(|kill| kill.tid == tid);
         Rc::new(Task {
             world: world.clone(),
             pid,
             tid,
             image: Cell::new(world.process(pid).image()),
-            steps_left: Cell::new(doomed.map(|kill| kill.before_step)),
+            steps_left: Cell::new(kill.map(|kill| kill.before_step)),
             list: RefCell::default(),
             pending: Cell::new(ptr::null()),
             last_pending: Cell::new(ptr::null()),
             fast_path_disabled: Cell::new(false),
-            naps: Cell::new(0),
+            expired_timers: Cell::new(0),
         })
     }
 
@@ -84,7 +84,7 @@ impl Task {
         self.steps_left.set(None);
         let value = match outcome {
             Ok(value) => {
-                self.assert_slot_is_true();
+                self.assert_pending_is_valid();
                 Some(value)
             }
             Err(panic) if panic.is::<Killed>() => None,
@@ -97,7 +97,7 @@ impl Task {
 
     /// Asserts that `list_op_pending` is empty or names a lock that the thread holds, between two
     /// operations.
-    fn assert_slot_is_true(&self) {
+    fn assert_pending_is_valid(&self) {
         let pending = self.pending.get();
         if !pending.is_null() {
             let owner = self.world.mapping_of(pending.addr()).owner();

@@ -51,7 +51,7 @@ impl CurrentThread {
     pub(crate) fn pending_slot(&self) -> RobustList {
         match task::current().fast_path_disabled.get() {
             false => RobustList::Own,
-            true => RobustList::Nobodys,
+            true => RobustList::AlwaysBusy,
         }
     }
 

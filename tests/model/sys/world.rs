@@ -26,7 +26,7 @@ pub struct World {
     threads: RefCell<BTreeMap<u32, Rc<Life>>>,
     processes: RefCell<BTreeMap<u32, Rc<Process>>>,
     /// The threads that wait for a change of a process, or for the deadline.
-    lookers: RefCell<Vec<Thread>>,
+    observers: RefCell<Vec<Thread>>,
 }
 
 /// A lock in memory that the kernel can access.
@@ -38,7 +38,7 @@ pub(super) struct Mapping {
     word: *const AtomicU32,
     /// Whether an owner's death is unreported. Only the owner of the word accesses this, while it
     /// runs or when it ends.
-    pub(super) tidings: Rc<Cell<bool>>,
+    pub(super) unreported_death: Rc<Cell<bool>>,
 }
 
 impl Mapping {
@@ -122,7 +122,7 @@ impl World {
             mappings: RefCell::default(),
             threads: RefCell::default(),
             processes: RefCell::default(),
-            lookers: RefCell::default(),
+            observers: RefCell::default(),
         });
         world.add_thread(FIRST, FIRST);
         Task::new(&world, FIRST, FIRST).run(|| body(&world));
@@ -149,7 +149,7 @@ impl World {
         Joins(thread::spawn(move || task.run(body)))
     }
 
-    /// Adds to a process a thread that does nothing until [`let_end`](Self::let_end).
+    /// Adds to a process a thread that does nothing until [`end_process`](Self::end_process).
     pub fn keep_alive(&self, pid: u32) {
         self.processes.borrow_mut().entry(pid).or_insert_with(|| {
             Rc::new(Process {
@@ -162,30 +162,30 @@ impl World {
         self.process(pid).threads.fetch_add(1, AcqRel);
     }
 
-    /// Marks the process as killed. Its thread runs until [`let_end`](Self::let_end).
+    /// Marks the process as killed. Its thread runs until [`end_process`](Self::end_process).
     pub fn kill(&self, pid: u32) {
         self.process(pid).is_dying.swap(1, AcqRel);
-        self.show();
+        self.notify_observers();
     }
 
     /// Removes the thread that [`keep_alive`](Self::keep_alive) added.
-    pub fn let_end(&self, pid: u32) {
+    pub fn end_process(&self, pid: u32) {
         self.process(pid).threads.fetch_sub(1, AcqRel);
-        self.show();
+        self.notify_observers();
     }
 
-    /// Calls `look` until it returns `Some`: first at once, and then after each change of a process
-    /// or of the clock.
-    pub(super) fn look_until<T>(&self, look: impl Fn() -> Option<T>) -> T {
+    /// Calls `check` until it returns `Some`: first at once, and then after each change of a
+    /// process or of the clock.
+    pub(super) fn check_until<T>(&self, check: impl Fn() -> Option<T>) -> T {
         loop {
-            // From here on this thread is notified of every change, and `look` sees every earlier
+            // From here on this thread is notified of every change, and `check` sees every earlier
             // one.
-            self.lookers.borrow_mut().push(thread::current());
-            let seen = look();
+            self.observers.borrow_mut().push(thread::current());
+            let seen = check();
             if let Some(seen) = seen {
                 // Loom's unpark would also end other waits of this thread.
                 let own = thread::current().id();
-                self.lookers
+                self.observers
                     .borrow_mut()
                     .retain(|thread| thread.id() != own);
                 return seen;
@@ -194,9 +194,9 @@ impl World {
         }
     }
 
-    /// Notifies the threads in `lookers` of a change.
-    pub(super) fn show(&self) {
-        self.lookers.take().iter().for_each(Thread::unpark);
+    /// Notifies the threads in `observers` of a change.
+    pub(super) fn notify_observers(&self) {
+        self.observers.take().iter().for_each(Thread::unpark);
     }
 
     fn add_thread(&self, pid: u32, tid: u32) {
@@ -216,13 +216,13 @@ impl World {
         task.last_pending.set(ptr::null());
         let process = self.process(task.pid);
         process.execs.fetch_add(1, AcqRel);
-        self.show();
+        self.notify_observers();
         task.image.set(process.image());
     }
 
     /// Clears `list_op_pending`, as other code in the calling thread does, such as a robust mutex
     /// of glibc.
-    pub fn empty_the_slot(&self) {
+    pub fn clear_list_op_pending(&self) {
         task::step().pending.set(ptr::null());
     }
 
@@ -233,7 +233,7 @@ impl World {
             lock: lock.clone(),
             addresses: start.addr()..start.addr() + size_of::<R>(),
             word: start.cast(),
-            tidings: Rc::default(),
+            unreported_death: Rc::default(),
         });
     }
 
@@ -253,8 +253,10 @@ impl World {
 
     /// Returns whether a death of the word's last owner is unreported, and clears that state. Only
     /// the word's owner may call this.
-    pub fn take_tidings<R>(&self, raw: &R) -> bool {
-        self.mapping_of(ptr::from_ref(raw).addr()).tidings.take()
+    pub fn take_unreported_death<R>(&self, raw: &R) -> bool {
+        self.mapping_of(ptr::from_ref(raw).addr())
+            .unreported_death
+            .take()
     }
 
     pub(super) fn thread(&self, tid: u32) -> Rc<Life> {

@@ -23,7 +23,7 @@ pub enum Wants {
 
 /// The clients' counts.
 #[derive(Debug, Default)]
-pub struct Books {
+pub struct Counts {
     /// Complete answers, with any status.
     pub answered: AtomicU64,
     /// Complete answers with a status other than 200.
@@ -31,13 +31,13 @@ pub struct Books {
     /// Requests that failed on an established connection.
     pub broken: AtomicU64,
     /// Clients that could not connect any more. Each client stops at its first refused connection.
-    pub turned_away: AtomicU64,
+    pub refused_connections: AtomicU64,
     stop: AtomicBool,
 }
 
 /// Clients that run in threads of the test.
 pub struct Clients {
-    books: Arc<Books>,
+    counts: Arc<Counts>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -53,17 +53,17 @@ pub fn agent() -> Agent {
 
 impl Clients {
     pub fn start(address: &str, number: usize, wants: Wants) -> Self {
-        let books = Arc::new(Books::default());
+        let counts = Arc::new(Counts::default());
         let ask = |_| {
-            let (books, address) = (books.clone(), address.to_owned());
-            std::thread::spawn(move || ask(&books, &address, wants))
+            let (counts, address) = (counts.clone(), address.to_owned());
+            std::thread::spawn(move || ask(&counts, &address, wants))
         };
         let threads = (0..number).map(ask).collect();
-        Clients { books, threads }
+        Clients { counts, threads }
     }
 
     pub fn answered(&self) -> u64 {
-        self.books.answered.load(SeqCst)
+        self.counts.answered.load(SeqCst)
     }
 
     /// Waits until `more` further requests are answered.
@@ -73,23 +73,23 @@ impl Clients {
     }
 
     /// Waits until each client's connection was refused: the server is gone.
-    pub fn wait_for_the_end(&self) {
-        until(|| self.books.turned_away.load(SeqCst) >= self.threads.len() as u64);
+    pub fn wait_until_refused(&self) {
+        until(|| self.counts.refused_connections.load(SeqCst) >= self.threads.len() as u64);
     }
 
     /// Stops the clients after their current requests and returns the counts.
-    pub fn stop(self) -> Arc<Books> {
-        self.books.stop.store(true, SeqCst);
+    pub fn stop(self) -> Arc<Counts> {
+        self.counts.stop.store(true, SeqCst);
         for thread in self.threads {
             thread.join().expect("no client panics");
         }
-        self.books
+        self.counts
     }
 }
 
-fn ask(books: &Books, address: &str, wants: Wants) {
+fn ask(counts: &Counts, address: &str, wants: Wants) {
     let mut agent = agent();
-    while !books.stop.load(SeqCst) {
+    while !counts.stop.load(SeqCst) {
         let path = match wants {
             Wants::Page | Wants::NewConnections => "/".to_owned(),
             Wants::Everything => match fastrand::u8(..10) {
@@ -99,12 +99,12 @@ fn ask(books: &Books, address: &str, wants: Wants) {
                 _ => "/".to_owned(),
             },
         };
-        let anew = match wants {
+        let on_new_connection = match wants {
             Wants::Page => false,
             Wants::Everything => fastrand::u8(..16) == 0,
             Wants::NewConnections => true,
         };
-        if anew {
+        if on_new_connection {
             agent = self::agent();
         }
         let outcome = agent.get(format!("http://{address}{path}")).call();
@@ -115,23 +115,23 @@ fn ask(books: &Books, address: &str, wants: Wants) {
         match whole {
             Ok(status) => {
                 if status != 200 {
-                    books.refused.fetch_add(1, SeqCst);
+                    counts.refused.fetch_add(1, SeqCst);
                 }
-                books.answered.fetch_add(1, SeqCst);
+                counts.answered.fetch_add(1, SeqCst);
             }
-            Err(error) if was_turned_away(&error) => {
-                books.turned_away.fetch_add(1, SeqCst);
+            Err(error) if is_connection_refused(&error) => {
+                counts.refused_connections.fetch_add(1, SeqCst);
                 return;
             }
             Err(error) => {
                 eprintln!("{path}: {error:?}");
-                books.broken.fetch_add(1, SeqCst);
+                counts.broken.fetch_add(1, SeqCst);
             }
         }
     }
 }
 
-fn was_turned_away(error: &Error) -> bool {
+fn is_connection_refused(error: &Error) -> bool {
     match error {
         Error::ConnectionFailed => true,
         Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,

@@ -6,7 +6,7 @@ use crate::server::program;
 use crate::server::{Server, kill_worker, pass, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prefork::shared_state::Doing;
+use prefork::shared_state::Activity;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,27 +14,27 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 crate::tests!(
-    a_worker_that_stops_with_the_turn_is_named_and_killed,
+    a_worker_that_stops_with_the_accept_lock_is_named_and_killed,
     a_worker_that_stops_with_a_permit_is_killed,
-    a_worker_that_stops_in_the_limiter_or_the_cache_is_killed_and_nobody_else,
+    only_the_worker_that_stops_in_the_limiter_or_the_cache_is_killed,
     a_worker_that_stops_with_a_client_is_killed,
     idle_workers_are_not_taken_for_stuck,
-    a_server_that_was_stopped_as_a_whole_kills_nobody,
+    a_server_that_was_stopped_as_a_whole_kills_no_worker,
     a_client_that_does_not_read_costs_no_worker,
-    a_client_that_takes_its_time_costs_no_worker,
+    a_slow_client_costs_no_worker,
     workers_that_share_nothing_are_not_taken_for_stuck,
-    a_log_that_takes_nothing_ends_nobody,
-    a_worker_that_cannot_accept_for_want_of_descriptors_tries_again,
-    a_server_whose_parent_ignored_its_children_hears_of_its_own,
-    a_full_disk_is_refused_by_name,
-    a_disk_that_becomes_full_disturbs_nobody,
-    a_worker_that_cannot_start_is_tried_again_later,
-    the_demonstration_balances_its_books,
+    a_log_that_cannot_be_written_ends_no_process,
+    a_worker_that_cannot_accept_for_lack_of_descriptors_tries_again,
+    a_server_that_inherits_an_ignored_sigchld_reaps_its_workers,
+    a_full_disk_is_reported_with_the_file_name,
+    a_disk_that_becomes_full_disturbs_no_request,
+    a_worker_that_cannot_start_is_retried_later,
+    the_demonstration_passes_its_checks,
 );
 
 /// Stops a worker in a critical section. The supervisor must kill this worker only, and the server
 /// must continue.
-fn stops_inside(accept: &str, place: &str, named: &str) {
+fn worker_stops_in(accept: &str, place: &str, named: &str) {
     let mut server = Server::start(&["--accept", accept, "--stuck", "1500"]);
     let clients = Clients::start(server.address(), 3, Wants::Everything);
     clients.wait_for(50);
@@ -55,7 +55,7 @@ fn stops_inside(accept: &str, place: &str, named: &str) {
     until(|| server.state().deaths() == 1);
     until(|| server.workers().len() == 4);
     clients.wait_for(50);
-    let books = clients.stop();
+    let counts = clients.stop();
     let log = server.log();
     let line = log
         .lines()
@@ -66,7 +66,7 @@ fn stops_inside(accept: &str, place: &str, named: &str) {
         "{log}"
     );
     server.end();
-    let answered = books.answered.load(SeqCst) + 1;
+    let answered = counts.answered.load(SeqCst) + 1;
     let counted = server.state().answered();
     assert!(
         (answered..=answered + 1).contains(&counted),
@@ -76,17 +76,17 @@ fn stops_inside(accept: &str, place: &str, named: &str) {
     assert_eq!(server.state().deaths(), 1, "{}", server.log());
 }
 
-fn a_worker_that_stops_with_the_turn_is_named_and_killed() {
-    stops_inside("mutex", "accept", "has held the accept lock");
+fn a_worker_that_stops_with_the_accept_lock_is_named_and_killed() {
+    worker_stops_in("mutex", "accept", "has held the accept lock");
 }
 
 fn a_worker_that_stops_with_a_permit_is_killed() {
-    stops_inside("permits", "accept", "has been accepting");
+    worker_stops_in("permits", "accept", "has been accepting");
 }
 
-fn a_worker_that_stops_in_the_limiter_or_the_cache_is_killed_and_nobody_else() {
-    stops_inside("mutex", "limiter", "has held the rate limiter");
-    stops_inside("mutex", "cache", "has held the cache");
+fn only_the_worker_that_stops_in_the_limiter_or_the_cache_is_killed() {
+    worker_stops_in("mutex", "limiter", "has held the rate limiter");
+    worker_stops_in("mutex", "cache", "has held the cache");
 }
 
 fn a_worker_that_stops_with_a_client_is_killed() {
@@ -97,12 +97,12 @@ fn a_worker_that_stops_with_a_client_is_killed() {
     until(|| {
         let slots = server.state().workers.slots();
         let busy: Vec<usize> = slots
-            .filter(|slot| slot.data.doing() == Doing::Answering)
+            .filter(|slot| slot.data.activity() == Activity::Answering)
             .map(|slot| slot.number)
             .collect();
         let found = server
             .state()
-            .at_work()
+            .live_workers()
             .find(|(_, slot)| busy.contains(slot));
         let Some((process, slot)) = found else {
             return false;
@@ -111,7 +111,7 @@ fn a_worker_that_stops_with_a_client_is_killed() {
         let _ = kill(process, Signal::SIGSTOP);
         until(|| is_stopped(process));
         let slot = server.state().workers.slots().nth(slot).unwrap();
-        if slot.data.doing() == Doing::Answering {
+        if slot.data.activity() == Activity::Answering {
             stopped = Some(process);
         } else {
             let _ = kill(process, Signal::SIGCONT);
@@ -133,7 +133,7 @@ fn a_worker_that_stops_with_a_client_is_killed() {
 }
 
 /// Returns how often a process has gone to sleep.
-fn times_that_it_slept(process: Pid) -> u64 {
+fn sleep_count(process: Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it is alive");
     let mut lines = status.lines();
     let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -163,7 +163,7 @@ fn idle_workers_are_not_taken_for_stuck() {
     }
 }
 
-fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
+fn a_server_that_was_stopped_as_a_whole_kills_no_worker() {
     let mut server = Server::start(&["--stuck", "1000", "--workers", "3"]);
     until(|| server.workers().len() == 3);
     let workers = server.workers();
@@ -179,9 +179,9 @@ fn a_server_that_was_stopped_as_a_whole_kills_nobody() {
     // The supervisor continues first, which is the worst case: it checks the workers before they
     // continue.
     let supervisor = Pid::from_raw(server.id().cast_signed());
-    let before = times_that_it_slept(supervisor);
+    let before = sleep_count(supervisor);
     kill(supervisor, Signal::SIGCONT).unwrap();
-    until(|| times_that_it_slept(supervisor) > before + 1);
+    until(|| sleep_count(supervisor) > before + 1);
     signal(Signal::SIGCONT);
     assert_eq!(agent().get(server.url("/")).call().unwrap().status(), 200);
     assert_eq!(server.workers(), workers, "{}", server.log());
@@ -202,16 +202,16 @@ fn a_client_that_does_not_read_costs_no_worker() {
     assert_eq!(server.state().stuck.get(), 0, "{}", server.log());
 }
 
-fn a_client_that_takes_its_time_costs_no_worker() {
+fn a_slow_client_costs_no_worker() {
     // The client has the full timeout for the first byte, and again for the rest of the head.
     let mut server = Server::start(&["--stuck", "500", "--keep-alive", "0"]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    let mut say_later = |what: &[u8]| {
+    let mut send_later = |what: &[u8]| {
         pass(Duration::from_millis(4000));
         stream.write_all(what).unwrap();
     };
-    say_later(b"G");
-    say_later(b"ET / HTTP/1.1\r\nHost: here\r\n\r\n");
+    send_later(b"G");
+    send_later(b"ET / HTTP/1.1\r\nHost: here\r\n\r\n");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -235,7 +235,7 @@ fn workers_that_share_nothing_are_not_taken_for_stuck() {
     assert_eq!(server.state().stuck.get(), 0, "{}", server.log());
 }
 
-fn a_log_that_takes_nothing_ends_nobody() {
+fn a_log_that_cannot_be_written_ends_no_process() {
     let mut server = Server::start_with_log("/dev/full", &["--workers", "2"]);
     for number in 1..=3 {
         until(|| server.workers().len() == 2 || server.has_ended());
@@ -248,7 +248,7 @@ fn a_log_that_takes_nothing_ends_nobody() {
     assert!(server.wait().success());
 }
 
-fn a_worker_that_cannot_accept_for_want_of_descriptors_tries_again() {
+fn a_worker_that_cannot_accept_for_lack_of_descriptors_tries_again() {
     for accept in ["mutex", "none"] {
         let mut server = Server::start(&["--workers", "1", "--accept", accept]);
         until(|| server.workers().len() == 1);
@@ -256,17 +256,17 @@ fn a_worker_that_cannot_accept_for_want_of_descriptors_tries_again() {
         let is_ready = || {
             server
                 .state()
-                .seated()
-                .any(|at| at.doing() == Doing::Accepting)
+                .occupied()
+                .any(|at| at.activity() == Activity::Accepting)
         };
         until(is_ready);
         // The worker polls two descriptors: a lower limit would make `poll` fail.
-        let had = limit_descriptors(worker, 2);
+        let previous = limit_descriptors(worker, 2);
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
         pass(Duration::from_millis(500));
         assert_eq!(server.workers(), [worker], "{}", server.log());
-        limit_descriptors(worker, had);
+        limit_descriptors(worker, previous);
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -275,7 +275,7 @@ fn a_worker_that_cannot_accept_for_want_of_descriptors_tries_again() {
     }
 }
 
-fn a_server_whose_parent_ignored_its_children_hears_of_its_own() {
+fn a_server_that_inherits_an_ignored_sigchld_reaps_its_workers() {
     let mut server = Server::start_without_sigchld(&["--workers", "2"]);
     until(|| server.workers().len() == 2);
     kill_worker(server.workers()[0]);
@@ -285,7 +285,7 @@ fn a_server_whose_parent_ignored_its_children_hears_of_its_own() {
     server.end();
 }
 
-fn a_full_disk_is_refused_by_name() {
+fn a_full_disk_is_reported_with_the_file_name() {
     let disk = Disk::new("tmpfs", "size=16k");
     let output = program()
         .args(["--listen", "127.0.0.1:0", "--map"])
@@ -302,7 +302,7 @@ fn a_full_disk_is_refused_by_name() {
     assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
 }
 
-fn a_disk_that_becomes_full_disturbs_nobody() {
+fn a_disk_that_becomes_full_disturbs_no_request() {
     let disk = Disk::new("tmpfs", "size=1m");
     // The log is on the same disk and cannot grow either.
     let mut server = Server::start_in(disk.path(), &[]);
@@ -319,27 +319,27 @@ fn a_disk_that_becomes_full_disturbs_nobody() {
         until(|| server.state().deaths() == number);
     }
     clients.wait_for(20);
-    let books = clients.stop();
+    let counts = clients.stop();
     server.end();
-    let (counted, answered) = (server.state().answered(), books.answered.load(SeqCst));
+    let (counted, answered) = (server.state().answered(), counts.answered.load(SeqCst));
     assert!(
         (answered..=answered + 20).contains(&counted),
         "{counted} {answered}"
     );
 }
 
-fn a_worker_that_cannot_start_is_tried_again_later() {
+fn a_worker_that_cannot_start_is_retried_later() {
     let mut server = Server::start(&["--workers", "2"]);
     until(|| server.workers().len() == 2);
     // The supervisor can open no descriptor, so none for a handle on a child. It polls four
     // descriptors: a lower limit would make `poll` fail.
-    let had = limit_descriptors(server.id(), 4);
+    let previous = limit_descriptors(server.id(), 4);
     kill_worker(server.workers()[0]);
     until(|| server.state().deaths() >= 1);
     until(|| server.log().matches("cannot start a worker").count() >= 3);
     let answer = agent().get(server.url("/")).call();
     assert_eq!(answer.expect("the other worker answers").status(), 200);
-    limit_descriptors(server.id(), had);
+    limit_descriptors(server.id(), previous);
     until(|| server.workers().len() == 2);
     let log = server.log();
     assert!(log.contains("20ms") && log.contains("40ms"), "{log}");
@@ -374,7 +374,7 @@ fn limit_descriptors(process: u32, number: u64) -> u64 {
     old.rlim_cur
 }
 
-fn the_demonstration_balances_its_books() {
+fn the_demonstration_passes_its_checks() {
     let output = program().arg("--demo").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(

@@ -9,13 +9,13 @@ crate::tests!(
     each_page_is_served_and_counted_once,
     hits_are_counted_over_all_workers,
     requests_that_come_in_pieces_or_together_are_answered_in_order,
-    a_connection_ends_as_its_version_and_wish_say,
-    a_last_answer_arrives_whatever_comes_after_the_request,
+    a_connection_is_closed_as_its_version_and_header_require,
+    a_last_answer_arrives_although_more_requests_follow,
     a_target_may_name_the_server,
-    what_cannot_be_answered_is_refused_by_name,
-    a_dear_answer_is_made_once_for_all_workers,
-    more_requests_than_the_rate_are_refused,
-    faults_need_leave,
+    invalid_requests_are_refused_with_their_status,
+    an_expensive_answer_is_computed_once_for_all_workers,
+    requests_above_the_rate_are_refused,
+    faults_require_their_option,
 );
 
 /// Sends the bytes to a server and returns its output until it closes the connection.
@@ -91,11 +91,11 @@ fn hits_are_counted_over_all_workers() {
     }
     assert_eq!(seen, (1..=60).collect::<Vec<_>>());
     let state = server.state();
-    let at_work = state
+    let live_workers = state
         .workers
         .slots()
         .filter(|slot| slot.data.answered() > 0);
-    assert!(at_work.count() > 1, "one worker answered all of them");
+    assert!(live_workers.count() > 1, "one worker answered all of them");
     server.end();
 }
 
@@ -122,7 +122,7 @@ fn requests_that_come_in_pieces_or_together_are_answered_in_order() {
     server.end();
 }
 
-fn a_connection_ends_as_its_version_and_wish_say() {
+fn a_connection_is_closed_as_its_version_and_header_require() {
     let mut server = Server::start(&["--workers", "1", "--keep-alive", "60000"]);
     // The client keeps its half of the connection open. So the end of the answer shows that the
     // server closed the connection.
@@ -158,7 +158,7 @@ fn a_connection_ends_as_its_version_and_wish_say() {
     server.end();
 }
 
-fn a_last_answer_arrives_whatever_comes_after_the_request() {
+fn a_last_answer_arrives_although_more_requests_follow() {
     let mut server = Server::start(&["--workers", "1"]);
     let more = "GET / HTTP/1.1\r\nHost: here\r\n\r\n".repeat(1000);
     let bytes = format!("GET /count HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n{more}");
@@ -182,7 +182,7 @@ fn a_target_may_name_the_server() {
     server.end();
 }
 
-fn what_cannot_be_answered_is_refused_by_name() {
+fn invalid_requests_are_refused_with_their_status() {
     let mut server = Server::start(&["--workers", "1"]);
     let long = format!(
         "GET / HTTP/1.1\r\nHost: here\r\nX: {}\r\n\r\n",
@@ -238,7 +238,7 @@ fn what_cannot_be_answered_is_refused_by_name() {
     server.end();
 }
 
-fn a_dear_answer_is_made_once_for_all_workers() {
+fn an_expensive_answer_is_computed_once_for_all_workers() {
     let mut server = Server::start(&["--workers", "3", "--keep-alive", "0"]);
     for _ in 0..30 {
         let answer = get(&server, "/primes?below=10000").1;
@@ -257,7 +257,7 @@ fn a_dear_answer_is_made_once_for_all_workers() {
     server.end();
 }
 
-fn more_requests_than_the_rate_are_refused() {
+fn requests_above_the_rate_are_refused() {
     let mut server = Server::start(&["--workers", "2", "--rate", "5"]);
     let agent = agent();
     let since = std::time::Instant::now();
@@ -278,7 +278,7 @@ fn more_requests_than_the_rate_are_refused() {
     server.end();
 }
 
-fn faults_need_leave() {
+fn faults_require_their_option() {
     let mut server = Server::start(&["--workers", "1"]);
     assert_eq!(get(&server, "/fault?kill=nothing").0, 404);
     assert_eq!(get(&server, "/fault?poke=accept").0, 404);

@@ -138,7 +138,10 @@ impl Server {
 
     /// Returns the process ids of the live workers.
     pub fn workers(&self) -> Vec<u32> {
-        self.state.at_work().map(|(process, _)| process).collect()
+        self.state
+            .live_workers()
+            .map(|(process, _)| process)
+            .collect()
     }
 
     pub fn has_ended(&mut self) -> bool {
@@ -155,12 +158,12 @@ impl Server {
         self.signal(Signal::SIGTERM);
         let status = self.wait();
         assert!(status.success(), "{status}\n{}", self.log());
-        self.nothing_is_held();
+        self.assert_nothing_is_held();
     }
 
     /// Checks that no lock, permit or slot is held, and that each lock can be acquired.
     #[track_caller]
-    pub fn nothing_is_held(&self) {
+    pub fn assert_nothing_is_held(&self) {
         let state = self.state();
         assert_eq!(self.workers(), []);
         assert_eq!(state.holders().collect::<Vec<_>>(), []);

@@ -11,21 +11,21 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 crate::tests!(
-    sighup_replaces_every_worker_and_breaks_nothing,
-    sighup_replaces_workers_that_nobody_asks,
-    sigterm_under_load_drops_no_request_that_was_taken,
-    sigterm_answers_those_who_wait_at_the_door,
-    sigterm_gives_an_idle_connection_one_request_more,
-    sigterm_answers_those_whose_handshake_is_on_its_way,
-    sigterm_ends_in_time_whoever_waits_at_the_door,
-    signals_are_taken_from_the_first_word_on,
-    a_worker_that_is_told_to_leave_by_somebody_else_is_replaced,
-    workers_leave_when_their_supervisor_is_killed_and_another_goes_on,
-    a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number,
-    a_map_is_refused_while_somebody_of_another_time_sits_there,
+    sighup_replaces_every_worker_and_breaks_no_request,
+    sighup_replaces_idle_workers,
+    sigterm_under_load_drops_no_accepted_request,
+    sigterm_answers_connections_that_wait_to_be_accepted,
+    sigterm_answers_one_more_request_of_an_idle_connection,
+    sigterm_answers_connections_whose_handshake_is_in_progress,
+    sigterm_ends_the_server_in_time_despite_silent_clients,
+    signals_are_handled_from_the_first_line_of_output_on,
+    a_worker_that_another_process_asks_to_leave_is_replaced,
+    workers_leave_when_their_supervisor_is_killed_and_another_continues,
+    a_map_is_free_after_its_supervisor_died_even_if_its_id_is_reused,
+    a_map_is_refused_while_a_worker_of_an_earlier_server_occupies_a_slot,
 );
 
-fn sighup_replaces_every_worker_and_breaks_nothing() {
+fn sighup_replaces_every_worker_and_breaks_no_request() {
     for (accept, wants) in [
         ("mutex", Wants::Everything),
         ("permits", Wants::NewConnections),
@@ -47,17 +47,17 @@ fn sighup_replaces_every_worker_and_breaks_nothing() {
             );
         }
         clients.wait_for(50);
-        let books = clients.stop();
+        let counts = clients.stop();
         server.end();
-        let answered = books.answered.load(SeqCst);
-        assert_eq!(books.broken.load(SeqCst), 0, "{books:?}");
-        assert_eq!(books.turned_away.load(SeqCst), 0, "{books:?}");
+        let answered = counts.answered.load(SeqCst);
+        assert_eq!(counts.broken.load(SeqCst), 0, "{counts:?}");
+        assert_eq!(counts.refused_connections.load(SeqCst), 0, "{counts:?}");
         assert_eq!(server.state().answered(), answered);
         assert_eq!(server.state().deaths(), 0, "{}", server.log());
     }
 }
 
-fn sighup_replaces_workers_that_nobody_asks() {
+fn sighup_replaces_idle_workers() {
     for accept in ["mutex", "permits", "none"] {
         let mut server = Server::start(&["--accept", accept, "--workers", "3"]);
         until(|| server.workers().len() == 3);
@@ -75,7 +75,7 @@ fn sighup_replaces_workers_that_nobody_asks() {
     }
 }
 
-fn sigterm_under_load_drops_no_request_that_was_taken() {
+fn sigterm_under_load_drops_no_accepted_request() {
     for (accept, wants) in [
         ("mutex", Wants::Everything),
         ("mutex", Wants::NewConnections),
@@ -90,12 +90,16 @@ fn sigterm_under_load_drops_no_request_that_was_taken() {
         server.signal(Signal::SIGTERM);
         let status = server.wait();
         assert!(status.success(), "{status}\n{}", server.log());
-        clients.wait_for_the_end();
-        let books = clients.stop();
-        assert_eq!(books.broken.load(SeqCst), 0, "{accept} {wants:?} {books:?}");
-        assert_eq!(server.state().answered(), books.answered.load(SeqCst));
+        clients.wait_until_refused();
+        let counts = clients.stop();
+        assert_eq!(
+            counts.broken.load(SeqCst),
+            0,
+            "{accept} {wants:?} {counts:?}"
+        );
+        assert_eq!(server.state().answered(), counts.answered.load(SeqCst));
         assert_eq!(server.state().deaths(), 0, "{}", server.log());
-        server.nothing_is_held();
+        server.assert_nothing_is_held();
     }
 }
 
@@ -110,7 +114,7 @@ fn read_all(stream: &mut TcpStream) -> String {
     answer
 }
 
-fn sigterm_answers_those_who_wait_at_the_door() {
+fn sigterm_answers_connections_that_wait_to_be_accepted() {
     let mut server = Server::start(&["--workers", "1"]);
     // The only worker waits for the first client's request. The other connections are accepted only
     // by the kernel.
@@ -136,7 +140,7 @@ fn sigterm_answers_those_who_wait_at_the_door() {
     assert_eq!(server.state().hits.get(), 11);
 }
 
-fn sigterm_gives_an_idle_connection_one_request_more() {
+fn sigterm_answers_one_more_request_of_an_idle_connection() {
     let mut server = Server::start(&["--workers", "1", "--keep-alive", "60000"]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(REQUEST).unwrap();
@@ -158,7 +162,7 @@ fn sigterm_gives_an_idle_connection_one_request_more() {
     assert_eq!(read_all(&mut stream).matches("HTTP/1.1 200 ").count(), 1);
 }
 
-fn sigterm_answers_those_whose_handshake_is_on_its_way() {
+fn sigterm_answers_connections_whose_handshake_is_in_progress() {
     let mut server = Server::start(&["--workers", "2"]);
     until(|| server.workers().len() == 2);
     // These clients are connected from their side. The kernel delays the last segment of the
@@ -186,7 +190,7 @@ fn sigterm_answers_those_whose_handshake_is_on_its_way() {
     assert_eq!(server.state().hits.get(), 5);
 }
 
-fn sigterm_ends_in_time_whoever_waits_at_the_door() {
+fn sigterm_ends_the_server_in_time_despite_silent_clients() {
     let mut server = Server::start(&["--workers", "1", "--drain", "1500"]);
     until(|| server.workers().len() == 1);
     // These clients send nothing, and a worker would wait for each until its timeout.
@@ -198,13 +202,17 @@ fn sigterm_ends_in_time_whoever_waits_at_the_door() {
     assert!(status.success(), "{status}\n{}", server.log());
     // The drain time was over before the workers had served all connections.
     let slots = server.state().workers.slots();
-    let heard: u64 = slots.map(|slot| slot.data.connections.get()).sum();
-    assert!(heard < silent.len() as u64, "{heard}\n{}", server.log());
-    server.nothing_is_held();
+    let accepted: u64 = slots.map(|slot| slot.data.connections.get()).sum();
+    assert!(
+        accepted < silent.len() as u64,
+        "{accepted}\n{}",
+        server.log()
+    );
+    server.assert_nothing_is_held();
     drop(silent);
 }
 
-fn signals_are_taken_from_the_first_word_on() {
+fn signals_are_handled_from_the_first_line_of_output_on() {
     for _ in 0..10 {
         let mut server = Server::start(&[]);
         server.signal(Signal::SIGHUP);
@@ -213,7 +221,7 @@ fn signals_are_taken_from_the_first_word_on() {
     }
 }
 
-fn a_worker_that_is_told_to_leave_by_somebody_else_is_replaced() {
+fn a_worker_that_another_process_asks_to_leave_is_replaced() {
     let mut server = Server::start(&["--workers", "2"]);
     until(|| server.workers().len() == 2);
     let clients = Clients::start(server.address(), 3, Wants::NewConnections);
@@ -222,13 +230,13 @@ fn a_worker_that_is_told_to_leave_by_somebody_else_is_replaced() {
     kill(Pid::from_raw(left.cast_signed()), Signal::SIGTERM).unwrap();
     until(|| server.workers().len() == 2 && !server.workers().contains(&left));
     clients.wait_for(20);
-    let books = clients.stop();
-    assert_eq!(books.broken.load(SeqCst), 0);
+    let counts = clients.stop();
+    assert_eq!(counts.broken.load(SeqCst), 0);
     server.end();
     assert_eq!(server.state().deaths(), 0);
 }
 
-fn workers_leave_when_their_supervisor_is_killed_and_another_goes_on() {
+fn workers_leave_when_their_supervisor_is_killed_and_another_continues() {
     let directory = tempfile::tempdir().unwrap();
     let mut first = Server::start_in(directory.path(), &["--workers", "2"]);
     let clients = Clients::start(first.address(), 2, Wants::Page);
@@ -247,10 +255,10 @@ fn workers_leave_when_their_supervisor_is_killed_and_another_goes_on() {
     first.signal(Signal::SIGKILL);
     first.wait();
     until(|| first.workers().is_empty());
-    let books = clients.stop();
+    let counts = clients.stop();
     let counted = first.state().answered();
-    assert!(counted >= books.answered.load(SeqCst));
-    first.nothing_is_held();
+    assert!(counted >= counts.answered.load(SeqCst));
+    first.assert_nothing_is_held();
 
     let mut second = Server::start_in(directory.path(), &["--workers", "2"]);
     let clients = Clients::start(second.address(), 2, Wants::Page);
@@ -264,7 +272,7 @@ fn workers_leave_when_their_supervisor_is_killed_and_another_goes_on() {
     );
 }
 
-fn a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number() {
+fn a_map_is_free_after_its_supervisor_died_even_if_its_id_is_reused() {
     let directory = tempfile::tempdir().unwrap();
     let mut first = Server::start_in(directory.path(), &["--workers", "2"]);
     until(|| first.workers().len() == 2);
@@ -278,7 +286,7 @@ fn a_map_is_free_once_its_supervisor_is_dead_whoever_has_its_number() {
     second.end();
 }
 
-fn a_map_is_refused_while_somebody_of_another_time_sits_there() {
+fn a_map_is_refused_while_a_worker_of_an_earlier_server_occupies_a_slot() {
     let directory = tempfile::tempdir().unwrap();
     let options = ["--workers", "2", "--stuck", "3600000"];
     let mut first = Server::start_in(directory.path(), &options);

@@ -1,14 +1,7 @@
 //! An explicit-state search of the readers-writer lock's protocol: three or four threads, two
 //! slots, and up to two deaths between any steps.
 //!
-//! Some names in the code differ from those of the library:
-//!
-//! | here | library (`src/raw/rwlock`) |
-//! |---|---|
-//! | `main` | the writer lock |
-//! | gate, `turn` | phase lock, `phase` |
-//! | seat, `says` | reader slot, its `state` |
-//! | `writing` | `data_dirty` |
+//! The names are those of the library (`src/raw/rwlock`).
 //!
 //! The writer lock is assumed to be the mutex that the other searches check: a thread that waits
 //! for it acquires it once it is free. The search models everything else step by step, in one order
@@ -37,29 +30,29 @@ mod steps;
 use crate::model::is_thorough;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-use state::{GATES, Pc, SEATS, State, THREADS, Thread, Word};
+use state::{PHASE_LOCKS, Pc, SLOTS, State, THREADS, Thread, Word};
 
 /// A protocol: the crate's, or one with a fault in one place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Variant {
     Sound,
     /// A reader checks the phase locks before it takes a slot.
-    LooksFirst,
+    ChecksFirst,
     /// A phase lock's release wakes one reader, and no thread propagates the wake.
-    NobodyPassesOn,
+    NoPropagation,
     /// A reader that waits for the writer sets its slot's state, but does not wake the writer.
-    SaysNothing,
+    DoesNotWakeWriter,
     /// A reader does not set `list_op_pending` to the phase lock on which it sleeps.
-    NotAnnounced,
+    PendingNotSet,
     /// All writers use the same phase lock, so waiting readers do not go before the next writer.
-    OneGate,
+    OnePhaseLock,
     /// A reader that finds all slots taken sleeps on one slot.
-    SleepsOnOneSeat,
+    SleepsOnOneSlot,
     /// Such a reader sleeps on both slots, but sets `WAITERS` in one only.
-    AnnouncesOneSeat,
+    SetsWaitersInOneSlot,
     /// A reader that acquires a slot as the owner of the writer lock does not propagate the wakes
     /// of the other slots. So another released slot keeps its `WAITERS`.
-    KeepsSeatsClosed,
+    KeepsSlotsClosed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -87,12 +80,12 @@ impl Model for Search {
         let thread = |index: usize| Thread {
             pc: match index {
                 _ if index >= self.threads => Pc::Done,
-                _ if index < self.writers => Pc::TakeMain,
+                _ if index < self.writers => Pc::TakeWriterLock,
                 _ => Pc::Start,
             },
             writes: index < self.writers,
             rounds: self.rounds,
-            gate: 0,
+            phase_lock: 0,
             slot: None,
             waits: false,
             overtaken: 0,
@@ -101,14 +94,14 @@ impl Model for Search {
             woken: false,
         };
         vec![State {
-            main: 0,
+            writer_lock: 0,
             words: Default::default(),
-            says: [0; SEATS],
-            turn: 0,
-            writing: false,
+            slot_states: [0; SLOTS],
+            phase: 0,
+            data_dirty: false,
             threads: std::array::from_fn(thread),
             deaths: self.deaths,
-            somebody_died: false,
+            any_died: false,
             due: false,
             wrong: false,
         }]
@@ -144,40 +137,42 @@ impl Model for Search {
             Action::Step(thread) => {
                 let own = state.threads[thread];
                 match Self::wakes(own.pc, own.slot) {
-                    Some((_, _, nobody)) => self.after_wake(&mut next, thread, nobody),
+                    Some((_, _, if_none_woke)) => self.after_wake(&mut next, thread, if_none_woke),
                     None => self.step(&mut next, thread),
                 }
             }
             Action::Wake(thread, sleeper) => {
                 let own = state.threads[thread];
-                let (word, somebody, _) = Self::wakes(own.pc, own.slot).expect("it wakes");
+                let (word, if_one_woke, _) = Self::wakes(own.pc, own.slot).expect("it wakes");
                 next.wake(sleeper, word);
-                self.after_wake(&mut next, thread, somebody);
+                self.after_wake(&mut next, thread, if_one_woke);
             }
             Action::Die(thread) => {
                 let own = state.threads[thread];
                 next.deaths -= 1;
-                next.somebody_died = true;
-                // Until `writing` is cleared, the death counts as one in the data.
-                next.due |= matches!(own.pc, Pc::Write | Pc::ClearWriting);
+                next.any_died = true;
+                // Until `data_dirty` is cleared, the death counts as one in the data.
+                next.due |= matches!(own.pc, Pc::Write | Pc::ClearDirty);
                 let pending = match own.pc {
-                    Pc::OpenWake(gate, _) | Pc::OpenClear(gate, _) => Some(gate),
-                    Pc::LeaveWake(_) | Pc::LeaveClear(_) => own.slot.map(|slot| slot + GATES as u8),
+                    Pc::OpenWake(phase_lock, _) | Pc::OpenClear(phase_lock, _) => Some(phase_lock),
+                    Pc::LeaveWake(_) | Pc::LeaveClear(_) => {
+                        own.slot.map(|slot| slot + PHASE_LOCKS as u8)
+                    }
                     // A reader sets `list_op_pending` to the phase lock on which it sleeps.
-                    Pc::Watch
-                    | Pc::Announce(_)
+                    Pc::ReadPhaseLock
+                    | Pc::SetWaiters(_)
                     | Pc::Sleep(_)
-                    | Pc::TakeBack(_)
-                    | Pc::PassOn(_)
-                    | Pc::Asleep(..GATES)
-                        if self.variant != Variant::NotAnnounced =>
+                    | Pc::ClearState(_)
+                    | Pc::PropagateWake(_)
+                    | Pc::Asleep(..PHASE_LOCKS)
+                        if self.variant != Variant::PendingNotSet =>
                     {
-                        Some(own.gate)
+                        Some(own.phase_lock)
                     }
                     _ => None,
                 };
                 next.threads[thread].waits = false;
-                next.threads[thread].forget_the_sleep();
+                next.threads[thread].clear_sleep();
                 next.threads[thread].pc = Pc::Exit(0, pending);
             }
         }
@@ -186,11 +181,11 @@ impl Model for Search {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(ALONE, |_, state: &State| {
+            Property::always(WRITER_EXCLUSION, |_, state: &State| {
                 let at = |pc| state.threads.iter().filter(|own| own.pc == pc).count();
                 at(Pc::Write) == 0 || at(Pc::Write) + at(Pc::Read) == 1
             }),
-            Property::always(NOBODY_WAITS_FOR_EVER, |search: &Search, state: &State| {
+            Property::always(NO_THREAD_WAITS_FOREVER, |search: &Search, state: &State| {
                 let mut actions = Vec::new();
                 search.actions(state, &mut actions);
                 let rests = !actions
@@ -199,23 +194,26 @@ impl Model for Search {
                 let is_done = |own: &Thread| matches!(own.pc, Pc::Done | Pc::Dead);
                 !rests || state.threads.iter().all(is_done)
             }),
-            Property::always(NO_SEAT_IS_MISSED, |search: &Search, state: &State| {
+            Property::always(NO_FREE_SLOT_IS_MISSED, |search: &Search, state: &State| {
                 let rests = |(thread, own): (usize, &Thread)| {
                     matches!(own.pc, Pc::Read | Pc::Write) || !search.enabled(state, thread)
                 };
-                let misses = state.threads.iter().any(|own| own.pc == Pc::AsleepOnSeats)
-                    && state.words[GATES..].iter().any(|slot| slot.owner == 0);
+                let misses = state.threads.iter().any(|own| own.pc == Pc::AsleepOnSlots)
+                    && state.words[PHASE_LOCKS..]
+                        .iter()
+                        .any(|slot| slot.owner == 0);
                 !misses || !state.threads.iter().enumerate().all(rests)
             }),
-            Property::always(SEATS_ARE_OPEN, |_, state: &State| {
+            Property::always(SLOTS_ARE_OPEN, |_, state: &State| {
                 let is_done = |own: &Thread| own.pc == Pc::Done;
-                !state.threads.iter().all(is_done) || state.words[GATES..] == [Word::default(); 2]
+                !state.threads.iter().all(is_done)
+                    || state.words[PHASE_LOCKS..] == [Word::default(); 2]
             }),
-            Property::always(TOLD, |_, state: &State| !state.wrong),
+            Property::always(DEATHS_ARE_REPORTED, |_, state: &State| !state.wrong),
             Property::always(BOUND, |_, state: &State| {
-                state.somebody_died
+                state.any_died
                     || state.threads.iter().all(|own| match own.writes {
-                        true => usize::from(own.overtaken) <= SEATS,
+                        true => usize::from(own.overtaken) <= SLOTS,
                         false => own.overtaken <= 1,
                     })
             }),
@@ -223,12 +221,13 @@ impl Model for Search {
     }
 }
 
-const ALONE: &str = "a writer is alone";
-const NOBODY_WAITS_FOR_EVER: &str = "nobody waits for ever";
-const NO_SEAT_IS_MISSED: &str = "nobody sleeps beside a slot that was left";
-const SEATS_ARE_OPEN: &str = "no slot is left for who does not come";
-const TOLD: &str = "a death in the data is told before the next section, and no other";
-const BOUND: &str = "who waits is not overtaken more often than stated";
+const WRITER_EXCLUSION: &str = "a writer excludes readers and other writers";
+const NO_THREAD_WAITS_FOREVER: &str = "no thread waits forever";
+const NO_FREE_SLOT_IS_MISSED: &str = "no thread sleeps on the slots while a slot is free";
+const SLOTS_ARE_OPEN: &str = "each slot has its initial value at the end";
+const DEATHS_ARE_REPORTED: &str =
+    "only a death in the data is reported, before the next critical section";
+const BOUND: &str = "a waiting thread is not overtaken more often than stated";
 
 const PLAIN: Search = Search {
     variant: Variant::Sound,
@@ -268,7 +267,7 @@ fn rejects(search: Search, property: &'static str) {
 }
 
 #[test]
-fn readers_and_writers_who_live() {
+fn readers_and_writers_without_deaths() {
     for (writers, at_least) in [(1, 400_000), (2, 20_000)] {
         holds(Search { writers, ..PLAIN }, at_least);
     }
@@ -276,7 +275,7 @@ fn readers_and_writers_who_live() {
 
 /// Each thread locks once, or twice in a thorough run, which takes minutes.
 #[test]
-fn readers_and_writers_of_whom_two_may_die() {
+fn readers_and_writers_with_up_to_two_deaths() {
     for (writers, at_least) in [(1, 700_000), (2, 100_000)] {
         let search = Search {
             writers,
@@ -290,7 +289,7 @@ fn readers_and_writers_of_whom_two_may_die() {
 
 /// Only readers, of which one finds all slots taken. Each locks once, or twice in a thorough run.
 #[test]
-fn readers_of_a_full_row_of_whom_two_may_die() {
+fn readers_with_all_slots_taken_and_up_to_two_deaths() {
     let search = Search {
         writers: 0,
         rounds: 1 + u8::from(is_thorough()),
@@ -303,7 +302,7 @@ fn readers_of_a_full_row_of_whom_two_may_die() {
 /// Four readers, and then three readers and a writer. No thread dies: with deaths there are too
 /// many states for a test.
 #[test]
-fn a_full_row_with_another_about() {
+fn four_threads_with_all_slots_taken() {
     for writers in [0, 1] {
         let search = Search {
             writers,
@@ -317,61 +316,61 @@ fn a_full_row_with_another_about() {
 
 #[test]
 fn a_reader_that_sleeps_on_one_slot_misses_another() {
-    for variant in [Variant::SleepsOnOneSeat, Variant::AnnouncesOneSeat] {
+    for variant in [Variant::SleepsOnOneSlot, Variant::SetsWaitersInOneSlot] {
         let search = Search {
             variant,
             writers: 0,
             ..PLAIN
         };
-        rejects(search, NO_SEAT_IS_MISSED);
+        rejects(search, NO_FREE_SLOT_IS_MISSED);
     }
 }
 
 #[test]
-fn a_reader_that_takes_one_of_two_slots_that_were_left_closes_the_other() {
+fn a_reader_that_takes_one_of_two_released_slots_closes_the_other() {
     let search = Search {
-        variant: Variant::KeepsSeatsClosed,
+        variant: Variant::KeepsSlotsClosed,
         writers: 0,
         rounds: 1,
         ..PLAIN
     };
-    rejects(search, SEATS_ARE_OPEN);
+    rejects(search, SLOTS_ARE_OPEN);
 }
 
 #[test]
-fn a_reader_that_looks_before_it_takes_a_slot_meets_a_writer() {
-    let variant = Variant::LooksFirst;
-    rejects(Search { variant, ..PLAIN }, ALONE);
+fn a_reader_that_checks_before_it_takes_a_slot_meets_a_writer() {
+    let variant = Variant::ChecksFirst;
+    rejects(Search { variant, ..PLAIN }, WRITER_EXCLUSION);
 }
 
 #[test]
-fn a_gate_that_wakes_one_leaves_another_asleep() {
-    let variant = Variant::NobodyPassesOn;
-    rejects(Search { variant, ..PLAIN }, NOBODY_WAITS_FOR_EVER);
+fn a_phase_lock_that_wakes_one_reader_leaves_another_asleep() {
+    let variant = Variant::NoPropagation;
+    rejects(Search { variant, ..PLAIN }, NO_THREAD_WAITS_FOREVER);
 }
 
 #[test]
-fn a_reader_that_does_not_say_that_it_waits_leaves_the_writer_asleep() {
-    let variant = Variant::SaysNothing;
-    rejects(Search { variant, ..PLAIN }, NOBODY_WAITS_FOR_EVER);
+fn a_reader_that_does_not_wake_the_writer_leaves_it_asleep() {
+    let variant = Variant::DoesNotWakeWriter;
+    rejects(Search { variant, ..PLAIN }, NO_THREAD_WAITS_FOREVER);
 }
 
 /// A writer dies, and then the reader that the kernel woke for it.
 #[test]
-fn a_woken_reader_that_was_not_announced_takes_the_wake_with_it() {
+fn a_woken_reader_without_a_pending_lock_consumes_the_wake() {
     let search = Search {
-        variant: Variant::NotAnnounced,
+        variant: Variant::PendingNotSet,
         rounds: 1,
         deaths: 2,
         ..PLAIN
     };
-    rejects(search, NOBODY_WAITS_FOR_EVER);
+    rejects(search, NO_THREAD_WAITS_FOREVER);
 }
 
 #[test]
-fn with_one_gate_a_reader_is_overtaken_again_and_again() {
+fn with_one_phase_lock_a_reader_is_overtaken_again_and_again() {
     let search = Search {
-        variant: Variant::OneGate,
+        variant: Variant::OnePhaseLock,
         writers: 2,
         ..PLAIN
     };

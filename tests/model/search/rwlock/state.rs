@@ -1,6 +1,6 @@
 //! A state: the words, the threads, and the variables that the properties read.
 
-pub(super) const SEATS: usize = 2;
+pub(super) const SLOTS: usize = 2;
 pub(super) const THREADS: usize = 4;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -18,14 +18,14 @@ impl Word {
 
 /// The index of a word that threads can sleep on: the phase locks, then the slots.
 pub(super) type Id = usize;
-pub(super) const GATES: usize = 2;
+pub(super) const PHASE_LOCKS: usize = 2;
 
 /// The step that follows the release of a phase lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Then {
-    FindSeat,
-    TakeGate,
-    LeaveMain,
+    FindSlot,
+    TakePhaseLock,
+    ReleaseWriterLock,
 }
 
 /// The next step of a thread. A `u8` is a phase lock, a slot, or the progress of a walk. A `bool`
@@ -34,49 +34,49 @@ pub(super) enum Then {
 pub(super) enum Pc {
     // The steps of a reader.
     Start,
-    LookFirst(u8),
-    TakeSeat(u8),
-    Look(u8),
-    Say,
-    Tell,
-    Watch,
-    Announce(Word),
+    CheckFirst(u8),
+    TakeSlot(u8),
+    Check(u8),
+    SetState,
+    WakeWriter,
+    ReadPhaseLock,
+    SetWaiters(Word),
     Sleep(Word),
     Asleep(Id),
-    TakeBack(bool),
-    PassOn(bool),
-    LookAgain,
+    ClearState(bool),
+    PropagateWake(bool),
+    Recheck,
     Read,
     Leave(bool),
     LeaveWake(bool),
     LeaveClear(bool),
-    ReadByMain,
+    TakeWriterLockToRead,
     OpenMarked(u8),
-    FindSeat(u8),
-    SeatAnnounce(u8),
-    SeatJoin(u8),
-    AsleepOnSeats,
+    FindSlot(u8),
+    SlotSetWaiters(u8),
+    SlotJoin(u8),
+    AsleepOnSlots,
     LeaveQueues,
-    SeatPassOn(u8),
+    SlotPropagateWake(u8),
     // The steps of a writer.
-    TakeMain,
+    TakeWriterLock,
     Resolve,
-    TakeGate,
+    TakePhaseLock,
     Drain(u8),
-    DrainAnnounce(u8, Word),
-    DrainAsk(u8, Word),
+    DrainSetWaiters(u8, Word),
+    DrainCheckState(u8, Word),
     DrainSleep(u8, Word),
-    DrainPassOn(u8),
+    DrainPropagateWake(u8),
     DrainFree(u8),
-    SetWriting,
+    SetDirty,
     Write,
-    ClearWriting,
+    ClearDirty,
     // The steps of both.
     Open(u8, Then),
     OpenWake(u8, Then),
     OpenClear(u8, Then),
-    OpenPassOn(u8, Then),
-    LeaveMain,
+    OpenPropagateWake(u8, Then),
+    ReleaseWriterLock,
     Done,
     // The kernel's steps for a dead thread.
     Exit(u8, Option<u8>),
@@ -90,7 +90,7 @@ pub(super) struct Thread {
     pub(super) writes: bool,
     pub(super) rounds: u8,
     /// The phase lock that a reader waits for.
-    pub(super) gate: u8,
+    pub(super) phase_lock: u8,
     pub(super) slot: Option<u8>,
     /// Whether the thread waits for threads of the other kind. `overtaken` counts the critical
     /// sections of the other kind that began meanwhile.
@@ -98,27 +98,27 @@ pub(super) struct Thread {
     pub(super) overtaken: u8,
     /// A sleep on all slots: each slot's word after the thread set `WAITERS` in it, whether the
     /// thread is in its queue, and whether a wake on any slot reached the thread.
-    pub(super) seen: [Word; SEATS],
-    pub(super) queued: [bool; SEATS],
+    pub(super) seen: [Word; SLOTS],
+    pub(super) queued: [bool; SLOTS],
     pub(super) woken: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct State {
-    pub(super) main: u8,
-    pub(super) words: [Word; GATES + SEATS],
-    pub(super) says: [u8; SEATS],
-    pub(super) turn: u8,
-    pub(super) writing: bool,
+    pub(super) writer_lock: u8,
+    pub(super) words: [Word; PHASE_LOCKS + SLOTS],
+    pub(super) slot_states: [u8; SLOTS],
+    pub(super) phase: u8,
+    pub(super) data_dirty: bool,
     pub(super) threads: [Thread; THREADS],
     pub(super) deaths: u8,
-    pub(super) somebody_died: bool,
+    pub(super) any_died: bool,
     pub(super) due: bool,
     pub(super) wrong: bool,
 }
 
 impl Thread {
-    pub(super) fn forget_the_sleep(&mut self) {
+    pub(super) fn clear_sleep(&mut self) {
         self.seen = Default::default();
         self.queued = Default::default();
         self.woken = false;
@@ -134,20 +134,20 @@ impl State {
     pub(super) fn sleepers(&self, word: Id) -> impl Iterator<Item = usize> + '_ {
         (0..THREADS).filter(move |&thread| {
             let own = &self.threads[thread];
-            own.pc == Pc::Asleep(word) || word >= GATES && own.queued[word - GATES]
+            own.pc == Pc::Asleep(word) || word >= PHASE_LOCKS && own.queued[word - PHASE_LOCKS]
         })
     }
 
     pub(super) fn wake(&mut self, thread: usize, word: Id) {
         let own = &mut self.threads[thread];
         own.pc = match own.pc {
-            Pc::Asleep(_) if word < GATES => Pc::Watch,
-            Pc::Asleep(_) => Pc::Drain((word - GATES) as u8),
+            Pc::Asleep(_) if word < PHASE_LOCKS => Pc::ReadPhaseLock,
+            Pc::Asleep(_) => Pc::Drain((word - PHASE_LOCKS) as u8),
             other => {
-                own.queued[word - GATES] = false;
+                own.queued[word - PHASE_LOCKS] = false;
                 own.woken = true;
                 match other {
-                    Pc::AsleepOnSeats => Pc::LeaveQueues,
+                    Pc::AsleepOnSlots => Pc::LeaveQueues,
                     other => other,
                 }
             }
@@ -167,32 +167,32 @@ impl State {
     }
 
     /// Reports a writer's death in the data. The caller owns the writer lock and a phase lock.
-    pub(super) fn tell(&mut self) {
-        if self.writing {
+    pub(super) fn report_death(&mut self) {
+        if self.data_dirty {
             self.wrong |= !self.due;
             self.due = false;
-            self.writing = false;
+            self.data_dirty = false;
         }
     }
 
-    pub(super) fn begins(&mut self, thread: usize) {
+    pub(super) fn begin_section(&mut self, thread: usize) {
         self.wrong |= self.due;
         let writes = self.threads[thread].writes;
         for other in &mut self.threads {
             if other.waits && other.writes != writes {
-                other.overtaken = (other.overtaken + 1).min(SEATS as u8 + 1);
+                other.overtaken = (other.overtaken + 1).min(SLOTS as u8 + 1);
             }
         }
         self.threads[thread].waits = false;
         self.threads[thread].overtaken = 0;
     }
 
-    pub(super) fn ends_round(&mut self, thread: usize) {
+    pub(super) fn end_round(&mut self, thread: usize) {
         let own = &mut self.threads[thread];
         own.rounds -= 1;
         own.pc = match (own.rounds, own.writes) {
             (0, _) => Pc::Done,
-            (_, true) => Pc::TakeMain,
+            (_, true) => Pc::TakeWriterLock,
             (_, false) => Pc::Start,
         };
     }

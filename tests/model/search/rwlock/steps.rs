@@ -1,6 +1,6 @@
 //! The steps of readers and writers, and the kernel's steps for a dead thread.
 
-use super::state::{GATES, Id, Pc, SEATS, State, Then, Word};
+use super::state::{Id, PHASE_LOCKS, Pc, SLOTS, State, Then, Word};
 use super::{Search, Variant};
 
 impl Search {
@@ -8,12 +8,15 @@ impl Search {
     /// follows if it woke one, and the step that follows if it found none.
     pub(super) fn wakes(pc: Pc, slot: Option<u8>) -> Option<(Id, Pc, Pc)> {
         match pc {
-            Pc::OpenWake(gate, then) => {
-                let (gate_id, next) = (usize::from(gate), Pc::OpenPassOn(gate, then));
-                Some((gate_id, next, Pc::OpenClear(gate, then)))
+            Pc::OpenWake(phase_lock, then) => {
+                let (phase_lock_id, next) = (
+                    usize::from(phase_lock),
+                    Pc::OpenPropagateWake(phase_lock, then),
+                );
+                Some((phase_lock_id, next, Pc::OpenClear(phase_lock, then)))
             }
             Pc::LeaveWake(died) => {
-                let slot = GATES + usize::from(slot.expect("it leaves a slot"));
+                let slot = PHASE_LOCKS + usize::from(slot.expect("it leaves a slot"));
                 let next = Self::left(died);
                 Some((slot, next, Pc::LeaveClear(died)))
             }
@@ -26,18 +29,24 @@ impl Search {
     }
 
     pub(super) fn left(died: bool) -> Pc {
-        if died { Pc::ReadByMain } else { Pc::Start }
+        if died {
+            Pc::TakeWriterLockToRead
+        } else {
+            Pc::Start
+        }
     }
 
     pub(super) fn enabled(&self, state: &State, thread: usize) -> bool {
         match state.threads[thread].pc {
-            Pc::Asleep(_) | Pc::AsleepOnSeats | Pc::Done | Pc::Dead => false,
-            Pc::ReadByMain | Pc::TakeMain => state.main == 0,
+            Pc::Asleep(_) | Pc::AsleepOnSlots | Pc::Done | Pc::Dead => false,
+            Pc::TakeWriterLockToRead | Pc::TakeWriterLock => state.writer_lock == 0,
             // The owner of the writer lock waits until the kernel has marked a dead writer's phase
             // lock.
-            Pc::OpenMarked(gate) => gate >= 2 || state.words[usize::from(gate)].owner == 0,
-            Pc::Resolve => state.words[usize::from(1 - state.turn)].owner == 0,
-            Pc::TakeGate => state.words[usize::from(state.turn)].owner == 0,
+            Pc::OpenMarked(phase_lock) => {
+                phase_lock >= 2 || state.words[usize::from(phase_lock)].owner == 0
+            }
+            Pc::Resolve => state.words[usize::from(1 - state.phase)].owner == 0,
+            Pc::TakePhaseLock => state.words[usize::from(state.phase)].owner == 0,
             _ => true,
         }
     }
@@ -45,77 +54,77 @@ impl Search {
     pub(super) fn step(&self, state: &mut State, thread: usize) {
         let tid = State::tid(thread);
         let own = state.threads[thread];
-        let slot = own.slot.map(|slot| GATES + usize::from(slot));
-        let gate = usize::from(own.gate);
+        let slot = own.slot.map(|slot| PHASE_LOCKS + usize::from(slot));
+        let phase_lock = usize::from(own.phase_lock);
         let next = match own.pc {
-            Pc::Start if self.variant == Variant::LooksFirst => Pc::LookFirst(0),
-            Pc::Start => Pc::TakeSeat(0),
-            Pc::LookFirst(2) => Pc::TakeSeat(0),
-            Pc::LookFirst(at) if state.words[usize::from(at)].is_open() => Pc::LookFirst(at + 1),
-            Pc::LookFirst(_) => Pc::TakeSeat(0),
-            Pc::TakeSeat(at) if usize::from(at) == SEATS => Pc::ReadByMain,
-            Pc::TakeSeat(at) => {
-                let word = &mut state.words[GATES + usize::from(at)];
+            Pc::Start if self.variant == Variant::ChecksFirst => Pc::CheckFirst(0),
+            Pc::Start => Pc::TakeSlot(0),
+            Pc::CheckFirst(2) => Pc::TakeSlot(0),
+            Pc::CheckFirst(at) if state.words[usize::from(at)].is_open() => Pc::CheckFirst(at + 1),
+            Pc::CheckFirst(_) => Pc::TakeSlot(0),
+            Pc::TakeSlot(at) if usize::from(at) == SLOTS => Pc::TakeWriterLockToRead,
+            Pc::TakeSlot(at) => {
+                let word = &mut state.words[PHASE_LOCKS + usize::from(at)];
                 if *word == Word::default() {
                     word.owner = tid;
                     state.threads[thread].slot = Some(at);
-                    if self.variant == Variant::LooksFirst {
-                        Pc::Look(2)
+                    if self.variant == Variant::ChecksFirst {
+                        Pc::Check(2)
                     } else {
-                        Pc::Look(0)
+                        Pc::Check(0)
                     }
                 } else {
-                    Pc::TakeSeat(at + 1)
+                    Pc::TakeSlot(at + 1)
                 }
             }
-            Pc::Look(2) => {
-                state.begins(thread);
+            Pc::Check(2) => {
+                state.begin_section(thread);
                 Pc::Read
             }
-            Pc::Look(at) if state.words[usize::from(at)].is_open() => Pc::Look(at + 1),
-            Pc::Look(at) => {
-                state.threads[thread].gate = at;
+            Pc::Check(at) if state.words[usize::from(at)].is_open() => Pc::Check(at + 1),
+            Pc::Check(at) => {
+                state.threads[thread].phase_lock = at;
                 state.threads[thread].waits = state.words[usize::from(at)].owner != 0;
-                Pc::Say
+                Pc::SetState
             }
-            Pc::Say => {
-                state.says[usize::from(own.slot.expect("a slot"))] = 1 + own.gate;
-                Pc::Tell
+            Pc::SetState => {
+                state.slot_states[usize::from(own.slot.expect("a slot"))] = 1 + own.phase_lock;
+                Pc::WakeWriter
             }
-            Pc::Tell => {
+            Pc::WakeWriter => {
                 let slot = slot.expect("a slot");
-                if state.words[slot].waiters && self.variant != Variant::SaysNothing {
+                if state.words[slot].waiters && self.variant != Variant::DoesNotWakeWriter {
                     state.clear_and_wake_all(slot);
                 }
-                Pc::Watch
+                Pc::ReadPhaseLock
             }
-            Pc::Watch => match state.words[gate] {
-                Word { owner: 0, died, .. } => Pc::TakeBack(died),
+            Pc::ReadPhaseLock => match state.words[phase_lock] {
+                Word { owner: 0, died, .. } => Pc::ClearState(died),
                 word if word.waiters => Pc::Sleep(word),
-                word => Pc::Announce(word),
+                word => Pc::SetWaiters(word),
             },
-            Pc::Announce(seen) if state.words[gate] == seen => {
-                state.words[gate].waiters = true;
-                Pc::Sleep(state.words[gate])
+            Pc::SetWaiters(seen) if state.words[phase_lock] == seen => {
+                state.words[phase_lock].waiters = true;
+                Pc::Sleep(state.words[phase_lock])
             }
-            Pc::Announce(_) => Pc::Watch,
-            Pc::Sleep(expected) if state.words[gate] == expected => Pc::Asleep(gate),
-            Pc::Sleep(_) => Pc::Watch,
-            Pc::TakeBack(died) => {
-                state.says[usize::from(own.slot.expect("a slot"))] = 0;
-                Pc::PassOn(died)
+            Pc::SetWaiters(_) => Pc::ReadPhaseLock,
+            Pc::Sleep(expected) if state.words[phase_lock] == expected => Pc::Asleep(phase_lock),
+            Pc::Sleep(_) => Pc::ReadPhaseLock,
+            Pc::ClearState(died) => {
+                state.slot_states[usize::from(own.slot.expect("a slot"))] = 0;
+                Pc::PropagateWake(died)
             }
-            Pc::PassOn(died) => {
-                if self.variant != Variant::NobodyPassesOn {
-                    state.propagate_wake(gate);
+            Pc::PropagateWake(died) => {
+                if self.variant != Variant::NoPropagation {
+                    state.propagate_wake(phase_lock);
                 }
-                if died { Pc::Leave(true) } else { Pc::LookAgain }
+                if died { Pc::Leave(true) } else { Pc::Recheck }
             }
-            Pc::LookAgain if state.words[gate].is_open() => {
-                state.begins(thread);
+            Pc::Recheck if state.words[phase_lock].is_open() => {
+                state.begin_section(thread);
                 Pc::Read
             }
-            Pc::LookAgain => Pc::Say,
+            Pc::Recheck => Pc::SetState,
             Pc::Read => Pc::Leave(false),
             Pc::Leave(died) => {
                 let word = &mut state.words[slot.expect("a slot")];
@@ -130,160 +139,162 @@ impl Search {
                 state.clear_and_wake_all(slot.expect("a slot"));
                 Self::left(died)
             }
-            Pc::ReadByMain => {
-                state.main = tid;
+            Pc::TakeWriterLockToRead => {
+                state.writer_lock = tid;
                 Pc::OpenMarked(0)
             }
-            Pc::OpenMarked(2) => Pc::FindSeat(0),
+            Pc::OpenMarked(2) => Pc::FindSlot(0),
             Pc::OpenMarked(at) => {
                 let word = &mut state.words[usize::from(at)];
                 if word.is_open() {
                     Pc::OpenMarked(at + 1)
                 } else {
                     (word.owner, word.died) = (tid, false);
-                    state.tell();
-                    Pc::Open(at, Then::FindSeat)
+                    state.report_death();
+                    Pc::Open(at, Then::FindSlot)
                 }
             }
-            Pc::FindSeat(at) if usize::from(at) == SEATS => Pc::SeatAnnounce(0),
-            Pc::FindSeat(at) => {
-                let word = &mut state.words[GATES + usize::from(at)];
+            Pc::FindSlot(at) if usize::from(at) == SLOTS => Pc::SlotSetWaiters(0),
+            Pc::FindSlot(at) => {
+                let word = &mut state.words[PHASE_LOCKS + usize::from(at)];
                 if word.owner == 0 {
                     (word.owner, word.died) = (tid, false);
-                    state.says[usize::from(at)] = 0;
+                    state.slot_states[usize::from(at)] = 0;
                     state.threads[thread].slot = Some(at);
-                    Pc::SeatPassOn(0)
+                    Pc::SlotPropagateWake(0)
                 } else {
-                    Pc::FindSeat(at + 1)
+                    Pc::FindSlot(at + 1)
                 }
             }
-            Pc::SeatAnnounce(at) => {
+            Pc::SlotSetWaiters(at) => {
                 let id = usize::from(at);
-                let word = &mut state.words[GATES + id];
+                let word = &mut state.words[PHASE_LOCKS + id];
                 if word.owner == 0 {
-                    state.threads[thread].forget_the_sleep();
-                    Pc::FindSeat(0)
+                    state.threads[thread].clear_sleep();
+                    Pc::FindSlot(0)
                 } else {
-                    word.waiters |= at == 0 || self.variant != Variant::AnnouncesOneSeat;
+                    word.waiters |= at == 0 || self.variant != Variant::SetsWaitersInOneSlot;
                     state.threads[thread].seen[id] = *word;
-                    let is_last = id + 1 == SEATS || self.variant == Variant::SleepsOnOneSeat;
+                    let is_last = id + 1 == SLOTS || self.variant == Variant::SleepsOnOneSlot;
                     match is_last {
-                        true => Pc::SeatJoin(0),
-                        false => Pc::SeatAnnounce(at + 1),
+                        true => Pc::SlotJoin(0),
+                        false => Pc::SlotSetWaiters(at + 1),
                     }
                 }
             }
             // The kernel compares each word as the thread joins its queue.
-            Pc::SeatJoin(at) => {
+            Pc::SlotJoin(at) => {
                 let id = usize::from(at);
-                let is_last = id + 1 == SEATS || self.variant == Variant::SleepsOnOneSeat;
-                if state.words[GATES + id] != own.seen[id] {
+                let is_last = id + 1 == SLOTS || self.variant == Variant::SleepsOnOneSlot;
+                if state.words[PHASE_LOCKS + id] != own.seen[id] {
                     Pc::LeaveQueues
                 } else {
                     state.threads[thread].queued[id] = true;
                     state.threads[thread].seen[id] = Word::default();
                     match (is_last, own.woken) {
-                        (false, _) => Pc::SeatJoin(at + 1),
+                        (false, _) => Pc::SlotJoin(at + 1),
                         (true, true) => Pc::LeaveQueues,
-                        (true, false) => Pc::AsleepOnSeats,
+                        (true, false) => Pc::AsleepOnSlots,
                     }
                 }
             }
             // A wake that reached the thread in the other queue meanwhile is lost.
             Pc::LeaveQueues => {
-                state.threads[thread].forget_the_sleep();
-                Pc::FindSeat(0)
+                state.threads[thread].clear_sleep();
+                Pc::FindSlot(0)
             }
-            Pc::SeatPassOn(at) if usize::from(at) == SEATS => {
-                state.begins(thread);
-                state.main = 0;
+            Pc::SlotPropagateWake(at) if usize::from(at) == SLOTS => {
+                state.begin_section(thread);
+                state.writer_lock = 0;
                 Pc::Read
             }
-            Pc::SeatPassOn(at) => {
-                if self.variant != Variant::KeepsSeatsClosed {
-                    state.propagate_wake(GATES + usize::from(at));
+            Pc::SlotPropagateWake(at) => {
+                if self.variant != Variant::KeepsSlotsClosed {
+                    state.propagate_wake(PHASE_LOCKS + usize::from(at));
                 }
-                Pc::SeatPassOn(at + 1)
+                Pc::SlotPropagateWake(at + 1)
             }
 
-            Pc::TakeMain => {
-                state.main = tid;
+            Pc::TakeWriterLock => {
+                state.writer_lock = tid;
                 Pc::Resolve
             }
             Pc::Resolve => {
-                let other = 1 - state.turn;
+                let other = 1 - state.phase;
                 let word = &mut state.words[usize::from(other)];
                 if word.is_open() {
-                    Pc::TakeGate
+                    Pc::TakePhaseLock
                 } else {
                     (word.owner, word.died) = (tid, false);
-                    state.tell();
-                    Pc::Open(other, Then::TakeGate)
+                    state.report_death();
+                    Pc::Open(other, Then::TakePhaseLock)
                 }
             }
-            Pc::TakeGate => {
-                let word = &mut state.words[usize::from(state.turn)];
+            Pc::TakePhaseLock => {
+                let word = &mut state.words[usize::from(state.phase)];
                 (word.owner, word.died) = (tid, false);
-                state.tell();
+                state.report_death();
                 state.threads[thread].waits = true;
                 Pc::Drain(0)
             }
-            Pc::Drain(at) if usize::from(at) == SEATS => Pc::SetWriting,
-            Pc::Drain(at) => match state.words[GATES + usize::from(at)] {
+            Pc::Drain(at) if usize::from(at) == SLOTS => Pc::SetDirty,
+            Pc::Drain(at) => match state.words[PHASE_LOCKS + usize::from(at)] {
                 word if word == Word::default() => Pc::Drain(at + 1),
                 Word {
                     owner: 0,
                     died: false,
                     ..
-                } => Pc::DrainPassOn(at),
+                } => Pc::DrainPropagateWake(at),
                 Word { owner: 0, .. } => Pc::DrainFree(at),
-                _ if state.says[usize::from(at)] == 1 + state.turn => Pc::Drain(at + 1),
-                word if word.waiters => Pc::DrainAsk(at, word),
-                word => Pc::DrainAnnounce(at, word),
+                _ if state.slot_states[usize::from(at)] == 1 + state.phase => Pc::Drain(at + 1),
+                word if word.waiters => Pc::DrainCheckState(at, word),
+                word => Pc::DrainSetWaiters(at, word),
             },
-            Pc::DrainAnnounce(at, seen) => {
-                let word = &mut state.words[GATES + usize::from(at)];
+            Pc::DrainSetWaiters(at, seen) => {
+                let word = &mut state.words[PHASE_LOCKS + usize::from(at)];
                 if *word == seen {
                     word.waiters = true;
-                    Pc::DrainAsk(at, *word)
+                    Pc::DrainCheckState(at, *word)
                 } else {
                     Pc::Drain(at)
                 }
             }
-            Pc::DrainAsk(at, word) => match state.says[usize::from(at)] == 1 + state.turn {
-                true => Pc::Drain(at + 1),
-                false => Pc::DrainSleep(at, word),
-            },
+            Pc::DrainCheckState(at, word) => {
+                match state.slot_states[usize::from(at)] == 1 + state.phase {
+                    true => Pc::Drain(at + 1),
+                    false => Pc::DrainSleep(at, word),
+                }
+            }
             Pc::DrainSleep(at, expected) => {
-                let word = GATES + usize::from(at);
+                let word = PHASE_LOCKS + usize::from(at);
                 if state.words[word] == expected {
                     Pc::Asleep(word)
                 } else {
                     Pc::Drain(at)
                 }
             }
-            Pc::DrainPassOn(at) => {
-                state.propagate_wake(GATES + usize::from(at));
+            Pc::DrainPropagateWake(at) => {
+                state.propagate_wake(PHASE_LOCKS + usize::from(at));
                 Pc::Drain(at + 1)
             }
             Pc::DrainFree(at) => {
-                state.words[GATES + usize::from(at)] = Word::default();
-                state.says[usize::from(at)] = 0;
+                state.words[PHASE_LOCKS + usize::from(at)] = Word::default();
+                state.slot_states[usize::from(at)] = 0;
                 Pc::Drain(at + 1)
             }
-            Pc::SetWriting => {
-                state.writing = true;
-                state.begins(thread);
+            Pc::SetDirty => {
+                state.data_dirty = true;
+                state.begin_section(thread);
                 Pc::Write
             }
-            Pc::Write => Pc::ClearWriting,
-            Pc::ClearWriting => {
-                state.writing = false;
-                let own = state.turn;
-                if self.variant != Variant::OneGate {
-                    state.turn = 1 - state.turn;
+            Pc::Write => Pc::ClearDirty,
+            Pc::ClearDirty => {
+                state.data_dirty = false;
+                let own = state.phase;
+                if self.variant != Variant::OnePhaseLock {
+                    state.phase = 1 - state.phase;
                 }
-                Pc::Open(own, Then::LeaveMain)
+                Pc::Open(own, Then::ReleaseWriterLock)
             }
 
             Pc::Open(at, then) => {
@@ -297,26 +308,26 @@ impl Search {
             }
             Pc::OpenClear(at, then) => {
                 state.clear_and_wake_all(usize::from(at));
-                Pc::OpenPassOn(at, then)
+                Pc::OpenPropagateWake(at, then)
             }
-            Pc::OpenPassOn(at, then) => {
-                if self.variant != Variant::NobodyPassesOn {
+            Pc::OpenPropagateWake(at, then) => {
+                if self.variant != Variant::NoPropagation {
                     state.propagate_wake(usize::from(at));
                 }
                 Self::opened(at, then)
             }
-            Pc::LeaveMain => {
-                state.main = 0;
-                state.ends_round(thread);
+            Pc::ReleaseWriterLock => {
+                state.writer_lock = 0;
+                state.end_round(thread);
                 return;
             }
             Pc::Exit(0, pending) => {
-                if state.main == tid {
-                    state.main = 0;
+                if state.writer_lock == tid {
+                    state.writer_lock = 0;
                 }
                 Pc::Exit(1, pending)
             }
-            Pc::Exit(at, pending) if usize::from(at) <= GATES + SEATS => {
+            Pc::Exit(at, pending) if usize::from(at) <= PHASE_LOCKS + SLOTS => {
                 let id = usize::from(at) - 1;
                 let word = &mut state.words[id];
                 let resends = pending == Some(at - 1) && word.owner == 0;
@@ -338,17 +349,17 @@ impl Search {
             | Pc::OpenWake(..)
             | Pc::ExitWake(..)
             | Pc::Asleep(_)
-            | Pc::AsleepOnSeats
+            | Pc::AsleepOnSlots
             | Pc::Done
             | Pc::Dead => unreachable!("no step at {:?}", own.pc),
         };
         // A reader that has released its slot after its critical section has finished the round.
         if next == Pc::Start && own.pc != Pc::Start {
             state.threads[thread].slot = None;
-            state.ends_round(thread);
+            state.end_round(thread);
             return;
         }
-        if next == Pc::ReadByMain {
+        if next == Pc::TakeWriterLockToRead {
             state.threads[thread].slot = None;
             state.threads[thread].waits = false;
         }
@@ -357,9 +368,9 @@ impl Search {
 
     pub(super) fn opened(at: u8, then: Then) -> Pc {
         match then {
-            Then::FindSeat => Pc::OpenMarked(at + 1),
-            Then::TakeGate => Pc::TakeGate,
-            Then::LeaveMain => Pc::LeaveMain,
+            Then::FindSlot => Pc::OpenMarked(at + 1),
+            Then::TakePhaseLock => Pc::TakePhaseLock,
+            Then::ReleaseWriterLock => Pc::ReleaseWriterLock,
         }
     }
 
@@ -367,8 +378,8 @@ impl Search {
         state.threads[thread].pc = next;
         if next == Pc::Start {
             state.threads[thread].slot = None;
-            state.ends_round(thread);
-        } else if next == Pc::ReadByMain {
+            state.end_round(thread);
+        } else if next == Pc::TakeWriterLockToRead {
             state.threads[thread].slot = None;
             state.threads[thread].waits = false;
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// A primitive that counts how often it was initialized, or refuses to be.
 #[repr(C)]
 struct Fuse {
-    armed: AtomicU32,
+    initialized: AtomicU32,
     refuses: u32,
 }
 
@@ -33,7 +33,7 @@ impl Primitive for Fuse {
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
-        self.armed.fetch_add(1, Relaxed);
+        self.initialized.fetch_add(1, Relaxed);
         if self.refuses == 0 {
             Ok(())
         } else {
@@ -48,38 +48,38 @@ impl Primitive for Fuse {
     }
 
     unsafe fn reset(&self) {
-        unreachable!("there is always a user");
+        unreachable!("the value is always in use");
     }
 }
 
 fn fuse(refuses: u32) -> Fuse {
     Fuse {
-        armed: AtomicU32::new(0),
+        initialized: AtomicU32::new(0),
         refuses,
     }
 }
 
 #[test]
-fn every_primitive_is_armed_once_and_not_again_by_whoever_opens() {
+fn every_primitive_is_initialized_once_and_not_again_by_openers() {
     let fuses = Shared::<[[Fuse; 2]]>::anonymous_from_fn(3, |_| [fuse(0), fuse(0)]).unwrap();
     assert!(
         fuses
             .iter()
             .flatten()
-            .all(|fuse| fuse.armed.load(Relaxed) == 1)
+            .all(|fuse| fuse.initialized.load(Relaxed) == 1)
     );
     let memfd = Shared::memfd("fuse", fuse(0)).unwrap();
     assert_eq!(
         from_fd::<Fuse>(descriptor(&memfd))
             .unwrap()
-            .armed
+            .initialized
             .load(Relaxed),
         1
     );
 }
 
 #[test]
-fn where_a_primitive_cannot_be_armed_nothing_is_placed() {
+fn nothing_is_placed_if_a_primitive_cannot_be_initialized() {
     let refusals = [
         Shared::anonymous([fuse(0), fuse(1), fuse(0)])
             .err()
@@ -105,7 +105,7 @@ fn where_a_primitive_cannot_be_armed_nothing_is_placed() {
 }
 
 #[test]
-fn placing_frees_a_lock_whose_guard_was_forgotten_before() {
+fn placing_releases_a_lock_whose_guard_was_leaked_before() {
     let lock = SharedMutex::new(1);
     std::mem::forget(lock.lock().unwrap());
     assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
@@ -116,14 +116,14 @@ fn placing_frees_a_lock_whose_guard_was_forgotten_before() {
 }
 
 #[test]
-fn zeroed_primitives_are_in_their_start_state_and_armed() {
+fn zeroed_primitives_are_initialized_in_their_start_state() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Zero {
         locks: [SharedMutex<[u64; 3]>; 4],
-        gate: SharedSemaphore,
+        semaphore: SharedSemaphore,
         level: SharedGauge,
-        news: SharedEvent,
+        event: SharedEvent,
         none: Option<NonZeroU8>,
         bare: AtomicU64,
     }
@@ -136,11 +136,11 @@ fn zeroed_primitives_are_in_their_start_state_and_armed() {
         drop(guard);
         assert_eq!(lock.lock().unwrap()[2], 5);
     }
-    assert!(zero.gate.try_wait().is_err());
-    zero.gate.post().unwrap();
-    assert_eq!(zero.gate.value(), 1);
+    assert!(zero.semaphore.try_wait().is_err());
+    zero.semaphore.post().unwrap();
+    assert_eq!(zero.semaphore.value(), 1);
     assert_eq!(
-        (zero.level.get(), zero.news.sequence(), zero.none),
+        (zero.level.get(), zero.event.sequence(), zero.none),
         (0, 0, None)
     );
     assert_eq!(zero.bare.fetch_add(1, Relaxed), 0);

@@ -10,24 +10,24 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 crate::tests!(
-    a_reader_that_starts_before_the_writer_wakes_for_its_news,
+    a_reader_that_starts_before_the_writer_wakes_for_its_message,
     a_reader_that_starts_after_the_writer_gets_the_latest,
-    every_reader_wakes_for_every_piece_of_news,
+    every_reader_wakes_for_every_message,
     readers_go_on_while_writers_die,
-    reader_and_writer_leave_a_strangers_file_as_it_was,
+    reader_and_writer_do_not_change_a_file_of_another_program,
 );
 
 /// The path of a file that does not exist yet, for readers and writers.
-struct Board {
+struct MessageFile {
     _directory: tempfile::TempDir,
     path: PathBuf,
 }
 
-impl Board {
+impl MessageFile {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("messages");
-        Board {
+        MessageFile {
             _directory: directory,
             path,
         }
@@ -108,11 +108,11 @@ impl Writer {
     }
 }
 
-fn a_reader_that_starts_before_the_writer_wakes_for_its_news() {
-    let board = Board::new();
-    let mut reader = board.reader(Some(1));
+fn a_reader_that_starts_before_the_writer_wakes_for_its_message() {
+    let file = MessageFile::new();
+    let mut reader = file.reader(Some(1));
     until(|| sleeps(reader.process.id()));
-    let mut writer = board.writer();
+    let mut writer = file.writer();
     writer.write("first");
     assert_eq!(reader.message(), (1, "first".into()));
     reader.ends();
@@ -120,27 +120,27 @@ fn a_reader_that_starts_before_the_writer_wakes_for_its_news() {
 }
 
 fn a_reader_that_starts_after_the_writer_gets_the_latest() {
-    let board = Board::new();
-    Outcome::success("writer", &[board.path(), "--messages", "3"]);
+    let file = MessageFile::new();
+    Outcome::success("writer", &[file.path(), "--messages", "3"]);
     for _ in 0..2 {
-        let mut reader = board.reader(Some(1));
+        let mut reader = file.reader(Some(1));
         assert_eq!(reader.message(), (3, "message 3 of 3".into()));
         reader.ends();
     }
     // A later writer continues the numbers. Text that does not fit is cut at a character boundary.
-    let mut writer = board.writer();
+    let mut writer = file.writer();
     writer.write(&"ü".repeat(51));
     writer.ends();
-    let mut reader = board.reader(Some(1));
+    let mut reader = file.reader(Some(1));
     assert_eq!(reader.message(), (4, "ü".repeat(50)));
     reader.ends();
 }
 
-fn every_reader_wakes_for_every_piece_of_news() {
+fn every_reader_wakes_for_every_message() {
     const MESSAGES: u64 = 200;
-    let board = Board::new();
-    let mut readers = [(); 5].map(|()| board.reader(Some(MESSAGES)));
-    let mut writer = board.writer();
+    let file = MessageFile::new();
+    let mut readers = [(); 5].map(|()| file.reader(Some(MESSAGES)));
+    let mut writer = file.writer();
     for number in 1..=MESSAGES {
         writer.write(&format!("line {number}"));
         // Write the next line only after all readers have printed this one, so that no reader skips
@@ -156,12 +156,12 @@ fn every_reader_wakes_for_every_piece_of_news() {
 fn readers_go_on_while_writers_die() {
     const WRITERS: usize = 100;
     const MANY: &str = "1000000000000";
-    let board = Board::new();
-    let mut readers = [(); 3].map(|()| board.reader(None));
+    let file = MessageFile::new();
+    let mut readers = [(); 3].map(|()| file.reader(None));
     let mut last = [0; 3];
     for _ in 0..WRITERS {
         let mut writer = example("writer")
-            .args([board.path(), "--messages", MANY])
+            .args([file.path(), "--messages", MANY])
             .stderr(Stdio::null())
             .spawn()
             .expect("a writer");
@@ -183,7 +183,7 @@ fn readers_go_on_while_writers_die() {
         writer.kill().expect("the writer runs");
         assert_eq!(writer.wait().expect("a status").signal(), Some(9));
     }
-    let mut writer = board.writer();
+    let mut writer = file.writer();
     writer.write("the last message");
     writer.ends();
     for mut reader in readers {
@@ -194,17 +194,17 @@ fn readers_go_on_while_writers_die() {
     }
 }
 
-fn reader_and_writer_leave_a_strangers_file_as_it_was() {
-    let board = Board::new();
-    let letter = "Dear reader, this is not a map.\n".repeat(300);
-    fs::write(&board.path, &letter).expect("written");
-    fs::set_permissions(&board.path, fs::Permissions::from_mode(0o600)).expect("permissions");
+fn reader_and_writer_do_not_change_a_file_of_another_program() {
+    let file = MessageFile::new();
+    let content = "Dear reader, this is not a map.\n".repeat(300);
+    fs::write(&file.path, &content).expect("written");
+    fs::set_permissions(&file.path, fs::Permissions::from_mode(0o600)).expect("permissions");
     for program in ["reader", "writer"] {
-        let refusal = Outcome::failure(program, &[board.path()], 1);
+        let refusal = Outcome::failure(program, &[file.path()], 1);
         assert!(
-            refusal.starts_with(&format!("{program}: {} holds no value", board.path())),
+            refusal.starts_with(&format!("{program}: {} holds no value", file.path())),
             "{refusal}"
         );
     }
-    assert_eq!(fs::read_to_string(&board.path).expect("the file"), letter);
+    assert_eq!(fs::read_to_string(&file.path).expect("the file"), content);
 }
