@@ -2,7 +2,8 @@
 //! alternatives, and the ratios.
 //!
 //! `cargo bench -p pshared-bench --bench uncontended` measures with criterion, then prints a table
-//! of the medians. Compare only the ratios of one run: the speed of the machine cancels out in them.
+//! of the medians. Compare only the ratios of one run: the speed of the machine cancels out in
+//! them.
 
 use criterion::{BenchmarkId, Criterion};
 use pshared::{

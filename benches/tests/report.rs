@@ -339,28 +339,28 @@ fn medians_and_spread_are_those_of_the_rounds() {
 
 #[test]
 fn the_text_of_a_record_is_escaped() {
-    let evil = "<script>alert(\"&'\")</script>";
-    let mut rows = throughput(evil, evil, &["5", "6"]);
-    for figure in ["throughput", "p50", evil] {
-        for workload in ["contended", "handoff", "uncontended", evil] {
-            let mut row = row(workload, evil, evil, 2, 0, figure, "5");
-            row.placement = evil.to_owned();
-            row.unit = evil.to_owned();
+    let markup = "<script>alert(\"&'\")</script>";
+    let mut rows = throughput(markup, markup, &["5", "6"]);
+    for figure in ["throughput", "p50", markup] {
+        for workload in ["contended", "handoff", "uncontended", markup] {
+            let mut row = row(workload, markup, markup, 2, 0, figure, "5");
+            row.placement = markup.to_owned();
+            row.unit = markup.to_owned();
             rows.push(row);
         }
     }
     rows.push(row(
         "contended",
-        evil,
-        evil,
+        markup,
+        markup,
         4,
         0,
         "verdict",
-        &format!("BROKEN {evil}"),
+        &format!("BROKEN {markup}"),
     ));
-    rows.push(row("crash", evil, evil, 4, 0, "verdict", evil));
+    rows.push(row("crash", markup, markup, 4, 0, "verdict", markup));
     let record = Record {
-        about: vec![(evil.to_owned(), evil.to_owned())],
+        about: vec![(markup.to_owned(), markup.to_owned())],
         rows,
     };
     let page = report::html(&record);
