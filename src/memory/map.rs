@@ -21,7 +21,7 @@ pub use options::{Advice, MapOptions};
 /// | [`anonymous`](Self::anonymous) | children forked later | the last process unmaps them |
 /// | [`dev_zero`](Self::dev_zero) | children forked later | the last process unmaps them |
 /// | [`memfd`](Self::memfd) | children, and receivers of the descriptor | the last user is gone |
-/// | [`file`](Self::file), shared | every process that maps the file | the file is removed |
+/// | [`file`](Self::file), shared | all processes that map the file | file and maps are gone |
 /// | [`file`](Self::file), private | no other process | this map is dropped |
 ///
 /// A map is never empty. All sizes and offsets are in bytes, and new memory is zeroed.
@@ -520,11 +520,8 @@ mod tests {
     fn a_file_that_is_refused_is_closed_and_its_lock_released() {
         let path = NamedTempFile::new().unwrap();
         // SAFETY: no process shortens this temporary file.
-        let on_timeout = unsafe { Map::file_shared(locked(&path).unwrap(), 1) };
-        assert!(matches!(
-            on_timeout,
-            Err(Error::FileTooShort { size: 0, .. })
-        ));
+        let refusal = unsafe { Map::file_shared(locked(&path).unwrap(), 1) };
+        assert!(matches!(refusal, Err(Error::FileTooShort { size: 0, .. })));
         assert!(locked(&path).is_ok());
     }
 

@@ -35,11 +35,12 @@ unsafe impl Sync for Entry {}
 // SAFETY: as above.
 unsafe impl Send for Entry {}
 
-/// Registers a value, until [`Entry::vacate`].
+/// Registers a value, until [`Entry::unregister`].
 ///
 /// # Safety
 ///
-/// Until [`Entry::vacate`], it must be sound to call `look` with `value` and `count`.
+/// Until [`Entry::unregister`], it must be sound to call `has_locks_in_use` with `value` and
+/// `count`.
 pub(super) unsafe fn register(
     value: *const (),
     count: usize,
@@ -74,7 +75,8 @@ pub(crate) unsafe fn any_lock_in_use() -> bool {
         entry.state.load(Ordering::Acquire) == LIVE && {
             let value = entry.value.load(Ordering::Relaxed);
             let count = entry.count.load(Ordering::Relaxed);
-            // SAFETY: the `look` of a live entry is the function that `register` stored.
+            // SAFETY: the `has_locks_in_use` of a live entry is the function that `register`
+            // stored.
             let has_locks_in_use: HasLocksInUse =
                 unsafe { std::mem::transmute(entry.has_locks_in_use.load(Ordering::Relaxed)) };
             // SAFETY: the entry is live and no other thread could change that, so the contract of

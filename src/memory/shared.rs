@@ -127,7 +127,8 @@ impl<T: ShmSafe> Shared<T> {
     }
 
     fn in_new_map(map: Map, value: T) -> Result<Self, Error> {
-        // SAFETY: the map is new, writable, large enough, and page-aligned; `room` has checked that
+        // SAFETY: the map is new, writable, large enough, and page-aligned; `mapped_len` has
+        // checked that
         // `T` needs no more alignment.
         unsafe { map.as_mut_ptr().cast::<T>().write(value) };
         // SAFETY: the value has just been written, and no other thread or process has seen the map.

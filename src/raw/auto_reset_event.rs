@@ -22,8 +22,8 @@ use crate::sys::{self, AtomicU32, Deadline, RecheckTimer};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const SET: u32 = 1;
-const WAITERS_BIT: u32 = 1;
-const WAITERS: u32 = 1 << WAITERS_BIT;
+const WAITERS_SHIFT: u32 = 1;
+const WAITERS: u32 = 1 << WAITERS_SHIFT;
 
 /// The event's word.
 #[repr(transparent)]
@@ -47,7 +47,7 @@ impl AutoResetEvent {
         // Wakes a waiter even if the event was set already: the waiter that the last set woke may
         // have died.
         if self.0.fetch_or(SET, Release) & WAITERS != 0 && sys::futex_wake(&self.0, 1) == 0 {
-            sys::futex_wake_clearing(&self.0, WAITERS_BIT);
+            sys::futex_wake_clearing(&self.0, WAITERS_SHIFT);
         }
     }
 

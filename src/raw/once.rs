@@ -169,6 +169,6 @@ impl Once {
     pub(crate) unsafe fn undo(&self) {
         self.done.reset();
         // SAFETY: guaranteed by the caller.
-        unsafe { self.lock.mark() };
+        unsafe { self.lock.mark_after_reboot() };
     }
 }

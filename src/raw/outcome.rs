@@ -21,8 +21,8 @@ pub enum AcquireError {
     TimedOut,
     /// The calling thread holds it.
     Deadlock,
-    /// The thread that held it has ended, but its process is alive and may still have access to the
-    /// data.
+    /// The thread that held it has ended, but its process is alive and might still have access to
+    /// the data.
     HolderThreadEnded,
 }
 
@@ -69,8 +69,8 @@ impl WaitMode {
 pub(in crate::raw) enum Recovery {
     /// The word or its record has changed: read the word again.
     Changed,
-    /// The word may be taken. The record is cleared.
-    Free,
-    /// The word may not be taken.
+    /// The word may be taken. The record is empty.
+    MayTake,
+    /// The word must not be taken.
     Refused(AcquireError),
 }

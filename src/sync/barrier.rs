@@ -154,7 +154,7 @@ impl Error {
     fn from_barrier(error: BarrierError) -> Self {
         match error {
             BarrierError::Broken(slot, process) => Error::BarrierBroken { slot, process },
-            BarrierError::MultiError(error) => Error::from_multi(error),
+            BarrierError::Wait(error) => Error::from_multi(error),
         }
     }
 }
@@ -173,7 +173,7 @@ pub struct BarrierParty<'a, const N: usize> {
     generation: u64,
     was_panicking: bool,
     /// The slot's word holds the id of the thread that joined, and that thread's robust list
-    /// contains the slot.
+    /// or `list_op_pending` names the slot.
     not_send: PhantomData<*mut ()>,
 }
 

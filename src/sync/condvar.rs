@@ -129,7 +129,7 @@ impl SharedCondvar {
         &self,
         guard: SharedMutexGuard<'a, T, R>,
     ) -> LockResult<SharedMutexGuard<'a, T, R>> {
-        self.wait_once(guard, None, &mut RecheckTimer::new(), R::owner_is_dead)
+        self.wait_once(guard, None, &mut RecheckTimer::new(), R::check_owner_died)
             .map(|(guard, _)| guard)
     }
 
@@ -169,7 +169,7 @@ impl SharedCondvar {
             guard,
             Some(deadline),
             &mut RecheckTimer::new(),
-            R::owner_is_dead,
+            R::check_owner_died,
         )
     }
 
@@ -189,7 +189,7 @@ impl SharedCondvar {
             guard,
             Some(deadline),
             &mut RecheckTimer::new(),
-            R::owner_is_dead,
+            R::check_owner_died,
         )
     }
 

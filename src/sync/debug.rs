@@ -49,7 +49,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
 impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SharedMutex");
-        if self.inner.raw.owner_died() {
+        if self.inner.raw.is_marked() {
             out.field("holder", &"died");
             return out.finish_non_exhaustive();
         }
@@ -60,7 +60,7 @@ impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
         match self.peek() {
             Snapshot::Data(guard) => out.field("data", &&*guard),
             Snapshot::Poisoned(cause) => out.field("poisoned", &cause),
-            Snapshot::Held => out.field("holder", &"another thread"),
+            Snapshot::Held => out.field("holder", &"a thread"),
         };
         out.finish_non_exhaustive()
     }
@@ -94,7 +94,7 @@ impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedRwLock<T> {
             Snapshot::Poisoned(cause) => out.field("poisoned", &cause),
             Snapshot::Held => match self.poison.cause() {
                 Some(cause) => out.field("poisoned", &cause),
-                None => out.field("writer", &"another thread"),
+                None => out.field("writer", &"a thread"),
             },
         };
         out.finish_non_exhaustive()

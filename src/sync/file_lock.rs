@@ -329,7 +329,7 @@ fn reopen(found: &File, path: &Path) -> Result<File, Error> {
     reject_remote_fs(found, path)?;
     files::reopen(found).map_err(|source| {
         Error::os(
-            format!("open of {} by way of /proc/thread-self/fd", path.display()),
+            format!("open of {} through /proc/thread-self/fd", path.display()),
             source,
         )
     })

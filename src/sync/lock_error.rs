@@ -24,7 +24,7 @@ pub trait LockGuard: Sealed {
     fn resume_poisoning(&mut self) {}
 }
 
-/// Keeps [`LockGuard`] to the guards of this crate.
+/// Restricts [`LockGuard`] to the guards of this crate.
 pub trait Sealed {}
 
 /// The result of a lock call, like [`std::sync::LockResult`].
@@ -34,8 +34,9 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 ///
 /// The lock is held. Dropping this value releases it and keeps the poison for the next locker.
 ///
-/// Safe code can take out a read guard only if any bytes are a valid value of the data, or if a
-/// panic is the cause. To replace the data, acquire the lock for writing.
+/// Safe code can take the guard out if every byte pattern is a valid value of the data
+/// ([`into_guard`](Self::into_guard)), or if a panic is the only cause
+/// ([`try_into_guard`](Self::try_into_guard)). A guard that can write can also replace the data.
 pub struct Poisoned<G> {
     guard: G,
     cause: Cause,
@@ -59,15 +60,18 @@ impl<G: LockGuard> Poisoned<G> {
         self.cause
     }
 
-    /// Returns whether this call is the first to report the death. Exactly one call reports each
-    /// death first.
+    /// Returns whether this call received the first report of a death. Exactly one call receives
+    /// the first report of each death. If a panic is the only cause, this is false.
     pub fn is_first_report(&self) -> bool {
         self.is_first_report
     }
 
-    /// Returns the guard, for data of which any bytes are a valid value.
+    /// Returns the guard, for data for which every byte pattern is a valid value.
     ///
-    /// The lock stays poisoned. Repair the data, then call `clear_poison` of the guard.
+    /// The lock stays poisoned. Repair the data, then call `clear_poison` of the guard. Guards that
+    /// only read have no such function: the lock stays poisoned until a writer has repaired the
+    /// data and calls
+    /// [`SharedRwLockWriteGuard::clear_poison`](crate::SharedRwLockWriteGuard::clear_poison).
     pub fn into_guard(self) -> G
     where
         G::Data: FromBytes,
@@ -136,14 +140,15 @@ pub enum LockError<G> {
     /// its process still runs. That process may still use the data. Once it has ended, the next
     /// locker receives [`Poisoned`](LockError::Poisoned).
     ///
-    /// A call that does not wait, or waits only for a short time, returns this error once it is
-    /// certain. Until then it reports that the lock is held. If the process cannot be examined (no
-    /// `/proc`, or another PID namespace), such a call may return this error while the process is
-    /// being killed.
+    /// A call that does not wait, or waits only for a short time, returns
+    /// [`WouldBlock`](LockError::WouldBlock) or [`TimedOut`](LockError::TimedOut) until the process
+    /// is known to be alive. There is one exception: if the process cannot be examined (no `/proc`,
+    /// or another PID namespace), such a call can return this error while the process is being
+    /// killed.
     HolderThreadEnded,
     /// The lock is held, possibly by the calling thread, and the call does not wait.
     WouldBlock,
-    /// Another thread held the lock until the timeout expired or the deadline passed.
+    /// The lock could not be acquired before the timeout expired or the deadline passed.
     TimedOut,
 }
 
@@ -196,8 +201,9 @@ impl<G> From<LockError<G>> for Error {
     }
 }
 
-// `LockError` does not implement `std::error::Error`, for the same reason as `anyhow::Error`: it
-// borrows the lock, which a `Box<dyn Error>` cannot, so `?` would not compile in most callers.
+// `LockError` does not implement `std::error::Error`. With it, the conversions below would conflict
+// with the one in `std`, as for `anyhow::Error`. They are needed because this error borrows the
+// lock and `Box<dyn Error>` is `'static`, so `?` would not compile in most callers.
 impl<G> From<LockError<G>> for Box<dyn StdError> {
     fn from(error: LockError<G>) -> Self {
         Box::new(error.error())
@@ -210,8 +216,8 @@ impl<G> From<LockError<G>> for Box<dyn StdError + Send + Sync> {
     }
 }
 
-/// The error of an upgrade from reading to writing. It holds the guard `G` of the upgradable read,
-/// which continues.
+/// The error of an upgrade from reading to writing. It holds the guard `G` of the upgradable read.
+/// The read continues.
 pub struct UpgradeError<G> {
     guard: G,
     error: Error,

@@ -146,7 +146,7 @@ impl<const N: usize> SharedPermits<N> {
     /// Returns how many permits are available, including those of dead holders. The result may be
     /// outdated when the caller reads it.
     pub fn available(&self) -> usize {
-        let free = |permit: &&PermitWord| permit.0.is_available();
+        let free = |permit: &&PermitWord| permit.0.is_unowned();
         self.permits.iter().filter(free).count()
     }
 
@@ -215,7 +215,7 @@ pub struct Permit<'a> {
     /// The process that acquired it.
     generation: u64,
     /// The word holds the id of the thread that acquired the permit, and that thread's robust list
-    /// contains the permit.
+    /// or `list_op_pending` names the permit.
     not_send: PhantomData<*mut ()>,
 }
 
@@ -319,7 +319,7 @@ impl<const N: usize> Primitive for SharedPermits<N> {
     unsafe fn mark_inconsistent(&self) {
         for permit in &self.permits {
             // SAFETY: guaranteed by the caller.
-            unsafe { permit.0.mark() };
+            unsafe { permit.0.mark_after_reboot() };
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
-use crate::raw::outcome::{Acquired, WaitMode};
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::poison::{Cause, Poison};
 use crate::raw::reentrant::Reentrant;
 use crate::sync::holder::Holder;
@@ -147,7 +147,7 @@ impl<T: ShmData> SharedReentrantLock<T> {
     /// Returns the thread that holds the lock, if there is one. The result may be out of date as
     /// soon as it is returned; use it only for reports.
     pub fn holder(&self) -> Option<Holder> {
-        self.raw.lock().holder().map(Holder::new)
+        self.raw.lock().owner().map(Holder::new)
     }
 
     /// Returns a mutable reference to the data. Only a lock that is not placed can be borrowed
@@ -164,7 +164,13 @@ impl<T: ShmData> SharedReentrantLock<T> {
     #[inline]
     fn lock_with(&self, mode: WaitMode) -> LockResult<SharedReentrantLockGuard<'_, T>> {
         let current = sys::current_thread();
-        let owner_died = self.raw.acquire(current, mode)? == Acquired::OwnerDied;
+        let outcome = self.raw.acquire(current, mode);
+        debug_assert_ne!(
+            outcome,
+            Err(AcquireError::Deadlock),
+            "the owner acquires it again"
+        );
+        let owner_died = outcome? == Acquired::OwnerDied;
         if owner_died {
             self.poison.set(Cause::Died);
         }
@@ -333,7 +339,7 @@ impl<T: ShmData> Primitive for SharedReentrantLock<T> {
 
     unsafe fn mark_inconsistent(&self) {
         // SAFETY: guaranteed by the caller.
-        unsafe { self.raw.lock().mark() };
+        unsafe { self.raw.lock().mark_after_reboot() };
     }
 }
 

@@ -90,9 +90,11 @@ impl SysvSemaphore {
             });
         }
         Ok(SysvSemaphore {
-            set: SemaphoreSet::create(permits).map_err(|error| match error.errno {
-                Errno::ENOSPC => Error::SemaphoreLimit,
-                _ => error.into(),
+            set: SemaphoreSet::create(permits).map_err(|error| {
+                match (error.call.as_str(), error.errno) {
+                    ("semget", Errno::ENOSPC) => Error::SemaphoreLimit,
+                    _ => error.into(),
+                }
             })?,
             maker: Some(current_thread().generation()),
         })

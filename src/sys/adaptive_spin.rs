@@ -1,4 +1,4 @@
-//! Measurements that decide how a waiter waits: whether the critical sections of a lock are short,
+//! Measurements that decide how a waiter waits: whether the critical sections of a lock are dense,
 //! and whether spinning for a notification pays.
 //!
 //! A thread keeps each of the two measurements only for the last word on which it measured. It has
@@ -7,10 +7,10 @@
 use super::AtomicU32;
 use std::cell::Cell;
 
-/// Critical sections count as short if, on average, less time than this passes from one to the
-/// next. A cache line takes about this long to move to another CPU and back, so faster sections run
-/// back to back on one CPU. The unit is [`ticks`].
-const SHORT_TICKS: u64 = 150;
+/// Critical sections count as dense if, on average, less time than this passes from one to the
+/// next. Otherwise they are sparse. A cache line takes about this long to move to another CPU and
+/// back, so denser critical sections run back to back on one CPU. The unit is [`ticks`].
+const DENSE_TICKS: u64 = 150;
 
 /// The number of critical sections that are averaged.
 const SAMPLE_SIZE: u32 = 64;
@@ -19,36 +19,36 @@ const SAMPLE_SIZE: u32 = 64;
 #[derive(Debug, Clone, Copy)]
 struct LockSample {
     word: *const u32,
-    /// When the current sample began, and how many sections there had been before it.
+    /// When the current sample began, and how many critical sections there had been before it.
     since: u64,
-    sections: u32,
+    section_count: u32,
     /// The result of the last sample.
-    are_short: bool,
+    are_dense: bool,
 }
 
-/// Returns whether the critical sections of the lock at `word` are short. `sections` is the number
-/// of its sections so far. Called on the slow path of the lock.
-pub(crate) fn critical_sections_are_short(word: &AtomicU32, sections: u32) -> bool {
+/// Returns whether the critical sections of the lock at `word` are dense. `section_count` is their
+/// number so far; it wraps. Called on the slow path of the lock.
+pub(crate) fn critical_sections_are_dense(word: &AtomicU32, section_count: u32) -> bool {
     thread_local! {
         static SAMPLE: Cell<LockSample> = const {
-            Cell::new(LockSample { word: std::ptr::null(), since: 0, sections: 0, are_short: false })
+            Cell::new(LockSample { word: std::ptr::null(), since: 0, section_count: 0, are_dense: false })
         };
     }
     let mut sample = SAMPLE.get();
     let is_another = sample.word != word.as_ptr().cast_const();
-    let count = sections.wrapping_sub(sample.sections);
+    let count = section_count.wrapping_sub(sample.section_count);
     if is_another || count >= SAMPLE_SIZE {
         let now = ticks();
         sample = LockSample {
             word: word.as_ptr(),
             since: now,
-            sections,
-            are_short: !is_another
-                && now.saturating_sub(sample.since) < SHORT_TICKS * u64::from(count),
+            section_count,
+            are_dense: !is_another
+                && now.saturating_sub(sample.since) < DENSE_TICKS * u64::from(count),
         };
         SAMPLE.set(sample);
     }
-    sample.are_short
+    sample.are_dense
 }
 
 /// A spin before a sleep, as long as spinning has paid on the same word.
@@ -99,8 +99,8 @@ thread_local! {
 }
 
 impl AdaptiveSpin {
-    /// Starts a wait on `word`. The caller has already checked that the awaited notification is not
-    /// there.
+    /// Starts a wait on `word`. The caller has checked that the awaited notification is not
+    /// there, or checks it at once.
     pub(crate) fn start(word: &AtomicU32) -> Self {
         let mut learned = LEARNED.get();
         if learned.word != word.as_ptr().cast_const() {

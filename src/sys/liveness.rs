@@ -24,7 +24,7 @@ use std::time::Duration;
 ///
 /// This check is for a word that the kernel has not marked. A thread that is still exiting does not
 /// count as ended, because it may still touch the data.
-pub(crate) fn owner_is_dead(owner: Owner) -> bool {
+pub(crate) fn thread_is_gone(owner: Owner) -> bool {
     if !is_of_own_namespace(owner.id) {
         // The thread has no id in this namespace. But if its process is not found anywhere, the
         // thread does not exist either.

@@ -231,7 +231,10 @@ pub(crate) fn open_dev_zero() -> Result<Option<OwnedFd>, SysError> {
         .read(true)
         .write(true)
         .open("/dev/zero")
-        .map_err(|_| SysError::last("open(\"/dev/zero\")"))?;
+        .map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(0);
+            SysError::new("open(\"/dev/zero\")", Errno::from_raw(errno))
+        })?;
     let status = fstat(&zero).map_err(|errno| SysError::new("fstat(\"/dev/zero\")", errno))?;
     let is_device = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
     let is_zero = is_device && (major(status.st_rdev), minor(status.st_rdev)) == (1, 5);

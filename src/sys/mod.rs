@@ -25,7 +25,7 @@ pub(crate) mod files;
 pub(crate) mod mmap;
 pub(crate) mod process;
 
-pub(crate) use adaptive_spin::{AdaptiveSpin, critical_sections_are_short};
+pub(crate) use adaptive_spin::{AdaptiveSpin, critical_sections_are_dense};
 pub(crate) use clock::{Deadline, RecheckTimer};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use cpu::{pause, spin_limit, yield_now};
@@ -35,7 +35,7 @@ pub(crate) use futex::{
     FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
 };
 pub(crate) use liveness::{
-    GracePeriod, ProcessState, checked_recently, owner_is_dead, process_state,
+    GracePeriod, ProcessState, checked_recently, process_state, thread_is_gone,
 };
 pub(crate) use nix::errno::Errno;
 pub(crate) use owner::{ImageId, Owner, OwnerId};

@@ -16,9 +16,10 @@ const ID: u64 = 0x3f_ffff;
 const NAMESPACE: u64 = 0xf_ffff;
 
 impl OwnerId {
-    /// A placeholder for a thread whose ids are not known yet. No process id is that large.
+    /// A placeholder for a thread whose ids are not known yet. Its process id is 0, and no process
+    /// has that id.
     #[allow(dead_code, reason = "the models know the ids from the start")]
-    pub(crate) const UNSET: Self = OwnerId(NonZeroU64::MAX);
+    pub(crate) const UNSET: Self = OwnerId(NonZeroU64::MIN);
 
     /// Creates the id of a thread. `pid` is never 0, so the word is not 0 either.
     pub(crate) fn new(pid: u32, tid: u32, namespace: u32) -> Self {

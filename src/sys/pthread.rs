@@ -35,7 +35,7 @@ pub(crate) enum PthreadLocked {
     /// again.
     OwnerDied,
     /// The lock was not acquired: it is held (`EBUSY`), or the wait timed out (`ETIMEDOUT`).
-    AcquireError,
+    NotAcquired,
 }
 
 /// A process-shared mutex of glibc. It must not be used before [`init`](Self::init).
@@ -144,7 +144,7 @@ impl PthreadMutex {
             // SAFETY: as above.
             let errno = unsafe { libc::pthread_mutex_timedlock(self.as_ptr(), &time) };
             let locked = self.locked("pthread_mutex_timedlock", errno);
-            if locked != PthreadLocked::AcquireError || until.has_passed() {
+            if locked != PthreadLocked::NotAcquired || until.has_passed() {
                 return locked;
             }
         }
@@ -167,7 +167,7 @@ impl PthreadMutex {
     fn locked(&self, call: &str, errno: libc::c_int) -> PthreadLocked {
         match errno {
             0 => PthreadLocked::Acquired,
-            libc::EBUSY | libc::ETIMEDOUT => PthreadLocked::AcquireError,
+            libc::EBUSY | libc::ETIMEDOUT => PthreadLocked::NotAcquired,
             libc::EOWNERDEAD => {
                 // SAFETY: `EOWNERDEAD` means that the calling thread has acquired the mutex.
                 check("pthread_mutex_consistent", unsafe {

@@ -149,7 +149,7 @@ impl RobustList {
 
     /// Returns whether `list_op_pending` is empty.
     #[inline]
-    pub(crate) fn is_pending_free(self) -> bool {
+    pub(crate) fn is_pending_empty(self) -> bool {
         self.head().pending.load(Relaxed).is_null()
     }
 
@@ -346,9 +346,9 @@ pub(super) struct ThreadList {
     list: Cell<RobustList>,
     /// Whether the thread has a robust list.
     has_list: Cell<bool>,
-    /// The thread's robust list while held locks may stay in `list_op_pending`; otherwise a list
-    /// whose `list_op_pending` is never empty.
-    pending_slot: Cell<RobustList>,
+    /// The list for the fast path: the thread's robust list while held locks may stay in
+    /// `list_op_pending`; otherwise a dummy list whose `list_op_pending` is never empty.
+    fast_path_list: Cell<RobustList>,
     /// The lock that this crate stored in `list_op_pending` last, held or not. The field alone is
     /// not sufficient: glibc leaves locks there that it no longer holds.
     last_pending: Cell<*const Links>,
@@ -364,7 +364,7 @@ impl ThreadList {
         ThreadList {
             list: Cell::new(RobustList::ALWAYS_BUSY),
             has_list: Cell::new(false),
-            pending_slot: Cell::new(RobustList::ALWAYS_BUSY),
+            fast_path_list: Cell::new(RobustList::ALWAYS_BUSY),
             last_pending: Cell::new(ptr::null()),
             unmapped_values: Cell::new(0),
             orphan: OwnList::new(),
@@ -380,7 +380,7 @@ impl ThreadList {
         // A child has a copy of its parent's `list_op_pending`.
         self.clear_own_pending();
         self.last_pending.set(ptr::null());
-        self.pending_slot.set(list);
+        self.fast_path_list.set(list);
     }
 
     /// Clears `list_op_pending` if it names the lock that this crate stored there last.
@@ -405,11 +405,12 @@ impl ThreadList {
         self.list.get()
     }
 
-    /// Returns the thread's robust list while held locks may stay in `list_op_pending`; otherwise a
-    /// list whose `list_op_pending` is never empty.
+    /// Returns the list for the fast path: the thread's robust list while held locks may stay in
+    /// `list_op_pending`. After [`disable_fast_path`](Self::disable_fast_path) it is a dummy list
+    /// whose `list_op_pending` is never empty, so the fast path fails.
     #[inline]
-    pub(super) fn pending_slot(&self) -> RobustList {
-        self.pending_slot.get()
+    pub(super) fn fast_path_list(&self) -> RobustList {
+        self.fast_path_list.get()
     }
 
     /// Stores a lock in the `list_op_pending` of the thread's list: its word is about to be
@@ -460,7 +461,7 @@ impl ThreadList {
     /// Stops leaving held locks of this thread in `list_op_pending`, because other code clears the
     /// field.
     pub(super) fn disable_fast_path(&self) {
-        self.pending_slot.set(RobustList::ALWAYS_BUSY);
+        self.fast_path_list.set(RobustList::ALWAYS_BUSY);
     }
 
     /// Forgets a lock in memory that is about to be unmapped. Another lock may later lie at the

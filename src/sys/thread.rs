@@ -171,10 +171,10 @@ impl CurrentThread {
         self.thread().robust_list.list()
     }
 
-    /// See [`ThreadList::pending_slot`].
+    /// See [`ThreadList::fast_path_list`].
     #[inline]
-    pub(crate) fn pending_slot(&self) -> RobustList {
-        self.thread().robust_list.pending_slot()
+    pub(crate) fn fast_path_list(&self) -> RobustList {
+        self.thread().robust_list.fast_path_list()
     }
 
     /// See [`ThreadList::set_list_op_pending`].

@@ -356,3 +356,27 @@ fn a_loop_is_found_through_a_re_export() {
     let broken = crate_of("", "use super::clock::now;\n");
     assert_eq!(broken.circle().unwrap(), ["sys::clock", "sys::futex"]);
 }
+
+#[test]
+fn comments_fit_a_hundred_columns() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut open: Vec<_> = ["src", "tests", "benches", "examples", "derive"]
+        .map(|folder| root.join(folder))
+        .into();
+    let (mut files, mut long) = (0, Vec::new());
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).unwrap();
+            open.extend(entries.map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files += 1;
+            let text = fs::read_to_string(&path).unwrap();
+            let comments = (1..).zip(text.lines()).filter(|(_, line)| {
+                line.trim_start().starts_with("//") && line.chars().count() > 100
+            });
+            long.extend(comments.map(|(number, _)| format!("{}:{number}", path.display())));
+        }
+    }
+    assert!(files > 200, "only {files} files were found");
+    assert_eq!(long, [""; 0]);
+}

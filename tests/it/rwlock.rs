@@ -109,7 +109,7 @@ fn a_nested_read_never_waits() {
             *lock.write().unwrap() += 1;
         });
         is_ready.recv().unwrap();
-        // Once the writer has excluded new readers, another thread is refused.
+        // Once the writer has excluded new readers, a thread is refused.
         while scope.spawn(|| lock.try_read().is_ok()).join().unwrap() {}
         let third = lock.read().unwrap();
         let fourth = lock.read_timeout(SOON).unwrap();
@@ -282,7 +282,7 @@ fn a_lock_is_formatted_without_waiting() {
     let writer = lock.write().unwrap();
     assert_eq!(
         format!("{:?}", *lock),
-        "SharedRwLock { writer: \"another thread\", .. }"
+        "SharedRwLock { writer: \"a thread\", .. }"
     );
     drop(writer);
 }

@@ -202,7 +202,7 @@ fn a_reset_reports_an_error_to_a_party_that_still_waits() {
         group.register(1);
         world.deadline_passes();
         let other = group.barrier.wait(&group.slots, Some(Deadline::Ahead));
-        if let Err(BarrierError::MultiError(_)) = other {
+        if let Err(BarrierError::Wait(_)) = other {
             world.seen.timeouts.add();
             group.barrier.break_for(1, None);
         }

@@ -268,7 +268,7 @@ pub fn without_queue_lock<const PROPAGATES: bool>(
     };
     loop {
         for (number, raw) in permits.words().enumerate() {
-            if raw.is_available()
+            if raw.is_unowned()
                 && let Ok(acquired) = raw.acquire_slow(current_thread(), WaitMode::Try)
             {
                 let is_free_with_waiters = |word: &&AtomicU32| {

@@ -36,7 +36,7 @@ fn one_of_two_lockers_that_spin_with_compare_exchange_is_killed() {
     let model = Model {
         preemptions: 1,
         spins: true,
-        short_critical_sections: true,
+        dense_critical_sections: true,
         ..Model::PLAIN
     };
     let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[2, 1]));

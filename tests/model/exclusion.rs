@@ -51,11 +51,11 @@ fn two_threads_exclude_each_other_twice() {
 /// sleep.
 #[test]
 fn threads_that_spin_before_they_sleep_exclude_each_other() {
-    for short_critical_sections in [false, true] {
+    for dense_critical_sections in [false, true] {
         let model = Model {
             preemptions: 3,
             spins: true,
-            short_critical_sections,
+            dense_critical_sections,
             ..Model::PLAIN
         };
         let seen = model.holds(|world| lockers::<Robust>(world, &[1, 1]));

@@ -17,12 +17,12 @@ fn further_attempts_of_the_holder_are_refused_and_it_keeps_the_lock() {
         assert_eq!(lock.wait(world), Err(AcquireError::Deadlock));
         assert_eq!(lock.lock_until(world), Err(AcquireError::Deadlock));
         assert_eq!(lock.try_lock(world), Err(AcquireError::WouldBlock));
-        assert_eq!(lock.raw.holder(), Some(current_thread().id()));
+        assert_eq!(lock.raw.owner(), Some(current_thread().id()));
         assert!(lock.raw.is_held_by_this_process());
         lock.use_data();
         lock.unlock();
         other.join();
-        assert_eq!(lock.raw.holder(), None);
+        assert_eq!(lock.raw.owner(), None);
         lock.is_at_rest(world);
         assert_eq!(lock.uses(), 4);
     });
@@ -41,7 +41,7 @@ fn the_reported_holder_is_a_thread_that_locked() {
                 current_thread().id()
             })
         });
-        let holder = lock.raw.holder();
+        let holder = lock.raw.owner();
         assert!(!lock.raw.is_held_by_this_process());
         let lockers = lockers.map(|locker| locker.join().expect("no thread is killed"));
         assert!(holder.is_none_or(|holder| lockers.contains(&holder)));
@@ -105,7 +105,7 @@ fn a_process_image_does_not_own_the_locks_of_the_previous_one() {
 
 /// Reads the data as `Debug` does.
 fn read_if_released(world: &World, lock: &Lock) {
-    if lock.raw.owner_died() || lock.raw.holder().is_some() {
+    if lock.raw.is_marked() || lock.raw.owner().is_some() {
         return;
     }
     match lock.lock_released(world) {

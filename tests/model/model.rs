@@ -25,8 +25,8 @@ pub struct Model {
     pub pending_is_shared: bool,
     /// Whether waiters spin before they sleep.
     pub spins: bool,
-    /// Whether waiters assume that critical sections are short.
-    pub short_critical_sections: bool,
+    /// Whether waiters assume that critical sections are dense.
+    pub dense_critical_sections: bool,
     /// Whether all interleavings are explored after a thread has read an old value, or only one.
     pub follows_old_values: bool,
     /// The injected fault, if any.
@@ -90,7 +90,7 @@ impl Model {
         kernel_marks: true,
         pending_is_shared: false,
         spins: false,
-        short_critical_sections: false,
+        dense_critical_sections: false,
         follows_old_values: false,
         fault: None,
     };

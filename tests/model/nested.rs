@@ -68,7 +68,7 @@ fn a_lock_released_from_the_list_records_no_holder() {
             let locks = [(); 2].map(|()| Lock::<Robust>::place(world));
             locks.iter().for_each(|lock| lock.lock(world));
             locks.iter().for_each(|lock| lock.unlock());
-            assert_eq!(locks.each_ref().map(|lock| lock.raw.holder()), [None; 2]);
+            assert_eq!(locks.each_ref().map(|lock| lock.raw.owner()), [None; 2]);
             let lock = &locks[number];
             lock.in_thread(world, 2, |world, lock| lock.section(world))
                 .join();

@@ -65,7 +65,7 @@ pub(in crate::memory) struct FileLayout {
 }
 
 impl FileLayout {
-    /// Returns the plan for a `T` of `count` elements.
+    /// Returns the layout of a file for a `T` of `count` elements.
     pub(in crate::memory) fn of<T: ?Sized + Placeable>(count: usize) -> Result<Self, Error> {
         Ok(FileLayout {
             value: fits(T::memory_layout(count))?,

@@ -52,7 +52,7 @@ pub(crate) enum BarrierError {
     /// A party died: its slot, and its process id if it is known.
     Broken(usize, Option<u32>),
     /// The deadline passed, or the kernel cannot wait on several words.
-    MultiError(MultiError),
+    Wait(MultiError),
 }
 
 impl Barrier {
@@ -213,7 +213,7 @@ impl Barrier {
                 .compare_exchange(word, word - ARRIVAL, Relaxed, Relaxed)
                 .is_ok()
             {
-                return Err(BarrierError::MultiError(error));
+                return Err(BarrierError::Wait(error));
             }
         }
     }

@@ -14,8 +14,8 @@
 //! acquires the **queue lock**, a robust lock. Its owner, the queue head, sleeps on the words. The
 //! other waiters sleep on the queue lock. A head that acquires a word releases the queue lock to
 //! the next waiter, which checks every word before it sleeps. If a head is killed, the kernel hands
-//! the queue lock to the next waiter, even if it had swallowed wakes itself. No waiter depends
-//! on the liveness check.
+//! the queue lock to the next waiter. That waiter checks every word too, so wakes that the killed
+//! head had swallowed do no harm. No waiter depends on the liveness check.
 //!
 //! Other threads may sleep on the same words without the queue lock: the threads that watch them.
 //! So a thread that returns from a sleep on several words wakes one more waiter on each word that
@@ -28,7 +28,7 @@
 //! **Orderings.** Those of the [robust word](crate::raw::robust): nothing else is published here.
 
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
-use crate::raw::robust::{Robust, TID, WAITERS};
+use crate::raw::robust::{Robust, TID_MASK, WAITERS};
 use crate::sys::{
     self, AtomicU32, CurrentThread, Deadline, FutexWaitvUnsupported, GracePeriod, RecheckTimer,
     Wait, WaitvSet,
@@ -208,9 +208,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
     fn take_released(&self, current: CurrentThread, first: usize) -> Option<(usize, Acquired)> {
         self.from(first).find_map(|(number, word)| {
             let acquired = match word.is_released() {
-                true => word
-                    .try_acquire_unowned(current, Some(Deadline::now()))
-                    .ok(),
+                true => word.acquire_unowned(current, Some(Deadline::now())).ok(),
                 false => None,
             };
             Some((number, acquired?))
@@ -229,11 +227,11 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
             return Some(taken);
         }
         for (number, word) in self.from(first) {
-            if !word.owner_died() {
+            if !word.is_marked() {
                 orphans.remove(number);
                 continue;
             }
-            match word.try_acquire_unowned(current, Some(Deadline::now())) {
+            match word.acquire_unowned(current, Some(Deadline::now())) {
                 Ok(acquired) => return Some((number, acquired)),
                 Err(error) => orphans.record(number, error),
             }
@@ -250,7 +248,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         orphans: OrphanScan,
     ) -> Result<(usize, Acquired), MultiError> {
         let watched = &self.words[first].as_ref().word;
-        if !sys::checked_recently(watched, TID)
+        if !sys::checked_recently(watched, TID_MASK)
             && self
                 .from(first)
                 .fold(false, |found, (_, word)| word.mark_if_owner_dead() || found)
@@ -262,7 +260,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
     }
 
     /// Returns the error after a last scan. It is `HolderThreadEnded` if processes that live keep
-    /// all the words, as far as that scan shows, and otherwise `refused`.
+    /// all the words, as far as that scan shows, and otherwise `error`.
     fn final_error(&self, orphans: OrphanScan, error: AcquireError) -> MultiError {
         let all_ended = (0..self.words.len()).all(|number| orphans.ended.contains(number));
         MultiError::Acquire(match all_ended {
@@ -354,7 +352,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
                 // A word that was marked after the scan may be available: do not sleep.
                 let expected = word
                     .prepare_wait()
-                    .filter(|_| !word.owner_died() || orphans.contains(number));
+                    .filter(|_| !word.is_marked() || orphans.contains(number));
                 let Some(expected) = expected else {
                     return false;
                 };
@@ -406,7 +404,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         for word in self.words {
             let word = &word.as_ref().word;
             let value = word.load(Relaxed);
-            if value & TID == 0 && value & WAITERS != 0 {
+            if value & TID_MASK == 0 && value & WAITERS != 0 {
                 sys::futex_wake(word, 1);
             }
         }

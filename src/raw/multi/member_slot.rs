@@ -7,7 +7,7 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | `WAITERS` | free |
+//! | `WAITERS` | released: not occupied |
 //! | tid + `WAITERS` | occupied |
 //! | `OWNER_DIED` + `WAITERS` | abandoned: its owner died |
 //!
@@ -20,7 +20,7 @@
 
 use crate::raw::multi::lock_set::MultiError;
 use crate::raw::outcome::{AcquireError, Acquired};
-use crate::raw::robust::{FREE, OWNER_DIED, Robust, TID, WAITERS};
+use crate::raw::robust::{FREE, OWNER_DIED, Robust, TID_MASK, WAITERS};
 use crate::sys::{
     self, AtomicU32, AtomicU64, CurrentThread, Deadline, FutexWaitvUnsupported, OwnerId,
     RecheckTimer, Wait, WaitvSet,
@@ -91,7 +91,7 @@ impl MemberSlot {
         current: CurrentThread,
         deadline: Option<Deadline>,
     ) -> Result<Acquired, AcquireError> {
-        self.lock.try_acquire_unowned(current, deadline)
+        self.lock.acquire_unowned(current, deadline)
     }
 
     /// Registers the calling thread in a slot that it has acquired. Returns the last owner that
@@ -117,11 +117,11 @@ impl MemberSlot {
             // SAFETY: guaranteed by the caller.
             return unsafe { lock.unlock(current) };
         }
-        lock.ensure_list_op_pending(current);
+        lock.ensure_pending(current);
         lock.record().clear();
         loop {
             let word = lock.word.load(Relaxed);
-            let is_mine = word & TID == current.tid();
+            let is_mine = word & TID_MASK == current.tid();
             if !is_mine
                 || lock
                     .word
@@ -146,7 +146,7 @@ impl MemberSlot {
                 owner => MemberState::Occupied(owner),
             };
         }
-        match word & (TID | OWNER_DIED) {
+        match word & (TID_MASK | OWNER_DIED) {
             FREE => MemberState::Free,
             OWNER_DIED => MemberState::Abandoned(last_owner),
             // `last_owner` may still name the previous owner.
@@ -172,7 +172,7 @@ impl MemberSlot {
     /// that only watches it.
     pub(crate) fn propagate_wake(&self) {
         let word = &self.lock.word;
-        if word.load(Relaxed) & TID == 0 {
+        if word.load(Relaxed) & TID_MASK == 0 {
             sys::futex_wake(word, u32::MAX);
         }
     }
@@ -260,7 +260,7 @@ pub(crate) fn watch<T>(
         // may have come here. The slot's word may be unchanged then. So a wake is also propagated
         // if a thread waits for a slot: that thread did not receive this wake.
         let is_check_due = outcome == Wait::TimedOut || timer.is_due();
-        let is_waited_for = queue_lock.is_some_and(|queue_lock| !queue_lock.is_available());
+        let is_waited_for = queue_lock.is_some_and(|queue_lock| !queue_lock.is_unowned());
         if is_check_due {
             propagated = PropagatedWakes::new();
         }

@@ -61,7 +61,7 @@ impl<W: AsRef<Robust>> WaitSource for LockSet<'_, W> {
     }
 
     fn is_ready(&self) -> bool {
-        self.words.iter().any(|word| word.as_ref().is_available())
+        self.words.iter().any(|word| word.as_ref().is_unowned())
     }
 
     fn join<'a>(&'a self, set: &mut WaitvSet<'a>) -> bool {
@@ -120,7 +120,7 @@ impl<S: AsRef<MemberSlot>> WaitSource for AbandonedSlots<'_, S> {
     }
 
     fn after_sleep(&self, is_check_due: bool) {
-        let is_waited_for = !self.queue_lock.is_available();
+        let is_waited_for = !self.queue_lock.is_unowned();
         let mut propagated = self.propagated.borrow_mut();
         if is_check_due {
             *propagated = PropagatedWakes::new();

@@ -1,16 +1,16 @@
 //! A robust lock before it is placed: its word is a
-//! [plain futex mutex](crate::raw::strategies::futex), which may be moved and forgotten
+//! [plain futex mutex](crate::raw::strategies::futex), which may be moved and leaked
 //! (`mem::forget`).
 
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
-use crate::raw::robust::{IN_PROCESS, Robust, TID};
+use crate::raw::robust::{IN_PROCESS, Robust, TID_MASK};
 use crate::raw::strategies::futex::FutexWord;
 use crate::sys::{self, CurrentThread, Deadline, Owner, RecheckTimer};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Robust {
     pub(in crate::raw) fn is_in_process(&self) -> bool {
-        self.word.load(Relaxed) & TID >= IN_PROCESS
+        self.word.load(Relaxed) & TID_MASK >= IN_PROCESS
     }
 
     pub(in crate::raw) fn in_process_mutex(&self) -> &FutexWord<IN_PROCESS> {
@@ -27,13 +27,16 @@ impl Robust {
         }
         let deadline = mode.deadline();
         let mut timer = RecheckTimer::new();
-        // Each wait lasts one recheck interval: the owner may be a thread that has ended and leaked
-        // its guard.
-        while !self
-            .in_process_mutex()
-            .lock(WaitMode::Until(Some(timer.next_deadline(deadline))))
-        {
+        loop {
+            // A wait ends after one recheck interval at the latest, because the owner might be a
+            // thread that has ended and leaked its guard. If the caller only tries, `deadline` has
+            // passed and the wait ends at once.
+            let wait = WaitMode::Until(Some(timer.next_deadline(deadline)));
+            if self.in_process_mutex().lock(wait) {
+                break;
+            }
             let only_tries = matches!(mode, WaitMode::Try | WaitMode::TryIfReleased);
+            // A caller that polls runs the liveness check only from time to time.
             if only_tries && sys::checked_recently(&self.word, self.word.load(Relaxed)) {
                 return Err(mode.on_timeout());
             }
@@ -41,7 +44,7 @@ impl Robust {
             // The record is compared after the liveness check. If it still names the owner, the
             // owner did not release the lock before it ended.
             let is_dead =
-                |owner: Owner| sys::owner_is_dead(owner) && self.record.still_is(Some(owner.id));
+                |owner: Owner| sys::thread_is_gone(owner) && self.record.still_is(Some(owner.id));
             if owner.is_some_and(is_dead) {
                 return Err(AcquireError::HolderThreadEnded);
             }

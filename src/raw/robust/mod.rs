@@ -2,23 +2,57 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | 0 | free |
+//! | 0 | free; no thread sleeps |
 //! | tid | held by that thread; no thread sleeps |
-//! | tid + `WAITERS` | held; a thread may sleep |
-//! | `WAITERS` | free; a waiter was woken or will be; the next owner keeps the bit |
-//! | `OWNER_DIED` (+ `WAITERS`) | free; the last owner ended while it held the lock |
+//! | tid + `WAITERS` | held; a thread might sleep |
+//! | `WAITERS` | released; a waiter was woken or will be; the next owner keeps the bit |
+//! | `OWNER_DIED` (+ `WAITERS`) | marked; the last owner ended while it held the lock |
 //! | `IN_PROCESS` to `IN_PROCESS` + 2 | not placed yet: a [plain futex mutex] |
 //!
-//! The bits are those of the kernel's robust-futex ABI
+//! A word is *free* if it is 0. It is *released* if it has no owner and is not marked, and
+//! *unowned* if it has no owner, marked or not. The bits are those of the kernel's robust-futex ABI
 //! (`Documentation/locking/robust-futex-ABI.rst`). A lock that is not placed may be moved and
-//! forgotten (`mem::forget`).
+//! leaked (`mem::forget`).
+//!
+//! A mark says that the owner *thread* ended. Before the word is taken,
+//! [`recover`](Robust::recover) decides whether the *process* of that thread died too. If it did,
+//! the locker that takes the word receives [`OwnerDied`](Acquired::OwnerDied). A locker that finds
+//! the process alive receives [`HolderThreadEnded`](AcquireError::HolderThreadEnded), and the word
+//! stays marked.
+//!
+//! # Predicates
+//!
+//! | predicate | is true for the words | load |
+//! |---|---|---|
+//! | `is_free_seqcst` | 0 | `SeqCst` |
+//! | `is_released_seqcst` | 0, `WAITERS` | `SeqCst` |
+//! | `is_released` | 0, `WAITERS`, `IN_PROCESS` | relaxed |
+//! | `is_marked` | marked | relaxed |
+//! | `check_owner_died` | marked, by this liveness check or before | relaxed |
+//! | `is_unowned` | 0, `WAITERS`, `IN_PROCESS`, marked | relaxed |
+//! | `is_in_process` | `IN_PROCESS` to `IN_PROCESS` + 2 | relaxed |
+//! | `is_held_by` | tid, or `IN_PROCESS` and above; the record must match | relaxed |
+//!
+//! # Functions that acquire
+//!
+//! | function | takes the words | can block | liveness check |
+//! |---|---|---|---|
+//! | `try_acquire_fast` | 0, if `list_op_pending` is empty | no | no |
+//! | `try_acquire_fast_ordered` | 0, if `list_op_pending` is empty | no | no |
+//! | `try_acquire_free` | 0 | no | no |
+//! | `acquire_unowned` | 0, `WAITERS`, marked | in `recover` | no |
+//! | `acquire_slow` with `TryIfReleased` | 0, `WAITERS` | no | no |
+//! | `acquire_slow` with `Try` | 0, `WAITERS`, marked | no | yes, except after a recent one |
+//! | `acquire_slow` with `Until` | 0, `WAITERS`, marked | yes | once per second at least |
+//!
+//! `acquire_unowned` and `acquire_slow` also acquire a lock that is not placed.
 //!
 //! # The robust list
 //!
-//! Each thread has a robust list of the locks that it holds. A separate field, `list_op_pending`,
-//! names one more lock: the kernel provides it for the lock that the thread is acquiring or
-//! releasing. When the thread ends, the kernel marks the words in the list and in the field that
-//! still name the thread as their owner.
+//! Each thread has a robust list of the locks that it holds. A separate field, `list_op_pending`
+//! (the *pending field*), names one more lock: the kernel provides it for the lock that the thread
+//! is acquiring or releasing. When the thread ends, the kernel marks the words in the list and in
+//! the field that still name the thread as their owner.
 //!
 //! Here, a thread sets `list_op_pending` to a lock before it touches the word, and the lock **stays
 //! there while it is held**. The field serves as a list of one lock. Only when the field is needed
@@ -26,16 +60,17 @@
 //! field and no links. At whichever instruction a thread dies, the word is in the list, or in the
 //! field, or not owned by the thread.
 //!
-//! glibc's robust mutexes use the same field, and clear it after each operation. If it named a lock
-//! of this crate, the kernel no longer finds that lock; the liveness check does. The release of the
-//! lock detects that the field was cleared. From then on, the thread links each lock as soon as it
-//! has acquired it.
+//! glibc's robust mutexes use the same field, and clear it after each operation. If the field named
+//! a held lock of this crate, the kernel can no longer find that lock. The liveness check still
+//! can. When the thread unlocks the lock, it detects that the field was cleared. From then on, it
+//! links each lock as soon as it has acquired it.
 //!
 //! # Why a contended unlock leaves `WAITERS`
 //!
-//! The usual futex mutex stores 0 in a contended unlock and then wakes one waiter. If the woken
-//! thread dies after a third thread took the word without `WAITERS`, another waiter is stranded.
-//! Here A is also the third thread; any other thread can take its place in (3) and (5):
+//! The usual futex mutex, put on the robust list, stores 0 in a contended unlock and then wakes one
+//! waiter. If another thread takes the word without `WAITERS`, and then the woken thread dies, a
+//! second waiter is stranded. In this run, A itself takes the word again; any thread D could do (3)
+//! and (5):
 //!
 //! ```text
 //!      Thread A (owner)         Thread B (waiter)             Thread C (waiter)   word
@@ -59,29 +94,34 @@
 //!
 //! - **A thread that takes the word keeps the bit.** The compare-exchange in (3) fails, and the
 //!   slow path stores A + `WAITERS`. The compare-exchange in (5) fails too, so that unlock wakes C.
-//! - **The kernel repeats a wake that a death swallowed.** If the `list_op_pending` of a dead
-//!   thread names a word with owner 0, the kernel wakes one waiter, also if `WAITERS` is set (Linux
-//!   6.2, and the stable kernels since 5.15). This covers a death of A between (1) and (2), and a
-//!   death of B before (3). So an unlock clears the field only after the wake, and a waiter keeps
-//!   the field set while it waits.
-//! - **Only `FUTEX_WAKE_OP` clears the bit.** An unlock calls it after a `FUTEX_WAKE` that found no
-//!   waiter. It clears the bit and wakes all waiters in one step, under the kernel's lock of the
+//! - **The pending field stays set until the wake is done.** An unlock clears the field only after
+//!   the wake, and a waiter keeps the field set while it waits. If the field of a dead thread names
+//!   a word with owner 0, the kernel wakes one waiter, even if `WAITERS` is set (mainline since
+//!   6.2; backported to the stable series from 5.15 on). So the kernel repeats the wake if A dies
+//!   between (1) and (2), or B dies before (3).
+//! - **Only `futex_wake_clearing` (`FUTEX_WAKE_OP`) clears the bit while threads use the lock.** An
+//!   unlock calls it after a `FUTEX_WAKE` that found no waiter. The functions of [`watch`] call it
+//!   too. It clears the bit and wakes all waiters in one step, under the kernel's lock of the
 //!   word's queue. `FUTEX_WAIT` compares the word and joins the queue under the same lock. So a
 //!   thread that goes to sleep in the meantime is woken, or finds the bit cleared and does not
 //!   sleep. If the word has an owner again, the woken threads set the bit again.
 //!
-//! Other ways to clear the bit strand a waiter too: a compare-exchange, because of ABA, also if it
-//! is guarded by a count of the sleeping threads. `tests/model/search` finds a run for each. Some
-//! kernels since 2026 also wake a waiter in (4), because the word has another owner and no
-//! `WAITERS`. This lock does not rely on that, and an extra wake does no harm. It cannot use
-//! `FUTEX_ROBUST_UNLOCK` (Linux 7.2), which stores 0.
+//! Other ways to clear the bit strand a waiter too: a compare-exchange, because of ABA, even if a
+//! count of sleepers guards it. `tests/model/search` finds a counterexample for each. Some kernels
+//! since 2026 (6.12.117, 7.2.13, 7.3.4) also wake a waiter in (4), because the word has another
+//! owner and no `WAITERS`. This lock does not rely on that, and an extra wake does no harm. This
+//! lock cannot use `FUTEX_ROBUST_UNLOCK` (Linux 7.2), which stores 0.
 //!
 //! # Orderings
 //!
 //! The release store of an unlock synchronizes with the acquire compare-exchange of the thread that
 //! takes the word from it, directly or through the read-modify-writes that set and clear bits in
-//! between. A death is a release too: the kernel marks the word with a full barrier. Nothing else
-//! is published through the word.
+//! between. A death is a release too: the kernel marks the word with a full barrier. The protected
+//! data and the other fields of the lock are all that the word publishes. The Dekker pattern of
+//! [`watch`] is argued there.
+//!
+//! **Reading a mark.** An acquire load that reads a mark sees all earlier changes of the record. So
+//! it does not see the record of an earlier owner, which was cleared before the mark.
 //!
 //! [plain futex mutex]: crate::raw::strategies::futex
 
@@ -95,31 +135,41 @@ pub(in crate::raw) mod watch;
 use crate::raw::outcome::{AcquireError, Acquired, Recovery, WaitMode};
 use crate::raw::robust::owner::OwnerRecord;
 use crate::raw::robust::spin::SpinWait;
+use crate::raw::strategies::futex::FutexWord;
 use crate::sys::{self, AtomicU32, CurrentThread, Deadline, Links, OwnerId, RecheckTimer, Wait};
-use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 
-pub(in crate::raw) const TID: u32 = 0x3fff_ffff;
+/// The bits of the owner's thread id: the kernel's `FUTEX_TID_MASK`.
+pub(in crate::raw) const TID_MASK: u32 = 0x3fff_ffff;
+/// The mark: the kernel's `FUTEX_OWNER_DIED`.
 pub(in crate::raw) const OWNER_DIED: u32 = 1 << 30;
-pub(in crate::raw) const WAITERS_BIT: u32 = 31;
-pub(in crate::raw) const WAITERS: u32 = 1 << WAITERS_BIT;
+/// The number of the bit [`WAITERS`].
+pub(in crate::raw) const WAITERS_SHIFT: u32 = 31;
+/// Set if a thread might sleep on the word: the kernel's `FUTEX_WAITERS`.
+pub(in crate::raw) const WAITERS: u32 = 1 << WAITERS_SHIFT;
+/// The word of a free lock that is placed.
 pub(in crate::raw) const FREE: u32 = 0;
-/// The word of a free lock that is not placed.
+/// The word of a released lock that is not placed. Locks that are not placed use this value and the
+/// next two. All 16 values from here to [`TID_MASK`] are reserved for them.
 ///
 /// No thread has such an id, because thread ids end at 2^22. So the compare-exchange that acquires
-/// a lock also detects whether it is placed. A load before it would fetch the cache line one more
-/// time than needed.
-pub(in crate::raw) const IN_PROCESS: u32 = TID - 15;
+/// a placed lock fails on a lock that is not placed, and no load must check the word first. Such a
+/// load would fetch the cache line one more time than needed.
+pub(in crate::raw) const IN_PROCESS: u32 = TID_MASK - 15;
+/// The word of a contended lock that is not placed.
+const IN_PROCESS_CONTENDED: u32 = FutexWord::<IN_PROCESS>::CONTENDED;
 
 /// A robust lock without data.
 ///
 /// The layout is the one that the kernel and glibc require: the word lies 32 bytes before
-/// `links.next`.
+/// `links.next` (`links.prev` lies between).
 #[repr(C)]
 #[derive(Debug)]
 pub struct Robust {
     pub(in crate::raw) word: AtomicU32,
-    /// The number of critical sections since the lock was placed. Each owner increments it.
-    sections: AtomicU32,
+    /// Counts the critical sections of the placed lock: each owner increments it. Read by
+    /// [`new_spin`](Self::new_spin) to measure their rate; wraps.
+    section_count: AtomicU32,
     pub(in crate::raw) record: OwnerRecord,
     pub(in crate::raw) links: Links,
 }
@@ -130,17 +180,17 @@ impl Robust {
         dead_code,
         reason = "asserted in `sync`; the models' atomics have other sizes"
     )]
-    pub(crate) const RECORD: usize = core::mem::offset_of!(Robust, record);
+    pub(crate) const RECORD_OFFSET: usize = core::mem::offset_of!(Robust, record);
     /// The offset of the links.
     #[allow(dead_code, reason = "as above")]
-    pub(crate) const LINKS: usize = core::mem::offset_of!(Robust, links);
+    pub(crate) const LINKS_OFFSET: usize = core::mem::offset_of!(Robust, links);
 
     sys::const_fn! {
         /// Creates a free lock that is not placed yet.
         pub(crate) fn new() -> Self {
             Robust {
                 word: AtomicU32::new(IN_PROCESS),
-                sections: AtomicU32::new(0),
+                section_count: AtomicU32::new(0),
                 record: OwnerRecord::new(),
                 links: Links::new(),
             }
@@ -148,7 +198,7 @@ impl Robust {
     }
 
     /// Initializes the lock as a robust lock at its final address, and frees it: a guard that was
-    /// leaked earlier may have left it held.
+    /// leaked earlier can have left it held.
     ///
     /// # Safety
     ///
@@ -163,25 +213,28 @@ impl Robust {
     /// Acquires the lock in the common case: it is placed and free, and `list_op_pending` is empty.
     /// The lock then stays in `list_op_pending` while it is held.
     ///
-    /// Returns false in every other case, also if the lock is free. The caller must then call
-    /// [`acquire_slow`](Self::acquire_slow).
+    /// Otherwise returns false, and the caller must call [`acquire_slow`](Self::acquire_slow).
+    /// False does not mean that the lock is held: for example, `list_op_pending` might name another
+    /// lock.
     // `always`, here and on the functions called here: in larger programs the compiler would not
     // inline them, and the calls would cost half of the total time.
     #[inline(always)]
     pub(crate) fn try_acquire_fast(&self, current: CurrentThread) -> bool {
-        self.try_acquire_fast_with(current, Acquire)
+        self.try_acquire_fast_ordered(current, Acquire)
     }
 
     /// Like [`try_acquire_fast`](Self::try_acquire_fast), with the ordering `order` for the
     /// compare-exchange. `order` must include `Acquire`.
     #[inline(always)]
-    pub(in crate::raw) fn try_acquire_fast_with(
+    pub(in crate::raw) fn try_acquire_fast_ordered(
         &self,
         current: CurrentThread,
         order: Ordering,
     ) -> bool {
-        let list = current.pending_slot();
-        if !list.is_pending_free() {
+        // After `disable_fast_path`, this is a dummy list whose `list_op_pending` is never empty.
+        // So the fast path fails.
+        let list = current.fast_path_list();
+        if !list.is_pending_empty() {
             return false;
         }
         current.set_list_op_pending(list, &self.links);
@@ -197,6 +250,24 @@ impl Robust {
         true
     }
 
+    /// Acquires the lock if it is free. `list_op_pending` need not be empty. The compare-exchange
+    /// is `SeqCst`, for the Dekker pattern of [`rwlock`](crate::raw::rwlock).
+    pub(in crate::raw) fn try_acquire_free(&self, current: CurrentThread) -> bool {
+        if self.word.load(Relaxed) != FREE {
+            return false;
+        }
+        self.set_pending(current);
+        let acquired = self
+            .word
+            .compare_exchange(FREE, current.tid(), SeqCst, Relaxed)
+            .is_ok();
+        if acquired {
+            self.record_owner(current);
+        }
+        self.keep_or_link_pending(current, acquired);
+        acquired
+    }
+
     /// Acquires the lock in all cases, and waits for it as long as `mode` allows.
     #[cold]
     pub(crate) fn acquire_slow(
@@ -205,59 +276,59 @@ impl Robust {
         mode: WaitMode,
     ) -> Result<Acquired, AcquireError> {
         if self.is_in_process() {
-            self.forget_list_op(current);
+            self.forget_pending(current);
             return self.acquire_in_process(current, mode);
         }
-        self.begin_list_op(current);
-        let outcome = self.take_word(current, mode);
+        self.set_pending(current);
+        let outcome = self.acquire_by_mode(current, mode);
         if outcome.is_ok() {
             self.record_owner(current);
         }
-        self.finish_list_op(current, outcome.is_ok());
+        self.keep_or_link_pending(current, outcome.is_ok());
         outcome
     }
 
-    /// Acquires the lock if it has no owner, and does not wait for an owner. If the last owner
-    /// died, checks the state of the owner's process until `deadline`.
-    pub(in crate::raw) fn try_acquire_unowned(
+    /// Acquires the lock if it has no owner, and does not wait for an owner. If the word is marked,
+    /// this can block: [`recover`](Self::recover) checks the process of the dead thread until
+    /// `deadline`.
+    pub(in crate::raw) fn acquire_unowned(
         &self,
         current: CurrentThread,
         deadline: Option<Deadline>,
     ) -> Result<Acquired, AcquireError> {
         if self.is_in_process() {
-            self.forget_list_op(current);
+            self.forget_pending(current);
             return self.acquire_in_process(current, WaitMode::Try);
         }
-        self.begin_list_op(current);
+        self.set_pending(current);
         let outcome = loop {
-            // Acquire: a thread that reads a mark sees all earlier changes of the record. So it
-            // does not see the record of an earlier owner, which was cleared before the mark.
+            // Acquire: see *Orderings*, reading a mark.
             let word = self.word.load(Acquire);
-            if word & TID != 0 {
+            if word & TID_MASK != 0 {
                 break Err(AcquireError::WouldBlock);
             }
-            if let Some(outcome) = self.take(current, word, deadline) {
+            if let Some(outcome) = self.try_take(current, word, deadline) {
                 break outcome;
             }
         };
         if outcome.is_ok() {
             self.record_owner(current);
         }
-        self.finish_list_op(current, outcome.is_ok());
+        self.keep_or_link_pending(current, outcome.is_ok());
         outcome
     }
 
-    /// Releases the lock, and wakes a waiter if there may be one.
+    /// Unlocks the lock, and wakes a waiter if there might be one.
     ///
     /// # Safety
     ///
     /// The calling thread must hold the lock.
     #[inline(always)]
     pub(crate) unsafe fn unlock(&self, current: CurrentThread) {
-        let list = current.pending_slot();
+        let list = current.fast_path_list();
         if !list.is_pending(&self.links) {
             // SAFETY: guaranteed by the caller.
-            return unsafe { self.unlock_linked(current) };
+            return unsafe { self.unlock_not_pending(current) };
         }
         self.record.clear();
         if self
@@ -271,8 +342,8 @@ impl Robust {
         list.clear_pending();
     }
 
-    /// Releases a lock that is in `list_op_pending`, after the compare-exchange of the fast path
-    /// has failed.
+    /// Unlocks a lock that is in `list_op_pending`, after the compare-exchange of the fast path has
+    /// failed.
     ///
     /// # Safety
     ///
@@ -280,50 +351,51 @@ impl Robust {
     #[cold]
     unsafe fn unlock_slow(&self, current: CurrentThread) {
         if self.is_in_process() {
-            // A glibc lock was at this address before, and glibc left it in `list_op_pending`.
+            // This lock is not placed, so it does not stay in `list_op_pending`. But the field
+            // names its address: a glibc lock lay here before, and glibc left it in the field.
             // SAFETY: guaranteed by the caller.
             unsafe { self.in_process_mutex().unlock() };
         } else {
-            self.release_and_wake(current, WAITERS);
+            self.store_and_wake(current, WAITERS);
         }
     }
 
-    /// Releases a lock that is not in `list_op_pending`.
+    /// Unlocks a lock that is not in `list_op_pending`.
     ///
     /// # Safety
     ///
     /// The calling thread must hold the lock.
     #[cold]
-    unsafe fn unlock_linked(&self, current: CurrentThread) {
+    unsafe fn unlock_not_pending(&self, current: CurrentThread) {
         if self.is_in_process() {
             self.record.clear();
             // SAFETY: guaranteed by the caller.
             return unsafe { self.in_process_mutex().unlock() };
         }
         self.begin_unlock(current);
-        // Not earlier: the kernel may not find the lock before `begin_unlock`. Without the record,
-        // the liveness check would not find it either.
+        // Not earlier: before `begin_unlock`, the kernel might not find the lock. Without the
+        // record, the liveness check would not find it either.
         self.record.clear();
         if self
             .word
             .compare_exchange(current.tid(), FREE, Release, Relaxed)
             .is_err()
         {
-            self.release_and_wake(current, WAITERS);
+            self.store_and_wake(current, WAITERS);
         }
         current.list().clear_pending();
     }
 
-    /// Returns the recorded owner, or `None` if the lock is not held. The result may be out of date
-    /// as soon as it is returned.
-    pub(crate) fn holder(&self) -> Option<OwnerId> {
+    /// Returns the recorded owner, or `None` if the lock is not held. The result might be out of
+    /// date as soon as it is returned.
+    pub(crate) fn owner(&self) -> Option<OwnerId> {
         let word = self.word.load(Relaxed);
         let id = self.record.id()?;
-        let matches_word = id.tid() == word & TID || word & TID >= IN_PROCESS;
-        (word & TID != 0 && matches_word).then_some(id)
+        let matches_word = id.tid() == word & TID_MASK || word & TID_MASK >= IN_PROCESS;
+        (word & TID_MASK != 0 && matches_word).then_some(id)
     }
 
-    /// Returns the record that [`holder`](Self::holder) reads.
+    /// Returns the record that [`owner`](Self::owner) reads.
     pub(crate) fn record(&self) -> &OwnerRecord {
         &self.record
     }
@@ -332,57 +404,59 @@ impl Robust {
     #[inline]
     pub(crate) fn is_held_by(&self, current: CurrentThread) -> bool {
         let word = self.word.load(Relaxed);
-        (word & TID == current.tid() || word & TID >= IN_PROCESS)
+        (word & TID_MASK == current.tid() || word & TID_MASK >= IN_PROCESS)
             && self.record.is_current_thread(current)
     }
 
     /// Returns whether a thread of the calling process holds the lock.
     pub(crate) fn is_held_by_this_process(&self) -> bool {
-        self.holder().is_some() && self.record.is_this_process()
+        self.owner().is_some() && self.record.is_this_process()
     }
 
     /// Returns whether a thread of the calling process ended while it held the lock, and no thread
     /// has acquired the lock since.
     pub(crate) fn was_leaked_by_this_process(&self) -> bool {
-        self.owner_died() && self.record.is_this_process()
+        self.is_marked() && self.record.is_this_process()
     }
 
-    /// Returns whether the last owner died, and no thread has acquired the lock since.
-    pub(crate) fn owner_died(&self) -> bool {
-        self.word.load(Relaxed) & (OWNER_DIED | TID) == OWNER_DIED
+    /// Returns whether the word is marked: the last owner ended while it held the lock, and no
+    /// thread has acquired the lock since.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.word.load(Relaxed) & (OWNER_DIED | TID_MASK) == OWNER_DIED
     }
 
-    /// Like [`owner_died`](Self::owner_died), but runs the liveness check first. So it also detects
-    /// a death for which the kernel did not mark the lock.
-    pub(crate) fn owner_is_dead(&self) -> bool {
-        !self.is_in_process() && self.mark_if_owner_dead() || self.owner_died()
+    /// Runs the liveness check, and returns whether the word is marked. So this also detects a
+    /// death for which the kernel did not mark the lock.
+    pub(crate) fn check_owner_died(&self) -> bool {
+        (!self.is_in_process() && self.mark_if_owner_dead()) || self.is_marked()
     }
 
-    /// Returns whether the lock has no owner: the last owner released it, or died. The result may
-    /// be out of date as soon as it is returned.
-    pub(crate) fn is_available(&self) -> bool {
-        self.is_released() || self.owner_died()
+    /// Returns whether the lock has no owner: it is released or marked. The result might be out of
+    /// date as soon as it is returned.
+    pub(crate) fn is_unowned(&self) -> bool {
+        self.is_released() || self.is_marked()
     }
 
-    /// Marks the lock as abandoned if it is held or marked already. Otherwise, frees it.
+    /// Marks the lock if it is held or marked already. Otherwise, frees it.
     ///
     /// # Safety
     ///
     /// No thread may use the lock any more: a thread that held it must no longer exist.
     pub(crate) unsafe fn reset(&self) {
-        let held = self.word.load(Relaxed) & (TID | OWNER_DIED) != 0;
+        let was_held_or_marked = self.word.load(Relaxed) & (TID_MASK | OWNER_DIED) != 0;
         self.record.clear();
         self.links.clear();
         self.word
-            .store(if held { OWNER_DIED } else { FREE }, Relaxed);
+            .store(if was_held_or_marked { OWNER_DIED } else { FREE }, Relaxed);
     }
 
-    /// Marks a lock that was reset as abandoned, although it was free.
+    /// Marks the lock, held or not, after a [`reset`](Self::reset) that follows a reboot: the
+    /// machine can have stopped when only some of the pages were on the disk.
     ///
     /// # Safety
     ///
     /// No thread may use the lock.
-    pub(crate) unsafe fn mark(&self) {
+    pub(crate) unsafe fn mark_after_reboot(&self) {
         self.word.store(OWNER_DIED, Relaxed);
     }
 
@@ -391,11 +465,17 @@ impl Robust {
     #[inline(always)]
     pub(in crate::raw) fn record_owner(&self, current: CurrentThread) {
         self.record.write(current);
-        let sections = self.sections.load(Relaxed);
-        self.sections.store(sections.wrapping_add(1), Relaxed);
+        let count = self.section_count.load(Relaxed);
+        self.section_count.store(count.wrapping_add(1), Relaxed);
     }
 
-    fn take_word(&self, current: CurrentThread, mode: WaitMode) -> Result<Acquired, AcquireError> {
+    /// Acquires the lock as `mode` specifies. The caller sets `list_op_pending` before, and records
+    /// the owner afterwards.
+    fn acquire_by_mode(
+        &self,
+        current: CurrentThread,
+        mode: WaitMode,
+    ) -> Result<Acquired, AcquireError> {
         match mode {
             WaitMode::Try => self.try_acquire(current),
             WaitMode::TryIfReleased => self.try_acquire_released(current),
@@ -405,36 +485,37 @@ impl Robust {
 
     fn try_acquire(&self, current: CurrentThread) -> Result<Acquired, AcquireError> {
         loop {
-            // Acquire: a thread that reads a mark sees all earlier changes of the record. So it
-            // does not see the record of an earlier owner, which was cleared before the mark.
+            // Acquire: see *Orderings*, reading a mark.
             let word = self.word.load(Acquire);
-            if word & TID == 0 {
-                if let Some(outcome) = self.take(current, word, Some(Deadline::now())) {
+            if word & TID_MASK == 0 {
+                if let Some(outcome) = self.try_take(current, word, Some(Deadline::now())) {
                     return outcome.map_err(|error| match error {
                         AcquireError::TimedOut => AcquireError::WouldBlock,
                         other => other,
                     });
                 }
-            } else if self.is_owned_by(current, word)
+            } else if self.word_names(current, word)
                 || sys::checked_recently(&self.word, word)
                 || !self.mark_if_owner_dead()
             {
+                // Held by this thread, or by a thread that this thread checked in the last 10 ms,
+                // or by a thread that is alive now. `checked_recently` also records this check.
                 return Err(AcquireError::WouldBlock);
             }
         }
     }
 
     /// Acquires the lock if its last owner released it. Does not take a marked word, and does not
-    /// mark a word: the death remains to be reported to the next locker that waits or tries.
+    /// mark a word: the next locker whose mode is `Try` or `Until` receives the death report.
     fn try_acquire_released(&self, current: CurrentThread) -> Result<Acquired, AcquireError> {
         loop {
             let word = self.word.load(Relaxed);
-            if word & (TID | OWNER_DIED) != 0 {
+            if word & (TID_MASK | OWNER_DIED) != 0 {
                 return Err(AcquireError::WouldBlock);
             }
             // The compare-exchange expects exactly this word. So a word that is marked in the
             // meantime is not taken either.
-            if let Some(outcome) = self.take(current, word, None) {
+            if let Some(outcome) = self.try_take(current, word, None) {
                 return outcome;
             }
         }
@@ -449,9 +530,8 @@ impl Robust {
         let mut expired = false;
         let mut spin = self.new_spin();
         loop {
-            // Acquire: a thread that reads a mark sees all earlier changes of the record. So it
-            // does not see the record of an earlier owner, which was cleared before the mark.
-            let word = match spin.uses_tas() {
+            // Acquire: see *Orderings*, reading a mark.
+            let word = match spin.checks_by_cas() {
                 true => match self
                     .word
                     .compare_exchange(FREE, current.tid(), Acquire, Acquire)
@@ -461,21 +541,22 @@ impl Robust {
                 },
                 false => self.word.load(Acquire),
             };
-            if word & TID == 0 {
-                if let Some(outcome) = self.take(current, word, deadline) {
+            if word & TID_MASK == 0 {
+                if let Some(outcome) = self.try_take(current, word, deadline) {
                     return outcome;
                 }
                 continue;
             }
-            if self.is_owned_by(current, word) {
+            if self.word_names(current, word) {
                 return Err(AcquireError::Deadlock);
             }
-            // A woken waiter has tried again above, so its wake is not lost: the owner that it
-            // found keeps `WAITERS`.
+            // Check the deadline only here. A woken waiter whose deadline passed has tried once
+            // more above. It found an owner, and the next unlock wakes another waiter, because that
+            // owner kept `WAITERS`.
             if expired {
                 return Err(AcquireError::TimedOut);
             }
-            if spin.spin() {
+            if spin.pause() {
                 continue;
             }
             let with_waiters = word | WAITERS;
@@ -489,8 +570,9 @@ impl Robust {
             }
             let answer = sys::futex_wait(&self.word, with_waiters, timer.next_deadline(deadline));
             if answer == Wait::TimedOut || timer.is_due() {
-                // This checks the present owner: the lock may have changed owners, and each wake
-                // may have gone to another waiter.
+                // Check the present owner. The lock can have changed owners during the sleep, with
+                // each wake going to another waiter. `is_due`: even if this thread was woken, it
+                // checks the owner once per interval.
                 self.mark_if_owner_dead();
             }
             spin = self.new_spin();
@@ -498,14 +580,16 @@ impl Robust {
         }
     }
 
+    /// Starts a spin on the word, as the rate of the critical sections suggests.
     pub(in crate::raw) fn new_spin(&self) -> SpinWait {
-        let sections = self.sections.load(Relaxed);
-        SpinWait::new(sys::critical_sections_are_short(&self.word, sections))
+        let count = self.section_count.load(Relaxed);
+        SpinWait::new(sys::critical_sections_are_dense(&self.word, count))
     }
 
-    /// Acquires the lock by a compare-exchange that expects `word`, which has no owner. Returns
-    /// `None` if the caller must read the word again.
-    fn take(
+    /// Tries to acquire the lock by a compare-exchange that expects `word`, which has no owner. If
+    /// `word` is marked, calls [`recover`](Self::recover) first. Returns `None` if the caller must
+    /// read the word again.
+    fn try_take(
         &self,
         current: CurrentThread,
         word: u32,
@@ -514,7 +598,7 @@ impl Robust {
         let died = word & OWNER_DIED != 0;
         if died {
             match self.recover(word, deadline) {
-                Recovery::Free => {}
+                Recovery::MayTake => {}
                 Recovery::Changed => return None,
                 Recovery::Refused(error) => return Some(Err(error)),
             }
@@ -531,25 +615,26 @@ impl Robust {
             return Some(Ok(Acquired::Released));
         }
         if self.record.id_acquire().is_some() {
-            // Another thread acquired the lock in the meantime, and has ended too. `recover` has
-            // not checked that thread's process, so the word is marked again.
-            self.release_and_wake(current, OWNER_DIED | WAITERS);
+            // `recover` left the record empty, so this record is that of a later owner. The word
+            // was marked, so that owner has ended too, and its process has not been checked. Give
+            // the word back, marked. It keeps `WAITERS` for sleepers, as after an unlock.
+            self.store_and_wake(current, OWNER_DIED | WAITERS);
             return None;
         }
         self.links.clear();
         Some(Ok(Acquired::OwnerDied))
     }
 
-    /// Returns whether the calling thread owns `word`. The record distinguishes it from a thread of
-    /// another process that has the same id in its PID namespace, or had the same id earlier.
-    pub(in crate::raw) fn is_owned_by(&self, current: CurrentThread, word: u32) -> bool {
-        word & TID == current.tid() && self.record.is_current_thread(current)
+    /// Returns whether `word` names the calling thread. The record distinguishes it from a thread
+    /// of another process that has the same id in its PID namespace, or had the same id earlier.
+    pub(in crate::raw) fn word_names(&self, current: CurrentThread, word: u32) -> bool {
+        word & TID_MASK == current.tid() && self.record.is_current_thread(current)
     }
 
     /// Returns whether the last owner released the lock, and no thread holds it.
     pub(in crate::raw) fn is_released(&self) -> bool {
         let word = self.word.load(Relaxed);
-        word & (TID | OWNER_DIED) == 0 || word == IN_PROCESS
+        word & (TID_MASK | OWNER_DIED) == 0 || word == IN_PROCESS
     }
 
     /// Sets `WAITERS` in the word of a lock that is held or marked, before the caller sleeps on it.
@@ -560,8 +645,8 @@ impl Robust {
             let word = self.word.load(Relaxed);
             let with_waiters = match word {
                 IN_PROCESS => return None,
-                word if word & TID > IN_PROCESS => IN_PROCESS + 2,
-                word if word & (TID | OWNER_DIED) == 0 => return None,
+                word if word & TID_MASK > IN_PROCESS => IN_PROCESS_CONTENDED,
+                word if word & (TID_MASK | OWNER_DIED) == 0 => return None,
                 word => word | WAITERS,
             };
             if word == with_waiters
@@ -575,16 +660,16 @@ impl Robust {
         }
     }
 
-    /// Releases a word on which threads sleep or may sleep: stores `released`, which includes
-    /// `WAITERS`, and wakes one waiter. If no thread slept, clears the bit and wakes all threads
-    /// that went to sleep in the meantime, in one step.
+    /// Gives up a word on which threads might sleep: stores `released`, which includes `WAITERS`,
+    /// and wakes one waiter. If no thread slept, clears the bit and wakes all threads that went to
+    /// sleep in the meantime, in one step.
     #[cold]
-    fn release_and_wake(&self, current: CurrentThread, released: u32) {
+    fn store_and_wake(&self, current: CurrentThread, released: u32) {
         loop {
             let word = self.word.load(Relaxed);
-            if word & TID != current.tid() {
-                // The thread does not own the word any more. This cannot happen to a thread that is
-                // alive. If it did, the word would belong to another thread.
+            if word & TID_MASK != current.tid() {
+                // Defensive: other code has overwritten the word of a live owner. Do not release
+                // another thread's lock.
                 return;
             }
             if self
@@ -596,7 +681,7 @@ impl Robust {
             }
         }
         if sys::futex_wake(&self.word, 1) == 0 {
-            sys::futex_wake_clearing(&self.word, WAITERS_BIT);
+            sys::futex_wake_clearing(&self.word, WAITERS_SHIFT);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The record of a lock's owner: what the lock word does not identify.
+//! The record of a lock's owner: it identifies the owner among all processes.
 //!
-//! A lock word holds the id of a thread, or 0. Beside the word, the owner records its process, its
-//! PID namespace and its process image. The owner writes the record after it has acquired the lock,
-//! and clears it before it releases the lock.
+//! A lock word holds the id of a thread, or 0. Next to the word, the owner records its process id,
+//! its thread id once more, its PID namespace and its process image. The owner writes the record
+//! after it has acquired the lock, and clears it before it releases the lock.
 //!
 //! **Orderings.** The image is written before the id, and the id is stored with release ordering. A
 //! thread that loads the id with acquire ordering sees the image that belongs to it.
@@ -10,7 +10,7 @@
 use crate::sys::{self, AtomicU64, CurrentThread, ImageId, Owner, OwnerId};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// The recorded owner of a lock. It is set while the owner may access the data.
+/// The recorded owner of a lock. It is set while the owner can access the data.
 #[repr(C)]
 #[derive(Debug)]
 pub struct OwnerRecord {
@@ -50,7 +50,7 @@ impl OwnerRecord {
         self.id.store(0, Relaxed);
     }
 
-    /// Returns the id of the recorded owner. It may be out of date as soon as it is returned.
+    /// Returns the id of the recorded owner. It might be out of date as soon as it is returned.
     #[inline]
     pub(crate) fn id(&self) -> Option<OwnerId> {
         OwnerId::from_bits(self.id.load(Relaxed))
@@ -63,7 +63,7 @@ impl OwnerRecord {
         OwnerId::from_bits(self.id.load(Acquire))
     }
 
-    /// Returns the id and the image. They may belong to two different records;
+    /// Returns the id and the image. They might belong to two different records;
     /// [`still_is`](Self::still_is) checks that.
     pub(crate) fn load(&self) -> Option<Owner> {
         let id = self.id_acquire()?;
@@ -94,7 +94,8 @@ impl OwnerRecord {
         self.load() == Some(current.owner())
     }
 
-    /// Returns whether the record names a thread of the calling process. The thread may have ended.
+    /// Returns whether the record names a thread of the calling process. The thread might
+    /// have ended.
     pub(crate) fn is_this_process(&self) -> bool {
         self.id().is_some_and(|id| {
             let image = ImageId(self.image.load(Relaxed));

@@ -1,24 +1,27 @@
 //! Watching a robust word without acquiring it. A reader watches the word of a writer until the
 //! writer ends its critical section. A writer watches the word of a reader until the reader leaves.
 //!
-//! A watcher sets `WAITERS` and sleeps as a locker does. When the word has no owner, the watcher
-//! returns and does not take the word. So it must propagate a wake that was for all watchers: see
+//! A watcher sets `WAITERS` and sleeps as a locker does. When the word has no owner,
+//! [`watch`](Robust::watch) returns and does not take the word. A release or a death wakes one
+//! watcher only, so the caller of `watch` must propagate the wake to the others: see
 //! [`propagate_wake`](Robust::propagate_wake).
 //!
 //! **Orderings.** The word is one side of the Dekker pattern of [`rwlock`](crate::raw::rwlock). The
 //! `SeqCst` accesses here are that side. A `SeqCst` load also acquires, so a thread that sees the
-//! word free sees what its last owner did.
+//! word free sees what its last owner did. `sys::dekker_fence` is empty outside the models: the
+//! `SeqCst` accesses suffice.
 
-use crate::raw::robust::{FREE, OWNER_DIED, Robust, TID, WAITERS, WAITERS_BIT};
-use crate::sys::{self, CurrentThread, Deadline, RecheckTimer, Wait};
+use crate::raw::robust::{FREE, OWNER_DIED, Robust, TID_MASK, WAITERS, WAITERS_SHIFT};
+use crate::sys::{self, Deadline, RecheckTimer, Wait};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// How the watch of a word ended.
+#[must_use = "the caller might have to propagate a wake"]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::raw) enum WatchOutcome {
     /// The owner released the word.
-    Free,
-    /// The owner died.
+    Released,
+    /// The word is marked: the owner thread ended.
     Died,
     /// The watcher has nothing more to wait for.
     Over,
@@ -27,34 +30,16 @@ pub(in crate::raw) enum WatchOutcome {
 }
 
 impl Robust {
-    /// Acquires the lock if it is free and no thread sleeps on it: the word is 0. `list_op_pending`
-    /// need not be empty.
-    pub(in crate::raw) fn try_acquire_free(&self, current: CurrentThread) -> bool {
-        if self.word.load(Relaxed) != FREE {
-            return false;
-        }
-        self.begin_list_op(current);
-        let acquired = self
-            .word
-            .compare_exchange(FREE, current.tid(), SeqCst, Relaxed)
-            .is_ok();
-        if acquired {
-            self.record_owner(current);
-        }
-        self.finish_list_op(current, acquired);
-        acquired
-    }
-
-    /// Returns whether the lock has no owner and its last owner did not die.
+    /// Returns whether the lock is released: it has no owner and is not marked.
     #[inline]
-    pub(in crate::raw) fn is_open(&self) -> bool {
-        self.word.load(SeqCst) & (TID | OWNER_DIED) == 0
+    pub(in crate::raw) fn is_released_seqcst(&self) -> bool {
+        self.word.load(SeqCst) & (TID_MASK | OWNER_DIED) == 0
     }
 
-    /// Returns whether the lock has no owner, its last owner did not die, and no thread sleeps on
+    /// Returns whether the lock is free: it has no owner, is not marked, and no thread sleeps on
     /// it.
     #[inline]
-    pub(in crate::raw) fn is_empty(&self) -> bool {
+    pub(in crate::raw) fn is_free_seqcst(&self) -> bool {
         self.word.load(SeqCst) == FREE
     }
 
@@ -66,28 +51,33 @@ impl Robust {
         sys::dekker_fence();
     }
 
-    /// Waits until the lock has no owner, or `over` returns true: there is nothing more to wait
+    /// Waits until the lock has no owner, or `is_over` returns true: there is nothing more to wait
     /// for.
     ///
-    /// `over` is called after `WAITERS` is set. So a thread that changes what `over` reads, and
-    /// then finds the bit, wakes the watcher.
+    /// `is_over` is called each time the word is read, and again after `WAITERS` is set. So no
+    /// change is missed: a thread that changes what `is_over` reads, and then finds the bit, wakes
+    /// the watcher.
+    ///
+    /// After [`Released`](WatchOutcome::Released) and [`Died`](WatchOutcome::Died), the caller must
+    /// propagate the wake: it calls [`propagate_wake`](Self::propagate_wake), or it tries to
+    /// acquire the lock and unlocks it.
     pub(in crate::raw) fn watch(
         &self,
         deadline: Option<Deadline>,
-        over: impl Fn() -> bool,
+        is_over: impl Fn() -> bool,
     ) -> WatchOutcome {
         let mut timer = RecheckTimer::new();
         let mut spin = self.new_spin();
         let mut expired = deadline.is_some_and(Deadline::has_passed);
         loop {
             let word = self.word.load(SeqCst);
-            if word & TID == 0 {
+            if word & TID_MASK == 0 {
                 return match word & OWNER_DIED {
-                    0 => WatchOutcome::Free,
+                    0 => WatchOutcome::Released,
                     _ => WatchOutcome::Died,
                 };
             }
-            if over() {
+            if is_over() {
                 return WatchOutcome::Over;
             }
             if expired {
@@ -96,7 +86,7 @@ impl Robust {
                 }
                 return WatchOutcome::TimedOut;
             }
-            if word & WAITERS == 0 && spin.spin() {
+            if word & WAITERS == 0 && spin.pause() {
                 continue;
             }
             let with_waiters = word | WAITERS;
@@ -109,7 +99,7 @@ impl Robust {
                 continue;
             }
             sys::dekker_fence();
-            if over() {
+            if is_over() {
                 return WatchOutcome::Over;
             }
             let answer = sys::futex_wait(&self.word, with_waiters, timer.next_deadline(deadline));
@@ -120,24 +110,25 @@ impl Robust {
         }
     }
 
-    /// Wakes the other watchers of a lock that was released, because a release wakes only one.
+    /// Wakes the other watchers of a lock that was released or marked, because a release or a death
+    /// wakes only one.
     ///
-    /// Does nothing if another thread owns the lock again: the waiters of that thread set `WAITERS`
-    /// themselves.
+    /// Does nothing if another thread owns the lock again: threads that wait for that owner set
+    /// `WAITERS` themselves.
     pub(in crate::raw) fn propagate_wake(&self) {
         if self.word.load(Relaxed) & !OWNER_DIED == WAITERS {
-            sys::futex_wake_clearing(&self.word, WAITERS_BIT);
+            sys::futex_wake_clearing(&self.word, WAITERS_SHIFT);
         }
     }
 
-    /// Makes the watchers of this lock, which the calling thread owns, call `over` again.
+    /// Makes the watchers of this lock, which the calling thread owns, call `is_over` again.
     ///
     /// The wake also clears the `WAITERS` bit that a watcher has set. So a watcher that does not
     /// sleep yet will not fall asleep.
     pub(in crate::raw) fn notify_watchers(&self) {
         sys::dekker_fence();
         if self.word.load(SeqCst) & WAITERS != 0 {
-            sys::futex_wake_clearing(&self.word, WAITERS_BIT);
+            sys::futex_wake_clearing(&self.word, WAITERS_SHIFT);
         }
     }
 }

@@ -61,8 +61,8 @@
 //!                                                free:  check the next slot
 //!                                                owned: wait for the reader
 //!  read phase_lock.word          (B)
-//!    free:  read the data
-//!    owned: wait for the writer
+//!    released: read the data
+//!    owned:    wait for the writer
 //! ```
 //!
 //! In the single order of all `SeqCst` accesses, (A) precedes (B), and (C) precedes (D). If (A)
@@ -157,8 +157,8 @@ impl<const N: usize> RwLock<N> {
     }
 
     /// Returns the owner of `writer_lock`, if there is one. The answer may be out of date at once.
-    pub(crate) fn holder(&self) -> Option<OwnerId> {
-        self.writer_lock.holder()
+    pub(crate) fn owner(&self) -> Option<OwnerId> {
+        self.writer_lock.owner()
     }
 
     /// Initializes the lock, free, at its final address, and makes it robust.
@@ -184,15 +184,16 @@ impl<const N: usize> RwLock<N> {
         self.slots.iter().for_each(ReaderSlot::clear);
     }
 
-    /// Marks a lock that was reset, as if a writer had died in its critical section.
+    /// Marks the lock, held or not, after a reset that follows a reboot: as if a writer had died in
+    /// its critical section.
     ///
     /// # Safety
     ///
-    /// As for [`Robust::mark`].
-    pub(crate) unsafe fn mark(&self) {
+    /// As for [`Robust::mark_after_reboot`].
+    pub(crate) unsafe fn mark_after_reboot(&self) {
         self.data_dirty.store(1, Relaxed);
         // SAFETY: guaranteed by the caller.
-        unsafe { self.phase_locks[0].mark() };
+        unsafe { self.phase_locks[0].mark_after_reboot() };
     }
 
     /// Acquires the lock for reading.
@@ -206,12 +207,12 @@ impl<const N: usize> RwLock<N> {
         let preferred = current.tid() as usize % N;
         if !self.slots[preferred]
             .lock
-            .try_acquire_fast_with(current, SeqCst)
+            .try_acquire_fast_ordered(current, SeqCst)
         {
             return self.read_slow(current, preferred, mode, report_death);
         }
         sys::dekker_fence();
-        if self.phase_locks[0].is_open() && self.phase_locks[1].is_open() {
+        if self.phase_locks[0].is_released_seqcst() && self.phase_locks[1].is_released_seqcst() {
             return Ok(ReadPosition(preferred as u32));
         }
         self.wait_for_writer(current, preferred, mode, report_death)
@@ -367,7 +368,8 @@ impl<const N: usize> RwLock<N> {
             let record = holder.load_consistent();
             // The record still names the holder after it was found dead. So the holder did not
             // release the lock before it ended.
-            record.is_some_and(|owner| sys::owner_is_dead(owner) && holder.still_is(Some(owner.id)))
+            record
+                .is_some_and(|owner| sys::thread_is_gone(owner) && holder.still_is(Some(owner.id)))
         };
         self.in_process.take(from, to, mode, holder_is_gone)?;
         if to != LockMode::Read {

@@ -21,7 +21,7 @@ impl<const N: usize> RwLock<N> {
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
         if self.writer_lock.is_in_process() {
-            self.slots[preferred].lock.forget_list_op(current);
+            self.slots[preferred].lock.forget_pending(current);
             self.lock_in_process(current, None, LockMode::Read, mode)?;
             return Ok(ReadPosition::IN_PROCESS);
         }
@@ -52,7 +52,8 @@ impl<const N: usize> RwLock<N> {
         // The phase lock that is seen closed here, after the slot was taken, stays the one to wait
         // for: every later writer sees the slot. The other phase lock may be closed when this one
         // opens, but then its owner is such a later writer: see `rwlock` on orderings.
-        let Some(number) = (0..2).find(|&phase_lock| !self.phase_locks[phase_lock].is_open())
+        let Some(number) =
+            (0..2).find(|&phase_lock| !self.phase_locks[phase_lock].is_released_seqcst())
         else {
             return Ok(ReadPosition(slot_index as u32));
         };
@@ -70,19 +71,19 @@ impl<const N: usize> RwLock<N> {
             slot.lock.notify_watchers();
             // Sets `list_op_pending`: if this thread is woken and dies before it has propagated the
             // wake, the kernel wakes another waiter.
-            phase_lock.begin_list_op(current);
+            phase_lock.set_pending(current);
             let watched = phase_lock.watch(mode.deadline(), || false);
             slot.state.swap(READING, SeqCst);
             phase_lock.propagate_wake();
-            phase_lock.finish_list_op(current, false);
+            phase_lock.keep_or_link_pending(current, false);
             sys::dekker_fence();
             match watched {
                 WatchOutcome::TimedOut => break Some(mode.on_timeout()),
                 WatchOutcome::Died | WatchOutcome::Over => break None,
-                WatchOutcome::Free if phase_lock.is_open() => {
+                WatchOutcome::Released if phase_lock.is_released_seqcst() => {
                     return Ok(ReadPosition(slot_index as u32));
                 }
-                WatchOutcome::Free => {}
+                WatchOutcome::Released => {}
             }
         };
         // SAFETY: the calling thread owns the slot: the caller of this function took it.

@@ -40,7 +40,7 @@ impl<const N: usize> RwLock<N> {
         for phase_lock in self
             .phase_locks
             .iter()
-            .filter(|phase_lock| !phase_lock.is_open())
+            .filter(|phase_lock| !phase_lock.is_released_seqcst())
         {
             phase_lock.acquire_slow(current, mode)?;
             self.report_dirty(report_death);
@@ -63,7 +63,7 @@ impl<const N: usize> RwLock<N> {
         }
         let number = (self.phase.load(Relaxed) % 2) as usize;
         let (phase_lock, other) = (&self.phase_locks[number], &self.phase_locks[1 - number]);
-        if !other.is_open() {
+        if !other.is_released_seqcst() {
             other.acquire_slow(current, mode)?;
             self.report_dirty(report_death);
             self.open_phase(current, other);
@@ -93,7 +93,7 @@ impl<const N: usize> RwLock<N> {
         own_state: u32,
         mode: WaitMode,
     ) -> Result<(), AcquireError> {
-        if slot.lock.is_empty() {
+        if slot.lock.is_free_seqcst() {
             return Ok(());
         }
         if slot.lock.is_held_by(current) {
@@ -102,7 +102,7 @@ impl<const N: usize> RwLock<N> {
         let waits_for_this_writer = || slot.state.load(SeqCst) == own_state;
         match slot.lock.watch(mode.deadline(), waits_for_this_writer) {
             WatchOutcome::Over => Ok(()),
-            WatchOutcome::Free => {
+            WatchOutcome::Released => {
                 slot.lock.propagate_wake();
                 Ok(())
             }

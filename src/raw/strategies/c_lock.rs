@@ -14,7 +14,7 @@ pub(crate) trait RawCLock {
     ///
     /// # Safety
     ///
-    /// No thread may use the lock yet, and it must never move again.
+    /// No thread may use the lock during the call, and it must never move again.
     unsafe fn init(&self);
 
     /// Acquires the lock if it is free.
@@ -40,7 +40,7 @@ pub(crate) trait RawCLock {
     unsafe fn unlock(&self);
 }
 
-/// A lock of the C library, or a futex in its place while it may still be moved and forgotten
+/// A lock of the C library, or a futex in its place while it may still be moved and leaked
 /// (`mem::forget`).
 #[repr(C)]
 #[derive(Debug)]

@@ -43,7 +43,7 @@ impl FutexWord {
 
 impl<const FREE: u32> FutexWord<FREE> {
     const HELD: u32 = FREE + 1;
-    const CONTENDED: u32 = FREE + 2;
+    pub(in crate::raw) const CONTENDED: u32 = FREE + 2;
 
     /// Returns the mutex that a word represents.
     pub(crate) fn of(word: &AtomicU32) -> &Self {

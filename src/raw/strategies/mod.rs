@@ -27,7 +27,7 @@ impl<S: Strategy> RawLock for S {}
 /// The operations of a lock strategy.
 ///
 /// Before it is [initialized](Self::init), a lock excludes the threads of one process, and may be
-/// moved and forgotten (`mem::forget`).
+/// moved and leaked (`mem::forget`).
 pub trait Strategy: Send + Sync + Sized + 'static {
     /// A free lock that is not placed. (Zero bytes are a free lock too, which is placed or about to
     /// be placed.)
@@ -44,12 +44,12 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     ///
     /// # Safety
     ///
-    /// No other thread may use the lock yet, and the lock must never move again. Its memory must
-    /// stay mapped while any thread of the process holds the lock.
+    /// No other thread may use the lock during the call, and the lock must never move again. Its
+    /// memory must stay mapped while any thread of the process holds the lock.
     unsafe fn init(&self);
 
-    /// Acquires the lock in the common case. Returns false in every other case, also if the lock is
-    /// free. The caller must then call [`acquire_slow`](Self::acquire_slow).
+    /// Acquires the lock in the common case. Otherwise returns false, and the caller must call
+    /// [`acquire_slow`](Self::acquire_slow). False does not mean that the lock is held.
     fn try_acquire_fast(&self, current: CurrentThread) -> bool;
 
     /// Acquires the lock in all cases, and waits for it as long as `mode` allows.
@@ -68,19 +68,20 @@ pub trait Strategy: Send + Sync + Sized + 'static {
 
     /// Returns the id of the owner, if there is one. It may be out of date as soon as it is
     /// returned.
-    fn holder(&self) -> Option<OwnerId> {
+    fn owner(&self) -> Option<OwnerId> {
         self.record().id()
     }
 
-    /// Returns whether the last owner died, and no thread has acquired the lock since, as far as
-    /// the lock can detect it.
-    fn owner_died(&self) -> bool {
+    /// Returns whether the lock is marked: the last owner died, and no thread has acquired the lock
+    /// since. Always false for a lock that does not detect deaths.
+    fn is_marked(&self) -> bool {
         false
     }
 
-    /// Like [`owner_died`](Self::owner_died), and also detects a dead owner that was not marked.
-    fn owner_is_dead(&self) -> bool {
-        self.owner_died()
+    /// Like [`is_marked`](Self::is_marked), but also detects a dead owner whose lock was not
+    /// marked.
+    fn check_owner_died(&self) -> bool {
+        self.is_marked()
     }
 
     /// Returns whether a thread of the calling process holds the lock.
@@ -96,7 +97,7 @@ pub trait Strategy: Send + Sync + Sized + 'static {
 
     /// Returns whether the lock is recorded as held, and the lock would not report the death of its
     /// owner after a [`reset`](Self::reset).
-    fn hides_a_death(&self) -> bool {
+    fn reset_would_lose_a_death(&self) -> bool {
         self.record().id().is_some()
     }
 
@@ -107,13 +108,13 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// No thread may use the lock any more: a thread that held it must no longer exist.
     unsafe fn reset(&self);
 
-    /// Marks a lock that was reset as abandoned. Returns true if the lock cannot report the death
-    /// to the next acquirer.
+    /// Marks the lock, held or not, after a [`reset`](Self::reset) that follows a reboot. Returns
+    /// true if the lock cannot report the death to the next acquirer.
     ///
     /// # Safety
     ///
     /// No thread may use the lock.
-    unsafe fn mark(&self) -> bool {
+    unsafe fn mark_after_reboot(&self) -> bool {
         true
     }
 
@@ -153,16 +154,16 @@ impl Strategy for Robust {
         unsafe { self.unlock(current) };
     }
 
-    fn holder(&self) -> Option<OwnerId> {
-        self.holder()
+    fn owner(&self) -> Option<OwnerId> {
+        self.owner()
     }
 
-    fn owner_died(&self) -> bool {
-        self.owner_died()
+    fn is_marked(&self) -> bool {
+        self.is_marked()
     }
 
-    fn owner_is_dead(&self) -> bool {
-        self.owner_is_dead()
+    fn check_owner_died(&self) -> bool {
+        self.check_owner_died()
     }
 
     fn is_held_by_this_process(&self) -> bool {
@@ -173,7 +174,7 @@ impl Strategy for Robust {
         self.was_leaked_by_this_process()
     }
 
-    fn hides_a_death(&self) -> bool {
+    fn reset_would_lose_a_death(&self) -> bool {
         false
     }
 
@@ -182,9 +183,9 @@ impl Strategy for Robust {
         unsafe { self.reset() };
     }
 
-    unsafe fn mark(&self) -> bool {
+    unsafe fn mark_after_reboot(&self) -> bool {
         // SAFETY: guaranteed by the caller.
-        unsafe { self.mark() };
+        unsafe { self.mark_after_reboot() };
         false
     }
 

@@ -18,7 +18,7 @@ use crate::sys::{
 };
 use core::sync::atomic::Ordering::Relaxed;
 
-/// A robust `pthread_mutex_t`, or a futex in its place while it may still be moved and forgotten
+/// A robust `pthread_mutex_t`, or a futex in its place while it may still be moved and leaked
 /// (`mem::forget`).
 #[repr(C)]
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl RobustCLock {
             return Ok(Acquired::Released);
         }
         let only_if_released = matches!(mode, WaitMode::TryIfReleased);
-        if only_if_released && (self.record.id().is_some() || self.owner_died()) {
+        if only_if_released && (self.record.id().is_some() || self.is_marked()) {
             // The lock is held, or its owner died.
             return Err(mode.on_timeout());
         }
@@ -84,7 +84,7 @@ impl RobustCLock {
                 WaitMode::Until(deadline) => self.lock_in_slices(current, deadline),
             }
         };
-        if locked == PthreadLocked::AcquireError {
+        if locked == PthreadLocked::NotAcquired {
             return Err(mode.on_timeout());
         }
         match self.recover(locked, mode) {
@@ -117,7 +117,7 @@ impl RobustCLock {
         loop {
             // SAFETY: guaranteed by the caller.
             let locked = unsafe { self.placed.lock_until(timer.next_deadline(deadline)) };
-            if locked != PthreadLocked::AcquireError {
+            if locked != PthreadLocked::NotAcquired {
                 return locked;
             }
             // glibc leaves a lock that it did not acquire in `list_op_pending`. The kernel reads
@@ -130,7 +130,7 @@ impl RobustCLock {
     }
 
     /// Returns whether the kernel has marked the lock, and no thread has acquired it since.
-    fn owner_died(&self) -> bool {
+    fn is_marked(&self) -> bool {
         // SAFETY: the lock was initialized, as a robust one.
         self.is_initialized() && unsafe { self.placed.is_marked() }
     }
@@ -204,16 +204,16 @@ macro_rules! strategy {
                 unsafe { self.0.release(current) };
             }
 
-            fn owner_died(&self) -> bool {
-                self.0.owner_died()
+            fn is_marked(&self) -> bool {
+                self.0.is_marked()
             }
 
             /// Also checks the record: an acquirer that checked a marked lock has removed the mark
             /// and left the record.
-            fn owner_is_dead(&self) -> bool {
+            fn check_owner_died(&self) -> bool {
                 let owner = self.0.record.load_consistent();
-                self.0.owner_died()
-                    || owner.is_some_and(sys::owner_is_dead)
+                self.0.is_marked()
+                    || owner.is_some_and(sys::thread_is_gone)
             }
 
             unsafe fn reset(&self) {

@@ -20,7 +20,7 @@ use std::ptr::NonNull;
 /// to the parent; dropping the child's copy does nothing.
 ///
 /// If a guard is leaked ([`std::mem::forget`], [`Box::leak`]), the lock stays held as long as the
-/// thread lives. After that it stays held as long as the process lives, because the process may
+/// thread lives. After that it stays held as long as the process lives, because the process can
 /// have passed the data on.
 #[must_use = "if unused the SharedMutex will immediately unlock"]
 pub struct SharedMutexGuard<'a, T, R: RawLock = Robust> {
@@ -34,7 +34,9 @@ struct Acquisition {
     /// The process that acquired the lock. In a child of that process the guard is a copy, and the
     /// parent holds the lock.
     generation: u64,
-    was_panicking: bool,
+    /// A panic does not poison the lock: the thread panicked already when it acquired the lock, or
+    /// the guard is inside an error.
+    ignores_panic: bool,
     /// The lock word, the robust list and the owner record name the acquiring thread.
     not_send: PhantomData<*mut ()>,
 }
@@ -44,14 +46,14 @@ impl Acquisition {
     ///
     /// # Safety
     ///
-    /// The caller must be the drop of the only guard of this acquisition. It must run in the
-    /// acquiring thread, or in the copy of that thread in a child process.
+    /// This must be called only from the `drop` of the only guard of this acquisition, in the
+    /// acquiring thread or in the copy of that thread in a child process.
     #[inline(always)]
     unsafe fn release<R: RawLock>(self, raw: &R, poison: &Poison) {
         let Some(current) = CurrentThread::of_generation(self.generation) else {
             return;
         };
-        if !self.was_panicking && std::thread::panicking() {
+        if !self.ignores_panic && std::thread::panicking() {
             poison.set(Cause::Panicked);
         }
         // SAFETY: this thread acquired the lock in this process, and only this drop releases it.
@@ -82,7 +84,7 @@ impl<'a, T, R: RawLock> SharedMutexGuard<'a, T, R> {
             mutex,
             acquisition: Acquisition {
                 generation: current.generation(),
-                was_panicking: std::thread::panicking(),
+                ignores_panic: std::thread::panicking(),
                 not_send: PhantomData,
             },
         }
@@ -204,11 +206,11 @@ impl<T, R: RawLock> LockGuard for SharedMutexGuard<'_, T, R> {
     type Data = T;
 
     fn suspend_poisoning(&mut self) {
-        self.acquisition.was_panicking = true;
+        self.acquisition.ignores_panic = true;
     }
 
     fn resume_poisoning(&mut self) {
-        self.acquisition.was_panicking = std::thread::panicking();
+        self.acquisition.ignores_panic = std::thread::panicking();
     }
 }
 
@@ -216,7 +218,8 @@ impl<'a, T: ShmData, R: RawLock> Poisoned<SharedMutexGuard<'a, T, R>> {
     /// Replaces the whole data, clears the poison, and returns the guard.
     pub fn replace(self, value: T) -> SharedMutexGuard<'a, T, R> {
         let guard = self.into_guard_unchecked();
-        // SAFETY: the lock is held. The old bytes may not be a valid `T`, so they are not dropped;
+        // SAFETY: the lock is held. The old bytes might not be a valid `T`, so they are not
+        // dropped;
         // `ShmData` types have no drop glue.
         unsafe { guard.mutex.data.get().write(value) };
         SharedMutexGuard::clear_poison(&guard);
@@ -235,19 +238,22 @@ impl<T, R: RawLock> Inner<T, R> {
             // SAFETY: the lock was acquired above, for this guard.
             return Ok(unsafe { SharedMutexGuard::new(self, current) });
         }
+        // The fast path succeeded on a poisoned lock, or failed.
         let outcome = match acquired {
             true => Ok(Acquired::Released),
             false => self.raw.acquire_slow(current, mode),
         };
+        // The slow path acquired a lock that is not poisoned.
         if outcome == Ok(Acquired::Released) && self.poison.is_clear() {
             // SAFETY: as above.
             return Ok(unsafe { SharedMutexGuard::new(self, current) });
         }
-        self.to_result(current, outcome)
+        self.report(current, outcome)
     }
 
+    /// Records a death of the last owner, and makes the guard or the error.
     #[cold]
-    fn to_result(
+    fn report(
         &self,
         current: CurrentThread,
         outcome: Result<Acquired, AcquireError>,
@@ -256,6 +262,8 @@ impl<T, R: RawLock> Inner<T, R> {
         if owner_died {
             self.poison.set(Cause::Died);
         }
+        // A death that a reset or `Debug` recorded is reported by this call too, so it is consumed
+        // in either case.
         let is_first_report = self.poison.take_unreported() || owner_died;
         // SAFETY: `outcome` says that the lock was acquired, and this is the only guard made for
         // it.

@@ -1,4 +1,5 @@
-//! The parts of a mutex. Its guards refer to them.
+//! The state of a mutex. Its guards refer to this type and not to the mutex, so that the modules do
+//! not import each other in a loop.
 
 use crate::raw::RawLock;
 use crate::raw::poison::Poison;

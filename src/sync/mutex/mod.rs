@@ -127,7 +127,8 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     /// # Errors
     ///
     /// Returns [`LockError::WouldBlock`](crate::LockError::WouldBlock) if the lock is held, also if
-    /// the calling thread holds it. Otherwise as for [`lock`](Self::lock).
+    /// the calling thread holds it, and `Poisoned` or `HolderThreadEnded` as [`lock`](Self::lock)
+    /// does.
     #[inline]
     pub fn try_lock(&self) -> LockResult<SharedMutexGuard<'_, T, R>> {
         self.inner.lock(WaitMode::Try)
@@ -177,7 +178,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     ///
     /// The ids are those in the PID namespace of the holder.
     pub fn holder(&self) -> Option<Holder> {
-        self.inner.raw.holder().map(Holder::new)
+        self.inner.raw.owner().map(Holder::new)
     }
 
     /// Returns a mutable reference to the data. Only a mutex that is not placed can be borrowed
@@ -264,9 +265,9 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
     }
 
     unsafe fn reset(&self) {
-        // This comes first, because the resetting process may be killed. After the reset, the next
-        // one could not detect the death.
-        if self.inner.raw.hides_a_death() {
+        // This comes first, because the resetting process can be killed. After the reset, the next
+        // process that resets could not see that the lock was held.
+        if self.inner.raw.reset_would_lose_a_death() {
             self.inner.poison.set_unreported_death();
         }
         // SAFETY: guaranteed by the caller.
@@ -275,14 +276,18 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
 
     unsafe fn mark_inconsistent(&self) {
         // SAFETY: guaranteed by the caller.
-        if unsafe { self.inner.raw.mark() } {
+        let cannot_report = unsafe { self.inner.raw.mark_after_reboot() };
+        if cannot_report {
             self.inner.poison.set_unreported_death();
         }
     }
 }
 
 static_assertions::assert_eq_size!(SharedMutex<()>, [u8; 48]);
-static_assertions::const_assert_eq!(Robust::LINKS - Robust::RECORD, sys::RECORD_BEFORE_LINKS);
-static_assertions::const_assert_eq!(Robust::LINKS, 24);
+static_assertions::const_assert_eq!(
+    Robust::LINKS_OFFSET - Robust::RECORD_OFFSET,
+    sys::RECORD_BEFORE_LINKS
+);
+static_assertions::const_assert_eq!(Robust::LINKS_OFFSET, 24);
 static_assertions::assert_impl_all!(SharedMutex<std::cell::Cell<u64>>: Sync, Send, ShmSafe);
 static_assertions::assert_not_impl_any!(SharedMutex<u64>: ShmData);

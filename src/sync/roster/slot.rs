@@ -88,7 +88,7 @@ pub struct RosterSlot<'a, T> {
     /// The process that occupied it.
     generation: u64,
     /// The slot's word holds the id of the thread that occupied it, and that thread's robust list
-    /// contains the slot.
+    /// or `list_op_pending` names the slot.
     not_send: PhantomData<*mut ()>,
 }
 

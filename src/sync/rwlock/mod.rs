@@ -309,7 +309,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// The ids are those in the PID namespace of the holder.
     pub fn holder(&self) -> Option<Holder> {
-        self.raw.holder().map(Holder::new)
+        self.raw.owner().map(Holder::new)
     }
 
     /// Returns a mutable reference to the data. Only a lock that is not placed can be borrowed
@@ -449,7 +449,7 @@ impl<T: ShmData + Sync> Primitive for SharedRwLock<T> {
 
     unsafe fn mark_inconsistent(&self) {
         // SAFETY: guaranteed by the caller.
-        unsafe { self.raw.mark() };
+        unsafe { self.raw.mark_after_reboot() };
     }
 }
 

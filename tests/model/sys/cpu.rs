@@ -11,10 +11,10 @@ pub(crate) fn yield_now() {
     loom::thread::yield_now();
 }
 
-/// Whether the model says that critical sections are short. The result determines the pauses
+/// Whether the model says that critical sections are dense. The result determines the pauses
 /// between two checks, which do nothing here, and how a waiter checks the word.
-pub(crate) fn critical_sections_are_short(_: &AtomicU32, _: u32) -> bool {
-    task::current().world.model.short_critical_sections
+pub(crate) fn critical_sections_are_dense(_: &AtomicU32, _: u32) -> bool {
+    task::current().world.model.dense_critical_sections
 }
 
 /// A few spins are enough for a model.

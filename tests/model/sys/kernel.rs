@@ -50,7 +50,7 @@ pub(crate) enum RobustList {
 }
 
 impl RobustList {
-    pub(crate) fn is_pending_free(self) -> bool {
+    pub(crate) fn is_pending_empty(self) -> bool {
         self == RobustList::Own && task::current().pending.get().is_null()
     }
 

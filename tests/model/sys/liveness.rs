@@ -8,7 +8,7 @@ use super::{AtomicU32, Deadline, task};
 ///
 /// Like the library's function, this one trusts its arguments: a record combined from the records
 /// of two holders is an error of the caller.
-pub(crate) fn owner_is_dead(owner: Owner) -> bool {
+pub(crate) fn thread_is_gone(owner: Owner) -> bool {
     let world = &task::current().world;
     world.thread(owner.id.tid()).has_ended() || world.process(owner.id.pid()).image() != owner.image
 }

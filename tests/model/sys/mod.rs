@@ -20,13 +20,13 @@ mod world;
 // The interface that the algorithms use.
 pub(crate) use atomic::{AtomicU32, AtomicU64};
 pub(crate) use clock::{Deadline, RecheckTimer};
-pub(crate) use cpu::{AdaptiveSpin, critical_sections_are_short, pause, spin_limit, yield_now};
+pub(crate) use cpu::{AdaptiveSpin, critical_sections_are_dense, pause, spin_limit, yield_now};
 pub(crate) use futex::{
     FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
 };
 pub(crate) use kernel::Links;
 pub(crate) use liveness::{
-    GracePeriod, ProcessState, checked_recently, owner_is_dead, process_state,
+    GracePeriod, ProcessState, checked_recently, process_state, thread_is_gone,
 };
 pub(crate) use owner::{ImageId, Owner, OwnerId};
 pub(crate) use thread::{CurrentThread, is_this_process};

@@ -48,7 +48,7 @@ impl CurrentThread {
         RobustList::Own
     }
 
-    pub(crate) fn pending_slot(&self) -> RobustList {
+    pub(crate) fn fast_path_list(&self) -> RobustList {
         match task::current().fast_path_disabled.get() {
             false => RobustList::Own,
             true => RobustList::AlwaysBusy,
@@ -60,8 +60,11 @@ impl CurrentThread {
         list.set_pending(links);
     }
 
-    pub(crate) fn forget_pending(&self, _: &Links) {
-        task::current().last_pending.set(std::ptr::null());
+    pub(crate) fn forget_pending(&self, links: &Links) {
+        let last_pending = &task::current().last_pending;
+        if std::ptr::eq(last_pending.get(), links) {
+            last_pending.set(std::ptr::null());
+        }
     }
 
     pub(crate) fn list_op_pending(&self) -> Option<&Links> {
