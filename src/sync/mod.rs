@@ -12,6 +12,7 @@ mod debug;
 mod event;
 mod file_lock;
 mod holder;
+mod init_error;
 mod lock_error;
 mod mutex;
 mod once;

@@ -3,7 +3,8 @@
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
 use crate::raw::outcome::{AcquireError, WaitMode};
-use crate::sync::once::{InitError, SharedOnce, SharedOnceState, unreachable_or_panic};
+use crate::sync::init_error::{InitError, unreachable_or_panic};
+use crate::sync::once::{SharedOnce, SharedOnceState};
 use crate::sys::Deadline;
 use std::cell::UnsafeCell;
 use std::convert::Infallible;
