@@ -73,6 +73,21 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The file would become larger than the process may make files (`RLIMIT_FSIZE`). The kernel
+    /// would kill the process with SIGXFSZ.
+    #[error(
+        "{len} bytes were asked for{}, but this process may make files of at most {limit} bytes (RLIMIT_FSIZE; `ulimit -f` counts in units of 1024 or 512 bytes): raise the limit, or ask for less",
+        path.as_ref().map_or_else(String::new, |path| format!(" in {}", path.display()))
+    )]
+    FileSizeLimit {
+        /// The file, if it was opened by its path. A memfd has none.
+        path: Option<PathBuf>,
+        /// The length that the file would need, in bytes.
+        len: u64,
+        /// The soft limit, in bytes.
+        limit: u64,
+    },
+
     /// The file does not contain the range to map. An access to the missing part would raise
     /// SIGBUS.
     #[error(

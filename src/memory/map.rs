@@ -13,7 +13,7 @@ mod system;
 
 pub use options::{Advice, MapOptions};
 pub(in crate::memory) use system::reserve;
-use system::{map_file, no_memory, regular_file_size};
+use system::{map_file, no_memory, regular_file_size, set_len};
 
 /// A memory map that several processes can share.
 ///
@@ -158,7 +158,7 @@ impl Map {
         // the overcommit policy (vm.overcommit_memory) does not allow it.
         drop(Map::anonymous(len)?);
         let fd = sys::memory_file(name)?;
-        sys::set_len(fd.as_fd(), len as i64)?;
+        set_len(fd.as_fd(), len as u64)?;
         let start = map_file(fd.as_fd(), Access::SHARED, 0, size)?;
         let map = Map {
             start,

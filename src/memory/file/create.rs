@@ -50,6 +50,7 @@ impl<T: ShmSafe> Shared<T> {
     /// - [`Error::AlreadyExists`] if `path` exists.
     /// - [`Error::NoFileName`] if `path` does not end in a file name.
     /// - [`Error::NoSpace`] if the disk is full.
+    /// - [`Error::FileSizeLimit`] if the file would be larger than `RLIMIT_FSIZE` allows.
     /// - [`Error::RemoteFileSystem`] if the directory lies on NFS, 9p, FUSE or a similar file
     ///   system.
     /// - [`Error::OverAligned`], [`Error::TooLarge`] or [`Error::RobustListUnusable`] if the value

@@ -38,6 +38,25 @@ pub(super) fn regular_file_size(fd: BorrowedFd<'_>) -> Result<u64, Error> {
     }
 }
 
+/// Extends a new file to `len` bytes.
+pub(super) fn set_len(fd: BorrowedFd<'_>, len: u64) -> Result<(), Error> {
+    check_size_limit(len, None)?;
+    Ok(sys::set_len(fd, len as i64)?)
+}
+
+/// Rejects a file size above `RLIMIT_FSIZE`. Otherwise the kernel would kill the process with
+/// SIGXFSZ, unless the program handles that signal.
+fn check_size_limit(len: u64, path: Option<&Path>) -> Result<(), Error> {
+    match sys::file_size_limit() {
+        Some(limit) if len > limit => Err(Error::FileSizeLimit {
+            path: path.map(Path::to_path_buf),
+            len,
+            limit,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Reserves the blocks of a range, and extends a shorter file to its end. `path` is for the error.
 ///
 /// `offset + len` must fit an `i64`.
@@ -47,6 +66,11 @@ pub(in crate::memory) fn reserve(
     len: u64,
     path: Option<&Path>,
 ) -> Result<(), Error> {
+    // The limit applies only to an extension.
+    let end = offset + len;
+    if end > regular_file_size(fd)? {
+        check_size_limit(end, path)?;
+    }
     sys::reserve(fd, offset as i64, len as i64).map_err(|error| match error.errno {
         Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ENOMEM => Error::NoSpace {
             path: path.map(Path::to_path_buf),

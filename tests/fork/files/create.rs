@@ -5,9 +5,10 @@ use crate::harness::skip;
 use crate::steps::{Random, Signal};
 use crate::support::{child, kill, passes};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chdir, geteuid, seteuid};
-use pshared::{Error, Shared, SharedCounter, SharedMutex};
+use pshared::{Error, Map, MapOptions, Shared, SharedCounter, SharedMutex};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -21,6 +22,7 @@ crate::tests!(
     a_leased_file_does_not_block_the_caller,
     a_thread_with_descriptors_of_its_own_creates_and_opens_files,
     every_child_counts_in_a_file,
+    a_file_size_limit_is_an_error_and_kills_no_process,
 );
 
 fn a_new_file_is_private_under_every_umask() {
@@ -233,4 +235,51 @@ fn every_child_counts_in_a_file() {
     let rounds: u64 = children.iter().map(|(_, rounds)| rounds).sum();
     children.iter().for_each(|(child, _)| passes(child));
     assert_eq!(*shared.lock().unwrap(), rounds);
+}
+
+/// SIGXFSZ has its default action here, which kills.
+fn a_file_size_limit_is_an_error_and_kills_no_process() {
+    const LIMIT: u64 = 16 << 10;
+    const LARGE: usize = 1 << 20;
+    let (directory, path) = place();
+    let existing = directory.path().join("existing");
+    fs::write(&existing, vec![1; LARGE]).unwrap();
+    setrlimit(Resource::RLIMIT_FSIZE, LIMIT, LIMIT).unwrap();
+
+    let memfd = Map::memfd("large", LARGE).unwrap_err();
+    assert!(
+        matches!(memfd, Error::FileSizeLimit { path: None, len, limit: LIMIT } if len == LARGE as u64),
+        "{memfd:?}"
+    );
+    let message = memfd.to_string();
+    assert!(message.contains("16384 bytes (RLIMIT_FSIZE"), "{message}");
+
+    // SAFETY: only this test knows the directory.
+    let slice = unsafe { Shared::create_from_fn(&path, LARGE, |_| SharedCounter::new(1)) };
+    let file = slice.unwrap_err();
+    assert!(
+        matches!(&file, Error::FileSizeLimit { path: Some(named), .. } if *named == path),
+        "{file:?}"
+    );
+    assert_eq!(names(directory.path()), ["existing"]);
+
+    // A file that is large already is not extended, so the limit does not matter.
+    let large = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&existing)
+        .unwrap();
+    // SAFETY: only this test uses the file.
+    drop(unsafe { Map::file(&large, MapOptions::shared().len(LARGE).reserve()) }.unwrap());
+    let beyond = MapOptions::shared().len(2 * LARGE).reserve();
+    // SAFETY: as above.
+    let refusal = unsafe { Map::file(&large, beyond) }.unwrap_err();
+    assert!(
+        matches!(refusal, Error::FileSizeLimit { .. }),
+        "{refusal:?}"
+    );
+
+    // What fits is created.
+    drop(create(&path, SharedCounter::new(1)).unwrap());
+    assert_eq!(count(&path), 1);
 }
