@@ -73,6 +73,17 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// There is no `/proc`. A file is opened and named through its descriptor there, so that no other
+    /// file can take its place between a check and the use.
+    #[error(
+        "{} cannot be used without /proc, and none is mounted here: mount it (`mount -t proc proc /proc`), or share memory without a file (`Shared::memfd`, `Shared::anonymous`)",
+        path.display()
+    )]
+    ProcMissing {
+        /// The file to create, open or lock.
+        path: PathBuf,
+    },
+
     /// The file would become larger than the process may make files (`RLIMIT_FSIZE`). The kernel
     /// would kill the process with SIGXFSZ.
     #[error(

@@ -10,7 +10,7 @@ mod registry;
 mod shared;
 mod shm_safe;
 
-pub(crate) use file::checks::{reject_irregular, reject_remote_fs};
+pub(crate) use file::checks::{reject_irregular, reject_remote_fs, reopen};
 pub(crate) use registry::any_lock_in_use;
 
 pub use layout::{Layout, PrimitiveKind};

@@ -1,7 +1,7 @@
 //! [`FileLock`]: a lock on a separate file, kept by the kernel for the processes that have it open.
 
 use crate::Error;
-use crate::memory::{reject_irregular, reject_remote_fs};
+use crate::memory::{reject_irregular, reject_remote_fs, reopen};
 use crate::sys::{Deadline, FileLockKind, current_thread, files};
 use std::fs::{File, Permissions};
 use std::io;
@@ -301,7 +301,7 @@ fn open_or_create(path: &Path) -> Result<File, Error> {
     let failed = |source| Error::os(format!("open of {}", path.display()), source);
     loop {
         match files::open_path(path) {
-            Ok(found) => return reopen(&found, path),
+            Ok(found) => return open_checked(&found, path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(failed(source)),
         }
@@ -321,18 +321,13 @@ fn open_or_create(path: &Path) -> Result<File, Error> {
     }
 }
 
-fn reopen(found: &File, path: &Path) -> Result<File, Error> {
+fn open_checked(found: &File, path: &Path) -> Result<File, Error> {
     let metadata = found
         .metadata()
         .map_err(|source| Error::os(format!("stat of {}", path.display()), source))?;
     reject_irregular(metadata.file_type(), path)?;
     reject_remote_fs(found, path)?;
-    files::reopen(found).map_err(|source| {
-        Error::os(
-            format!("open of {} through /proc/thread-self/fd", path.display()),
-            source,
-        )
-    })
+    reopen(found, path)
 }
 
 static_assertions::assert_impl_all!(FileLock: Send, Sync);

@@ -94,6 +94,11 @@ pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether `/proc` is mounted, through which [`link`] and [`reopen`] name a descriptor.
+pub(crate) fn has_proc() -> bool {
+    Path::new("/proc/thread-self/fd").exists()
+}
+
 /// Renames a file to `to`, which must not exist yet: `renameat2(RENAME_NOREPLACE)`.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE)?;

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::sys::files;
 use std::fs::{File, FileType};
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -35,5 +36,21 @@ pub(crate) fn reject_remote_fs(file: &File, path: &Path) -> Result<(), Error> {
             path: path.into(),
             kind,
         }),
+    }
+}
+
+/// Opens the file that `found` names, which has been checked, for reading and writing.
+pub(crate) fn reopen(found: &File, path: &Path) -> Result<File, Error> {
+    files::reopen(found).map_err(|source| {
+        let call = format!("open of {} through /proc/thread-self/fd", path.display());
+        through_proc(call, source, path)
+    })
+}
+
+/// The error of a call that names a descriptor through `/proc`.
+pub(in crate::memory) fn through_proc(call: String, source: io::Error, path: &Path) -> Error {
+    match files::has_proc() {
+        true => Error::os(call, source),
+        false => Error::ProcMissing { path: path.into() },
     }
 }

@@ -5,6 +5,7 @@
 //! name exists. No process ever opens an unfinished file.
 
 use crate::Error;
+use crate::memory::file::checks::through_proc;
 use crate::memory::file::header::FileLayout;
 use crate::memory::file::open::dup;
 use crate::memory::map::reserve;
@@ -50,6 +51,7 @@ impl<T: ShmSafe> Shared<T> {
     /// - [`Error::AlreadyExists`] if `path` exists.
     /// - [`Error::NoFileName`] if `path` does not end in a file name.
     /// - [`Error::NoSpace`] if the disk is full.
+    /// - [`Error::ProcMissing`] if no `/proc` is mounted.
     /// - [`Error::FileSizeLimit`] if the file would be larger than `RLIMIT_FSIZE` allows.
     /// - [`Error::RemoteFileSystem`] if the directory lies on NFS, 9p, FUSE or a similar file
     ///   system.
@@ -252,7 +254,10 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
         match outcome {
             Ok(()) => Ok(Ok(self.shared)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Err(self)),
-            Err(source) => Err(Error::os(format!("publishing {}", path.display()), source)),
+            Err(source) => {
+                let call = format!("publishing {}", path.display());
+                Err(through_proc(call, source, path))
+            }
         }
     }
 }

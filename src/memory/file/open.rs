@@ -6,7 +6,7 @@ use crate::memory::file::header::{FileHeader, Header};
 use crate::memory::file::users::{self, Boot, OPEN_TIMEOUT};
 use crate::memory::placeable::Placeable;
 use crate::memory::{Map, Primitive, PrimitiveVisitor, Shared};
-use crate::memory::{reject_irregular, reject_remote_fs};
+use crate::memory::{reject_irregular, reject_remote_fs, reopen};
 use crate::sys::files;
 use std::fs::{File, Metadata};
 use std::io;
@@ -164,13 +164,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
 fn open_checked(found: &File, path: &Path) -> Result<File, Error> {
     checked_metadata(found, path)?;
     reject_remote_fs(found, path)?;
-    files::reopen(found).map_err(|source| {
-        // The file exists; only /proc can be missing.
-        Error::os(
-            format!("open of {} through /proc/thread-self/fd", path.display()),
-            source,
-        )
-    })
+    reopen(found, path)
 }
 
 /// Returns the file's metadata, if the file can be one that this crate made and that only its owner

@@ -3,12 +3,13 @@
 use super::{count, create, names, open, open_or_create, place};
 use crate::harness::skip;
 use crate::steps::{Random, Signal};
-use crate::support::{child, kill, passes};
+use crate::support::{as_root, child, kill, passes};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chdir, geteuid, seteuid};
-use pshared::{Error, Map, MapOptions, Shared, SharedCounter, SharedMutex};
+use pshared::{Error, FileLock, Map, MapOptions, Shared, SharedCounter, SharedMutex};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -23,6 +24,7 @@ crate::tests!(
     a_thread_with_descriptors_of_its_own_creates_and_opens_files,
     every_child_counts_in_a_file,
     a_file_size_limit_is_an_error_and_kills_no_process,
+    without_proc_the_error_names_proc,
 );
 
 fn a_new_file_is_private_under_every_umask() {
@@ -282,4 +284,27 @@ fn a_file_size_limit_is_an_error_and_kills_no_process() {
     // What fits is created.
     drop(create(&path, SharedCounter::new(1)).unwrap());
     assert_eq!(count(&path), 1);
+}
+
+fn without_proc_the_error_names_proc() {
+    as_root();
+    let (directory, path) = place();
+    let existing = directory.path().join("existing");
+    drop(create(&existing, SharedCounter::new(1)).unwrap());
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+    let empty = MsFlags::empty();
+    mount(Some("none"), "/proc", Some("tmpfs"), empty, None::<&str>).unwrap();
+
+    let names_proc = |error: Error, path: &Path| {
+        let is_named = matches!(&error, Error::ProcMissing { path: named } if named == path);
+        assert!(is_named, "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains("mount -t proc proc /proc"), "{message}");
+    };
+    names_proc(create(&path, SharedCounter::new(1)).unwrap_err(), &path);
+    names_proc(open::<SharedCounter>(&existing).unwrap_err(), &existing);
+    names_proc(FileLock::flock(&existing).unwrap_err(), &existing);
+    assert_eq!(names(directory.path()), ["existing"]);
 }
