@@ -1,6 +1,6 @@
 //! The code that a derive generates.
 
-use crate::checks::{named_constant, named_trait, no_drop};
+use crate::checks::{declared, named_constant, named_trait, no_drop, same_type};
 use crate::fields::{Check, Field};
 use crate::input::{Body, Input, Variant};
 use crate::names::{Derive, inside, unraw};
@@ -19,6 +19,7 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     let named = input
         .fields()
         .filter_map(|field| Some(named_trait(input, field, field.named()?)));
+    let same_type = same_type(input);
     let no_drop = no_drop(input);
 
     let bounds = bounds(input);
@@ -33,6 +34,7 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         const _: () = {
             #tag
             #(#named)*
+            #same_type
             #no_drop
 
             #[automatically_derived]
@@ -194,8 +196,9 @@ fn describe(input: &Input) -> TokenStream {
     let exhaustive = match input.derive {
         // `visit` names every field.
         Derive::ShmSafe => TokenStream::new(),
+        // The closure is never called.
         Derive::ShmData => {
-            let arms = arms(input, &|_, _| None);
+            let arms = arms(input, &|_, value| quote!(let _ = #value;));
             quote!(let _ = |value: &Self| match *value { #arms };)
         }
     };
@@ -211,7 +214,7 @@ fn visit(input: &Input) -> TokenStream {
         let Field {
             path, ty, check, ..
         } = field;
-        Some(match check {
+        match check {
             Check::Named(named) => {
                 let visit = named_constant(field, named, "VISIT");
                 quote!(let visit_field = #visit; visit_field(#path, #value, visitor);)
@@ -219,7 +222,7 @@ fn visit(input: &Input) -> TokenStream {
             Check::Trait | Check::Bound(_) | Check::Rejected => {
                 quote!(visitor.field::<#ty>(#path, #value);)
             }
-        })
+        }
     });
     // A type without fields does not use `visitor`.
     quote! {
@@ -232,23 +235,24 @@ fn visit(input: &Input) -> TokenStream {
     }
 }
 
-/// Generates the arms of a match that names every field of the type. It therefore does not compile
-/// if another macro adds a field that was not checked here. `each` may use a field by reference.
-fn arms(input: &Input, each: &dyn Fn(&Field, &Ident) -> Option<TokenStream>) -> TokenStream {
+/// Generates the arms of a match that names every field of the type and checks its type. It
+/// therefore does not compile if another macro adds a field that was not checked here, or changes
+/// the type of a field. `each` uses a field by reference.
+fn arms(input: &Input, each: &dyn Fn(&Field, &Ident) -> TokenStream) -> TokenStream {
     let arm = |path: TokenStream, fields: &[Field]| {
         let (patterns, uses): (Vec<_>, Vec<_>) = fields
             .iter()
             .enumerate()
             .map(|(index, field)| {
                 let member = &field.member;
-                let value = format_ident!("field{index}", span = Span::mixed_site());
-                match Some(field)
-                    .filter(|field| !field.is_refused())
-                    .and_then(|field| each(field, &value))
-                {
-                    Some(used) => (quote!(#member: ref #value), used),
-                    None => (quote!(#member: _), TokenStream::new()),
+                // An error was already reported. A reference to a packed field may be another one.
+                if field.is_refused() || input.packed {
+                    return (quote!(#member: _), TokenStream::new());
                 }
+                let value = format_ident!("field{index}", span = Span::mixed_site());
+                let declared = declared(field, &value);
+                let used = each(field, &value);
+                (quote!(#member: ref #value), quote!(#declared #used))
             })
             .unzip();
         quote!(#path { #(#patterns),* } => { #(#uses)* })

@@ -2,7 +2,7 @@
 
 use crate::fields::{Field, FieldReader};
 use crate::names::{Derive, unraw};
-use crate::repr;
+use crate::repr::{self, Repr};
 use proc_macro2::TokenStream;
 use syn::{
     Attribute, Data, DeriveInput, Error, Expr, Fields, GenericParam, Generics, Ident, LitStr, Meta,
@@ -17,6 +17,8 @@ pub(crate) struct Input {
     pub(crate) name: Ident,
     pub(crate) generics: Generics,
     pub(crate) body: Body,
+    /// Whether the type is packed. An error was already reported for it.
+    pub(crate) packed: bool,
     /// The lints that the type allows. They also apply to the generated code, which repeats the
     /// field types.
     pub(crate) allowed: Vec<TokenStream>,
@@ -62,7 +64,7 @@ impl Input {
         }
         let without_lifetimes = errors.len() == lifetimes;
 
-        let tag = repr::check(&input, derive, errors);
+        let Repr { tag, packed } = repr::check(&input, derive, errors);
         let krate = krate(&input.attrs).unwrap_or_else(|error| {
             errors.push(error);
             syn::parse_quote!(::pshared)
@@ -105,6 +107,7 @@ impl Input {
             name: input.ident,
             generics: generics(input.generics),
             body,
+            packed,
             allowed: allowed(&input.attrs),
         })
     }

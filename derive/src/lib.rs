@@ -23,6 +23,8 @@ use proc_macro::TokenStream;
 /// is not is rejected with an error that names the field and what to use instead. Lifetime
 /// parameters, `Drop`, unions and `packed` are also rejected.
 ///
+/// An attribute macro below the derive must not change the fields. Write it above the derive.
+///
 /// `#[pshared(crate = "path")]` sets the path of the crate if it is not `::pshared`.
 #[proc_macro_derive(ShmSafe, attributes(pshared))]
 pub fn derive_shm_safe(input: TokenStream) -> TokenStream {
@@ -33,6 +35,8 @@ pub fn derive_shm_safe(input: TokenStream) -> TokenStream {
 ///
 /// Accepts the types that [`ShmSafe`](macro@ShmSafe) accepts, if every field is `ShmData`.
 /// Primitives are not `ShmData`; cells are.
+///
+/// An attribute macro below the derive must not change the fields. Write it above the derive.
 ///
 /// `#[pshared(crate = "path")]` sets the path of the crate if it is not `::pshared`.
 #[proc_macro_derive(ShmData, attributes(pshared))]

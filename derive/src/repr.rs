@@ -51,9 +51,16 @@ impl Reprs {
     }
 }
 
-/// Checks that the layout is fixed. Returns the integer type of an enum's discriminant, even after
-/// an error, so that the rest can be checked too.
-pub(crate) fn check(input: &DeriveInput, derive: Derive, errors: &mut Vec<Error>) -> Ident {
+/// What the rest of the derive needs to know of a type's representation.
+pub(crate) struct Repr {
+    /// The integer type of an enum's discriminant.
+    pub(crate) tag: Ident,
+    pub(crate) packed: bool,
+}
+
+/// Checks that the layout is fixed. Returns the representation even after an error, so that the
+/// rest can be checked too.
+pub(crate) fn check(input: &DeriveInput, derive: Derive, errors: &mut Vec<Error>) -> Repr {
     let reprs = Reprs::parse(&input.attrs).unwrap_or_else(|error| {
         errors.push(error);
         Reprs::default()
@@ -87,9 +94,12 @@ pub(crate) fn check(input: &DeriveInput, derive: Derive, errors: &mut Vec<Error>
             .unwrap_or(name);
         errors.push(Error::new_spanned(at, message));
     }
-    reprs
-        .integer
-        .unwrap_or_else(|| Ident::new("isize", Span::mixed_site()))
+    Repr {
+        packed: reprs.packed.is_some(),
+        tag: reprs
+            .integer
+            .unwrap_or_else(|| Ident::new("isize", Span::mixed_site())),
+    }
 }
 
 /// Returns what is wrong with a type that has only known representations.
