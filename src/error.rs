@@ -73,8 +73,8 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// There is no `/proc`. A file is opened and named through its descriptor there, so that no other
-    /// file can take its place between a check and the use.
+    /// There is no `/proc`. A file is opened and named through its descriptor there, so that no
+    /// other file can take its place between a check and the use.
     #[error(
         "{} cannot be used without /proc, and none is mounted here: mount it (`mount -t proc proc /proc`), or share memory without a file (`Shared::memfd`, `Shared::anonymous`)",
         path.display()
