@@ -164,13 +164,7 @@ impl SharedCondvar {
         guard: SharedMutexGuard<'a, T, R>,
         timeout: Duration,
     ) -> TimeoutResult<'a, T, R> {
-        let deadline = Deadline::after(timeout);
-        self.wait_once(
-            guard,
-            Some(deadline),
-            &mut RecheckTimer::new(),
-            R::check_owner_died,
-        )
+        self.wait_deadline(guard, Deadline::after(timeout))
     }
 
     /// Like [`wait_timeout`](Self::wait_timeout), but waits for a notification until `deadline` at
@@ -184,13 +178,7 @@ impl SharedCondvar {
         guard: SharedMutexGuard<'a, T, R>,
         deadline: Instant,
     ) -> TimeoutResult<'a, T, R> {
-        let deadline = Deadline::at(deadline);
-        self.wait_once(
-            guard,
-            Some(deadline),
-            &mut RecheckTimer::new(),
-            R::check_owner_died,
-        )
+        self.wait_deadline(guard, Deadline::at(deadline))
     }
 
     /// Like [`wait_while`](Self::wait_while), but waits for at most `timeout` in total, measured on
@@ -202,19 +190,11 @@ impl SharedCondvar {
     /// As for [`SharedMutex::lock`](crate::SharedMutex::lock).
     pub fn wait_timeout_while<'a, T: ShmData, R: RawLock>(
         &self,
-        mut guard: SharedMutexGuard<'a, T, R>,
+        guard: SharedMutexGuard<'a, T, R>,
         timeout: Duration,
-        mut condition: impl FnMut(&mut T) -> bool,
+        condition: impl FnMut(&mut T) -> bool,
     ) -> TimeoutResult<'a, T, R> {
-        let deadline = Deadline::after(timeout);
-        let mut timer = RecheckTimer::new();
-        while condition(&mut guard) {
-            if deadline.has_passed() {
-                return Ok((guard, WaitTimeoutResult(true)));
-            }
-            (guard, _) = self.wait_once(guard, Some(deadline), &mut timer, |_| true)?;
-        }
-        Ok((guard, WaitTimeoutResult(false)))
+        self.wait_deadline_while(guard, Deadline::after(timeout), condition)
     }
 
     /// Like [`wait_timeout_while`](Self::wait_timeout_while), but waits until `deadline` at the
@@ -225,19 +205,11 @@ impl SharedCondvar {
     /// As for [`wait_timeout_while`](Self::wait_timeout_while).
     pub fn wait_until_while<'a, T: ShmData, R: RawLock>(
         &self,
-        mut guard: SharedMutexGuard<'a, T, R>,
+        guard: SharedMutexGuard<'a, T, R>,
         deadline: Instant,
-        mut condition: impl FnMut(&mut T) -> bool,
+        condition: impl FnMut(&mut T) -> bool,
     ) -> TimeoutResult<'a, T, R> {
-        let deadline = Deadline::at(deadline);
-        let mut timer = RecheckTimer::new();
-        while condition(&mut guard) {
-            if deadline.has_passed() {
-                return Ok((guard, WaitTimeoutResult(true)));
-            }
-            (guard, _) = self.wait_once(guard, Some(deadline), &mut timer, |_| true)?;
-        }
-        Ok((guard, WaitTimeoutResult(false)))
+        self.wait_deadline_while(guard, Deadline::at(deadline), condition)
     }
 
     /// Wakes one waiter, if there is one.
@@ -250,6 +222,31 @@ impl SharedCondvar {
     #[inline]
     pub fn notify_all(&self) {
         self.raw.notify_all();
+    }
+
+    fn wait_deadline<'a, T: ShmData, R: RawLock>(
+        &self,
+        guard: SharedMutexGuard<'a, T, R>,
+        deadline: Deadline,
+    ) -> TimeoutResult<'a, T, R> {
+        let mut timer = RecheckTimer::new();
+        self.wait_once(guard, Some(deadline), &mut timer, R::check_owner_died)
+    }
+
+    fn wait_deadline_while<'a, T: ShmData, R: RawLock>(
+        &self,
+        mut guard: SharedMutexGuard<'a, T, R>,
+        deadline: Deadline,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> TimeoutResult<'a, T, R> {
+        let mut timer = RecheckTimer::new();
+        while condition(&mut guard) {
+            if deadline.has_passed() {
+                return Ok((guard, WaitTimeoutResult(true)));
+            }
+            (guard, _) = self.wait_once(guard, Some(deadline), &mut timer, |_| true)?;
+        }
+        Ok((guard, WaitTimeoutResult(false)))
     }
 
     /// Waits once. Each time the recheck timer expires without a notification, `has_cause` decides

@@ -44,6 +44,26 @@ fn exec_away() -> ! {
     panic!("no exec: {}", Command::new("sleep").arg("3600").exec());
 }
 
+/// Checks that each lock reports a death at its next acquisition.
+fn each_reports_a_death(locks: &[SharedMutex<u64>]) {
+    for (number, lock) in locks.iter().enumerate() {
+        assert_eq!(
+            outcome_of(lock.lock()),
+            Outcome::FreshDeath,
+            "lock {number}"
+        );
+    }
+}
+
+/// Checks that the process lives on after its `exec`, and kills it.
+fn kill_the_new_program(holder: &Child) {
+    assert!(
+        holder.try_wait().unwrap().is_none(),
+        "its new program lives"
+    );
+    kill(holder);
+}
+
 /// Blocks until the process is killed.
 fn stay() -> ! {
     loop {
@@ -65,11 +85,7 @@ fn an_exec_by_the_leader_is_reported_as_a_death() {
     stage.meet(&holder);
     assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
-    assert!(
-        holder.try_wait().unwrap().is_none(),
-        "its new program lives"
-    );
-    kill(&holder);
+    kill_the_new_program(&holder);
     assert_eq!(outcome_of(stage.lock.lock()), Outcome::OldDeath);
 }
 
@@ -99,18 +115,8 @@ fn an_exec_by_another_thread_is_reported_as_a_death_of_every_holder() {
         })
     });
     stage.meet(&holder);
-    for (number, lock) in locks.iter().enumerate() {
-        assert_eq!(
-            outcome_of(lock.lock()),
-            Outcome::FreshDeath,
-            "lock {number}"
-        );
-    }
-    assert!(
-        holder.try_wait().unwrap().is_none(),
-        "its new program lives"
-    );
-    kill(&holder);
+    each_reports_a_death(&locks[..]);
+    kill_the_new_program(&holder);
 }
 
 fn an_exec_that_fails_is_not_reported_as_a_death() {
@@ -401,13 +407,7 @@ fn many_held(run: impl FnOnce(&dyn Fn())) -> (Shared<[SharedMutex<u64>]>, Child)
 fn lock_recovers_2100_locks_of_a_zombie() {
     let (locks, holder) = many_held(|hold| hold());
     kill_unreaped(&holder);
-    for (number, lock) in locks.iter().enumerate() {
-        assert_eq!(
-            outcome_of(lock.lock()),
-            Outcome::FreshDeath,
-            "lock {number}"
-        );
-    }
+    each_reports_a_death(&locks[..]);
     holder.wait().unwrap();
     for (number, lock) in locks.iter().enumerate() {
         *repaired(lock.lock(), 1) += 1;
@@ -447,13 +447,7 @@ fn lock_recovers_2100_locks_of_a_thread_of_a_killed_process() {
     });
     ready.wait();
     kill(&holder);
-    for (number, lock) in locks.iter().enumerate() {
-        assert_eq!(
-            outcome_of(lock.lock()),
-            Outcome::FreshDeath,
-            "lock {number}"
-        );
-    }
+    each_reports_a_death(&locks[..]);
 }
 
 fn an_ended_holder_thread_of_2100_locks_is_reported() {
@@ -504,18 +498,8 @@ fn lock_recovers_2100_locks_of_a_process_after_its_exec() {
     stage.meet(&holder);
     // The kernel has marked the newest locks at the exec. The process and its thread live on.
     assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
-    for (number, lock) in locks.iter().enumerate() {
-        assert_eq!(
-            outcome_of(lock.lock()),
-            Outcome::FreshDeath,
-            "lock {number}"
-        );
-    }
-    assert!(
-        holder.try_wait().unwrap().is_none(),
-        "its new program lives"
-    );
-    kill(&holder);
+    each_reports_a_death(&locks[..]);
+    kill_the_new_program(&holder);
 }
 
 /// Makes the closure usable in a thread that ends before the caller continues.

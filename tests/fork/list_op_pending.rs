@@ -248,6 +248,22 @@ impl Page {
     }
 }
 
+/// Waits for the mutex in vain, while another thread holds it.
+fn times_out(mutex: &PthreadMutex) {
+    let step = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            mutex.lock().unwrap();
+            step.wait();
+            step.wait();
+            mutex.unlock();
+        });
+        step.wait();
+        fails_to_get(mutex, Failure::TimedOut);
+        step.wait();
+    });
+}
+
 fn a_failed_wait_for_a_glibc_mutex_that_is_then_unmapped_does_no_harm() {
     let ready = Shared::anonymous(SharedEvent::new()).unwrap();
     for unmap in [true, false] {
@@ -258,18 +274,7 @@ fn a_failed_wait_for_a_glibc_mutex_that_is_then_unmapped_does_no_harm() {
                 let first = holds_one.then(|| ours[0].lock().unwrap());
                 let page = Page::new();
                 let [mutex, _] = page.mutexes();
-                let step = Barrier::new(2);
-                thread::scope(|scope| {
-                    scope.spawn(|| {
-                        mutex.lock().unwrap();
-                        step.wait();
-                        step.wait();
-                        mutex.unlock();
-                    });
-                    step.wait();
-                    fails_to_get(mutex, Failure::TimedOut);
-                    step.wait();
-                });
+                times_out(mutex);
                 page.take_away(unmap);
                 drop(ours[2].lock().unwrap());
                 let first = first.unwrap_or_else(|| ours[0].lock().unwrap());
@@ -364,18 +369,7 @@ fn waits_in_a_place_that_is_unmapped_too(unmap: bool, spawns: bool) {
     in_a_thread(|| drop(gone));
     let page = Page::in_the_place_of(place);
     let [mutex, _] = page.mutexes();
-    let step = Barrier::new(2);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            mutex.lock().unwrap();
-            step.wait();
-            step.wait();
-            mutex.unlock();
-        });
-        step.wait();
-        fails_to_get(mutex, Failure::TimedOut);
-        step.wait();
-    });
+    times_out(mutex);
     page.take_away(unmap);
     if spawns {
         spawn_works();

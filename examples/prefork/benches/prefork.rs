@@ -253,6 +253,7 @@ fn next_accepts(server: &Server, state: &SharedState, kills: u32) -> Vec<Duratio
                 {
                     break holder.process;
                 }
+                // No event tells of this state. The pause only leaves the CPU to the workers.
                 std::thread::sleep(Duration::from_millis(1));
             };
             let start = Instant::now();
