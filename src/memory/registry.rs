@@ -13,8 +13,7 @@ const LIVE: u32 = 2;
 
 static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 
-/// Returns whether a thread of this process holds a lock inside the value, or held one when it
-/// ended.
+/// Returns whether this process may still use the data of a lock inside the value.
 ///
 /// The arguments are the address and the number of elements of a registered value.
 pub(super) type HasLocksInUse = unsafe fn(*const (), usize) -> bool;
@@ -64,8 +63,7 @@ impl Entry {
     }
 }
 
-/// Returns whether any lock in any value of this process is in use by a thread of it, or was when
-/// that thread ended.
+/// Returns whether this process may still use the data of any lock in any value.
 ///
 /// # Safety
 ///

@@ -223,7 +223,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
         }
     }
 
-    /// Returns whether a thread of this process holds a lock inside, or held one when it ended.
+    /// Returns whether this process may still use the data of a lock inside.
     ///
     /// # Safety
     ///
@@ -236,8 +236,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
         let mut in_use = false;
         value.visit_all(&mut PrimitiveVisitor::new(
             &mut |_, primitive: &dyn Primitive| {
-                in_use |=
-                    primitive.is_held_by_this_process() || primitive.was_leaked_by_this_process();
+                in_use |= primitive.may_be_used_by_this_process();
             },
         ));
         in_use

@@ -161,11 +161,14 @@ pub trait Primitive {
     /// not be unmapped.
     fn is_held_by_this_process(&self) -> bool;
 
-    /// Returns whether a thread of this process ended while it held the primitive. If so, this
-    /// process may still use the data that the primitive protects, through a borrow that was passed
-    /// on.
-    fn was_leaked_by_this_process(&self) -> bool {
-        false
+    /// Returns whether this process may still use the data that the primitive protects: a thread of
+    /// it holds the primitive, or ended while it held it. In the latter case a borrow of the data
+    /// may have been passed to another thread.
+    ///
+    /// This relies on the recorded owner alone. A lock word can name a thread of another process for
+    /// a moment, while the data is in use here.
+    fn may_be_used_by_this_process(&self) -> bool {
+        self.is_held_by_this_process()
     }
 
     /// Makes the primitive usable again after all its users are gone. If a lock appears held, its

@@ -146,9 +146,10 @@ impl Once {
         self.lock.is_held_by_this_process()
     }
 
-    /// Whether a thread of the calling process ended while it ran the initialization.
-    pub(crate) fn was_leaked_by_this_process(&self) -> bool {
-        self.lock.was_leaked_by_this_process()
+    /// Whether the calling process may still run the initialization: a thread of it is recorded as
+    /// the owner of the turn, and may have ended since.
+    pub(crate) fn may_be_used_by_this_process(&self) -> bool {
+        self.lock.may_be_used_by_this_process()
     }
 
     /// Marks the lock as abandoned by a dead owner, if it appears owned.

@@ -453,8 +453,8 @@ impl Primitive for SharedOnce {
         self.raw.is_held_by_this_process()
     }
 
-    fn was_leaked_by_this_process(&self) -> bool {
-        self.raw.was_leaked_by_this_process()
+    fn may_be_used_by_this_process(&self) -> bool {
+        self.raw.may_be_used_by_this_process()
     }
 
     unsafe fn reset(&self) {

@@ -305,8 +305,8 @@ impl<const N: usize> Primitive for SharedPermits<N> {
         self.words().any(Robust::is_held_by_this_process)
     }
 
-    fn was_leaked_by_this_process(&self) -> bool {
-        self.words().any(Robust::was_leaked_by_this_process)
+    fn may_be_used_by_this_process(&self) -> bool {
+        self.words().any(Robust::may_be_used_by_this_process)
     }
 
     unsafe fn reset(&self) {

@@ -328,8 +328,8 @@ impl<T: ShmData> Primitive for SharedReentrantLock<T> {
         self.raw.lock().is_held_by_this_process()
     }
 
-    fn was_leaked_by_this_process(&self) -> bool {
-        self.raw.lock().was_leaked_by_this_process()
+    fn may_be_used_by_this_process(&self) -> bool {
+        self.raw.lock().may_be_used_by_this_process()
     }
 
     unsafe fn reset(&self) {

@@ -301,7 +301,7 @@ mod once {
             });
         });
         assert_eq!(held(), (false, false));
-        assert!(!both.0.was_leaked_by_this_process() && !both.1.was_leaked_by_this_process());
+        assert!(!both.0.may_be_used_by_this_process() && !both.1.may_be_used_by_this_process());
     }
 
     #[test]

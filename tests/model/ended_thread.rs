@@ -4,12 +4,16 @@ use crate::lock::Lock;
 use crate::model::Model;
 use crate::raw::outcome::AcquireError;
 use crate::raw::robust::Robust;
-use crate::sys::World;
+use crate::sys::{World, current_thread};
 use std::rc::Rc;
 
 /// The process of the thread that leaks the lock, and of another thread that still uses the data. A
 /// leaked guard allows that.
 const PROCESS: u32 = 9;
+
+// The bits of the word, as the kernel defines them.
+const OWNER_DIED: u32 = 1 << 30;
+const WAITERS: u32 = 1 << 31;
 
 /// Thread 2 locks and ends. The first thread then uses the data in the role of another thread of
 /// that process, and ends the process. The `lockers` lock meanwhile, each in a process of its own.
@@ -146,4 +150,58 @@ fn a_lock_released_before_its_holder_ended_is_not_refused() {
         }
         ends.join();
     });
+}
+
+/// Thread 2 locks, leaks the lock and ends. Its process is that of the first thread, which asks
+/// whether it still uses the data. Meanwhile a locker of another process takes the marked word, and
+/// gives it back when it reads the record. A locker does so if it read the word and checked its
+/// owner before an earlier death was reported.
+fn a_locker_takes_the_word_for_a_moment(world: &Rc<World>, is_in_use: fn(&Robust) -> bool) -> bool {
+    const FIRST: u32 = 1;
+    let lock = Lock::<Robust>::place(world);
+    let (here, held) = (world.clone(), lock.clone());
+    world.spawn_in(FIRST, 2, move || held.lock(&here)).join();
+    let takes = lock.in_thread(world, 3, |world, lock| {
+        let replace = |old, new| {
+            let replaced = world.replace_word(&lock.raw, old, new);
+            assert!(replaced, "no other thread changes a marked word");
+        };
+        replace(OWNER_DIED, current_thread().tid());
+        assert!(lock.raw.record().id_acquire().is_some());
+        replace(current_thread().tid(), OWNER_DIED | WAITERS);
+    });
+    let is_in_use = is_in_use(&lock.raw);
+    lock.use_data();
+    takes.join();
+    is_in_use
+}
+
+const LEAK: Model = Model {
+    preemptions: 2,
+    ..Model::PLAIN
+};
+
+/// Three threads, two preemptions. A fork asks this question: whether the process still uses the
+/// data.
+#[test]
+fn a_process_that_uses_the_data_knows_it_while_a_locker_takes_the_word() {
+    LEAK.holds(|world| {
+        let is_in_use = Robust::may_be_used_by_this_process;
+        assert!(a_locker_takes_the_word_for_a_moment(world, is_in_use));
+    });
+}
+
+/// The same, but the question is answered by the word and the record.
+#[test]
+fn the_word_does_not_show_whether_a_process_uses_the_data() {
+    let message = LEAK.fails(|world| {
+        let by_word = |lock: &Robust| {
+            lock.is_held_by_this_process() || lock.is_marked() && lock.may_be_used_by_this_process()
+        };
+        assert!(
+            a_locker_takes_the_word_for_a_moment(world, by_word),
+            "the process does not know that it uses the data"
+        );
+    });
+    assert!(message.contains("does not know"), "{message}");
 }

@@ -413,10 +413,15 @@ impl Robust {
         self.owner().is_some() && self.record.is_this_process()
     }
 
-    /// Returns whether a thread of the calling process ended while it held the lock, and no thread
-    /// has acquired the lock since.
-    pub(crate) fn was_leaked_by_this_process(&self) -> bool {
-        self.is_marked() && self.record.is_this_process()
+    /// Returns whether the calling process may still use the data: a thread of it is recorded as
+    /// the owner, and may have ended since. Unlike [`owner`](Self::owner), this does not read the
+    /// word.
+    ///
+    /// The word can name another thread although this process uses the data. A locker that checked
+    /// an earlier owner takes a marked word for a moment, even if the mark is that of a later owner:
+    /// see `try_take`.
+    pub(crate) fn may_be_used_by_this_process(&self) -> bool {
+        self.record.is_this_process()
     }
 
     /// Returns whether the word is marked: the last owner ended while it held the lock, and no

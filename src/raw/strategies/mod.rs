@@ -89,10 +89,10 @@ pub trait Strategy: Send + Sync + Sized + 'static {
         self.record().is_this_process()
     }
 
-    /// Returns whether a thread of the calling process ended while it held the lock, and no thread
-    /// has acquired the lock since.
-    fn was_leaked_by_this_process(&self) -> bool {
-        false
+    /// Returns whether the calling process may still use the data that the lock protects: a thread
+    /// of it is recorded as the owner, and may have ended since.
+    fn may_be_used_by_this_process(&self) -> bool {
+        self.record().is_this_process()
     }
 
     /// Returns whether the lock is recorded as held, and the lock would not report the death of its
@@ -168,10 +168,6 @@ impl Strategy for Robust {
 
     fn is_held_by_this_process(&self) -> bool {
         self.is_held_by_this_process()
-    }
-
-    fn was_leaked_by_this_process(&self) -> bool {
-        self.was_leaked_by_this_process()
     }
 
     fn reset_would_lose_a_death(&self) -> bool {

@@ -260,8 +260,8 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
         self.inner.raw.is_held_by_this_process()
     }
 
-    fn was_leaked_by_this_process(&self) -> bool {
-        self.inner.raw.was_leaked_by_this_process()
+    fn may_be_used_by_this_process(&self) -> bool {
+        self.inner.raw.may_be_used_by_this_process()
     }
 
     unsafe fn reset(&self) {

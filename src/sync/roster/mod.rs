@@ -314,11 +314,11 @@ impl<T: ShmSafe, const N: usize> Primitive for SharedRoster<T, N> {
             .any(Robust::is_held_by_this_process)
     }
 
-    fn was_leaked_by_this_process(&self) -> bool {
+    fn may_be_used_by_this_process(&self) -> bool {
         let words = self.entries.iter().map(AsRef::<Robust>::as_ref);
         words
             .chain([&self.queue_lock])
-            .any(Robust::was_leaked_by_this_process)
+            .any(Robust::may_be_used_by_this_process)
     }
 
     unsafe fn reset(&self) {

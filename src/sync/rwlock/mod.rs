@@ -438,8 +438,8 @@ impl<T: ShmData + Sync> Primitive for SharedRwLock<T> {
         self.raw.words().any(Robust::is_held_by_this_process)
     }
 
-    fn was_leaked_by_this_process(&self) -> bool {
-        self.raw.words().any(Robust::was_leaked_by_this_process)
+    fn may_be_used_by_this_process(&self) -> bool {
+        self.raw.words().any(Robust::may_be_used_by_this_process)
     }
 
     unsafe fn reset(&self) {

@@ -237,6 +237,14 @@ impl World {
         });
     }
 
+    /// Replaces the word of a lock if it is `old`, as one step of a locker.
+    pub fn replace_word<R>(&self, raw: &R, old: u32, new: u32) -> bool {
+        task::step();
+        let mapping = self.mapping_of(ptr::from_ref(raw).addr());
+        let replaced = mapping.word().compare_exchange(old, new, AcqRel, Acquire);
+        replaced.is_ok()
+    }
+
     pub(super) fn mappings(&self) -> Ref<'_, Vec<Mapping>> {
         self.mappings.borrow()
     }
