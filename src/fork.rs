@@ -14,6 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::sys::start_gate::{ChildGate, start_gate};
 use crate::sys::{self, Deadline, process};
 use std::cell::Cell;
 use std::io::{self, Write as _};
@@ -38,10 +39,11 @@ pub enum Error {
         threads: usize,
     },
 
-    /// The calling thread holds a robust lock, or a thread that has ended leaked the guard of one
-    /// (`mem::forget`).
+    /// The calling thread holds a lock, or a thread that has ended leaked the guard of one
+    /// (`mem::forget`). The lock may be placed or not: the child's copy of a lock that is not
+    /// placed would never be released.
     #[error(
-        "fork refused: this process holds a robust lock, through a guard or a leaked guard. The child would continue as if it held the lock, but the lock stays the parent's. Drop the guard first"
+        "fork refused: this process holds a lock, through a guard or a leaked guard. The child would continue as if it held the lock, but the lock stays the parent's. Drop the guard first"
     )]
     LockHeld,
 
@@ -67,8 +69,8 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The kernel created no child, or no pidfd to wait for it. In the latter case the child was
-    /// killed.
+    /// The kernel created no child, or no descriptor to wait for it. In the latter case the child
+    /// has ended before it ran any code of the caller.
     #[error("{call} failed: {source}")]
     Os {
         /// The system call that failed.
@@ -92,7 +94,8 @@ pub enum Error {
 ///
 /// - The process has another thread. A thread that was just joined may still exist, so the check is
 ///   repeated for 20 milliseconds.
-/// - The calling thread holds a robust lock, or a thread that has ended leaked the guard of one.
+/// - The calling thread holds a lock of this crate, placed or not, or a robust lock of glibc, or a
+///   thread that has ended leaked the guard of a placed lock.
 /// - Children would be created in another PID namespace.
 ///
 /// One hazard is not checked. Any fork duplicates memory that another crate shares with the kernel
@@ -100,8 +103,9 @@ pub enum Error {
 ///
 /// # Errors
 ///
-/// Returns an [`Error`] if one of the checks or a system call fails. In each case there is no
-/// child.
+/// Returns an [`Error`] if one of the checks or a system call fails. In each case `body` did not
+/// begin, and there is no child: the child waits until this process has a descriptor (a pidfd) that
+/// identifies it. Two descriptors must be available.
 ///
 /// # What a death does
 ///
@@ -110,7 +114,10 @@ pub enum Error {
 pub fn spawn<F: FnOnce()>(body: F) -> Result<Child, Error> {
     check_single_thread()?;
     // SAFETY: the process has no other thread: that was just checked.
-    if sys::holds_robust_lock() || unsafe { crate::memory::any_lock_in_use() } {
+    if sys::holds_robust_lock()
+        || sys::holds_unplaced_lock()
+        || unsafe { crate::memory::any_lock_in_use() }
+    {
         return Err(Error::LockHeld);
     }
     check_childrens_namespace()?;
@@ -156,7 +163,8 @@ fn check_childrens_namespace() -> Result<(), Error> {
 ///
 /// # Errors
 ///
-/// Returns [`Error::Os`] if the kernel creates no child, or no pidfd to wait for it.
+/// Returns [`Error::Os`] if the kernel creates no child, or no pidfd to wait for it. `body` did not
+/// begin then.
 ///
 /// # Safety
 ///
@@ -168,40 +176,52 @@ fn check_childrens_namespace() -> Result<(), Error> {
 /// guard through a borrow.
 pub unsafe fn spawn_unchecked<F: FnOnce()>(body: F) -> Result<Child, Error> {
     let _ = io::stdout().flush();
-    // SAFETY: guaranteed by the caller; the child only runs the body, flushes standard output and
-    // exits.
-    match unsafe { process::fork() }.map_err(|source| Error::Os {
-        call: "fork",
-        source,
-    })? {
+    let (parents_side, childs_side) =
+        start_gate().map_err(|source| os_error("socketpair", source))?;
+    // SAFETY: guaranteed by the caller; the child only waits, runs the body, flushes standard
+    // output and exits.
+    match unsafe { process::fork() }.map_err(|source| os_error("fork", source))? {
         None => {
-            let code = match catch_unwind(AssertUnwindSafe(body)) {
-                Ok(()) => 0,
-                Err(payload) => {
-                    // A payload that panics when it is dropped must not unwind into the frames of
-                    // the parent.
-                    std::mem::forget(payload);
-                    PANICKED
-                }
-            };
-            let _ = catch_unwind(|| io::stdout().flush());
-            process::exit_at_once(code)
+            drop(parents_side);
+            run_child(childs_side, body)
         }
         Some(id) => {
-            let pidfd = process::pidfd_open(id).map_err(|source| {
-                process::kill_and_reap(id);
-                Error::Os {
-                    call: "pidfd_open",
-                    source,
+            drop(childs_side);
+            match parents_side.start(id) {
+                Ok(pidfd) => Ok(Child {
+                    id,
+                    pidfd,
+                    status: Cell::new(None),
+                }),
+                Err(source) => {
+                    process::reap(id);
+                    Err(os_error("pidfd_open", source))
                 }
-            })?;
-            Ok(Child {
-                id,
-                pidfd,
-                status: Cell::new(None),
-            })
+            }
         }
     }
+}
+
+/// Waits until the parent starts this child, runs `body`, and ends the process.
+fn run_child(gate: ChildGate, body: impl FnOnce()) -> ! {
+    if !gate.wait() {
+        process::exit_at_once(PANICKED);
+    }
+    let code = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(()) => 0,
+        Err(payload) => {
+            // A payload that panics when it is dropped must not unwind into the frames of the
+            // parent.
+            std::mem::forget(payload);
+            PANICKED
+        }
+    };
+    let _ = catch_unwind(|| io::stdout().flush());
+    process::exit_at_once(code)
+}
+
+fn os_error(call: &'static str, source: io::Error) -> Error {
+    Error::Os { call, source }
 }
 
 /// A child process. It is identified by a pidfd, so no later process with the same id is taken for
@@ -225,7 +245,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// Returns an error if other code has reaped the child (`ECHILD`).
+    /// Returns an error if other code has reaped the child, or if the process ignores SIGCHLD
+    /// (`ECHILD`).
     pub fn wait(&self) -> io::Result<ExitStatus> {
         loop {
             if let Some(status) = self.poll(None)? {

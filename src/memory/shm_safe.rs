@@ -165,8 +165,8 @@ pub trait Primitive {
     /// it holds the primitive, or ended while it held it. In the latter case a borrow of the data
     /// may have been passed to another thread.
     ///
-    /// This relies on the recorded owner alone. A lock word can name a thread of another process for
-    /// a moment, while the data is in use here.
+    /// This relies on the recorded owner alone. A lock word can name a thread of another process
+    /// for a moment, while the data is in use here.
     fn may_be_used_by_this_process(&self) -> bool {
         self.is_held_by_this_process()
     }

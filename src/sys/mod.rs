@@ -15,15 +15,18 @@ mod liveness;
 mod owner;
 mod proc;
 mod pthread;
+mod record_probe;
 mod robust_list;
 mod semaphore;
 mod sysv;
 mod thread;
+mod unplaced_holds;
 mod wipe_on_fork;
 
 pub(crate) mod files;
 pub(crate) mod mmap;
 pub(crate) mod process;
+pub(crate) mod start_gate;
 
 pub(crate) use adaptive_spin::{AdaptiveSpin, critical_sections_are_dense};
 pub(crate) use clock::{Deadline, RecheckTimer};
@@ -46,7 +49,7 @@ pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
 pub(crate) use sysv::{SEMAPHORE_SET_MAX, SemaphoreSet};
 pub(crate) use thread::{
     CurrentThread, check_robust_list, current_thread, forget_list_op_pending, holds_robust_lock,
-    is_this_process,
+    holds_unplaced_lock, is_this_process,
 };
 
 /// Separates the two steps of one side of a Dekker pattern: a thread's `SeqCst` write of its own

@@ -70,16 +70,13 @@ pub(super) fn own_pid_namespace() -> io::Result<u32> {
     Ok(std::os::unix::fs::MetadataExt::ino(&namespace.metadata()?) as u32)
 }
 
-/// Kills and reaps a child for which no pidfd could be opened. The child has not been reaped, so
-/// its id is still its own.
-pub(crate) fn kill_and_reap(id: u32) {
-    // SAFETY: both calls take integers; the null pointer means that no status is requested.
-    unsafe {
-        libc::kill(id as i32, libc::SIGKILL);
-        while libc::waitpid(id as i32, std::ptr::null_mut(), 0) < 0
-            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-        {}
-    }
+/// Reaps a child that ends by itself. If other code reaps it, or if the process ignores SIGCHLD,
+/// waits until it has ended.
+pub(crate) fn reap(id: u32) {
+    // SAFETY: the arguments are an integer, a null pointer (no status is requested), and no flags.
+    while unsafe { libc::waitpid(id as i32, std::ptr::null_mut(), 0) } < 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
 }
 
 /// Sends SIGKILL with `pidfd_send_signal(2)`. If the process has already ended, this is not an
@@ -127,26 +124,30 @@ pub(crate) fn pidfd_wait(pidfd: &OwnedFd, timeout: Option<Duration>) -> io::Resu
 
 /// Reaps a child that has ended: `waitid(P_PIDFD)`.
 pub(crate) fn pidfd_reap(pidfd: &OwnedFd) -> io::Result<ExitStatus> {
+    let info = waitid(pidfd, libc::WEXITED)?;
+    // SAFETY: waitid has filled the fields of a SIGCHLD.
+    let status = unsafe { info.si_status() };
+    Ok(ExitStatus::from_raw(match info.si_code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    }))
+}
+
+/// Returns an error if the process is not a child of this process that can still be reaped. Waits
+/// until it has ended.
+pub(super) fn pidfd_has_status(pidfd: &OwnedFd) -> io::Result<()> {
+    waitid(pidfd, libc::WEXITED | libc::WNOWAIT).map(drop)
+}
+
+fn waitid(pidfd: &OwnedFd, options: libc::c_int) -> io::Result<libc::siginfo_t> {
     loop {
         // SAFETY: zero bytes are a valid siginfo_t.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let pidfd = pidfd.as_raw_fd() as libc::id_t;
         // SAFETY: `info` is a siginfo_t that may be written.
-        let answer = unsafe {
-            libc::waitid(
-                libc::P_PIDFD,
-                pidfd.as_raw_fd() as libc::id_t,
-                &mut info,
-                libc::WEXITED,
-            )
-        };
-        if answer == 0 {
-            // SAFETY: waitid has filled the fields of a SIGCHLD.
-            let status = unsafe { info.si_status() };
-            return Ok(ExitStatus::from_raw(match info.si_code {
-                libc::CLD_EXITED => (status & 0xff) << 8,
-                libc::CLD_DUMPED => status | 0x80,
-                _ => status,
-            }));
+        if unsafe { libc::waitid(libc::P_PIDFD, pidfd, &mut info, options) } == 0 {
+            return Ok(info);
         }
         match io::Error::last_os_error() {
             error if error.kind() == io::ErrorKind::Interrupted => {}

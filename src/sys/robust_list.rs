@@ -20,6 +20,7 @@
 use super::error::RobustListUnusable;
 use super::futex::probe_u32;
 use super::owner::OwnerId;
+use super::record_probe::is_recorded_at;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{
@@ -217,6 +218,22 @@ impl RobustList {
         }
         compiler_fence(SeqCst);
         links.clear();
+    }
+
+    /// Returns whether `list_op_pending` names a lock whose word names the thread `tid`: the thread
+    /// holds it. It may be a lock of glibc, or of another copy of this crate.
+    ///
+    /// The field alone does not show that: glibc leaves locks there that it did not acquire.
+    pub(super) fn is_pending_held_by(self, tid: u32) -> bool {
+        const WAITERS: u32 = libc::FUTEX_WAITERS;
+        const OWNER_DIED: u32 = libc::FUTEX_OWNER_DIED;
+        let pending = self.head().pending.load(Relaxed);
+        let word = pending
+            .map_addr(|address| address & !1)
+            .wrapping_byte_offset(FUTEX_OFFSET)
+            .cast::<u32>();
+        let bits = [0, WAITERS, OWNER_DIED, WAITERS | OWNER_DIED];
+        !pending.is_null() && bits.iter().any(|bits| probe_u32(word, tid | bits))
     }
 
     /// Returns whether no lock is linked, of this crate or of glibc.
@@ -446,7 +463,8 @@ impl ThreadList {
         if self.unmapped_values.get() != unmapped {
             // Memory has been unmapped since the last check. Another lock may now lie at this
             // address: one that glibc left in `list_op_pending`.
-            if !is_recorded_before(links, owner) {
+            let record = links.cast::<u32>().wrapping_byte_sub(RECORD_BEFORE_LINKS);
+            if !is_recorded_at(record, owner) {
                 self.last_pending.set(ptr::null());
                 return None;
             }
@@ -473,21 +491,6 @@ impl ThreadList {
             self.last_pending.set(ptr::null());
         }
     }
-}
-
-/// Returns whether the record of the lock with these links names `owner`. Returns false if there is
-/// no lock any more, or if the memory cannot be read.
-fn is_recorded_before(links: *const Links, owner: OwnerId) -> bool {
-    let record = links.cast::<u32>().wrapping_byte_sub(RECORD_BEFORE_LINKS);
-    // The two halves, in the order in which they lie in memory.
-    let bits = owner.to_bits();
-    let mut halves = [bits as u32, (bits >> u32::BITS) as u32];
-    if cfg!(target_endian = "big") {
-        halves.reverse();
-    }
-    // Only this thread writes its own id to a record, so the halves can be compared one after the
-    // other.
-    probe_u32(record, halves[0]) && probe_u32(record.wrapping_add(1), halves[1])
 }
 
 fn find_list() -> Result<RobustList, String> {

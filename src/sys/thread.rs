@@ -13,6 +13,7 @@ use crate::sys::error::RobustListUnusable;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
 use crate::sys::proc::{self, Stat};
 use crate::sys::robust_list::{Links, RobustList, ThreadList};
+use crate::sys::unplaced_holds::UnplacedHolds;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{
@@ -43,6 +44,7 @@ struct Thread {
     id: Cell<OwnerId>,
     image: Cell<ImageId>,
     robust_list: ThreadList,
+    unplaced_holds: UnplacedHolds,
 }
 
 impl Thread {
@@ -63,6 +65,7 @@ thread_local! {
             id: Cell::new(OwnerId::UNSET),
             image: Cell::new(ImageId::UNKNOWN),
             robust_list: ThreadList::new(),
+            unplaced_holds: UnplacedHolds::new(),
         }
     };
 }
@@ -199,17 +202,38 @@ impl CurrentThread {
     }
 }
 
+impl CurrentThread {
+    /// Adds a hold of a lock that is not placed: see [`UnplacedHolds::add`].
+    pub(crate) fn add_unplaced_hold(&self, record: Option<*const ()>) {
+        self.thread().unplaced_holds.add(record);
+    }
+
+    /// Removes a hold of a lock that is not placed: see [`UnplacedHolds::remove`].
+    pub(crate) fn remove_unplaced_hold(&self, record: Option<*const ()>) {
+        self.thread().unplaced_holds.remove(record);
+    }
+}
+
 /// Returns an error if the calling thread has no robust list that robust primitives can join.
 pub(crate) fn check_robust_list() -> Result<(), RobustListUnusable> {
     map_process_page().map_err(RobustListUnusable)?;
     current_thread().thread().robust_list.check()
 }
 
-/// Returns whether the calling thread holds a robust lock that is in its list, of this crate or of
-/// glibc, or one of this crate that is in `list_op_pending`.
+/// Returns whether the calling thread holds a robust lock that is in its list or in
+/// `list_op_pending`: one of this crate, of another copy of it, or of glibc.
 pub(crate) fn holds_robust_lock() -> bool {
     let current = current_thread();
-    current.list_op_pending().is_some() || !current.list().is_empty()
+    let list = current.list();
+    current.list_op_pending().is_some()
+        || !list.is_empty()
+        || list.is_pending_held_by(current.tid())
+}
+
+/// Returns whether the calling thread holds a lock that is not placed.
+pub(crate) fn holds_unplaced_lock() -> bool {
+    let current = current_thread();
+    current.thread().unplaced_holds.any(current.id())
 }
 
 /// Returns whether the recorded owner is a thread of the calling process, and not of a dead process
@@ -261,6 +285,7 @@ fn init_thread(thread: &Thread) {
     ));
     thread.image.set(ImageId(process.image.load(Relaxed)));
     thread.robust_list.init();
+    thread.unplaced_holds.clear();
     thread.generation.set(generation);
 }
 

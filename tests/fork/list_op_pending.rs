@@ -12,7 +12,6 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use pshared::fork::{self as forks, Child};
 use pshared::{Error, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
-use std::fs::File;
 use std::io;
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +32,6 @@ crate::tests!(
     spawn_refuses_while_a_lock_is_held_if_get_robust_list_is_denied,
     deaths_are_reported_if_get_robust_list_is_denied,
     no_lock_is_placed_if_get_robust_list_was_always_denied,
-    spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child,
     a_kill_at_any_instant_of_every_order_reports_every_held_lock,
 );
 
@@ -395,13 +393,13 @@ fn meet(event: &SharedEvent, child: &Child) {
 }
 
 #[track_caller]
-fn has_no_children() {
+pub fn has_no_children() {
     let any = waitpid(None, Some(WaitPidFlag::WNOHANG));
     assert_eq!(any, Err(Errno::ECHILD));
 }
 
 #[track_caller]
-fn spawn_refuses() {
+pub fn spawn_refuses() {
     match forks::spawn(|| ()) {
         Err(forks::Error::LockHeld) => {}
         other => panic!("not refused: {other:?}"),
@@ -410,7 +408,7 @@ fn spawn_refuses() {
 }
 
 #[track_caller]
-fn spawn_works() {
+pub fn spawn_works() {
     passes(&child(|| ()));
 }
 
@@ -677,48 +675,6 @@ fn no_lock_is_placed_if_get_robust_list_was_always_denied() {
         WaitStatus::Exited(_, DENIED) => skip("seccomp filters are not permitted here"),
         status => assert_eq!(status, WaitStatus::Exited(child, 0)),
     }
-}
-
-fn spawn_that_gets_no_descriptor_after_the_fork_leaves_no_child() {
-    /// Does what another library may do when the process forks.
-    extern "C" fn open_one() {
-        forget(File::open("/dev/null"));
-    }
-    let inside = Shared::anonymous(SharedEvent::new()).unwrap();
-    let tries = || {
-        forks::spawn(|| {
-            inside.set();
-            loop {
-                thread::park();
-            }
-        })
-    };
-    // SAFETY: the function exists for as long as the process.
-    let answer = unsafe { libc::pthread_atfork(None, Some(open_one), None) };
-    assert_eq!(answer, 0);
-    let mut files = Vec::new();
-    while let Ok(file) = File::open("/dev/null") {
-        files.push(file);
-    }
-    // One descriptor is enough for all checks before the fork.
-    files.pop();
-    match tries() {
-        Err(forks::Error::Os { call, source }) => {
-            assert_eq!(
-                (call, source.raw_os_error()),
-                ("pidfd_open", Some(libc::EMFILE))
-            );
-        }
-        other => panic!("{other:?}"),
-    }
-    has_no_children();
-    // With no descriptor at all, the spawn is refused before the fork.
-    assert!(tries().is_err());
-    has_no_children();
-    drop(files);
-    let works = tries().unwrap();
-    inside.wait();
-    kill(&works);
 }
 
 #[derive(ShmSafe)]

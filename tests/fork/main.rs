@@ -32,6 +32,7 @@ mod rwlock_kills;
 mod scenarios;
 mod semaphore;
 mod soundness;
+mod spawn;
 mod steps;
 mod strategies;
 mod support;
@@ -50,6 +51,7 @@ fn main() -> std::process::ExitCode {
             auto_reset_event::tests(),
             barrier::tests(),
             soundness::tests(),
+            spawn::tests(),
             choosing::tests(),
             condvar::tests(),
             counters::tests(),

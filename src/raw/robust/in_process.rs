@@ -13,7 +13,7 @@ impl Robust {
         self.word.load(Relaxed) & TID_MASK >= IN_PROCESS
     }
 
-    pub(in crate::raw) fn in_process_mutex(&self) -> &FutexWord<IN_PROCESS> {
+    fn in_process_mutex(&self) -> &FutexWord<IN_PROCESS> {
         FutexWord::of(&self.word)
     }
 
@@ -52,7 +52,18 @@ impl Robust {
                 return Err(mode.on_timeout());
             }
         }
-        self.record.write(current);
+        self.record.write_unplaced(current);
         Ok(Acquired::Released)
+    }
+
+    /// Unlocks a lock that is not placed.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread must hold the lock.
+    pub(super) unsafe fn unlock_in_process(&self, current: CurrentThread) {
+        self.record.clear_unplaced(current);
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.in_process_mutex().unlock() };
     }
 }

@@ -354,7 +354,7 @@ impl Robust {
             // This lock is not placed, so it does not stay in `list_op_pending`. But the field
             // names its address: a glibc lock lay here before, and glibc left it in the field.
             // SAFETY: guaranteed by the caller.
-            unsafe { self.in_process_mutex().unlock() };
+            unsafe { self.unlock_in_process(current) };
         } else {
             self.store_and_wake(current, WAITERS);
         }
@@ -368,9 +368,8 @@ impl Robust {
     #[cold]
     unsafe fn unlock_not_pending(&self, current: CurrentThread) {
         if self.is_in_process() {
-            self.record.clear();
             // SAFETY: guaranteed by the caller.
-            return unsafe { self.in_process_mutex().unlock() };
+            return unsafe { self.unlock_in_process(current) };
         }
         self.begin_unlock(current);
         // Not earlier: before `begin_unlock`, the kernel might not find the lock. Without the
@@ -418,8 +417,8 @@ impl Robust {
     /// word.
     ///
     /// The word can name another thread although this process uses the data. A locker that checked
-    /// an earlier owner takes a marked word for a moment, even if the mark is that of a later owner:
-    /// see `try_take`.
+    /// an earlier owner takes a marked word for a moment, even if the mark is that of a later
+    /// owner: see `try_take`.
     pub(crate) fn may_be_used_by_this_process(&self) -> bool {
         self.record.is_this_process()
     }

@@ -43,6 +43,18 @@ impl OwnerRecord {
         self.id.store(current.id().to_bits(), Release);
     }
 
+    /// Like [`write`](Self::write), for a lock that is not placed. A fork must know of the hold.
+    pub(in crate::raw) fn write_unplaced(&self, current: CurrentThread) {
+        self.write(current);
+        current.add_unplaced_hold(Some(core::ptr::from_ref(self).cast()));
+    }
+
+    /// Like [`clear`](Self::clear), for a lock that is not placed.
+    pub(in crate::raw) fn clear_unplaced(&self, current: CurrentThread) {
+        self.clear();
+        current.remove_unplaced_hold(Some(core::ptr::from_ref(self).cast()));
+    }
+
     /// Clears the record. The owner does so before it releases the lock, when the data is complete
     /// again.
     #[inline(always)]

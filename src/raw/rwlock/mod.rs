@@ -301,7 +301,7 @@ impl<const N: usize> RwLock<N> {
     /// The calling thread must be the upgradable reader.
     pub(crate) unsafe fn end_upgradable_read(&self, current: CurrentThread) {
         if self.writer_lock.is_in_process() {
-            return self.unlock_in_process(LockMode::UpgradableRead, None);
+            return self.unlock_in_process(current, LockMode::UpgradableRead, None);
         }
         // SAFETY: the caller guarantees that it is the upgradable reader, which owns `writer_lock`.
         unsafe { self.writer_lock.unlock(current) };
@@ -314,7 +314,7 @@ impl<const N: usize> RwLock<N> {
     /// The calling thread must be the writer.
     pub(crate) unsafe fn end_write(&self, current: CurrentThread) {
         if self.writer_lock.is_in_process() {
-            return self.unlock_in_process(LockMode::Write, None);
+            return self.unlock_in_process(current, LockMode::Write, None);
         }
         self.end_section(current);
         // SAFETY: the caller guarantees that it is the writer, which owns `writer_lock`.
@@ -328,7 +328,7 @@ impl<const N: usize> RwLock<N> {
     /// The calling thread must be the writer.
     pub(crate) unsafe fn downgrade(&self, current: CurrentThread) -> ReadPosition {
         if self.writer_lock.is_in_process() {
-            self.unlock_in_process(LockMode::Write, Some(LockMode::Read));
+            self.unlock_in_process(current, LockMode::Write, Some(LockMode::Read));
             return ReadPosition::IN_PROCESS;
         }
         // All slots may be taken by readers that wait for this writer.
@@ -345,7 +345,8 @@ impl<const N: usize> RwLock<N> {
     #[cold]
     unsafe fn end_read_slow(&self, current: CurrentThread, position: ReadPosition) {
         if position == ReadPosition::IN_PROCESS {
-            return self.in_process.unlock(LockMode::Read, None);
+            self.in_process.unlock(LockMode::Read, None);
+            return current.remove_unplaced_hold(None);
         }
         // SAFETY: guaranteed by the caller: a reader without a slot owns `writer_lock`.
         unsafe { self.writer_lock.unlock(current) };
@@ -372,14 +373,20 @@ impl<const N: usize> RwLock<N> {
                 .is_some_and(|owner| sys::thread_is_gone(owner) && holder.still_is(Some(owner.id)))
         };
         self.in_process.take(from, to, mode, holder_is_gone)?;
-        if to != LockMode::Read {
-            holder.write(current);
+        match (from, to) {
+            (_, LockMode::Read) => current.add_unplaced_hold(None),
+            (None, _) => holder.write_unplaced(current),
+            // An upgrade: the holder is recorded already.
+            (Some(_), _) => {}
         }
         Ok(())
     }
 
-    fn unlock_in_process(&self, from: LockMode, to: Option<LockMode>) {
-        self.writer_lock.record.clear();
+    fn unlock_in_process(&self, current: CurrentThread, from: LockMode, to: Option<LockMode>) {
+        self.writer_lock.record.clear_unplaced(current);
+        if to.is_some() {
+            current.add_unplaced_hold(None);
+        }
         self.in_process.unlock(from, to);
     }
 }

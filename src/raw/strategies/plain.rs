@@ -8,8 +8,10 @@ use crate::raw::strategies::futex::FutexWord;
 use crate::raw::strategies::spin::SpinWord;
 use crate::raw::strategies::ticket::TicketWords;
 use crate::sys::{
-    CurrentThread, Deadline, PthreadKind, PthreadLocked, PthreadMutex, RecheckTimer, Semaphore,
+    AtomicU32, CurrentThread, Deadline, PthreadKind, PthreadLocked, PthreadMutex, RecheckTimer,
+    Semaphore,
 };
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Defines a strategy from a lock type that reports only whether an attempt acquired the lock.
 macro_rules! strategy {
@@ -19,18 +21,33 @@ macro_rules! strategy {
         #[derive(Debug)]
         pub struct $name {
             lock: $lock,
+            /// 1 until the lock is placed.
+            is_unplaced: AtomicU32,
             record: OwnerRecord,
+        }
+
+        impl $name {
+            /// Records the calling thread, which has acquired the lock.
+            #[inline]
+            fn record_owner(&self, current: CurrentThread) {
+                match self.is_unplaced.load(Relaxed) {
+                    0 => self.record.write(current),
+                    _ => self.record.write_unplaced(current),
+                }
+            }
         }
 
         impl Strategy for $name {
             const NEW: Self = $name {
                 lock: <$lock>::new(),
+                is_unplaced: AtomicU32::new(1),
                 record: OwnerRecord::new(),
             };
             const KIND: &'static str = $kind;
 
             unsafe fn init(&self) {
                 self.record.clear();
+                self.is_unplaced.store(0, Relaxed);
                 // SAFETY: guaranteed by the caller.
                 unsafe { self.lock.init() };
             }
@@ -39,7 +56,7 @@ macro_rules! strategy {
             fn try_acquire_fast(&self, current: CurrentThread) -> bool {
                 let acquired = self.lock.try_lock();
                 if acquired {
-                    self.record.write(current);
+                    self.record_owner(current);
                 }
                 acquired
             }
@@ -48,14 +65,17 @@ macro_rules! strategy {
             fn acquire_slow(&self, current: CurrentThread, mode: WaitMode) -> Result<Acquired, AcquireError> {
                 let outcome = attempt(&self.record, current, mode, || self.lock.lock(mode));
                 if outcome.is_ok() {
-                    self.record.write(current);
+                    self.record_owner(current);
                 }
                 outcome
             }
 
             #[inline]
-            unsafe fn release(&self, _: CurrentThread) {
-                self.record.clear();
+            unsafe fn release(&self, current: CurrentThread) {
+                match self.is_unplaced.load(Relaxed) {
+                    0 => self.record.clear(),
+                    _ => self.record.clear_unplaced(current),
+                }
                 // SAFETY: guaranteed by the caller.
                 unsafe { self.lock.unlock() };
             }

@@ -68,7 +68,7 @@ impl RobustCLock {
             if !self.in_process.lock(mode) {
                 return Err(mode.on_timeout());
             }
-            self.record.write(current);
+            self.record.write_unplaced(current);
             return Ok(Acquired::Released);
         }
         let only_if_released = matches!(mode, WaitMode::TryIfReleased);
@@ -157,17 +157,16 @@ impl RobustCLock {
     /// The calling thread must hold the lock.
     #[inline]
     unsafe fn release(&self, current: CurrentThread) {
-        self.record.clear();
-        // SAFETY: guaranteed by the caller; no lock is initialized while it is held, so this is the
-        // lock that was acquired.
-        unsafe {
-            if self.is_initialized() {
-                flush_pending(current);
-                self.placed.unlock();
-            } else {
-                self.in_process.unlock();
-            }
+        if !self.is_initialized() {
+            self.record.clear_unplaced(current);
+            // SAFETY: guaranteed by the caller; no lock is initialized while it is held, so this is
+            // the lock that was acquired.
+            return unsafe { self.in_process.unlock() };
         }
+        self.record.clear();
+        flush_pending(current);
+        // SAFETY: as above.
+        unsafe { self.placed.unlock() };
     }
 }
 

@@ -75,6 +75,11 @@ impl CurrentThread {
         is_there.then(|| unsafe { &*links })
     }
 
+    /// The models do not fork.
+    pub(crate) fn add_unplaced_hold(&self, _record: Option<*const ()>) {}
+
+    pub(crate) fn remove_unplaced_hold(&self, _record: Option<*const ()>) {}
+
     pub(crate) fn disable_fast_path(&self) {
         task::current().fast_path_disabled.set(true);
     }

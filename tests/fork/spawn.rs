@@ -1,0 +1,283 @@
+//! What `fork::spawn` refuses, and that no child runs if it fails.
+
+use crate::harness::skip;
+use crate::list_op_pending::{deny, has_no_children, spawn_refuses, spawn_works};
+use crate::support::{Stage, child, gettid, passes, state, until};
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use pshared::{
+    Shared, SharedBarrier, SharedCounter, SharedMutex, SharedOnce, SharedOnceLock, SharedPermits,
+    SharedReentrantLock, SharedRoster, SharedRwLock, SharedRwLockUpgradableReadGuard,
+    SharedRwLockWriteGuard, fork, raw,
+};
+use std::mem::forget;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+crate::tests!(
+    spawn_refuses_while_a_mutex_that_is_not_placed_is_held,
+    spawn_refuses_while_a_rwlock_that_is_not_placed_is_held,
+    spawn_refuses_inside_an_initialization_that_is_not_placed,
+    spawn_refuses_while_a_slot_that_is_not_placed_is_held,
+    spawn_refuses_while_many_locks_that_are_not_placed_are_held,
+    spawn_ignores_a_leaked_guard_of_a_lock_that_was_replaced,
+    spawn_ignores_locks_that_are_not_placed_and_that_the_parent_held,
+    spawn_refuses_while_another_process_checks_a_lock_that_was_leaked,
+    spawn_refuses_while_another_copy_of_the_crate_holds_a_lock,
+    no_child_runs_if_it_cannot_be_identified,
+    children_run_if_their_ends_are_ignored,
+    a_child_that_waits_to_be_identified_ends_with_its_parent,
+    spawn_needs_two_descriptors,
+);
+
+fn refuses_while_held<G>(hold: impl FnOnce() -> G) {
+    spawn_works();
+    let guard = hold();
+    spawn_refuses();
+    drop(guard);
+    spawn_works();
+}
+
+fn spawn_refuses_while_a_mutex_that_is_not_placed_is_held() {
+    static LOCK: SharedMutex<u64> = SharedMutex::new(0);
+    refuses_while_held(|| LOCK.lock().unwrap());
+    refuses_while_held(|| LOCK.try_lock().unwrap());
+    refuses_while_held(|| LOCK.lock_timeout(Duration::from_secs(60)).unwrap());
+    let lock = SharedReentrantLock::new(0);
+    refuses_while_held(|| (lock.lock().unwrap(), lock.lock().unwrap()));
+    with_strategy::<raw::Futex>();
+    with_strategy::<raw::Spin>();
+    with_strategy::<raw::Ticket>();
+    with_strategy::<raw::Pthread>();
+    with_strategy::<raw::PosixSem>();
+    with_strategy::<raw::PthreadRobust>();
+    with_strategy::<raw::PthreadPi>();
+}
+
+fn with_strategy<R: raw::RawLock>() {
+    let lock = SharedMutex::<u64, R>::with_strategy(0);
+    refuses_while_held(|| lock.lock().unwrap());
+    refuses_while_held(|| lock.try_lock().unwrap());
+    // A locker that had to wait.
+    thread::scope(|scope| {
+        let guard = lock.lock().unwrap();
+        let waits = scope.spawn(|| *lock.lock().unwrap() += 1);
+        thread::yield_now();
+        drop(guard);
+        waits.join().unwrap();
+    });
+    spawn_works();
+    let placed = Shared::anonymous(lock).unwrap();
+    refuses_while_held(|| placed.lock().unwrap());
+}
+
+fn spawn_refuses_while_a_rwlock_that_is_not_placed_is_held() {
+    static LOCK: SharedRwLock<u64> = SharedRwLock::new(0);
+    refuses_while_held(|| LOCK.read().unwrap());
+    refuses_while_held(|| (LOCK.read().unwrap(), LOCK.try_read().unwrap()));
+    refuses_while_held(|| LOCK.write().unwrap());
+    refuses_while_held(|| SharedRwLockWriteGuard::downgrade(LOCK.write().unwrap()));
+    refuses_while_held(|| LOCK.upgradable_read().unwrap());
+    refuses_while_held(|| {
+        let reads = LOCK.upgradable_read().unwrap();
+        SharedRwLockUpgradableReadGuard::upgrade(reads).unwrap()
+    });
+}
+
+fn spawn_refuses_inside_an_initialization_that_is_not_placed() {
+    static ONCE: SharedOnce = SharedOnce::new();
+    static CELL: SharedOnceLock<u64> = SharedOnceLock::new();
+    ONCE.call_once(spawn_refuses);
+    CELL.get_or_init(|| {
+        spawn_refuses();
+        1
+    });
+    spawn_works();
+    passes(&child(|| assert_eq!(CELL.get_or_init(|| 2), &1)));
+}
+
+fn spawn_refuses_while_a_slot_that_is_not_placed_is_held() {
+    static PERMITS: SharedPermits<3> = SharedPermits::new();
+    refuses_while_held(|| PERMITS.acquire().unwrap());
+    let roster = SharedRoster::<u64, 2>::from_fn(|_| 0);
+    refuses_while_held(|| roster.join().unwrap());
+    let barrier = SharedBarrier::<2>::new();
+    refuses_while_held(|| barrier.join().unwrap());
+}
+
+fn spawn_refuses_while_many_locks_that_are_not_placed_are_held() {
+    let locks = [const { SharedMutex::new(0) }; 30];
+    let mut guards = locks.each_ref().map(|lock| Some(lock.lock().unwrap()));
+    for index in (0..30).step_by(2).chain((1..30).step_by(2)) {
+        spawn_refuses();
+        guards[index] = None;
+    }
+    spawn_works();
+}
+
+fn spawn_ignores_a_leaked_guard_of_a_lock_that_was_replaced() {
+    let mut lock = SharedMutex::new(0);
+    forget(lock.lock().unwrap());
+    spawn_refuses();
+    lock = SharedMutex::new(1);
+    spawn_works();
+    assert_eq!(*lock.lock().unwrap(), 1);
+}
+
+fn spawn_ignores_locks_that_are_not_placed_and_that_the_parent_held() {
+    static LOCK: SharedMutex<u64> = SharedMutex::new(0);
+    static OTHER: SharedRwLock<u64> = SharedRwLock::new(0);
+    let _guards = (LOCK.lock().unwrap(), OTHER.read().unwrap());
+    // SAFETY: there is no other thread, and the child does not use the guards.
+    let parent = unsafe { fork::spawn_unchecked(spawn_works) }.unwrap();
+    passes(&parent);
+}
+
+/// The word of a lock, its first field.
+fn word_of(lock: &SharedMutex<u64>) -> &AtomicU32 {
+    // SAFETY: the mutex is `repr(C)` and starts with its word, an `AtomicU32`.
+    unsafe { &*ptr::from_ref(lock).cast() }
+}
+
+fn spawn_refuses_while_another_process_checks_a_lock_that_was_leaked() {
+    const OWNER_DIED: u32 = 1 << 30;
+    let lock = Shared::anonymous(SharedMutex::new(0)).unwrap().leak();
+    let leaks = thread::spawn(|| {
+        forget(lock.lock().unwrap());
+        gettid()
+    });
+    let ended = leaks.join().unwrap();
+    until(|| state(ended).is_none());
+    spawn_refuses();
+    assert_eq!(word_of(lock).load(Relaxed), OWNER_DIED);
+    // A locker takes the marked word for a moment: until it has read the record.
+    word_of(lock).store(std::os::unix::process::parent_id(), Relaxed);
+    spawn_refuses();
+    word_of(lock).store(OWNER_DIED, Relaxed);
+    spawn_refuses();
+}
+
+/// A lock as another copy of this crate lays it out.
+#[repr(C)]
+struct OtherLock {
+    word: AtomicU32,
+    unused: [AtomicU32; 5],
+    links: [AtomicPtr<()>; 2],
+}
+
+fn spawn_refuses_while_another_copy_of_the_crate_holds_a_lock() {
+    const OFFSET_OF_PENDING: usize = 16;
+    let lock = OtherLock {
+        word: AtomicU32::new(0),
+        unused: Default::default(),
+        links: Default::default(),
+    };
+    let mut head = ptr::null_mut::<()>();
+    let mut length = 0_usize;
+    // SAFETY: get_robust_list(2) may write to both places; 0 is the calling thread.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
+    assert_eq!(answer, 0);
+    // SAFETY: the field lies there in a head, and only this thread and the kernel access it.
+    let pending = unsafe { &*head.byte_add(OFFSET_OF_PENDING).cast::<AtomicPtr<()>>() };
+    let entry = ptr::from_ref(&lock.links[1]).cast_mut().cast::<()>();
+    assert_eq!(entry.addr() - ptr::from_ref(&lock.word).addr(), 32);
+    let own_id = gettid();
+    for (word, is_held) in [
+        (own_id, true),
+        (own_id | 1 << 31, true),
+        (0, false),
+        (1 << 31, false),
+        (own_id + 1, false),
+    ] {
+        lock.word.store(word, Relaxed);
+        pending.store(entry, Relaxed);
+        match is_held {
+            true => spawn_refuses(),
+            false => spawn_works(),
+        }
+        pending.store(ptr::null_mut(), Relaxed);
+        spawn_works();
+    }
+}
+
+fn no_child_runs_if_it_cannot_be_identified() {
+    let probe = child(|| deny(libc::SYS_pidfd_open).unwrap());
+    if !probe.wait().unwrap().success() {
+        skip("seccomp filters are not permitted here");
+    }
+    let runs = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    passes(&child(|| {
+        deny(libc::SYS_pidfd_open).unwrap();
+        for _ in 0..200 {
+            match fork::spawn(|| _ = runs.add(1)).map(|child| child.id()) {
+                Err(fork::Error::Os {
+                    call: "pidfd_open", ..
+                }) => {}
+                other => panic!("{other:?}"),
+            }
+            has_no_children();
+        }
+    }));
+    assert_eq!(runs.get(), 0);
+}
+
+fn children_run_if_their_ends_are_ignored() {
+    let runs = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    passes(&child(|| {
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        for _ in 0..200 {
+            let ends = fork::spawn(|| _ = runs.add(1)).expect("no child");
+            let status = ends.wait();
+            assert_eq!(status.unwrap_err().raw_os_error(), Some(libc::ECHILD));
+        }
+    }));
+    assert_eq!(runs.get(), 200);
+}
+
+/// The parent is killed in a `fork` handler: before it could identify its child.
+fn a_child_that_waits_to_be_identified_ends_with_its_parent() {
+    extern "C" fn die() {
+        // SAFETY: the process ends here.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+    let stage = Stage::anonymous();
+    let runs = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    let parent = child(|| {
+        stage.ready.set();
+        // SAFETY: the function exists for as long as the process.
+        assert_eq!(unsafe { libc::pthread_atfork(None, Some(die), None) }, 0);
+        let _ = fork::spawn(|| _ = runs.add(1));
+        unreachable!("the parent is dead");
+    });
+    assert!(!parent.wait().unwrap().success());
+    // This process adopts orphans (`PR_SET_CHILD_SUBREAPER`). The child is gone when there is none.
+    until(|| waitpid(None, Some(WaitPidFlag::WNOHANG)) == Err(Errno::ECHILD));
+    assert_eq!(runs.get(), 0);
+}
+
+fn spawn_needs_two_descriptors() {
+    passes(&child(|| {
+        let mut files = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            files.push(file);
+        }
+        let closed_before_it_runs = files.len();
+        drop(files.split_off(closed_before_it_runs - 2));
+        passes(&fork::spawn(|| ()).unwrap());
+        files.push(std::fs::File::open("/dev/null").unwrap());
+        match fork::spawn(|| ()) {
+            Err(fork::Error::Os { call, source }) => {
+                assert_eq!(
+                    (call, source.raw_os_error()),
+                    ("socketpair", Some(libc::EMFILE))
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        has_no_children();
+    }));
+}
