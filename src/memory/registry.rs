@@ -1,22 +1,34 @@
 //! The registry of the values placed in this process. A fork uses it to check whether any lock in
-//! them is in use.
+//! them is in use. It also keeps the maps that could not be unmapped when their values were
+//! dropped.
 //!
 //! The registry is a list that only grows, and reuses its entries. It has no lock: a lock
 //! that another thread holds during a `fork` would stay held in the child.
+//!
+//! | state of an entry | meaning |
+//! |---|---|
+//! | `FREE` | not in use |
+//! | `CLAIMED` | one thread, which changed the state to this, has exclusive access |
+//! | `LIVE` | a `Shared` has the value |
+//! | `KEPT` | the `Shared` was dropped; a thread of this process may still hold a lock in the map |
 
+use crate::memory::{Map, Primitive};
+use crate::sys;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
 const LIVE: u32 = 2;
+const KEPT: u32 = 3;
 
 static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
+/// The number of entries in the state `KEPT`.
+static KEPT_MAPS: AtomicUsize = AtomicUsize::new(0);
 
-/// Returns whether this process may still use the data of a lock inside the value.
-///
-/// The arguments are the address and the number of elements of a registered value.
-pub(super) type HasLocksInUse = unsafe fn(*const (), usize) -> bool;
+/// Calls a function for each primitive in a value. The other arguments are the address and the
+/// number of elements of a registered value.
+pub(super) type VisitPrimitives = unsafe fn(*const (), usize, &mut dyn FnMut(&dyn Primitive));
 
 /// The entry of a value.
 #[derive(Debug)]
@@ -24,7 +36,9 @@ pub(super) struct Entry {
     state: AtomicU32,
     value: AtomicPtr<()>,
     count: AtomicUsize,
-    has_locks_in_use: AtomicPtr<()>,
+    visit: AtomicPtr<()>,
+    /// The boxed map, if the state is `KEPT`.
+    map: AtomicPtr<Map>,
     next: *const Entry,
 }
 
@@ -34,32 +48,122 @@ unsafe impl Sync for Entry {}
 // SAFETY: as above.
 unsafe impl Send for Entry {}
 
-/// Registers a value, until [`Entry::unregister`].
+/// Registers a value, until [`Entry::unmap_or_keep`].
 ///
 /// # Safety
 ///
-/// Until [`Entry::unregister`], it must be sound to call `has_locks_in_use` with `value` and
+/// Until the map of the value is unmapped, it must be sound to call `visit` with `value` and
 /// `count`.
 pub(super) unsafe fn register(
     value: *const (),
     count: usize,
-    has_locks_in_use: HasLocksInUse,
+    visit: VisitPrimitives,
 ) -> &'static Entry {
-    let entry = claim_free().unwrap_or_else(append);
+    retry_kept();
+    let entry = entries()
+        .find(|entry| entry.claim(FREE))
+        .unwrap_or_else(append);
     entry.value.store(value.cast_mut(), Ordering::Relaxed);
     entry.count.store(count, Ordering::Relaxed);
-    entry
-        .has_locks_in_use
-        .store(has_locks_in_use as *mut (), Ordering::Relaxed);
-    // Pairs with the acquire in `any_lock_in_use`.
+    entry.visit.store(visit as *mut (), Ordering::Relaxed);
+    // Pairs with the acquire of each thread that reads or changes the state.
     entry.state.store(LIVE, Ordering::Release);
     entry
 }
 
 impl Entry {
-    /// Removes the value from the registry.
-    pub(super) fn unregister(&self) {
-        self.state.store(FREE, Ordering::Release);
+    /// Unmaps the map of a registered value whose `Shared` is being dropped, or keeps the map until
+    /// the kernel no longer accesses it. Then also retries the maps that were kept before.
+    ///
+    /// # Safety
+    ///
+    /// No thread of this process may use the value any more, except that it may hold a lock inside
+    /// through a guard that was leaked.
+    pub(super) unsafe fn unmap_or_keep(&self, map: Map) {
+        self.state.store(CLAIMED, Ordering::Relaxed);
+        // SAFETY: guaranteed by the caller; this thread has claimed the entry.
+        unsafe { self.finish(map) };
+        retry_kept();
+    }
+
+    /// Unmaps or keeps the map.
+    ///
+    /// # Safety
+    ///
+    /// As for [`unmap_or_keep`](Self::unmap_or_keep), and the caller has claimed the entry.
+    unsafe fn finish(&self, map: Map) {
+        // SAFETY: the value is registered and still mapped.
+        if unsafe { self.is_named_by_a_thread(&map) } {
+            self.map
+                .store(Box::into_raw(Box::new(map)), Ordering::Relaxed);
+            KEPT_MAPS.fetch_add(1, Ordering::Relaxed);
+            self.state.store(KEPT, Ordering::Release);
+        } else {
+            sys::forget_list_op_pending(map.as_ptr(), map.len());
+            drop(map);
+            self.state.store(FREE, Ordering::Release);
+        }
+    }
+
+    /// Returns whether a thread of this process holds a lock in the map so that the kernel may
+    /// write to it when the thread ends, or if this is not known.
+    ///
+    /// A lock can also be held through another map of the same file. The robust list of its thread
+    /// then names an address in that map.
+    ///
+    /// # Safety
+    ///
+    /// The value must be registered and mapped, and the caller must have claimed the entry.
+    unsafe fn is_named_by_a_thread(&self, map: &Map) -> bool {
+        let start = map.as_ptr().addr();
+        let mut is_named = false;
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            self.visit(&mut |primitive| {
+                primitive.owners_in_this_process(&mut |thread| {
+                    let range = start..start + map.len();
+                    is_named = is_named || sys::robust_list_names(thread, range) != Some(false);
+                });
+            });
+        }
+        is_named
+    }
+
+    /// Calls `each` for each primitive in the value.
+    ///
+    /// # Safety
+    ///
+    /// The value must be registered and mapped.
+    unsafe fn visit(&self, each: &mut dyn FnMut(&dyn Primitive)) {
+        let value = self.value.load(Ordering::Relaxed);
+        let count = self.count.load(Ordering::Relaxed);
+        // SAFETY: the `visit` of a registered value is the function that `register` stored.
+        let visit: VisitPrimitives =
+            unsafe { std::mem::transmute(self.visit.load(Ordering::Relaxed)) };
+        // SAFETY: guaranteed by the caller and by the contract of `register`.
+        unsafe { visit(value, count, each) };
+    }
+
+    /// Claims the entry if it has this state.
+    fn claim(&self, state: u32) -> bool {
+        self.state
+            .compare_exchange(state, CLAIMED, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// Unmaps the kept maps that the kernel no longer accesses.
+fn retry_kept() {
+    if KEPT_MAPS.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    for entry in entries().filter(|entry| entry.claim(KEPT)) {
+        KEPT_MAPS.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: the state was `KEPT`, so the pointer is that of a boxed map. This thread has
+        // claimed the entry, so it alone takes the map.
+        let map = unsafe { Box::from_raw(entry.map.load(Ordering::Relaxed)) };
+        // SAFETY: the `Shared` of the value was dropped, so no thread uses the value.
+        unsafe { entry.finish(*map) };
     }
 }
 
@@ -69,19 +173,17 @@ impl Entry {
 ///
 /// The process must have no other thread, which could remove a value meanwhile.
 pub(crate) unsafe fn any_lock_in_use() -> bool {
-    entries().any(|entry| {
-        entry.state.load(Ordering::Acquire) == LIVE && {
-            let value = entry.value.load(Ordering::Relaxed);
-            let count = entry.count.load(Ordering::Relaxed);
-            // SAFETY: the `has_locks_in_use` of a live entry is the function that `register`
-            // stored.
-            let has_locks_in_use: HasLocksInUse =
-                unsafe { std::mem::transmute(entry.has_locks_in_use.load(Ordering::Relaxed)) };
-            // SAFETY: the entry is live and no other thread could change that, so the contract of
-            // `register` allows the call.
-            unsafe { has_locks_in_use(value, count) }
+    let mut is_used = false;
+    for entry in entries().filter(|entry| entry.state.load(Ordering::Acquire) == LIVE) {
+        // SAFETY: the entry is live, and no other thread could change that.
+        unsafe {
+            entry.visit(&mut |primitive| {
+                is_used |= primitive.is_held_by_this_process();
+                primitive.owners_in_this_process(&mut |_| is_used = true);
+            });
         }
-    })
+    }
+    is_used
 }
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
@@ -91,21 +193,13 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
     std::iter::successors(first, |entry| unsafe { entry.next.as_ref() })
 }
 
-fn claim_free() -> Option<&'static Entry> {
-    entries().find(|entry| {
-        entry
-            .state
-            .compare_exchange(FREE, CLAIMED, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
-    })
-}
-
 fn append() -> &'static Entry {
     let entry = Box::leak(Box::new(Entry {
         state: AtomicU32::new(CLAIMED),
         value: AtomicPtr::new(ptr::null_mut()),
         count: AtomicUsize::new(0),
-        has_locks_in_use: AtomicPtr::new(ptr::null_mut()),
+        visit: AtomicPtr::new(ptr::null_mut()),
+        map: AtomicPtr::new(ptr::null_mut()),
         next: FIRST.load(Ordering::Relaxed),
     }));
     loop {

@@ -1,9 +1,9 @@
 //! [`Shared<T>`]: one typed value in a map of its own.
 
 use super::{Map, Primitive, PrimitiveVisitor, ShmSafe};
+use crate::Error;
 use crate::memory::placeable::Placeable;
 use crate::memory::registry::{self, Entry};
-use crate::{Error, sys};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -36,8 +36,10 @@ use std::ptr::NonNull;
 /// # Leaked guards
 ///
 /// If a guard was leaked (`mem::forget`), a thread of this process may still hold a lock inside
-/// when the `Shared` is dropped. The memory is leaked then, because the kernel may still have to
-/// mark that lock.
+/// when the `Shared` is dropped. The memory then stays mapped as long as that thread runs, because
+/// the kernel writes to the lock when the thread ends. It is unmapped when this process next
+/// creates, opens or drops a `Shared`. A lock that is held through another map of the same file
+/// does not keep this map.
 ///
 /// # Examples
 ///
@@ -194,8 +196,8 @@ impl<T: ?Sized + Placeable> Shared<T> {
             &mut |_, primitive: &dyn Primitive| {
                 if outcome.is_ok() {
                     // SAFETY: the primitive is at its final address, because `Shared` never moves
-                    // its value. No other thread or process has seen the map. `drop` leaks the
-                    // memory while a thread of this process holds the primitive.
+                    // its value. No other thread or process has seen the map. `drop` keeps the
+                    // memory mapped while the kernel may write to the primitive.
                     outcome = unsafe { primitive.init() };
                 }
             },
@@ -213,8 +215,9 @@ impl<T: ?Sized + Placeable> Shared<T> {
         // SAFETY: the value lies inside the map, so the map has space for it, and its address is
         // not null.
         let value = unsafe { NonNull::new_unchecked(Self::place_in(&map, offset, count)) };
-        // SAFETY: the value remains there until `drop` removes the entry.
-        let entry = unsafe { registry::register(value.as_ptr().cast(), count, Self::is_in_use) };
+        // SAFETY: the value remains there as long as its map, which `drop` gives to the entry.
+        let entry =
+            unsafe { registry::register(value.as_ptr().cast(), count, Self::visit_primitives) };
         Shared {
             map: ManuallyDrop::new(map),
             value,
@@ -223,23 +226,23 @@ impl<T: ?Sized + Placeable> Shared<T> {
         }
     }
 
-    /// Returns whether this process may still use the data of a lock inside.
+    /// Calls `each` for each primitive inside.
     ///
     /// # Safety
     ///
     /// A valid `T` of `count` elements must lie at `value`.
-    unsafe fn is_in_use(value: *const (), count: usize) -> bool {
+    unsafe fn visit_primitives(
+        value: *const (),
+        count: usize,
+        each: &mut dyn FnMut(&dyn Primitive),
+    ) {
         // SAFETY: the address of a value is not null.
         let start = unsafe { NonNull::new_unchecked(value.cast_mut().cast::<u8>()) };
         // SAFETY: guaranteed by the caller.
         let value = unsafe { T::at(start, count).as_ref() };
-        let mut in_use = false;
-        value.visit_all(&mut PrimitiveVisitor::new(
-            &mut |_, primitive: &dyn Primitive| {
-                in_use |= primitive.may_be_used_by_this_process();
-            },
-        ));
-        in_use
+        value.visit_all(&mut PrimitiveVisitor::new(&mut |_, primitive| {
+            each(primitive)
+        }));
     }
 
     /// Returns the address for a `T` of `count` elements, `offset` bytes into the map.
@@ -270,20 +273,10 @@ impl<T: ?Sized + Placeable> Deref for Shared<T> {
 
 impl<T: ?Sized + Placeable> Drop for Shared<T> {
     fn drop(&mut self) {
-        let mut held = false;
-        self.visit_all(&mut PrimitiveVisitor::new(
-            &mut |_, primitive: &dyn Primitive| {
-                held |= primitive.is_held_by_this_process();
-            },
-        ));
-        if !held {
-            self.entry.unregister();
-            sys::forget_list_op_pending(self.map.as_ptr(), self.map.len());
-            // SAFETY: the map is dropped once, here, and the value is not used again. No thread of
-            // this process holds a primitive inside: each guard borrows `self`, so none is left,
-            // and the visit found no leaked one.
-            unsafe { ManuallyDrop::drop(&mut self.map) };
-        }
+        // SAFETY: the map is taken once, here, and the value is not used again.
+        let map = unsafe { ManuallyDrop::take(&mut self.map) };
+        // SAFETY: each guard borrows `self`, so none is left, except leaked ones.
+        unsafe { self.entry.unmap_or_keep(map) };
     }
 }
 

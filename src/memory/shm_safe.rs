@@ -157,18 +157,20 @@ pub trait Primitive {
     /// other thread or process yet. Its memory must not be reused while any map of it exists.
     unsafe fn init(&self) -> Result<(), Error>;
 
-    /// Returns whether a thread of this process still holds the primitive. If so, its memory must
-    /// not be unmapped.
+    /// Returns whether a thread of this process still holds the primitive.
     fn is_held_by_this_process(&self) -> bool;
 
-    /// Returns whether this process may still use the data that the primitive protects: a thread of
-    /// it holds the primitive, or ended while it held it. In the latter case a borrow of the data
-    /// may have been passed to another thread.
+    /// Calls `each` with the id of each thread of this process that is recorded as an owner of the
+    /// primitive. The thread may have ended.
     ///
-    /// This relies on the recorded owner alone. A lock word can name a thread of another process
-    /// for a moment, while the data is in use here.
-    fn may_be_used_by_this_process(&self) -> bool {
-        self.is_held_by_this_process()
+    /// While there is one, this process may still use the data that the primitive protects: a
+    /// borrow of the data may have been passed to another thread. While that thread runs, the
+    /// kernel may write to the primitive when the thread ends.
+    ///
+    /// This relies on the records alone. A lock word can name a thread of another process for a
+    /// moment, while the data is in use here.
+    fn owners_in_this_process(&self, each: &mut dyn FnMut(u32)) {
+        let _ = each;
     }
 
     /// Makes the primitive usable again after all its users are gone. If a lock appears held, its

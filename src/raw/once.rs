@@ -146,10 +146,10 @@ impl Once {
         self.lock.is_held_by_this_process()
     }
 
-    /// Whether the calling process may still run the initialization: a thread of it is recorded as
-    /// the owner of the turn, and may have ended since.
-    pub(crate) fn may_be_used_by_this_process(&self) -> bool {
-        self.lock.may_be_used_by_this_process()
+    /// Returns the thread of the calling process that is recorded as running the initialization. It
+    /// may have ended.
+    pub(crate) fn owner_in_this_process(&self) -> Option<u32> {
+        self.lock.owner_in_this_process()
     }
 
     /// Marks the lock as abandoned by a dead owner, if it appears owned.

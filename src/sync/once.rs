@@ -453,8 +453,8 @@ impl Primitive for SharedOnce {
         self.raw.is_held_by_this_process()
     }
 
-    fn may_be_used_by_this_process(&self) -> bool {
-        self.raw.may_be_used_by_this_process()
+    fn owners_in_this_process(&self, each: &mut dyn FnMut(u32)) {
+        self.raw.owner_in_this_process().into_iter().for_each(each);
     }
 
     unsafe fn reset(&self) {

@@ -476,8 +476,8 @@ impl<T: ShmData + Sync> Primitive for SharedOnceLock<T> {
         self.once.is_held_by_this_process()
     }
 
-    fn may_be_used_by_this_process(&self) -> bool {
-        self.once.may_be_used_by_this_process()
+    fn owners_in_this_process(&self, each: &mut dyn FnMut(u32)) {
+        self.once.owners_in_this_process(each);
     }
 
     unsafe fn reset(&self) {

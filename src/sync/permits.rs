@@ -305,8 +305,10 @@ impl<const N: usize> Primitive for SharedPermits<N> {
         self.words().any(Robust::is_held_by_this_process)
     }
 
-    fn may_be_used_by_this_process(&self) -> bool {
-        self.words().any(Robust::may_be_used_by_this_process)
+    fn owners_in_this_process(&self, each: &mut dyn FnMut(u32)) {
+        self.words()
+            .filter_map(Robust::owner_in_this_process)
+            .for_each(each);
     }
 
     unsafe fn reset(&self) {

@@ -328,8 +328,12 @@ impl<T: ShmData> Primitive for SharedReentrantLock<T> {
         self.raw.lock().is_held_by_this_process()
     }
 
-    fn may_be_used_by_this_process(&self) -> bool {
-        self.raw.lock().may_be_used_by_this_process()
+    fn owners_in_this_process(&self, each: &mut dyn FnMut(u32)) {
+        self.raw
+            .lock()
+            .owner_in_this_process()
+            .into_iter()
+            .for_each(each);
     }
 
     unsafe fn reset(&self) {

@@ -20,6 +20,7 @@ mod robust_list;
 mod semaphore;
 mod sysv;
 mod thread;
+mod thread_list;
 mod unplaced_holds;
 mod wipe_on_fork;
 
@@ -51,6 +52,7 @@ pub(crate) use thread::{
     CurrentThread, check_robust_list, current_thread, forget_list_op_pending, holds_robust_lock,
     holds_unplaced_lock, is_this_process,
 };
+pub(crate) use thread_list::robust_list_names;
 
 /// Separates the two steps of one side of a Dekker pattern: a thread's `SeqCst` write of its own
 /// word, and its `SeqCst` read of the other word.

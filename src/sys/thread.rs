@@ -208,6 +208,11 @@ impl CurrentThread {
         self.thread().unplaced_holds.add(record);
     }
 
+    /// Removes the hold of a lock that has moved: see [`UnplacedHolds::remove_moved`].
+    pub(crate) fn remove_moved_hold(&self) {
+        self.thread().unplaced_holds.remove_moved(self.id());
+    }
+
     /// Removes a hold of a lock that is not placed: see [`UnplacedHolds::remove`].
     pub(crate) fn remove_unplaced_hold(&self, record: Option<*const ()>) {
         self.thread().unplaced_holds.remove(record);

@@ -47,6 +47,17 @@ impl UnplacedHolds {
         }
     }
 
+    /// Removes one hold of the thread `owner`: that of a lock which was moved after its guard was
+    /// leaked. Its address is not known any more. Another hold may be removed in its place, if the
+    /// thread holds further locks that are not placed.
+    pub(super) fn remove_moved(&self, owner: OwnerId) {
+        let mut kept = self.records.iter().rev();
+        match kept.find(|kept| is_held(kept, owner)) {
+            Some(kept) => kept.set(ptr::null()),
+            None => self.remove(None),
+        }
+    }
+
     /// Forgets all holds: they are those of the parent.
     pub(super) fn clear(&self) {
         self.records.iter().for_each(|kept| kept.set(ptr::null()));
@@ -55,11 +66,7 @@ impl UnplacedHolds {
 
     /// Returns whether the thread `owner` still holds one of the locks.
     pub(super) fn any(&self, owner: OwnerId) -> bool {
-        let is_held = |kept: &Cell<*const ()>| {
-            let record = kept.get();
-            !record.is_null() && is_recorded_at(record.cast(), owner)
-        };
-        self.counted.get() > 0 || self.records.iter().any(is_held)
+        self.counted.get() > 0 || self.records.iter().any(|kept| is_held(kept, owner))
     }
 
     fn find(&self, record: *const ()) -> Option<&Cell<*const ()>> {
@@ -67,6 +74,11 @@ impl UnplacedHolds {
             .iter()
             .find(|kept| ptr::addr_eq(kept.get(), record))
     }
+}
+
+fn is_held(kept: &Cell<*const ()>, owner: OwnerId) -> bool {
+    let record = kept.get();
+    !record.is_null() && is_recorded_at(record.cast(), owner)
 }
 
 #[cfg(test)]

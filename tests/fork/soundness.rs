@@ -7,11 +7,13 @@ use crate::support::{
     repaired, state, until,
 };
 use pshared::{
-    Cause, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard, fork,
+    Cause, LockError, MappedSharedMutexGuard, Shared, SharedMutex, SharedMutexGuard, ShmSafe, fork,
 };
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +29,8 @@ crate::tests!(
     guards_dropped_in_any_order_leave_the_list_intact,
     a_leaked_guard_keeps_the_memory_mapped,
     a_leaked_guard_of_an_element_keeps_the_memory_mapped,
+    a_lock_that_is_held_through_one_map_does_not_keep_another_map,
+    a_map_with_a_leaked_guard_is_unmapped_after_its_thread_has_ended,
     the_memory_of_an_ended_threads_lock_can_be_unmapped,
     two_maps_of_one_file_are_one_lock,
     a_leaked_guard_of_one_map_holds_the_lock_in_the_other,
@@ -151,6 +155,9 @@ fn a_lock_whose_guard_was_leaked_before_it_was_placed_is_free() {
 }
 
 fn a_lock_whose_guard_was_leaked_can_be_moved_and_is_still_one_lock() {
+    let stage = Stage::anonymous();
+    passes(&child(|| drop(stage.lock.lock().unwrap())));
+    let dies = stage.holder();
     let mut locks = Vec::new();
     for number in 0..100 {
         let lock = Lock::new(number);
@@ -161,11 +168,10 @@ fn a_lock_whose_guard_was_leaked_can_be_moved_and_is_still_one_lock() {
         assert_eq!(outcome_of(lock.lock()), Outcome::Deadlock);
         assert_eq!(outcome_of(lock.try_lock()), Outcome::WouldBlock);
     }
-    // The moved locks are on no robust list. Other locks are acquired and released, and the process
-    // forks a child that is killed.
-    let stage = Stage::anonymous();
-    passes(&child(|| drop(stage.lock.lock().unwrap())));
-    let dies = stage.holder();
+    // The locks are still held, so a child would have copies that are never released.
+    assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
+    // The moved locks are on no robust list. A child that holds another lock is killed, and that
+    // lock is acquired and released.
     kill(&dies);
     assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     for (number, lock) in locks.into_iter().enumerate() {
@@ -305,6 +311,85 @@ fn a_leaked_guard_keeps_the_memory_mapped() {
     let before = maps_of("leaked");
     drop(observer);
     assert_eq!(maps_of("leaked"), before - 1);
+}
+
+/// Returns how many descriptors the process has open.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Opens and drops more maps of a file, and checks that none of them stays.
+fn opens_and_drops_more_maps<T: ShmSafe>(path: &Path) {
+    let before = (maps_of("in use"), descriptors());
+    for _ in 0..50 {
+        drop(open::<T>(path));
+    }
+    assert_eq!((maps_of("in use"), descriptors()), before);
+}
+
+fn a_lock_that_is_held_through_one_map_does_not_keep_another_map() {
+    type Both = [Lock; 2];
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("in use");
+    let first = create::<Both>(&path, [Lock::new(0), Lock::new(0)]);
+    {
+        // In `list_op_pending`, and in the list.
+        let _guard = first[0].lock().unwrap();
+        opens_and_drops_more_maps::<Both>(&path);
+        let _second = first[1].lock().unwrap();
+        opens_and_drops_more_maps::<Both>(&path);
+    }
+    // The lock of another thread, which also acquires and releases other locks meanwhile.
+    let over = AtomicBool::new(false);
+    let held = Barrier::new(2);
+    let busy = Shared::anonymous([const { Lock::new(0) }; 30]).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _guard = first[0].lock().unwrap();
+            held.wait();
+            while !over.load(Relaxed) {
+                let mut guards = busy.each_ref().map(|lock| Some(lock.lock().unwrap()));
+                guards.iter_mut().step_by(3).for_each(|guard| *guard = None);
+            }
+        });
+        held.wait();
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            opens_and_drops_more_maps::<Both>(&path);
+        }));
+        over.store(true, Relaxed);
+        checked.unwrap();
+    });
+}
+
+fn a_map_with_a_leaked_guard_is_unmapped_after_its_thread_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("in use");
+    let first = create(&path, Lock::new(0));
+    let before = (maps_of("in use"), descriptors());
+    let step = Barrier::new(2);
+    thread::scope(|scope| {
+        let leaks = scope.spawn(|| {
+            let own = open::<Lock>(&path);
+            mem::forget(own.lock().unwrap());
+            step.wait();
+            step.wait();
+            drop(own);
+            // The kernel still has to mark the lock at this address.
+            assert_eq!(maps_of("in use"), before.0 + 1);
+            gettid()
+        });
+        step.wait();
+        // The guard was leaked through the other map.
+        let third = open::<Lock>(&path);
+        drop(third);
+        assert_eq!(maps_of("in use"), before.0 + 1);
+        step.wait();
+        let ended = leaks.join().unwrap();
+        until(|| state(ended).is_none());
+    });
+    drop(open::<Lock>(&path));
+    assert_eq!((maps_of("in use"), descriptors()), before);
+    assert_eq!(outcome_of(first.try_lock()), Outcome::HolderThreadEnded);
 }
 
 fn a_leaked_guard_of_an_element_keeps_the_memory_mapped() {

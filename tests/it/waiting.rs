@@ -301,7 +301,10 @@ mod once {
             });
         });
         assert_eq!(held(), (false, false));
-        assert!(!both.0.may_be_used_by_this_process() && !both.1.may_be_used_by_this_process());
+        both.0
+            .owners_in_this_process(&mut |_| panic!("it has no owner"));
+        both.1
+            .owners_in_this_process(&mut |_| panic!("it has no owner"));
     }
 
     #[test]

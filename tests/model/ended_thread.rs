@@ -186,7 +186,7 @@ const LEAK: Model = Model {
 #[test]
 fn a_process_that_uses_the_data_knows_it_while_a_locker_takes_the_word() {
     LEAK.holds(|world| {
-        let is_in_use = Robust::may_be_used_by_this_process;
+        let is_in_use = |lock: &Robust| lock.owner_in_this_process().is_some();
         assert!(a_locker_takes_the_word_for_a_moment(world, is_in_use));
     });
 }
@@ -196,7 +196,8 @@ fn a_process_that_uses_the_data_knows_it_while_a_locker_takes_the_word() {
 fn the_word_does_not_show_whether_a_process_uses_the_data() {
     let message = LEAK.fails(|world| {
         let by_word = |lock: &Robust| {
-            lock.is_held_by_this_process() || lock.is_marked() && lock.may_be_used_by_this_process()
+            let has_owner = lock.owner_in_this_process().is_some();
+            lock.is_held_by_this_process() || lock.is_marked() && has_owner
         };
         assert!(
             a_locker_takes_the_word_for_a_moment(world, by_word),

@@ -206,7 +206,7 @@ impl Robust {
     /// stay mapped while any thread of the process holds the lock.
     pub(crate) unsafe fn init(&self) {
         self.word.store(FREE, Relaxed);
-        self.record.clear();
+        self.record.clear_placed();
         self.links.clear();
     }
 
@@ -409,18 +409,18 @@ impl Robust {
 
     /// Returns whether a thread of the calling process holds the lock.
     pub(crate) fn is_held_by_this_process(&self) -> bool {
-        self.owner().is_some() && self.record.is_this_process()
+        self.owner().is_some() && self.owner_in_this_process().is_some()
     }
 
-    /// Returns whether the calling process may still use the data: a thread of it is recorded as
-    /// the owner, and may have ended since. Unlike [`owner`](Self::owner), this does not read the
-    /// word.
+    /// Returns the thread of the calling process that is recorded as the owner, if there is one. It
+    /// may have ended. The calling process may then still use the data. Unlike
+    /// [`owner`](Self::owner), this does not read the word.
     ///
     /// The word can name another thread although this process uses the data. A locker that checked
     /// an earlier owner takes a marked word for a moment, even if the mark is that of a later
     /// owner: see `try_take`.
-    pub(crate) fn may_be_used_by_this_process(&self) -> bool {
-        self.record.is_this_process()
+    pub(crate) fn owner_in_this_process(&self) -> Option<u32> {
+        self.record.thread_of_this_process()
     }
 
     /// Returns whether the word is marked: the last owner ended while it held the lock, and no

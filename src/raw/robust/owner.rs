@@ -55,6 +55,15 @@ impl OwnerRecord {
         current.remove_unplaced_hold(Some(core::ptr::from_ref(self).cast()));
     }
 
+    /// Clears the record of a lock that is being placed. If the record names the calling thread,
+    /// that thread leaked its guard before the lock moved here: a fork need not know of that hold.
+    pub(in crate::raw) fn clear_placed(&self) {
+        if self.id().is_some() && self.is_current_thread(sys::current_thread()) {
+            sys::current_thread().remove_moved_hold();
+        }
+        self.clear();
+    }
+
     /// Clears the record. The owner does so before it releases the lock, when the data is complete
     /// again.
     #[inline(always)]
@@ -106,12 +115,11 @@ impl OwnerRecord {
         self.load() == Some(current.owner())
     }
 
-    /// Returns whether the record names a thread of the calling process. The thread might
-    /// have ended.
-    pub(crate) fn is_this_process(&self) -> bool {
-        self.id().is_some_and(|id| {
-            let image = ImageId(self.image.load(Relaxed));
-            sys::is_this_process(Owner { id, image })
-        })
+    /// Returns the id of the recorded thread, if it is a thread of the calling process. The thread
+    /// might have ended.
+    pub(crate) fn thread_of_this_process(&self) -> Option<u32> {
+        let id = self.id()?;
+        let image = ImageId(self.image.load(Relaxed));
+        sys::is_this_process(Owner { id, image }).then(|| id.tid())
     }
 }

@@ -86,13 +86,7 @@ pub trait Strategy: Send + Sync + Sized + 'static {
 
     /// Returns whether a thread of the calling process holds the lock.
     fn is_held_by_this_process(&self) -> bool {
-        self.record().is_this_process()
-    }
-
-    /// Returns whether the calling process may still use the data that the lock protects: a thread
-    /// of it is recorded as the owner, and may have ended since.
-    fn may_be_used_by_this_process(&self) -> bool {
-        self.record().is_this_process()
+        self.record().thread_of_this_process().is_some()
     }
 
     /// Returns whether the lock is recorded as held, and the lock would not report the death of its

@@ -46,7 +46,7 @@ macro_rules! strategy {
             const KIND: &'static str = $kind;
 
             unsafe fn init(&self) {
-                self.record.clear();
+                self.record.clear_placed();
                 self.is_unplaced.store(0, Relaxed);
                 // SAFETY: guaranteed by the caller.
                 unsafe { self.lock.init() };

@@ -45,7 +45,7 @@ impl RobustCLock {
     ///
     /// As for [`Strategy::init`].
     unsafe fn init(&self, kind: PthreadKind) {
-        self.record.clear();
+        self.record.clear_placed();
         // SAFETY: guaranteed by the caller.
         unsafe { self.placed.init(kind) };
         self.initialized.store(1, Relaxed);

@@ -260,8 +260,9 @@ impl<T: ShmData, R: RawLock> Primitive for SharedMutex<T, R> {
         self.inner.raw.is_held_by_this_process()
     }
 
-    fn may_be_used_by_this_process(&self) -> bool {
-        self.inner.raw.may_be_used_by_this_process()
+    fn owners_in_this_process(&self, each: &mut dyn FnMut(u32)) {
+        let owner = self.inner.raw.record().thread_of_this_process();
+        owner.into_iter().for_each(each);
     }
 
     unsafe fn reset(&self) {

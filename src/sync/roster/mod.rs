@@ -238,6 +238,11 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
         Ok(self.register(current, number, acquired))
     }
 
+    fn words(&self) -> impl Iterator<Item = &Robust> {
+        let slots = self.entries.iter().map(AsRef::<Robust>::as_ref);
+        slots.chain([&self.queue_lock])
+    }
+
     /// Registers the calling thread in a slot that it has just acquired, and returns the guard.
     fn register(
         &self,
@@ -308,17 +313,13 @@ impl<T: ShmSafe, const N: usize> Primitive for SharedRoster<T, N> {
     }
 
     fn is_held_by_this_process(&self) -> bool {
-        let words = self.entries.iter().map(AsRef::<Robust>::as_ref);
-        words
-            .chain([&self.queue_lock])
-            .any(Robust::is_held_by_this_process)
+        self.words().any(Robust::is_held_by_this_process)
     }
 
-    fn may_be_used_by_this_process(&self) -> bool {
-        let words = self.entries.iter().map(AsRef::<Robust>::as_ref);
-        words
-            .chain([&self.queue_lock])
-            .any(Robust::may_be_used_by_this_process)
+    fn owners_in_this_process(&self, each: &mut dyn FnMut(u32)) {
+        self.words()
+            .filter_map(Robust::owner_in_this_process)
+            .for_each(each);
     }
 
     unsafe fn reset(&self) {

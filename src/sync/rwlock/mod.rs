@@ -438,8 +438,11 @@ impl<T: ShmData + Sync> Primitive for SharedRwLock<T> {
         self.raw.words().any(Robust::is_held_by_this_process)
     }
 
-    fn may_be_used_by_this_process(&self) -> bool {
-        self.raw.words().any(Robust::may_be_used_by_this_process)
+    fn owners_in_this_process(&self, each: &mut dyn FnMut(u32)) {
+        self.raw
+            .words()
+            .filter_map(Robust::owner_in_this_process)
+            .for_each(each);
     }
 
     unsafe fn reset(&self) {

@@ -78,6 +78,8 @@ impl CurrentThread {
     /// The models do not fork.
     pub(crate) fn add_unplaced_hold(&self, _record: Option<*const ()>) {}
 
+    pub(crate) fn remove_moved_hold(&self) {}
+
     pub(crate) fn remove_unplaced_hold(&self, _record: Option<*const ()>) {}
 
     pub(crate) fn disable_fast_path(&self) {

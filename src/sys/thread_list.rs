@@ -1,0 +1,114 @@
+//! Whether the robust list of any thread of the process names an address.
+//!
+//! Memory must stay mapped while the kernel may write to it: while the list of a thread, or its
+//! `list_op_pending`, names a lock there. A thread changes its list at any time, so the list of
+//! another thread is read through the kernel, which reports memory that is gone.
+//!
+//! The caller asks about memory in which no thread acquires or releases a lock any more. So a lock
+//! there that a thread holds stays in the list of that thread, or moves from `list_op_pending` to
+//! the list. Other locks come and go. Three facts make the answer right:
+//!
+//! - A lock is linked before `list_op_pending` changes. So `list_op_pending` is read first.
+//! - A lock is linked at the start of a list. If a lock that was just read moves during the walk,
+//!   the walk continues at the start of this list, before the lock in question, or in the list of
+//!   another thread.
+//! - Only a walk that comes to the head of this list has an answer. A walk into another list does
+//!   not come there.
+
+use std::io;
+use std::ops::Range;
+
+/// A walk over more entries has left the list.
+const LONGEST_LIST: usize = 1 << 20;
+/// How often a walk that another thread disturbed is repeated.
+const ATTEMPTS: usize = 10;
+
+/// Returns whether the robust list of the thread `tid` of this process, or its `list_op_pending`,
+/// names an address in `range`. Returns `None` if this is not known.
+pub(crate) fn robust_list_names(tid: u32, range: Range<usize>) -> Option<bool> {
+    (0..ATTEMPTS).find_map(|_| walk(tid, &range))
+}
+
+fn walk(tid: u32, range: &Range<usize>) -> Option<bool> {
+    const PENDING: usize = 16;
+    let head = match registered_head(tid) {
+        Ok(0) => return Some(false),
+        Ok(head) => head,
+        // The kernel has processed the list of a thread that has ended.
+        Err(error) => return (error.raw_os_error() == Some(libc::ESRCH)).then_some(false),
+    };
+    let is_named = |entry: usize| range.contains(&(entry & !1));
+    if is_named(read_word(head + PENDING)?) {
+        return Some(true);
+    }
+    let mut entry = read_word(head)?;
+    for _ in 0..LONGEST_LIST {
+        if entry & !1 == head {
+            return Some(false);
+        }
+        if is_named(entry) {
+            return Some(true);
+        }
+        // An unlinked lock of this crate has the link 0.
+        entry = read_word(entry & !1)?;
+    }
+    None
+}
+
+/// Returns the address of the head that is registered for a thread, or 0: `get_robust_list(2)`.
+fn registered_head(tid: u32) -> io::Result<usize> {
+    let (mut head, mut length) = (0_usize, 0_usize);
+    // SAFETY: get_robust_list(2) may write both variables.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_get_robust_list,
+            tid,
+            &raw mut head,
+            &raw mut length,
+        )
+    };
+    match answer {
+        0 => Ok(head),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Reads a word of this process's memory, if it is mapped: `process_vm_readv(2)`.
+fn read_word(address: usize) -> Option<usize> {
+    let mut word = 0_usize;
+    let to = libc::iovec {
+        iov_base: (&raw mut word).cast(),
+        iov_len: size_of::<usize>(),
+    };
+    let from = libc::iovec {
+        iov_base: std::ptr::without_provenance_mut(address),
+        iov_len: size_of::<usize>(),
+    };
+    let process = std::process::id() as libc::pid_t;
+    // SAFETY: `to` is one word that may be written. The kernel checks the address that it reads.
+    let read = unsafe { libc::process_vm_readv(process, &raw const to, 1, &raw const from, 1, 0) };
+    (read == size_of::<usize>() as isize).then_some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_only_if_it_is_mapped() {
+        let word = 0x1234_usize;
+        assert_eq!(read_word((&raw const word).addr()), Some(0x1234));
+        assert_eq!(read_word(8), None);
+    }
+
+    #[test]
+    fn the_list_of_a_thread_without_locks_names_nothing() {
+        // SAFETY: gettid(2) has no preconditions.
+        let own = unsafe { libc::gettid() } as u32;
+        assert_eq!(robust_list_names(own, 0..usize::MAX / 2), Some(false));
+        assert_eq!(
+            robust_list_names(u32::MAX >> 1, 0..usize::MAX / 2),
+            Some(false)
+        );
+    }
+}
