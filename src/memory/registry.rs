@@ -14,6 +14,7 @@
 
 use crate::memory::{Map, Primitive};
 use crate::sys;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -92,8 +93,12 @@ impl Entry {
     ///
     /// As for [`unmap_or_keep`](Self::unmap_or_keep), and the caller has claimed the entry.
     unsafe fn finish(&self, map: Map) {
+        // If the check panics, the map stays.
+        let map = ManuallyDrop::new(map);
         // SAFETY: the value is registered and still mapped.
-        if unsafe { self.is_named_by_a_thread(&map) } {
+        let is_named = unsafe { self.is_named_by_a_thread(&map) };
+        let map = ManuallyDrop::into_inner(map);
+        if is_named {
             self.map
                 .store(Box::into_raw(Box::new(map)), Ordering::Relaxed);
             KEPT_MAPS.fetch_add(1, Ordering::Relaxed);

@@ -85,8 +85,10 @@ impl ParentGate {
             revents: 0,
         };
         // SAFETY: the argument is one pollfd; with the timeout 0, the call does not wait.
-        let ready = unsafe { libc::poll(&mut poll, 1, 0) };
-        ready == 0
+        while unsafe { libc::poll(&mut poll, 1, 0) } < 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
+        poll.revents == 0
     }
 
     fn send(&self, decision: u8) {

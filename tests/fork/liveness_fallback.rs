@@ -253,6 +253,11 @@ fn a_waiter_without_descriptors_gets_the_death_report() {
 
 /// Interrupts every sleep of the calling process from now on, long before its first liveness check.
 fn be_interrupted() {
+    be_interrupted_every(Duration::from_millis(20));
+}
+
+/// Sends a signal to the calling process again and again from now on.
+pub fn be_interrupted_every(interval: Duration) {
     extern "C" fn nothing(_: libc::c_int) {}
     let action = SigAction::new(
         SigHandler::Handler(nothing),
@@ -263,7 +268,7 @@ fn be_interrupted() {
     unsafe { sigaction(Signal::SIGALRM, &action) }.unwrap();
     let often = libc::timeval {
         tv_sec: 0,
-        tv_usec: 20_000,
+        tv_usec: i64::from(interval.subsec_micros()),
     };
     let timer = libc::itimerval {
         it_interval: often,

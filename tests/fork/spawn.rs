@@ -2,6 +2,7 @@
 
 use crate::harness::skip;
 use crate::list_op_pending::{deny, has_no_children, spawn_refuses, spawn_works};
+use crate::liveness_fallback::be_interrupted_every;
 use crate::support::{Stage, child, gettid, passes, state, until};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -28,6 +29,7 @@ crate::tests!(
     spawn_refuses_while_another_copy_of_the_crate_holds_a_lock,
     no_child_runs_if_it_cannot_be_identified,
     children_run_if_their_ends_are_ignored,
+    signals_disturb_no_spawn,
     a_child_that_waits_to_be_identified_ends_with_its_parent,
     spawn_needs_two_descriptors,
 );
@@ -236,6 +238,17 @@ fn children_run_if_their_ends_are_ignored() {
         }
     }));
     assert_eq!(runs.get(), 200);
+}
+
+fn signals_disturb_no_spawn() {
+    let runs = Shared::anonymous(SharedCounter::new(0)).unwrap();
+    passes(&child(|| {
+        be_interrupted_every(Duration::from_micros(200));
+        for _ in 0..300 {
+            passes(&fork::spawn(|| _ = runs.add(1)).unwrap());
+        }
+    }));
+    assert_eq!(runs.get(), 300);
 }
 
 /// The parent is killed in a `fork` handler: before it could identify its child.
