@@ -3,9 +3,10 @@
 use crate::checks::{declared, named_constant, named_trait, no_drop, same_type};
 use crate::fields::{Check, Field};
 use crate::input::{Body, Input, Variant};
-use crate::names::{Derive, inside, unraw};
+use crate::names::{Derive, local, unraw};
+use crate::{layout, tag, zeroed};
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, quote};
 
 pub(crate) fn expand(input: &Input) -> TokenStream {
     let Input { krate, name, .. } = input;
@@ -15,7 +16,7 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
         [] => TokenStream::new(),
         allowed => quote!(#[allow(#(#allowed),*)]),
     };
-    let tag = tag(input);
+    let tag = tag::tag(input);
     let named = input
         .fields()
         .filter_map(|field| Some(named_trait(input, field, field.named()?)));
@@ -23,7 +24,10 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
     let no_drop = no_drop(input);
 
     let bounds = bounds(input);
-    let zero_is_valid = zero_is_valid(input);
+    let layout = layout::check(input, &bounds);
+    let zeroed = zeroed::check(input);
+    let zero_is_valid = zeroed::is_valid(input);
+    let checked = layout::checked(input);
     let describe = describe(input);
     let visit = match input.derive {
         Derive::ShmSafe => visit(input),
@@ -36,12 +40,15 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
             #(#named)*
             #same_type
             #no_drop
+            #layout
+            #zeroed
 
             #[automatically_derived]
             unsafe impl #impl_generics #krate::#trait_name for #name #ty_generics #bounds {
                 const ZERO_IS_VALID: ::core::primitive::bool = #zero_is_valid;
 
                 fn describe(layout: &mut #krate::memory::Layout) {
+                    #checked
                     layout.aggregate::<Self>();
                     #describe
                 }
@@ -49,45 +56,6 @@ pub(crate) fn expand(input: &Input) -> TokenStream {
                 #visit
             }
         };
-    }
-}
-
-/// The name of the generated enum of discriminants. It is generated for an enum with fields in its
-/// variants.
-fn tag_name() -> Ident {
-    Ident::new("PsharedTag", Span::mixed_site())
-}
-
-/// Generates the variants of an enum with fields again, without the fields: such an enum can be
-/// cast to its discriminant.
-fn tag(input: &Input) -> TokenStream {
-    let Body::Enum { tag, variants } = &input.body else {
-        return TokenStream::new();
-    };
-    if variants.iter().all(|variant| variant.is_unit) {
-        return TokenStream::new();
-    }
-    let name = tag_name();
-    let variants = variants.iter().map(|variant| {
-        let mut name = variant.name.clone();
-        name.set_span(inside(name.span()));
-        let discriminant = variant.discriminant.as_ref().map(|value| quote!(= #value));
-        quote!(#name #discriminant)
-    });
-    quote! {
-        #[repr(#tag)]
-        enum #name { #(#variants),* }
-    }
-}
-
-/// Returns the discriminant of a variant, as an `i128`.
-fn discriminant(variants: &[Variant], variant: &Variant) -> TokenStream {
-    let name = &variant.name;
-    if variants.iter().all(|variant| variant.is_unit) {
-        quote!((Self::#name as ::core::primitive::i128))
-    } else {
-        let tag = tag_name();
-        quote!((#tag::#name as ::core::primitive::i128))
     }
 }
 
@@ -110,7 +78,7 @@ fn bounds(input: &Input) -> TokenStream {
 }
 
 /// Returns `ZERO_IS_VALID` or `HAS_PRIMITIVES` of each field, joined by an operator.
-fn constants(
+pub(crate) fn constants(
     input: &Input,
     fields: &[Field],
     operator: &TokenStream,
@@ -132,24 +100,6 @@ fn constants(
     quote!(#(#operator #constants)*)
 }
 
-fn zero_is_valid(input: &Input) -> TokenStream {
-    let and = quote!(&&);
-    match &input.body {
-        Body::Struct(fields) => {
-            let fields = constants(input, fields, &and, "ZERO_IS_VALID");
-            quote!(true #fields)
-        }
-        Body::Enum { variants, .. } => {
-            let variants_of_zero = variants.iter().map(|variant| {
-                let discriminant = discriminant(variants, variant);
-                let fields = constants(input, &variant.fields, &and, "ZERO_IS_VALID");
-                quote!((#discriminant == 0 #fields))
-            });
-            quote!(false #(|| #variants_of_zero)*)
-        }
-    }
-}
-
 fn describe(input: &Input) -> TokenStream {
     let krate = &input.krate;
     let trait_name = input.derive.trait_ident();
@@ -169,40 +119,32 @@ fn describe(input: &Input) -> TokenStream {
             });
         quote!(#(#fields)*)
     };
-    let described = match &input.body {
+    match &input.body {
         Body::Struct(all) => fields(all, &|Field { member, path, .. }, describe| {
             let offset = quote!(::core::mem::offset_of!(Self, #member));
             quote!(layout.field(#path, #offset, #describe);)
         }),
         Body::Enum { tag, variants } => {
+            let variant_layout = local("variant");
             let variants = variants.iter().map(|variant| {
                 let name = unraw(&variant.name);
-                let discriminant = discriminant(variants, variant);
+                let discriminant = tag::discriminant(&quote!(Self), variants, variant);
                 let fields = fields(&variant.fields, &|Field { path, ty, .. }, describe| {
-                    quote!(layout.variant_field::<#ty>(&mut end, #path, #describe);)
+                    quote!(layout.field(#path, #variant_layout.field::<#ty>(), #describe);)
                 });
                 let tag = quote!(::core::primitive::#tag);
-                let end = (!fields.is_empty())
-                    .then(|| quote!(let mut end = ::core::mem::size_of::<#tag>();));
+                let variant = (!fields.is_empty()).then(
+                    || quote!(let mut #variant_layout = #krate::memory::FieldLayout::after_tag::<#tag>();),
+                );
                 quote! {
                     layout.variant(#name, #discriminant);
-                    #end
+                    #variant
                     #fields
                 }
             });
             quote!(#(#variants)*)
         }
-    };
-    let exhaustive = match input.derive {
-        // `visit` names every field.
-        Derive::ShmSafe => TokenStream::new(),
-        // The closure is never called.
-        Derive::ShmData => {
-            let arms = arms(input, &|_, value| quote!(let _ = #value;));
-            quote!(let _ = |value: &Self| match *value { #arms };)
-        }
-    };
-    quote!(#described #exhaustive)
+    }
 }
 
 fn visit(input: &Input) -> TokenStream {
@@ -238,7 +180,7 @@ fn visit(input: &Input) -> TokenStream {
 /// Generates the arms of a match that names every field of the type and checks its type. It
 /// therefore does not compile if another macro adds a field that was not checked here, or changes
 /// the type of a field. `each` uses a field by reference.
-fn arms(input: &Input, each: &dyn Fn(&Field, &Ident) -> TokenStream) -> TokenStream {
+pub(crate) fn arms(input: &Input, each: &dyn Fn(&Field, &Ident) -> TokenStream) -> TokenStream {
     let arm = |path: TokenStream, fields: &[Field]| {
         let (patterns, uses): (Vec<_>, Vec<_>) = fields
             .iter()
@@ -249,7 +191,7 @@ fn arms(input: &Input, each: &dyn Fn(&Field, &Ident) -> TokenStream) -> TokenStr
                 if field.is_refused() || input.packed {
                     return (quote!(#member: _), TokenStream::new());
                 }
-                let value = format_ident!("field{index}", span = Span::mixed_site());
+                let value = local(&format!("field{index}"));
                 let declared = declared(field, &value);
                 let used = each(field, &value);
                 (quote!(#member: ref #value), quote!(#declared #used))

@@ -3,7 +3,9 @@
 use crate::fields::{Field, FieldReader};
 use crate::names::{Derive, unraw};
 use crate::repr::{self, Repr};
-use proc_macro2::TokenStream;
+use crate::text::text;
+use proc_macro2::{Span, TokenStream};
+use syn::spanned::Spanned;
 use syn::{
     Attribute, Data, DeriveInput, Error, Expr, Fields, GenericParam, Generics, Ident, LitStr, Meta,
     Path,
@@ -19,6 +21,14 @@ pub(crate) struct Input {
     pub(crate) body: Body,
     /// Whether the type is packed. An error was already reported for it.
     pub(crate) packed: bool,
+    /// Whether the type is `repr(transparent)`.
+    pub(crate) transparent: bool,
+    /// The alignments in bytes that the type asks for.
+    pub(crate) aligns: Vec<TokenStream>,
+    /// The location of `zeroed`, if the type says that any code may create a value of zero bytes.
+    pub(crate) zeroed: Option<Span>,
+    /// Whether no error was reported.
+    pub(crate) is_correct: bool,
     /// The lints that the type allows. They also apply to the generated code, which repeats the
     /// field types.
     pub(crate) allowed: Vec<TokenStream>,
@@ -64,11 +74,13 @@ impl Input {
         }
         let without_lifetimes = errors.len() == lifetimes;
 
-        let Repr { tag, packed } = repr::check(&input, derive, errors);
-        let krate = krate(&input.attrs).unwrap_or_else(|error| {
-            errors.push(error);
-            syn::parse_quote!(::pshared)
-        });
+        let Repr {
+            tag,
+            packed,
+            transparent,
+            aligns,
+        } = repr::check(&input, derive, errors);
+        let Keys { krate, zeroed } = Keys::parse(&input.attrs, errors);
         let owner = name.to_string();
         let mut reader = FieldReader {
             derive,
@@ -108,6 +120,10 @@ impl Input {
             generics: generics(input.generics),
             body,
             packed,
+            transparent,
+            aligns,
+            zeroed,
+            is_correct: errors.is_empty(),
             allowed: allowed(&input.attrs),
         })
     }
@@ -123,32 +139,54 @@ impl Input {
         std::iter::once(fields).chain(variants.iter().map(|variant| variant.fields.as_slice()))
     }
 
+    /// Returns whether the type has a type parameter or a const parameter.
+    pub(crate) fn is_generic(&self) -> bool {
+        !self.generics.params.is_empty()
+    }
+
     pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
         self.bodies().flatten()
     }
 }
 
-/// Returns the path from `#[pshared(crate = "path")]`, or `::pshared`.
-fn krate(attributes: &[Attribute]) -> syn::Result<Path> {
-    let mut krate = None;
-    for attribute in attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("pshared"))
-    {
-        attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("crate") {
-                return Err(meta.error(
-                    "`#[pshared(...)]` has no such key: the only one is `crate = \"path::of::pshared\"`",
-                ));
-            }
-            let path: LitStr = meta.value()?.parse()?;
-            if krate.replace(path.parse::<Path>()?).is_some() {
-                return Err(meta.error("`crate` is given twice: keep one"));
-            }
-            Ok(())
-        })?;
+/// What `#[pshared(...)]` says.
+struct Keys {
+    krate: Path,
+    zeroed: Option<Span>,
+}
+
+impl Keys {
+    fn parse(attributes: &[Attribute], errors: &mut Vec<Error>) -> Self {
+        let mut krate = None;
+        let mut zeroed = None;
+        for attribute in attributes
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("pshared"))
+        {
+            let parsed = attribute.parse_nested_meta(|meta| {
+                let is_repeated = if meta.path.is_ident("crate") {
+                    let path: LitStr = meta.value()?.parse()?;
+                    krate.replace(path.parse::<Path>()?).is_some()
+                } else if meta.path.is_ident("zeroed") {
+                    zeroed.replace(meta.path.span()).is_some()
+                } else {
+                    return Err(meta.error(
+                        "`#[pshared(...)]` has no such key: the keys are `crate = \"path::of::pshared\"` and `zeroed`",
+                    ));
+                };
+                if is_repeated {
+                    let key = text(&meta.path);
+                    return Err(meta.error(format!("`{key}` is given twice: keep one")));
+                }
+                Ok(())
+            });
+            errors.extend(parsed.err());
+        }
+        Keys {
+            krate: krate.unwrap_or_else(|| syn::parse_quote!(::pshared)),
+            zeroed,
+        }
     }
-    Ok(krate.unwrap_or_else(|| syn::parse_quote!(::pshared)))
 }
 
 /// Returns the generics of the impl: those of the type, and the bounds that the traits require of

@@ -8,9 +8,12 @@ mod checks;
 mod expand;
 mod fields;
 mod input;
+mod layout;
 mod names;
 mod repr;
+mod tag;
 mod text;
+mod zeroed;
 
 use input::Input;
 use names::Derive;
@@ -23,7 +26,16 @@ use proc_macro::TokenStream;
 /// is not is rejected with an error that names the field and what to use instead. Lifetime
 /// parameters, `Drop`, unions and `packed` are also rejected.
 ///
-/// An attribute macro below the derive must not change the fields. Write it above the derive.
+/// An attribute macro below the derive must not change the item. Write it above the derive. The
+/// compiler compares the names, types and offsets of the fields, the size, the alignment and the
+/// discriminants with those that the derive saw. A representation that the macro removes is accepted
+/// if the layout remains the same, because no program can read the attributes of a compiled type.
+///
+/// `#[pshared(zeroed)]` sets `ZERO_IS_VALID`: zero bytes are the type's initial state, and any code
+/// may create a value of them, also if the fields are private. The type must have no invariant that
+/// zero bytes break. A field that does not allow zero bytes is an error, and so is an enum without a
+/// variant of discriminant 0. If a field depends on a parameter, the parameter decides. Without this
+/// attribute, `ZERO_IS_VALID` is false.
 ///
 /// `#[pshared(crate = "path")]` sets the path of the crate if it is not `::pshared`.
 #[proc_macro_derive(ShmSafe, attributes(pshared))]
@@ -36,9 +48,8 @@ pub fn derive_shm_safe(input: TokenStream) -> TokenStream {
 /// Accepts the types that [`ShmSafe`](macro@ShmSafe) accepts, if every field is `ShmData`.
 /// Primitives are not `ShmData`; cells are.
 ///
-/// An attribute macro below the derive must not change the fields. Write it above the derive.
-///
-/// `#[pshared(crate = "path")]` sets the path of the crate if it is not `::pshared`.
+/// The attribute `pshared` and the rule for attribute macros below the derive are those of
+/// [`ShmSafe`](macro@ShmSafe). A type that derives both traits has the attribute once for both.
 #[proc_macro_derive(ShmData, attributes(pshared))]
 pub fn derive_shm_data(input: TokenStream) -> TokenStream {
     derive(input, Derive::ShmData)

@@ -29,6 +29,11 @@ pub(crate) fn unraw(name: &Ident) -> String {
     name.strip_prefix("r#").unwrap_or(&name).to_string()
 }
 
+/// Returns the name of a generated variable, which the user's source cannot mean.
+pub(crate) fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
+
 /// Returns a span with the user's location and the derive's hygiene. Errors point at the user's
 /// source, and lints on the user's style do not fire.
 pub(crate) fn inside(span: Span) -> Span {

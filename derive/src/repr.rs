@@ -1,7 +1,7 @@
 //! Checks whether a type's representation fixes its layout.
 
 use crate::names::Derive;
-use proc_macro2::Span;
+use proc_macro2::{Group, Span, TokenStream};
 use syn::{Attribute, Data, DeriveInput, Error, Ident, Meta, Path};
 
 /// The integers that may be an enum's representation. `u128` and `i128` are left out, because an
@@ -17,6 +17,7 @@ struct Reprs {
     transparent: Option<Ident>,
     packed: Option<Ident>,
     integer: Option<Ident>,
+    aligns: Vec<TokenStream>,
     other: Option<Path>,
 }
 
@@ -31,14 +32,16 @@ impl Reprs {
                 continue;
             }
             attribute.parse_nested_meta(|meta| {
-                if meta.input.peek(syn::token::Paren) {
-                    let _arguments: proc_macro2::Group = meta.input.parse()?;
-                }
+                let arguments = if meta.input.peek(syn::token::Paren) {
+                    meta.input.parse::<Group>()?.stream()
+                } else {
+                    TokenStream::new()
+                };
                 match meta.path.get_ident() {
                     Some(name) if name == "C" => reprs.c = Some(name.clone()),
                     Some(name) if name == "transparent" => reprs.transparent = Some(name.clone()),
                     Some(name) if name == "packed" => reprs.packed = Some(name.clone()),
-                    Some(name) if name == "align" => {}
+                    Some(name) if name == "align" => reprs.aligns.push(arguments),
                     Some(name) if INTEGERS.iter().any(|integer| name == integer) => {
                         reprs.integer = Some(name.clone());
                     }
@@ -56,6 +59,10 @@ pub(crate) struct Repr {
     /// The integer type of an enum's discriminant.
     pub(crate) tag: Ident,
     pub(crate) packed: bool,
+    /// Whether the representation is that of the only field that has bytes.
+    pub(crate) transparent: bool,
+    /// The alignments in bytes that the type asks for.
+    pub(crate) aligns: Vec<TokenStream>,
 }
 
 /// Checks that the layout is fixed. Returns the representation even after an error, so that the
@@ -96,6 +103,8 @@ pub(crate) fn check(input: &DeriveInput, derive: Derive, errors: &mut Vec<Error>
     }
     Repr {
         packed: reprs.packed.is_some(),
+        transparent: reprs.transparent.is_some(),
+        aligns: reprs.aligns,
         tag: reprs
             .integer
             .unwrap_or_else(|| Ident::new("isize", Span::mixed_site())),

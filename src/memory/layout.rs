@@ -96,24 +96,6 @@ impl Layout {
         self.path.truncate(length);
     }
 
-    /// Adds a field of the last variant, at the first aligned offset from `end` on, and sets `end`
-    /// to the end of the field.
-    ///
-    /// The derive calls this, because `offset_of!` does not support variants yet. Initially `end`
-    /// is the size of the tag: an enum with an integer representation lays each variant out as a
-    /// `repr(C)` struct of its tag and its fields (RFC 2195).
-    #[doc(hidden)]
-    pub fn variant_field<T>(
-        &mut self,
-        end: &mut usize,
-        name: &str,
-        describe: impl FnOnce(&mut Layout),
-    ) {
-        let offset = end.next_multiple_of(align_of::<T>());
-        *end = offset + size_of::<T>();
-        self.field(name, offset, describe);
-    }
-
     /// Adds an array of `len` elements, `stride` bytes apart. The element is described once, for
     /// any `len`.
     pub fn array(&mut self, len: usize, stride: usize, describe: impl FnOnce(&mut Layout)) {

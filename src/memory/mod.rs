@@ -2,6 +2,7 @@
 
 mod assertions;
 mod builtin;
+mod field_layout;
 mod file;
 mod layout;
 mod map;
@@ -13,6 +14,8 @@ mod shm_safe;
 pub(crate) use file::checks::{reject_irregular, reject_remote_fs, reopen};
 pub(crate) use registry::any_lock_in_use;
 
+#[doc(hidden)]
+pub use field_layout::{FieldLayout, VariantCheck};
 pub use layout::{Layout, PrimitiveKind};
 pub use map::{Advice, Map, MapOptions};
 pub use placeable::Placeable;

@@ -17,8 +17,6 @@ pub(crate) mod sealed {
     use super::*;
 
     pub trait Sealed {
-        /// Whether an all-zero value is valid and is the type's initial state.
-        const ZERO_IS_VALID: bool;
         /// Whether the number of elements is fixed by the type, as 1.
         const IS_SIZED: bool;
 
@@ -37,7 +35,6 @@ pub(crate) mod sealed {
     }
 
     impl<T: ShmSafe> Sealed for T {
-        const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
         const IS_SIZED: bool = true;
 
         fn memory_layout(_: usize) -> Option<alloc::Layout> {
@@ -60,7 +57,6 @@ pub(crate) mod sealed {
     }
 
     impl<T: ShmSafe> Sealed for [T] {
-        const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
         const IS_SIZED: bool = false;
 
         fn memory_layout(count: usize) -> Option<alloc::Layout> {

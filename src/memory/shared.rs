@@ -96,10 +96,21 @@ impl<T: ShmSafe> Shared<T> {
     /// This is the value's initial state, for types with [`ZERO_IS_VALID`](ShmSafe::ZERO_IS_VALID).
     /// The value is never built on the stack, so it may be larger than the stack.
     ///
-    /// A type for which zero bytes are not the initial state does not compile:
+    /// A type with a derived [`ShmSafe`] allows this by `#[pshared(zeroed)]`. Any code may then
+    /// create its value of zero bytes, also if its fields are private. A type that does not allow it
+    /// does not compile:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0080
     /// let no = pshared::Shared::<std::num::NonZeroU32>::zeroed();
+    /// ```
+    ///
+    /// ```compile_fail,E0080
+    /// /// Only `new` makes one, so the denominator is not 0.
+    /// #[derive(pshared::ShmSafe)]
+    /// #[repr(C)]
+    /// struct Ratio { numerator: u32, denominator: u32 }
+    ///
+    /// let no = pshared::Shared::<Ratio>::zeroed();
     /// ```
     ///
     /// # Errors
@@ -109,17 +120,23 @@ impl<T: ShmSafe> Shared<T> {
     /// # Examples
     ///
     /// ```
-    /// use pshared::{Shared, SharedCounter};
+    /// use pshared::{Shared, SharedCounter, ShmSafe};
     ///
-    /// let counters = Shared::<[SharedCounter; 8 << 20]>::zeroed()?; // 64 MiB
-    /// counters[5_000_000].add(1);
+    /// #[derive(ShmSafe)]
+    /// #[pshared(zeroed)]
+    /// #[repr(C)]
+    /// struct Requests { served: SharedCounter, refused: SharedCounter }
+    ///
+    /// let requests = Shared::<[Requests; 4 << 20]>::zeroed()?; // 64 MiB
+    /// requests[2_500_000].served.add(1);
     /// # Ok::<(), pshared::Error>(())
     /// ```
     pub fn zeroed() -> Result<Self, Error> {
         const {
             assert!(
                 T::ZERO_IS_VALID,
-                "zero bytes are not this type's initial state: use Shared::anonymous(value)"
+                "not every program may create this type's value of zero bytes: write `#[pshared(zeroed)]` above your own \
+                 type if zero bytes are its initial state, or use Shared::anonymous(value)"
             )
         };
         let map = Map::anonymous(mapped_len::<T>(1)?)?;

@@ -47,8 +47,31 @@ use std::fmt;
 /// }
 /// ```
 ///
-/// A crate that re-exports this crate under another path names that path:
-/// `#[pshared(crate = "path::to::pshared")]`.
+/// # Attributes
+///
+/// `#[pshared(zeroed)]` declares that zero bytes are the type's initial state, so that
+/// [`Shared::zeroed`](crate::Shared::zeroed) can create a value. Any code may then create this value,
+/// also if the fields are private. Write it only if zero bytes break no invariant of the type. Every
+/// field must allow zero bytes, and an enum needs a variant of discriminant 0:
+///
+/// ```
+/// use pshared::{Shared, SharedCounter, SharedMutex, ShmSafe};
+///
+/// #[derive(ShmSafe)]
+/// #[pshared(zeroed)]
+/// #[repr(C)]
+/// struct State {
+///     hits: SharedCounter,
+///     best: SharedMutex<f64>,
+/// }
+///
+/// let state = Shared::<State>::zeroed()?;
+/// assert_eq!(state.hits.get(), 0);
+/// # Ok::<(), pshared::Error>(())
+/// ```
+///
+/// `#[pshared(crate = "path::to::pshared")]` names the path of this crate, for a crate that
+/// re-exports it under another path.
 ///
 /// # Safety
 ///
@@ -62,8 +85,8 @@ use std::fmt;
 /// 4. **[`visit`](Self::visit) reaches every primitive inside**, each exactly once, with its field
 ///    path. A primitive that is not reached is not initialized, and a lock that is not initialized
 ///    is not robust.
-/// 5. **[`ZERO_IS_VALID`](Self::ZERO_IS_VALID)** is true only if an all-zero value is valid and
-///    is the type's initial state.
+/// 5. **[`ZERO_IS_VALID`](Self::ZERO_IS_VALID)** is true only if an all-zero value is valid, is
+///    the type's initial state, and breaks no invariant of it. Any code may create this value.
 /// 6. **Sharing between processes is as sound as sharing between threads.** Processes that run the
 ///    same code and map the value count as threads of one program. Any access that another thread
 ///    could make through `&Self` must also be sound from another process.
@@ -74,8 +97,10 @@ use std::fmt;
     note = "text and lists: a fixed-capacity `arrayvec::ArrayString<N>` or `ArrayVec<T, N>` under a `SharedMutex` (feature `arrayvec`)"
 )]
 pub unsafe trait ShmSafe: Sync + 'static {
-    /// Whether an all-zero value is valid and is the type's initial state. If so,
-    /// `Shared::zeroed` can create a value without building it first.
+    /// Whether an all-zero value is valid and is the type's initial state. If so, any code can
+    /// create one by [`Shared::zeroed`](crate::Shared::zeroed), without building it first.
+    ///
+    /// The derive sets it to false, unless the type has the attribute `#[pshared(zeroed)]`.
     const ZERO_IS_VALID: bool;
 
     /// Whether the type contains any primitive. If this is false, [`visit`](Self::visit) need not
@@ -116,6 +141,8 @@ pub unsafe trait ShmSafe: Sync + 'static {
 /// }
 /// ```
 ///
+/// The attributes are those of [`ShmSafe`]'s derive, which shares them if a type derives both traits.
+///
 /// A guard gives `&mut T`, and two guards allow `mem::swap`. Therefore no primitive is `ShmData`: a
 /// swap would move a lock that is linked into a robust list.
 ///
@@ -131,7 +158,10 @@ pub unsafe trait ShmSafe: Sync + 'static {
     note = "place a primitive next to the data, not under the lock: a swap through two guards would move it"
 )]
 pub unsafe trait ShmData: Send + 'static {
-    /// Whether an all-zero value is valid and is the type's initial state.
+    /// Whether an all-zero value is valid and is the type's initial state. If so, any code can
+    /// create one by [`Shared::zeroed`](crate::Shared::zeroed), for example in a lock.
+    ///
+    /// The derive sets it to false, unless the type has the attribute `#[pshared(zeroed)]`.
     const ZERO_IS_VALID: bool;
 
     /// Describes the offsets, sizes and names of everything inside.

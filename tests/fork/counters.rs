@@ -13,6 +13,7 @@ crate::tests!(
 );
 
 #[derive(ShmSafe)]
+#[pshared(zeroed)]
 #[repr(C)]
 struct Counters {
     plain: SharedCounter,

@@ -27,7 +27,7 @@
 #![allow(dead_code)]
 
 use pshared::memory::Layout;
-use pshared::{ShmData, ShmSafe};
+use pshared::{Shared, ShmData, ShmSafe};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
@@ -48,6 +48,7 @@ fn data<T: ShmData>() -> String {
 
 /// Both traits on one type, with fields of all kinds and names that are keywords.
 #[derive(ShmSafe, ShmData)]
+#[pshared(zeroed)]
 #[repr(C)]
 struct Plain {
     small: u8,
@@ -154,6 +155,7 @@ fn generic_structs_are_accepted() {
 }
 
 #[derive(ShmData)]
+#[pshared(zeroed)]
 #[repr(C)]
 struct Draft {
     visits: Cell<u32>,
@@ -180,6 +182,7 @@ enum Level {
 const LOWEST: i16 = 3;
 
 #[derive(ShmSafe, ShmData)]
+#[pshared(zeroed)]
 #[repr(u8)]
 enum Shape<T> {
     Circle { radius: T, filled: bool } = 1,
@@ -206,49 +209,114 @@ fn an_enums_variants_are_listed_with_discriminants_and_offsets() {
     assert_eq!(data::<Shape<u32>>(), lines);
 }
 
-#[derive(ShmSafe)]
-#[repr(u8)]
-enum FromOne {
-    One = 1,
-}
-
-#[derive(ShmSafe)]
-#[repr(u64)]
-enum ZeroIsBad {
-    First(NonZeroU32),
-    Second(u32),
-}
-
-#[derive(ShmSafe)]
+/// Every field allows zero bytes, but the type does not.
+#[derive(ShmSafe, ShmData)]
 #[repr(C)]
-struct WithNonZero {
+struct Ratio {
+    numerator: u32,
+    denominator: u32,
+}
+
+#[derive(ShmSafe, ShmData)]
+#[pshared(zeroed)]
+#[repr(C)]
+struct Sparse<T> {
     fine: u32,
-    bad: NonZeroU32,
+    rest: T,
+}
+
+/// The variant of discriminant 0 decides. The path of the crate may be in an attribute of its own.
+#[derive(ShmSafe, ShmData)]
+#[pshared(crate = "::pshared")]
+#[pshared(zeroed)]
+#[repr(u64)]
+enum Slot<T> {
+    Full(NonZeroU32) = 1,
+    Empty(T) = 0,
+}
+
+#[derive(ShmSafe, ShmData)]
+#[pshared(zeroed, crate = "::pshared")]
+#[repr(i8)]
+enum Sign {
+    Negative = -1,
+    Zero,
+    Positive,
+}
+
+/// The array has no bytes, whatever its elements are.
+#[derive(ShmSafe, ShmData)]
+#[pshared(zeroed)]
+#[repr(C)]
+struct OfNothing {
+    none: [Ratio; 0],
+    count: u8,
+    this: PhantomData<Self>,
 }
 
 #[test]
-fn zero_bytes_are_valid_if_every_field_allows_them() {
+fn zero_bytes_are_valid_only_for_a_type_that_says_so() {
     const {
+        assert!(!<Ratio as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<Ratio as ShmData>::ZERO_IS_VALID);
+        assert!(!<Nothing as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<Level as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<Pair<u8, u8> as ShmData>::ZERO_IS_VALID);
         assert!(<Plain as ShmSafe>::ZERO_IS_VALID);
         assert!(<Plain as ShmData>::ZERO_IS_VALID);
         assert!(<Draft as ShmData>::ZERO_IS_VALID);
-        assert!(!<WithNonZero as ShmSafe>::ZERO_IS_VALID);
-        assert!(!<Pair<u8, NonZeroU32> as ShmData>::ZERO_IS_VALID);
-        assert!(<Pair<u8, [NonZeroU32; 0]> as ShmData>::ZERO_IS_VALID);
+        assert!(<Sign as ShmSafe>::ZERO_IS_VALID);
+        assert!(<Sign as ShmData>::ZERO_IS_VALID);
+        assert!(<OfNothing as ShmSafe>::ZERO_IS_VALID);
+        assert!(<OfNothing as ShmData>::ZERO_IS_VALID);
     }
 }
 
 #[test]
-fn zero_bytes_are_valid_for_an_enum_with_a_variant_of_discriminant_zero() {
+fn the_parameters_of_a_generic_type_decide_whether_zero_bytes_are_valid() {
     const {
-        assert!(!<Level as ShmSafe>::ZERO_IS_VALID);
+        assert!(<Sparse<u8> as ShmSafe>::ZERO_IS_VALID);
+        assert!(<Sparse<[Ratio; 0]> as ShmData>::ZERO_IS_VALID);
+        assert!(!<Sparse<NonZeroU32> as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<Sparse<Ratio> as ShmData>::ZERO_IS_VALID);
+        assert!(<Slot<u8> as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<Slot<Ratio> as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<Slot<NonZeroU32> as ShmData>::ZERO_IS_VALID);
         assert!(
             <Shape<NonZeroU32> as ShmSafe>::ZERO_IS_VALID,
             "`Point` has no fields"
         );
-        assert!(!<FromOne as ShmSafe>::ZERO_IS_VALID);
-        assert!(!<ZeroIsBad as ShmSafe>::ZERO_IS_VALID);
     }
+}
+
+/// What holds a `Ratio` that can be read holds no zero bytes either. What is empty in zero bytes
+/// may hold one.
+#[test]
+fn a_container_does_not_make_a_zero_value_of_a_type_that_does_not_allow_it() {
+    use arrayvec::ArrayVec;
+    use pshared::{
+        SharedMutex, SharedOnceLock, SharedReentrantLock, SharedRoster, SharedRwLock, raw,
+    };
+    use std::num::Wrapping;
+
+    const {
+        assert!(!<[Ratio; 1] as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<Wrapping<Ratio> as ShmSafe>::ZERO_IS_VALID);
+        assert!(!<Cell<Ratio> as ShmData>::ZERO_IS_VALID);
+        assert!(!SharedMutex::<Ratio>::ZERO_IS_VALID);
+        assert!(!SharedMutex::<Ratio, raw::Spin>::ZERO_IS_VALID);
+        assert!(!SharedReentrantLock::<Ratio>::ZERO_IS_VALID);
+        assert!(!SharedRwLock::<Ratio>::ZERO_IS_VALID);
+        assert!(!SharedRoster::<Ratio, 2>::ZERO_IS_VALID);
+        assert!(SharedOnceLock::<Ratio>::ZERO_IS_VALID);
+        assert!(ArrayVec::<Ratio, 2>::ZERO_IS_VALID);
+    }
+    assert!(
+        Shared::<SharedOnceLock<Ratio>>::zeroed()
+            .unwrap()
+            .get()
+            .is_none()
+    );
 }
 
 /// Names that the generated code might also use.
@@ -338,6 +406,7 @@ pub mod visibility {
     #[test]
     fn a_type_may_be_declared_in_a_function() {
         #[derive(ShmSafe)]
+        #[pshared(zeroed)]
         #[repr(C)]
         struct Inner(u8, u16);
         const { assert!(Inner::ZERO_IS_VALID) };

@@ -2,7 +2,7 @@
 //! reports.
 
 use pshared::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor};
-use pshared::{Error, ShmSafe};
+use pshared::{Error, SharedMutex, ShmSafe};
 use std::collections::HashSet;
 use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
 use std::sync::atomic::{AtomicI64, AtomicU32};
@@ -249,6 +249,54 @@ fn the_first_field_of_a_variant_lies_behind_its_tag() {
         })*};
     }
     check!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
+}
+
+/// The layout is also checked if a field has as many unused values as the tag, or cells.
+#[test]
+fn a_variant_may_hold_an_enum_of_64_bits_or_a_primitive() {
+    #[derive(ShmSafe)]
+    #[repr(u64)]
+    enum Inner {
+        Only(u32),
+    }
+    #[derive(ShmSafe)]
+    #[repr(isize)]
+    enum Outer {
+        Only(Inner),
+    }
+    #[derive(ShmSafe)]
+    #[repr(i64)]
+    enum Several {
+        First(Inner),
+        Second { outer: Outer, inner: Inner },
+        Lock(SharedMutex<u64>, AtomicU32),
+    }
+    let value = Several::Second {
+        outer: Outer::Only(Inner::Only(1)),
+        inner: Inner::Only(2),
+    };
+    let Several::Second { outer, inner } = &value else {
+        unreachable!()
+    };
+    let described = safe::<Several>();
+    assert_eq!(
+        described_offset(&described, "Second.outer"),
+        offset(&value, outer)
+    );
+    assert_eq!(
+        described_offset(&described, "Second.inner"),
+        offset(&value, inner)
+    );
+    let value = Several::Lock(SharedMutex::new(1), AtomicU32::new(2));
+    let Several::Lock(lock, number) = &value else {
+        unreachable!()
+    };
+    assert_eq!(described_offset(&described, "Lock.0"), offset(&value, lock));
+    assert_eq!(
+        described_offset(&described, "Lock.1"),
+        offset(&value, number)
+    );
+    let _ = Several::First(Inner::Only(3));
 }
 
 /// These types differ in which bytes are valid, so a file of one must not open as the other.

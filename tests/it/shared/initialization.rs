@@ -118,6 +118,7 @@ fn placing_releases_a_lock_whose_guard_was_leaked_before() {
 #[test]
 fn zeroed_primitives_are_initialized_in_their_start_state() {
     #[derive(ShmSafe)]
+    #[pshared(zeroed)]
     #[repr(C)]
     struct Zero {
         locks: [SharedMutex<[u64; 3]>; 4],

@@ -12,4 +12,15 @@ struct WrongKey;
 #[repr(C)]
 struct Twice;
 
+#[derive(ShmSafe)]
+#[pshared(zeroed)]
+#[pshared(zeroed)]
+#[repr(C)]
+struct ZeroedTwice;
+
+#[derive(ShmSafe)]
+#[pshared(zeroed = true)]
+#[repr(C)]
+struct ZeroedValue;
+
 fn main() {}

@@ -6,6 +6,7 @@
 use pshared::{ShmData, ShmSafe};
 
 #[derive(ShmSafe, ShmData)]
+#[pshared(zeroed)]
 #[repr(C)]
 pub struct Board<T, const N: usize = 4> {
     pub rows: [T; N],
@@ -14,6 +15,7 @@ pub struct Board<T, const N: usize = 4> {
 }
 
 #[derive(ShmSafe, ShmData)]
+#[pshared(zeroed)]
 #[repr(u8)]
 pub enum Level {
     Low,
@@ -21,6 +23,7 @@ pub enum Level {
 }
 
 #[derive(ShmSafe, ShmData)]
+#[pshared(zeroed)]
 #[repr(i32)]
 pub enum Shape {
     Point = -1,

@@ -54,6 +54,31 @@ pub struct Guarded<T> {
     pub locks: [SharedMutex<Level>; 2],
 }
 
+#[derive(ShmSafe, ShmData)]
+#[pshared(zeroed)]
+#[unchanged]
+#[repr(C, align(32))]
+pub struct Aligned {
+    pub small: u8,
+    pub wide: Wide,
+    pub list: [u16; 3],
+}
+
+#[derive(ShmSafe, ShmData)]
+#[pshared(zeroed)]
+#[unchanged]
+#[repr(u64, align(16))]
+pub enum Wide {
+    Bytes([u8; 3]),
+    Number { byte: u8, number: u64 },
+}
+
+/// A representation that changes nothing.
+#[derive(ShmSafe, ShmData)]
+#[replace(transparent => C)]
+#[repr(transparent)]
+pub struct Feet(pub u64);
+
 /// Another name of the same type is the same type.
 pub type Length = u64;
 
@@ -78,10 +103,13 @@ fn safe<T: ShmSafe>() {}
 fn main() {
     both::<Board<u64, std::vec::IntoIter<u16>>>();
     both::<Nothing>();
+    both::<Aligned>();
+    both::<Feet>();
     both::<Renamed>();
     both::<Above>();
     safe::<Guarded<u64>>();
     let _ = (Level::Low, Level::High, Shape::<u8>::Point, Shape::Circle(1));
+    let _ = (Wide::Bytes([1; 3]), Wide::Number { byte: 1, number: 2 });
     let _ = Shape::Rectangle {
         width: 1,
         height: 1.0,
