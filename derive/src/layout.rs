@@ -1,8 +1,8 @@
 //! Generated checks of a type's layout.
 //!
 //! A macro below the derive may change the representation, the order of the fields, or the
-//! discriminants, after the derive saw them. The checks compare the layout of the compiled type with
-//! the layout that follows from what the derive saw. They run in the compiler.
+//! discriminants, after the derive saw them. The checks compare the layout of the compiled type
+//! with the layout that follows from what the derive saw. They run in the compiler.
 
 use crate::expand::arms;
 use crate::fields::Field;

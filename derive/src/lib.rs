@@ -28,14 +28,15 @@ use proc_macro::TokenStream;
 ///
 /// An attribute macro below the derive must not change the item. Write it above the derive. The
 /// compiler compares the names, types and offsets of the fields, the size, the alignment and the
-/// discriminants with those that the derive saw. A representation that the macro removes is accepted
-/// if the layout remains the same, because no program can read the attributes of a compiled type.
+/// discriminants with those that the derive saw. For a generic type, it does so where the layout is
+/// used. A representation that the macro removes is accepted if the layout remains the same,
+/// because no program can read the attributes of a compiled type.
 ///
 /// `#[pshared(zeroed)]` sets `ZERO_IS_VALID`: zero bytes are the type's initial state, and any code
 /// may create a value of them, also if the fields are private. The type must have no invariant that
-/// zero bytes break. A field that does not allow zero bytes is an error, and so is an enum without a
-/// variant of discriminant 0. If a field depends on a parameter, the parameter decides. Without this
-/// attribute, `ZERO_IS_VALID` is false.
+/// zero bytes break. A field that does not allow zero bytes is an error, and so is an enum without
+/// a variant of discriminant 0. If a field depends on a parameter, the parameter decides. Without
+/// this attribute, `ZERO_IS_VALID` is false.
 ///
 /// `#[pshared(crate = "path")]` sets the path of the crate if it is not `::pshared`.
 #[proc_macro_derive(ShmSafe, attributes(pshared))]

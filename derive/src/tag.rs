@@ -38,8 +38,8 @@ pub(crate) fn tag(input: &Input) -> TokenStream {
     }
 }
 
-/// Returns the discriminant of a variant, as an `i128`. `owner` is the name of the enum in the scope
-/// of the result.
+/// Returns the discriminant of a variant, as an `i128`. `owner` is the name of the enum in the
+/// scope of the result.
 pub(crate) fn discriminant(
     owner: &TokenStream,
     variants: &[Variant],

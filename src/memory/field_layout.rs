@@ -7,8 +7,8 @@ use std::mem::{Discriminant, MaybeUninit, discriminant};
 /// The layout of a `repr(C)` struct, or of an enum with an integer representation.
 ///
 /// The fields are placed in order, each at the first aligned offset after the previous one. An enum
-/// with an integer representation is a union of such structs, one for each variant, which begin with
-/// the tag (RFC 2195).
+/// with an integer representation is a union of such structs, one for each variant, which begin
+/// with the tag (RFC 2195).
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct FieldLayout {
@@ -68,10 +68,12 @@ const fn max(a: usize, b: usize) -> usize {
 pub struct VariantCheck<T>(MaybeUninit<T>);
 
 impl<T> VariantCheck<T> {
-    /// Returns whether the tag of `T` has the size of `Tag`.
+    /// Returns whether the tag of `T` has the size of `Tag`. If it should have 64 bits and has
+    /// fewer, the compiler may report an error instead.
     pub const fn has_tag<Tag>() -> bool {
+        let [..] = NoneOf::<T, Tag>::TAG_UNCHANGED_BELOW_DERIVE;
         // This is the type of the tag, or `isize` for an enum without an integer representation.
-        size_of::<Discriminant<T>>() == size_of::<Tag>() && !NarrowTag::<T, Tag>::IS_NARROW
+        size_of::<Discriminant<T>>() == size_of::<Tag>()
     }
 
     /// Writes a tag at the start of the memory.
@@ -87,8 +89,8 @@ impl<T> VariantCheck<T> {
     ///
     /// # Safety
     ///
-    /// The call must be in a constant. No field of the value may be read. If no variant has the tag,
-    /// the compiler reports an error.
+    /// The call must be in a constant. No field of the value may be read. If no variant has the
+    /// tag, the compiler reports an error.
     pub const unsafe fn value(&self) -> &T {
         // SAFETY: guaranteed by the caller.
         let value = unsafe { &*self.0.as_ptr() };
@@ -109,34 +111,23 @@ impl<T> VariantCheck<T> {
     }
 }
 
-struct NarrowTag<T, Tag>(PhantomData<(T, Tag)>);
+struct NoneOf<T, Tag>(PhantomData<(T, Tag)>);
 
-impl<T, Tag> NarrowTag<T, Tag> {
-    /// Whether `Tag` has 64 bits and the tag of `T` has fewer, with padding in place of the others.
+impl<T, Tag> NoneOf<T, Tag> {
+    /// The tag of `None`, if `Tag` has 64 bits.
     ///
-    /// An unused value of the tag is the `None` of an `Option<T>`. Other high bits make another
-    /// value, unless they are padding. This is a constant, so the compiler checks that it reads no
-    /// padding.
-    const IS_NARROW: bool = {
-        const HIGH_BIT: u64 = 1 << u32::BITS;
-        let is_checked = size_of::<Tag>() == size_of::<u64>()
-            && size_of::<T>() >= size_of::<u64>()
-            && size_of::<Option<T>>() == size_of::<T>();
-        is_checked && {
+    /// `None` is an unused value of the tag of `T`. If that tag has fewer bits, the others are
+    /// padding, and the compiler rejects a constant that contains padding.
+    const TAG_UNCHANGED_BELOW_DERIVE: [u8; 8] = {
+        if size_of::<Tag>() == size_of::<[u8; 8]>()
+            && size_of::<T>() >= size_of::<[u8; 8]>()
+            && size_of::<Option<T>>() == size_of::<T>()
+        {
             let none = MaybeUninit::new(None::<T>);
-            // SAFETY: `None` has at least 64 bits, and the tag, which has at least 32, is first.
-            let low = unsafe { none.as_ptr().cast::<u32>().read_unaligned() } as u64;
-            is_none::<T>(low) && is_none::<T>(low | HIGH_BIT)
+            // SAFETY: `None` has at least 8 bytes, and the compiler checks the constant.
+            unsafe { none.as_ptr().cast::<[u8; 8]>().read() }
+        } else {
+            [0; 8]
         }
     };
-}
-
-/// Returns whether an `Option<T>` that begins with `tag` is `None`.
-const fn is_none<T>(tag: u64) -> bool {
-    let mut option = MaybeUninit::<Option<T>>::uninit();
-    // SAFETY: the caller checked the size. The match reads the tag alone.
-    unsafe {
-        option.as_mut_ptr().cast::<u64>().write_unaligned(tag);
-        matches!(*option.as_ptr(), None)
-    }
 }

@@ -97,8 +97,8 @@ impl<T: ShmSafe> Shared<T> {
     /// The value is never built on the stack, so it may be larger than the stack.
     ///
     /// A type with a derived [`ShmSafe`] allows this by `#[pshared(zeroed)]`. Any code may then
-    /// create its value of zero bytes, also if its fields are private. A type that does not allow it
-    /// does not compile:
+    /// create its value of zero bytes, also if its fields are private. A type that does not allow
+    /// it does not compile:
     ///
     /// ```compile_fail,E0080
     /// let no = pshared::Shared::<std::num::NonZeroU32>::zeroed();
@@ -135,8 +135,8 @@ impl<T: ShmSafe> Shared<T> {
         const {
             assert!(
                 T::ZERO_IS_VALID,
-                "not every program may create this type's value of zero bytes: write `#[pshared(zeroed)]` above your own \
-                 type if zero bytes are its initial state, or use Shared::anonymous(value)"
+                "this type does not allow a value of zero bytes: write `#[pshared(zeroed)]` above your own type if zero \
+                 bytes are its initial state, or use Shared::anonymous(value)"
             )
         };
         let map = Map::anonymous(mapped_len::<T>(1)?)?;

@@ -50,9 +50,9 @@ use std::fmt;
 /// # Attributes
 ///
 /// `#[pshared(zeroed)]` declares that zero bytes are the type's initial state, so that
-/// [`Shared::zeroed`](crate::Shared::zeroed) can create a value. Any code may then create this value,
-/// also if the fields are private. Write it only if zero bytes break no invariant of the type. Every
-/// field must allow zero bytes, and an enum needs a variant of discriminant 0:
+/// [`Shared::zeroed`](crate::Shared::zeroed) can create a value. Any code may then create this
+/// value, also if the fields are private. Write it only if zero bytes break no invariant of the
+/// type. Every field must allow zero bytes, and an enum needs a variant of discriminant 0:
 ///
 /// ```
 /// use pshared::{Shared, SharedCounter, SharedMutex, ShmSafe};
@@ -141,7 +141,8 @@ pub unsafe trait ShmSafe: Sync + 'static {
 /// }
 /// ```
 ///
-/// The attributes are those of [`ShmSafe`]'s derive, which shares them if a type derives both traits.
+/// The attributes are those of [`ShmSafe`]'s derive, which shares them if a type derives both
+/// traits.
 ///
 /// A guard gives `&mut T`, and two guards allow `mem::swap`. Therefore no primitive is `ShmData`: a
 /// swap would move a lock that is linked into a robust list.
