@@ -77,7 +77,7 @@ impl<T: ShmSafe> Shared<T> {
     /// [`Error::OverAligned`] if `T` needs more than a page's alignment, and
     /// [`Error::RobustListUnusable`] if a robust primitive inside cannot be initialized.
     pub fn anonymous(value: T) -> Result<Self, Error> {
-        Self::in_new_map(Map::anonymous(mapped_len::<T>(1)?)?, value)
+        Self::in_new_map(Map::anonymous, 1, &mut copy_of(value))
     }
 
     /// Places `value` in a map of `/dev/zero`, the older method, for systems without
@@ -88,7 +88,7 @@ impl<T: ShmSafe> Shared<T> {
     /// As [`anonymous`](Self::anonymous). Also returns [`Error::Os`] if `/dev/zero` cannot be
     /// opened, and [`Error::NotMappable`] if it is not the zero device.
     pub fn dev_zero(value: T) -> Result<Self, Error> {
-        Self::in_new_map(Map::dev_zero(mapped_len::<T>(1)?)?, value)
+        Self::in_new_map(Map::dev_zero, 1, &mut copy_of(value))
     }
 
     /// Places an all-zero value in anonymous memory.
@@ -132,26 +132,7 @@ impl<T: ShmSafe> Shared<T> {
     /// # Ok::<(), pshared::Error>(())
     /// ```
     pub fn zeroed() -> Result<Self, Error> {
-        const {
-            assert!(
-                T::ZERO_IS_VALID,
-                "this type does not allow a value of zero bytes: write `#[pshared(zeroed)]` above your own type if zero \
-                 bytes are its initial state, or use Shared::anonymous(value)"
-            )
-        };
-        let map = Map::anonymous(mapped_len::<T>(1)?)?;
-        // SAFETY: the new map is all zero, and by `ZERO_IS_VALID` that is a `T` in its initial
-        // state.
-        unsafe { Self::init_new(map, 0, 1) }
-    }
-
-    fn in_new_map(map: Map, value: T) -> Result<Self, Error> {
-        // SAFETY: the map is new, writable, large enough, and page-aligned; `mapped_len` has
-        // checked that
-        // `T` needs no more alignment.
-        unsafe { map.as_mut_ptr().cast::<T>().write(value) };
-        // SAFETY: the value has just been written, and no other thread or process has seen the map.
-        unsafe { Self::init_new(map, 0, 1) }
+        Self::in_new_map(Map::anonymous, 1, &mut left_zero::<T, T>())
     }
 }
 
@@ -176,17 +157,30 @@ impl<T: ShmSafe> Shared<[T]> {
     /// assert_eq!(done.len(), 3);
     /// # Ok::<(), pshared::Error>(())
     /// ```
-    pub fn anonymous_from_fn(len: usize, mut value: impl FnMut(usize) -> T) -> Result<Self, Error> {
-        let map = Map::anonymous(mapped_len::<[T]>(len)?)?;
-        let first = map.as_mut_ptr().cast::<T>();
-        for index in 0..len {
-            // SAFETY: the map has space for `len` values, and no other thread or process has seen
-            // it. (If `value` panics, the map is unmapped together with the values in it, which
-            // need no drop.)
-            unsafe { first.add(index).write(value(index)) };
-        }
-        // SAFETY: all values have just been written.
-        unsafe { Self::init_new(map, 0, len) }
+    pub fn anonymous_from_fn(len: usize, value: impl FnMut(usize) -> T) -> Result<Self, Error> {
+        Self::in_new_map(Map::anonymous, len, &mut each(value))
+    }
+
+    /// Places `len` all-zero values in anonymous memory.
+    ///
+    /// A type for which zero bytes are not the initial state does not compile, as for
+    /// [`Shared::zeroed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`anonymous_from_fn`](Self::anonymous_from_fn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{Shared, SharedCounter};
+    ///
+    /// let counters = Shared::<[SharedCounter]>::zeroed_slice(8 << 20)?; // 64 MiB
+    /// counters[5_000_000].add(1);
+    /// # Ok::<(), pshared::Error>(())
+    /// ```
+    pub fn zeroed_slice(len: usize) -> Result<Self, Error> {
+        Self::in_new_map(Map::anonymous, len, &mut left_zero::<T, [T]>())
     }
 }
 
@@ -197,6 +191,21 @@ impl<T: ?Sized + Placeable> Shared<T> {
         std::mem::forget(self);
         // SAFETY: the map was not dropped and never will be.
         unsafe { value.as_ref() }
+    }
+
+    /// Writes a value of `count` elements to the start of a new map, which `map` makes of the length
+    /// that the value needs.
+    fn in_new_map(
+        map: impl FnOnce(usize) -> Result<Map, Error>,
+        count: usize,
+        write: Write<'_, T>,
+    ) -> Result<Self, Error> {
+        let map = map(mapped_len::<T>(count)?)?;
+        // SAFETY: the map has the length from `mapped_len`, which has also checked that `T` needs
+        // no more alignment than a page's.
+        write(unsafe { Self::place_in(&map, 0, count) });
+        // SAFETY: the value has just been written, and no other thread or process has seen the map.
+        unsafe { Self::init_new(map, 0, count) }
     }
 
     /// Takes over a map in which a value was just written, and initializes its primitives.
@@ -301,6 +310,47 @@ impl<T: ?Sized + Placeable + fmt::Debug> fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Shared").field(&&**self).finish()
     }
+}
+
+/// Writes a whole value to its final place, which is all zero before. It is called once at most,
+/// with memory for the value in a new map.
+pub(super) type Write<'a, T> = &'a mut dyn FnMut(*mut T);
+
+/// Returns a closure that copies `value` to its final place.
+///
+/// Callees take the closure by reference. If each call on the way copied a large value, the copies
+/// would not fit on the stack.
+pub(super) fn copy_of<T: ShmSafe>(value: T) -> impl FnMut(*mut T) {
+    // The value is moved to the map bit by bit, so this copy must not be dropped.
+    let value = ManuallyDrop::new(value);
+    // SAFETY: by the contract of `Write`, `slot` is memory for a `T` in a new map.
+    move |slot| unsafe { slot.copy_from_nonoverlapping(&raw const *value, 1) }
+}
+
+/// Returns a closure that writes each element of a slice to its place: `value(i)` at index `i`.
+///
+/// If `value` panics, the map is unmapped together with the elements in it, which need no drop.
+pub(super) fn each<T: ShmSafe>(mut value: impl FnMut(usize) -> T) -> impl FnMut(*mut [T]) {
+    move |slots| {
+        for index in 0..slots.len() {
+            // SAFETY: by the contract of `Write`, the slice is memory for its elements in a new
+            // map. The index is inside it.
+            unsafe { slots.cast::<T>().add(index).write(value(index)) };
+        }
+    }
+}
+
+/// Returns a closure that leaves a `P`, one or more `T`, all zero. New memory is.
+///
+/// Does not compile if zero bytes are not the initial state of `T`.
+pub(super) fn left_zero<T: ShmSafe, P: ?Sized>() -> impl FnMut(*mut P) {
+    const {
+        assert!(
+            T::ZERO_IS_VALID,
+            "zero bytes are not this type's initial state: pass the value, or a function of it"
+        )
+    };
+    |_| {}
 }
 
 /// Returns the bytes that `count` elements need in a map of their own.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 mod initialization;
+mod large;
 
 #[derive(ShmSafe)]
 #[repr(C)]
@@ -164,17 +165,6 @@ fn a_memfd_without_seals_is_refused() {
     let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(size)).unwrap();
     assert_eq!(from_fd::<SharedCounter>(received()).unwrap().get(), 6);
-}
-
-#[test]
-fn sixty_four_mebibytes_are_placed_without_the_stack() {
-    // Threads of the test runner have 2 MiB of stack.
-    let counters = Shared::<[SharedCounter; 8 << 20]>::zeroed().unwrap();
-    assert_eq!(counters.len() * size_of::<SharedCounter>(), 64 << 20);
-    for index in [0, 5_000_000, (8 << 20) - 1] {
-        assert_eq!(counters[index].add(1), 0);
-        assert_eq!(counters[index].get(), 1);
-    }
 }
 
 #[test]

@@ -11,12 +11,12 @@ use crate::memory::file::open::dup;
 use crate::memory::map::reserve;
 use crate::memory::placeable::Placeable;
 use crate::memory::reject_remote_fs;
+use crate::memory::shared::{Write, copy_of, each, left_zero};
 use crate::memory::{Map, Shared, ShmSafe};
 use crate::sys::files::{self, FileLock};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -31,14 +31,23 @@ impl<T: ShmSafe> Shared<T> {
     /// # Errors
     ///
     /// As [`Shared::anonymous`]. Also returns [`Error::MemfdName`] if `name` is too long or
-    /// contains a NUL, [`Error::NoSpace`] if the memory cannot be reserved, and [`Error::TooLarge`]
-    /// if the value is too large.
+    /// contains a NUL, [`Error::NoSpace`] if the memory cannot be reserved, [`Error::TooLarge`]
+    /// if the value is too large, and [`Error::NoDescriptors`] if no descriptor is left.
     pub fn memfd(name: &str, value: T) -> Result<Self, Error> {
-        let plan = FileLayout::of::<T>(1)?;
-        let map = Map::memfd(name, plan.length()?)?;
-        // SAFETY: the map is new, writable and as long as the plan requires, and no other thread or
-        // process has seen it.
-        unsafe { place(map, &plan, &mut copy_of(value)) }
+        memfd_with(name, 1, &mut copy_of(value))
+    }
+
+    /// Places an all-zero value in sealed memory, as [`memfd`](Self::memfd) does. The value is
+    /// never built on the stack, so it may be larger than the stack.
+    ///
+    /// A type for which zero bytes are not the initial state does not compile, as for
+    /// [`zeroed`](Self::zeroed).
+    ///
+    /// # Errors
+    ///
+    /// As [`memfd`](Self::memfd).
+    pub fn memfd_zeroed(name: &str) -> Result<Self, Error> {
+        memfd_with(name, 1, &mut left_zero::<T, T>())
     }
 
     /// Creates the file `path` with `value` in it. The file appears whole or not at all.
@@ -46,35 +55,68 @@ impl<T: ShmSafe> Shared<T> {
     /// The file has mode 0600. Its blocks are reserved, so that a full disk is an error here and
     /// does not raise SIGBUS later.
     ///
+    /// # Reserved blocks
+    ///
+    /// A write to a reserved block needs no other block, with these exceptions. Such a write on a
+    /// full disk **raises SIGBUS**:
+    ///
+    /// - A snapshot that contains the file, or a copy that shares its blocks (`cp --reflink`),
+    ///   undoes the reservation, on btrfs and on XFS. The next write to each block needs another
+    ///   block.
+    /// - A file that another program copied, for example by `cp`, has no reservation.
+    ///
+    /// On btrfs, the file is created without copy-on-write (`chattr +C`), because every write would
+    /// need another block otherwise. Such a file has neither checksums nor compression. A file
+    /// system that cannot overwrite a block in its place (ZFS, bcachefs) is refused.
+    ///
     /// # Errors
     ///
     /// - [`Error::AlreadyExists`] if `path` exists.
     /// - [`Error::NoFileName`] if `path` does not end in a file name.
     /// - [`Error::NoSpace`] if the disk is full.
+    /// - [`Error::CopyOnWrite`] if the file system copies each block that is written, so that no
+    ///   block can be reserved.
     /// - [`Error::ProcMissing`] if no `/proc` is mounted.
     /// - [`Error::FileSizeLimit`] if the file would be larger than `RLIMIT_FSIZE` allows.
     /// - [`Error::RemoteFileSystem`] if the directory lies on NFS, 9p, FUSE or a similar file
     ///   system.
     /// - [`Error::OverAligned`], [`Error::TooLarge`] or [`Error::RobustListUnusable`] if the value
     ///   cannot be placed.
+    /// - [`Error::NoDescriptors`] if no descriptor is left. Nothing is left behind then.
     /// - [`Error::Os`] if another system call fails.
     ///
     /// # Safety
     ///
     /// As for [`open`](Self::open).
     pub unsafe fn create(path: impl AsRef<Path>, value: T) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let built = Unpublished::new(path, &FileLayout::of::<T>(1)?, &mut copy_of(value))?;
-        match built.publish(path)? {
-            Ok(shared) => Ok(shared),
-            Err(_) => Err(Error::AlreadyExists { path: path.into() }),
-        }
+        create_with(path.as_ref(), 1, &mut copy_of(value))
+    }
+
+    /// Creates the file `path` with an all-zero value in it, as [`create`](Self::create) does. The
+    /// value is never built on the stack, so it may be larger than the stack.
+    ///
+    /// A type for which zero bytes are not the initial state does not compile, as for
+    /// [`zeroed`](Self::zeroed).
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    ///
+    /// # Safety
+    ///
+    /// As for [`open`](Self::open).
+    pub unsafe fn create_zeroed(path: impl AsRef<Path>) -> Result<Self, Error> {
+        create_with(path.as_ref(), 1, &mut left_zero::<T, T>())
     }
 
     /// Opens the file `path`, or creates it with `value()` in it if it does not exist.
     ///
     /// If several processes race, exactly one creates the file. The others may call `value` too;
     /// its result is discarded there.
+    ///
+    /// `value` builds the value on the stack. For a value that is larger than the stack, use
+    /// [`open_or_create_zeroed`](Self::open_or_create_zeroed), or a slice and
+    /// [`open_or_create_from_fn`](Shared::open_or_create_from_fn).
     ///
     /// # Errors
     ///
@@ -87,35 +129,68 @@ impl<T: ShmSafe> Shared<T> {
         path: impl AsRef<Path>,
         value: impl FnOnce() -> T,
     ) -> Result<Self, Error> {
-        let path = path.as_ref();
-        // SAFETY: guaranteed by the caller.
-        if let Some(shared) = unsafe { Self::open_if_there(path) }? {
-            return Ok(shared);
-        }
         let mut value = Some(value);
-        let mut built = Unpublished::new(path, &FileLayout::of::<T>(1)?, &mut |slot: *mut T| {
-            if let Some(value) = value.take() {
-                // SAFETY: `Unpublished` passes memory for a `T` in a new map, and calls this
-                // closure once.
-                unsafe { slot.write(value()) };
-            }
-        })?;
-        loop {
-            match built.publish(path)? {
-                Ok(shared) => return Ok(shared),
-                Err(unpublished) => built = unpublished,
-            }
-            // Another process has created the file first. Open that file, unless it has been
-            // removed since.
-            // SAFETY: guaranteed by the caller.
-            if let Some(shared) = unsafe { Self::open_if_there(path) }? {
-                return Ok(shared);
-            }
-        }
+        // SAFETY: guaranteed by the caller.
+        unsafe { open_or_create_with(path.as_ref(), 1, &mut |slot| write_once(slot, &mut value)) }
+    }
+
+    /// Opens the file `path`, or creates it with an all-zero value in it if it does not exist.
+    ///
+    /// This is [`open_or_create`](Self::open_or_create) for a value that may be larger than the
+    /// stack. A type for which zero bytes are not the initial state does not compile, as for
+    /// [`zeroed`](Self::zeroed).
+    ///
+    /// # Errors
+    ///
+    /// As [`open_or_create`](Self::open_or_create).
+    ///
+    /// # Safety
+    ///
+    /// As for [`open`](Self::open).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{Shared, SharedCounter};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("counters");
+    /// // SAFETY: no other process knows the file.
+    /// let counters =
+    ///     unsafe { Shared::<[SharedCounter; 2 << 20]>::open_or_create_zeroed(&path)? }; // 16 MiB
+    /// counters[1_000_000].add(1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub unsafe fn open_or_create_zeroed(path: impl AsRef<Path>) -> Result<Self, Error> {
+        // SAFETY: guaranteed by the caller.
+        unsafe { open_or_create_with(path.as_ref(), 1, &mut left_zero::<T, T>()) }
     }
 }
 
 impl<T: ShmSafe> Shared<[T]> {
+    /// Places `len` values in sealed memory, as [`Shared::memfd`] does. The element at index `i` is
+    /// `value(i)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::memfd`].
+    pub fn memfd_from_fn(
+        name: &str,
+        len: usize,
+        value: impl FnMut(usize) -> T,
+    ) -> Result<Self, Error> {
+        memfd_with(name, len, &mut each(value))
+    }
+
+    /// Places `len` all-zero values in sealed memory, as [`Shared::memfd_zeroed`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::memfd`].
+    pub fn memfd_zeroed_slice(name: &str, len: usize) -> Result<Self, Error> {
+        memfd_with(name, len, &mut left_zero::<T, [T]>())
+    }
+
     /// Creates the file `path` with `len` values in it, as [`Shared::create`] does. The element at
     /// index `i` is `value(i)`.
     ///
@@ -129,36 +204,146 @@ impl<T: ShmSafe> Shared<[T]> {
     pub unsafe fn create_from_fn(
         path: impl AsRef<Path>,
         len: usize,
-        mut value: impl FnMut(usize) -> T,
+        value: impl FnMut(usize) -> T,
     ) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let built = Unpublished::new(
-            path,
-            &FileLayout::of::<[T]>(len)?,
-            &mut |slots: *mut [T]| {
-                for index in 0..len {
-                    // SAFETY: `Unpublished` passes memory for `len` values in a new map.
-                    unsafe { slots.cast::<T>().add(index).write(value(index)) };
-                }
-            },
-        )?;
+        create_with(path.as_ref(), len, &mut each(value))
+    }
+
+    /// Creates the file `path` with `len` all-zero values in it, as [`Shared::create_zeroed`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::create`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`open`](Self::open).
+    pub unsafe fn create_zeroed_slice(path: impl AsRef<Path>, len: usize) -> Result<Self, Error> {
+        create_with(path.as_ref(), len, &mut left_zero::<T, [T]>())
+    }
+
+    /// Opens the file `path`, or creates it with `len` values in it if it does not exist. The
+    /// element at index `i` of a new file is `value(i)`.
+    ///
+    /// If several processes race, exactly one creates the file, as for
+    /// [`Shared::open_or_create`]. The elements are built one at a time in their final place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::open_or_create`]. Also returns [`Error::LayoutMismatch`], with both lengths, if
+    /// the slice in the file has another length. [`open`](Self::open) accepts any length.
+    ///
+    /// # Safety
+    ///
+    /// As for [`open`](Self::open).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{Shared, SharedCounter};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("workers");
+    /// let workers = 3;
+    /// // SAFETY: no other process knows the file.
+    /// let done = unsafe {
+    ///     Shared::<[SharedCounter]>::open_or_create_from_fn(&path, workers, |_| {
+    ///         SharedCounter::new(0)
+    ///     })?
+    /// };
+    /// assert_eq!(done.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub unsafe fn open_or_create_from_fn(
+        path: impl AsRef<Path>,
+        len: usize,
+        value: impl FnMut(usize) -> T,
+    ) -> Result<Self, Error> {
+        // SAFETY: guaranteed by the caller.
+        unsafe { open_or_create_with(path.as_ref(), len, &mut each(value)) }
+    }
+
+    /// Opens the file `path`, or creates it with `len` all-zero values in it if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_or_create_from_fn`](Self::open_or_create_from_fn).
+    ///
+    /// # Safety
+    ///
+    /// As for [`open`](Self::open).
+    pub unsafe fn open_or_create_zeroed_slice(
+        path: impl AsRef<Path>,
+        len: usize,
+    ) -> Result<Self, Error> {
+        // SAFETY: guaranteed by the caller.
+        unsafe { open_or_create_with(path.as_ref(), len, &mut left_zero::<T, [T]>()) }
+    }
+}
+
+fn memfd_with<T: ?Sized + Placeable>(
+    name: &str,
+    count: usize,
+    write: Write<'_, T>,
+) -> Result<Shared<T>, Error> {
+    let plan = FileLayout::of::<T>(count)?;
+    let map = Map::memfd(name, plan.length()?)?;
+    // SAFETY: the map is new, writable and as long as the plan requires, and no other thread or
+    // process has seen it. `write` writes a whole value.
+    unsafe { place(map, &plan, write) }
+}
+
+fn create_with<T: ?Sized + Placeable>(
+    path: &Path,
+    count: usize,
+    write: Write<'_, T>,
+) -> Result<Shared<T>, Error> {
+    let built = Unpublished::new(path, &FileLayout::of::<T>(count)?, write)?;
+    match built.publish(path)? {
+        Ok(shared) => Ok(shared),
+        Err(_) => Err(Error::AlreadyExists { path: path.into() }),
+    }
+}
+
+/// Opens the file, or creates it. A slice in an existing file must have `count` elements.
+///
+/// # Safety
+///
+/// As for [`Shared::open`].
+unsafe fn open_or_create_with<T: ?Sized + Placeable>(
+    path: &Path,
+    count: usize,
+    write: Write<'_, T>,
+) -> Result<Shared<T>, Error> {
+    // SAFETY: guaranteed by the caller.
+    if let Some(shared) = unsafe { Shared::open_if_there(path, Some(count)) }? {
+        return Ok(shared);
+    }
+    let mut built = Unpublished::new(path, &FileLayout::of::<T>(count)?, write)?;
+    loop {
         match built.publish(path)? {
-            Ok(shared) => Ok(shared),
-            Err(_) => Err(Error::AlreadyExists { path: path.into() }),
+            Ok(shared) => return Ok(shared),
+            Err(unpublished) => built = unpublished,
+        }
+        // Another process has created the file first. Open that file, unless it has been removed
+        // since.
+        // SAFETY: guaranteed by the caller.
+        if let Some(shared) = unsafe { Shared::open_if_there(path, Some(count)) }? {
+            return Ok(shared);
         }
     }
 }
 
-/// Returns a closure that copies `value` to its final place, and is called once.
+/// Writes `value()` to its final place.
 ///
-/// Callees take the closure by reference. If each call on the way copied a large value, the copies
-/// would not fit on the stack.
-fn copy_of<T: ShmSafe>(value: T) -> impl FnMut(*mut T) {
-    // The value is moved to the map bit by bit, so this copy must not be dropped.
-    let value = ManuallyDrop::new(value);
-    // SAFETY: by the contract of `place` and by `Unpublished`, `slot` is memory for a `T` in a new
-    // map.
-    move |slot| unsafe { slot.copy_from_nonoverlapping(&raw const *value, 1) }
+/// Not inlined: the stack frames of callers have no space for a `T` then, and a file with a large
+/// `T` can be opened on a small stack.
+#[inline(never)]
+fn write_once<T: ShmSafe>(slot: *mut T, value: &mut Option<impl FnOnce() -> T>) {
+    if let Some(value) = value.take() {
+        // SAFETY: by the contract of `Write`, `slot` is memory for a `T` in a new map.
+        unsafe { slot.write(value()) };
+    }
 }
 
 /// Writes the header and the value into a new map, and initializes the primitives.
@@ -170,7 +355,7 @@ fn copy_of<T: ShmSafe>(value: T) -> impl FnMut(*mut T) {
 unsafe fn place<T: ?Sized + Placeable>(
     map: Map,
     plan: &FileLayout,
-    write: &mut dyn FnMut(*mut T),
+    write: Write<'_, T>,
 ) -> Result<Shared<T>, Error> {
     plan.write(&map)?;
     // SAFETY: the plan's length includes space for the value after the header. The memory is not
@@ -190,7 +375,7 @@ struct Unpublished<T: ?Sized + Placeable> {
 }
 
 impl<T: ?Sized + Placeable> Unpublished<T> {
-    fn new(path: &Path, plan: &FileLayout, write: &mut dyn FnMut(*mut T)) -> Result<Self, Error> {
+    fn new(path: &Path, plan: &FileLayout, write: Write<'_, T>) -> Result<Self, Error> {
         let name = path
             .file_name()
             .ok_or_else(|| Error::NoFileName { path: path.into() })?;
@@ -213,7 +398,7 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
         temporary: Option<Temporary>,
         path: &Path,
         plan: &FileLayout,
-        write: &mut dyn FnMut(*mut T),
+        write: Write<'_, T>,
     ) -> Result<Self, Error> {
         let failed = |source| creation_failed(path, source);
         // The creator is the first user. No other process has seen the file, or each has released

@@ -206,10 +206,11 @@ impl FileHeader {
     }
 
     /// Checks that the value in the file is a `T`, and returns the plan by which such a file is
-    /// made.
+    /// made. With a `length`, a slice must have that many elements.
     pub(in crate::memory) fn check<T: ?Sized + Placeable>(
         &self,
         path: &Path,
+        length: Option<usize>,
     ) -> Result<FileLayout, Error> {
         let other = |(expected, found)| Error::LayoutMismatch {
             path: path.into(),
@@ -227,6 +228,10 @@ impl FileHeader {
         let plan = FileLayout::of::<T>(count)?;
         if self.directory != plan.directory {
             return Err(other(first_difference(&plan.directory, &self.directory)));
+        }
+        if let Some(length) = length.filter(|length| *length != count && !T::IS_SIZED) {
+            let slice = |length| format!("a slice of {length} elements");
+            return Err(other((slice(length), slice(count))));
         }
         let place =
             |offset, length, align| format!("{length} bytes at {offset}, aligned to {align}");

@@ -72,7 +72,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         // SAFETY: guaranteed by the caller.
-        let opened = unsafe { Self::open_if_there(path) }?;
+        let opened = unsafe { Self::open_if_there(path, None) }?;
         opened.ok_or_else(|| Error::NotFound { path: path.into() })
     }
 
@@ -96,7 +96,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
         let file = File::from(dup(&descriptor)?);
         // SAFETY: guaranteed by the caller.
         let map = unsafe { Map::from_memfd(descriptor) }?;
-        let plan = FileHeader::read(&file, map.len() as u64, path)?.check::<T>(path)?;
+        let plan = FileHeader::read(&file, map.len() as u64, path)?.check::<T>(path, None)?;
         // SAFETY: the map starts with the header that was just checked.
         users::check_namespace(unsafe { Header::of(&map) }, path)?;
         // SAFETY: the header says that a `T` lies there, and the caller guarantees that the header
@@ -115,12 +115,16 @@ impl<T: ?Sized + Placeable> Shared<T> {
         self.map().descriptor()
     }
 
-    /// Opens the file, or returns `None` if it does not exist.
+    /// Opens the file, or returns `None` if it does not exist. With a `count`, a slice must have
+    /// that many elements.
     ///
     /// # Safety
     ///
     /// As for [`open`](Self::open).
-    pub(in crate::memory) unsafe fn open_if_there(path: &Path) -> Result<Option<Self>, Error> {
+    pub(in crate::memory) unsafe fn open_if_there(
+        path: &Path,
+        count: Option<usize>,
+    ) -> Result<Option<Self>, Error> {
         // This thread may have to acquire locks in the file.
         crate::sys::check_robust_list()?;
         let found = match files::open_path(path) {
@@ -130,7 +134,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
         };
         let file = open_checked(&found, path)?;
         let length = checked_metadata(&file, path)?.len();
-        let plan = FileHeader::read(&file, length, path)?.check::<T>(path)?;
+        let plan = FileHeader::read(&file, length, path)?.check::<T>(path, count)?;
         // SAFETY: the file has the length of the plan, and the caller guarantees that no process
         // shortens it.
         let map = unsafe { Map::file_shared(dup(&file)?, plan.length()?) }?;
