@@ -1,6 +1,6 @@
 //! [`Error`]: the errors of maps, files, placed values and primitives.
 
-use crate::sys::{RobustListUnusable, SysError};
+use crate::sys::{RobustListUnusable, SysError, limits};
 use std::io;
 use std::path::PathBuf;
 
@@ -52,11 +52,46 @@ pub enum Error {
 
     /// The kernel has no memory or no address range for the map.
     #[error(
-        "no memory for a map of {len} bytes: ask for less, drop other maps, or raise the limit (RLIMIT_AS, or the sysctls vm.overcommit_memory and vm.max_map_count)"
+        "no memory for a map of {len} bytes: ask for less, drop other maps, or raise the limit (RLIMIT_AS; RLIMIT_DATA for a private map; or the sysctls vm.overcommit_memory, vm.max_map_count and, on a hugetlbfs, vm.nr_hugepages)"
     )]
     NoMemory {
         /// The requested number of bytes.
         len: usize,
+    },
+
+    /// The process locks all its future maps (`mlockall(MCL_FUTURE)`), and the map would exceed the
+    /// bytes that it may lock (`RLIMIT_MEMLOCK`).
+    #[error(
+        "this process locks all its new maps into memory (mlockall(MCL_FUTURE)), and with a map of {len} bytes it would lock more than its limit of {limit} bytes (RLIMIT_MEMLOCK; `ulimit -l` counts in KiB): raise the limit, give it CAP_IPC_LOCK, create the map before mlockall, or call munlockall before the map is created"
+    )]
+    LockedMemoryLimit {
+        /// The requested number of bytes.
+        len: usize,
+        /// The soft limit, in bytes, for all locked pages of the process together.
+        limit: u64,
+    },
+
+    /// The process or the system has no file descriptor left. Nothing was left behind: no file and
+    /// no descriptor.
+    #[error(
+        "{call} failed: {}. A call of pshared opens up to {needed} at once, and this one left nothing behind. {}",
+        match limit {
+            Some(limit) => format!("this process has no file descriptor left of the {limit} that it may have (RLIMIT_NOFILE)"),
+            None => "the system has no open file left for any process (sysctl fs.file-max)".to_owned(),
+        },
+        match limit {
+            Some(_) => "Close some, or raise the limit (`ulimit -n`)",
+            None => "End programs that keep many files open, or raise the sysctl",
+        }
+    )]
+    NoDescriptors {
+        /// The system call, with the path that it used, if any.
+        call: String,
+        /// The largest number of descriptors that the process may have, or `None` if the limit of
+        /// the whole system is reached.
+        limit: Option<u64>,
+        /// The largest number of descriptors that any call of this crate opens at once.
+        needed: u32,
     },
 
     /// The bytes could not be reserved, on the file's disk or in the memory of a memory file.
@@ -397,7 +432,16 @@ pub enum Error {
     },
 
     /// The file belongs to another user.
-    #[error("{} belongs to user {found}, and this process is user {expected}: the owner of the file could change the data despite its locks. Run as user {found}, or use another file", path.display())]
+    #[error("{} belongs to user {}, and this process is user {expected}: the owner of the file could change the data despite its locks. {}, or use another file", path.display(),
+        match is_mapped {
+            true => found.to_string(),
+            false => format!("{found}, which stands for each user that has no id in the user namespace of this process"),
+        },
+        match is_mapped {
+            true => format!("Run as user {found}"),
+            false => "Give the owner an id in the namespace (/proc/PID/uid_map), and run as that user; or run outside of the namespace, as the owner".to_owned(),
+        }
+    )]
     OwnerMismatch {
         /// The file.
         path: PathBuf,
@@ -405,6 +449,10 @@ pub enum Error {
         found: u32,
         /// The effective user id of this process.
         expected: u32,
+        /// Whether `found` is the id of one user. If not, it is the overflow id
+        /// (`/proc/sys/kernel/overflowuid`) of all users that have no id in the user namespace of
+        /// this process.
+        is_mapped: bool,
     },
 
     /// Other users may read or write the file.
@@ -525,6 +573,10 @@ pub enum Error {
     },
 }
 
+/// The largest number of descriptors that a call of this crate opens at once: creating or opening a
+/// file needs the file, its map's copy, and one for a lookup.
+const MOST_DESCRIPTORS: u32 = 3;
+
 impl From<SysError> for Error {
     fn from(error: SysError) -> Self {
         Error::os(error.call, error.errno)
@@ -538,10 +590,50 @@ impl From<RobustListUnusable> for Error {
 }
 
 impl Error {
+    /// The error of a system call. The one place that names a lack of descriptors.
     pub(crate) fn os(call: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Error::Os {
-            call: call.into(),
-            source: source.into(),
+        let (call, source) = (call.into(), source.into());
+        match source.raw_os_error() {
+            Some(libc::EMFILE) => Error::no_descriptors(call, limits::descriptor_limit()),
+            Some(libc::ENFILE) => Error::no_descriptors(call, None),
+            _ => Error::Os { call, source },
         }
+    }
+
+    fn no_descriptors(call: String, limit: Option<u64>) -> Self {
+        Error::NoDescriptors {
+            call,
+            limit,
+            needed: MOST_DESCRIPTORS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Errno;
+
+    #[test]
+    fn a_lack_of_descriptors_is_named_whichever_call_meets_it() {
+        for (errno, parts) in [
+            (Errno::EMFILE, ["this process has no file", "RLIMIT_NOFILE"]),
+            (
+                Errno::ENFILE,
+                ["the system has no open file", "fs.file-max"],
+            ),
+        ] {
+            let error = Error::os("open of board", errno);
+            assert!(matches!(error, Error::NoDescriptors { .. }), "{error:?}");
+            let message = error.to_string();
+            for part in parts
+                .into_iter()
+                .chain(["open of board", "up to 3 at once"])
+            {
+                assert!(message.contains(part), "no {part:?} in {message:?}");
+            }
+        }
+        let other = Error::os("open of board", Errno::EIO);
+        assert!(matches!(other, Error::Os { .. }), "{other:?}");
     }
 }

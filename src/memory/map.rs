@@ -76,8 +76,10 @@ impl Map {
     /// # Errors
     ///
     /// Returns [`ZeroLength`](Error::ZeroLength) if `len` is 0,
-    /// [`LengthOverflow`](Error::LengthOverflow) if it is too large to be mapped, and
-    /// [`NoMemory`](Error::NoMemory) if the kernel does not grant the memory.
+    /// [`LengthOverflow`](Error::LengthOverflow) if it is too large to be mapped,
+    /// [`NoMemory`](Error::NoMemory) if the kernel does not grant the memory, and
+    /// [`LockedMemoryLimit`](Error::LockedMemoryLimit) if the process locks its new maps into
+    /// memory, and may not lock so many bytes.
     pub fn anonymous(len: usize) -> Result<Map, Error> {
         let (size, mapped) = extent(0, len, sys::page_size())?;
         Ok(Map {
@@ -94,7 +96,8 @@ impl Map {
     ///
     /// # Errors
     ///
-    /// Returns the errors of `anonymous`, [`Os`](Error::Os) if `/dev/zero` cannot be opened (as in
+    /// Returns the errors of `anonymous`, [`NoDescriptors`](Error::NoDescriptors) if no descriptor
+    /// is left, [`Os`](Error::Os) if `/dev/zero` cannot be opened (as in
     /// a bare chroot), and [`NotMappable`](Error::NotMappable) if `/dev/zero` is not the zero
     /// device.
     ///
@@ -138,8 +141,8 @@ impl Map {
     ///
     /// Returns the errors of [`anonymous`](Self::anonymous), [`MemfdName`](Error::MemfdName) if
     /// `name` is too long or contains a NUL, [`NoSpace`](Error::NoSpace) if the bytes cannot be
-    /// reserved, and [`Os`](Error::Os) if another system call fails, such as when the process has
-    /// no descriptor left.
+    /// reserved, [`NoDescriptors`](Error::NoDescriptors) if no descriptor is left, and
+    /// [`Os`](Error::Os) if another system call fails.
     ///
     /// # Examples
     ///
@@ -256,6 +259,8 @@ impl Map {
     ///   its file system does not support maps.
     /// - [`NoSpace`](Error::NoSpace): [`MapOptions::reserve`] failed.
     ///   [`NoMemory`](Error::NoMemory): no memory or addresses are left.
+    ///   [`LockedMemoryLimit`](Error::LockedMemoryLimit): the process locks its new maps into memory,
+    ///   and may not lock so many bytes.
     /// - [`AdviceRefused`](Error::AdviceRefused): [`MapOptions::advice`] failed.
     ///
     /// # Examples

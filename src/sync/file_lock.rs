@@ -113,6 +113,7 @@ impl FileLock {
     ///   file. Nothing is opened then.
     /// - [`Error::RemoteFileSystem`] if the file lies on NFS, 9p, FUSE or a similar file system. A
     ///   server keeps the lock there, and may lose it or limit it to one machine.
+    /// - [`Error::NoDescriptors`] if fewer than two descriptors are left.
     /// - [`Error::Os`] if the kernel refuses, for example if a permission or the directory is
     ///   missing.
     ///

@@ -186,11 +186,6 @@ fn remote_fs_name(magic: i64) -> Option<&'static str> {
         .map(|(_, name)| *name)
 }
 
-/// Returns the effective user id. This user owns the files that the process creates.
-pub(crate) fn effective_user() -> u32 {
-    nix::unistd::geteuid().as_raw()
-}
-
 /// Returns the random id of this boot of the machine, or zero if `/proc` does not show it.
 pub(crate) fn boot_id() -> u128 {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -256,18 +256,6 @@ pub(crate) fn memory_file(name: &str) -> Result<OwnedFd, SysError> {
     .map_err(|errno| SysError::new(format!("memfd_create({name:?})"), errno))
 }
 
-/// How large the process may make files, in bytes: the soft limit of `getrlimit(RLIMIT_FSIZE)`.
-/// `None` means without limit.
-pub(crate) fn file_size_limit() -> Option<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: `limit` is valid for writes. The call cannot fail with a valid resource and address.
-    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
-    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
-}
-
 /// `ftruncate(fd, len)`.
 pub(crate) fn set_len(fd: BorrowedFd<'_>, len: i64) -> Result<(), SysError> {
     loop {

@@ -25,9 +25,11 @@ mod unplaced_holds;
 mod wipe_on_fork;
 
 pub(crate) mod files;
+pub(crate) mod limits;
 pub(crate) mod mmap;
 pub(crate) mod process;
 pub(crate) mod start_gate;
+pub(crate) mod user;
 
 pub(crate) use adaptive_spin::{AdaptiveSpin, critical_sections_are_dense};
 pub(crate) use clock::{Deadline, RecheckTimer};

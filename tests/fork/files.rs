@@ -2,6 +2,7 @@
 //! and on remote ones.
 
 mod create;
+mod limits;
 mod namespace;
 mod race;
 mod unfinished;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 pub fn tests() -> Vec<crate::harness::Test> {
     [
         create::tests(),
+        limits::tests(),
         namespace::tests(),
         race::tests(),
         unfinished::tests(),

@@ -14,6 +14,7 @@ use crate::memory::reject_remote_fs;
 use crate::memory::shared::{Write, copy_of, each, left_zero};
 use crate::memory::{Map, Shared, ShmSafe};
 use crate::sys::files::{self, FileLock};
+use crate::sys::user::effective_user;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
@@ -82,7 +83,8 @@ impl<T: ShmSafe> Shared<T> {
     ///   system.
     /// - [`Error::OverAligned`], [`Error::TooLarge`] or [`Error::RobustListUnusable`] if the value
     ///   cannot be placed.
-    /// - [`Error::NoDescriptors`] if no descriptor is left. Nothing is left behind then.
+    /// - [`Error::NoDescriptors`] if fewer than three descriptors are left. Nothing is left behind
+    ///   then.
     /// - [`Error::Os`] if another system call fails.
     ///
     /// # Safety
@@ -497,7 +499,7 @@ fn remove_stale_temporaries(directory: &Path, name: &OsStr) {
 fn remove_if_stale(path: &Path) -> io::Result<()> {
     let found = files::open_path(path)?;
     let metadata = found.metadata()?;
-    if metadata.is_file() && metadata.uid() == files::effective_user() {
+    if metadata.is_file() && metadata.uid() == effective_user() {
         let file = files::reopen(&found)?;
         // The lock is held until the name is gone. Otherwise the file's creator could lock it, and
         // keep it, between the check and the removal.

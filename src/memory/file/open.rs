@@ -7,7 +7,7 @@ use crate::memory::file::users::{self, Boot, OPEN_TIMEOUT};
 use crate::memory::placeable::Placeable;
 use crate::memory::{Map, Primitive, PrimitiveVisitor, Shared};
 use crate::memory::{reject_irregular, reject_remote_fs, reopen};
-use crate::sys::files;
+use crate::sys::{files, user};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -45,6 +45,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
     /// - [`Error::Busy`] if another process's lock on the file prevents opening it for more than 10
     ///   seconds.
     /// - [`Error::RobustListUnusable`] if the calling thread has no robust list to join.
+    /// - [`Error::NoDescriptors`] if fewer than three descriptors are left.
     /// - [`Error::Os`] if another system call fails.
     ///
     /// # Safety
@@ -97,6 +98,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
         // SAFETY: guaranteed by the caller.
         let map = unsafe { Map::from_memfd(descriptor) }?;
         let plan = FileHeader::read(&file, map.len() as u64, path)?.check::<T>(path, None)?;
+        drop(file);
         // SAFETY: the map starts with the header that was just checked.
         users::check_namespace(unsafe { Header::of(&map) }, path)?;
         // SAFETY: the header says that a `T` lies there, and the caller guarantees that the header
@@ -140,6 +142,8 @@ impl<T: ?Sized + Placeable> Shared<T> {
         let map = unsafe { Map::file_shared(dup(&file)?, plan.length()?) }?;
         // SAFETY: the map starts with the header that was just checked.
         let header = unsafe { Header::of(&map) };
+        // The reset has to read the boot id. This leaves it a descriptor, if no other thread takes it.
+        drop(found);
         users::attach(&file, header, path, OPEN_TIMEOUT, |boot| {
             // SAFETY: the header says that a `T` lies there, and the caller guarantees that the
             // header is true. No other process uses the value now, so it stays valid for the visit.
@@ -179,12 +183,13 @@ fn checked_metadata(file: &File, path: &Path) -> Result<Metadata, Error> {
         .map_err(|source| Error::os(format!("stat of {}", path.display()), source))?;
     reject_irregular(metadata.file_type(), path)?;
     let path = path.to_path_buf();
-    let user = files::effective_user();
+    let user = user::effective_user();
     if metadata.uid() != user {
         return Err(Error::OwnerMismatch {
             path,
             found: metadata.uid(),
             expected: user,
+            is_mapped: !user::may_be_unmapped(metadata.uid()),
         });
     }
     let mode = metadata.mode() & 0o7777;

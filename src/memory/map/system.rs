@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::sys::mmap::{self as sys, Access, FileKind};
-use crate::sys::{Errno, SysError};
+use crate::sys::{Errno, SysError, limits};
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -27,6 +27,11 @@ pub(super) fn map_file(
 pub(super) fn no_memory(error: SysError, len: usize) -> Error {
     match error.errno {
         Errno::ENOMEM => Error::NoMemory { len },
+        // mmap(2) has no other cause for it.
+        Errno::EAGAIN => Error::LockedMemoryLimit {
+            len,
+            limit: limits::locked_memory_limit().unwrap_or(u64::MAX),
+        },
         _ => error.into(),
     }
 }
@@ -47,7 +52,7 @@ pub(super) fn set_len(fd: BorrowedFd<'_>, len: u64) -> Result<(), Error> {
 /// Rejects a file size above `RLIMIT_FSIZE`. Otherwise the kernel would kill the process with
 /// SIGXFSZ, unless the program handles that signal.
 fn check_size_limit(len: u64, path: Option<&Path>) -> Result<(), Error> {
-    match sys::file_size_limit() {
+    match limits::file_size_limit() {
         Some(limit) if len > limit => Err(Error::FileSizeLimit {
             path: path.map(Path::to_path_buf),
             len,

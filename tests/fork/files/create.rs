@@ -305,6 +305,30 @@ fn without_proc_the_error_names_proc() {
     };
     names_proc(create(&path, SharedCounter::new(1)).unwrap_err(), &path);
     names_proc(open::<SharedCounter>(&existing).unwrap_err(), &existing);
+    let created = |path| open_or_create(path, || SharedCounter::new(1)).unwrap_err();
+    names_proc(created(&path), &path);
+    names_proc(created(&existing), &existing);
     names_proc(FileLock::flock(&existing).unwrap_err(), &existing);
+    names_proc(FileLock::ofd(&existing).unwrap_err(), &existing);
     assert_eq!(names(directory.path()), ["existing"]);
+
+    let refusal = pshared::fork::spawn(|| {}).unwrap_err().to_string();
+    assert!(
+        refusal.contains("/proc/self/task") && refusal.contains("Mount /proc"),
+        "{refusal}"
+    );
+
+    // What the error proposes works, and so does all that needs no file of this crate.
+    let memfd = Shared::memfd("board", SharedMutex::new(1)).unwrap();
+    // SAFETY: the descriptor is only passed to another map of this crate.
+    let descriptor = unsafe { memfd.as_fd() }.unwrap().try_clone_to_owned();
+    // SAFETY: as above.
+    let received = unsafe { Shared::<SharedMutex<i32>>::from_fd(descriptor.unwrap()) }.unwrap();
+    *received.lock().unwrap() += 1;
+    assert_eq!(*memfd.lock().unwrap(), 2);
+    drop(Shared::anonymous(SharedMutex::new(1)).unwrap());
+    drop(Map::dev_zero(1).unwrap());
+    let file = tempfile::tempfile().unwrap();
+    // SAFETY: no other process has this temporary file.
+    drop(unsafe { Map::file(&file, MapOptions::shared().len(10).reserve()) }.unwrap());
 }

@@ -30,7 +30,11 @@ fn place() -> (TempDir, PathBuf) {
 /// Checks that the values are 0, and adds 1 to the last.
 fn use_zeroed(values: &[SharedCounter]) {
     assert_eq!(values.len(), LEN);
-    assert!([0, LEN / 2, LEN - 1].iter().all(|at| values[*at].get() == 0));
+    assert!(
+        [0, LEN / 2, LEN - 1]
+            .iter()
+            .all(|at| values[*at].get() == 0)
+    );
     values[LEN - 1].add(1);
 }
 
