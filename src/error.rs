@@ -96,7 +96,7 @@ pub enum Error {
 
     /// The bytes could not be reserved, on the file's disk or in the memory of a memory file.
     #[error(
-        "no space for {len} bytes{}: {source}. Free some space, or ask for less",
+        "no space for {len} bytes{}: {source}. Free some space (on a hugetlbfs, raise the sysctl vm.nr_hugepages), or ask for less",
         path.as_ref().map_or_else(String::new, |path| format!(" of {}", path.display()))
     )]
     NoSpace {

@@ -12,7 +12,7 @@ mod options;
 mod system;
 
 pub use options::{Advice, MapOptions};
-pub(in crate::memory) use system::reserve;
+pub(in crate::memory) use system::{length_in_file_system, reserve};
 use system::{map_file, no_memory, regular_file_size, set_len};
 
 /// A memory map that several processes can share.

@@ -76,14 +76,17 @@ pub(crate) fn page_size() -> usize {
 
 /// Returns the number of bytes of which the offsets and lengths of maps of this file are multiples.
 /// It is the page size, or the huge page size of a hugetlbfs: mmap(2) rounds lengths up to it, and
-/// munmap(2) requires it. `fstatfs(fd)`.
+/// munmap(2) requires it.
 pub(crate) fn granule(fd: BorrowedFd<'_>) -> Result<usize, SysError> {
+    Ok(huge_page_size(fd)?.unwrap_or_else(page_size))
+}
+
+/// Returns the number of bytes of which the length of this file is a multiple, if it lies on a
+/// hugetlbfs: mmap(2) extends such a file to the end of its last huge page.
+pub(crate) fn huge_page_size(fd: BorrowedFd<'_>) -> Result<Option<usize>, SysError> {
     let system = fstatfs(fd).map_err(|errno| SysError::new("fstatfs", errno))?;
-    if system.filesystem_type() == HUGETLBFS_MAGIC {
-        Ok(system.block_size() as usize)
-    } else {
-        Ok(page_size())
-    }
+    let is_huge = system.filesystem_type() == HUGETLBFS_MAGIC;
+    Ok(is_huge.then_some(system.block_size() as usize))
 }
 
 /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)`: new zeroed memory.

@@ -2,6 +2,7 @@
 //! and on remote ones.
 
 mod create;
+mod kinds;
 mod limits;
 mod namespace;
 mod race;
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 pub fn tests() -> Vec<crate::harness::Test> {
     [
         create::tests(),
+        kinds::tests(),
         limits::tests(),
         namespace::tests(),
         race::tests(),

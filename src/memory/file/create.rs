@@ -8,7 +8,7 @@ use crate::Error;
 use crate::memory::file::checks::through_proc;
 use crate::memory::file::header::FileLayout;
 use crate::memory::file::open::dup;
-use crate::memory::map::reserve;
+use crate::memory::map::{length_in_file_system, reserve};
 use crate::memory::placeable::Placeable;
 use crate::memory::reject_remote_fs;
 use crate::memory::shared::{Write, copy_of, each, left_zero};
@@ -411,8 +411,8 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
             .map_err(failed)?;
         let length = plan.length()?;
         // With the blocks reserved, a full disk is an error here and does not raise SIGBUS later.
-        // (`length` checks that the length is valid for a file.)
-        reserve(file.as_fd(), 0, length as u64, Some(path))?;
+        let in_file_system = length_in_file_system(file.as_fd(), length as u64)?;
+        reserve(file.as_fd(), 0, in_file_system, Some(path))?;
         // SAFETY: the file is new and no other process knows it.
         let map = unsafe { Map::file_shared(dup(&file)?, length) }?;
         // SAFETY: as above; `write` comes from the constructors, which write a whole value.

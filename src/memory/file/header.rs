@@ -7,11 +7,13 @@
 //! not know `T` finds each primitive with its offset, kind and field path.
 
 use crate::memory::file::layout_diff::first_difference;
+use crate::memory::map::length_in_file_system;
 use crate::memory::placeable::Placeable;
 use crate::memory::{Layout, Map};
 use crate::{Error, sys};
 use std::alloc;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -176,7 +178,8 @@ impl FileHeader {
             sum,
             directory_length,
         ] = [16, 24, 32, 40, 48, 56].map(|at| u64::from_ne_bytes(bytes_at(&fixed, at)));
-        let expected = value_offset.saturating_add(value_length.max(1));
+        let content = value_offset.saturating_add(value_length.max(1));
+        let expected = length_in_file_system(file.as_fd(), content)?;
         if expected != length {
             return Err(Error::LengthMismatch {
                 path: path.into(),

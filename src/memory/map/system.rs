@@ -62,17 +62,25 @@ fn check_size_limit(len: u64, path: Option<&Path>) -> Result<(), Error> {
     }
 }
 
+/// Returns the length of a file that holds `len` bytes: on a hugetlbfs, `len` rounded up to whole
+/// huge pages.
+pub(in crate::memory) fn length_in_file_system(fd: BorrowedFd<'_>, len: u64) -> Result<u64, Error> {
+    let granule = sys::huge_page_size(fd)?.map_or(1, |bytes| bytes as u64);
+    Ok(len.checked_next_multiple_of(granule).unwrap_or(u64::MAX))
+}
+
 /// Reserves the blocks of a range, and extends a shorter file to its end. `path` is for the error.
-///
-/// `offset + len` must fit an `i64`.
 pub(in crate::memory) fn reserve(
     fd: BorrowedFd<'_>,
     offset: u64,
     len: u64,
     path: Option<&Path>,
 ) -> Result<(), Error> {
+    let end = offset
+        .checked_add(len)
+        .filter(|end| i64::try_from(*end).is_ok())
+        .ok_or(Error::TooLarge)?;
     // The limit applies only to an extension.
-    let end = offset + len;
     if end > regular_file_size(fd)? {
         check_size_limit(end, path)?;
     }
