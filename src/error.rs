@@ -108,6 +108,23 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The file system copies each block of the file that is written, so no block can be reserved:
+    /// on a full disk, a write to the map would raise SIGBUS.
+    #[error(
+        "no space can be reserved{}: {kind} copies each block that is written, and a write to the map would raise SIGBUS on a full disk. {}",
+        path.as_ref().map_or_else(String::new, |path| format!(" for {}", path.display())),
+        match *kind {
+            "btrfs" => "Use a new file in a directory with `chattr +C`, or another file system; without `MapOptions::reserve`, the file is mapped nevertheless",
+            _ => "Use another file system or /dev/shm; without `MapOptions::reserve`, an existing file is mapped nevertheless",
+        }
+    )]
+    CopyOnWrite {
+        /// The file, if it was opened by its path.
+        path: Option<PathBuf>,
+        /// The file system.
+        kind: &'static str,
+    },
+
     /// There is no `/proc`. A file is opened and named through its descriptor there, so that no
     /// other file can take its place between a check and the use.
     #[error(

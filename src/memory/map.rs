@@ -237,7 +237,8 @@ impl Map {
     ///    be truncated.
     /// 2. A file may have holes: ranges without blocks on the disk. The first write to a hole
     ///    through a shared map needs a block, and **raises SIGBUS if the disk is full**.
-    ///    [`MapOptions::reserve`] allocates the blocks beforehand.
+    ///    [`MapOptions::reserve`] allocates the blocks beforehand. It also lists the file systems
+    ///    that copy a block when it is written, where this can happen without holes.
     /// 3. Other processes that write to the file, through a map or by `write(2)`, must do so only
     ///    as another thread of this program might. A byte that [`read_at`](Self::read_at) reads may
     ///    change at any time, and no code may rely on it staying the same.
@@ -257,7 +258,8 @@ impl Map {
     ///   access that the map needs.
     /// - [`NotMappable`](Error::NotMappable): the file is a directory, FIFO, socket or device, or
     ///   its file system does not support maps.
-    /// - [`NoSpace`](Error::NoSpace): [`MapOptions::reserve`] failed.
+    /// - [`NoSpace`](Error::NoSpace), [`CopyOnWrite`](Error::CopyOnWrite): [`MapOptions::reserve`]
+    ///   failed.
     ///   [`NoMemory`](Error::NoMemory): no memory or addresses are left.
     ///   [`LockedMemoryLimit`](Error::LockedMemoryLimit): the process locks its new maps into memory,
     ///   and may not lock so many bytes.

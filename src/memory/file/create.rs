@@ -54,21 +54,17 @@ impl<T: ShmSafe> Shared<T> {
     /// Creates the file `path` with `value` in it. The file appears whole or not at all.
     ///
     /// The file has mode 0600. Its blocks are reserved, so that a full disk is an error here and
-    /// does not raise SIGBUS later.
-    ///
-    /// # Reserved blocks
-    ///
-    /// A write to a reserved block needs no other block, with these exceptions. Such a write on a
-    /// full disk **raises SIGBUS**:
+    /// does not raise SIGBUS later, with two exceptions:
     ///
     /// - A snapshot that contains the file, or a copy that shares its blocks (`cp --reflink`),
     ///   undoes the reservation, on btrfs and on XFS. The next write to each block needs another
-    ///   block.
-    /// - A file that another program copied, for example by `cp`, has no reservation.
+    ///   block, and **raises SIGBUS** if the disk is full.
+    /// - A file that another program made or copied, for example by `cp`, has no reservation. Only
+    ///   the creation reserves blocks, and opening does not.
     ///
     /// On btrfs, the file is created without copy-on-write (`chattr +C`), because every write would
-    /// need another block otherwise. Such a file has neither checksums nor compression. A file
-    /// system that cannot overwrite a block in its place (ZFS, bcachefs) is refused.
+    /// need another block otherwise. Such a file has neither checksums nor compression. On a file
+    /// system that always copies blocks (ZFS, bcachefs, NILFS2, UBIFS), the creation is refused.
     ///
     /// # Errors
     ///

@@ -110,6 +110,23 @@ impl MapOptions {
     /// error here. The file must be open for writing. If the allocation fails, the file may have
     /// been extended in part.
     ///
+    /// # File systems that copy blocks
+    ///
+    /// A reservation helps only if a block is written in its place. If blocks are copied instead, a
+    /// write on a full disk raises SIGBUS, reserved or not:
+    ///
+    /// - **btrfs:** an empty file gets the attribute that turns copies off, with checksums and
+    ///   compression (`chattr +C`, `FS_NOCOW_FL`). An existing file without it is refused with
+    ///   [`Error::CopyOnWrite`](crate::Error::CopyOnWrite).
+    /// - **ZFS, bcachefs, NILFS2, UBIFS:** every file is refused with that error.
+    /// - **XFS:** blocks that the file shares with a reflink copy (`cp --reflink`) are copied here,
+    ///   so that the file has its own.
+    /// - **A snapshot or a reflink copy that is made later undoes the reservation**, on btrfs and on
+    ///   XFS: the next write to each block is made to a copy. No check can prevent it. On XFS,
+    ///   another map with this option repeats the reservation.
+    ///
+    /// Without this option, such files are mapped nevertheless.
+    ///
     /// ```
     /// use pshared::{Map, MapOptions};
     ///

@@ -1,6 +1,7 @@
 //! The system calls of a map, with the names that this crate gives to their errors.
 
 use crate::Error;
+use crate::sys::copy_on_write::{unshare_blocks, write_in_place};
 use crate::sys::mmap::{self as sys, Access, FileKind};
 use crate::sys::{Errno, SysError, limits};
 use std::num::NonZeroUsize;
@@ -80,16 +81,27 @@ pub(in crate::memory) fn reserve(
         .checked_add(len)
         .filter(|end| i64::try_from(*end).is_ok())
         .ok_or(Error::TooLarge)?;
+    let size = regular_file_size(fd)?;
     // The limit applies only to an extension.
-    if end > regular_file_size(fd)? {
+    if end > size {
         check_size_limit(end, path)?;
     }
-    sys::reserve(fd, offset as i64, len as i64).map_err(|error| match error.errno {
-        Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ENOMEM => Error::NoSpace {
-            path: path.map(Path::to_path_buf),
-            len,
-            source: error.errno.into(),
-        },
-        _ => error.into(),
-    })
+    let path = || path.map(Path::to_path_buf);
+    if let Some(kind) = write_in_place(fd, size == 0)? {
+        return Err(Error::CopyOnWrite { path: path(), kind });
+    }
+    let (offset, range) = (offset as i64, len as i64);
+    sys::reserve(fd, offset, range)
+        .and_then(|()| match size {
+            0 => Ok(()),
+            _ => unshare_blocks(fd, offset, range),
+        })
+        .map_err(|error| match error.errno {
+            Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ENOMEM => Error::NoSpace {
+                path: path(),
+                len,
+                source: error.errno.into(),
+            },
+            _ => error.into(),
+        })
 }
