@@ -2,6 +2,7 @@
 //! and on remote ones.
 
 mod create;
+mod image;
 mod kinds;
 mod limits;
 mod namespace;

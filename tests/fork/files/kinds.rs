@@ -1,6 +1,7 @@
 //! Local file systems on which a file differs from one on ext4 or tmpfs: those of huge pages, and
 //! those that copy a block when it is written.
 
+use super::image::ImageDisk;
 use super::{create, names, open, open_or_create};
 use crate::disk::Disk;
 use crate::harness::skip;
@@ -160,8 +161,8 @@ fn created(path: &Path) -> Map {
     map_file(path, MapOptions::shared().len(MAPPED)).unwrap()
 }
 
-fn btrfs() -> Disk {
-    Disk::on_image("btrfs", &["-q"], 256)
+fn btrfs() -> ImageDisk {
+    ImageDisk::new("btrfs", &["-q"], 256)
 }
 
 fn on_a_full_btrfs_every_write_to_a_file_succeeds() {
@@ -238,7 +239,7 @@ fn on_a_full_btrfs_a_snapshot_undoes_a_reservation() {
 }
 
 fn on_a_full_xfs_a_copy_undoes_a_reservation_and_reserve_repeats_it() {
-    let disk = Disk::on_image("xfs", &["-q"], 320);
+    let disk = ImageDisk::new("xfs", &["-q"], 320);
     let (path, copy) = (disk.path().join("board"), disk.path().join("copy"));
     let map = created(&path);
     assert!(is_writable(&map));
