@@ -261,8 +261,8 @@ impl Map {
     /// - [`NoSpace`](Error::NoSpace), [`CopyOnWrite`](Error::CopyOnWrite): [`MapOptions::reserve`]
     ///   failed.
     ///   [`NoMemory`](Error::NoMemory): no memory or addresses are left.
-    ///   [`LockedMemoryLimit`](Error::LockedMemoryLimit): the process locks its new maps into memory,
-    ///   and may not lock so many bytes.
+    ///   [`LockedMemoryLimit`](Error::LockedMemoryLimit): the process locks its new maps into
+    ///   memory, and may not lock so many bytes.
     /// - [`AdviceRefused`](Error::AdviceRefused): [`MapOptions::advice`] failed.
     ///
     /// # Examples

@@ -193,7 +193,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
         unsafe { value.as_ref() }
     }
 
-    /// Writes a value of `count` elements to the start of a new map, which `map` makes of the length
+    /// Writes a value of `count` elements to the start of a new map. `map` makes it, of the length
     /// that the value needs.
     fn in_new_map(
         map: impl FnOnce(usize) -> Result<Map, Error>,

@@ -39,8 +39,8 @@ pub(crate) fn write_in_place(
         return Ok(None);
     }
     if is_empty && let Ok(flags) = attributes(fd) {
-        // A compressed file is not written in its place, and btrfs refuses to change both attributes
-        // at once. The outcome is read below.
+        // A compressed file is not written in its place, and btrfs refuses to change both
+        // attributes at once. The outcome is read below.
         let flags = flags & !FS_COMPR_FL;
         let _ = set_attributes(fd, flags);
         let _ = set_attributes(fd, flags | FS_NOCOW_FL);

@@ -142,7 +142,8 @@ impl<T: ?Sized + Placeable> Shared<T> {
         let map = unsafe { Map::file_shared(dup(&file)?, plan.length()?) }?;
         // SAFETY: the map starts with the header that was just checked.
         let header = unsafe { Header::of(&map) };
-        // The reset has to read the boot id. This leaves it a descriptor, if no other thread takes it.
+        // The reset has to read the boot id. This leaves it a descriptor, unless another thread
+        // takes it.
         drop(found);
         users::attach(&file, header, path, OPEN_TIMEOUT, |boot| {
             // SAFETY: the header says that a `T` lies there, and the caller guarantees that the

@@ -121,9 +121,9 @@ impl MapOptions {
     /// - **ZFS, bcachefs, NILFS2, UBIFS:** every file is refused with that error.
     /// - **XFS:** blocks that the file shares with a reflink copy (`cp --reflink`) are copied here,
     ///   so that the file has its own.
-    /// - **A snapshot or a reflink copy that is made later undoes the reservation**, on btrfs and on
-    ///   XFS: the next write to each block is made to a copy. No check can prevent it. On XFS,
-    ///   another map with this option repeats the reservation.
+    /// - **A later snapshot or reflink copy undoes the reservation**, on btrfs and on XFS: the next
+    ///   write to each block is made to a copy. No check can prevent it. On XFS, another map with
+    ///   this option repeats the reservation.
     ///
     /// Without this option, such files are mapped nevertheless.
     ///
