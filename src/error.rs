@@ -553,13 +553,6 @@ pub enum Error {
         own: u64,
     },
 
-    /// The file is in use on another machine, or in a snapshot of this one.
-    #[error("{} is in use under another boot id: by another machine, or by processes of a snapshot. Futexes do not reach them; end them first", path.display())]
-    BootIdMismatch {
-        /// The file.
-        path: PathBuf,
-    },
-
     /// Another process has held the file's exclusive lock for longer than a reset takes.
     #[error("{} has been locked by one process for {seconds} s, but a reset takes microseconds: that process is stopped, or another program locks the file. Find it with `lslocks`", path.display())]
     Busy {

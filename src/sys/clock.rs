@@ -109,7 +109,8 @@ pub(super) fn realtime_slice(deadline: Deadline) -> libc::timespec {
     Deadline(now(libc::CLOCK_REALTIME) + wait).timespec()
 }
 
-fn now(clock: libc::clockid_t) -> Duration {
+/// Reads a clock.
+pub(super) fn now(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,

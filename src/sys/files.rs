@@ -186,12 +186,6 @@ fn remote_fs_name(magic: i64) -> Option<&'static str> {
         .map(|(_, name)| *name)
 }
 
-/// Returns the random id of this boot of the machine, or zero if `/proc` does not show it.
-pub(crate) fn boot_id() -> u128 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
-}
-
 /// Returns a random number that is not drawn again: `getrandom(2)`.
 pub(crate) fn random() -> io::Result<u64> {
     let mut bytes = [0_u8; 8];
@@ -212,13 +206,6 @@ fn descriptor_path(file: &File) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_boot_id_is_the_kernels() {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let ours = format!("{:032x}", boot_id());
-        assert_eq!(ours, text.trim().replace('-', ""));
-    }
 
     #[test]
     fn remote_file_systems_are_known_by_their_magic_numbers_and_local_ones_are_not() {

@@ -24,6 +24,7 @@ mod thread_list;
 mod unplaced_holds;
 mod wipe_on_fork;
 
+pub(crate) mod boot;
 pub(crate) mod copy_on_write;
 pub(crate) mod files;
 pub(crate) mod limits;

@@ -875,8 +875,9 @@ fn try_lock_does_not_sleep_if_the_holders_thread_ended() {
 }
 
 /// Makes the file appear to be from another boot: inverts the boot id, wherever it lies in the
-/// first page.
+/// first page, and removes the mark of this boot.
 fn reboot(path: &Path) {
+    crate::support::forget_boot_mark(path);
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let id = u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap();
     let file = File::options().read(true).write(true).open(path).unwrap();

@@ -263,6 +263,18 @@ pub fn hide_others() {
     .unwrap();
 }
 
+/// Removes the mark by which this boot of the machine is known to have used the file. A reboot
+/// removes it, because it exists only in the kernel's memory.
+pub fn forget_boot_mark(path: &Path) {
+    use std::os::fd::AsRawFd;
+    const F_SET_RW_HINT: libc::c_int = 1036;
+    let file = fs::File::open(path).unwrap();
+    let not_set = 0_u64;
+    // SAFETY: the call reads eight bytes.
+    let answer = unsafe { libc::fcntl(file.as_raw_fd(), F_SET_RW_HINT, &raw const not_set) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+}
+
 /// Runs `body` in a child. The child is created in the PID namespace of this process's children,
 /// which may differ from its own. The process may hold locks.
 pub fn child_elsewhere(body: impl FnOnce()) -> Child {

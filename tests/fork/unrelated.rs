@@ -1,6 +1,7 @@
 //! Processes that share only a file or a descriptor: exclusive use, reports of deaths, and
 //! refusals.
 
+mod boot;
 mod exclusive;
 mod memfd;
 mod namespace;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 pub fn tests() -> Vec<crate::harness::Test> {
     [
+        boot::tests(),
         exclusive::tests(),
         namespace::tests(),
         partial_reset::tests(),

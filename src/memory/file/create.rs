@@ -13,6 +13,7 @@ use crate::memory::placeable::Placeable;
 use crate::memory::reject_remote_fs;
 use crate::memory::shared::{Write, copy_of, each, left_zero};
 use crate::memory::{Map, Shared, ShmSafe};
+use crate::sys::boot::mark;
 use crate::sys::files::{self, FileLock};
 use crate::sys::user::effective_user;
 use std::ffi::{OsStr, OsString};
@@ -405,6 +406,7 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
         // The umask may have removed permissions.
         file.set_permissions(fs::Permissions::from_mode(files::MODE))
             .map_err(failed)?;
+        mark(&file);
         let length = plan.length()?;
         // With the blocks reserved, a full disk is an error here and does not raise SIGBUS later.
         let in_file_system = length_in_file_system(file.as_fd(), length as u64)?;

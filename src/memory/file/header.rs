@@ -1,15 +1,17 @@
-//! The header before a value in a file or a memfd: magic, version, textual layout, boot id and PID
+//! The header before a value in a file or a memfd: magic, version, textual layout, boot and PID
 //! namespace.
 //!
 //! The header is a fixed part, followed by the layout's text ([`Layout`]'s `Display`), followed by
-//! zeroes up to the value. The boot id and the PID namespace are those in which the thread ids in
-//! the value's locks are valid. The text is also the directory of primitives: a program that does
+//! zeroes up to the value. The boot and the PID namespace are those in which the thread ids in the
+//! value's locks are valid. The text is also the directory of primitives: a program that does
 //! not know `T` finds each primitive with its offset, kind and field path.
 
+use crate::memory::file::boot::BootRecord;
 use crate::memory::file::layout_diff::first_difference;
 use crate::memory::map::length_in_file_system;
 use crate::memory::placeable::Placeable;
 use crate::memory::{Layout, Map};
+use crate::sys::boot::BootTime;
 use crate::{Error, sys};
 use std::alloc;
 use std::fs::File;
@@ -22,7 +24,7 @@ use std::time::SystemTime;
 const MAGIC: [u8; 8] = *b"pshared\0";
 
 /// The version of the format of this header and of every primitive after it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Value offsets are a multiple of this, for any page size of the machine that made the file.
 const PAGE: usize = 4096;
@@ -49,13 +51,23 @@ pub(in crate::memory) struct Header {
     slice: u64,
     fingerprint: u64,
     directory_length: u64,
-    boot: [AtomicU64; 2],
+    boot_id: [AtomicU64; 2],
     namespace: AtomicU64,
     created: u64,
+    /// Which parts of the boot's record are known: [`ID_IS_KNOWN`] and [`TIME_IS_KNOWN`].
+    known: AtomicU32,
+    boot_time_uncertainty: AtomicU32,
+    boot_time: AtomicU64,
+    boot_time_elapsed: AtomicU64,
+    /// Zero in this version.
+    reserved: u64,
 }
 
 const FIXED: usize = size_of::<Header>();
-static_assertions::const_assert_eq!(FIXED, 96);
+static_assertions::const_assert_eq!(FIXED, 128);
+
+const ID_IS_KNOWN: u32 = 1;
+const TIME_IS_KNOWN: u32 = 2;
 
 /// The layout of a file that contains a `T`.
 #[derive(Debug)]
@@ -97,7 +109,6 @@ impl FileLayout {
 
     /// Writes the header of a new file.
     pub(in crate::memory) fn write(&self, map: &Map) -> Result<(), Error> {
-        let [boot_0, boot_1] = boot();
         let created = SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |since| since.as_secs());
@@ -116,16 +127,19 @@ impl FileLayout {
             },
             fingerprint(&self.directory),
             self.directory.len() as u64,
-            boot_0,
-            boot_1,
-            sys::own_namespace().into(),
+            0,
+            0,
+            0,
             created,
         ] {
             bytes.extend(field.to_ne_bytes());
         }
-        debug_assert_eq!(bytes.len(), FIXED);
+        bytes.resize(FIXED, 0);
         bytes.extend(self.directory.as_bytes());
-        map.write_at(0, &bytes)
+        map.write_at(0, &bytes)?;
+        // SAFETY: the map starts with the header that was just written.
+        unsafe { Header::of(map) }.stamp(&BootRecord::current());
+        Ok(())
     }
 }
 
@@ -263,9 +277,19 @@ impl Header {
         unsafe { &*map.as_mut_ptr().cast::<Header>() }
     }
 
-    /// Returns whether the file was made, or last reset, in the current boot of this machine.
-    pub(in crate::memory) fn is_of_this_boot(&self) -> bool {
-        self.boot.each_ref().map(|half| half.load(Relaxed)) == boot()
+    /// Returns what is recorded about the boot in which the file was created or last reset.
+    pub(in crate::memory) fn boot(&self) -> BootRecord {
+        let known = self.known.load(Relaxed);
+        let is_known = |part| known & part != 0;
+        let [low, high] = self.boot_id.each_ref().map(|half| half.load(Relaxed));
+        BootRecord {
+            id: is_known(ID_IS_KNOWN).then_some(u128::from(high) << 64 | u128::from(low)),
+            time: is_known(TIME_IS_KNOWN).then(|| BootTime {
+                earliest: self.boot_time.load(Relaxed),
+                uncertainty: self.boot_time_uncertainty.load(Relaxed),
+                elapsed: self.boot_time_elapsed.load(Relaxed),
+            }),
+        }
     }
 
     /// Returns the PID namespace of the ids in the lock words, if it is not the caller's.
@@ -274,11 +298,21 @@ impl Header {
         (namespace != u64::from(sys::own_namespace())).then_some(namespace)
     }
 
-    /// Records the current boot and the caller's PID namespace in the header.
-    pub(in crate::memory) fn stamp(&self) {
-        for (half, value) in self.boot.iter().zip(boot()) {
-            half.store(value, Relaxed);
+    /// Records a boot and the caller's PID namespace in the header.
+    pub(in crate::memory) fn stamp(&self, boot: &BootRecord) {
+        let mut known = 0;
+        if let Some(id) = boot.id {
+            known |= ID_IS_KNOWN;
+            self.boot_id[0].store(id as u64, Relaxed);
+            self.boot_id[1].store((id >> 64) as u64, Relaxed);
         }
+        if let Some(time) = boot.time {
+            known |= TIME_IS_KNOWN;
+            self.boot_time.store(time.earliest, Relaxed);
+            self.boot_time_uncertainty.store(time.uncertainty, Relaxed);
+            self.boot_time_elapsed.store(time.elapsed, Relaxed);
+        }
+        self.known.store(known, Relaxed);
         self.namespace.store(sys::own_namespace().into(), Relaxed);
     }
 }
@@ -298,11 +332,6 @@ pub(in crate::memory) fn fits(layout: Option<alloc::Layout>) -> Result<alloc::La
 
 fn bytes_at<const N: usize>(fixed: &[u8; FIXED], at: usize) -> [u8; N] {
     std::array::from_fn(|index| fixed[at + index])
-}
-
-fn boot() -> [u64; 2] {
-    let id = sys::files::boot_id();
-    [id as u64, (id >> 64) as u64]
 }
 
 /// Returns the 64-bit FNV-1a hash of `text`.

@@ -1,6 +1,7 @@
 //! Files that hold one value: created whole, checked when they are opened, and locked by their
 //! users.
 
+mod boot;
 pub(in crate::memory) mod checks;
 pub(in crate::memory) mod create;
 pub(in crate::memory) mod header;

@@ -2,8 +2,9 @@
 //! used.
 
 use crate::Error;
+use crate::memory::file::boot::Boot;
 use crate::memory::file::header::{FileHeader, Header};
-use crate::memory::file::users::{self, Boot, OPEN_TIMEOUT};
+use crate::memory::file::users::{self, OPEN_TIMEOUT};
 use crate::memory::placeable::Placeable;
 use crate::memory::{Map, Primitive, PrimitiveVisitor, Shared};
 use crate::memory::{reject_irregular, reject_remote_fs, reopen};
@@ -26,7 +27,9 @@ impl<T: ?Sized + Placeable> Shared<T> {
     /// When all users are gone, by a reboot or by their deaths, the next opener resets the locks. A
     /// lock that appears held is marked, and its next holder receives an error that reports a
     /// death. After a reboot, every lock reports a death, held or not: the machine may have stopped
-    /// when only some of the pages were on the disk.
+    /// when only some of the pages were on the disk. So does a file of which
+    /// [it is not known](crate::guide::crash#files-and-a-machine-that-crashes) whether there was a
+    /// reboot.
     ///
     /// # Errors
     ///
@@ -38,8 +41,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
     ///   file does not contain a valid header of this format version.
     /// - [`Error::LayoutMismatch`] if the value has another layout; the error names the first field
     ///   that differs.
-    /// - [`Error::PidNamespaceMismatch`] or [`Error::BootIdMismatch`] if processes in another PID
-    ///   namespace or with another boot id use the file.
+    /// - [`Error::PidNamespaceMismatch`] if processes in another PID namespace use the file.
     /// - [`Error::RemoteFileSystem`] if the file lies on a file system that other machines or a
     ///   server may change.
     /// - [`Error::Busy`] if another process's lock on the file prevents opening it for more than 10
@@ -84,7 +86,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
     ///
     /// Returns the errors of [`Map::from_memfd`] if the descriptor is not that of a sealed memfd
     /// that can be read and written. Also returns the errors of [`open`](Self::open) that concern
-    /// the header, the layout, the PID namespace, the boot id and the robust list.
+    /// the header, the layout, the PID namespace and the robust list.
     ///
     /// # Safety
     ///

@@ -12,7 +12,9 @@
 //! one. It gets it eventually, because no process stays a user of such a file.
 
 use crate::Error;
+use crate::memory::file::boot::{Boot, BootRecord};
 use crate::memory::file::header::Header;
+use crate::sys::boot::{is_marked, mark};
 use crate::sys::files::{self, FileLock};
 use std::fs::File;
 use std::path::Path;
@@ -23,16 +25,6 @@ use std::time::{Duration, Instant};
 /// How long an opener waits for another process's reset. A reset takes microseconds, unless its
 /// process is stopped in it.
 pub(in crate::memory) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whether the machine has been rebooted since the file was last used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::memory) enum Boot {
-    /// It has not been rebooted: everything that was written is there.
-    Same,
-    /// It has been rebooted. It may have stopped at any instant, with only some of the pages on the
-    /// disk.
-    Changed,
-}
 
 /// Makes the caller a user of the file. The open file description must not hold a lock yet.
 ///
@@ -52,7 +44,7 @@ pub(in crate::memory) fn attach(
     let mut pauses = Backoff::new(patience);
     loop {
         if lock(file, FileLock::Exclusive, path)? {
-            reset_exclusively(header, &mut reset);
+            reset_exclusively(file, header, &mut reset);
         }
         // A change from the exclusive to the shared lock may fail too: another process may get the
         // exclusive lock in between and reset the value again. No process has used the value since.
@@ -63,14 +55,14 @@ pub(in crate::memory) fn attach(
     }
 }
 
-/// Acquires the shared lock, and keeps it unless a reset is unfinished: finishing that needs the
-/// exclusive lock.
+/// Acquires the shared lock, and keeps it unless the value needs a reset, which needs the exclusive
+/// lock: a reset is unfinished, or no process has reset the value in this boot.
 fn attach_shared(file: &File, header: &Header, path: &Path) -> Result<bool, Error> {
     if !lock(file, FileLock::Shared, path)? {
         return Ok(false);
     }
     // Pairs with the release in `reset_exclusively`.
-    if header.dirty.load(Acquire) == 0 {
+    if header.dirty.load(Acquire) == 0 && has_users_of_this_boot(file, header) {
         return Ok(true);
     }
     // No child uses the file through this description yet, so its lock may be released at once.
@@ -82,29 +74,47 @@ fn lock(file: &File, lock: FileLock, path: &Path) -> Result<bool, Error> {
     files::try_flock(file, lock).map_err(|source| lock_failed(path, source))
 }
 
+/// Returns whether a process has created or reset the value in this boot. The caller holds the
+/// shared lock, and did not get the exclusive one.
+///
+/// The process that prevented the exclusive lock need not be a user. It may be another program that
+/// locked the file, or an opener that was killed before its reset. The first user of a boot marks
+/// the file, and the mark remains as long as any user has the file open.
+fn has_users_of_this_boot(file: &File, header: &Header) -> bool {
+    match is_marked(file) {
+        Some(false) => boot_of(file, header, &BootRecord::current()) == Boot::Same,
+        // Without marks, the failed exclusive lock must do.
+        Some(true) | None => true,
+    }
+}
+
+/// Returns whether the file was created or last reset in the boot of `now`.
+fn boot_of(file: &File, header: &Header, now: &BootRecord) -> Boot {
+    (header.boot()).compared_with(now, is_marked(file) == Some(true))
+}
+
 /// Resets the value. The caller holds the exclusive lock.
-fn reset_exclusively(header: &Header, reset: &mut impl FnMut(Boot)) {
+fn reset_exclusively(file: &File, header: &Header, reset: &mut impl FnMut(Boot)) {
+    let now = BootRecord::current();
+    let boot = boot_of(file, header, &now);
     header.dirty.store(1, Relaxed);
     // A process that sees any part of the reset also sees `dirty`. A killed process has executed
     // its instructions in order, so the compiler's order matters most here.
     fence(SeqCst);
-    reset(if header.is_of_this_boot() {
-        Boot::Same
-    } else {
-        Boot::Changed
+    reset(boot);
+    // The header is stamped, and the file marked, after the reset. A reset that is not finished
+    // leaves the old stamp, so the process that finishes it still finds out about a reboot.
+    header.stamp(&match boot {
+        Boot::Same => now.or(header.boot()),
+        Boot::Changed => now,
     });
-    // The header is stamped after the reset. A reset that is not finished leaves the old stamp, so
-    // the process that finishes it still finds out about a reboot.
-    header.stamp();
+    mark(file);
     header.dirty.store(0, Release);
 }
 
-/// Refuses a value with users in another PID namespace, or on another machine: the thread ids in
-/// its lock words refer to other threads there.
+/// Refuses a value with users in another PID namespace: the thread ids in its lock words refer to
+/// other threads there.
 pub(in crate::memory) fn check_namespace(header: &Header, path: &Path) -> Result<(), Error> {
-    if !header.is_of_this_boot() {
-        return Err(Error::BootIdMismatch { path: path.into() });
-    }
     match header.other_namespace() {
         None => Ok(()),
         Some(found) => Err(Error::PidNamespaceMismatch {
@@ -195,6 +205,30 @@ mod tests {
         drop((first, second));
         attach_file(&named.reopen().unwrap()).unwrap();
         assert_eq!(resets.get(), 2);
+    }
+
+    #[test]
+    fn no_process_uses_a_file_that_has_not_been_reset_since_a_reboot() {
+        let (named, map) = made();
+        header(&map).stamp(&BootRecord {
+            id: Some(7),
+            time: None,
+        });
+        // The attempt to get the exclusive lock failed, because another program held the file's
+        // lock for a moment.
+        let file = named.reopen().unwrap();
+        if is_marked(&file).is_none() {
+            return;
+        }
+        assert!(!attach_shared(&file, header(&map), named.path()).unwrap());
+        let boots = Cell::new(None);
+        attach(&file, header(&map), named.path(), OPEN_TIMEOUT, |boot| {
+            boots.set(Some(boot))
+        })
+        .unwrap();
+        assert_eq!(boots.get(), Some(Boot::Changed));
+        let second = named.reopen().unwrap();
+        assert!(attach_shared(&second, header(&map), named.path()).unwrap());
     }
 
     #[test]

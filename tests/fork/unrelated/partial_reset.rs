@@ -5,7 +5,7 @@ use super::{
     BOOT, DIRTY, Lock, bytes_at, create_and_close, is_unused, open, patch, place, pretend_held,
 };
 use crate::steps::{Signal, sleeps_in};
-use crate::support::{Outcome, child, kill, outcome_of, passes, until};
+use crate::support::{Outcome, child, forget_boot_mark, kill, outcome_of, passes, until};
 use pshared::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor};
 use pshared::{Error, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
 use std::cell::Cell;
@@ -210,6 +210,7 @@ fn an_interrupted_reset_after_a_reboot_still_trusts_no_lock() {
         },
     );
     patch(&path, BOOT, &[7; 16]);
+    forget_boot_mark(&path);
     dies_in_its_reset(&path);
     // No lock was held. But only some of the pages may have reached the disk.
     assert_finished(&path);
