@@ -11,7 +11,7 @@ mod registry;
 mod shared;
 mod shm_safe;
 
-pub(crate) use file::checks::{reject_irregular, reject_remote_fs, reopen};
+pub(crate) use file::checks::{absolute, named_by, reject_irregular, reject_remote_fs, reopen};
 pub(crate) use registry::any_lock_in_use;
 
 #[doc(hidden)]

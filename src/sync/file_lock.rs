@@ -1,8 +1,9 @@
 //! [`FileLock`]: a lock on a separate file, kept by the kernel for the processes that have it open.
 
 use crate::Error;
-use crate::memory::{reject_irregular, reject_remote_fs, reopen};
-use crate::sys::{Deadline, FileLockKind, current_thread, files};
+use crate::memory::{absolute, named_by, reject_irregular, reject_remote_fs, reopen};
+use crate::sys::files::{self, Named};
+use crate::sys::{Deadline, FileLockKind, current_thread};
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -34,8 +35,13 @@ use std::time::{Duration, Instant};
 /// - **Open the file in each process, after the fork.** A child's copy of a handle is a second
 ///   descriptor of the same open file description, so parent and child would hold the lock at the
 ///   same time. Such a copy is refused with [`Error::InheritedFileLock`].
-/// - Do not remove or rename the file while it is in use. The next process that opens the path
-///   would create another file, and so another lock.
+/// - A program may remove or rename the file **while it holds the lock**, as some programs do to
+///   release it. Each lock call compares the file that it locked with the path. If the path names
+///   another file or none, the call opens or creates the file there, and tries again. A waiter
+///   notices the removal when the holder releases the lock. A removal by a program that does not
+///   hold the lock puts the next locker beside the present holder.
+/// - The path is made absolute when the handle is opened, and resolved again by each lock call. It
+///   must name the same place after a `chroot`, and stay accessible after a change of the user.
 /// - Every process that may open the file can hold the lock. A new file has mode 0600, so only its
 ///   owner can.
 ///
@@ -96,6 +102,7 @@ use std::time::{Duration, Instant};
 pub struct FileLock {
     file: File,
     call: FileLockKind,
+    /// Absolute.
     path: PathBuf,
     /// The process that opened the file.
     generation: u64,
@@ -147,7 +154,7 @@ impl FileLock {
         Ok(FileLock {
             file: open_or_create(path)?,
             call,
-            path: path.into(),
+            path: absolute(path)?,
             generation: current_thread().generation(),
         })
     }
@@ -159,12 +166,16 @@ impl FileLock {
     ///
     /// Returns [`Error::InheritedFileLock`] in any process other than the one that opened the file.
     /// Returns [`Error::Os`] if the kernel has no memory for the lock (`ENOLCK`), or if a security
-    /// module refuses it.
+    /// module refuses it. If the file was removed or replaced, also returns the errors of
+    /// [`flock`](Self::flock); no lock is held then.
     pub fn lock(&mut self) -> Result<FileLockGuard<'_>, Error> {
         self.refuse_inherited()?;
-        match self.call.lock(&self.file) {
-            Ok(()) => Ok(FileLockGuard { lock: self }),
-            Err(source) => Err(self.failed(source)),
+        loop {
+            let outcome = self.call.lock(&self.file);
+            outcome.map_err(|source| self.failed(source))?;
+            if self.keep_if_current()? {
+                return Ok(FileLockGuard { lock: self });
+            }
         }
     }
 
@@ -191,11 +202,12 @@ impl FileLock {
     /// ```
     pub fn try_lock(&mut self) -> Result<FileLockGuard<'_>, Error> {
         self.refuse_inherited()?;
-        match self.call.try_lock(&self.file) {
-            Ok(true) => Ok(FileLockGuard { lock: self }),
-            Ok(false) => Err(Error::WouldBlock),
-            Err(source) => Err(self.failed(source)),
+        while self.try_call()? {
+            if self.keep_if_current()? {
+                return Ok(FileLockGuard { lock: self });
+            }
         }
+        Err(Error::WouldBlock)
     }
 
     /// Locks the file, waiting for at most `timeout` on the monotonic clock.
@@ -242,13 +254,45 @@ impl FileLock {
         let mut pause = Duration::from_millis(1);
         self.refuse_inherited()?;
         loop {
-            match self.call.try_lock(&self.file) {
-                Ok(true) => return Ok(FileLockGuard { lock: self }),
-                Ok(false) if deadline.has_passed() => return Err(Error::TimedOut),
-                Ok(false) => deadline.min(Deadline::after(pause)).sleep(),
-                Err(source) => return Err(self.failed(source)),
+            let acquired = self.try_call()?;
+            if acquired && self.keep_if_current()? {
+                return Ok(FileLockGuard { lock: self });
             }
+            if acquired {
+                continue;
+            }
+            if deadline.has_passed() {
+                return Err(Error::TimedOut);
+            }
+            deadline.min(Deadline::after(pause)).sleep();
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn try_call(&self) -> Result<bool, Error> {
+        let outcome = self.call.try_lock(&self.file);
+        outcome.map_err(|source| self.failed(source))
+    }
+
+    /// Keeps the lock that was just acquired, if the path still names the locked file. Otherwise
+    /// releases it and opens the file that the path names now, or creates it.
+    ///
+    /// A holder may have removed the file before it released the lock. Lockers that open the path
+    /// later lock another file, so this lock would not exclude them.
+    fn keep_if_current(&mut self) -> Result<bool, Error> {
+        let successor = named_by(&self.path, &self.file).and_then(|named| match named {
+            Named::ThisFile => Ok(None),
+            Named::AnotherFile | Named::Nothing => open_or_create(&self.path).map(Some),
+        });
+        if !matches!(successor, Ok(None)) {
+            self.call.unlock(&self.file);
+        }
+        match successor? {
+            None => Ok(true),
+            Some(successor) => {
+                self.file = successor;
+                Ok(false)
+            }
         }
     }
 

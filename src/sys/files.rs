@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::stat::{fstat, lstat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{LinkatFlags, linkat};
 
@@ -145,6 +147,29 @@ pub(super) fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> io::Result<
             error if error.kind() == io::ErrorKind::Interrupted => {}
             error => return Err(error),
         }
+    }
+}
+
+/// What a path names, compared with an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    ThisFile,
+    AnotherFile,
+    Nothing,
+}
+
+/// Compares the file that `path` names now with an open file: `lstat(2)` and `fstat(2)`.
+///
+/// The open file keeps its inode number, so no other file has it.
+pub(crate) fn named_by(path: &Path, file: impl AsFd) -> io::Result<Named> {
+    let ours = fstat(file.as_fd())?;
+    match lstat(path) {
+        Ok(found) if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino) => {
+            Ok(Named::ThisFile)
+        }
+        Ok(_) => Ok(Named::AnotherFile),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(Named::Nothing),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -10,6 +10,7 @@ use pshared::{Error, FileLock, FileLockGuard, Shared, SharedEvent};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 crate::tests!(
@@ -25,6 +26,8 @@ crate::tests!(
     an_exec_closes_what_a_child_inherited,
     signals_end_no_wait,
     processes_that_race_open_one_file,
+    a_waiter_for_a_removed_file_waits_for_its_successor,
+    processes_that_remove_the_file_while_they_hold_it_count_exactly,
     a_new_file_is_private_under_every_umask,
     a_file_can_be_created_in_the_working_directory,
 );
@@ -327,6 +330,84 @@ fn processes_that_race_open_one_file() {
             start.set();
             children.iter().for_each(passes);
         }
+    }
+}
+
+type Wait = fn(&mut FileLock) -> Result<FileLockGuard<'_>, Error>;
+
+/// The ways to wait for a lock.
+const WAITS: [Wait; 3] = [
+    |lock| lock.lock(),
+    |lock| lock.lock_timeout(Duration::from_secs(100)),
+    |lock| lock.lock_until(Instant::now() + Duration::from_secs(100)),
+];
+
+/// Whether the process has the file open that the path names now.
+fn has_open(process: u32, path: &Path) -> bool {
+    std::fs::read_dir(format!("/proc/{process}/fd")).is_ok_and(|descriptors| {
+        // The kernel appends " (deleted)" to the path of a removed file.
+        (descriptors.flatten())
+            .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path))
+    })
+}
+
+fn a_waiter_for_a_removed_file_waits_for_its_successor() {
+    for (open, _) in KINDS {
+        for wait in WAITS {
+            let (_directory, path) = place();
+            let inside = Shared::anonymous(AtomicU32::new(0)).unwrap();
+            let mut first = open(&path).unwrap();
+            let held = first.lock().unwrap();
+            let waiter = child(|| {
+                let mut lock = open(&path).unwrap();
+                let _guard = wait(&mut lock).unwrap();
+                assert_eq!(inside.load(Relaxed), 0, "two files");
+            });
+            until_idly(|| has_open(waiter.id(), &path));
+            // As other programs do when they release a lock file.
+            std::fs::remove_file(&path).unwrap();
+            let [locked, over] = [(); 2].map(|()| Signal::new());
+            let second = child(|| {
+                let mut lock = open(&path).unwrap();
+                let _guard = lock.lock().unwrap();
+                inside.store(1, Relaxed);
+                locked.give();
+                over.wait();
+                inside.store(0, Relaxed);
+            });
+            locked.wait();
+            drop(held);
+            until_idly(|| waiter.try_wait().unwrap().is_some() || has_open(waiter.id(), &path));
+            over.give();
+            passes(&second);
+            passes(&waiter);
+        }
+    }
+}
+
+fn processes_that_remove_the_file_while_they_hold_it_count_exactly() {
+    for (open, _) in KINDS {
+        let (_directory, path) = place();
+        // Each increment is a separate read and write.
+        let count = Shared::anonymous(AtomicU64::new(0)).unwrap();
+        let work = |process: usize| {
+            let mut lock = open(&path).unwrap();
+            for turn in 0..500 {
+                let guard = WAITS[(process + turn) % 3](&mut lock).unwrap();
+                let before = count.load(Relaxed);
+                if turn % 16 == 0 {
+                    std::thread::yield_now();
+                }
+                count.store(before + 1, Relaxed);
+                if turn % 3 != 0 {
+                    std::fs::remove_file(&path).unwrap();
+                }
+                drop(guard);
+            }
+        };
+        let children: Vec<_> = (0..6).map(|process| child(move || work(process))).collect();
+        children.iter().for_each(passes);
+        assert_eq!(count.load(Relaxed), 3_000);
     }
 }
 

@@ -250,3 +250,41 @@ fn a_file_with_a_placed_value_can_be_locked_only_by_the_other_call() {
     assert!(matches!(flock.try_lock(), Err(Error::WouldBlock)));
     drop(FileLock::ofd(&path).unwrap().try_lock().unwrap());
 }
+
+#[test]
+fn a_handle_whose_file_was_removed_or_replaced_locks_the_file_at_its_path() {
+    for open in KINDS {
+        let (directory, path) = place();
+        let mut one = open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        // The path names no file: a lock creates it.
+        drop(one.lock().unwrap());
+        assert!(path.exists());
+        fs::rename(&path, directory.path().join("renamed")).unwrap();
+        let mut other = open(&path).unwrap();
+        let guard = other.lock().unwrap();
+        assert!(matches!(one.try_lock(), Err(Error::WouldBlock)));
+        let refused = one.lock_timeout(std::time::Duration::from_millis(1));
+        assert!(matches!(refused, Err(Error::TimedOut)));
+        drop(refused);
+        drop(guard);
+        drop(one.try_lock().unwrap());
+    }
+}
+
+#[test]
+fn a_path_that_no_longer_names_a_regular_file_is_refused_and_the_old_file_is_unlocked() {
+    for open in KINDS {
+        let (directory, path) = place();
+        let (mut one, renamed) = (open(&path).unwrap(), directory.path().join("renamed"));
+        fs::rename(&path, &renamed).unwrap();
+        symlink(&renamed, &path).unwrap();
+        for _ in 0..2 {
+            let refusal = one.lock().unwrap_err();
+            assert!(matches!(refusal, Error::SymbolicLink { .. }), "{refusal:?}");
+            drop(open(&renamed).unwrap().try_lock().unwrap());
+        }
+        fs::remove_file(&path).unwrap();
+        drop(one.lock().unwrap());
+    }
+}

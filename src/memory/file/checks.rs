@@ -1,11 +1,12 @@
 //! What a path must name before a value or a lock is put there.
 
 use crate::Error;
-use crate::sys::files;
+use crate::sys::files::{self, Named};
 use std::fs::{File, FileType};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Rejects everything except regular files.
 pub(crate) fn reject_irregular(kind: FileType, path: &Path) -> Result<(), Error> {
@@ -37,6 +38,20 @@ pub(crate) fn reject_remote_fs(file: &File, path: &Path) -> Result<(), Error> {
             kind,
         }),
     }
+}
+
+/// Returns what the path names, compared with a file that was opened by it.
+pub(crate) fn named_by(path: &Path, file: impl AsFd) -> Result<Named, Error> {
+    files::named_by(path, file)
+        .map_err(|source| Error::os(format!("stat of {}", path.display()), source))
+}
+
+/// Makes a path absolute, so that it can be resolved again after a `chdir`.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| {
+        let call = format!("getcwd, to make {} absolute,", path.display());
+        Error::os(call, source)
+    })
 }
 
 /// Opens the file that `found` names, which has been checked, for reading and writing.
