@@ -425,6 +425,15 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// The path no longer names the file of the value.
+    #[error("{} {found} while this process used it: a process that opens the path now gets other locks, which exclude none of this process's. Drop the value, and open it again", path.display())]
+    FileReplaced {
+        /// The path by which the file was opened, made absolute.
+        path: PathBuf,
+        /// What happened to the file.
+        found: &'static str,
+    },
+
     /// The path does not end in a file name.
     #[error("{} names no file: give a path that ends in a file name", path.display())]
     NoFileName {

@@ -90,7 +90,7 @@
 //! **Memory.** [`Shared<T>`] is one `T` in a map. The map is anonymous memory for children, sealed
 //! memory that has a descriptor, or a file that unrelated processes open by its path. A `Shared<T>`
 //! dereferences to `&T`. A `Shared<[T]>` has a length known at run time. [`Map`] is memory as
-//! bytes.
+//! bytes. [`Checked<T>`] notices that the file was removed or replaced.
 //!
 //! **Types in that memory.** A [`ShmSafe`] type may be placed in a map, and a [`ShmData`] type may
 //! be protected by a lock. Both traits are derived. The derives reject types that are valid in one
@@ -177,7 +177,7 @@ mod sync;
 mod sys;
 
 pub use error::Error;
-pub use memory::{Map, MapOptions, Shared, ShmData, ShmSafe};
+pub use memory::{Checked, Map, MapOptions, Shared, ShmData, ShmSafe};
 pub use pshared_derive::{ShmData, ShmSafe};
 pub use sync::{
     BarrierParty, BarrierWaitResult, Cause, FileLock, FileLockGuard, Holder, LockError, LockGuard,

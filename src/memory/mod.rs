@@ -2,6 +2,7 @@
 
 mod assertions;
 mod builtin;
+mod checked;
 mod field_layout;
 mod file;
 mod layout;
@@ -14,6 +15,7 @@ mod shm_safe;
 pub(crate) use file::checks::{absolute, named_by, reject_irregular, reject_remote_fs, reopen};
 pub(crate) use registry::any_lock_in_use;
 
+pub use checked::Checked;
 #[doc(hidden)]
 pub use field_layout::{FieldLayout, VariantCheck};
 pub use layout::{Layout, PrimitiveKind};

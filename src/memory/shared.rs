@@ -2,12 +2,14 @@
 
 use super::{Map, Primitive, PrimitiveVisitor, ShmSafe};
 use crate::Error;
+use crate::memory::file::checks::absolute;
 use crate::memory::placeable::Placeable;
 use crate::memory::registry::{self, Entry};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::path::Path;
 use std::ptr::NonNull;
 
 /// A `T` in memory that several processes map.
@@ -59,6 +61,8 @@ pub struct Shared<T: ?Sized + Placeable> {
     map: ManuallyDrop<Map>,
     value: NonNull<T>,
     entry: &'static Entry,
+    /// The absolute path by which the file was opened or created.
+    path: Option<Box<Path>>,
     marker: PhantomData<T>,
 }
 
@@ -248,6 +252,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
             map: ManuallyDrop::new(map),
             value,
             entry,
+            path: None,
             marker: PhantomData,
         }
     }
@@ -280,6 +285,16 @@ impl<T: ?Sized + Placeable> Shared<T> {
         // SAFETY: the value's memory lies inside the map, so its start does too.
         let start = unsafe { NonNull::new_unchecked(map.as_mut_ptr().add(offset)) };
         T::at(start, count).as_ptr()
+    }
+
+    /// Records the path by which the file was opened or created.
+    pub(super) fn opened_by(mut self, path: &Path) -> Result<Self, Error> {
+        self.path = Some(absolute(path)?.into());
+        Ok(self)
+    }
+
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     pub(super) fn map(&self) -> &Map {

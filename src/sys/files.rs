@@ -268,6 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn a_path_names_the_open_file_another_one_or_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let file = create_exclusive(&path).unwrap();
+        let named = |path: &Path| named_by(path, &file).unwrap();
+        assert_eq!(named(&path), Named::ThisFile);
+        // A name below a file cannot exist.
+        assert_eq!(named(&path.join("below")), Named::Nothing);
+        std::fs::rename(&path, directory.path().join("moved")).unwrap();
+        assert_eq!(named(&path), Named::Nothing);
+        std::os::unix::fs::symlink("moved", &path).unwrap();
+        assert_eq!(named(&path), Named::AnotherFile);
+        assert_eq!(named(&directory.path().join("moved")), Named::ThisFile);
+        assert!(named_by(Path::new("with a \0"), &file).is_err());
+    }
+
+    #[test]
     fn random_numbers_differ() {
         assert_ne!(random().unwrap(), random().unwrap());
     }

@@ -6,6 +6,7 @@ mod exclusive;
 mod memfd;
 mod namespace;
 mod partial_reset;
+mod replaced;
 
 pub use memfd::{ROLE, as_unrelated_process};
 
@@ -21,6 +22,7 @@ pub fn tests() -> Vec<crate::harness::Test> {
         exclusive::tests(),
         namespace::tests(),
         partial_reset::tests(),
+        replaced::tests(),
         memfd::tests(),
     ]
     .concat()

@@ -414,7 +414,7 @@ impl<T: ?Sized + Placeable> Unpublished<T> {
         // SAFETY: the file is new and no other process knows it.
         let map = unsafe { Map::file_shared(dup(&file)?, length) }?;
         // SAFETY: as above; `write` comes from the constructors, which write a whole value.
-        let shared = unsafe { place(map, plan, write) }?;
+        let shared = unsafe { place(map, plan, write) }?.opened_by(path)?;
         Ok(Unpublished {
             shared,
             file,

@@ -19,6 +19,10 @@ impl<T: ?Sized + Placeable> Shared<T> {
     /// Opens the value in the file `path`, which [`create`](Shared::create) or
     /// [`open_or_create`](Shared::open_or_create) made.
     ///
+    /// The path names the file that was opened at an instant at which this process was already its
+    /// user. If the file is removed or replaced later, the value remains usable, but a process that
+    /// opens the path then gets another file: see [`is_current`](Self::is_current).
+    ///
     /// Everything is checked before the value is used, and a file that fails a check is not
     /// changed. The file must be a regular file with a single name, and not a symbolic link. It
     /// must belong to the effective user, and grant no permissions to others. Its length, magic,
@@ -131,11 +135,32 @@ impl<T: ?Sized + Placeable> Shared<T> {
     ) -> Result<Option<Self>, Error> {
         // This thread may have to acquire locks in the file.
         crate::sys::check_robust_list()?;
-        let found = match files::open_path(path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::os(format!("open of {}", path.display()), source)),
-        };
+        loop {
+            let found = match files::open_path(path) {
+                Ok(found) => found,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(source) => {
+                    return Err(Error::os(format!("open of {}", path.display()), source));
+                }
+            };
+            // SAFETY: guaranteed by the caller.
+            if let Some(shared) = unsafe { Self::open_found(found, path, count) }? {
+                return Ok(Some(shared));
+            }
+        }
+    }
+
+    /// Opens the file that the path named when it was found, or returns `None` if the path names
+    /// another file or none now.
+    ///
+    /// # Safety
+    ///
+    /// As for [`open`](Self::open).
+    unsafe fn open_found(
+        found: File,
+        path: &Path,
+        count: Option<usize>,
+    ) -> Result<Option<Self>, Error> {
         let file = open_checked(&found, path)?;
         let length = checked_metadata(&file, path)?.len();
         let plan = FileHeader::read(&file, length, path)?.check::<T>(path, count)?;
@@ -147,7 +172,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
         // The reset has to read the boot id. This leaves it a descriptor, unless another thread
         // takes it.
         drop(found);
-        users::attach(&file, header, path, OPEN_TIMEOUT, |boot| {
+        let attached = users::attach(&file, header, path, OPEN_TIMEOUT, |boot| {
             // SAFETY: the header says that a `T` lies there, and the caller guarantees that the
             // header is true. No other process uses the value now, so it stays valid for the visit.
             let value = unsafe { &*Self::place_in(&map, plan.value_offset(), plan.count()) };
@@ -163,12 +188,14 @@ impl<T: ?Sized + Placeable> Shared<T> {
                 },
             ));
         })?;
+        if !attached {
+            return Ok(None);
+        }
         users::check_namespace(header, path)?;
         // SAFETY: as in the reset. This process is now a user of the file, and its shared lock
         // shows that to other processes.
-        Ok(Some(unsafe {
-            Self::adopt(map, plan.value_offset(), plan.count())
-        }))
+        let shared = unsafe { Self::adopt(map, plan.value_offset(), plan.count()) };
+        shared.opened_by(path).map(Some)
     }
 }
 

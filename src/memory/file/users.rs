@@ -13,9 +13,10 @@
 
 use crate::Error;
 use crate::memory::file::boot::{Boot, BootRecord};
+use crate::memory::file::checks::named_by;
 use crate::memory::file::header::Header;
 use crate::sys::boot::{is_marked, mark};
-use crate::sys::files::{self, FileLock};
+use crate::sys::files::{self, FileLock, Named};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -31,6 +32,9 @@ pub(in crate::memory) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// If the file has no other user, this calls `reset` first, while no other process can access the
 /// value.
 ///
+/// Returns false if the path names another file or none: the file was removed or replaced before
+/// the caller's shared lock showed that it is in use.
+///
 /// # Errors
 ///
 /// Returns [`Error::Busy`] if the locks of other processes prevent this for longer than `patience`.
@@ -40,7 +44,7 @@ pub(in crate::memory) fn attach(
     path: &Path,
     patience: Duration,
     mut reset: impl FnMut(Boot),
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut pauses = Backoff::new(patience);
     loop {
         if lock(file, FileLock::Exclusive, path)? {
@@ -48,8 +52,12 @@ pub(in crate::memory) fn attach(
         }
         // A change from the exclusive to the shared lock may fail too: another process may get the
         // exclusive lock in between and reset the value again. No process has used the value since.
-        if attach_shared(file, header, path)? {
-            return Ok(());
+        let attached = attach_shared(file, header, path)?;
+        if named_by(path, file)? != Named::ThisFile {
+            return Ok(false);
+        }
+        if attached {
+            return Ok(true);
         }
         pauses.pause(path)?;
     }
@@ -198,8 +206,8 @@ mod tests {
             })
         };
         let (first, second) = (named.reopen().unwrap(), named.reopen().unwrap());
-        attach_file(&first).unwrap();
-        attach_file(&second).unwrap();
+        assert!(attach_file(&first).unwrap());
+        assert!(attach_file(&second).unwrap());
         assert_eq!(resets.get(), 1);
         assert_eq!(header(&map).dirty.load(Relaxed), 0);
         drop((first, second));
@@ -229,6 +237,35 @@ mod tests {
         assert_eq!(boots.get(), Some(Boot::Changed));
         let second = named.reopen().unwrap();
         assert!(attach_shared(&second, header(&map), named.path()).unwrap());
+    }
+
+    #[test]
+    fn an_opener_of_a_removed_file_does_not_wait_for_its_lock() {
+        let (named, map) = made();
+        let path = named.path().to_path_buf();
+        let other = named.reopen().unwrap();
+        assert!(files::try_flock(&other, FileLock::Exclusive).unwrap());
+        let file = named.reopen().unwrap();
+        drop(named);
+        let attached = attach(
+            &file,
+            header(&map),
+            &path,
+            Duration::MAX,
+            |_| unreachable!(),
+        );
+        assert!(!attached.unwrap());
+        // The path names another file.
+        File::create(&path).unwrap();
+        let attached = attach(
+            &file,
+            header(&map),
+            &path,
+            Duration::MAX,
+            |_| unreachable!(),
+        );
+        assert!(!attached.unwrap());
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
