@@ -14,7 +14,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
     /// the path later gets another file, so the locks of the two do not exclude each other. Some
     /// programs remove files without asking their users: systemd-logind removes a user's files in
     /// `/dev/shm` when the user's last session ends (`RemoveIPC=`), tmp cleaners remove files that
-    /// look unused, and upgrades replace them.
+    /// appear unused, and upgrades replace them.
     ///
     /// The path as it was given is made absolute at opening, and is resolved again by each call.
     /// Anonymous memory and memfds have no path, and are always current.
@@ -143,7 +143,7 @@ impl<T: ?Sized + Placeable> Checked<T> {
         Ok(acquired)
     }
 
-    /// Converts back into a value whose uses are not checked.
+    /// Converts back into the plain value, without checks.
     pub fn unchecked(self) -> Shared<T> {
         self.0
     }

@@ -3,7 +3,7 @@
 //! counts as unknown, and never as a value.
 
 use super::clock::now;
-use super::proc::boot_offset;
+use super::proc::{boot_offset, may_have_seccomp_filter};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::fs::File;
 use std::io::Read;
@@ -76,9 +76,14 @@ impl BootTime {
     }
 }
 
-/// Returns whether the kernel's clock is synchronized: a daemon has cleared `STA_UNSYNC` since the
-/// machine started, and the clock has not been set by hand since.
+/// Returns whether the kernel's clock is known to be synchronized: a daemon has cleared `STA_UNSYNC`
+/// since the machine started, and the clock has not been set by hand since.
 fn clock_is_synchronized() -> bool {
+    // A filter may kill the process for the call, as systemd's `SystemCallFilter=@system-service`
+    // does.
+    if may_have_seccomp_filter() {
+        return false;
+    }
     // SAFETY: zero bytes are a valid timex. With no mode set, the call changes nothing.
     let mut state: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: `state` is a timex that may be written.

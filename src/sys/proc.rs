@@ -127,6 +127,16 @@ pub(super) fn kill_is_pending(status: &str) -> io::Result<bool> {
         .ok_or_else(malformed)
 }
 
+/// Returns whether the calling thread may have a seccomp filter. It has none if `/proc` says so.
+pub(super) fn may_have_seccomp_filter() -> bool {
+    fs::read_to_string("/proc/thread-self/status").map_or(true, |text| {
+        !text
+            .lines()
+            .filter_map(|line| line.strip_prefix("Seccomp:"))
+            .any(|mode| mode.trim() == "0")
+    })
+}
+
 /// The fields of a `stat` file that are used here; see proc_pid_stat(5).
 #[derive(Debug)]
 pub(super) struct Stat {

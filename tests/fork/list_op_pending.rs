@@ -526,6 +526,15 @@ fn spawn_refuses_after_an_ended_thread_leaked_a_guard_of_an_unmarked_lock() {
 
 /// Makes the system call fail with `EPERM` in this process from now on.
 pub fn deny(call: libc::c_long) -> io::Result<()> {
+    filter(call, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned())
+}
+
+/// Makes the system call kill this process from now on.
+pub fn kill_on(call: libc::c_long) -> io::Result<()> {
+    filter(call, libc::SECCOMP_RET_KILL_PROCESS)
+}
+
+fn filter(call: libc::c_long, action: u32) -> io::Result<()> {
     let statement = |code, jt, jf, k| libc::sock_filter {
         code: code as u16,
         jt,
@@ -541,12 +550,7 @@ pub fn deny(call: libc::c_long) -> io::Result<()> {
             1,
             call as u32,
         ),
-        statement(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned(),
-        ),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, action),
         statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog {

@@ -14,7 +14,7 @@
 //! | nothing | nothing, which counts as another boot |
 //!
 //! The mark needs no `/proc`, so views of one machine take turns without a false report: a service
-//! whose `/proc` shows only processes, a container with a boot id of its own, and their host. The
+//! with a `/proc` of processes only, a container with a boot id of its own, and their host. The
 //! kernel may drop the mark when it drops an unused inode. Then the ids decide, and after them the
 //! clocks.
 //!
@@ -22,8 +22,8 @@
 //! of the time namespace. Within a boot it changes only if the clock is stepped: adjustments of the
 //! rate and suspensions change both clocks alike. Two boots start further apart than [`TOLERANCE`],
 //! so a clock that is right distinguishes them. A boot time is known only if the kernel's clock was
-//! synchronized. Another clock is no evidence: without a battery it may start at the same saved
-//! time, at the same point of each boot.
+//! synchronized, and no seccomp filter may kill the process for asking. Another clock is no
+//! evidence: without a battery it may start at the same saved time, at the same point of each boot.
 //!
 //! An error in one direction is harmless: if the same boot counts as another one, the locks report
 //! a death, and the data is checked once more than necessary. The error in the other direction

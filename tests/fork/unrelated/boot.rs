@@ -4,6 +4,7 @@
 use super::{BOOT, create, create_and_close, open, open_or_create, patch, place};
 use crate::disk::enter_new;
 use crate::harness::skip;
+use crate::list_op_pending::kill_on;
 use crate::support::{
     Outcome, as_root, child, child_elsewhere, forget_boot_mark, outcome_of, passes, repaired,
 };
@@ -19,6 +20,7 @@ crate::tests!(
     a_file_and_a_memfd_in_use_are_opened_in_every_view,
     an_unknown_boot_counts_as_another_one_once,
     another_boot_id_counts_as_another_boot_once,
+    a_filter_that_kills_for_a_question_about_the_clock_is_not_met,
 );
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -191,4 +193,24 @@ fn another_boot_id_counts_as_another_boot_once() {
         reports(&path, Outcome::FreshDeath);
         reports(&path, Outcome::Unpoisoned);
     }
+}
+
+/// systemd's `SystemCallFilter=@system-service` is such a filter.
+fn a_filter_that_kills_for_a_question_about_the_clock_is_not_met() {
+    let (_directory, path) = place();
+    let filter = || {
+        for call in [libc::SYS_adjtimex, libc::SYS_clock_adjtime] {
+            kill_on(call).unwrap();
+        }
+    };
+    if !child(filter).wait().unwrap().success() {
+        skip("seccomp filters are not permitted here");
+    }
+    passes(&child(|| {
+        filter();
+        create_and_close(&path, state());
+        reports(&path, Outcome::Unpoisoned);
+        forget_boot_mark(&path);
+        drop(open::<State>(&path).unwrap());
+    }));
 }
