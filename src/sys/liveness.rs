@@ -25,6 +25,15 @@ use std::time::Duration;
 /// This check is for a word that the kernel has not marked. A thread that is still exiting does not
 /// count as ended, because it may still touch the data.
 pub(crate) fn thread_is_gone(owner: Owner) -> bool {
+    let is_gone = is_gone(owner);
+    if !is_gone {
+        // The ids were reused, and the image is not known.
+        forget_death(owner);
+    }
+    is_gone
+}
+
+fn is_gone(owner: Owner) -> bool {
     if !is_of_own_namespace(owner.id) {
         // The thread has no id in this namespace. But if its process is not found anywhere, the
         // thread does not exist either.
@@ -69,6 +78,14 @@ pub(crate) enum ProcessState {
 /// but one runs, the process counts as alive only if this thread got an undecided answer about it
 /// longer than a grace period ago. In all other cases the answer is [`ProcessState::Undecided`].
 pub(crate) fn process_state(owner: Owner, deadline: Option<Deadline>) -> ProcessState {
+    let state = state_until(owner, deadline);
+    if state == ProcessState::Dead {
+        remember_death(owner);
+    }
+    state
+}
+
+fn state_until(owner: Owner, deadline: Option<Deadline>) -> ProcessState {
     if was_its_last_thread(owner.id) {
         return ProcessState::Dead;
     }
@@ -183,6 +200,52 @@ fn grace_period_expired(owner: Owner) -> bool {
         since[0] = (Some(owner), now);
         false
     })
+}
+
+/// How many dead processes a thread remembers. When a service dies, several processes die together.
+const MAX_DEATHS: usize = 16;
+
+thread_local! {
+    /// The processes that this thread found dead most recently.
+    static DEATHS: RefCell<[Option<Owner>; MAX_DEATHS]> = const { RefCell::new([None; MAX_DEATHS]) };
+}
+
+fn remember_death(owner: Owner) {
+    DEATHS.with_borrow_mut(|deaths| {
+        if !contains(deaths, owner) {
+            deaths.rotate_right(1);
+            deaths[0] = Some(owner);
+        }
+    });
+}
+
+fn forget_death(owner: Owner) {
+    DEATHS.with_borrow_mut(|deaths| {
+        for death in deaths {
+            death.take_if(|death| death.is_same_process(owner));
+        }
+    });
+}
+
+/// Returns whether this thread has found the process of the recorded owner dead. The process can
+/// have held more locks than the kernel marks, so the caller runs the liveness check before it
+/// sleeps.
+///
+/// This is only a reason to check. It is no evidence of a death, because ids are reused.
+///
+/// `record` is called only if the thread remembers a death. Otherwise the waiter does not fetch the
+/// cache line of the record.
+pub(crate) fn knows_death(record: impl FnOnce() -> Option<Owner>) -> bool {
+    DEATHS.with_borrow(|deaths| {
+        deaths.iter().any(Option::is_some) && record().is_some_and(|owner| contains(deaths, owner))
+    })
+}
+
+fn contains(deaths: &[Option<Owner>], owner: Owner) -> bool {
+    deaths
+        .iter()
+        .flatten()
+        .any(|death| death.is_same_process(owner))
 }
 
 /// Returns whether this thread has checked the same word with the same value in the last 10 ms. A

@@ -43,7 +43,7 @@ pub(crate) use futex::{
     FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
 };
 pub(crate) use liveness::{
-    GracePeriod, ProcessState, checked_recently, process_state, thread_is_gone,
+    GracePeriod, ProcessState, checked_recently, knows_death, process_state, thread_is_gone,
 };
 pub(crate) use nix::errno::Errno;
 pub(crate) use owner::{ImageId, Owner, OwnerId};

@@ -90,6 +90,15 @@ pub struct Owner {
     pub(crate) image: ImageId,
 }
 
+impl Owner {
+    /// Returns whether the two are recorded as threads of one process image.
+    pub(crate) fn is_same_process(self, other: Self) -> bool {
+        self.id.pid() == other.id.pid()
+            && self.id.namespace() == other.id.namespace()
+            && self.image == other.image
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

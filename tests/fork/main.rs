@@ -19,6 +19,7 @@ mod kills;
 mod list_op_pending;
 mod liveness;
 mod liveness_fallback;
+mod many_locks;
 mod once;
 mod permits;
 mod program;
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
             thread_identity::tests(),
             kills::tests(),
             liveness_fallback::tests(),
+            many_locks::tests(),
             once::tests(),
             liveness::tests(),
             reentrant::tests(),

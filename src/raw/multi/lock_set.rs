@@ -332,6 +332,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         deadline: Option<Deadline>,
         no_waitv: NoWaitvPolicy,
     ) -> Result<(usize, Acquired), MultiError> {
+        self.mark_known_deaths();
         let mut timer = RecheckTimer::new();
         let (mut orphans, mut state) = (OrphanScan::default(), OrphanState::default());
         let mut expired = false;
@@ -396,6 +397,14 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         let words = self.words.iter().map(AsRef::<Robust>::as_ref);
         // Checks all of them: each word that it marks is one more that can be acquired.
         words.filter(|word| word.mark_if_owner_dead()).count() > 0
+    }
+
+    /// Runs the liveness check for each word whose owner's process this thread has found dead. A
+    /// waiter calls this before it sleeps.
+    pub(in crate::raw) fn mark_known_deaths(&self) {
+        for word in self.words {
+            word.as_ref().mark_if_death_known();
+        }
     }
 
     /// Wakes one waiter on each word that has no owner and has `WAITERS` set: these wakes may have

@@ -232,6 +232,9 @@ pub(crate) fn watch<T>(
     deadline: Option<Deadline>,
     mut check: impl FnMut() -> Option<T>,
 ) -> Result<T, MultiError> {
+    for slot in slots {
+        slot.as_ref().lock.mark_if_death_known();
+    }
     let mut timer = RecheckTimer::new();
     let mut expired = false;
     let mut propagated = PropagatedWakes::new();

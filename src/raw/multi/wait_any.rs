@@ -23,6 +23,10 @@ pub(crate) trait WaitSource {
     /// How many words a wait for it sleeps on.
     fn words(&self) -> usize;
 
+    /// Called before the first sleep. Runs the liveness check for each word whose owner's process
+    /// this thread has found dead.
+    fn mark_known_deaths(&self);
+
     /// Whether the awaited condition holds.
     fn is_ready(&self) -> bool;
 
@@ -39,6 +43,9 @@ impl WaitSource for Event {
     fn words(&self) -> usize {
         1
     }
+
+    // An event has no owner.
+    fn mark_known_deaths(&self) {}
 
     fn is_ready(&self) -> bool {
         self.is_set()
@@ -58,6 +65,10 @@ impl WaitSource for Event {
 impl<W: AsRef<Robust>> WaitSource for LockSet<'_, W> {
     fn words(&self) -> usize {
         self.words.len()
+    }
+
+    fn mark_known_deaths(&self) {
+        LockSet::mark_known_deaths(self);
     }
 
     fn is_ready(&self) -> bool {
@@ -106,6 +117,12 @@ impl<S: AsRef<MemberSlot>> WaitSource for AbandonedSlots<'_, S> {
         self.slots.len()
     }
 
+    fn mark_known_deaths(&self) {
+        for slot in self.slots {
+            slot.as_ref().lock().mark_if_death_known();
+        }
+    }
+
     fn is_ready(&self) -> bool {
         let is_abandoned = |slot: &MemberSlot| matches!(slot.state(), MemberState::Abandoned(_));
         self.slots.iter().any(|slot| is_abandoned(slot.as_ref()))
@@ -143,6 +160,7 @@ pub(crate) fn wait_any(
     sources: &[&dyn WaitSource],
     deadline: Option<Deadline>,
 ) -> Result<usize, MultiError> {
+    sources.iter().for_each(|source| source.mark_known_deaths());
     let mut timer = RecheckTimer::new();
     let mut expired = false;
     loop {

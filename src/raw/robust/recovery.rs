@@ -50,6 +50,15 @@ impl Robust {
         Recovery::Refused(error)
     }
 
+    /// Runs the liveness check if this thread has found the process of the recorded owner dead.
+    /// Returns whether the word was marked.
+    ///
+    /// A waiter calls this before it spins and sleeps. The kernel marks only 2,048 locks of a
+    /// thread. Without this call, each of the others would cost a sleep of one recheck interval.
+    pub(in crate::raw) fn mark_if_death_known(&self) -> bool {
+        sys::knows_death(|| self.record.load()) && self.mark_if_owner_dead()
+    }
+
     /// Runs the liveness check: if the owner thread has ended and its word was not marked, marks
     /// the word. Returns whether this call has marked it.
     ///

@@ -67,6 +67,7 @@ impl Robust {
         current: CurrentThread,
         deadline: Option<Deadline>,
     ) -> Result<Acquired, AcquireError> {
+        self.mark_if_death_known();
         let mut timer = RecheckTimer::new();
         let mut expired = false;
         let mut spin = self.new_spin();

@@ -66,6 +66,7 @@ impl Robust {
         deadline: Option<Deadline>,
         is_over: impl Fn() -> bool,
     ) -> WatchOutcome {
+        self.mark_if_death_known();
         let mut timer = RecheckTimer::new();
         let mut spin = self.new_spin();
         let mut expired = deadline.is_some_and(Deadline::has_passed);

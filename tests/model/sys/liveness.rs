@@ -34,6 +34,7 @@ pub(crate) fn process_state(owner: Owner, deadline: Option<Deadline>) -> Process
     task.world.check_until(|| {
         let lives = process.lives() && process.image() == owner.image;
         if !lives || task.has(Fault::LiveProcessesSeemDead) {
+            task.known_death.set(Some(owner));
             return Some(ProcessState::Dead);
         }
         if !process.is_dying() {
@@ -68,4 +69,10 @@ impl GracePeriod {
 /// Always false: each attempt checks the owner.
 pub(crate) fn checked_recently(_word: &AtomicU32, _value: u32) -> bool {
     false
+}
+
+/// Whether the thread has found the process of the recorded owner dead. It remembers one process.
+pub(crate) fn knows_death(record: impl FnOnce() -> Option<Owner>) -> bool {
+    let death = task::current().known_death.get();
+    death.is_some_and(|death| record().is_some_and(|owner| owner.is_same_process(death)))
 }

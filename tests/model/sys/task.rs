@@ -1,6 +1,6 @@
 //! A thread of a model, as the kernel knows it, and its steps.
 
-use super::owner::ImageId;
+use super::owner::{ImageId, Owner};
 use super::{Links, World, kernel};
 use crate::trace::{self, Event};
 use std::any::Any;
@@ -27,6 +27,8 @@ pub struct Task {
     pub(super) fast_path_disabled: Cell<bool>,
     /// How many of its recheck timers have expired.
     pub(super) expired_timers: Cell<u32>,
+    /// The process that it found dead last.
+    pub(super) known_death: Cell<Option<Owner>>,
 }
 
 /// The panic payload of a killed thread.
@@ -72,6 +74,7 @@ impl Task {
             last_pending: Cell::new(ptr::null()),
             fast_path_disabled: Cell::new(false),
             expired_timers: Cell::new(0),
+            known_death: Cell::new(None),
         })
     }
 
