@@ -1,5 +1,6 @@
 //! The monotonic clock: deadlines, and the recheck timer of waiters.
 
+use super::timer_slack::ShortSlack;
 use std::time::{Duration, Instant};
 
 /// A point in time on `CLOCK_MONOTONIC`, as the time since the start of that clock.
@@ -38,6 +39,7 @@ impl Deadline {
 
     /// Sleeps until the deadline.
     pub(crate) fn sleep(self) {
+        let _slack = ShortSlack::new();
         std::thread::sleep(self.left().0);
     }
 

@@ -1,6 +1,7 @@
 //! `futex(2)`. All waits and wakes use the shared kind. With `FUTEX_PRIVATE_FLAG`, a wake would
 //! reach no waiter of another process.
 
+use super::timer_slack::ShortSlack;
 use super::{AtomicU32, Deadline};
 use std::io;
 use std::marker::PhantomData;
@@ -23,6 +24,7 @@ pub(crate) enum Wait {
 /// sleep atomically.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
     let until = until.timespec();
+    let _slack = ShortSlack::new();
     // SAFETY: `word` and the timespec `until` are valid for the call; the kernel reads both and
     // writes neither.
     let answer = unsafe {
@@ -150,6 +152,7 @@ impl<'a> WaitvSet<'a> {
             return Ok(futex_wait(word, only.expected as u32, until));
         }
         let until = until.timespec();
+        let _slack = ShortSlack::new();
         // SAFETY: `count` waiters are valid, their words are valid for as long as the set lives,
         // and `until` is a timespec; the kernel reads all of them and writes none.
         let answer = unsafe {

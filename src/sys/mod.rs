@@ -21,6 +21,7 @@ mod semaphore;
 mod sysv;
 mod thread;
 mod thread_list;
+mod timer_slack;
 mod unplaced_holds;
 mod wipe_on_fork;
 

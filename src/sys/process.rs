@@ -1,6 +1,7 @@
 //! Processes: fork, and children identified by a pidfd.
 
 use super::Deadline;
+use super::timer_slack::ShortSlack;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -110,6 +111,7 @@ pub(crate) fn pidfd_wait(pidfd: &OwnedFd, timeout: Option<Duration>) -> io::Resu
             events: libc::POLLIN,
             revents: 0,
         };
+        let _slack = ShortSlack::new();
         // SAFETY: the arguments are one pollfd, a timespec or null, and no signal mask.
         match unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) } {
             0 => return Ok(false),

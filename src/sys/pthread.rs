@@ -1,5 +1,6 @@
 //! Process-shared `pthread_mutex_t`: glibc's own locks, for comparison.
 
+use super::timer_slack::ShortSlack;
 use super::{AtomicU32, Deadline, clock};
 use std::cell::UnsafeCell;
 use std::io;
@@ -131,6 +132,7 @@ impl PthreadMutex {
     /// The mutex must be initialized.
     pub(crate) unsafe fn lock_until(&self, until: Deadline) -> PthreadLocked {
         let time = until.timespec();
+        let _slack = ShortSlack::new();
         // SAFETY: the caller guarantees that the mutex is initialized, and `time` is a timespec.
         let errno = unsafe { pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &time) };
         if errno != libc::EINVAL {

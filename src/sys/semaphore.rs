@@ -1,5 +1,6 @@
 //! `sem_t`, initialized in place by `sem_init(pshared = 1)`.
 
+use super::timer_slack::ShortSlack;
 use super::{Deadline, RecheckTimer};
 use std::cell::UnsafeCell;
 use std::io;
@@ -102,6 +103,7 @@ impl Semaphore {
     /// The semaphore must be initialized.
     unsafe fn wait_until(&self, until: Deadline) -> bool {
         let until = until.timespec();
+        let _slack = ShortSlack::new();
         // SAFETY: the caller guarantees that the semaphore is initialized, and `until` is a
         // timespec.
         if unsafe { sem_clockwait(self.as_ptr(), libc::CLOCK_MONOTONIC, &until) } == 0 {

@@ -2,6 +2,7 @@
 
 use super::Deadline;
 use super::error::SysError;
+use super::timer_slack::ShortSlack;
 use nix::errno::Errno;
 use std::io;
 
@@ -67,6 +68,7 @@ impl SemaphoreSet {
         loop {
             // The timeout is relative. After a signal it is the remaining time.
             let left = until.map(|until| until.left().timespec());
+            let _slack = ShortSlack::new();
             match self.operate(-1, 0, left.as_ref()) {
                 Err(libc::EINTR) => {}
                 Err(libc::EAGAIN) if until.is_some() => return Ok(false),

@@ -39,6 +39,7 @@ mod strategies;
 mod support;
 mod sysv;
 mod thread_identity;
+mod timer_slack;
 mod traced;
 mod unrelated;
 mod wait_any;
@@ -64,6 +65,7 @@ fn main() -> std::process::ExitCode {
             files::tests(),
             glibc::tests(),
             thread_identity::tests(),
+            timer_slack::tests(),
             kills::tests(),
             liveness_fallback::tests(),
             many_locks::tests(),
