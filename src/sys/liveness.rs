@@ -8,11 +8,12 @@
 //! of the data.
 //!
 //! An owner counts as dead only if there is evidence of its death. An owner that cannot be observed
-//! counts as alive: the answer is then late, but not wrong.
+//! counts as alive: the answer is then late, but not wrong. If descriptors are what is missing, the
+//! caller may have some later, so it waits for the answer.
 
 use super::Deadline;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
-use crate::sys::proc::{self, Stat};
+use crate::sys::proc::{self, Memory, Stat};
 use crate::sys::thread;
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -43,7 +44,7 @@ fn is_gone(owner: Owner) -> bool {
     if !thread_exists(pid, tid) {
         return true;
     }
-    let Some(view) = ProcView::trusted() else {
+    let Ok(view) = ProcView::trusted() else {
         return false;
     };
     match Stat::of(&format!("/proc/{pid}/task/{tid}/stat")) {
@@ -71,7 +72,8 @@ pub(crate) enum ProcessState {
 /// calls `exec`, the kernel marks words before the new process image starts. So a process that
 /// seems alive may be about to end. It is checked repeatedly for a grace period of a quarter of a
 /// second before it counts as alive. A process that is known to be dying is checked for as long as
-/// it takes: while one of its threads runs, it may touch the data.
+/// it takes: while one of its threads runs, it may touch the data. The same holds for a process
+/// that the caller cannot observe for want of descriptors.
 ///
 /// If `deadline` passes earlier, the last check decides. The process counts as alive if one of its
 /// threads sleeps without a pending kill, or if the process cannot be observed. If no thread sleeps
@@ -116,11 +118,13 @@ fn state_until(owner: Owner, deadline: Option<Deadline>) -> ProcessState {
                     false => ProcessState::Undecided,
                 };
             }
-            Observed::Dying if is_late => return ProcessState::Undecided,
+            Observed::Dying | Observed::NoDescriptors if is_late => {
+                return ProcessState::Undecided;
+            }
             Observed::Running | Observed::Sleeping | Observed::Unknown => {
                 remaining = remaining.saturating_sub(pause)
             }
-            Observed::Dying => {}
+            Observed::Dying | Observed::NoDescriptors => {}
         }
         let end = Deadline::after(pause);
         deadline.map_or(end, |deadline| deadline.min(end)).sleep();
@@ -141,7 +145,12 @@ fn was_its_last_thread(id: OwnerId) -> bool {
     if !is_of_own_namespace(id) || id.pid() != id.tid() {
         return false;
     }
-    thread::known_proc().is_some_and(|mount| proc::threads(id.pid()) == Some((1, mount)))
+    is_single_threaded(id.pid())
+}
+
+/// Returns whether the process `pid` certainly has one thread, its first.
+fn is_single_threaded(pid: u32) -> bool {
+    thread::known_proc().is_some_and(|mount| proc::threads(pid) == Some((1, mount)))
 }
 
 /// The grace period: how long a process is checked before it counts as alive. The pauses between
@@ -293,19 +302,48 @@ struct ProcView {
 }
 
 impl ProcView {
-    fn trusted() -> Option<Self> {
-        let boot_offset = thread::boot_offset()?;
-        let here = Stat::of("/proc/self/stat").ok()?.image(boot_offset);
-        let is_trusted = here == super::current_thread().image() && proc::shows_own_namespace();
-        is_trusted.then_some(ProcView { boot_offset })
+    /// Returns the view, or what counts as the result of a check that needs one.
+    fn trusted() -> Result<Self, Observed> {
+        let here = Stat::of("/proc/self/stat").map_err(|error| Observed::from_error(&error))?;
+        let boot_offset = thread::boot_offset().ok_or(Observed::Unknown)?;
+        let is_trusted = here.image(boot_offset) == thread::shown_image()
+            && proc::shows_own_namespace().map_err(|error| Observed::from_error(&error))?;
+        is_trusted
+            .then_some(ProcView { boot_offset })
+            .ok_or(Observed::Unknown)
     }
 
     /// Returns whether the process `pid` is certainly not the process of `image`, or certainly has
     /// another process image.
     fn runs_another(&self, pid: u32, image: ImageId) -> bool {
         Stat::of(&format!("/proc/{pid}/stat"))
-            .is_ok_and(|leader| !leader.image(self.boot_offset).may_be(image))
+            .is_ok_and(|leader| self.is_another(pid, &leader, image))
     }
+
+    /// Like [`runs_another`](Self::runs_another), for a process whose `stat` file was read.
+    ///
+    /// A process that was restored from a checkpoint (CRIU) has its old ids, stack and memory, but
+    /// another start time. It may hold its locks and must keep them. So another start time is no
+    /// evidence in two cases:
+    ///
+    /// - The process has another time namespace than the caller. CRIU restores a process into a new
+    ///   one (Linux 5.6).
+    /// - The process has the recorded stack, and the caller has another. `exec` places the stack at
+    ///   random, and a restore keeps it.
+    ///
+    /// Processes that were forked from one process image have the same stack. One of them often
+    /// reuses the id of another. So if the caller has that stack too, the stack is no sign of a
+    /// restore, and only the time namespace is.
+    fn is_another(&self, pid: u32, leader: &Stat, image: ImageId) -> bool {
+        let shown = leader.image(self.boot_offset);
+        let may_be_restored =
+            || has_stack_of_a_restored(shown, image) || proc::has_other_clock(pid);
+        !shown.may_be(image) && (shown.has_start_of(image) || !may_be_restored())
+    }
+}
+
+fn has_stack_of_a_restored(shown: ImageId, recorded: ImageId) -> bool {
+    shown.has_stack_of(recorded) && !shown.has_stack_of(thread::shown_image())
 }
 
 /// The result of one check of a process or of one of its threads. The result of a process is the
@@ -319,8 +357,20 @@ enum Observed {
     Running,
     /// One of its threads sleeps, and it is not being killed.
     Sleeping,
-    /// It may be alive.
+    /// It may be alive. The caller cannot observe it.
     Unknown,
+    /// It may be alive. The caller has no descriptor to observe it, but may have one later.
+    NoDescriptors,
+}
+
+impl Observed {
+    /// The result of a check that failed.
+    fn from_error(error: &io::Error) -> Self {
+        match proc::lacks_descriptors(error) {
+            true => Observed::NoDescriptors,
+            false => Observed::Unknown,
+        }
+    }
 }
 
 fn observe(pid: u32, image: ImageId) -> Observed {
@@ -334,35 +384,46 @@ fn observe(pid: u32, image: ImageId) -> Observed {
     if matches!(ended, Ok(true)) {
         return Observed::Dead;
     }
-    match ProcView::trusted() {
-        None => Observed::Unknown,
+    let observed = ProcView::trusted().map(|view| match observe_in_proc(&view, pid, image) {
         // While the list is read, a thread may start another one and end. This does not happen
         // twice, so a second pass confirms the result.
-        Some(view) => match observe_in_proc(&view, pid, image) {
-            Observed::Dead => observe_in_proc(&view, pid, image),
-            observed => observed,
-        },
+        Observed::Dead => observe_in_proc(&view, pid, image),
+        observed => observed,
+    });
+    match observed.unwrap_or_else(|unobserved| unobserved) {
+        Observed::NoDescriptors => observe_without_descriptors(pid),
+        observed => observed,
+    }
+}
+
+/// Checks the process `pid` by calls that need no descriptor. If the id belongs to a later process,
+/// and that process has ended, the earlier one has ended too.
+fn observe_without_descriptors(pid: u32) -> Observed {
+    match proc::memory(pid) {
+        Memory::Present => Observed::Running,
+        // The first thread has given the memory up, and there is no other thread.
+        Memory::Gone if is_single_threaded(pid) => Observed::Dead,
+        Memory::Gone | Memory::Unknown => Observed::NoDescriptors,
     }
 }
 
 /// Checks the process that `/proc` shows as `pid`. It counts as dead if it does not run `image`.
 fn observe_in_proc(view: &ProcView, pid: u32, image: ImageId) -> Observed {
-    let unseen = || {
-        if process_exists(pid) {
-            Observed::Unknown
-        } else {
-            Observed::Dead
-        }
+    let unseen = |error: io::Error| match process_exists(pid) {
+        true => Observed::from_error(&error),
+        false => Observed::Dead,
     };
-    let Ok(leader) = Stat::of(&format!("/proc/{pid}/stat")) else {
-        return unseen();
+    let leader = match Stat::of(&format!("/proc/{pid}/stat")) {
+        Ok(leader) => leader,
+        Err(error) => return unseen(error),
     };
-    if !leader.image(view.boot_offset).may_be(image) {
+    if view.is_another(pid, &leader, image) {
         return Observed::Dead;
     }
     // The leader may have ended before its other threads.
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return unseen();
+    let threads = match fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(threads) => threads,
+        Err(error) => return unseen(error),
     };
     let mut observed = Observed::Dead;
     let mut is_killed = leader.group_is_exiting(None);
@@ -390,7 +451,7 @@ fn observe_in_proc(view: &ProcView, pid: u32, image: ImageId) -> Observed {
                 }
             }
             Err(error) if is_missing(&error) => Observed::Dead,
-            Err(_) => Observed::Unknown,
+            Err(error) => Observed::from_error(&error),
         };
         observed = observed.max(here);
     }
@@ -406,12 +467,17 @@ fn observe_in_proc(view: &ProcView, pid: u32, image: ImageId) -> Observed {
 fn observe_in_namespace(owner: Owner) -> Observed {
     const INITIAL: u32 = 0xEFFF_FFFC; // the kernel's PROC_PID_INIT_INO
     // A /proc that hides the processes of other users (`hidepid`) also hides process 1.
-    let sees_all = proc::own_namespace() == INITIAL && Stat::of("/proc/1/stat").is_ok();
-    if owner.id.namespace() == 0 || !sees_all {
+    if owner.id.namespace() == 0 || proc::own_namespace() != INITIAL {
         return Observed::Unknown;
     }
-    let (Some(view), Ok(processes)) = (ProcView::trusted(), fs::read_dir("/proc")) else {
-        return Observed::Unknown;
+    let first = Stat::of("/proc/1/stat").map_err(|error| Observed::from_error(&error));
+    let view = match first.and_then(|_| ProcView::trusted()) {
+        Ok(view) => view,
+        Err(unobserved) => return unobserved,
+    };
+    let processes = match fs::read_dir("/proc") {
+        Ok(processes) => processes,
+        Err(error) => return Observed::from_error(&error),
     };
     let mut observed = Observed::Dead;
     for entry in processes {
@@ -435,7 +501,7 @@ fn observe_in_namespace(owner: Owner) -> Observed {
                 _ => observe_in_proc(&view, pid, owner.image),
             },
             Err(error) if is_missing(&error) => Observed::Dead,
-            Err(_) => Observed::Unknown,
+            Err(error) => Observed::from_error(&error),
         };
         observed = observed.max(here);
     }
@@ -446,4 +512,65 @@ fn observe_in_namespace(owner: Owner) -> Observed {
 /// `ENOENT` from its name.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_foreign_stack_that_stayed_the_same_is_that_of_a_restored_process() {
+        let own = thread::shown_image();
+        let image = |start: u64, stack: u64| ImageId(start << 24 | stack);
+        let own_stack = own.0 & 0xff_ffff;
+        let foreign = own_stack ^ 1;
+        assert!(has_stack_of_a_restored(
+            image(9, foreign),
+            image(8, foreign)
+        ));
+        assert!(
+            !has_stack_of_a_restored(image(9, foreign), image(8, foreign ^ 2)),
+            "a later process"
+        );
+        assert!(
+            !has_stack_of_a_restored(image(9, 0), image(8, 0)),
+            "hidden stacks"
+        );
+        assert!(
+            !has_stack_of_a_restored(image(9, own_stack), image(8, own_stack)),
+            "forked from the caller's process image"
+        );
+    }
+
+    #[test]
+    fn a_later_process_and_a_later_program_are_another_process() {
+        let view = ProcView::trusted().expect("/proc is mounted");
+        let pid = std::process::id();
+        let leader = Stat::of("/proc/self/stat").unwrap();
+        let own = leader.image(view.boot_offset);
+        let is_another = |image| view.is_another(pid, &leader, image);
+        assert!(!is_another(own) && !is_another(ImageId::UNKNOWN));
+        assert!(is_another(ImageId(own.0 ^ 1)), "before an exec");
+        assert!(is_another(ImageId(own.0 - (1 << 24))), "an earlier process");
+    }
+
+    #[test]
+    fn a_thread_remembers_a_death_until_it_finds_the_process_alive() {
+        let owner = |pid, tid| Owner {
+            id: OwnerId::new(pid, tid, 1),
+            image: ImageId(5 << 24),
+        };
+        let knows = |owner| knows_death(|| Some(owner));
+        assert!(!knows_death(|| unreachable!("no death is remembered")));
+        remember_death(owner(7, 7));
+        assert!(knows(owner(7, 7)) && knows(owner(7, 8)));
+        assert!(!knows(owner(8, 8)));
+        for pid in 100..100 + MAX_DEATHS as u32 - 1 {
+            remember_death(owner(pid, pid));
+            remember_death(owner(7, 9));
+        }
+        assert!(knows(owner(7, 7)));
+        forget_death(owner(7, 1));
+        assert!(!knows(owner(7, 7)) && knows(owner(100, 100)));
+    }
 }

@@ -72,6 +72,19 @@ impl ImageId {
     pub(crate) const UNKNOWN: Self = ImageId(0);
     const STACK: u64 = 0xff_ffff;
 
+    /// Returns whether the two have the same start time.
+    #[allow(dead_code, reason = "the models have no start times")]
+    pub(crate) fn has_start_of(self, other: Self) -> bool {
+        self.0 >> 24 == other.0 >> 24
+    }
+
+    /// Returns whether the two have the same stack, and it is known.
+    #[allow(dead_code, reason = "the models have no stacks")]
+    pub(crate) fn has_stack_of(self, other: Self) -> bool {
+        let (ours, theirs) = (self.0 & Self::STACK, other.0 & Self::STACK);
+        ours != 0 && ours == theirs
+    }
+
     /// Returns whether the two may be the same process image. The kernel hides the stack of another
     /// user's process, and of a process whose memory is gone.
     pub(crate) fn may_be(self, other: Self) -> bool {

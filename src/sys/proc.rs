@@ -63,8 +63,8 @@ pub(super) fn namespace(link: &str) -> io::Result<u32> {
 /// Returns whether `/proc` was mounted in the process's own PID namespace. If so, it shows every
 /// process under the id by which this process knows it. The kernel lists the ids of a process from
 /// the namespace of the mount inwards.
-pub(super) fn shows_own_namespace() -> bool {
-    pids("/proc/self/status").is_ok_and(|ids| ids == [std::process::id()])
+pub(super) fn shows_own_namespace() -> io::Result<bool> {
+    Ok(pids("/proc/self/status")? == [std::process::id()])
 }
 
 /// Returns the id that distinguishes the mount of `/proc` from every other mount, past, present or
@@ -101,6 +101,39 @@ fn statx(path: &CStr, mask: u32) -> Option<libc::statx> {
     let error = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, mask, answer.as_mut_ptr()) };
     // SAFETY: it was zeroed, and zero bytes are a valid statx.
     (error == 0).then(|| unsafe { answer.assume_init() })
+}
+
+/// Returns whether the call failed because the process, or the system, can open no more files.
+pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Whether a process has memory, as far as the link to its program shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// The link can be read: the first thread has not passed the point at which it gives the memory
+    /// up.
+    Present,
+    /// The kernel shows no link: the first thread has given its memory up.
+    Gone,
+    Unknown,
+}
+
+/// Reads the link `/proc/PID/exe`, which needs no descriptor.
+pub(super) fn memory(pid: u32) -> Memory {
+    match fs::read_link(format!("/proc/{pid}/exe")) {
+        Ok(_) => Memory::Present,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Memory::Gone,
+        Err(_) => Memory::Unknown,
+    }
+}
+
+/// Returns whether the process is in another time namespace than the caller. False if either is not
+/// shown.
+pub(super) fn has_other_clock(pid: u32) -> bool {
+    let own = fs::read_link("/proc/self/ns/time");
+    let other = fs::read_link(format!("/proc/{pid}/ns/time"));
+    own.is_ok_and(|own| other.is_ok_and(|other| own != other))
 }
 
 /// Returns the ids of a process, from the namespace of the `/proc` mount to its own.

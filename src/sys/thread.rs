@@ -17,7 +17,7 @@ use crate::sys::unplaced_holds::UnplacedHolds;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{
-    AtomicI64, AtomicPtr, AtomicU32, AtomicU64,
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
@@ -27,6 +27,11 @@ struct Process {
     pid: AtomicU32,
     namespace: AtomicU32,
     image: AtomicU64,
+    /// The process image as `/proc` shows it. It differs from `image` if the process had no
+    /// descriptor for `/proc` when it recorded `image`, which then stays unknown.
+    shown_image: AtomicU64,
+    /// Whether the last attempt to read `/proc` failed for want of descriptors.
+    lacked_descriptors: AtomicBool,
     /// See [`proc::boot_offset`]; [`NO_OFFSET`] if it is not known.
     boot_offset: AtomicI64,
     /// The mount of `/proc` ([`proc::mount`]) if it shows the process's own PID namespace and
@@ -76,6 +81,8 @@ static UNMAPPED: Process = Process {
     pid: AtomicU32::new(0),
     namespace: AtomicU32::new(0),
     image: AtomicU64::new(0),
+    shown_image: AtomicU64::new(0),
+    lacked_descriptors: AtomicBool::new(false),
     boot_offset: AtomicI64::new(NO_OFFSET),
     proc: AtomicU64::new(0),
 };
@@ -256,17 +263,32 @@ pub(crate) fn forget_list_op_pending(start: *const u8, length: usize) {
     THREAD.with(|thread| thread.robust_list.forget(start, length));
 }
 
+/// Returns the cached facts for a caller that observes other processes. Reads those of `/proc`
+/// again if there were no descriptors before. The image in records stays as it was first recorded,
+/// because a thread recognizes its own records by it.
+fn observer() -> &'static Process {
+    current_thread();
+    let process = process();
+    if process.lacked_descriptors.load(Relaxed) {
+        read_proc(process);
+    }
+    process
+}
+
+/// Returns the process image as `/proc` showed it when [`boot_offset`] was read.
+pub(super) fn shown_image() -> ImageId {
+    ImageId(observer().shown_image.load(Relaxed))
+}
+
 /// Returns the [mount](proc::mount) of a `/proc` whose ids are those of the process's own PID
 /// namespace, if one is known.
 pub(super) fn known_proc() -> Option<u64> {
-    current_thread();
-    Some(process().proc.load(Relaxed)).filter(|mount| *mount != 0)
+    Some(observer().proc.load(Relaxed)).filter(|mount| *mount != 0)
 }
 
 /// See [`proc::boot_offset`].
 pub(super) fn boot_offset() -> Option<i64> {
-    current_thread();
-    Some(process().boot_offset.load(Relaxed)).filter(|offset| *offset != NO_OFFSET)
+    Some(observer().boot_offset.load(Relaxed)).filter(|offset| *offset != NO_OFFSET)
 }
 
 #[cold]
@@ -319,22 +341,10 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
         namespace = before.namespace();
     }
     process.namespace.store(namespace, Relaxed);
-    let offset = proc::boot_offset();
-    process
-        .boot_offset
-        .store(offset.unwrap_or(NO_OFFSET), Relaxed);
-    let mount = proc::mount();
-    // Test the count on this process: a kernel that does not count threads in this way is not asked
-    // again.
-    let counts = proc::threads(pid).is_some_and(|(count, on)| count > 0 && on == mount);
-    let is_trusted = mount != 0 && counts && proc::shows_own_namespace();
-    process
-        .proc
-        .store(if is_trusted { mount } else { 0 }, Relaxed);
-    let image = offset.and_then(|offset| Some(Stat::of("/proc/self/stat").ok()?.image(offset)));
+    read_proc(process);
     process
         .image
-        .store(image.unwrap_or(ImageId::UNKNOWN).0, Relaxed);
+        .store(process.shown_image.load(Relaxed), Relaxed);
     let fresh = GENERATIONS.fetch_add(1, Relaxed) + 1;
     match process
         .generation
@@ -343,6 +353,31 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
         Ok(_) => fresh,
         Err(other_thread) => other_thread,
     }
+}
+
+/// Reads what the process needs to observe others in `/proc`.
+fn read_proc(process: &Process) {
+    let offset = proc::boot_offset();
+    process
+        .boot_offset
+        .store(offset.unwrap_or(NO_OFFSET), Relaxed);
+    let mount = proc::mount();
+    // Test the count on this process: a kernel that does not count threads in this way is not asked
+    // again.
+    let counts = proc::threads(process.pid.load(Relaxed)).is_some_and(|(count, on)| count > 0 && on == mount);
+    let is_trusted = mount != 0 && counts && proc::shows_own_namespace().unwrap_or(false);
+    process
+        .proc
+        .store(if is_trusted { mount } else { 0 }, Relaxed);
+    let stat = Stat::of("/proc/self/stat");
+    let lacks_descriptors = stat.as_ref().is_err_and(proc::lacks_descriptors);
+    let image = offset.and_then(|offset| Some(stat.ok()?.image(offset)));
+    process
+        .shown_image
+        .store(image.unwrap_or(ImageId::UNKNOWN).0, Relaxed);
+    process
+        .lacked_descriptors
+        .store(lacks_descriptors, Relaxed);
 }
 
 /// Maps the page that the kernel wipes in children, once per process image.

@@ -3,9 +3,9 @@
 
 use crate::support::{
     Outcome, Stage, as_root, become_unprivileged, child, field, gettid, hide_others, kill,
-    outcome_of, passes, state, until,
+    kill_unreaped, outcome_of, passes, state, until,
 };
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill as signal, sigaction};
 use nix::unistd::Pid;
 use pshared::{Shared, SharedCondvar};
@@ -26,6 +26,7 @@ crate::tests!(
     a_waiter_that_hidepid_restricts_takes_no_held_lock,
     an_unmarked_death_is_found_by_lock_and_by_try_lock,
     a_waiter_without_descriptors_gets_the_death_report,
+    a_zombie_is_not_taken_for_a_living_holder_for_want_of_descriptors,
     signals_do_not_postpone_the_liveness_check,
     a_wait_for_a_notification_gets_the_report_of_an_unmarked_death,
 );
@@ -236,12 +237,7 @@ fn a_waiter_without_descriptors_gets_the_death_report() {
     let waiter = child(|| {
         use_up_descriptors();
         stage.thread.store(gettid(), Relaxed);
-        // Without descriptors, a zombie cannot be distinguished from a living process.
-        let mut outcome = Outcome::HolderThreadEnded;
-        while outcome == Outcome::HolderThreadEnded {
-            outcome = outcome_of(stage.lock.lock());
-        }
-        assert_eq!(outcome, Outcome::FreshDeath);
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
     });
     until(|| {
         stage.thread.load(Relaxed) == waiter.id()
@@ -249,6 +245,61 @@ fn a_waiter_without_descriptors_gets_the_death_report() {
     });
     kill(&holder);
     passes(&waiter);
+}
+
+/// Runs `check` in a child, after a holder was killed. The holder is reaped once `over` is set.
+fn with_an_unreaped_holder(check: impl FnOnce(&Stage)) {
+    let stage = Stage::anonymous();
+    let holder = stage.holder();
+    kill_unreaped(&holder);
+    let waiter = child(|| check(&stage));
+    until(|| stage.over.is_set() || waiter.try_wait().unwrap().is_some());
+    kill(&holder);
+    passes(&waiter);
+}
+
+fn a_zombie_is_not_taken_for_a_living_holder_for_want_of_descriptors() {
+    // The process never has a descriptor, and knows little about itself.
+    with_an_unreaped_holder(|stage| {
+        use_up_descriptors();
+        assert_eq!(
+            outcome_of(stage.lock.lock_timeout(SEVERAL_CHECKS)),
+            Outcome::TimedOut
+        );
+        assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
+        stage.over.set();
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
+    });
+    // It has none at its first lock call.
+    with_an_unreaped_holder(|stage| {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+        assert_eq!(outcome_of(stage.lock.try_lock()), Outcome::WouldBlock);
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        assert_eq!(outcome_of(stage.lock.lock()), Outcome::FreshDeath);
+    });
+    // It has none later.
+    with_an_unreaped_holder(|stage| {
+        let other = Stage::anonymous();
+        drop(other.lock.lock().unwrap());
+        use_up_descriptors();
+        let outcome = match statx_has_mount_ids() {
+            true => Outcome::FreshDeath,
+            false => Outcome::TimedOut,
+        };
+        assert_eq!(outcome_of(stage.lock.lock_timeout(SEVERAL_CHECKS)), outcome);
+    });
+}
+
+/// Whether the kernel has the calls that show a zombie without a descriptor (Linux 6.8).
+fn statx_has_mount_ids() -> bool {
+    // SAFETY: zero bytes are a valid statx, and the call may write it.
+    unsafe {
+        let mut answer: libc::statx = std::mem::zeroed();
+        let mask = libc::STATX_MNT_ID_UNIQUE;
+        libc::statx(libc::AT_FDCWD, c"/proc".as_ptr(), 0, mask, &mut answer);
+        answer.stx_mask & mask != 0
+    }
 }
 
 /// Interrupts every sleep of the calling process from now on, long before its first liveness check.

@@ -26,6 +26,7 @@ mod program;
 mod pthread;
 mod pthreads;
 mod reentrant;
+mod restored;
 mod roster;
 mod rwlock;
 mod rwlock_full;
@@ -74,6 +75,7 @@ fn main() -> std::process::ExitCode {
             reentrant::tests(),
             pthreads::tests(),
             permits::tests(),
+            restored::tests(),
             roster::tests(),
             rwlock::tests(),
             rwlock_kills::tests(),
