@@ -342,6 +342,13 @@ pub enum Error {
     )]
     TimedOut,
 
+    /// The timeout expired, or the deadline passed, while the process of the holder wrote a core
+    /// dump.
+    #[error(
+        "timed out: the process that holds the lock is being killed and writes a core dump, and the kernel releases the lock only afterwards. Wait longer, or make such dumps small: prctl(PR_SET_DUMPABLE), /proc/PID/coredump_filter, or Advice::DontDump for the map"
+    )]
+    HolderDumpsCore,
+
     /// A semaphore has as many permits as it can count.
     #[error(
         "the semaphore has {max} permits, the most it can count (SEM_VALUE_MAX): check why the program posts more often than it waits"

@@ -111,7 +111,7 @@ impl Once {
             unsafe { self.lock.unlock(current) };
             return Ok(None);
         }
-        if acquired == Acquired::OwnerDied {
+        if acquired.owner_died() {
             self.history.fetch_or(DIED, Relaxed);
         }
         Ok(Some(OnceState(self.history.load(Relaxed))))

@@ -1,6 +1,7 @@
 //! The results of lock operations, and how long their callers wait.
 
-use crate::sys::Deadline;
+use crate::raw::robust::owner::OwnerRecord;
+use crate::sys::{self, Deadline, Owner};
 
 /// How a lock was acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,8 +9,23 @@ pub enum Acquired {
     /// The last owner released it.
     Released,
     /// The last owner died while it held the lock. Exactly one acquirer receives this for each
-    /// death.
-    OwnerDied,
+    /// death. It holds the dead owner, if the owner is known.
+    OwnerDied(Option<Owner>),
+}
+
+impl Acquired {
+    /// Returns whether the last owner died while it held the lock.
+    pub(crate) fn owner_died(self) -> bool {
+        matches!(self, Acquired::OwnerDied(_))
+    }
+
+    /// Returns the last owner if it died while it held the lock, and is known.
+    pub(crate) fn dead_owner(self) -> Option<Owner> {
+        match self {
+            Acquired::Released => None,
+            Acquired::OwnerDied(owner) => owner,
+        }
+    }
 }
 
 /// Why a lock was not acquired.
@@ -24,6 +40,9 @@ pub enum AcquireError {
     /// The thread that held it has ended, but its process is alive and might still have access to
     /// the data.
     HolderThreadEnded,
+    /// Another thread held it until the deadline, and the process of that thread is being killed
+    /// and writes a core dump.
+    HolderDumpsCore,
 }
 
 /// How long a caller waits for the lock.
@@ -55,6 +74,16 @@ impl WaitMode {
         }
     }
 
+    /// Like [`on_timeout`](Self::on_timeout), for a caller that waited for a single holder, whose
+    /// record is `holder`. Reads `/proc`, if the caller waited.
+    pub(crate) fn on_timeout_of(self, holder: &OwnerRecord) -> AcquireError {
+        let dumps_core = || holder.load_consistent().is_some_and(sys::is_dumping_core);
+        match self {
+            WaitMode::Until(_) if dumps_core() => AcquireError::HolderDumpsCore,
+            _ => self.on_timeout(),
+        }
+    }
+
     /// Returns the error for a caller that holds the lock itself.
     pub(crate) fn on_relock(self) -> AcquireError {
         match self {
@@ -69,8 +98,8 @@ impl WaitMode {
 pub(in crate::raw) enum Recovery {
     /// The word or its record has changed: read the word again.
     Changed,
-    /// The word may be taken. The record is empty.
-    MayTake,
+    /// The word may be taken. The record is empty. It named this owner, which is dead.
+    MayTake(Option<Owner>),
     /// The word must not be taken.
     Refused(AcquireError),
 }

@@ -6,7 +6,6 @@ use crate::raw::Robust;
 use crate::raw::multi::barrier::{Barrier, BarrierError};
 use crate::raw::multi::lock_set::MultiError;
 use crate::raw::multi::member_slot::{MemberSlot, MemberState};
-use crate::raw::outcome::Acquired;
 use crate::sys::{self, CurrentThread, Deadline};
 use std::fmt;
 use std::marker::PhantomData;
@@ -99,7 +98,7 @@ impl<const N: usize> SharedBarrier<N> {
                 continue;
             };
             let before = slot.register(current);
-            if acquired == Acquired::OwnerDied {
+            if acquired.owner_died() {
                 // Another thread joined here meanwhile, and died. Break the barrier before the slot
                 // is free, so that every party learns of the death.
                 self.raw.break_for(number, before);

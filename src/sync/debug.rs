@@ -9,7 +9,7 @@
 use super::{Cause, SharedMutex, SharedMutexGuard, SharedRwLock, SharedRwLockReadGuard};
 use crate::memory::ShmData;
 use crate::raw::RawLock;
-use crate::raw::outcome::{Acquired, WaitMode};
+use crate::raw::outcome::WaitMode;
 use crate::sys;
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
         {
             Err(_) => return Snapshot::Held,
             Ok(acquired) => {
-                if acquired == Acquired::OwnerDied {
+                if acquired.owner_died() {
                     self.inner.poison.set_unreported_death();
                 }
                 // SAFETY: the lock was acquired above, for this guard.
@@ -69,7 +69,7 @@ impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
 impl<T: ShmData + Sync> SharedRwLock<T> {
     fn peek(&self) -> Snapshot<SharedRwLockReadGuard<'_, T>> {
         let current = sys::current_thread();
-        let report_death = || self.poison.set_unreported_death();
+        let report_death = |_| self.poison.set_unreported_death();
         let guard = match self
             .raw
             .read(current, WaitMode::TryIfReleased, &report_death)
@@ -105,7 +105,7 @@ impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedRwLock<T> {
 mod tests {
     use super::*;
     use crate::LockError;
-    use crate::raw::outcome::AcquireError;
+    use crate::raw::outcome::{AcquireError, Acquired};
     use crate::raw::robust::owner::OwnerRecord;
     use crate::raw::strategies::Strategy;
     use crate::raw::{Pthread, Robust};
@@ -135,7 +135,7 @@ mod tests {
         ) -> Result<Acquired, AcquireError> {
             let acquired = self.0.acquire_slow(current, mode)?;
             Ok(match mode {
-                WaitMode::TryIfReleased => Acquired::OwnerDied,
+                WaitMode::TryIfReleased => Acquired::OwnerDied(None),
                 _ => acquired,
             })
         }

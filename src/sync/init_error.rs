@@ -44,7 +44,7 @@ pub(super) fn unreachable_or_panic(error: AcquireError) -> ! {
         AcquireError::HolderThreadEnded => panic!(
             "the thread that ran a shared initialization ended without a return or a panic, and its process still runs"
         ),
-        AcquireError::WouldBlock | AcquireError::TimedOut => {
+        AcquireError::WouldBlock | AcquireError::TimedOut | AcquireError::HolderDumpsCore => {
             unreachable!("a wait without a deadline timed out")
         }
     }

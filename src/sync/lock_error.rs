@@ -3,6 +3,8 @@
 use crate::Error;
 use crate::raw::outcome::AcquireError;
 use crate::raw::poison::Cause;
+use crate::sync::holder::Holder;
+use crate::sys::Owner;
 use std::error::Error as StdError;
 use std::fmt;
 use zerocopy::FromBytes;
@@ -41,16 +43,23 @@ pub struct Poisoned<G> {
     guard: G,
     cause: Cause,
     is_first_report: bool,
+    dead: Option<Owner>,
 }
 
 impl<G: LockGuard> Poisoned<G> {
-    pub(super) fn new(mut guard: G, cause: Cause, is_first_report: bool) -> Self {
+    pub(super) fn new(
+        mut guard: G,
+        cause: Cause,
+        is_first_report: bool,
+        dead: Option<Owner>,
+    ) -> Self {
         // The caller cannot reach the data yet, so a panic does not concern it.
         guard.suspend_poisoning();
         Poisoned {
             guard,
             cause,
             is_first_report,
+            dead,
         }
     }
 
@@ -64,6 +73,35 @@ impl<G: LockGuard> Poisoned<G> {
     /// the first report of each death. If a panic is the only cause, this is false.
     pub fn is_first_report(&self) -> bool {
         self.is_first_report
+    }
+
+    /// Returns the holder that died, if this call received the [first
+    /// report](Self::is_first_report) of its death and its record was whole.
+    ///
+    /// The death of a process does not end I/O that it started into the map. If the data is an I/O
+    /// buffer, call [`Holder::wait_for_exit`] before using it; and read there what that does not
+    /// end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{fork, LockError, Shared, SharedMutex};
+    /// use std::time::Duration;
+    ///
+    /// let lock = Shared::anonymous(SharedMutex::new([0_u64; 8]))?;
+    /// let child = fork::spawn(|| {
+    ///     let _guard = lock.lock().unwrap();
+    ///     std::process::abort();
+    /// })?;
+    /// let Err(LockError::Poisoned(poisoned)) = lock.lock() else { unreachable!() };
+    /// let dead = poisoned.dead_holder().expect("the first report of a holder");
+    /// assert_eq!(dead.process, child.id());
+    /// assert!(dead.wait_for_exit(Duration::from_secs(10)));
+    /// let _guard = poisoned.replace([0; 8]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn dead_holder(&self) -> Option<Holder> {
+        self.dead.map(Holder::of)
     }
 
     /// Returns the guard, for data for which every byte pattern is a valid value.
@@ -150,6 +188,14 @@ pub enum LockError<G> {
     WouldBlock,
     /// The lock could not be acquired before the timeout expired or the deadline passed.
     TimedOut,
+    /// The lock could not be acquired before the timeout expired or the deadline passed, because
+    /// the holder's process is being killed and still writes its core dump. The kernel releases its
+    /// locks afterwards. [What delays a death](crate::guide::crash#what-delays-a-death) says how to
+    /// make the dump small.
+    ///
+    /// This is returned instead of [`TimedOut`](LockError::TimedOut), and only if `/proc` shows the
+    /// dump (Linux 4.15).
+    HolderDumpsCore,
 }
 
 impl<G> LockError<G> {
@@ -162,6 +208,7 @@ impl<G> LockError<G> {
             LockError::HolderThreadEnded => Error::HolderThreadEnded,
             LockError::WouldBlock => Error::WouldBlock,
             LockError::TimedOut => Error::TimedOut,
+            LockError::HolderDumpsCore => Error::HolderDumpsCore,
         }
     }
 }
@@ -173,6 +220,7 @@ impl<G> From<AcquireError> for LockError<G> {
             AcquireError::TimedOut => LockError::TimedOut,
             AcquireError::Deadlock => LockError::Deadlock,
             AcquireError::HolderThreadEnded => LockError::HolderThreadEnded,
+            AcquireError::HolderDumpsCore => LockError::HolderDumpsCore,
         }
     }
 }
@@ -185,6 +233,7 @@ impl<G> fmt::Debug for LockError<G> {
             LockError::HolderThreadEnded => f.write_str("HolderThreadEnded"),
             LockError::WouldBlock => f.write_str("WouldBlock"),
             LockError::TimedOut => f.write_str("TimedOut"),
+            LockError::HolderDumpsCore => f.write_str("HolderDumpsCore"),
         }
     }
 }
@@ -232,7 +281,7 @@ impl<G> UpgradeError<G> {
     }
 
     /// Returns why the upgrade failed: [`Error::Deadlock`], [`Error::HolderThreadEnded`],
-    /// [`Error::WouldBlock`] or [`Error::TimedOut`].
+    /// [`Error::WouldBlock`], [`Error::TimedOut`] or [`Error::HolderDumpsCore`].
     pub fn error(&self) -> &Error {
         &self.error
     }

@@ -368,7 +368,10 @@ impl<T: ShmData + Sync> SharedOnceLock<T> {
             Ok(value.take().expect("the closure runs once"))
         });
         match result {
-            Ok(_) | Err(InitError::Acquire(AcquireError::WouldBlock | AcquireError::TimedOut)) => {}
+            Ok(_)
+            | Err(InitError::Acquire(
+                AcquireError::WouldBlock | AcquireError::TimedOut | AcquireError::HolderDumpsCore,
+            )) => {}
             Err(InitError::Acquire(error)) => unreachable_or_panic(error),
         }
         value.map_or(Ok(()), Err)

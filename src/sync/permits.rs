@@ -178,7 +178,7 @@ impl<const N: usize> SharedPermits<N> {
         Permit {
             permit: &self.permits[number].0,
             number: number as u32,
-            previous_holder_died: acquired == Acquired::OwnerDied,
+            previous_holder_died: acquired.owner_died(),
             generation: current.generation(),
             not_send: PhantomData,
         }
@@ -198,6 +198,7 @@ impl Error {
             MultiError::Acquire(AcquireError::TimedOut) => Error::TimedOut,
             MultiError::Acquire(AcquireError::Deadlock) => Error::Deadlock,
             MultiError::Acquire(AcquireError::HolderThreadEnded) => Error::HolderThreadEnded,
+            MultiError::Acquire(AcquireError::HolderDumpsCore) => Error::HolderDumpsCore,
         }
     }
 }

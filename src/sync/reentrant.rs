@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData, ShmSafe};
-use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::raw::poison::{Cause, Poison};
 use crate::raw::reentrant::Reentrant;
 use crate::sync::holder::Holder;
@@ -147,7 +147,7 @@ impl<T: ShmData> SharedReentrantLock<T> {
     /// Returns the thread that holds the lock, if there is one. The result may be out of date as
     /// soon as it is returned; use it only for reports.
     pub fn holder(&self) -> Option<Holder> {
-        self.raw.lock().owner().map(Holder::new)
+        self.raw.lock().owner().map(Holder::of)
     }
 
     /// Returns a mutable reference to the data. Only a lock that is not placed can be borrowed
@@ -170,7 +170,8 @@ impl<T: ShmData> SharedReentrantLock<T> {
             Err(AcquireError::Deadlock),
             "the owner acquires it again"
         );
-        let owner_died = outcome? == Acquired::OwnerDied;
+        let acquired = outcome?;
+        let owner_died = acquired.owner_died();
         if owner_died {
             self.poison.set(Cause::Died);
         }
@@ -181,7 +182,12 @@ impl<T: ShmData> SharedReentrantLock<T> {
         };
         match self.poison.cause() {
             None => Ok(guard),
-            Some(cause) => Err(LockError::Poisoned(Poisoned::new(guard, cause, owner_died))),
+            Some(cause) => Err(LockError::Poisoned(Poisoned::new(
+                guard,
+                cause,
+                owner_died,
+                acquired.dead_owner(),
+            ))),
         }
     }
 }

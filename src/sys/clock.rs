@@ -31,16 +31,21 @@ impl Deadline {
         now(libc::CLOCK_MONOTONIC) >= self.0
     }
 
+    /// Returns the time until the deadline.
+    pub(crate) fn remaining(self) -> Duration {
+        self.0.saturating_sub(now(libc::CLOCK_MONOTONIC))
+    }
+
     /// Returns the time until the deadline, as a deadline of a clock that starts now. Relative
     /// timeouts are made from it.
     pub(crate) fn left(self) -> Self {
-        Deadline(self.0.saturating_sub(now(libc::CLOCK_MONOTONIC)))
+        Deadline(self.remaining())
     }
 
     /// Sleeps until the deadline.
     pub(crate) fn sleep(self) {
         let _slack = ShortSlack::new();
-        std::thread::sleep(self.left().0);
+        std::thread::sleep(self.remaining());
     }
 
     pub(crate) fn timespec(self) -> libc::timespec {
@@ -107,7 +112,7 @@ pub(super) fn nanoseconds() -> u64 {
 /// Converts `deadline` to the settable clock (`CLOCK_REALTIME`). Returns one second from now if
 /// that is earlier.
 pub(super) fn realtime_slice(deadline: Deadline) -> libc::timespec {
-    let wait = deadline.left().0.min(Duration::from_secs(1));
+    let wait = deadline.remaining().min(Duration::from_secs(1));
     Deadline(now(libc::CLOCK_REALTIME) + wait).timespec()
 }
 

@@ -275,6 +275,42 @@ pub(crate) fn checked_recently(word: &super::AtomicU32, value: u32) -> bool {
     })
 }
 
+/// Returns whether the process of `owner` is being killed and writes a core dump. False if that is
+/// not known.
+pub(crate) fn is_dumping_core(owner: Owner) -> bool {
+    let pid = owner.id.pid();
+    is_of_own_namespace(owner.id)
+        && ProcView::trusted().is_ok_and(|view| !view.runs_another(pid, owner.image))
+        && proc::is_dumping_core(pid).unwrap_or(false)
+}
+
+/// Waits until the process of `owner` has ended: its threads have ended and given up its memory.
+/// Returns false if `timeout` passes first, or if the process is in another PID namespace.
+pub(crate) fn wait_for_exit(owner: Owner, timeout: Duration) -> bool {
+    const PAUSE: Duration = Duration::from_millis(10);
+    if !is_of_own_namespace(owner.id) {
+        return false;
+    }
+    let deadline = Deadline::after(timeout);
+    while process_exists(owner.id.pid()) {
+        if let Ok(pidfd) = crate::sys::process::pidfd_open(owner.id.pid()) {
+            // The id is looked up after the pidfd was opened. If the process then runs `image`, it
+            // is the process of the pidfd: a process that took over the id in between would have
+            // started later.
+            let is_another = ProcView::trusted()
+                .is_ok_and(|view| view.runs_another(owner.id.pid(), owner.image));
+            let left = Some(deadline.remaining());
+            return is_another || crate::sys::process::pidfd_wait(&pidfd, left).unwrap_or(false);
+        }
+        // There is no descriptor for a pidfd now.
+        if deadline.has_passed() {
+            return false;
+        }
+        deadline.min(Deadline::after(PAUSE)).sleep();
+    }
+    true
+}
+
 /// Returns whether the ids in `id` are valid in the PID namespace of the caller.
 fn is_of_own_namespace(id: OwnerId) -> bool {
     id.namespace() != 0 && id.namespace() == super::current_thread().id().namespace()

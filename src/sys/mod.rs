@@ -44,7 +44,8 @@ pub(crate) use futex::{
     FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
 };
 pub(crate) use liveness::{
-    GracePeriod, ProcessState, checked_recently, knows_death, process_state, thread_is_gone,
+    GracePeriod, ProcessState, checked_recently, is_dumping_core, knows_death, process_state,
+    thread_is_gone, wait_for_exit,
 };
 pub(crate) use nix::errno::Errno;
 pub(crate) use owner::{ImageId, Owner, OwnerId};

@@ -9,7 +9,7 @@ use core::num::NonZeroU64;
 /// Bits 42 to 63 hold the process id, and bits 20 to 41 the thread id (the kernel's `PID_MAX_LIMIT`
 /// is 2^22). Bits 0 to 19 hold the low bits of the namespace's inode number. The kernel numbers
 /// namespaces upwards from one start, so their low bits differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnerId(NonZeroU64);
 
 const ID: u64 = 0x3f_ffff;
@@ -64,7 +64,7 @@ impl OwnerId {
 /// one with the same id. The lower 24 bits are a hash of the address of the start of its stack.
 /// `exec` places the stack at random, so the hash distinguishes the process image from the previous
 /// one. 0 means unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ImageId(pub(crate) u64);
 
 impl ImageId {
@@ -97,7 +97,7 @@ impl ImageId {
 }
 
 /// The owner of a lock, as its owner record identifies it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owner {
     pub(crate) id: OwnerId,
     pub(crate) image: ImageId,

@@ -170,6 +170,15 @@ pub(super) fn may_have_seccomp_filter() -> bool {
     })
 }
 
+/// Returns whether the kernel writes a core dump of the process (Linux 4.15).
+pub(super) fn is_dumping_core(pid: u32) -> io::Result<bool> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("CoreDumping:"));
+    Ok(line.is_some_and(|dumping| dumping.trim() == "1"))
+}
+
 /// The fields of a `stat` file that are used here; see proc_pid_stat(5).
 #[derive(Debug)]
 pub(super) struct Stat {

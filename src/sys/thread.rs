@@ -364,7 +364,8 @@ fn read_proc(process: &Process) {
     let mount = proc::mount();
     // Test the count on this process: a kernel that does not count threads in this way is not asked
     // again.
-    let counts = proc::threads(process.pid.load(Relaxed)).is_some_and(|(count, on)| count > 0 && on == mount);
+    let counts = proc::threads(process.pid.load(Relaxed))
+        .is_some_and(|(count, on)| count > 0 && on == mount);
     let is_trusted = mount != 0 && counts && proc::shows_own_namespace().unwrap_or(false);
     process
         .proc
@@ -375,9 +376,7 @@ fn read_proc(process: &Process) {
     process
         .shown_image
         .store(image.unwrap_or(ImageId::UNKNOWN).0, Relaxed);
-    process
-        .lacked_descriptors
-        .store(lacks_descriptors, Relaxed);
+    process.lacked_descriptors.store(lacks_descriptors, Relaxed);
 }
 
 /// Maps the page that the kernel wipes in children, once per process image.

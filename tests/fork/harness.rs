@@ -7,7 +7,7 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -50,7 +50,10 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     // The main thread starts all tests, so the process that forks has no other thread.
     arguments.test_threads = Some(1);
     // Killed processes of the tests leave no core files.
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    // The hard limit stays, for a test that needs a dump.
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
+        let _ = setrlimit(Resource::RLIMIT_CORE, 0, hard);
+    }
     let _ = prctl::set_child_subreaper(true);
     let tests: Vec<Test> = tests
         .into_iter()

@@ -7,6 +7,7 @@ mod choosing;
 mod condvar;
 mod counters;
 mod disk;
+mod dying;
 mod event;
 mod examples;
 mod exclusion;
@@ -59,6 +60,7 @@ fn main() -> std::process::ExitCode {
             condvar::tests(),
             counters::tests(),
             holder_exit::tests(),
+            dying::tests(),
             event::tests(),
             examples::tests(),
             exclusion::tests(),

@@ -134,6 +134,7 @@ pub enum Outcome {
     HolderThreadEnded,
     WouldBlock,
     TimedOut,
+    HolderDumpsCore,
 }
 
 /// Classifies the outcome of a lock call. Releases the lock if it was acquired, and leaves it
@@ -150,6 +151,7 @@ pub fn outcome_of<T: ShmData>(outcome: LockResult<SharedMutexGuard<'_, T>>) -> O
         Err(LockError::HolderThreadEnded) => Outcome::HolderThreadEnded,
         Err(LockError::WouldBlock) => Outcome::WouldBlock,
         Err(LockError::TimedOut) => Outcome::TimedOut,
+        Err(LockError::HolderDumpsCore) => Outcome::HolderDumpsCore,
         Err(other) => panic!("an unknown error: {other:?}"),
     }
 }

@@ -113,7 +113,7 @@ impl<const PLAIN_ZERO: bool, const GIVES_UP_WITHOUT_TRY: bool>
                 }
                 return Ok(match word & OWNER_DIED {
                     0 => Acquired::Released,
-                    _ => Acquired::OwnerDied,
+                    _ => Acquired::OwnerDied(None),
                 });
             }
             let contended = word | WAITERS;

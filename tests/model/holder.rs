@@ -17,7 +17,7 @@ fn further_attempts_of_the_holder_are_refused_and_it_keeps_the_lock() {
         assert_eq!(lock.wait(world), Err(AcquireError::Deadlock));
         assert_eq!(lock.lock_until(world), Err(AcquireError::Deadlock));
         assert_eq!(lock.try_lock(world), Err(AcquireError::WouldBlock));
-        assert_eq!(lock.raw.owner(), Some(current_thread().id()));
+        assert_eq!(lock.raw.owner(), Some(current_thread().owner()));
         assert!(lock.raw.is_held_by_this_process());
         lock.use_data();
         lock.unlock();
@@ -44,7 +44,7 @@ fn the_reported_holder_is_a_thread_that_locked() {
         let holder = lock.raw.owner();
         assert!(!lock.raw.is_held_by_this_process());
         let lockers = lockers.map(|locker| locker.join().expect("no thread is killed"));
-        assert!(holder.is_none_or(|holder| lockers.contains(&holder)));
+        assert!(holder.is_none_or(|holder| lockers.contains(&holder.id)));
     });
 }
 

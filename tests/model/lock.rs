@@ -133,9 +133,8 @@ impl<R: Raw> Lock<R> {
     /// Locks if the lock is free and its last owner did not die, and uses the data.
     pub fn lock_released(&self, world: &World) -> Result<(), AcquireError> {
         let outcome = self.raw.acquire(current_thread(), WaitMode::TryIfReleased);
-        assert_ne!(
-            outcome,
-            Ok(Acquired::OwnerDied),
+        assert!(
+            !outcome.is_ok_and(Acquired::owner_died),
             "the death belongs to another locker"
         );
         self.enter(world, outcome)
@@ -174,7 +173,7 @@ impl<R: Raw> Lock<R> {
         let died = world.take_unreported_death(&self.raw);
         match acquired {
             Acquired::Released => assert!(!died, "the death of an owner was not reported"),
-            Acquired::OwnerDied => {
+            Acquired::OwnerDied(_) => {
                 assert!(
                     died,
                     "a death was reported that did not happen, or a second time"

@@ -121,7 +121,7 @@ fn registration_in_an_abandoned_slot_names_the_owner_and_sets_waiters() {
         let (word, _) = slot.expected_word();
         futex_wake_clearing(word, 31);
         let taken = slot.acquire(current_thread(), Some(Deadline::now()));
-        assert_eq!(taken, Ok(Acquired::OwnerDied));
+        assert!(taken.is_ok_and(Acquired::owner_died));
         assert_eq!(slot.state(), MemberState::Occupied(None));
         assert_eq!(slot.register(current_thread()), dead);
         assert_eq!(

@@ -95,11 +95,7 @@ impl Permits {
             false => (self.acquire)(self, mode)?,
         };
         let died = world.take_unreported_death(&self.permits[number].raw);
-        assert_eq!(
-            acquired == Acquired::OwnerDied,
-            died,
-            "a death is reported once"
-        );
+        assert_eq!(acquired.owner_died(), died, "a death is reported once");
         if died {
             world.seen.reported_deaths.add();
         }

@@ -48,10 +48,10 @@ impl Lock {
         let acquired = self.raw.acquire(current_thread(), WaitMode::Until(None));
         let acquired = acquired.expect("the lock is released at some point");
         assert_eq!(
-            acquired == Acquired::OwnerDied,
+            acquired.owner_died(),
             world.take_unreported_death(&self.raw)
         );
-        if acquired == Acquired::OwnerDied {
+        if acquired.owner_died() {
             world.seen.reported_deaths.add();
         }
         assert_eq!(self.raw.depth(), 1);

@@ -74,7 +74,7 @@ impl<const N: usize> Lock<N> {
     }
 
     fn perform(&self, operation: Op) -> Result<(), AcquireError> {
-        let (current, report) = (current_thread(), || self.report());
+        let (current, report) = (current_thread(), |_| self.report());
         let mode = match operation {
             Op::TryRead | Op::TryWrite => WaitMode::Try,
             Op::ReadUntil | Op::WriteUntil => WaitMode::Until(Some(Deadline::Ahead)),
@@ -290,7 +290,7 @@ fn all_slots_taken(world: &Rc<World>, waiting: &[u32], timers_expire: bool) {
     let begin_read = |lock: &Lock<2>| {
         let place = lock
             .raw
-            .read(current_thread(), WaitMode::Until(None), &|| lock.report());
+            .read(current_thread(), WaitMode::Until(None), &|_| lock.report());
         let place = place.expect("a slot becomes free at some point");
         lock.read_data();
         place
@@ -344,7 +344,7 @@ fn a_reader_that_waited_for_a_slot_leaves_the_others_open() {
         let operation = Op::Read;
         let own = lock
             .raw
-            .read(current_thread(), WaitMode::Until(None), &|| lock.report());
+            .read(current_thread(), WaitMode::Until(None), &|_| lock.report());
         let leaves = lock.in_thread(world, 2, operation);
         loom::thread::yield_now();
         let waits = lock.in_thread(world, 3, operation);
@@ -417,7 +417,7 @@ fn no_thread_writes_while_the_process_of_a_leaked_read_lives() {
             .spawn_in(PROCESS, 2, move || {
                 let place = reads
                     .raw
-                    .read(current_thread(), WaitMode::Until(None), &|| reads.report());
+                    .read(current_thread(), WaitMode::Until(None), &|_| reads.report());
                 assert!(place.is_ok());
             })
             .join();

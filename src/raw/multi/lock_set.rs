@@ -120,7 +120,7 @@ impl OrphanScan {
         self.remove(number);
         match error {
             AcquireError::HolderThreadEnded => self.ended.insert(number),
-            AcquireError::TimedOut => self.dying.insert(number),
+            AcquireError::TimedOut | AcquireError::HolderDumpsCore => self.dying.insert(number),
             // Another thread owns the word now.
             AcquireError::WouldBlock | AcquireError::Deadlock => {}
         }
@@ -341,7 +341,11 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
                 return Ok(taken);
             }
             if expired {
-                return Err(self.final_error(orphans, AcquireError::TimedOut));
+                let error = match self.words {
+                    [only] => WaitMode::Until(deadline).on_timeout_of(&only.as_ref().record),
+                    _ => AcquireError::TimedOut,
+                };
+                return Err(self.final_error(orphans, error));
             }
             state.update(orphans);
             if (0..self.words.len()).all(|number| state.alive.contains(number)) {

@@ -136,7 +136,7 @@ pub(in crate::raw) mod watch;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::owner::OwnerRecord;
 use crate::raw::strategies::futex::FutexWord;
-use crate::sys::{self, AtomicU32, CurrentThread, Deadline, Links, OwnerId};
+use crate::sys::{self, AtomicU32, CurrentThread, Deadline, Links, Owner};
 use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 
 /// The bits of the owner's thread id: the kernel's `FUTEX_TID_MASK`.
@@ -387,11 +387,11 @@ impl Robust {
 
     /// Returns the recorded owner, or `None` if the lock is not held. The result might be out of
     /// date as soon as it is returned.
-    pub(crate) fn owner(&self) -> Option<OwnerId> {
+    pub(crate) fn owner(&self) -> Option<Owner> {
         let word = self.word.load(Relaxed);
-        let id = self.record.id()?;
-        let matches_word = id.tid() == word & TID_MASK || word & TID_MASK >= IN_PROCESS;
-        (word & TID_MASK != 0 && matches_word).then_some(id)
+        let owner = self.record.load_consistent()?;
+        let matches_word = owner.id.tid() == word & TID_MASK || word & TID_MASK >= IN_PROCESS;
+        (word & TID_MASK != 0 && matches_word).then_some(owner)
     }
 
     /// Returns the record that [`owner`](Self::owner) reads.

@@ -27,14 +27,14 @@ impl Robust {
             // thread has checked its process already, and cleared the record. The caller reports a
             // death in each case: in the third, the death is real and not reported yet, and an
             // empty record does not distinguish the three.
-            return Recovery::MayTake;
+            return Recovery::MayTake(None);
         };
         let error = match sys::process_state(owner, deadline) {
             // The record is not needed any more. If it stayed, the next owner could be mistaken for
             // this one.
             ProcessState::Dead => {
                 return match self.record.clear_if(owner.id) {
-                    true => Recovery::MayTake,
+                    true => Recovery::MayTake(Some(owner)),
                     false => Recovery::Changed,
                 };
             }

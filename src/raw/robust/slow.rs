@@ -96,7 +96,7 @@ impl Robust {
             // more above. It found an owner, and the next unlock wakes another waiter, because that
             // owner kept `WAITERS`.
             if expired {
-                return Err(AcquireError::TimedOut);
+                return Err(WaitMode::Until(deadline).on_timeout_of(&self.record));
             }
             if spin.pause() {
                 continue;
@@ -137,14 +137,14 @@ impl Robust {
         word: u32,
         deadline: Option<Deadline>,
     ) -> Option<Result<Acquired, AcquireError>> {
-        let died = word & OWNER_DIED != 0;
-        if died {
-            match self.recover(word, deadline) {
-                Recovery::MayTake => {}
+        let acquired = match word & OWNER_DIED {
+            0 => Acquired::Released,
+            _ => match self.recover(word, deadline) {
+                Recovery::MayTake(owner) => Acquired::OwnerDied(owner),
                 Recovery::Changed => return None,
                 Recovery::Refused(error) => return Some(Err(error)),
-            }
-        }
+            },
+        };
         let taken = current.tid() | word & WAITERS;
         if self
             .word
@@ -153,8 +153,8 @@ impl Robust {
         {
             return None;
         }
-        if !died {
-            return Some(Ok(Acquired::Released));
+        if acquired == Acquired::Released {
+            return Some(Ok(acquired));
         }
         if self.record.id_acquire().is_some() {
             // `recover` left the record empty, so this record is that of a later owner. The word
@@ -164,7 +164,7 @@ impl Robust {
             return None;
         }
         self.links.clear();
-        Some(Ok(Acquired::OwnerDied))
+        Some(Ok(acquired))
     }
 
     /// Sets `WAITERS` in the word of a lock that is held or marked, before the caller sleeps on it.

@@ -100,7 +100,7 @@ use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::raw::robust::Robust;
 use crate::raw::rwlock::in_process::{InProcessRwLock, LockMode};
 use crate::raw::rwlock::reader_slot::ReaderSlot;
-use crate::sys::{self, AtomicU32, CurrentThread, OwnerId};
+use crate::sys::{self, AtomicU32, CurrentThread, Owner};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// How many readers can have a slot.
@@ -129,8 +129,8 @@ impl ReadPosition {
 }
 
 /// Reports that a writer died in its critical section. The thread that finds the death calls it
-/// before any thread can access the data.
-pub(crate) type ReportDeath<'a> = &'a dyn Fn();
+/// before any thread can access the data. It passes the writer, if the writer is known.
+pub(crate) type ReportDeath<'a> = &'a dyn Fn(Option<Owner>);
 
 impl<const N: usize> RwLock<N> {
     sys::const_fn! {
@@ -157,7 +157,7 @@ impl<const N: usize> RwLock<N> {
     }
 
     /// Returns the owner of `writer_lock`, if there is one. The answer may be out of date at once.
-    pub(crate) fn owner(&self) -> Option<OwnerId> {
+    pub(crate) fn owner(&self) -> Option<Owner> {
         self.writer_lock.owner()
     }
 

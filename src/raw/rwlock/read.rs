@@ -78,7 +78,7 @@ impl<const N: usize> RwLock<N> {
             phase_lock.keep_or_link_pending(current, false);
             sys::dekker_fence();
             match watched {
-                WatchOutcome::TimedOut => break Some(mode.on_timeout()),
+                WatchOutcome::TimedOut => break Some(mode.on_timeout_of(&phase_lock.record)),
                 WatchOutcome::Died | WatchOutcome::Over => break None,
                 WatchOutcome::Released if phase_lock.is_released_seqcst() => {
                     return Ok(ReadPosition(slot_index as u32));

@@ -1,7 +1,7 @@
 //! How a writer of a [readers-writer lock](crate::raw::rwlock) excludes all other threads, and how
 //! it recovers what a dead writer left.
 
-use crate::raw::outcome::{AcquireError, WaitMode};
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
 use crate::raw::robust::watch::WatchOutcome;
 use crate::raw::rwlock::reader_slot::ReaderSlot;
@@ -42,8 +42,8 @@ impl<const N: usize> RwLock<N> {
             .iter()
             .filter(|phase_lock| !phase_lock.is_released_seqcst())
         {
-            phase_lock.acquire_slow(current, mode)?;
-            self.report_dirty(report_death);
+            let acquired = phase_lock.acquire_slow(current, mode)?;
+            self.report_dirty(report_death, acquired);
             self.open_phase(current, phase_lock);
         }
         Ok(())
@@ -64,15 +64,15 @@ impl<const N: usize> RwLock<N> {
         let number = (self.phase.load(Relaxed) % 2) as usize;
         let (phase_lock, other) = (&self.phase_locks[number], &self.phase_locks[1 - number]);
         if !other.is_released_seqcst() {
-            other.acquire_slow(current, mode)?;
-            self.report_dirty(report_death);
+            let acquired = other.acquire_slow(current, mode)?;
+            self.report_dirty(report_death, acquired);
             self.open_phase(current, other);
             // `SeqCst`, as the check above, so that no reader sees this phase lock closed if the
             // checks below miss its slot.
             other.publish();
         }
-        phase_lock.acquire_slow(current, mode)?;
-        self.report_dirty(report_death);
+        let acquired = phase_lock.acquire_slow(current, mode)?;
+        self.report_dirty(report_death, acquired);
         phase_lock.publish();
         for slot in &self.slots {
             if let Err(error) = self.wait_for_reader(current, slot, 1 + number as u32, mode) {
@@ -106,7 +106,7 @@ impl<const N: usize> RwLock<N> {
                 slot.lock.propagate_wake();
                 Ok(())
             }
-            WatchOutcome::TimedOut => Err(mode.on_timeout()),
+            WatchOutcome::TimedOut => Err(mode.on_timeout_of(&slot.lock.record)),
             WatchOutcome::Died => {
                 slot.lock.acquire_slow(current, mode)?;
                 slot.clear();
@@ -119,9 +119,9 @@ impl<const N: usize> RwLock<N> {
 
     /// Reports a death in the critical section, before the phase lock opens. The thread owns
     /// `writer_lock` and the phase lock.
-    fn report_dirty(&self, report_death: ReportDeath<'_>) {
+    fn report_dirty(&self, report_death: ReportDeath<'_>, acquired: Acquired) {
         if self.data_dirty.load(Relaxed) != 0 {
-            report_death();
+            report_death(acquired.dead_owner());
             self.data_dirty.store(0, Release);
         }
     }

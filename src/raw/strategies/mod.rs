@@ -13,7 +13,7 @@ pub use pthread::{PthreadPi, PthreadRobust};
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
 use crate::raw::robust::owner::OwnerRecord;
-use crate::sys::{self, CurrentThread, OwnerId, RobustListUnusable};
+use crate::sys::{self, CurrentThread, Owner, RobustListUnusable};
 
 /// A lock without data, with its state in the map: the lock strategy of a
 /// [`SharedMutex`](crate::SharedMutex).
@@ -66,10 +66,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// The calling thread must hold the lock.
     unsafe fn release(&self, current: CurrentThread);
 
-    /// Returns the id of the owner, if there is one. It may be out of date as soon as it is
-    /// returned.
-    fn owner(&self) -> Option<OwnerId> {
-        self.record().id()
+    /// Returns the owner, if there is one. It may be out of date as soon as it is returned.
+    fn owner(&self) -> Option<Owner> {
+        self.record().load_consistent()
     }
 
     /// Returns whether the lock is marked: the last owner died, and no thread has acquired the lock
@@ -148,7 +147,7 @@ impl Strategy for Robust {
         unsafe { self.unlock(current) };
     }
 
-    fn owner(&self) -> Option<OwnerId> {
+    fn owner(&self) -> Option<Owner> {
         self.owner()
     }
 

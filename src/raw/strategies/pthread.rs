@@ -85,7 +85,7 @@ impl RobustCLock {
             }
         };
         if locked == PthreadLocked::NotAcquired {
-            return Err(mode.on_timeout());
+            return Err(mode.on_timeout_of(&self.record));
         }
         match self.recover(locked, mode) {
             Ok(acquired) => {
@@ -141,12 +141,12 @@ impl RobustCLock {
         let Some(owner) = self.record.load() else {
             // An owner that died did so before it could access the data, or after its last access.
             return Ok(match locked {
-                PthreadLocked::OwnerDied => Acquired::OwnerDied,
+                PthreadLocked::OwnerDied => Acquired::OwnerDied(None),
                 _ => Acquired::Released,
             });
         };
         match sys::process_state(owner, deadline) {
-            ProcessState::Dead => Ok(Acquired::OwnerDied),
+            ProcessState::Dead => Ok(Acquired::OwnerDied(Some(owner))),
             ProcessState::Alive => Err(AcquireError::HolderThreadEnded),
             ProcessState::Undecided => Err(mode.on_timeout()),
         }

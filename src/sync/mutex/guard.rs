@@ -258,7 +258,8 @@ impl<T, R: RawLock> Inner<T, R> {
         current: CurrentThread,
         outcome: Result<Acquired, AcquireError>,
     ) -> LockResult<SharedMutexGuard<'_, T, R>> {
-        let owner_died = outcome? == Acquired::OwnerDied;
+        let acquired = outcome?;
+        let owner_died = acquired.owner_died();
         if owner_died {
             self.poison.set(Cause::Died);
         }
@@ -274,6 +275,7 @@ impl<T, R: RawLock> Inner<T, R> {
                 guard,
                 cause,
                 is_first_report,
+                acquired.dead_owner(),
             ))),
         }
     }

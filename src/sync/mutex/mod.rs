@@ -178,7 +178,7 @@ impl<T: ShmData, R: RawLock> SharedMutex<T, R> {
     ///
     /// The ids are those in the PID namespace of the holder.
     pub fn holder(&self) -> Option<Holder> {
-        self.inner.raw.owner().map(Holder::new)
+        self.inner.raw.owner().map(Holder::of)
     }
 
     /// Returns a mutable reference to the data. Only a mutex that is not placed can be borrowed

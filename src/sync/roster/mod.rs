@@ -252,7 +252,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     ) -> RosterSlot<'_, T> {
         let entry = &self.entries[number];
         let before = entry.slot.register(current);
-        let previous_holder_died = acquired == Acquired::OwnerDied;
+        let previous_holder_died = acquired.owner_died();
         // SAFETY: the calling thread has just acquired the slot, and only this function creates
         // guards of this roster.
         unsafe { RosterSlot::new(entry, number, current, previous_holder_died, before) }

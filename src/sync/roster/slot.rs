@@ -64,10 +64,10 @@ impl From<MemberState> for SlotState {
         match state {
             MemberState::Free => SlotState::Free,
             MemberState::Occupied(owner) => SlotState::Occupied {
-                by: owner.map(Holder::new),
+                by: owner.map(Holder::of_id),
             },
             MemberState::Abandoned(owner) => SlotState::Abandoned {
-                by: owner.map(Holder::new),
+                by: owner.map(Holder::of_id),
             },
         }
     }
@@ -110,7 +110,7 @@ impl<'a, T> RosterSlot<'a, T> {
             entry,
             number,
             previous_holder_died,
-            previous: before.map(Holder::new).filter(|_| previous_holder_died),
+            previous: before.map(Holder::of_id).filter(|_| previous_holder_died),
             generation: current.generation(),
             not_send: PhantomData,
         }

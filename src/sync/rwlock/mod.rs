@@ -13,8 +13,8 @@ use crate::sync::lock_error::{LockError, LockGuard, LockResult, Poisoned};
 use crate::sync::rwlock::guard::{
     RawGuard, SharedRwLockReadGuard, SharedRwLockUpgradableReadGuard, SharedRwLockWriteGuard,
 };
-use crate::sys::{self, CurrentThread, Deadline};
-use std::cell::UnsafeCell;
+use crate::sys::{self, CurrentThread, Deadline, Owner};
+use std::cell::{Cell, UnsafeCell};
 use std::mem::offset_of;
 use std::sync::{LockResult as StdLockResult, PoisonError};
 use std::time::{Duration, Instant};
@@ -309,7 +309,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// The ids are those in the PID namespace of the holder.
     pub fn holder(&self) -> Option<Holder> {
-        self.raw.owner().map(Holder::new)
+        self.raw.owner().map(Holder::of)
     }
 
     /// Returns a mutable reference to the data. Only a lock that is not placed can be borrowed
@@ -340,7 +340,8 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     #[inline]
     fn read_with(&self, mode: WaitMode) -> LockResult<Read<'_, T>> {
         let current = sys::current_thread();
-        let report_death = || self.poison.set_unreported_death();
+        let dead = Cell::new(None);
+        let report_death = |owner| self.record_death(&dead, owner);
         match self.raw.read(current, mode, &report_death) {
             Ok(position) => {
                 // SAFETY: the lock was acquired above, for this guard.
@@ -349,7 +350,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
                 if self.poison.is_clear() {
                     return Ok(guard);
                 }
-                self.to_result(guard)
+                self.to_result(guard, dead.get())
             }
             Err(error) => Err(error.into()),
         }
@@ -357,18 +358,29 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
 
     fn write_with(&self, mode: WaitMode) -> LockResult<Write<'_, T>> {
         let current = sys::current_thread();
-        self.raw
-            .write(current, mode, &|| self.poison.set_unreported_death())?;
+        let dead = Cell::new(None);
+        let report_death = |owner| self.record_death(&dead, owner);
+        self.raw.write(current, mode, &report_death)?;
         // SAFETY: the lock was acquired above, for this guard.
-        self.to_result(unsafe { SharedRwLockWriteGuard::new(self.raw_guard(current)) })
+        let guard = unsafe { SharedRwLockWriteGuard::new(self.raw_guard(current)) };
+        self.to_result(guard, dead.get())
     }
 
     fn upgradable_read_with(&self, mode: WaitMode) -> LockResult<Upgradable<'_, T>> {
         let current = sys::current_thread();
-        let report_death = || self.poison.set_unreported_death();
+        let dead = Cell::new(None);
+        let report_death = |owner| self.record_death(&dead, owner);
         self.raw.upgradable_read(current, mode, &report_death)?;
         // SAFETY: the lock was acquired above, for this guard.
-        self.to_result(unsafe { SharedRwLockUpgradableReadGuard::new(self.raw_guard(current)) })
+        let guard = unsafe { SharedRwLockUpgradableReadGuard::new(self.raw_guard(current)) };
+        self.to_result(guard, dead.get())
+    }
+
+    /// Records a writer's death for the next guard, and the writer for the calling thread.
+    #[cold]
+    fn record_death(&self, dead: &Cell<Option<Owner>>, owner: Option<Owner>) {
+        self.poison.set_unreported_death();
+        dead.set(owner);
     }
 
     #[inline]
@@ -377,7 +389,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     }
 
     /// Returns the guard, or an error if the lock is poisoned.
-    fn to_result<G: LockGuard>(&self, guard: G) -> LockResult<G> {
+    fn to_result<G: LockGuard>(&self, guard: G, dead: Option<Owner>) -> LockResult<G> {
         match self.poison.cause() {
             None => Ok(guard),
             Some(cause) => {
@@ -386,6 +398,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
                     guard,
                     cause,
                     is_first_report,
+                    dead,
                 )))
             }
         }
@@ -461,4 +474,4 @@ impl<T: ShmData + Sync> Primitive for SharedRwLock<T> {
 static_assertions::assert_eq_size!(SharedRwLock<()>, [u8; 128 * 19]);
 static_assertions::assert_impl_all!(SharedRwLock<u64>: Sync, Send, ShmSafe);
 static_assertions::assert_not_impl_any!(SharedRwLock<u64>: ShmData);
-static_assertions::assert_not_impl_any!(SharedRwLock<std::cell::Cell<u64>>: Sync, ShmSafe);
+static_assertions::assert_not_impl_any!(SharedRwLock<Cell<u64>>: Sync, ShmSafe);

@@ -26,7 +26,8 @@ pub(crate) use futex::{
 };
 pub(crate) use kernel::Links;
 pub(crate) use liveness::{
-    GracePeriod, ProcessState, checked_recently, knows_death, process_state, thread_is_gone,
+    GracePeriod, ProcessState, checked_recently, is_dumping_core, knows_death, process_state,
+    thread_is_gone,
 };
 pub(crate) use owner::{ImageId, Owner, OwnerId};
 pub(crate) use thread::{CurrentThread, is_this_process};
