@@ -10,25 +10,27 @@ use std::mem::MaybeUninit;
 
 /// Returns the boot-time offset of the caller's time namespace in clock ticks of 10 ms, or `None`
 /// if it is not known. The start times in `/proc` include the offset of the reader's namespace.
-pub(super) fn boot_offset() -> Option<i64> {
+pub(super) fn boot_offset() -> io::Result<Option<i64>> {
     let Ok(own) = fs::read_link("/proc/self/ns/time") else {
         // The kernel has no time namespaces (before 5.6), or there is no /proc. In the latter case
         // there are no start times either.
-        return Some(0);
+        return Ok(Some(0));
     };
     // `timens_offsets` shows the offsets of the namespace that children get.
-    if own != fs::read_link("/proc/self/ns/time_for_children").ok()? {
-        return None;
+    if own != fs::read_link("/proc/self/ns/time_for_children")? {
+        return Ok(None);
     }
-    let text = fs::read_to_string("/proc/self/timens_offsets").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("boottime"))?;
-    let mut numbers = line.split_whitespace().map(str::parse::<i64>);
-    match (numbers.next()?.ok()?, numbers.next()?.ok()?) {
-        (seconds, 0) => Some(seconds * 100),
+    let text = fs::read_to_string("/proc/self/timens_offsets")?;
+    let offset = || {
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("boottime"))?;
+        let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    };
+    Ok(match offset() {
+        Some((seconds, 0)) => Some(seconds * 100),
         _ => None,
-    }
+    })
 }
 
 /// Returns the number of the process's own PID namespace, or 0 if neither `/proc` nor the kernel

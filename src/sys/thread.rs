@@ -5,6 +5,9 @@
 //! process lies in a page that the kernel wipes in every child (`MADV_WIPEONFORK`). A thread trusts
 //! its cache only while the page holds the generation under which the cache was filled.
 //!
+//! A child of `vfork` or `clone(CLONE_VM)` shares the page with its parent. It reads the parent's
+//! identity and must not lock anything.
+//!
 //! The next generation comes from a counter outside that page. So no generation of any ancestor is
 //! used again, whichever thread of the child is first. The generation 0, that of a wiped page, is
 //! never valid.
@@ -15,6 +18,7 @@ use crate::sys::proc::{self, Stat};
 use crate::sys::robust_list::{Links, RobustList, ThreadList};
 use crate::sys::unplaced_holds::UnplacedHolds;
 use std::cell::Cell;
+use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64,
@@ -341,6 +345,7 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
         namespace = before.namespace();
     }
     process.namespace.store(namespace, Relaxed);
+    process.boot_offset.store(NO_OFFSET, Relaxed);
     read_proc(process);
     process
         .image
@@ -355,28 +360,53 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
     }
 }
 
-/// Reads what the process needs to observe others in `/proc`.
+/// Reads what the process needs to observe others in `/proc`. If descriptors are missing, changes
+/// nothing but the flag that says so: another thread may have had one.
 fn read_proc(process: &Process) {
-    let offset = proc::boot_offset();
-    process
-        .boot_offset
-        .store(offset.unwrap_or(NO_OFFSET), Relaxed);
-    let mount = proc::mount();
-    // Test the count on this process: a kernel that does not count threads in this way is not asked
-    // again.
-    let counts = proc::threads(process.pid.load(Relaxed))
-        .is_some_and(|(count, on)| count > 0 && on == mount);
-    let is_trusted = mount != 0 && counts && proc::shows_own_namespace().unwrap_or(false);
-    process
-        .proc
-        .store(if is_trusted { mount } else { 0 }, Relaxed);
-    let stat = Stat::of("/proc/self/stat");
-    let lacks_descriptors = stat.as_ref().is_err_and(proc::lacks_descriptors);
-    let image = offset.and_then(|offset| Some(stat.ok()?.image(offset)));
-    process
-        .shown_image
-        .store(image.unwrap_or(ImageId::UNKNOWN).0, Relaxed);
-    process.lacked_descriptors.store(lacks_descriptors, Relaxed);
+    let facts = ProcFacts::read(process.pid.load(Relaxed));
+    if let Ok(facts) = &facts {
+        let offset = facts.boot_offset.unwrap_or(NO_OFFSET);
+        process.boot_offset.store(offset, Relaxed);
+        process.proc.store(facts.mount, Relaxed);
+        process.shown_image.store(facts.image.0, Relaxed);
+    }
+    process.lacked_descriptors.store(facts.is_err(), Relaxed);
+}
+
+/// What `/proc` shows of the calling process.
+struct ProcFacts {
+    boot_offset: Option<i64>,
+    mount: u64,
+    image: ImageId,
+}
+
+/// There was no descriptor to read `/proc`.
+struct NoDescriptors;
+
+impl ProcFacts {
+    fn read(pid: u32) -> Result<Self, NoDescriptors> {
+        let boot_offset = unless_no_descriptors(proc::boot_offset())?.flatten();
+        let stat = unless_no_descriptors(Stat::of("/proc/self/stat"))?;
+        let is_own = unless_no_descriptors(proc::shows_own_namespace())?.unwrap_or(false);
+        let mount = proc::mount();
+        // Test the count on this process: a kernel that does not count threads in this way is not
+        // asked again.
+        let counts = proc::threads(pid).is_some_and(|(count, on)| count > 0 && on == mount);
+        let image = boot_offset.and_then(|offset| Some(stat?.image(offset)));
+        Ok(ProcFacts {
+            boot_offset,
+            mount: if counts && is_own { mount } else { 0 },
+            image: image.unwrap_or(ImageId::UNKNOWN),
+        })
+    }
+}
+
+/// Returns what was read, or `None` if it cannot be read at all.
+fn unless_no_descriptors<T>(read: io::Result<T>) -> Result<Option<T>, NoDescriptors> {
+    match read {
+        Err(error) if proc::lacks_descriptors(&error) => Err(NoDescriptors),
+        read => Ok(read.ok()),
+    }
 }
 
 /// Maps the page that the kernel wipes in children, once per process image.
