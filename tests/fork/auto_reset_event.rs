@@ -2,6 +2,7 @@
 //! dies meanwhile.
 
 use crate::files::{open, open_or_create, place};
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random};
 use crate::support::{child, kill, passes, sleeps, sleeps_on, state, until};
 use nix::sys::signal::{Signal, kill as signal};
@@ -14,7 +15,7 @@ crate::tests!(
     each_set_releases_one_thread_of_any_process,
     a_set_reaches_a_process_that_opened_the_file,
     a_waiter_killed_as_it_was_woken_leaves_its_set_to_another,
-    setters_and_waiters_are_killed_at_random_instants,
+    setters_and_waiters_are_killed_at_random_instants: 600 kills of "auto-reset event",
     signals_end_no_wait,
 );
 
@@ -40,7 +41,7 @@ impl Ring {
 
     fn pass(&self, times: u32) {
         for turn in 0..times {
-            if turn % 2 == 0 {
+            if turn.is_multiple_of(2) {
                 self.token.wait();
             } else {
                 assert!(self.token.wait_timeout(LONG).is_ok());
@@ -105,9 +106,8 @@ fn a_waiter_killed_as_it_was_woken_leaves_its_set_to_another() {
     }
 }
 
-fn setters_and_waiters_are_killed_at_random_instants() {
-    const KILLS: u64 = 600;
-    let mut random = Random::new(31);
+fn setters_and_waiters_are_killed_at_random_instants(run: &Kills<'_>) {
+    let mut random = Random::new(run.seed());
     let ring = Shared::anonymous(Ring::new()).unwrap();
     let over = Shared::anonymous(AtomicU32::new(0)).unwrap();
     // Each survivor that a set lets through counts it. A set that a killed process consumed is
@@ -127,10 +127,11 @@ fn setters_and_waiters_are_killed_at_random_instants() {
             .iter()
             .all(|waiter| sleeps_on(waiter.id(), &ring.token))
     };
-    for turn in 0..KILLS {
+    while run.go_on() {
+        let turn = run.made();
         until(asleep);
         let victim = child(|| {
-            if turn % 2 == 0 {
+            if turn.is_multiple_of(2) {
                 loop {
                     ring.token.set();
                 }
@@ -139,19 +140,20 @@ fn setters_and_waiters_are_killed_at_random_instants() {
                 ring.token.wait();
             }
         });
-        if turn % 2 == 0 {
+        if turn.is_multiple_of(2) {
             until(|| !asleep());
         } else {
             (0..random.below(6)).for_each(|_| ring.token.set());
         }
         (0..random.below(4_000)).for_each(|_| std::hint::spin_loop());
-        kill(&victim);
+        run.kill(&victim);
         // The parent sets no more: the survivors find what was left.
         until(|| !ring.token.is_set());
         until(asleep);
         let passed = ring.passed.get();
         ring.token.set();
         until(|| ring.passed.get() > passed);
+        run.note(ring.passed.get(), 0);
     }
     over.store(1, Relaxed);
     until(|| {

@@ -1,5 +1,6 @@
 //! A barrier between processes: rounds, deaths at every point, repairs.
 
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use crate::support::{
     child, child_elsewhere as child_of_a_party, create, kill, kill_unreaped, open, passes, until,
@@ -23,7 +24,7 @@ crate::tests!(
     signals_end_no_wait,
     a_reset_lets_another_party_in,
     an_ended_thread_breaks_the_barrier_and_keeps_its_slot_until_its_process_ends,
-    kills_at_any_instant_break_the_round_and_strand_no_party,
+    kills_at_any_instant_break_the_round_and_strand_no_party: 600 kills of "barrier",
     a_panic_breaks_the_barrier_once,
     a_party_that_dies_as_another_joins_is_reported,
 );
@@ -313,8 +314,7 @@ struct State {
     stop: AtomicU32,
 }
 
-fn kills_at_any_instant_break_the_round_and_strand_no_party() {
-    const KILLS: u32 = 600;
+fn kills_at_any_instant_break_the_round_and_strand_no_party(run: &Kills<'_>) {
     let state = Shared::anonymous(State {
         barrier: SharedBarrier::new(),
         rounds: SharedCounter::new(0),
@@ -351,16 +351,17 @@ fn kills_at_any_instant_break_the_round_and_strand_no_party() {
         })
     };
     let mut parties = [(); 4].map(|()| work());
-    let mut random = Random::new(29);
-    for _ in 0..KILLS {
+    let mut random = Random::new(run.seed());
+    while run.go_on() {
         let victim = random.below(4) as usize;
         let rounds = state.rounds.get() + 1 + random.below(10);
         until(|| state.rounds.get() >= rounds);
         for _ in 0..random.below(3_000) {
             std::hint::spin_loop();
         }
-        kill(&parties[victim]);
+        run.kill(&parties[victim]);
         parties[victim] = work();
+        run.note(state.rounds.get(), state.broken.get());
     }
     let rounds = state.rounds.get() + 50;
     until_idly(|| state.rounds.get() >= rounds);

@@ -2,6 +2,7 @@
 //! notifier ever waits.
 
 use crate::files::{open, open_or_create, place};
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random};
 use crate::support::{
     Outcome, child, kill, outcome_of, passes, repaired, sleeps, sleeps_on, until,
@@ -29,7 +30,7 @@ crate::tests!(
     a_waiter_killed_while_it_holds_the_mutex_is_reported_to_the_next_locker,
     waiters_get_an_error_when_the_holder_dies,
     a_change_is_seen_although_its_writer_was_killed_before_it_notified,
-    waiters_and_notifiers_are_killed_at_random_instants,
+    waiters_and_notifiers_are_killed_at_random_instants: 600 kills of "condvar",
     signals_end_no_wait,
     a_guard_inherited_by_fork_belongs_to_the_parent,
 );
@@ -72,7 +73,7 @@ impl<R: RawLock> State<R> {
     fn take(&self, items: u32) {
         for turn in 0..items {
             let guard = self.items.lock().unwrap();
-            let mut guard = if turn % 2 == 0 {
+            let mut guard = if turn.is_multiple_of(2) {
                 self.added.wait_while(guard, |items| *items == 0)
             } else {
                 let outcome = self
@@ -317,10 +318,9 @@ fn cleared<'a>(outcome: LockResult<SharedMutexGuard<'a, u64>>) -> SharedMutexGua
 
 /// Waiters and notifiers are killed at random instants while others sleep. The survivors then take
 /// all items that are left.
-fn waiters_and_notifiers_are_killed_at_random_instants() {
-    const KILLS: u64 = 600;
+fn waiters_and_notifiers_are_killed_at_random_instants(run: &Kills<'_>) {
     const SURVIVORS: u64 = 3;
-    let mut random = Random::new(17);
+    let mut random = Random::new(run.seed());
     let state = State::<Robust>::anonymous();
     let take = |state: &State| {
         let mut guard = cleared(state.items.lock());
@@ -329,6 +329,7 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
             guard = cleared(state.added.wait_while(guard, wait));
         }
         *guard = guard.saturating_sub(1);
+        state.taken.add(1);
     };
     let put = |state: &State, turn: u64| {
         *cleared(state.items.lock()) += 1;
@@ -347,7 +348,8 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
             })
         })
         .collect();
-    for turn in 0..KILLS {
+    while run.go_on() {
+        let turn = run.made();
         // At the start of each turn, all survivors are asleep.
         until(|| {
             survivors
@@ -356,7 +358,7 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
         });
         let victim = child(|| {
             for own in 0.. {
-                if turn % 3 != 0 {
+                if !turn.is_multiple_of(3) {
                     put(&state, own);
                 }
                 if turn % 3 != 1 {
@@ -364,7 +366,7 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
                 }
             }
         });
-        if turn % 3 == 0 {
+        if turn.is_multiple_of(3) {
             (0..random.below(8)).for_each(|turn| put(&state, turn));
         } else {
             // The victim may also be done already: the survivors took its item, and it waits for
@@ -377,9 +379,10 @@ fn waiters_and_notifiers_are_killed_at_random_instants() {
             });
         }
         (0..random.below(4_000)).for_each(|_| std::hint::spin_loop());
-        kill(&victim);
+        run.kill(&victim);
         // The parent notifies no more: the survivors find what was left.
         until(|| *cleared(state.items.lock()) == 0);
+        run.note(state.taken.get(), 0);
     }
     state.over.store(1, Relaxed);
     state.added.notify_all();

@@ -1,14 +1,15 @@
 //! Counters that many processes share: no addition is lost, and the additions of dead processes
 //! remain.
 
+use crate::harness::Kills;
 use crate::steps::{Random, until_idly};
-use crate::support::{child, gettid, kill, passes};
+use crate::support::{child, gettid, passes};
 use pshared::{ShardedCounter, Shared, SharedCounter, SharedGauge, ShmSafe};
 use std::thread;
 
 crate::tests!(
     processes_and_their_threads_count_exactly,
-    counts_of_killed_processes_are_kept,
+    counts_of_killed_processes_are_kept: 64 kills of "counters",
     each_child_adds_to_its_own_shard,
 );
 
@@ -53,10 +54,11 @@ fn processes_and_their_threads_count_exactly() {
     assert_eq!(counters.sharded.get(), 480_000);
 }
 
-fn counts_of_killed_processes_are_kept() {
+fn counts_of_killed_processes_are_kept(run: &Kills<'_>) {
     let counters = counters();
-    let mut random = Random::new(17);
-    for own in &counters.own {
+    let mut random = Random::new(run.seed());
+    while run.go_on() {
+        let own = &counters.own[run.made() as usize % counters.own.len()];
         let counters = &counters;
         let victim = child(move || {
             loop {
@@ -65,15 +67,16 @@ fn counts_of_killed_processes_are_kept() {
                 own.add(1);
             }
         });
-        let until = 1 + random.below(2_000);
+        let until = own.get() + 1 + random.below(2_000);
         until_idly(|| own.get() >= until);
-        kill(&victim);
+        run.kill(&victim);
+        run.note(counters.plain.get(), 0);
     }
     // Each victim was killed at most one step before it recorded its last addition.
     let total: u64 = counters.own.iter().map(SharedCounter::get).sum();
     for counted in [counters.plain.get(), counters.sharded.get()] {
         assert!(
-            (total..=total + 64).contains(&counted),
+            (total..=total + run.made()).contains(&counted),
             "{counted} of {total}"
         );
     }

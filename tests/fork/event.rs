@@ -1,6 +1,7 @@
 //! Events between processes: each set wakes every waiter, whichever process dies meanwhile.
 
 use crate::files::{create, open, place};
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random};
 use crate::support::{child, kill, passes, sleeps, sleeps_on, until};
 use pshared::{Shared, SharedCounter, SharedEvent, ShmSafe};
@@ -13,7 +14,7 @@ crate::tests!(
     a_reader_that_starts_before_the_writer_is_woken_by_it,
     a_reader_that_starts_after_the_writer_sees_its_value,
     readers_see_the_last_set_of_a_killed_writer,
-    a_setter_killed_between_its_change_and_its_wake_leaves_no_waiter_asleep,
+    a_setter_killed_between_its_change_and_its_wake_leaves_no_waiter_asleep: 150 kills of "event",
     killed_readers_do_not_affect_other_readers,
     signals_end_no_wait,
     a_set_followed_at_once_by_a_reset_wakes_every_waiter,
@@ -135,10 +136,9 @@ fn readers_see_the_last_set_of_a_killed_writer() {
     }
 }
 
-fn a_setter_killed_between_its_change_and_its_wake_leaves_no_waiter_asleep() {
+fn a_setter_killed_between_its_change_and_its_wake_leaves_no_waiter_asleep(run: &Kills<'_>) {
     const READERS: usize = 3;
-    const KILLS: usize = 150;
-    let mut random = Random::new(13);
+    let mut random = Random::new(run.seed());
     let (event, over) = (event(), event());
     let seen = Shared::anonymous([const { AtomicU32::new(0) }; READERS]).unwrap();
     let readers: Vec<_> = seen
@@ -156,7 +156,7 @@ fn a_setter_killed_between_its_change_and_its_wake_leaves_no_waiter_asleep() {
             })
         })
         .collect();
-    for _ in 0..KILLS {
+    while run.go_on() {
         // The readers sleep when the setter starts, so its first sets have waiters to wake.
         until(|| readers.iter().all(|reader| sleeps_on(reader.id(), &*event)));
         let before = event.sequence();
@@ -169,9 +169,10 @@ fn a_setter_killed_between_its_change_and_its_wake_leaves_no_waiter_asleep() {
         for _ in 0..random.below(30) {
             std::hint::spin_loop();
         }
-        kill(&setter);
+        run.kill(&setter);
         let last = event.sequence();
         until(|| seen.iter().all(|seen| seen.load(Relaxed) == last));
+        run.note(last.into(), 0);
     }
     over.set();
     event.set();

@@ -1,5 +1,6 @@
 //! The ways in which a holder or a waiter ends, and what the other processes receive.
 
+use crate::harness::Kills;
 use crate::support::{
     Outcome, Stage, child, gettid, kill, kill_unreaped, outcome_of, outcome_of_try_lock, passes,
     repaired, sleeps_on, state, until,
@@ -32,11 +33,11 @@ crate::tests!(
     an_ended_holder_thread_of_2100_locks_is_reported,
     lock_recovers_2100_locks_of_a_process_after_its_exec,
     the_death_of_a_waiter_does_not_affect_others,
-    the_death_of_a_woken_waiter_strands_no_other_waiter,
+    the_death_of_a_woken_waiter_strands_no_other_waiter: 300 kills of "mutex, woken waiters",
     a_panic_is_reported_until_the_poison_is_cleared,
     clearing_the_poison_of_a_panic_keeps_that_of_a_death,
     a_torn_value_is_accessible_only_as_bytes_or_by_replacing_it,
-    a_torn_value_of_a_killed_writer_is_never_returned_without_an_error,
+    a_torn_value_of_a_killed_writer_is_never_returned_without_an_error: 60 kills of "mutex, torn values",
 );
 
 /// Replaces the process image by a program that sleeps until it is killed.
@@ -540,10 +541,11 @@ fn the_death_of_a_waiter_does_not_affect_others() {
 
 /// Two waiters sleep. One is woken, and killed at about that time, while a third locker acquires
 /// the lock without sleeping. The other sleeper must still acquire the lock in the end.
-fn the_death_of_a_woken_waiter_strands_no_other_waiter() {
+fn the_death_of_a_woken_waiter_strands_no_other_waiter(run: &Kills<'_>) {
     let stage = Stage::anonymous();
-    let mut random = fastrand::Rng::with_seed(7);
-    for round in 0..300 {
+    let mut random = fastrand::Rng::with_seed(run.seed());
+    while run.go_on() {
+        let round = run.made();
         stage.ready.reset();
         let waiter = || {
             child(|| {
@@ -571,6 +573,8 @@ fn the_death_of_a_woken_waiter_strands_no_other_waiter() {
             .wait()
             .unwrap_or_else(|error| panic!("round {round}: {error}"));
         first.wait().unwrap();
+        run.count(1);
+        run.add(2, 0);
     }
 }
 
@@ -719,11 +723,12 @@ fn a_torn_value_is_accessible_only_as_bytes_or_by_replacing_it() {
     assert_eq!(*values.cards.lock().unwrap(), [Suit::Clubs; 4096]);
 }
 
-fn a_torn_value_of_a_killed_writer_is_never_returned_without_an_error() {
+fn a_torn_value_of_a_killed_writer_is_never_returned_without_an_error(run: &Kills<'_>) {
     const LENGTH: usize = 32 << 10;
     let value = Shared::anonymous(SharedMutex::new([0_u64; LENGTH])).unwrap();
     let mut torn = 0;
-    for kills in 0..60_u32 {
+    while run.go_on() {
+        let kills = run.made();
         let writer = child(|| {
             for number in 1.. {
                 *value.lock().unwrap() = [number; LENGTH];
@@ -732,11 +737,13 @@ fn a_torn_value_of_a_killed_writer_is_never_returned_without_an_error() {
         for _ in 0..kills * 997 % 20_000 {
             std::hint::spin_loop();
         }
-        kill(&writer);
+        run.kill(&writer);
+        run.add(1, 0);
         match value.lock() {
             Ok(whole) => assert!(whole.iter().all(|number| *number == whole[0])),
             Err(LockError::Poisoned(poisoned)) => {
                 assert!(poisoned.is_first_report());
+                run.add(0, 1);
                 let guard = poisoned.into_guard();
                 torn += u32::from(guard.iter().any(|number| *number != guard[0]));
                 drop(guard);

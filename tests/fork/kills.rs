@@ -19,10 +19,11 @@
 //! `PSHARED_KILLS` sets the number of kills of each run (default 2,000). `PSHARED_SEED` repeats a
 //! run.
 
-use crate::harness::describe_threads;
+use crate::harness::{Kills, describe_threads};
 use crate::pthread::{Protocol, PthreadMutex};
 use crate::support::{
-    Outcome, child, child_elsewhere, in_a_pid_namespace, kill, outcome_of, passes, sleeps_on, until,
+    Outcome, child, child_elsewhere, create, in_a_pid_namespace, kill, outcome_of, passes,
+    sleeps_on, until,
 };
 use fastrand::Rng;
 use nix::sched::{CloneFlags, unshare};
@@ -35,10 +36,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 crate::tests!(
-    each_death_is_reported_exactly_and_the_data_is_repaired,
-    each_death_is_reported_exactly_beside_glibcs_robust_mutexes,
-    the_kernel_alone_marks_every_lock_at_any_instant,
-    many_deaths_at_once_leave_no_locker_waiting,
+    each_death_is_reported_exactly_and_the_data_is_repaired: 2_000 kills of "mutex",
+    each_death_is_reported_exactly_in_a_file: 600 kills of "mutex in a file",
+    each_death_is_reported_exactly_beside_glibcs_robust_mutexes: 2_000 kills of "mutex beside glibc's",
+    the_kernel_alone_marks_every_lock_at_any_instant: 2_000 kills of "mutex, by the kernel alone",
+    many_deaths_at_once_leave_no_locker_waiting: 2_000 kills of "mutex, threads",
 );
 
 /// Ours at 0 and 1, glibc's at 2 (robust) and 3 (robust, priority-inheriting).
@@ -128,8 +130,8 @@ enum How {
 }
 
 impl State {
-    fn new() -> Shared<Self> {
-        let state = Shared::anonymous(State {
+    fn new() -> Self {
+        State {
             ours: [const { SharedMutex::new([0, 0]) }; OURS],
             theirs: [const { PthreadMutex::new() }; LOCKS - OURS],
             guarded: Default::default(),
@@ -148,8 +150,11 @@ impl State {
                 torn_data_as_whole: SharedCounter::new(0),
                 other: SharedCounter::new(0),
             },
-        })
-        .unwrap();
+        }
+    }
+
+    fn anonymous() -> Shared<Self> {
+        let state = Shared::anonymous(Self::new()).unwrap();
         state.theirs[0].init(Protocol::None);
         state.theirs[1].init(Protocol::Inherit);
         state
@@ -364,6 +369,10 @@ impl State {
         Self::release(got);
     }
 
+    fn reports(&self) -> u64 {
+        self.reports.iter().map(SharedCounter::get).sum()
+    }
+
     #[track_caller]
     fn check(&self, when: &str) {
         assert!(self.wrong.none(), "{when}: {:?}", self.wrong);
@@ -382,28 +391,9 @@ fn spin(turns: u32) {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-fn kills() -> u32 {
-    number("PSHARED_KILLS")
-        .unwrap_or(2_000)
-        .try_into()
-        .expect("fewer kills")
-}
-
-/// Returns a random number generator and prints its seed. The output of a failed test is shown.
-fn seeded() -> Rng {
-    let seed = number("PSHARED_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("PSHARED_SEED={seed}");
-    Rng::with_seed(seed)
-}
-
 /// Kills victims one after the other, and counts the reports of each death.
-fn one_by_one(locks: usize) {
-    let mut random = seeded();
-    let state = State::new();
+fn one_by_one(run: &Kills<'_>, state: &State, locks: usize) {
+    let mut random = Rng::with_seed(run.seed());
     let survivors: Vec<_> = (0..SURVIVORS)
         .map(|number| state.survivor(locks, number, random.u64(..)))
         .collect();
@@ -416,10 +406,11 @@ fn one_by_one(locks: usize) {
         .map(|slot| next_victim(&mut random, slot))
         .collect();
     let (mut inside, mut border, mut outside) = (0, 0, 0);
-    for death in 0..kills() {
+    while run.go_on() {
+        let death = run.made();
         let slot = random.usize(..VICTIMS);
         let (serial, victim) = &victims[slot];
-        if death % 4 == 0 {
+        if death.is_multiple_of(4) {
             // The victim is inside, and a survivor sleeps on the lock.
             state.stay.store(*serial, SeqCst);
             until(|| state.stays.load(SeqCst) == *serial);
@@ -432,7 +423,7 @@ fn one_by_one(locks: usize) {
             spin(random.u32(..20_000));
         }
         let reports_before: Vec<u64> = state.reports.iter().map(SharedCounter::get).collect();
-        kill(victim);
+        run.kill(victim);
         for (lock, reports_before) in reports_before.into_iter().enumerate().take(locks) {
             state.visit(lock);
             let place = state.place[slot][lock].load(SeqCst);
@@ -456,6 +447,7 @@ fn one_by_one(locks: usize) {
             }
         }
         state.check("after a death");
+        run.note(state.sections.get(), state.reports());
         victims[slot] = next_victim(&mut random, slot);
     }
     victims.iter().for_each(|(_, victim)| kill(victim));
@@ -464,15 +456,24 @@ fn one_by_one(locks: usize) {
         "{inside} inside, {border} at the border, {outside} outside; {} sections",
         state.sections.get()
     );
-    assert!(inside >= kills() / 4);
+    assert!(inside >= run.goal() / 4);
 }
 
-fn each_death_is_reported_exactly_and_the_data_is_repaired() {
-    one_by_one(1);
+fn each_death_is_reported_exactly_and_the_data_is_repaired(run: &Kills<'_>) {
+    one_by_one(run, &State::anonymous(), 1);
 }
 
-fn each_death_is_reported_exactly_beside_glibcs_robust_mutexes() {
-    one_by_one(LOCKS);
+fn each_death_is_reported_exactly_in_a_file(run: &Kills<'_>) {
+    let directory = tempfile::tempdir().unwrap();
+    one_by_one(
+        run,
+        &create(&directory.path().join("locks"), State::new()),
+        1,
+    );
+}
+
+fn each_death_is_reported_exactly_beside_glibcs_robust_mutexes(run: &Kills<'_>) {
+    one_by_one(run, &State::anonymous(), LOCKS);
 }
 
 /// The locks of one victim, and its position with each.
@@ -505,9 +506,9 @@ fn nest(own: &Own, random: &mut Rng) {
     }
 }
 
-fn the_kernel_alone_marks_every_lock_at_any_instant() {
-    let mut random = seeded();
-    let owns = Shared::<[Own]>::anonymous_from_fn(kills() as usize, |_| Own::default()).unwrap();
+fn the_kernel_alone_marks_every_lock_at_any_instant(run: &Kills<'_>) {
+    let mut random = Rng::with_seed(run.seed());
+    let owns = Shared::<[Own]>::anonymous_from_fn(run.goal() as usize, |_| Own::default()).unwrap();
     // The killer is the first process of a namespace; its victims live in a nested one. The killer
     // can never rule out that a process of another namespace lives. A lock that the kernel has
     // marked therefore reports an ended thread, and a lock that it has not marked counts as held.
@@ -525,11 +526,12 @@ fn the_kernel_alone_marks_every_lock_at_any_instant() {
             // The victim is killed after it has begun its first acquisition.
             until(|| own.place.iter().any(|place| place.load(SeqCst) != OUTSIDE));
             spin(random.u32(..2_000));
-            kill(&victim);
+            run.kill(&victim);
             for lock in 0..3 {
                 let place = own.place[lock].load(SeqCst);
                 seen[place as usize] += 1;
                 let outcome = outcome_of(own.locks[lock].try_lock());
+                run.add(1, (outcome != Outcome::Unpoisoned).into());
                 let right = match place {
                     OUTSIDE => outcome == Outcome::Unpoisoned,
                     INSIDE => outcome == Outcome::HolderThreadEnded,
@@ -608,14 +610,14 @@ impl State {
 
 /// In this test no process waits until a death has been reported: the processes that receive a
 /// report die too. Each process dies with all of its threads.
-fn many_deaths_at_once_leave_no_locker_waiting() {
-    let mut random = seeded();
-    let state = State::new();
+fn many_deaths_at_once_leave_no_locker_waiting(run: &Kills<'_>) {
+    let mut random = Rng::with_seed(run.seed());
+    let state = State::anonymous();
     let survivors: Vec<_> = (0..SURVIVORS)
         .map(|number| state.survivor(OURS, number, random.u64(..)))
         .collect();
     let mut deaths = 0;
-    while deaths < kills() {
+    while run.go_on() {
         let victims: Vec<_> = (0..VICTIMS)
             .map(|_| {
                 let end = random
@@ -644,12 +646,13 @@ fn many_deaths_at_once_leave_no_locker_waiting() {
             };
             assert_eq!((status.code(), status.signal()), expected);
             deaths += 1;
+            run.count(1);
         }
         state.check("after some deaths");
+        run.note(state.sections.get(), state.reports());
     }
     (0..OURS).for_each(|lock| state.visit(lock));
-    let reports: u64 = state.reports.iter().map(SharedCounter::get).sum();
     // The death of a process is reported at most once for each lock.
-    assert!(reports <= u64::from(deaths) * OURS as u64);
+    assert!(state.reports() <= u64::from(deaths) * OURS as u64);
     state.stop(&survivors);
 }

@@ -2,7 +2,7 @@
 //! in it, and what they remove from it. Also: nested locks in every order, with deaths at any
 //! instant, and how `fork::spawn` treats locks that are neither in the field nor in the list.
 
-use crate::harness::skip;
+use crate::harness::{Kills, skip};
 use crate::pthread::{Protocol, PthreadMutex};
 use crate::support::{Outcome, child, gettid, kill, outcome_of, passes, repaired, until};
 use fastrand::Rng;
@@ -32,7 +32,7 @@ crate::tests!(
     spawn_refuses_while_a_lock_is_held_if_get_robust_list_is_denied,
     deaths_are_reported_if_get_robust_list_is_denied,
     no_lock_is_placed_if_get_robust_list_was_always_denied,
-    a_kill_at_any_instant_of_every_order_reports_every_held_lock,
+    a_kill_at_any_instant_of_every_order_reports_every_held_lock: 360 kills of "mutexes in every order",
 );
 
 type Lock = SharedMutex<u64>;
@@ -768,14 +768,8 @@ impl State {
     }
 }
 
-fn a_kill_at_any_instant_of_every_order_reports_every_held_lock() {
-    const EACH: u64 = 10;
-    let seed = std::env::var("PSHARED_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("PSHARED_SEED={seed}");
-    let mut random = Rng::with_seed(seed);
+fn a_kill_at_any_instant_of_every_order_reports_every_held_lock(run: &Kills<'_>) {
+    let mut random = Rng::with_seed(run.seed());
     let state = Shared::anonymous(State {
         ours: [const { SharedMutex::new(0) }; 3],
         theirs: PthreadMutex::new(),
@@ -784,35 +778,36 @@ fn a_kill_at_any_instant_of_every_order_reports_every_held_lock() {
     })
     .unwrap();
     state.theirs.init(Protocol::None);
-    let mut deaths = [0; 4];
-    for taken in ORDERS {
-        for given in ORDERS {
-            for number in 0..EACH {
-                let glibc = match number % 3 {
-                    0 => 0,
-                    1 => random.u32(1..64),
-                    _ => 1 << random.u32(..6),
-                };
-                state.steps.reset();
-                let victim = child(|| state.victim(taken, given, glibc));
-                let steps = random.u64(1..40);
-                until(|| state.steps.get() >= steps);
-                for _ in 0..random.u32(..2_000) {
-                    std::hint::spin_loop();
-                }
-                kill(&victim);
-                for place in &state.place {
-                    deaths[place.load(SeqCst) as usize] += 1;
-                }
-                state.check_reports(&format!(
-                    "taken {taken:?}, given {given:?}, glibc {glibc:06b}"
-                ));
-            }
+    let mut deaths = [0_u64; 4];
+    let orders = ORDERS.map(|taken| ORDERS.map(|given| (taken, given)));
+    for &(taken, given) in orders.iter().flatten().cycle() {
+        if !run.go_on() {
+            break;
         }
+        let glibc = match run.made() / 36 % 3 {
+            0 => 0,
+            1 => random.u32(1..64),
+            _ => 1 << random.u32(..6),
+        };
+        state.steps.reset();
+        let victim = child(|| state.victim(taken, given, glibc));
+        let steps = random.u64(1..40);
+        until(|| state.steps.get() >= steps);
+        for _ in 0..random.u32(..2_000) {
+            std::hint::spin_loop();
+        }
+        run.kill(&victim);
+        for place in &state.place {
+            deaths[place.load(SeqCst) as usize] += 1;
+        }
+        run.add(state.steps.get(), 0);
+        state.check_reports(&format!(
+            "taken {taken:?}, given {given:?}, glibc {glibc:06b}"
+        ));
     }
     let [outside, locking, inside, leaving] = deaths;
     println!("{outside} outside, {locking} locking, {inside} inside, {leaving} leaving");
-    assert!(inside > 100, "too few deaths inside");
+    assert!(inside >= run.goal() / 4, "too few deaths inside");
     // All locks can be used as before.
     passes(&child(|| {
         for order in ORDERS {

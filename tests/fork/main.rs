@@ -1,5 +1,6 @@
 //! All tests that fork or kill. The runner has one thread and runs each test in its own process:
-//! see `harness`.
+//! see `harness`. With `--soak` as the first argument it runs the tests of kills for long: see
+//! `soak`.
 
 mod auto_reset_event;
 mod barrier;
@@ -34,6 +35,7 @@ mod rwlock_full;
 mod rwlock_kills;
 mod scenarios;
 mod semaphore;
+mod soak;
 mod soundness;
 mod spawn;
 mod steps;
@@ -50,46 +52,53 @@ fn main() -> std::process::ExitCode {
     if let Ok(socket) = std::env::var(unrelated::ROLE) {
         return unrelated::as_unrelated_process(&socket);
     }
-    harness::run(
-        [
-            auto_reset_event::tests(),
-            barrier::tests(),
-            soundness::tests(),
-            spawn::tests(),
-            choosing::tests(),
-            condvar::tests(),
-            counters::tests(),
-            holder_exit::tests(),
-            dying::tests(),
-            event::tests(),
-            examples::tests(),
-            exclusion::tests(),
-            file_lock::tests(),
-            files::tests(),
-            glibc::tests(),
-            thread_identity::tests(),
-            timer_slack::tests(),
-            kills::tests(),
-            liveness_fallback::tests(),
-            many_locks::tests(),
-            once::tests(),
-            liveness::tests(),
-            reentrant::tests(),
-            pthreads::tests(),
-            permits::tests(),
-            restored::tests(),
-            roster::tests(),
-            rwlock::tests(),
-            rwlock_kills::tests(),
-            rwlock_full::tests(),
-            scenarios::tests(),
-            semaphore::tests(),
-            list_op_pending::tests(),
-            strategies::tests(),
-            unrelated::tests(),
-            sysv::tests(),
-            wait_any::tests(),
-        ]
-        .concat(),
-    )
+    let tests = tests();
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next() {
+        Some(first) if first == "--soak" => soak::run(tests, arguments),
+        _ => harness::run(tests),
+    }
+}
+
+fn tests() -> Vec<harness::Test> {
+    [
+        auto_reset_event::tests(),
+        barrier::tests(),
+        soundness::tests(),
+        spawn::tests(),
+        choosing::tests(),
+        condvar::tests(),
+        counters::tests(),
+        holder_exit::tests(),
+        dying::tests(),
+        event::tests(),
+        examples::tests(),
+        exclusion::tests(),
+        file_lock::tests(),
+        files::tests(),
+        glibc::tests(),
+        thread_identity::tests(),
+        timer_slack::tests(),
+        kills::tests(),
+        liveness_fallback::tests(),
+        many_locks::tests(),
+        once::tests(),
+        liveness::tests(),
+        reentrant::tests(),
+        pthreads::tests(),
+        permits::tests(),
+        restored::tests(),
+        roster::tests(),
+        rwlock::tests(),
+        rwlock_kills::tests(),
+        rwlock_full::tests(),
+        scenarios::tests(),
+        semaphore::tests(),
+        list_op_pending::tests(),
+        strategies::tests(),
+        unrelated::tests(),
+        sysv::tests(),
+        wait_any::tests(),
+    ]
+    .concat()
 }

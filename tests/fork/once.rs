@@ -2,6 +2,7 @@
 //! over. No process sees a partly initialized value.
 
 use crate::files::{open, open_or_create, place};
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random};
 use crate::support::{child, kill, passes, sleeps, sleeps_on, until};
 use pshared::fork::Child;
@@ -19,7 +20,7 @@ crate::tests!(
     the_first_process_initializes_a_cell_in_a_file,
     the_next_caller_takes_over_from_a_killed_one_and_is_notified,
     a_waiting_caller_takes_over_from_a_killed_one,
-    initializers_are_killed_at_random_instants,
+    initializers_are_killed_at_random_instants: 600 kills of "once",
     a_panic_poisons_for_every_process,
     callers_that_only_wait_are_woken,
     callers_that_do_not_wait_to_the_end_get_an_error_while_another_initializes,
@@ -165,11 +166,10 @@ fn a_waiting_caller_takes_over_from_a_killed_one() {
     }
 }
 
-fn initializers_are_killed_at_random_instants() {
-    const KILLS: u64 = 600;
-    let mut random = Random::new(23);
+fn initializers_are_killed_at_random_instants(run: &Kills<'_>) {
+    let mut random = Random::new(run.seed());
     let mut taken_over = 0;
-    for _ in 0..KILLS {
+    while run.go_on() {
         let cells = Shared::anonymous([const { SharedOnceLock::<Large>::new() }; 24]).unwrap();
         let begun = Shared::anonymous(AtomicU32::new(0)).unwrap();
         let work = |own: u64| {
@@ -187,8 +187,7 @@ fn initializers_are_killed_at_random_instants() {
         let some = 1 + random.below(20);
         until(|| u64::from(begun.load(Relaxed)) >= some);
         (0..random.below(2_000)).for_each(|_| std::hint::spin_loop());
-        victim.kill().unwrap();
-        victim.wait().unwrap();
+        run.kill_or_reap(&victim);
         for cell in cells.iter() {
             let value = cell.get_or_init_with(|state| {
                 taken_over += u64::from(state.initializer_died());
@@ -198,7 +197,9 @@ fn initializers_are_killed_at_random_instants() {
         }
         passes(&waits);
         passes(&waiter);
+        run.add(cells.len() as u64, 0);
     }
+    run.add(0, taken_over);
     assert!(taken_over > 0, "no initializer was killed in the middle");
 }
 

@@ -1,6 +1,7 @@
 //! Permits between processes that are forked, interrupted, or killed while they wait, hold or
 //! release.
 
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use crate::support::{
     child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes, sleeps,
@@ -25,7 +26,7 @@ crate::tests!(
     a_permit_of_an_ended_thread_is_unavailable_until_its_process_ends,
     a_short_wait_reports_that_ended_threads_keep_all_permits,
     a_waiter_gets_an_error_if_ended_threads_of_a_busy_process_keep_all_permits,
-    kills_at_any_instant_lose_no_permit_and_strand_no_waiter,
+    kills_at_any_instant_lose_no_permit_and_strand_no_waiter: 600 kills of "permits",
 );
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -404,24 +405,25 @@ fn a_waiter_gets_an_error_if_ended_threads_of_a_busy_process_keep_all_permits() 
     kill(&process);
 }
 
-fn kills_at_any_instant_lose_no_permit_and_strand_no_waiter() {
-    const KILLS: u32 = 600;
+fn kills_at_any_instant_lose_no_permit_and_strand_no_waiter(run: &Kills<'_>) {
     const WORKERS: usize = 6;
-    let mut random = Random::new(17);
+    let mut random = Random::new(run.seed());
     let state = Shared::anonymous(State::<2>::new()).unwrap();
     let mut workers: Vec<_> = (1..=WORKERS as u32)
-        .map(|own| state.worker(own, own.into()))
+        .map(|own| state.worker(own, random.next()))
         .collect();
-    for serial in 0..KILLS {
+    let mut own = WORKERS as u32;
+    while run.go_on() {
         let victim = random.below(WORKERS as u64) as usize;
         let turns = state.turns.get() + 1 + random.below(20);
         until(|| state.turns.get() >= turns);
         for _ in 0..random.below(2_000) {
             std::hint::spin_loop();
         }
-        kill(&workers[victim]);
-        let own = WORKERS as u32 + 1 + serial;
-        workers[victim] = state.worker(own, own.into());
+        run.kill(&workers[victim]);
+        own += 1;
+        workers[victim] = state.worker(own, random.next());
+        run.note(state.turns.get(), state.reports.get());
     }
     let turns = state.turns.get() + 100;
     until_idly(|| state.turns.get() >= turns);

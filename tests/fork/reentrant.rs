@@ -2,10 +2,11 @@
 //! and a death at any depth releases it.
 
 use crate::files::{open, open_or_create, place};
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random};
 use crate::support::{child, kill, passes, sleeps_on, until};
 use pshared::{
-    Error, LockError, LockResult, Shared, SharedEvent, SharedReentrantLock,
+    Error, LockError, LockResult, Shared, SharedCounter, SharedEvent, SharedReentrantLock,
     SharedReentrantLockGuard, ShmSafe, fork,
 };
 use std::cell::Cell;
@@ -16,7 +17,7 @@ crate::tests!(
     nested_critical_sections_of_threads_and_processes_count_exactly,
     others_wait_until_the_last_guard_is_dropped,
     a_death_at_any_depth_is_reported_exactly_once,
-    holders_are_killed_at_random_instants,
+    holders_are_killed_at_random_instants: 600 kills of "reentrant mutex",
     the_data_is_not_replaced_while_another_guard_exists,
     unrelated_processes_share_a_lock_in_a_file,
     signals_end_no_wait,
@@ -162,14 +163,16 @@ fn a_death_at_any_depth_is_reported_exactly_once() {
     }
 }
 
-fn holders_are_killed_at_random_instants() {
-    const KILLS: u64 = 600;
-    let mut random = Random::new(29);
+fn holders_are_killed_at_random_instants(run: &Kills<'_>) {
+    let mut random = Random::new(run.seed());
     let state = State::anonymous();
     let stop = Shared::anonymous(AtomicU32::new(0)).unwrap();
+    let [sections, reports] = [(); 2].map(|()| Shared::anonymous(SharedCounter::new(0)).unwrap());
     let work = |may_nest: bool| {
         while stop.load(Relaxed) == 0 {
             let (outer, fresh) = repaired(state.pair.lock());
+            reports.add(fresh.into());
+            sections.add(1);
             let pair = outer.get();
             assert!(fresh || pair[0] == pair[1], "torn data returned as whole");
             outer.set([pair[0] + 1, pair[1]]);
@@ -185,9 +188,10 @@ fn holders_are_killed_at_random_instants() {
         }
     };
     let survivors = [child(|| work(true)), child(|| work(false))];
-    for turn in 0..KILLS {
-        let victim = child(|| work(turn % 2 == 0));
-        if turn % 4 == 0 {
+    while run.go_on() {
+        let turn = run.made();
+        let victim = child(|| work(turn.is_multiple_of(2)));
+        if turn.is_multiple_of(4) {
             // Waits until a survivor sleeps on the lock.
             until(|| {
                 survivors
@@ -196,8 +200,10 @@ fn holders_are_killed_at_random_instants() {
             });
         }
         (0..random.below(20_000)).for_each(|_| std::hint::spin_loop());
-        kill(&victim);
-        drop(repaired(state.pair.lock()));
+        run.kill(&victim);
+        let (_guard, fresh) = repaired(state.pair.lock());
+        reports.add(fresh.into());
+        run.note(sections.get(), reports.get());
     }
     stop.store(1, Relaxed);
     survivors.iter().for_each(passes);

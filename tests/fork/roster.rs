@@ -1,6 +1,7 @@
 //! A roster of workers. Workers join, are watched, and are killed, and other workers adopt their
 //! slots.
 
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use crate::support::{
     child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes, state,
@@ -28,7 +29,7 @@ crate::tests!(
     a_watch_ends_by_its_deadline,
     watchers_do_not_wake_each_other_repeatedly,
     a_slot_of_an_ended_thread_is_not_reused_while_its_process_lives,
-    kills_at_any_instant_lose_no_count_and_no_slot,
+    kills_at_any_instant_lose_no_count_and_no_slot: 600 kills of "roster",
 );
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -336,14 +337,15 @@ struct Work {
 struct State {
     roster: SharedRoster<Work, 4>,
     total: SharedCounter,
+    adopted: SharedCounter,
     stop: AtomicU32,
 }
 
-fn kills_at_any_instant_lose_no_count_and_no_slot() {
-    const KILLS: u32 = 600;
+fn kills_at_any_instant_lose_no_count_and_no_slot(run: &Kills<'_>) {
     let shared = Shared::anonymous(State {
         roster: SharedRoster::default(),
         total: SharedCounter::new(0),
+        adopted: SharedCounter::new(0),
         stop: AtomicU32::new(0),
     })
     .unwrap();
@@ -363,34 +365,34 @@ fn kills_at_any_instant_lose_no_count_and_no_slot() {
         })
     };
     // Six workers share four slots, so two of them sleep. There is also a watcher.
-    let mut workers: Vec<_> = (1..=6).map(work).collect();
+    let mut random = Random::new(run.seed());
+    let mut workers: Vec<_> = (0..6).map(|_| work(random.next())).collect();
     let watcher = child(|| {
-        let mut seen = 0_u32;
         while shared.stop.load(SeqCst) == 0 {
             match shared
                 .roster
                 .wait_for_abandoned_timeout(Duration::from_millis(5))
             {
                 Ok(number) => {
-                    seen += 1;
+                    shared.adopted.add(1);
                     drop(shared.roster.adopt(number));
                 }
                 Err(Error::TimedOut) => {}
                 Err(other) => panic!("{other}"),
             }
         }
-        assert!(seen > 0);
+        assert!(shared.adopted.get() > 0);
     });
-    let mut random = Random::new(23);
-    for serial in 0..KILLS {
+    while run.go_on() {
         let victim = random.below(6) as usize;
         let total = shared.total.get() + 1 + random.below(20);
         until(|| shared.total.get() >= total);
         for _ in 0..random.below(2_000) {
             std::hint::spin_loop();
         }
-        kill(&workers[victim]);
-        workers[victim] = work(u64::from(serial) + 7);
+        run.kill(&workers[victim]);
+        workers[victim] = work(random.next());
+        run.note(shared.total.get(), shared.adopted.get());
     }
     let total = shared.total.get() + 100;
     until_idly(|| shared.total.get() >= total);
@@ -403,8 +405,8 @@ fn kills_at_any_instant_lose_no_count_and_no_slot() {
     });
     // The counts of the killed workers are still there. Each death may have occurred between two
     // steps of one count.
-    assert!(done <= begun && begun - done <= u64::from(KILLS));
-    assert!(shared.total.get() <= done && done - shared.total.get() <= u64::from(KILLS));
+    assert!(done <= begun && begun - done <= run.made());
+    assert!(shared.total.get() <= done && done - shared.total.get() <= run.made());
     let slots: Vec<_> = (0..4)
         .map(|_| shared.roster.join_timeout(LONG).unwrap())
         .collect();

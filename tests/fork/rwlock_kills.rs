@@ -1,5 +1,6 @@
 //! SIGKILL at random instants for readers and writers that wait, hold, release or wake others.
 
+use crate::harness::Kills;
 use crate::steps::until_idly;
 use crate::support::{child, kill, passes};
 use fastrand::Rng;
@@ -11,14 +12,13 @@ use pshared::{
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-crate::tests!(kills_at_random_instants_leave_no_locker_waiting,);
+crate::tests!(kills_at_random_instants_leave_no_locker_waiting: 600 kills of "rwlock",);
 
 /// Both halves are equal outside of writers' critical sections.
 type Pair = [u64; 2];
 
 const VICTIMS: usize = 4;
 const SURVIVORS: usize = 2;
-const KILLS: usize = 600;
 
 // The state of a victim.
 const OUTSIDE: u32 = 0;
@@ -109,7 +109,7 @@ fn spin(rounds: u32) {
 
 /// After each kill, the killing process runs two critical sections. It would wait forever for a
 /// lost lock.
-fn kills_at_random_instants_leave_no_locker_waiting() {
+fn kills_at_random_instants_leave_no_locker_waiting(run: &Kills<'_>) {
     let state = Shared::anonymous(State {
         lock: SharedRwLock::new([0, 0]),
         place: Default::default(),
@@ -120,12 +120,12 @@ fn kills_at_random_instants_leave_no_locker_waiting() {
     })
     .unwrap();
     let state = &*state;
-    let kills: usize = std::env::var("PSHARED_KILLS").map_or(KILLS, |n| n.parse().unwrap());
-    let mut random = Rng::with_seed(17);
-    let survivors: Vec<_> = (0..SURVIVORS as u64)
-        .map(|seed| {
+    let mut random = Rng::with_seed(run.seed());
+    let survivors: Vec<_> = (0..SURVIVORS)
+        .map(|_| {
+            let seed = random.u64(..);
             child(move || {
-                let mut random = Rng::with_seed(1_000 + seed);
+                let mut random = Rng::with_seed(seed);
                 while state.stop.load(SeqCst) == 0 {
                     state.round(&mut random, |_| {});
                 }
@@ -137,28 +137,28 @@ fn kills_at_random_instants_leave_no_locker_waiting() {
         .collect();
     let mut killed_at = [0_usize; PLACES];
     let mut slowest = Duration::ZERO;
-    let mut done = 0;
-    // Makes at least `kills` kills, and continues until a victim was killed in each state. Some
+    // Makes at least as many kills as asked for, and continues until a victim was killed in each state. Some
     // states are short if other processes run too.
-    while done < kills || (killed_at.contains(&0) && done < 20 * kills) {
-        done += 1;
+    while run.go_on() || (killed_at.contains(&0) && run.made() < 20 * run.goal()) {
         let before = state.sections.get();
         until_idly(|| state.sections.get() > before);
         spin(random.u32(..20_000));
         let slot = random.usize(..VICTIMS);
-        kill(&victims[slot]);
+        run.kill(&victims[slot]);
         killed_at[state.place[slot].load(SeqCst) as usize] += 1;
         let since = Instant::now();
         state.round(&mut random, |_| {});
         state.round(&mut random, |_| {});
         slowest = slowest.max(since.elapsed());
+        run.note(state.sections.get(), state.reports.get());
         victims[slot] = state.victim(slot, random.u64(..));
     }
     victims.iter().for_each(kill);
     state.stop.store(1, SeqCst);
     survivors.iter().for_each(passes);
     println!(
-        "{done} kills, at {killed_at:?}, {} reports, {} sections, two of the killer's took {slowest:?} at most",
+        "{} kills, at {killed_at:?}, {} reports, {} sections, two of the killer's took {slowest:?} at most",
+        run.made(),
         state.reports.get(),
         state.sections.get()
     );

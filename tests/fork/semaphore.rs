@@ -1,5 +1,6 @@
 //! Semaphores between processes that are forked, interrupted or killed.
 
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random, until_idly};
 use crate::support::{child, kill, passes, sleeps};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -20,7 +21,7 @@ crate::tests!(
     a_permit_of_a_dead_holder_is_lost_and_a_post_replaces_it,
     a_killed_waiter_takes_no_permit,
     a_permit_that_woke_a_killed_waiter_goes_to_another,
-    kills_at_any_instant_lose_only_permits_of_the_killed_processes,
+    kills_at_any_instant_lose_only_permits_of_the_killed_processes: 300 kills of "semaphore",
 );
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -244,11 +245,11 @@ fn a_permit_that_woke_a_killed_waiter_goes_to_another() {
     assert!(killed_when_woken > 0);
 }
 
-fn kills_at_any_instant_lose_only_permits_of_the_killed_processes() {
+fn kills_at_any_instant_lose_only_permits_of_the_killed_processes(run: &Kills<'_>) {
     const PERMITS: u32 = 4;
     const KILLS: u32 = 3;
-    let mut random = Random::new(5);
-    for _ in 0..60 {
+    let mut random = Random::new(run.seed());
+    while run.go_on() {
         let (semaphore, turns) = (
             semaphore(PERMITS),
             Shared::anonymous(SharedCounter::new(0)).unwrap(),
@@ -264,12 +265,15 @@ fn kills_at_any_instant_lose_only_permits_of_the_killed_processes() {
         for worker in &workers[..KILLS as usize] {
             let until = turns.get() + 1 + random.below(300);
             until_idly(|| turns.get() >= until);
-            kill(worker);
+            run.kill(worker);
         }
         // The other workers still make progress with the remaining permits.
         let until = turns.get() + 100;
         until_idly(|| turns.get() >= until);
-        workers[KILLS as usize..].iter().for_each(kill);
+        workers[KILLS as usize..]
+            .iter()
+            .for_each(|worker| run.kill(worker));
+        run.add(turns.get(), 0);
         let left = semaphore.value();
         assert!(left <= PERMITS && left + KILLS + 2 >= PERMITS, "{left}");
     }

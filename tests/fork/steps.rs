@@ -45,7 +45,7 @@ pub fn sleeps_in(process: u32, call: libc::c_long) -> bool {
         .is_some_and(|number| number == call.to_string())
 }
 
-/// Pseudorandom numbers, the same in each run: xorshift64.
+/// Pseudorandom numbers, the same for each seed: xorshift64.
 pub struct Random(u64);
 
 impl Random {
@@ -53,11 +53,15 @@ impl Random {
         Random(seed | 1)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % bound
+        self.0
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
     }
 }
 

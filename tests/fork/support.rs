@@ -1,6 +1,8 @@
 //! Helpers that the tests share: children, the outcome of a lock call, and the state of other
 //! threads.
 
+pub use crate::harness::kill;
+
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
@@ -12,7 +14,6 @@ use pshared::{
     ShmSafe,
 };
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -31,19 +32,6 @@ pub fn child(body: impl FnOnce()) -> Child {
 pub fn passes(child: &Child) {
     let status = child.wait().expect("no status");
     assert!(status.success(), "child {}: {status}", child.id());
-}
-
-/// Kills and reaps a child that would not have exited by itself.
-#[track_caller]
-pub fn kill(child: &Child) {
-    child.kill().expect("not killed");
-    let status = child.wait().expect("no status");
-    assert_eq!(
-        status.signal(),
-        Some(libc::SIGKILL),
-        "child {}: {status}",
-        child.id()
-    );
 }
 
 /// Kills a child and waits until it has ended, without reaping it. The child stays a zombie.

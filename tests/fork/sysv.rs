@@ -2,6 +2,7 @@
 //! that are removed.
 
 use crate::disk::enter_new;
+use crate::harness::Kills;
 use crate::steps::{Interruptions, Random, Signal, need_new, sleeps_in, until_idly};
 use crate::support::{child, kill, kill_unreaped, passes};
 use nix::sched::CloneFlags;
@@ -21,7 +22,7 @@ crate::tests!(
     a_zombie_holds_no_permit,
     all_permits_of_a_dead_process_are_returned,
     a_killed_waiter_takes_no_permit,
-    kills_at_any_instant_lose_no_permit,
+    kills_at_any_instant_lose_no_permit: 300 kills of "System V semaphore",
     a_permit_inherited_by_fork_belongs_to_the_parent,
     a_parents_permit_is_returned_when_the_parent_ends_and_not_when_its_child_ends,
     an_exec_does_not_release_the_permit,
@@ -188,11 +189,11 @@ fn a_killed_waiter_takes_no_permit() {
     assert_eq!(semaphore.value().unwrap(), 1);
 }
 
-fn kills_at_any_instant_lose_no_permit() {
+fn kills_at_any_instant_lose_no_permit(run: &Kills<'_>) {
     const PERMITS: u32 = 2;
     let semaphore = SysvSemaphore::private(PERMITS).unwrap();
     let turns = Shared::anonymous(SharedCounter::new(0)).unwrap();
-    let mut random = Random::new(7);
+    let mut random = Random::new(run.seed());
     let work = || {
         loop {
             let permit = semaphore.acquire().unwrap();
@@ -200,11 +201,12 @@ fn kills_at_any_instant_lose_no_permit() {
             drop(permit);
         }
     };
-    for _ in 0..60 {
+    while run.go_on() {
         let workers: Vec<_> = (0..5).map(|_| child(work)).collect();
         let until = turns.get() + 1 + random.below(300);
         until_idly(|| turns.get() >= until);
-        workers.iter().for_each(kill);
+        workers.iter().for_each(|worker| run.kill(worker));
+        run.note(turns.get(), 0);
         assert_eq!(semaphore.value().unwrap(), PERMITS);
     }
 }

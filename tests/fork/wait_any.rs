@@ -1,5 +1,6 @@
 //! Waiting for the first of several events.
 
+use crate::harness::Kills;
 use crate::list_op_pending::deny;
 use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
 use crate::support::{child, child_elsewhere as child_of_a_holder, kill, passes, until};
@@ -14,7 +15,7 @@ crate::tests!(
     signals_end_no_wait,
     a_wait_without_any_event_times_out,
     a_queued_waiter_gets_the_permit_although_watchers_wait_too,
-    kills_of_watchers_strand_no_queued_waiter,
+    kills_of_watchers_strand_no_queued_waiter: 500 kills of "wait_any",
     an_error_is_returned_if_the_kernel_has_no_futex_waitv,
 );
 
@@ -114,8 +115,7 @@ fn a_queued_waiter_gets_the_permit_although_watchers_wait_too() {
     }
 }
 
-fn kills_of_watchers_strand_no_queued_waiter() {
-    const KILLS: u64 = 500;
+fn kills_of_watchers_strand_no_queued_waiter(run: &Kills<'_>) {
     let state = State::anonymous();
     let turns = Shared::anonymous(SharedCounter::new(0)).unwrap();
     let workers = [(); 4].map(|()| {
@@ -135,16 +135,17 @@ fn kills_of_watchers_strand_no_queued_waiter() {
         })
     };
     let mut watchers = [(); 2].map(|()| watch());
-    let mut random = Random::new(31);
-    for kills in 0..KILLS {
-        let victim = (kills % 2) as usize;
+    let mut random = Random::new(run.seed());
+    while run.go_on() {
+        let victim = (run.made() % 2) as usize;
         let until_turn = turns.get() + 1 + random.below(20);
         until(|| turns.get() >= until_turn);
         for _ in 0..random.below(2_000) {
             std::hint::spin_loop();
         }
-        kill(&watchers[victim]);
+        run.kill(&watchers[victim]);
         watchers[victim] = watch();
+        run.note(turns.get(), 0);
     }
     let until_turn = turns.get() + 100;
     until_idly(|| turns.get() >= until_turn);

@@ -8,7 +8,8 @@ mod clients;
 #[path = "../../../../tests/fork/disk.rs"]
 mod disk;
 mod faults;
-#[path = "../../../../tests/fork/harness.rs"]
+#[allow(dead_code, reason = "the library's own tests use more of it")]
+#[path = "../../../../tests/fork/harness/mod.rs"]
 mod harness;
 mod kills;
 mod protocol;

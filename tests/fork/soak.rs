@@ -1,0 +1,148 @@
+//! A soak: runs the tests of kills by turns, until there were enough kills.
+//!
+//! Each run of a test has the number of kills of an ordinary test run. So the command that runs one
+//! test repeats a failed run.
+
+mod interrupt;
+mod options;
+mod progress;
+
+use crate::harness::{
+    Body, Run, Test, Verdict, adopt_orphans, cpus, end_strays, named, pause, reap,
+};
+use clap::Parser;
+use options::Options;
+use progress::{Progress, Row};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The exit code of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Reads the command line, and soaks the tests of kills among these tests.
+pub fn run(tests: Vec<Test>, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = Options::parse_from(std::iter::once("cargo soak".into()).chain(arguments));
+    let rows: Vec<Row> = named(tests)
+        .into_iter()
+        .filter_map(|test| match test.body {
+            Body::Kills(workload) => Some(Row::new(test, workload)),
+            Body::Once(_) => None,
+        })
+        .filter(|row| is_selected(&options.filters, row))
+        .collect();
+    if rows.is_empty() {
+        eprintln!("no test matches {:?}; --list lists them", options.filters);
+        return ExitCode::from(2);
+    }
+    if options.list {
+        for row in &rows {
+            println!("{}: {}", row.test.name, row.workload.primitive);
+        }
+        return ExitCode::SUCCESS;
+    }
+    adopt_orphans();
+    interrupt::prepare();
+    Soak::new(options, rows).run()
+}
+
+fn is_selected(filters: &[String], row: &Row) -> bool {
+    let names = [row.test.name, row.workload.primitive];
+    filters.is_empty()
+        || (filters.iter()).any(|filter| names.iter().any(|name| name.contains(filter.as_str())))
+}
+
+struct Soak {
+    jobs: usize,
+    stall: Duration,
+    seeds: fastrand::Rng,
+    running: Vec<Run>,
+    progress: Progress,
+}
+
+/// Why a soak ends.
+enum End {
+    Enough,
+    Interrupted,
+    Failed,
+}
+
+impl Soak {
+    fn new(options: Options, rows: Vec<Row>) -> Self {
+        let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+        let time = match options.kills {
+            None => Some(options.time.unwrap_or(Duration::from_secs(60))),
+            Some(_) => options.time,
+        };
+        Soak {
+            jobs: options.jobs.map_or_else(cpus, |jobs| jobs as usize),
+            stall: options.stall,
+            seeds: fastrand::Rng::with_seed(seed),
+            running: Vec::new(),
+            progress: Progress::new(rows, options.kills, time, seed),
+        }
+    }
+
+    fn run(mut self) -> ExitCode {
+        let end = loop {
+            if interrupt::is_requested() {
+                break End::Interrupted;
+            }
+            if let Err(report) = self.step() {
+                self.progress.end_line();
+                eprintln!("{report}");
+                break End::Failed;
+            }
+            if self.running.is_empty() && self.progress.is_enough(&[]) {
+                break End::Enough;
+            }
+            self.progress.show(&self.running);
+            pause();
+        };
+        for run in std::mem::take(&mut self.running) {
+            self.progress.count(&run);
+        }
+        // Every process below the runner now belongs to no running test.
+        end_strays(&[]);
+        self.progress.finish();
+        match end {
+            End::Enough => ExitCode::SUCCESS,
+            End::Interrupted => ExitCode::from(INTERRUPTED),
+            End::Failed => ExitCode::FAILURE,
+        }
+    }
+
+    /// Starts as many runs as are allowed, and judges the runs that have ended. Returns the report
+    /// of a failure.
+    fn step(&mut self) -> Result<(), String> {
+        while self.running.len() < self.jobs && !self.progress.is_enough(&self.running) {
+            let (test, workload) = self.progress.next(&self.running);
+            let run = Run::start(test, workload.kills, self.seeds.u64(..), self.stall)
+                .map_err(|error| format!("{} was not started: {error}", test.name))?;
+            self.running.push(run);
+        }
+        for (run, verdict) in reap(&mut self.running) {
+            self.progress.count(&run);
+            match verdict {
+                Verdict::Passed => {}
+                Verdict::Skipped(reason) => self.progress.skip(&run, &reason),
+                Verdict::Failed(report) => return Err(describe(&run, &report)),
+            }
+        }
+        match self.progress.has_tests() {
+            true => Ok(()),
+            false => Err("none of the tests can run here".into()),
+        }
+    }
+}
+
+fn describe(run: &Run, report: &str) -> String {
+    let name = run.test.name;
+    format!(
+        "FAILED {name} (seed {seed}):\n{report}\n\
+         Repeat the run, possibly many times, because the instants of the kills vary:\n\
+         PSHARED_SEED={seed} cargo test --release --test fork -- --exact {name}\n\
+         cargo soak --time 10m {name}\n",
+        seed = run.seed,
+    )
+}
