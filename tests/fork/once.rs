@@ -176,7 +176,8 @@ fn initializers_are_killed_at_random_instants(run: &Kills<'_>) {
             for cell in cells.iter() {
                 let value = cell.get_or_init(|| {
                     begun.fetch_add(1, Relaxed);
-                    (0..100).for_each(|_| std::hint::spin_loop());
+                    // Long enough that many kills come in the middle.
+                    (0..2_000).for_each(|_| std::hint::spin_loop());
                     [own; 512]
                 });
                 assert!(is_whole(value));

@@ -1,6 +1,7 @@
 //! All tests that neither fork nor kill, in one binary.
 
 mod counters;
+mod damaged;
 mod derive;
 mod event;
 mod file_lock;

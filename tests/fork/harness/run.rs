@@ -30,6 +30,7 @@ pub struct Run {
     pub seed: u64,
     /// What a test of kills counts.
     pub counts: Option<Shared<Counts>>,
+    pub since: Instant,
     output: File,
     watchdog: Watchdog,
     /// The report of a test that made no progress, and was killed.
@@ -90,6 +91,7 @@ impl Run {
                 child,
                 seed,
                 counts,
+                since: Instant::now(),
                 output,
                 watchdog: Watchdog {
                     limit,

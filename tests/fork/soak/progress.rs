@@ -20,6 +20,8 @@ struct Total {
     kills: u64,
     operations: u64,
     reports: u64,
+    /// How long the runs took, added up.
+    time: Duration,
 }
 
 impl Total {
@@ -30,6 +32,7 @@ impl Total {
             kills: counts.kills.load(Relaxed),
             operations: counts.operations.load(Relaxed),
             reports: counts.reports.load(Relaxed),
+            time: run.since.elapsed(),
         }
     }
 
@@ -38,6 +41,7 @@ impl Total {
         self.kills += other.kills;
         self.operations += other.operations;
         self.reports += other.reports;
+        self.time += other.time;
     }
 }
 
@@ -167,33 +171,34 @@ impl Progress {
     /// Prints the table on standard output.
     pub fn finish(&self) {
         self.end_line();
-        let line = |name: &str, total: Total| {
-            println!(
-                "{name:<28} {:>7} {:>12} {:>16} {:>12}",
-                grouped(total.runs),
-                grouped(total.kills),
-                grouped(total.operations),
-                grouped(total.reports)
+        let line = |name: &str, cells: [&str; 5]| {
+            let [runs, kills, operations, reports, rate] = cells;
+            println!("{name:<28} {runs:>6} {kills:>10} {operations:>16} {reports:>10} {rate:>8}");
+        };
+        let counts = |name: &str, total: Total, time: Duration| {
+            let rate = total.kills as f64 / time.as_secs_f64();
+            let [runs, kills, operations, reports] =
+                [total.runs, total.kills, total.operations, total.reports].map(grouped);
+            line(
+                name,
+                [&runs, &kills, &operations, &reports, &format!("{rate:.0}")],
             );
         };
-        println!(
-            "{:<28} {:>7} {:>12} {:>16} {:>12}",
-            "primitive", "runs", "kills", "operations", "reports"
+        line(
+            "primitive",
+            ["runs", "kills", "operations", "reports", "kills/s"],
         );
         for row in &self.rows {
             match &row.skipped {
                 Some(reason) => println!("{:<28} skipped: {reason}", row.workload.primitive),
-                None => line(row.workload.primitive, row.total),
+                None => counts(row.workload.primitive, row.total, row.total.time),
             }
         }
-        let total = self.ended();
-        line("all", total);
-        let seconds = self.since.elapsed().as_secs_f64();
+        counts("all", self.ended(), self.since.elapsed());
         println!(
-            "seed {}, {}, {:.0} kills/s",
+            "seed {}, {}",
             self.seed,
-            clock(seconds),
-            total.kills as f64 / seconds
+            clock(self.since.elapsed().as_secs_f64())
         );
     }
 }
