@@ -51,7 +51,7 @@ impl BootTime {
         if !clock_is_synchronized() {
             return None;
         }
-        let offset = boot_offset()?;
+        let offset = boot_offset().ok()??;
         let mut best: Option<(Duration, Duration, Duration)> = None;
         for _ in 0..ATTEMPTS {
             let before = now(libc::CLOCK_BOOTTIME);
