@@ -94,6 +94,7 @@ fn tests() -> Vec<harness::Test> {
         rwlock_full::tests(),
         scenarios::tests(),
         semaphore::tests(),
+        soak::tests(),
         list_op_pending::tests(),
         strategies::tests(),
         unrelated::tests(),

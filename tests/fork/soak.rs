@@ -7,18 +7,27 @@ mod interrupt;
 mod options;
 mod progress;
 
+use crate::harness::descendants;
 use crate::harness::{
     Body, Run, Test, Verdict, adopt_orphans, cpus, end_strays, named, pause, reap,
 };
+use crate::steps::until_idly;
 use clap::Parser;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use options::Options;
 use progress::{Progress, Row};
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 /// The exit code of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
+
+crate::tests!(
+    a_soak_makes_the_kills_that_it_was_asked_for,
+    an_interrupted_soak_ends_all_of_its_processes,
+);
 
 /// Reads the command line, and soaks the tests of kills among these tests.
 pub fn run(tests: Vec<Test>, arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -145,4 +154,33 @@ fn describe(run: &Run, report: &str) -> String {
          cargo soak --time 10m {name}\n",
         seed = run.seed,
     )
+}
+
+/// This program as a soak of the counters.
+fn soak_of_counters(options: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test program"));
+    command.arg("--soak").args(options).arg("counters");
+    command
+}
+
+fn a_soak_makes_the_kills_that_it_was_asked_for() {
+    let output = soak_of_counters(&["--kills", "100"]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{table}");
+    // Two runs of 64 kills.
+    let row = table.lines().find(|line| line.starts_with("counters"));
+    let cells: Vec<_> = row.expect("a row").split_whitespace().collect();
+    assert_eq!(cells[1..3], ["2", "128"], "{table}");
+}
+
+/// The orphans of the soak would be this process's children.
+fn an_interrupted_soak_ends_all_of_its_processes() {
+    let mut command = soak_of_counters(&["--time", "1h"]);
+    let mut soak = command.stdout(Stdio::piped()).spawn().unwrap();
+    let id = Pid::from_raw(soak.id().cast_signed());
+    until_idly(|| descendants(id).len() >= 2);
+    signal::kill(id, Signal::SIGINT).unwrap();
+    let status = soak.wait().unwrap();
+    assert_eq!(status.code(), Some(INTERRUPTED.into()));
+    assert_eq!(descendants(Pid::this()), []);
 }

@@ -17,10 +17,12 @@ fn every_unchanged_file_can_be_opened() {
 /// The published package has no corpus.
 #[test]
 fn every_file_of_the_fuzzers_corpus_is_refused_and_unchanged_or_usable() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/open");
-    if !corpus.parent().is_some_and(Path::exists) {
+    let fuzzer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    if !fuzzer.exists() {
+        println!("skipped: there is no {}", fuzzer.display());
         return;
     }
+    let corpus = fuzzer.join("corpus/open");
     let directory = tempfile::tempdir().unwrap();
     let mut count = 0;
     for entry in fs::read_dir(corpus).unwrap() {

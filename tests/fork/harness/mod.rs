@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use kills::{Counts, Kills, kill};
-pub use processes::{describe_threads, pause};
+pub use processes::{descendants, describe_threads, pause};
 pub use run::{Run, Verdict};
 
 /// How long a test may make no progress before it counts as hung. The slowest test needs far less
