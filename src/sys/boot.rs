@@ -76,8 +76,8 @@ impl BootTime {
     }
 }
 
-/// Returns whether the kernel's clock is known to be synchronized: a daemon has cleared `STA_UNSYNC`
-/// since the machine started, and the clock has not been set by hand since.
+/// Returns whether the kernel's clock is known to be synchronized: a daemon has cleared
+/// `STA_UNSYNC` since the machine started, and the clock has not been set by hand since.
 fn clock_is_synchronized() -> bool {
     // A filter may kill the process for the call, as systemd's `SystemCallFilter=@system-service`
     // does.
