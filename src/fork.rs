@@ -113,11 +113,9 @@ pub enum Error {
 /// child held report it to the next process that uses them.
 pub fn spawn<F: FnOnce()>(body: F) -> Result<Child, Error> {
     check_single_thread()?;
+    let holds_lock = sys::holds_robust_lock() || sys::holds_unplaced_lock();
     // SAFETY: the process has no other thread: that was just checked.
-    if sys::holds_robust_lock()
-        || sys::holds_unplaced_lock()
-        || unsafe { crate::memory::any_lock_in_use() }
-    {
+    if holds_lock || unsafe { crate::memory::any_lock_in_use() } {
         return Err(Error::LockHeld);
     }
     check_childrens_namespace()?;

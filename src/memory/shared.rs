@@ -362,7 +362,8 @@ pub(super) fn left_zero<T: ShmSafe, P: ?Sized>() -> impl FnMut(*mut P) {
     const {
         assert!(
             T::ZERO_IS_VALID,
-            "zero bytes are not this type's initial state: pass the value, or a function of it"
+            "this type does not allow a value of zero bytes: write `#[pshared(zeroed)]` above your own type if zero \
+             bytes are its initial state, or pass the value, or a function of it"
         )
     };
     |_| {}

@@ -8,7 +8,11 @@ mod clients;
 #[path = "../../../../tests/fork/disk.rs"]
 mod disk;
 mod faults;
-#[allow(dead_code, reason = "the library's own tests use more of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the library's own tests use more of it"
+)]
 #[path = "../../../../tests/fork/harness/mod.rs"]
 mod harness;
 mod kills;
