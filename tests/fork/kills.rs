@@ -198,7 +198,7 @@ impl State {
                 }
                 Some((Got::Ours(poisoned.into_guard()), true))
             }
-            Err(LockError::WouldBlock | LockError::TimedOut) => None,
+            Err(LockError::WouldBlock | LockError::TimedOut | LockError::HolderDumpsCore) => None,
             Err(LockError::HolderThreadEnded) if IN_A_CROWD.get() => None,
             Err(other) => {
                 eprintln!("lock {lock} by {how:?}: {other:?}");

@@ -95,7 +95,7 @@ impl<const N: usize> State<N> {
         };
         let permit = match outcome {
             Ok(permit) => permit,
-            Err(Error::WouldBlock | Error::TimedOut) => return,
+            Err(Error::WouldBlock | Error::TimedOut | Error::HolderDumpsCore) => return,
             // A call that does not wait may take a process that is being killed for a living one.
             Err(Error::HolderThreadEnded) => return,
             Err(other) => panic!("{other}"),

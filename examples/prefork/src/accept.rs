@@ -58,7 +58,7 @@ impl<'a> Acceptor<'a> {
                         }
                         break self.accept(worker);
                     }
-                    Err(Error::TimedOut) => worker.beat(),
+                    Err(Error::TimedOut | Error::HolderDumpsCore) => worker.beat(),
                     Err(error) => break Err(io::Error::other(error)),
                 }
                 if self.signals.asked_to_leave() {
@@ -84,7 +84,7 @@ impl<'a> Acceptor<'a> {
                     }
                     return Ok(Some(poisoned.replace(())));
                 }
-                Err(LockError::TimedOut) => worker.beat(),
+                Err(LockError::TimedOut | LockError::HolderDumpsCore) => worker.beat(),
                 Err(other) => return Err(io::Error::other(Error::from(other))),
             }
             if self.signals.asked_to_leave() {
