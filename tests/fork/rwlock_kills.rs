@@ -137,8 +137,8 @@ fn kills_at_random_instants_leave_no_locker_waiting(run: &Kills<'_>) {
         .collect();
     let mut killed_at = [0_usize; PLACES];
     let mut slowest = Duration::ZERO;
-    // Makes at least as many kills as asked for, and continues until a victim was killed in each state. Some
-    // states are short if other processes run too.
+    // Makes at least as many kills as asked for, and continues until a victim was killed in each
+    // state. Some states are short if other processes run too.
     while run.go_on() || (killed_at.contains(&0) && run.made() < 20 * run.goal()) {
         let before = state.sections.get();
         until_idly(|| state.sections.get() > before);

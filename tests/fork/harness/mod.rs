@@ -55,8 +55,8 @@ pub struct Workload {
     pub run: fn(&Kills<'_>),
 }
 
-/// Lists the functions of a module as tests, under the module's name. A test of kills is listed with
-/// its number of kills and its primitive.
+/// Lists the functions of a module as tests, under the module's name. A test of kills is listed
+/// with its number of kills and its primitive.
 #[macro_export]
 macro_rules! tests {
     ($($name:ident $(: $kills:literal kills of $primitive:literal)?),* $(,)?) => {
@@ -118,8 +118,8 @@ pub fn cpus() -> usize {
 
 /// Prepares the runner for tests that crash.
 pub fn adopt_orphans() {
-    // Killed processes of the tests leave no core files. The hard limit stays, for a test that needs
-    // a dump.
+    // Killed processes of the tests leave no core files. The hard limit stays, for a test that
+    // needs a dump.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
         let _ = setrlimit(Resource::RLIMIT_CORE, 0, hard);
     }

@@ -1,5 +1,5 @@
-//! The counts of a soak: which test is next, when there were enough kills, the line of progress, and
-//! the table at the end.
+//! The counts of a soak: which test is next, when there were enough kills, the line of progress,
+//! and the table at the end.
 
 use crate::harness::{Body, Run, Test, Workload};
 use std::io::{IsTerminal, Write as _};
