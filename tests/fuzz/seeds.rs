@@ -1,5 +1,5 @@
-//! Writes the inputs from which the search starts, files that the library makes today, to the
-//! folder of the corpus.
+//! Writes the inputs from which the search starts to the folder of the corpus: files that the
+//! library makes today.
 
 #[path = "../it/damaged/check.rs"]
 #[allow(dead_code, reason = "the inputs are only written here")]
