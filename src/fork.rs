@@ -15,7 +15,7 @@
 //! ```
 
 use crate::sys::start_gate::{ChildGate, start_gate};
-use crate::sys::{self, Deadline, process};
+use crate::sys::{self, Deadline, limits, process};
 use std::cell::Cell;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -56,6 +56,24 @@ pub enum Error {
         own: u32,
         /// The number of the PID namespace that a child would get.
         childrens: u32,
+    },
+
+    /// The process, or the system, has no file descriptor left.
+    #[error(
+        "{call} failed: {source}. fork::spawn needs two file descriptors, for the pidfd of the child and to start it. {}",
+        match limit {
+            Some(limit) => format!("This process may have {limit}: close some, or raise the limit (`ulimit -n`)"),
+            None => "The system has none left: end programs that keep many files open, or raise the sysctl fs.file-max".to_owned(),
+        }
+    )]
+    NoDescriptors {
+        /// The system call that failed, with the path that it used, if any.
+        call: &'static str,
+        /// The largest number of descriptors that the process may have, or `None` if the limit of
+        /// the whole system is reached.
+        limit: Option<u64>,
+        /// The error from the kernel.
+        source: io::Error,
     },
 
     /// The conditions for a sound fork could not be checked.
@@ -132,9 +150,12 @@ fn check_single_thread() -> Result<(), Error> {
     const RELEASE_TIME: Duration = Duration::from_millis(20);
     let until = Deadline::after(RELEASE_TIME);
     loop {
-        let threads = process::thread_count().map_err(|source| Error::Unchecked {
-            what: process::THREADS,
-            source,
+        let threads = process::thread_count().map_err(|source| match source.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => os_error("open of /proc/self/task", source),
+            _ => Error::Unchecked {
+                what: process::THREADS,
+                source,
+            },
         })?;
         if threads == 1 {
             return Ok(());
@@ -172,6 +193,9 @@ fn check_childrens_namespace() -> Result<(), Error> {
 ///
 /// A guard of the calling thread belongs to the parent. `body` must not access the data of such a
 /// guard through a borrow.
+///
+/// If another thread forks at the same time, its child may inherit two descriptors of this call,
+/// which are closed by `exec`.
 pub unsafe fn spawn_unchecked<F: FnOnce()>(body: F) -> Result<Child, Error> {
     let _ = io::stdout().flush();
     let (parents_side, childs_side) =
@@ -191,9 +215,9 @@ pub unsafe fn spawn_unchecked<F: FnOnce()>(body: F) -> Result<Child, Error> {
                     pidfd,
                     status: Cell::new(None),
                 }),
-                Err(source) => {
+                Err((call, source)) => {
                     process::reap(id);
-                    Err(os_error("pidfd_open", source))
+                    Err(os_error(call, source))
                 }
             }
         }
@@ -219,7 +243,16 @@ fn run_child(gate: ChildGate, body: impl FnOnce()) -> ! {
 }
 
 fn os_error(call: &'static str, source: io::Error) -> Error {
-    Error::Os { call, source }
+    let limit = match source.raw_os_error() {
+        Some(libc::EMFILE) => limits::descriptor_limit(),
+        Some(libc::ENFILE) => None,
+        _ => return Error::Os { call, source },
+    };
+    Error::NoDescriptors {
+        call,
+        limit,
+        source,
+    }
 }
 
 /// A child process. It is identified by a pidfd, so no later process with the same id is taken for

@@ -88,6 +88,16 @@ impl FieldReader<'_> {
             message: format!("{field} {}", advice.problem),
             label: advice.instead,
         };
+        if has_macro(ty.to_token_stream()) {
+            self.errors.push(Error::new_spanned(
+                ty,
+                format!(
+                    "{field} has a type that a macro makes, which may be another type each time the macro is expanded: \
+                     write the type itself, or a type alias (`type Name = ...;`)"
+                ),
+            ));
+            return Check::Rejected;
+        }
         match advice::known(ty, self.derive) {
             Some(Advice {
                 certain: true,
@@ -122,6 +132,24 @@ impl Field {
             Check::Trait | Check::Bound(None) | Check::Rejected => None,
         }
     }
+}
+
+/// Returns whether a type contains a macro invocation, for example in the length of an array. The
+/// generated code repeats the type, and each repetition expands the macro again.
+fn has_macro(ty: TokenStream) -> bool {
+    let mut tokens = ty.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let is_invoked = |next: Option<&TokenTree>| matches!(next, Some(TokenTree::Punct(punct)) if punct.as_char() == '!');
+        let has_macro = match token {
+            TokenTree::Ident(_) => is_invoked(tokens.peek()),
+            TokenTree::Group(group) => has_macro(group.stream()),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+        };
+        if has_macro {
+            return true;
+        }
+    }
+    false
 }
 
 /// Returns whether a type names any type or const parameter.

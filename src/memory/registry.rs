@@ -121,17 +121,24 @@ impl Entry {
     /// The value must be registered and mapped, and the caller must have claimed the entry.
     unsafe fn is_named_by_a_thread(&self, map: &Map) -> bool {
         let start = map.as_ptr().addr();
-        let mut is_named = false;
+        let (mut threads, mut is_unknown) = (Vec::new(), false);
         // SAFETY: guaranteed by the caller.
         unsafe {
             self.visit(&mut |primitive| {
+                let mut has_owner = false;
                 primitive.owners_in_this_process(&mut |thread| {
-                    let range = start..start + map.len();
-                    is_named = is_named || sys::robust_list_names(thread, range) != Some(false);
+                    has_owner = true;
+                    if !threads.contains(&thread) {
+                        threads.push(thread);
+                    }
                 });
+                is_unknown |= !has_owner && primitive.is_held_by_this_process();
             });
         }
-        is_named
+        is_unknown
+            || threads.into_iter().any(|thread| {
+                sys::robust_list_names(thread, start..start + map.len()) != Some(false)
+            })
     }
 
     /// Calls `each` for each primitive in the value.

@@ -41,7 +41,8 @@ use std::ptr::NonNull;
 /// when the `Shared` is dropped. The memory then stays mapped as long as that thread runs, because
 /// the kernel writes to the lock when the thread ends. It is unmapped when this process next
 /// creates, opens or drops a `Shared`. A lock that is held through another map of the same file
-/// does not keep this map.
+/// does not keep this map. If a filter denies `get_robust_list(2)` or `process_vm_readv(2)`, this
+/// is not known, and the map stays until the lock is released.
 ///
 /// # Examples
 ///
@@ -136,7 +137,7 @@ impl<T: ShmSafe> Shared<T> {
     /// # Ok::<(), pshared::Error>(())
     /// ```
     pub fn zeroed() -> Result<Self, Error> {
-        Self::in_new_map(Map::anonymous, 1, &mut left_zero::<T, T>())
+        Self::in_new_map(Map::anonymous, 1, &mut const { left_zero::<T, T>() })
     }
 }
 
@@ -184,7 +185,7 @@ impl<T: ShmSafe> Shared<[T]> {
     /// # Ok::<(), pshared::Error>(())
     /// ```
     pub fn zeroed_slice(len: usize) -> Result<Self, Error> {
-        Self::in_new_map(Map::anonymous, len, &mut left_zero::<T, [T]>())
+        Self::in_new_map(Map::anonymous, len, &mut const { left_zero::<T, [T]>() })
     }
 }
 
@@ -355,17 +356,16 @@ pub(super) fn each<T: ShmSafe>(mut value: impl FnMut(usize) -> T) -> impl FnMut(
     }
 }
 
-/// Returns a closure that leaves a `P`, one or more `T`, all zero. New memory is.
+/// Returns a function that leaves a `P`, one or more `T`, all zero. New memory is.
 ///
-/// Does not compile if zero bytes are not the initial state of `T`.
-pub(super) fn left_zero<T: ShmSafe, P: ?Sized>() -> impl FnMut(*mut P) {
-    const {
-        assert!(
-            T::ZERO_IS_VALID,
-            "this type does not allow a value of zero bytes: write `#[pshared(zeroed)]` above your own type if zero \
-             bytes are its initial state, or pass the value, or a function of it"
-        )
-    };
+/// Panics if zero bytes are not the initial state of `T`. Each caller evaluates this in a `const`
+/// block of its own, so that the compiler's error points at the program that calls it.
+pub(super) const fn left_zero<T: ShmSafe, P: ?Sized>() -> fn(*mut P) {
+    assert!(
+        T::ZERO_IS_VALID,
+        "this type does not allow a value of zero bytes: write `#[pshared(zeroed)]` above your own type if zero \
+         bytes are its initial state, or pass the value, or a function of it"
+    );
     |_| {}
 }
 

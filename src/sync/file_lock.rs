@@ -6,7 +6,7 @@ use crate::sys::files::{self, Named};
 use crate::sys::{Deadline, FileLockKind, current_thread};
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -152,7 +152,7 @@ impl FileLock {
 
     fn open(path: &Path, call: FileLockKind) -> Result<Self, Error> {
         Ok(FileLock {
-            file: open_or_create(path)?,
+            file: open_or_create(path, files::MODE)?,
             call,
             path: absolute(path)?,
             generation: current_thread().generation(),
@@ -282,7 +282,7 @@ impl FileLock {
     fn keep_if_current(&mut self) -> Result<bool, Error> {
         let successor = named_by(&self.path, &self.file).and_then(|named| match named {
             Named::ThisFile => Ok(None),
-            Named::AnotherFile | Named::Nothing => open_or_create(&self.path).map(Some),
+            Named::AnotherFile | Named::Nothing => self.successor().map(Some),
         });
         if !matches!(successor, Ok(None)) {
             self.call.unlock(&self.file);
@@ -294,6 +294,13 @@ impl FileLock {
                 Ok(false)
             }
         }
+    }
+
+    /// Opens the file that the path names now, or creates it with the mode of the one that was
+    /// removed.
+    fn successor(&self) -> Result<File, Error> {
+        let metadata = self.file.metadata().map_err(|source| self.failed(source))?;
+        open_or_create(&self.path, metadata.mode() & 0o777)
     }
 
     fn is_inherited(&self) -> bool {
@@ -342,7 +349,7 @@ impl Drop for FileLockGuard<'_> {
     }
 }
 
-fn open_or_create(path: &Path) -> Result<File, Error> {
+fn open_or_create(path: &Path, mode: u32) -> Result<File, Error> {
     let failed = |source| Error::os(format!("open of {}", path.display()), source);
     loop {
         match files::open_path(path) {
@@ -355,7 +362,7 @@ fn open_or_create(path: &Path) -> Result<File, Error> {
         match files::create_exclusive(path) {
             Ok(file) => {
                 // The umask may have removed permissions.
-                file.set_permissions(Permissions::from_mode(files::MODE))
+                file.set_permissions(Permissions::from_mode(mode))
                     .map_err(failed)?;
                 return Ok(file);
             }

@@ -1,11 +1,14 @@
 //! [`Holder`]: the thread that holds a lock, for reports.
 
 use crate::sys::{self, ImageId, Owner, OwnerId};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 /// The thread that held a lock when the lock was queried; see
 /// [`SharedMutex::holder`](crate::SharedMutex::holder).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+///
+/// Two values are equal if they have the same ids.
+#[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Holder {
     /// The process id, in the holder's PID namespace.
@@ -54,5 +57,19 @@ impl Holder {
     /// this waits for the process that has the id now.
     pub fn wait_for_exit(&self, timeout: Duration) -> bool {
         sys::wait_for_exit(self.owner, timeout)
+    }
+}
+
+impl PartialEq for Holder {
+    fn eq(&self, other: &Self) -> bool {
+        self.owner.id == other.owner.id
+    }
+}
+
+impl Eq for Holder {}
+
+impl Hash for Holder {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.owner.id.to_bits().hash(state);
     }
 }

@@ -75,12 +75,18 @@ impl<G: LockGuard> Poisoned<G> {
         self.is_first_report
     }
 
-    /// Returns the holder that died, if this call received the [first
-    /// report](Self::is_first_report) of its death and its record was whole.
+    /// Returns the last holder that died, if this call received the [first
+    /// report](Self::is_first_report) of its death and knows it.
+    ///
+    /// It does not know it if the holder died at the start or the end of its critical section, or
+    /// if another call found the death: one that was then killed, or one that only read or
+    /// formatted the lock. If a holder died that had not repaired what an earlier dead one left,
+    /// only the later one is returned.
     ///
     /// The death of a process does not end I/O that it started into the map. If the data is an I/O
     /// buffer, call [`Holder::wait_for_exit`] before using it; and read there what that does not
-    /// end.
+    /// end. If the holder is not known, replace the buffer and do not use its memory again, or wait
+    /// for all processes that may have held the lock.
     ///
     /// # Examples
     ///

@@ -13,7 +13,7 @@
 
 use super::Deadline;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
-use crate::sys::proc::{self, Memory, Stat};
+use crate::sys::proc::{self, Stat};
 use crate::sys::thread;
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -42,6 +42,10 @@ fn is_gone(owner: Owner) -> bool {
     }
     let (pid, tid) = (owner.id.pid(), owner.id.tid());
     if !thread_exists(pid, tid) {
+        return true;
+    }
+    // A process that waits to be reaped. Two calls show that, and files in `/proc` cost far more.
+    if pid == tid && is_single_threaded(pid) && proc::gave_up_memory(pid) {
         return true;
     }
     let Ok(view) = ProcView::trusted() else {
@@ -292,7 +296,7 @@ pub(crate) fn wait_for_exit(owner: Owner, timeout: Duration) -> bool {
         return false;
     }
     let deadline = Deadline::after(timeout);
-    while process_exists(owner.id.pid()) {
+    while observe(owner.id.pid(), owner.image) != Observed::Dead {
         if let Ok(pidfd) = crate::sys::process::pidfd_open(owner.id.pid()) {
             // The id is looked up after the pidfd was opened. If the process then runs `image`, it
             // is the process of the pidfd: a process that took over the id in between would have
@@ -302,7 +306,7 @@ pub(crate) fn wait_for_exit(owner: Owner, timeout: Duration) -> bool {
             let left = Some(deadline.remaining());
             return is_another || crate::sys::process::pidfd_wait(&pidfd, left).unwrap_or(false);
         }
-        // There is no descriptor for a pidfd now.
+        // No pidfd can be opened now.
         if deadline.has_passed() {
             return false;
         }
@@ -318,7 +322,7 @@ fn is_of_own_namespace(id: OwnerId) -> bool {
 
 /// Asks the kernel whether the thread exists. This works without `/proc`. `EPERM` means that the
 /// thread exists and belongs to another user.
-fn thread_exists(pid: u32, tid: u32) -> bool {
+pub(super) fn thread_exists(pid: u32, tid: u32) -> bool {
     // SAFETY: signal 0 is not sent; the kernel only checks whether the thread exists.
     let answer = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) };
     answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
@@ -435,11 +439,12 @@ fn observe(pid: u32, image: ImageId) -> Observed {
 /// Checks the process `pid` by calls that need no descriptor. If the id belongs to a later process,
 /// and that process has ended, the earlier one has ended too.
 fn observe_without_descriptors(pid: u32) -> Observed {
-    match proc::memory(pid) {
-        Memory::Present => Observed::Running,
+    match proc::gave_up_memory(pid) {
         // The first thread has given the memory up, and there is no other thread.
-        Memory::Gone if is_single_threaded(pid) => Observed::Dead,
-        Memory::Gone | Memory::Unknown => Observed::NoDescriptors,
+        true if is_single_threaded(pid) => Observed::Dead,
+        true => Observed::NoDescriptors,
+        // A running process may be about to end, but the caller cannot see that.
+        false => Observed::Running,
     }
 }
 

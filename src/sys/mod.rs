@@ -15,14 +15,12 @@ mod liveness;
 mod owner;
 mod proc;
 mod pthread;
-mod record_probe;
 mod robust_list;
 mod semaphore;
 mod sysv;
 mod thread;
 mod thread_list;
 mod timer_slack;
-mod unplaced_holds;
 mod wipe_on_fork;
 
 pub(crate) mod boot;

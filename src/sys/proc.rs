@@ -110,24 +110,11 @@ pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Whether a process has memory, as far as the link to its program shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Memory {
-    /// The link can be read: the first thread has not passed the point at which it gives the memory
-    /// up.
-    Present,
-    /// The kernel shows no link: the first thread has given its memory up.
-    Gone,
-    Unknown,
-}
-
-/// Reads the link `/proc/PID/exe`, which needs no descriptor.
-pub(super) fn memory(pid: u32) -> Memory {
-    match fs::read_link(format!("/proc/{pid}/exe")) {
-        Ok(_) => Memory::Present,
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Memory::Gone,
-        Err(_) => Memory::Unknown,
-    }
+/// Returns whether the first thread of a process has certainly given the memory of the process up:
+/// the kernel shows no link `/proc/PID/exe` any more. This needs no descriptor.
+pub(super) fn gave_up_memory(pid: u32) -> bool {
+    let link = fs::read_link(format!("/proc/{pid}/exe"));
+    link.is_err_and(|error| error.raw_os_error() == Some(libc::ENOENT))
 }
 
 /// Returns whether the process is in another time namespace than the caller. False if either is not

@@ -20,12 +20,11 @@
 use super::error::RobustListUnusable;
 use super::futex::probe_u32;
 use super::owner::OwnerId;
-use super::record_probe::is_recorded_at;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{
     AtomicIsize, AtomicPtr, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     compiler_fence,
 };
 
@@ -165,7 +164,9 @@ impl RobustList {
     /// waiter if the word has no owner.
     #[inline]
     pub(crate) fn set_pending(self, links: &Links) {
-        self.head().pending.store(links.as_entry(), Relaxed);
+        // Release: a thread that reads this field and then the list from outside finds a lock that
+        // was linked before the field changed (see `thread_list`).
+        self.head().pending.store(links.as_entry(), Release);
         compiler_fence(SeqCst);
     }
 
@@ -200,6 +201,41 @@ impl RobustList {
         compiler_fence(SeqCst);
         head.first.store(links.as_entry(), Relaxed);
         compiler_fence(SeqCst);
+    }
+
+    /// Links the lock that `list_op_pending` names, if the thread `tid`, the calling one, holds it
+    /// and it is in no list.
+    ///
+    /// Another copy of this crate in the program, such as that of a plugin, leaves its held locks
+    /// there too. Its nodes are those of this crate, and it unlinks a lock that it finds linked. If
+    /// the field were overwritten, neither the kernel nor a fork would find that lock.
+    pub(super) fn link_pending_of_another_copy(self, tid: u32) {
+        let entry = self.head().pending.load(Relaxed);
+        // glibc marks its mutexes with priority inheritance. It leaves no held lock in the field.
+        let is_of_glibc = entry.addr() & 1 != 0;
+        if is_of_glibc || !self.is_pending_held_by(tid) || self.contains(entry) {
+            return;
+        }
+        let links = entry.wrapping_byte_sub(size_of::<usize>()).cast::<Links>();
+        // SAFETY: the field names the node and its word names this thread, so the thread holds a
+        // robust lock there. Such a lock is mapped and stays at its address while it is held, and
+        // its links lie before the entry. It is in no list, as was just checked: a lock is held by
+        // one thread, which links it into its own list only.
+        unsafe { self.link(&*links) };
+    }
+
+    /// Returns whether the list contains the node.
+    fn contains(self, node: *mut ()) -> bool {
+        let head = self.0.as_ptr().cast::<()>();
+        let mut entry = self.head().first.load(Relaxed);
+        while !ptr::addr_eq(entry, head) {
+            if entry.addr() & !1 == node.addr() & !1 {
+                return true;
+            }
+            // SAFETY: the entry is a node that is linked in this thread's list.
+            entry = unsafe { next_field(entry) }.load(Relaxed);
+        }
+        false
     }
 
     /// Unlinks a lock. `list_op_pending` must name it, because the kernel does not find it in the
@@ -491,6 +527,20 @@ impl ThreadList {
             self.last_pending.set(ptr::null());
         }
     }
+}
+
+/// Returns whether the record at this address names `owner`. Returns false if there is no record
+/// any more, or if the memory cannot be read.
+fn is_recorded_at(record: *const u32, owner: OwnerId) -> bool {
+    // The two halves, in the order in which they lie in memory.
+    let bits = owner.to_bits();
+    let mut halves = [bits as u32, (bits >> u32::BITS) as u32];
+    if cfg!(target_endian = "big") {
+        halves.reverse();
+    }
+    // Only that thread writes its own id to a record, so the halves can be compared one after the
+    // other.
+    probe_u32(record, halves[0]) && probe_u32(record.wrapping_add(1), halves[1])
 }
 
 fn find_list() -> Result<RobustList, String> {

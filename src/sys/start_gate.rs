@@ -2,20 +2,23 @@
 //!
 //! A child has no pidfd yet when `fork(2)` returns. If its parent then cannot open one, no child
 //! must have run. So the child waits at the gate, which is a pair of connected sockets, one for
-//! each side. The parent opens the pidfd and then sends a byte: to start the child, or to end it.
-//! If the parent dies first, its socket is closed and the child ends too.
+//! each side. The parent opens the pidfd and then sends a byte, which starts the child. If it
+//! cannot, it closes the connection and the child ends. If the parent dies first, the connection is
+//! closed too.
 //!
-//! While the child waits, its end shows as a closed socket. So the parent knows that the pidfd is
-//! that of its child, even if other code reaped the child and the kernel reused the id.
+//! If the child is killed while it waits, the parent sees its end of the connection closed. So the
+//! parent knows that the pidfd is that of its child, even if other code reaps the child and the
+//! kernel reuses the id.
 
 use super::process::{pidfd_has_status, pidfd_open};
 use std::io::{self, Read as _};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-const START: u8 = 1;
-const END: u8 = 0;
+/// The byte that starts the child.
+static START: u8 = 1;
 
 /// Returns the two sides of a gate: `socketpair(2)`.
 pub(crate) fn start_gate() -> io::Result<(ParentGate, ChildGate)> {
@@ -36,7 +39,7 @@ impl ChildGate {
         // parent's socket until it ends or calls `exec`. So the closing of the socket may not show
         // that the parent has died, and the wait is interrupted to check that.
         let _ = socket.set_read_timeout(Some(Duration::from_secs(1)));
-        let mut byte = [END];
+        let mut byte = [0];
         loop {
             match socket.read(&mut byte) {
                 Ok(read) => return read == 1 && byte == [START],
@@ -62,20 +65,33 @@ impl ParentGate {
     ///
     /// # Errors
     ///
-    /// Returns an error if no pidfd can be opened, or if the child was killed at the gate and other
-    /// code has reaped it. The child then ends at the gate.
-    pub(crate) fn start(self, id: u32) -> io::Result<OwnedFd> {
-        let opened = pidfd_open(id).and_then(|pidfd| {
-            // The child cannot leave the gate. If its socket is open after the pidfd was opened, it
-            // had the id until then. If it has ended, it must still be this process's child.
-            if self.is_child_waiting() {
-                Ok(pidfd)
-            } else {
-                pidfd_has_status(&pidfd).map(|()| pidfd)
+    /// Returns the call that failed and its error: no pidfd can be opened, the child cannot be
+    /// started, or the child was killed at the gate and other code has reaped it. The child then
+    /// ends at the gate.
+    pub(crate) fn start(self, id: u32) -> Result<OwnedFd, (&'static str, io::Error)> {
+        let started = self.try_start(id);
+        if started.is_err() {
+            // The child ends when its read returns nothing. Dropping the socket would not suffice
+            // if another process has a copy of it.
+            let _ = self.0.shutdown(Shutdown::Both);
+        }
+        started
+    }
+
+    fn try_start(&self, id: u32) -> Result<OwnedFd, (&'static str, io::Error)> {
+        let pidfd = pidfd_open(id).map_err(|error| ("pidfd_open", error))?;
+        // The child cannot leave the gate. If its socket is open after the pidfd was opened, it had
+        // the id until then.
+        if self.is_child_waiting() {
+            match self.send_start() {
+                // It was killed meanwhile.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                sent => return sent.map(|()| pidfd).map_err(|error| ("send", error)),
             }
-        });
-        self.send(if opened.is_ok() { START } else { END });
-        opened
+        }
+        // It was killed. It must still be a child of this process, so that the pidfd is its own.
+        let is_child = pidfd_has_status(&pidfd);
+        is_child.map(|()| pidfd).map_err(|error| ("waitid", error))
     }
 
     fn is_child_waiting(&self) -> bool {
@@ -91,10 +107,13 @@ impl ParentGate {
         poll.revents == 0
     }
 
-    fn send(&self, decision: u8) {
+    fn send_start(&self) -> io::Result<()> {
         let fd = self.0.as_raw_fd();
-        // A child that was killed at the gate needs no decision. MSG_NOSIGNAL: there is no SIGPIPE.
-        // SAFETY: the buffer is one byte.
-        unsafe { libc::send(fd, (&raw const decision).cast(), 1, libc::MSG_NOSIGNAL) };
+        // SAFETY: the buffer is one byte. MSG_NOSIGNAL: there is no SIGPIPE.
+        let sent = unsafe { libc::send(fd, (&raw const START).cast(), 1, libc::MSG_NOSIGNAL) };
+        match sent {
+            1 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }

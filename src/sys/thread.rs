@@ -16,7 +16,6 @@ use crate::sys::error::RobustListUnusable;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
 use crate::sys::proc::{self, Stat};
 use crate::sys::robust_list::{Links, RobustList, ThreadList};
-use crate::sys::unplaced_holds::UnplacedHolds;
 use std::cell::Cell;
 use std::io;
 use std::ptr::NonNull;
@@ -53,7 +52,9 @@ struct Thread {
     id: Cell<OwnerId>,
     image: Cell<ImageId>,
     robust_list: ThreadList,
-    unplaced_holds: UnplacedHolds,
+    /// How many locks the thread holds that are not placed. A lock whose guard was leaked
+    /// (`mem::forget`) counts until it is placed, even if it was moved or dropped.
+    unplaced_holds: Cell<u32>,
 }
 
 impl Thread {
@@ -74,7 +75,7 @@ thread_local! {
             id: Cell::new(OwnerId::UNSET),
             image: Cell::new(ImageId::UNKNOWN),
             robust_list: ThreadList::new(),
-            unplaced_holds: UnplacedHolds::new(),
+            unplaced_holds: Cell::new(0),
         }
     };
 }
@@ -207,6 +208,11 @@ impl CurrentThread {
         self.thread().robust_list.list_op_pending(self.id())
     }
 
+    /// See [`RobustList::link_pending_of_another_copy`].
+    pub(crate) fn link_pending_of_another_copy(&self) {
+        self.list().link_pending_of_another_copy(self.tid());
+    }
+
     /// See [`ThreadList::disable_fast_path`].
     pub(crate) fn disable_fast_path(&self) {
         self.thread().robust_list.disable_fast_path();
@@ -214,19 +220,21 @@ impl CurrentThread {
 }
 
 impl CurrentThread {
-    /// Adds a hold of a lock that is not placed: see [`UnplacedHolds::add`].
-    pub(crate) fn add_unplaced_hold(&self, record: Option<*const ()>) {
-        self.thread().unplaced_holds.add(record);
+    /// Counts a lock that the thread has acquired and that is not placed.
+    ///
+    /// A child gets a copy of such a lock. The copy is held for ever, because the thread that holds
+    /// it is the parent's. So a fork is refused meanwhile. The registry of placed values does not
+    /// know these locks, and no robust list contains them.
+    pub(crate) fn add_unplaced_hold(&self) {
+        let holds = &self.thread().unplaced_holds;
+        holds.set(holds.get() + 1);
     }
 
-    /// Removes the hold of a lock that has moved: see [`UnplacedHolds::remove_moved`].
-    pub(crate) fn remove_moved_hold(&self) {
-        self.thread().unplaced_holds.remove_moved(self.id());
-    }
-
-    /// Removes a hold of a lock that is not placed: see [`UnplacedHolds::remove`].
-    pub(crate) fn remove_unplaced_hold(&self, record: Option<*const ()>) {
-        self.thread().unplaced_holds.remove(record);
+    /// Removes a lock that [`add_unplaced_hold`](Self::add_unplaced_hold) counted: it is released,
+    /// or is being placed, which frees it.
+    pub(crate) fn remove_unplaced_hold(&self) {
+        let holds = &self.thread().unplaced_holds;
+        holds.set(holds.get().saturating_sub(1));
     }
 }
 
@@ -248,8 +256,7 @@ pub(crate) fn holds_robust_lock() -> bool {
 
 /// Returns whether the calling thread holds a lock that is not placed.
 pub(crate) fn holds_unplaced_lock() -> bool {
-    let current = current_thread();
-    current.thread().unplaced_holds.any(current.id())
+    current_thread().thread().unplaced_holds.get() > 0
 }
 
 /// Returns whether the recorded owner is a thread of the calling process, and not of a dead process
@@ -316,7 +323,7 @@ fn init_thread(thread: &Thread) {
     ));
     thread.image.set(ImageId(process.image.load(Relaxed)));
     thread.robust_list.init();
-    thread.unplaced_holds.clear();
+    thread.unplaced_holds.set(0);
     thread.generation.set(generation);
 }
 

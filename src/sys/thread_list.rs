@@ -15,44 +15,54 @@
 //! - Only a walk that comes to the head of this list has an answer. A walk into another list does
 //!   not come there.
 
+use super::liveness::thread_exists;
 use std::io;
 use std::ops::Range;
 
-/// A walk over more entries has left the list.
-const LONGEST_LIST: usize = 1 << 20;
 /// How often a walk that another thread disturbed is repeated.
 const ATTEMPTS: usize = 10;
 
 /// Returns whether the robust list of the thread `tid` of this process, or its `list_op_pending`,
-/// names an address in `range`. Returns `None` if this is not known.
+/// names an address in `range`. Returns `None` if this is not known: a call is denied, other
+/// threads changed the list all the time, or the kernel has no list for the thread.
 pub(crate) fn robust_list_names(tid: u32, range: Range<usize>) -> Option<bool> {
     (0..ATTEMPTS).find_map(|_| walk(tid, &range))
 }
 
 fn walk(tid: u32, range: &Range<usize>) -> Option<bool> {
     const PENDING: usize = 16;
-    let head = match registered_head(tid) {
-        Ok(0) => return Some(false),
-        Ok(head) => head,
-        // The kernel has processed the list of a thread that has ended.
-        Err(error) => return (error.raw_os_error() == Some(libc::ESRCH)).then_some(false),
-    };
+    if !thread_exists(std::process::id(), tid) {
+        // The kernel has processed the list of a thread that has ended. The id may already belong
+        // to a thread of another process.
+        return Some(false);
+    }
+    // Without a registered list, the thread links its locks into a list that only it knows.
+    let head = registered_head(tid).ok().filter(|head| *head != 0)?;
     let is_named = |entry: usize| range.contains(&(entry & !1));
     if is_named(read_word(head + PENDING)?) {
         return Some(true);
     }
-    let mut entry = read_word(head)?;
-    for _ in 0..LONGEST_LIST {
+    // A walk that has left the list may go round in another one. So each entry is compared with an
+    // earlier one, which is replaced after 1, 2, 4 and so on steps (Brent's algorithm).
+    let (mut entry, mut earlier) = (read_word(head)?, head);
+    let (mut steps, mut limit) = (0_u64, 1);
+    loop {
         if entry & !1 == head {
             return Some(false);
         }
         if is_named(entry) {
             return Some(true);
         }
+        if entry == earlier {
+            return None;
+        }
+        steps += 1;
+        if steps == limit {
+            (earlier, steps, limit) = (entry, 0, limit * 2);
+        }
         // An unlinked lock of this crate has the link 0.
         entry = read_word(entry & !1)?;
     }
-    None
 }
 
 /// Returns the address of the head that is registered for a thread, or 0: `get_robust_list(2)`.

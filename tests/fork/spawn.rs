@@ -1,7 +1,7 @@
 //! What `fork::spawn` refuses, and that no child runs if it fails.
 
 use crate::harness::skip;
-use crate::list_op_pending::{deny, has_no_children, spawn_refuses, spawn_works};
+use crate::list_op_pending::{deny, has_no_children, own_list, spawn_refuses, spawn_works};
 use crate::liveness_fallback::be_interrupted_every;
 use crate::support::{Stage, child, gettid, passes, state, until};
 use nix::errno::Errno;
@@ -23,7 +23,7 @@ crate::tests!(
     spawn_refuses_inside_an_initialization_that_is_not_placed,
     spawn_refuses_while_a_slot_that_is_not_placed_is_held,
     spawn_refuses_while_many_locks_that_are_not_placed_are_held,
-    spawn_ignores_a_leaked_guard_of_a_lock_that_was_replaced,
+    spawn_refuses_after_a_guard_was_leaked_until_the_lock_is_placed,
     spawn_ignores_locks_that_are_not_placed_and_that_the_parent_held,
     spawn_refuses_while_another_process_checks_a_lock_that_was_leaked,
     spawn_refuses_while_another_copy_of_the_crate_holds_a_lock,
@@ -119,13 +119,29 @@ fn spawn_refuses_while_many_locks_that_are_not_placed_are_held() {
     spawn_works();
 }
 
-fn spawn_ignores_a_leaked_guard_of_a_lock_that_was_replaced() {
-    let mut lock = SharedMutex::new(0);
+fn spawn_refuses_after_a_guard_was_leaked_until_the_lock_is_placed() {
+    static HELD: SharedMutex<u64> = SharedMutex::new(0);
+    let lock = SharedMutex::new(0);
     forget(lock.lock().unwrap());
     spawn_refuses();
-    lock = SharedMutex::new(1);
-    spawn_works();
-    assert_eq!(*lock.lock().unwrap(), 1);
+    // Moved, with other bytes in its old place.
+    let mut moved = Box::new(lock);
+    spawn_refuses();
+    *moved = SharedMutex::new(1);
+    // The guard still counts: nothing shows that the lock is gone.
+    spawn_refuses();
+    let other = SharedMutex::new(2);
+    forget(other.lock().unwrap());
+    // Each lock that is placed counts no more, and no other lock in its place.
+    let held = HELD.lock().unwrap();
+    let placed = Shared::anonymous(other).unwrap();
+    spawn_refuses();
+    drop(held);
+    spawn_refuses();
+    drop(placed.lock().unwrap());
+    // Another thread has leaked none, and neither has the only thread of a child.
+    // SAFETY: there is no other thread, and the child does not use the guards.
+    passes(&unsafe { fork::spawn_unchecked(spawn_works) }.unwrap());
 }
 
 fn spawn_ignores_locks_that_are_not_placed_and_that_the_parent_held() {
@@ -203,6 +219,41 @@ fn spawn_refuses_while_another_copy_of_the_crate_holds_a_lock() {
         pending.store(ptr::null_mut(), Relaxed);
         spawn_works();
     }
+    // This copy needs the field for its own lock.
+    for word in [own_id, own_id | 1 << 31] {
+        lock.word.store(word, Relaxed);
+        pending.store(entry, Relaxed);
+        let ours = Shared::anonymous(SharedMutex::new(0)).unwrap();
+        let guard = ours.lock().unwrap();
+        assert_eq!(own_list(), [entry.addr()]);
+        spawn_refuses();
+        drop(guard);
+        assert_eq!(own_list(), [entry.addr()]);
+        spawn_refuses();
+        // The other copy releases its lock: it finds it linked.
+        pending.store(entry, Relaxed);
+        let [prev, next] = lock.links.each_ref().map(|link| link.load(Relaxed));
+        // SAFETY: the lock is the only node of the list, so both of its links point to the head,
+        // which has the link to the last node directly before that to the first.
+        unsafe {
+            assert_eq!((prev, next), (head, head));
+            let first = &*head.cast::<AtomicPtr<()>>();
+            (*head.byte_sub(8).cast::<AtomicPtr<()>>()).store(head, Relaxed);
+            first.store(head, Relaxed);
+        }
+        lock.links
+            .iter()
+            .for_each(|link| link.store(ptr::null_mut(), Relaxed));
+        lock.word.store(0, Relaxed);
+        pending.store(ptr::null_mut(), Relaxed);
+        spawn_works();
+    }
+    // A lock that glibc did not acquire is not linked.
+    lock.word.store(own_id + 1, Relaxed);
+    pending.store(entry, Relaxed);
+    let ours = Shared::anonymous(SharedMutex::new(0)).unwrap();
+    drop(ours.lock().unwrap());
+    assert!(own_list().is_empty() && lock.links[1].load(Relaxed).is_null());
 }
 
 fn no_child_runs_if_it_cannot_be_identified() {
@@ -282,14 +333,18 @@ fn spawn_needs_two_descriptors() {
         drop(files.split_off(closed_before_it_runs - 2));
         passes(&fork::spawn(|| ()).unwrap());
         files.push(std::fs::File::open("/dev/null").unwrap());
-        match fork::spawn(|| ()) {
-            Err(fork::Error::Os { call, source }) => {
-                assert_eq!(
-                    (call, source.raw_os_error()),
-                    ("socketpair", Some(libc::EMFILE))
-                );
-            }
-            other => panic!("{other:?}"),
+        for call in ["socketpair", "open of /proc/self/task"] {
+            let refused = fork::spawn(|| ()).expect_err("there is no descriptor");
+            let message = refused.to_string();
+            assert!(
+                matches!(refused, fork::Error::NoDescriptors { call: failed, .. } if failed == call),
+                "{refused:?}"
+            );
+            assert!(
+                message.contains("ulimit -n") && !message.contains("Mount"),
+                "{message}"
+            );
+            files.extend(std::fs::File::open("/dev/null"));
         }
         has_no_children();
     }));

@@ -8,15 +8,18 @@
 //!
 //! | evidence | what it shows |
 //! |---|---|
-//! | the file is [marked](boot::mark) | the same boot: a reboot removes the mark |
 //! | both boot ids are known | the same boot if they are equal, another one if not |
+//! | the file is [marked](boot::mark) | the same boot: a reboot removes the mark |
 //! | both boot times are known | the same boot if they agree, another one if not |
 //! | nothing | nothing, which counts as another boot |
 //!
+//! An id is known only if the kernel itself shows it, so it is the same for every view of the
+//! machine. It comes first, because it belongs to the bytes of the file. The mark belongs to the
+//! inode: it stays if a backup of an earlier boot is copied into the file.
+//!
 //! The mark needs no `/proc`, so views of one machine take turns without a false report: a service
 //! with a `/proc` of processes only, a container with a boot id of its own, and their host. The
-//! kernel may drop the mark when it drops an unused inode. Then the ids decide, and after them the
-//! clocks.
+//! kernel may drop the mark when it drops an unused inode. Then the clocks decide.
 //!
 //! A boot time is the difference of the settable clock and the boot clock, corrected by the offset
 //! of the time namespace. Within a boot it changes only if the clock is stepped: adjustments of the
@@ -72,10 +75,10 @@ impl BootRecord {
     /// Decides whether the boot in which this was recorded is that of `now`. `marked` says whether
     /// the file has the mark of the current boot.
     pub(in crate::memory) fn compared_with(&self, now: &BootRecord, marked: bool) -> Boot {
-        let same = if marked {
-            true
-        } else if let (Some(recorded), Some(id)) = (self.id, now.id) {
+        let same = if let (Some(recorded), Some(id)) = (self.id, now.id) {
             recorded == id
+        } else if marked {
+            true
         } else if let (Some(recorded), Some(time)) = (self.time, now.time) {
             agree(recorded, time)
         } else {
@@ -135,12 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_shows_the_same_boot_whatever_else_is_known() {
-        for recorded in [NOTHING, with_id(1), with_id(2), started(START, SECOND)] {
+    fn a_mark_shows_the_same_boot_unless_two_known_ids_differ() {
+        for recorded in [NOTHING, with_id(1), started(START, SECOND)] {
             for now in [NOTHING, with_id(1), started(START + SECOND, 0)] {
                 assert_eq!(recorded.compared_with(&now, true), Boot::Same);
             }
         }
+        assert_eq!(with_id(1).compared_with(&with_id(2), true), Boot::Changed);
     }
 
     #[test]

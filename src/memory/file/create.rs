@@ -49,7 +49,7 @@ impl<T: ShmSafe> Shared<T> {
     ///
     /// As [`memfd`](Self::memfd).
     pub fn memfd_zeroed(name: &str) -> Result<Self, Error> {
-        memfd_with(name, 1, &mut left_zero::<T, T>())
+        memfd_with(name, 1, &mut const { left_zero::<T, T>() })
     }
 
     /// Creates the file `path` with `value` in it. The file appears whole or not at all.
@@ -105,7 +105,7 @@ impl<T: ShmSafe> Shared<T> {
     ///
     /// As for [`open`](Self::open).
     pub unsafe fn create_zeroed(path: impl AsRef<Path>) -> Result<Self, Error> {
-        create_with(path.as_ref(), 1, &mut left_zero::<T, T>())
+        create_with(path.as_ref(), 1, &mut const { left_zero::<T, T>() })
     }
 
     /// Opens the file `path`, or creates it with `value()` in it if it does not exist.
@@ -162,7 +162,7 @@ impl<T: ShmSafe> Shared<T> {
     /// ```
     pub unsafe fn open_or_create_zeroed(path: impl AsRef<Path>) -> Result<Self, Error> {
         // SAFETY: guaranteed by the caller.
-        unsafe { open_or_create_with(path.as_ref(), 1, &mut left_zero::<T, T>()) }
+        unsafe { open_or_create_with(path.as_ref(), 1, &mut const { left_zero::<T, T>() }) }
     }
 }
 
@@ -187,7 +187,7 @@ impl<T: ShmSafe> Shared<[T]> {
     ///
     /// As [`Shared::memfd`].
     pub fn memfd_zeroed_slice(name: &str, len: usize) -> Result<Self, Error> {
-        memfd_with(name, len, &mut left_zero::<T, [T]>())
+        memfd_with(name, len, &mut const { left_zero::<T, [T]>() })
     }
 
     /// Creates the file `path` with `len` values in it, as [`Shared::create`] does. The element at
@@ -218,7 +218,7 @@ impl<T: ShmSafe> Shared<[T]> {
     ///
     /// As for [`open`](Self::open).
     pub unsafe fn create_zeroed_slice(path: impl AsRef<Path>, len: usize) -> Result<Self, Error> {
-        create_with(path.as_ref(), len, &mut left_zero::<T, [T]>())
+        create_with(path.as_ref(), len, &mut const { left_zero::<T, [T]>() })
     }
 
     /// Opens the file `path`, or creates it with `len` values in it if it does not exist. The
@@ -276,7 +276,7 @@ impl<T: ShmSafe> Shared<[T]> {
         len: usize,
     ) -> Result<Self, Error> {
         // SAFETY: guaranteed by the caller.
-        unsafe { open_or_create_with(path.as_ref(), len, &mut left_zero::<T, [T]>()) }
+        unsafe { open_or_create_with(path.as_ref(), len, &mut const { left_zero::<T, [T]>() }) }
     }
 }
 

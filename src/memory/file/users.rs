@@ -15,6 +15,7 @@ use crate::Error;
 use crate::memory::file::boot::{Boot, BootRecord};
 use crate::memory::file::checks::named_by;
 use crate::memory::file::header::Header;
+use crate::sys::Deadline;
 use crate::sys::boot::{is_marked, mark};
 use crate::sys::files::{self, FileLock, Named};
 use std::fs::File;
@@ -161,7 +162,7 @@ impl Backoff {
                 seconds: self.patience.as_secs(),
             });
         }
-        std::thread::sleep(self.next);
+        Deadline::after(self.next).sleep();
         self.next = (self.next * 2).min(Duration::from_millis(20));
         Ok(())
     }

@@ -59,12 +59,14 @@ impl Robust {
     }
 }
 
-/// Links the held lock that the pending field names, if it names one.
+/// Links the held lock that the pending field names, if it names one: a lock of this crate, or of
+/// another copy of it in the program.
 fn link_pending(current: CurrentThread) {
-    if let Some(held) = current.list_op_pending() {
+    match current.list_op_pending() {
         // SAFETY: between two operations, a lock of this crate in the pending field is held by the
         // thread and is in no list; by the contract of `init` it does not move and stays mapped.
-        unsafe { current.list().link(held) };
+        Some(held) => unsafe { current.list().link(held) },
+        None => current.link_pending_of_another_copy(),
     }
 }
 

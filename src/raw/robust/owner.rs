@@ -46,20 +46,20 @@ impl OwnerRecord {
     /// Like [`write`](Self::write), for a lock that is not placed. A fork must know of the hold.
     pub(in crate::raw) fn write_unplaced(&self, current: CurrentThread) {
         self.write(current);
-        current.add_unplaced_hold(Some(core::ptr::from_ref(self).cast()));
+        current.add_unplaced_hold();
     }
 
     /// Like [`clear`](Self::clear), for a lock that is not placed.
     pub(in crate::raw) fn clear_unplaced(&self, current: CurrentThread) {
         self.clear();
-        current.remove_unplaced_hold(Some(core::ptr::from_ref(self).cast()));
+        current.remove_unplaced_hold();
     }
 
     /// Clears the record of a lock that is being placed. If the record names the calling thread,
     /// that thread leaked its guard before the lock moved here: a fork need not know of that hold.
     pub(in crate::raw) fn clear_placed(&self) {
         if self.id().is_some() && self.is_current_thread(sys::current_thread()) {
-            sys::current_thread().remove_moved_hold();
+            sys::current_thread().remove_unplaced_hold();
         }
         self.clear();
     }

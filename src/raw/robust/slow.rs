@@ -96,7 +96,11 @@ impl Robust {
             // more above. It found an owner, and the next unlock wakes another waiter, because that
             // owner kept `WAITERS`.
             if expired {
-                return Err(WaitMode::Until(deadline).on_timeout_of(&self.record));
+                // A caller that polls reads `/proc` only from time to time.
+                return Err(match sys::checked_recently(&self.word, word) {
+                    true => AcquireError::TimedOut,
+                    false => WaitMode::Until(deadline).on_timeout_of(&self.record),
+                });
             }
             if spin.pause() {
                 continue;

@@ -346,7 +346,7 @@ impl<const N: usize> RwLock<N> {
     unsafe fn end_read_slow(&self, current: CurrentThread, position: ReadPosition) {
         if position == ReadPosition::IN_PROCESS {
             self.in_process.unlock(LockMode::Read, None);
-            return current.remove_unplaced_hold(None);
+            return current.remove_unplaced_hold();
         }
         // SAFETY: guaranteed by the caller: a reader without a slot owns `writer_lock`.
         unsafe { self.writer_lock.unlock(current) };
@@ -374,7 +374,7 @@ impl<const N: usize> RwLock<N> {
         };
         self.in_process.take(from, to, mode, holder_is_gone)?;
         match (from, to) {
-            (_, LockMode::Read) => current.add_unplaced_hold(None),
+            (_, LockMode::Read) => current.add_unplaced_hold(),
             (None, _) => holder.write_unplaced(current),
             // An upgrade: the holder is recorded already.
             (Some(_), _) => {}
@@ -385,7 +385,7 @@ impl<const N: usize> RwLock<N> {
     fn unlock_in_process(&self, current: CurrentThread, from: LockMode, to: Option<LockMode>) {
         self.writer_lock.record.clear_unplaced(current);
         if to.is_some() {
-            current.add_unplaced_hold(None);
+            current.add_unplaced_hold();
         }
         self.in_process.unlock(from, to);
     }

@@ -76,11 +76,12 @@ impl CurrentThread {
     }
 
     /// The models do not fork.
-    pub(crate) fn add_unplaced_hold(&self, _record: Option<*const ()>) {}
+    pub(crate) fn add_unplaced_hold(&self) {}
 
-    pub(crate) fn remove_moved_hold(&self) {}
+    pub(crate) fn remove_unplaced_hold(&self) {}
 
-    pub(crate) fn remove_unplaced_hold(&self, _record: Option<*const ()>) {}
+    /// The models have one copy of the library.
+    pub(crate) fn link_pending_of_another_copy(&self) {}
 
     pub(crate) fn disable_fast_path(&self) {
         task::current().fast_path_disabled.set(true);

@@ -2,6 +2,7 @@
 //! derive expands after it, so the derive sees the item before the macro changes it.
 
 use proc_macro::{Group, TokenStream, TokenTree};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Returns the item as it is.
 #[proc_macro_attribute]
@@ -56,4 +57,16 @@ fn replace_in(tokens: TokenStream, from: &[TokenTree], to: &[TokenTree]) -> Toke
 
 fn is_same(a: &TokenTree, b: &TokenTree) -> bool {
     a.to_string() == b.to_string()
+}
+
+/// Expands to `&'static u64` for the first and the fourth time, and to `u64` otherwise. A type that
+/// is written with this macro is another one each time.
+#[proc_macro]
+pub fn now_and_then(_: TokenStream) -> TokenStream {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let ty = match COUNT.fetch_add(1, Ordering::Relaxed) {
+        0 | 3 => "&'static u64",
+        _ => "u64",
+    };
+    ty.parse().expect("it is a type")
 }
