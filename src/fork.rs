@@ -116,6 +116,9 @@ pub enum Error {
 ///   thread that has ended leaked the guard of a placed lock.
 /// - Children would be created in another PID namespace.
 ///
+/// A plugin (`dlopen`) may contain its own copy of this crate. Of the locks of that copy, only the
+/// robust ones that are placed and that the calling thread holds are known here.
+///
 /// One hazard is not checked. Any fork duplicates memory that another crate shares with the kernel
 /// or with other processes and assumes to own exclusively, such as an io_uring ring.
 ///
