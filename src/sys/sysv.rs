@@ -68,7 +68,8 @@ impl SemaphoreSet {
         loop {
             // The timeout is relative. After a signal it is the remaining time.
             let left = until.map(|until| until.left().timespec());
-            let _slack = ShortSlack::new();
+            // A call without a timeout pays for no slack.
+            let _slack = left.is_some().then(ShortSlack::new);
             match self.operate(-1, 0, left.as_ref()) {
                 Err(libc::EINTR) => {}
                 Err(libc::EAGAIN) if until.is_some() => return Ok(false),
