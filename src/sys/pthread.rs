@@ -125,18 +125,13 @@ impl PthreadMutex {
         word.load(Relaxed) & libc::FUTEX_OWNER_DIED != 0
     }
 
-    /// `pthread_mutex_trylock`, and if that fails, `pthread_mutex_clocklock` on the monotonic clock.
-    /// So a lock without contention does not pay for the preparation of a sleep.
+    /// `pthread_mutex_clocklock` on the monotonic clock. The caller tries to lock first, so that a
+    /// lock without contention does not pay for the preparation of a sleep.
     ///
     /// # Safety
     ///
     /// The mutex must be initialized.
     pub(crate) unsafe fn lock_until(&self, until: Deadline) -> PthreadLocked {
-        // SAFETY: guaranteed by the caller.
-        let locked = unsafe { self.try_lock() };
-        if locked != PthreadLocked::NotAcquired {
-            return locked;
-        }
         let time = until.timespec();
         let _slack = ShortSlack::new();
         // SAFETY: the caller guarantees that the mutex is initialized, and `time` is a timespec.

@@ -81,7 +81,10 @@ impl RobustCLock {
         let locked = unsafe {
             match mode {
                 WaitMode::Try | WaitMode::TryIfReleased => self.placed.try_lock(),
-                WaitMode::Until(deadline) => self.lock_in_slices(current, deadline),
+                WaitMode::Until(deadline) => match self.placed.try_lock() {
+                    PthreadLocked::NotAcquired => self.lock_in_slices(current, deadline),
+                    locked => locked,
+                },
             }
         };
         if locked == PthreadLocked::NotAcquired {
