@@ -414,10 +414,8 @@ pub enum Error {
     )]
     SemaphoreLimit,
 
-    /// The value is too large for the address space, or for a file of this file system.
-    #[error(
-        "the value is too large for the address space or for a file of this file system: ask for fewer elements"
-    )]
+    /// The value is too large for the address space.
+    #[error("the value is too large for the address space: ask for fewer elements")]
     TooLarge,
 
     /// The file does not exist.
