@@ -97,9 +97,7 @@ pub(in crate::memory) fn reserve(
             _ => unshare_blocks(fd, offset, range),
         })
         .map_err(|error| match error.errno {
-            // The file system has no files of this size, or the address space none.
-            Errno::EFBIG => Error::TooLarge,
-            Errno::ENOSPC | Errno::EDQUOT | Errno::ENOMEM => Error::NoSpace {
+            Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ENOMEM => Error::NoSpace {
                 path: path(),
                 len,
                 source: error.errno.into(),
