@@ -120,7 +120,11 @@ impl<'a> WorkerPool<'a> {
         });
         let child = match child {
             // The machine may lack resources for a process or a descriptor at the moment.
-            Err(error @ (fork::Error::Os { .. } | fork::Error::Unchecked { .. })) => {
+            Err(
+                error @ (fork::Error::Os { .. }
+                | fork::Error::NoDescriptors { .. }
+                | fork::Error::Unchecked { .. }),
+            ) => {
                 let delay = self.delay();
                 log_line(format_args!(
                     "cannot start a worker: {error}; retrying in {delay:?}"
