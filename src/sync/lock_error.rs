@@ -99,6 +99,7 @@ impl<G: LockGuard> Poisoned<G> {
     ///     let _guard = lock.lock().unwrap();
     ///     std::process::abort();
     /// })?;
+    /// assert!(!child.wait()?.success());
     /// let Err(LockError::Poisoned(poisoned)) = lock.lock() else { unreachable!() };
     /// let dead = poisoned.dead_holder().expect("the first report of a holder");
     /// assert_eq!(dead.process, child.id());
