@@ -1,6 +1,7 @@
 //! [`Error`]: the errors of maps, files, placed values and primitives.
 
-use crate::sys::{RobustListUnusable, SysError, limits};
+use crate::sys::limits::NoDescriptors;
+use crate::sys::{RobustListUnusable, SysError};
 use std::io;
 use std::path::PathBuf;
 
@@ -619,18 +620,13 @@ impl Error {
     /// The error of a system call. The one place that names a lack of descriptors.
     pub(crate) fn os(call: impl Into<String>, source: impl Into<io::Error>) -> Self {
         let (call, source) = (call.into(), source.into());
-        match source.raw_os_error() {
-            Some(libc::EMFILE) => Error::no_descriptors(call, limits::descriptor_limit()),
-            Some(libc::ENFILE) => Error::no_descriptors(call, None),
-            _ => Error::Os { call, source },
-        }
-    }
-
-    fn no_descriptors(call: String, limit: Option<u64>) -> Self {
-        Error::NoDescriptors {
-            call,
-            limit,
-            needed: MOST_DESCRIPTORS,
+        match NoDescriptors::of(&source) {
+            Some(NoDescriptors { limit }) => Error::NoDescriptors {
+                call,
+                limit,
+                needed: MOST_DESCRIPTORS,
+            },
+            None => Error::Os { call, source },
         }
     }
 }

@@ -14,8 +14,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::sys::limits::NoDescriptors;
 use crate::sys::start_gate::{ChildGate, start_gate};
-use crate::sys::{self, Deadline, limits, process};
+use crate::sys::{self, Deadline, process};
 use std::cell::Cell;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -153,13 +154,14 @@ fn check_single_thread() -> Result<(), Error> {
     const RELEASE_TIME: Duration = Duration::from_millis(20);
     let until = Deadline::after(RELEASE_TIME);
     loop {
-        let threads = process::thread_count().map_err(|source| match source.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE) => os_error("open of /proc/self/task", source),
-            _ => Error::Unchecked {
-                what: process::THREADS,
-                source,
-            },
-        })?;
+        let threads =
+            process::thread_count().map_err(|source| match NoDescriptors::of(&source) {
+                Some(_) => os_error("open of /proc/self/task", source),
+                None => Error::Unchecked {
+                    what: process::THREADS,
+                    source,
+                },
+            })?;
         if threads == 1 {
             return Ok(());
         }
@@ -246,15 +248,13 @@ fn run_child(gate: ChildGate, body: impl FnOnce()) -> ! {
 }
 
 fn os_error(call: &'static str, source: io::Error) -> Error {
-    let limit = match source.raw_os_error() {
-        Some(libc::EMFILE) => limits::descriptor_limit(),
-        Some(libc::ENFILE) => None,
-        _ => return Error::Os { call, source },
-    };
-    Error::NoDescriptors {
-        call,
-        limit,
-        source,
+    match NoDescriptors::of(&source) {
+        Some(NoDescriptors { limit }) => Error::NoDescriptors {
+            call,
+            limit,
+            source,
+        },
+        None => Error::Os { call, source },
     }
 }
 

@@ -1,5 +1,7 @@
 //! The soft limits of the process: `getrlimit(2)`.
 
+use std::io;
+
 /// How large the process may make files, in bytes (`RLIMIT_FSIZE`). `None` means without limit.
 pub(crate) fn file_size_limit() -> Option<u64> {
     soft_limit(libc::RLIMIT_FSIZE)
@@ -10,9 +12,25 @@ pub(crate) fn locked_memory_limit() -> Option<u64> {
     soft_limit(libc::RLIMIT_MEMLOCK)
 }
 
-/// How many file descriptors the process may have (`RLIMIT_NOFILE`). `None` means without limit.
-pub(crate) fn descriptor_limit() -> Option<u64> {
-    soft_limit(libc::RLIMIT_NOFILE)
+/// What left no descriptor for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoDescriptors {
+    /// How many the process may have (`RLIMIT_NOFILE`), or `None` if the limit of the whole system
+    /// is reached.
+    pub(crate) limit: Option<u64>,
+}
+
+impl NoDescriptors {
+    /// Returns this if the call failed because the process (`EMFILE`) or the system (`ENFILE`) can
+    /// open no more files.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        let limit = match error.raw_os_error()? {
+            libc::EMFILE => soft_limit(libc::RLIMIT_NOFILE),
+            libc::ENFILE => None,
+            _ => return None,
+        };
+        Some(NoDescriptors { limit })
+    }
 }
 
 fn soft_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {

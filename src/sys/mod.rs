@@ -11,6 +11,7 @@ mod cpu;
 mod error;
 mod file_lock;
 mod futex;
+mod known_deaths;
 mod liveness;
 mod owner;
 mod proc;
@@ -41,9 +42,10 @@ pub(crate) use file_lock::FileLockKind;
 pub(crate) use futex::{
     FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
 };
+pub(crate) use known_deaths::knows_death;
 pub(crate) use liveness::{
-    GracePeriod, ProcessState, checked_recently, is_dumping_core, knows_death, process_state,
-    thread_is_gone, wait_for_exit,
+    GracePeriod, ProcessState, checked_recently, is_dumping_core, process_state, thread_is_gone,
+    wait_for_exit,
 };
 pub(crate) use nix::errno::Errno;
 pub(crate) use owner::{ImageId, Owner, OwnerId};

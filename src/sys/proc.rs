@@ -105,11 +105,6 @@ fn statx(path: &CStr, mask: u32) -> Option<libc::statx> {
     (error == 0).then(|| unsafe { answer.assume_init() })
 }
 
-/// Returns whether the call failed because the process, or the system, can open no more files.
-pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
 /// Returns whether the first thread of a process has certainly given the memory of the process up:
 /// the kernel shows no link `/proc/PID/exe` any more. This needs no descriptor.
 pub(super) fn gave_up_memory(pid: u32) -> bool {

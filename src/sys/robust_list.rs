@@ -21,6 +21,7 @@ use super::error::RobustListUnusable;
 use super::futex::probe_u32;
 use super::owner::OwnerId;
 use std::cell::Cell;
+use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{
     AtomicIsize, AtomicPtr, AtomicU64,
@@ -49,6 +50,11 @@ pub(super) struct Head {
     futex_offset: AtomicIsize,
     /// The kernel's `list_op_pending`.
     pending: AtomicPtr<()>,
+}
+
+impl Head {
+    /// The offset of `list_op_pending`.
+    pub(super) const PENDING: usize = std::mem::offset_of!(Head, pending);
 }
 
 /// The two links of a lock in the list of the thread that holds it.
@@ -296,17 +302,7 @@ impl RobustList {
     ///
     /// Returns the reason if the kernel does not answer, or if the list has another layout.
     pub(super) fn registered() -> Result<Option<Self>, String> {
-        let mut head: *mut Head = ptr::null_mut();
-        let mut length = 0usize;
-        // SAFETY: get_robust_list(2) may write both variables; 0 is the calling thread.
-        let answer =
-            unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
-        if answer != 0 {
-            return Err(format!(
-                "get_robust_list(2): {}",
-                std::io::Error::last_os_error()
-            ));
-        }
+        let head = registered_head(0).map_err(|error| format!("get_robust_list(2): {error}"))?;
         let Some(head) = NonNull::new(head) else {
             return Ok(None);
         };
@@ -350,10 +346,23 @@ impl RobustList {
                 answer,
                 0,
                 "set_robust_list(2): {}",
-                std::io::Error::last_os_error()
+                io::Error::last_os_error()
             );
         }
         list
+    }
+}
+
+/// Returns the head that is registered for a thread of this process, or null: `get_robust_list(2)`.
+/// 0 is the calling thread.
+pub(super) fn registered_head(tid: u32) -> io::Result<*mut Head> {
+    let mut head = ptr::null_mut();
+    let mut length = 0_usize;
+    let (call, head_place) = (libc::SYS_get_robust_list, &raw mut head);
+    // SAFETY: get_robust_list(2) may write both variables.
+    match unsafe { libc::syscall(call, tid, head_place, &raw mut length) } {
+        0 => Ok(head),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -13,6 +13,7 @@
 //! never valid.
 
 use crate::sys::error::RobustListUnusable;
+use crate::sys::limits::NoDescriptors;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
 use crate::sys::proc::{self, Stat};
 use crate::sys::robust_list::{Links, RobustList, ThreadList};
@@ -387,9 +388,6 @@ struct ProcFacts {
     image: ImageId,
 }
 
-/// There was no descriptor to read `/proc`.
-struct NoDescriptors;
-
 impl ProcFacts {
     fn read(pid: u32) -> Result<Self, NoDescriptors> {
         let boot_offset = unless_no_descriptors(proc::boot_offset())?.flatten();
@@ -411,8 +409,8 @@ impl ProcFacts {
 /// Returns what was read, or `None` if it cannot be read at all.
 fn unless_no_descriptors<T>(read: io::Result<T>) -> Result<Option<T>, NoDescriptors> {
     match read {
-        Err(error) if proc::lacks_descriptors(&error) => Err(NoDescriptors),
-        read => Ok(read.ok()),
+        Ok(read) => Ok(Some(read)),
+        Err(error) => NoDescriptors::of(&error).map_or(Ok(None), Err),
     }
 }
 

@@ -16,7 +16,7 @@
 //!   not come there.
 
 use super::liveness::thread_exists;
-use std::io;
+use super::robust_list::{Head, registered_head};
 use std::ops::Range;
 
 /// How often a walk that another thread disturbed is repeated.
@@ -30,16 +30,18 @@ pub(crate) fn robust_list_names(tid: u32, range: Range<usize>) -> Option<bool> {
 }
 
 fn walk(tid: u32, range: &Range<usize>) -> Option<bool> {
-    const PENDING: usize = 16;
     if !thread_exists(std::process::id(), tid) {
         // The kernel has processed the list of a thread that has ended. The id may already belong
         // to a thread of another process.
         return Some(false);
     }
     // Without a registered list, the thread links its locks into a list that only it knows.
-    let head = registered_head(tid).ok().filter(|head| *head != 0)?;
+    let head = registered_head(tid)
+        .ok()
+        .map(|head| head.addr())
+        .filter(|head| *head != 0)?;
     let is_named = |entry: usize| range.contains(&(entry & !1));
-    if is_named(read_word(head + PENDING)?) {
+    if is_named(read_word(head + Head::PENDING)?) {
         return Some(true);
     }
     // A walk that has left the list may go round in another one. So each entry is compared with an
@@ -62,24 +64,6 @@ fn walk(tid: u32, range: &Range<usize>) -> Option<bool> {
         }
         // An unlinked lock of this crate has the link 0.
         entry = read_word(entry & !1)?;
-    }
-}
-
-/// Returns the address of the head that is registered for a thread, or 0: `get_robust_list(2)`.
-fn registered_head(tid: u32) -> io::Result<usize> {
-    let (mut head, mut length) = (0_usize, 0_usize);
-    // SAFETY: get_robust_list(2) may write both variables.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_get_robust_list,
-            tid,
-            &raw mut head,
-            &raw mut length,
-        )
-    };
-    match answer {
-        0 => Ok(head),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -248,24 +248,14 @@ mod tests {
         assert!(files::try_flock(&other, FileLock::Exclusive).unwrap());
         let file = named.reopen().unwrap();
         drop(named);
-        let attached = attach(
-            &file,
-            header(&map),
-            &path,
-            Duration::MAX,
-            |_| unreachable!(),
-        );
-        assert!(!attached.unwrap());
+        let attach_file = || {
+            let unused = |_| unreachable!();
+            attach(&file, header(&map), &path, Duration::MAX, unused).unwrap()
+        };
+        assert!(!attach_file());
         // The path names another file.
         File::create(&path).unwrap();
-        let attached = attach(
-            &file,
-            header(&map),
-            &path,
-            Duration::MAX,
-            |_| unreachable!(),
-        );
-        assert!(!attached.unwrap());
+        assert!(!attach_file());
         std::fs::remove_file(&path).unwrap();
     }
 
