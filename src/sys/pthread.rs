@@ -1,5 +1,6 @@
 //! Process-shared `pthread_mutex_t`: glibc's own locks, for comparison.
 
+use super::kernel::Feature;
 use super::timer_slack::ShortSlack;
 use super::{AtomicU32, Deadline, clock};
 use std::cell::UnsafeCell;
@@ -134,10 +135,14 @@ impl PthreadMutex {
     pub(crate) unsafe fn lock_until(&self, until: Deadline) -> PthreadLocked {
         let time = until.timespec();
         let _slack = ShortSlack::new();
-        // SAFETY: the caller guarantees that the mutex is initialized, and `time` is a timespec.
-        let errno = unsafe { pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &time) };
-        if errno != libc::EINVAL {
-            return self.locked("pthread_mutex_clocklock", errno);
+        if !Feature::FutexLockPi2.is_hidden() {
+            let (mutex, clock) = (self.as_ptr(), libc::CLOCK_MONOTONIC);
+            // SAFETY: the caller guarantees that the mutex is initialized, and `time` is a
+            // timespec.
+            let errno = unsafe { pthread_mutex_clocklock(mutex, clock, &time) };
+            if errno != libc::EINVAL {
+                return self.locked("pthread_mutex_clocklock", errno);
+            }
         }
         // Priority inheritance on the monotonic clock needs FUTEX_LOCK_PI2 (Linux 5.14). The older
         // operation uses the settable clock. So the wait is divided into slices: setting the clock
