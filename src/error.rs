@@ -25,7 +25,7 @@ pub enum Error {
     /// A robust primitive was to be placed, but the calling thread has no robust futex list to add
     /// it to.
     #[error(
-        "no usable robust futex list: {found}. pshared needs the list that 64-bit glibc registers for every thread: run under glibc 2.36 or later on Linux 5.15 or later, without a filter on get_robust_list(2)"
+        "no usable robust futex list: {found}. pshared needs the list that 64-bit glibc registers for every thread: run under glibc 2.30 or later on Linux 5.10 or later, without a filter on get_robust_list(2)"
     )]
     RobustListUnusable {
         /// What was found instead.
