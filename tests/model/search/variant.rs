@@ -86,9 +86,9 @@ impl Variant {
 
     /// Whether the kernel wakes a waiter when a dead thread had a lock pending that it did not own.
     ///
-    /// The rule in a kernel of 2026 repairs glibc's mutexes. Their released word is 0, so the bit is
-    /// lost if a third thread takes the word. This crate's wakes do no harm to a word without the
-    /// bit: no thread sleeps on it.
+    /// The rule in a kernel of 2026 repairs glibc's mutexes. Their released word is 0, so the bit
+    /// is lost if a third thread takes the word. This crate's wakes do no harm to a word without
+    /// the bit: no thread sleeps on it.
     ///
     /// Since Linux 6.2 ("futex: Resend potentially swallowed owner death notification", also in the
     /// stable kernels since 5.15) the kernel does so if the word has no owner. Earlier kernels did

@@ -166,8 +166,8 @@ fn walk(task: &Task, world: &World) {
     }
 }
 
-/// For which words the kernel wakes a waiter when a thread dies with a pending lock that it does not
-/// own. The rules were found by runs of real kernels: see the guide on platforms.
+/// For which words the kernel wakes a waiter when a thread dies with a pending lock that it does
+/// not own. The rules were found by runs of real kernels: see the guide on platforms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingRule {
     /// Only for a word that is 0: Linux before 6.2.
