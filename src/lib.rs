@@ -163,9 +163,9 @@ compile_error!(
 compile_error!(
     "pshared needs a 64-bit target: a lock's place in the robust list is laid out as 64-bit glibc lays out its own mutexes"
 );
-#[cfg(not(target_env = "gnu"))]
+#[cfg(not(any(target_env = "gnu", target_env = "musl")))]
 compile_error!(
-    "pshared needs glibc: a thread has one robust futex list and pshared joins the one that glibc registered; musl lays its list out differently"
+    "pshared needs glibc or musl: a thread has one robust futex list, and pshared must know whether the C library registers one, and how it lays it out"
 );
 
 mod error;
