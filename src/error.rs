@@ -24,9 +24,7 @@ use std::path::PathBuf;
 pub enum Error {
     /// A robust primitive was to be placed, but the calling thread has no robust futex list to add
     /// it to.
-    #[error(
-        "no usable robust futex list: {found}. {ROBUST_LIST_REMEDY}"
-    )]
+    #[error("no usable robust futex list: {found}. {ROBUST_LIST_REMEDY}")]
     RobustListUnusable {
         /// What was found instead.
         found: String,

@@ -11,8 +11,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::{fstat, lstat};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::sys::stat::{Mode, fstat, lstat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{LinkatFlags, linkat};
 
@@ -24,10 +24,20 @@ pub(crate) const MODE: u32 = 0o600;
 ///
 /// `open(2)` with `O_PATH | O_NOFOLLOW`. If the path is a symbolic link, finds the link itself.
 pub(crate) fn open_path(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
+    find(path, OFlag::O_NOFOLLOW)
+}
+
+/// `open(2)` with `O_PATH` and these flags. The `custom_flags` of `std` ignore `O_PATH` under musl,
+/// whose `O_ACCMODE` contains it.
+fn find(path: &Path, flags: OFlag) -> io::Result<File> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | flags;
+    loop {
+        match open(path, flags, Mode::empty()) {
+            Ok(found) => return Ok(found.into()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 /// Returns the directory that contains the last component of the path.
@@ -40,10 +50,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 
 /// Finds a directory without opening it. Follows symbolic links to it.
 pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)
-        .open(path)
+    find(path, OFlag::O_DIRECTORY)
 }
 
 /// Opens the regular file that [`open_path`] found, for reading and writing, even if its path now

@@ -246,8 +246,8 @@ pub(crate) fn check_robust_list() -> Result<(), RobustListUnusable> {
 }
 
 /// Returns whether the calling thread holds a robust lock that is in its list or in
-/// `list_op_pending`: one of this crate, of another copy of it, or of glibc. Under musl, the mutexes
-/// in a list that musl has registered count too.
+/// `list_op_pending`: one of this crate, of another copy of it, or of glibc. Under musl, a mutex in
+/// a list that musl has registered counts too.
 pub(crate) fn holds_robust_lock() -> bool {
     let current = current_thread();
     let list = current.list();

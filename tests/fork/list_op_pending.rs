@@ -22,10 +22,15 @@ use std::thread;
 use std::time::Duration;
 
 crate::tests!(
+    #[cfg(target_env = "gnu")]
     a_failed_wait_for_a_glibc_mutex_leaves_its_holders_list_intact,
+    #[cfg(target_env = "gnu")]
     a_failed_wait_for_a_glibc_mutex_that_is_then_unmapped_does_no_harm,
+    #[cfg(target_env = "gnu")]
     a_glibc_mutex_where_another_thread_unmapped_a_lock_is_not_mistaken_for_it,
+    #[cfg(target_env = "gnu")]
     a_glibc_mutex_where_another_thread_unmapped_a_lock_may_be_unmapped_too,
+    #[cfg(target_env = "gnu")]
     spawn_refuses_while_a_lock_is_held_that_glibc_removed_from_list_op_pending,
     spawn_refuses_after_an_ended_thread_leaked_a_guard,
     spawn_refuses_after_an_ended_thread_leaked_a_guard_of_an_unmarked_lock,

@@ -54,7 +54,9 @@ fn spawn_refuses_while_a_mutex_that_is_not_placed_is_held() {
     with_strategy::<raw::Ticket>();
     with_strategy::<raw::Pthread>();
     with_strategy::<raw::PosixSem>();
+    #[cfg(target_env = "gnu")]
     with_strategy::<raw::PthreadRobust>();
+    #[cfg(target_env = "gnu")]
     with_strategy::<raw::PthreadPi>();
 }
 

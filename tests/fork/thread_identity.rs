@@ -69,14 +69,7 @@ fn by(route: Route, body: impl FnOnce()) -> Pid {
     let id = unsafe {
         match route {
             Route::Fork => libc::fork(),
-            Route::UnderscoreFork => match libc::dlsym(libc::RTLD_DEFAULT, c"_Fork".as_ptr()) {
-                function if function.is_null() => libc::fork(),
-                function => {
-                    std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::pid_t>(
-                        function,
-                    )()
-                }
-            },
+            Route::UnderscoreFork => underscore_fork(),
             Route::Clone => {
                 libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t
             }
@@ -89,6 +82,31 @@ fn by(route: Route, body: impl FnOnce()) -> Pid {
     let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
     // SAFETY: the child exits at once.
     unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+}
+
+/// Calls `_Fork` if the C library has it, or `fork`.
+///
+/// # Safety
+///
+/// As for `fork`.
+#[cfg(target_env = "gnu")]
+unsafe fn underscore_fork() -> libc::pid_t {
+    // SAFETY: the name is a string, and a function of that name has this type.
+    unsafe {
+        match libc::dlsym(libc::RTLD_DEFAULT, c"_Fork".as_ptr()) {
+            function if function.is_null() => libc::fork(),
+            function => {
+                std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::pid_t>(function)()
+            }
+        }
+    }
+}
+
+#[cfg(target_env = "musl")]
+unsafe extern "C" {
+    /// Since musl 1.2.2.
+    #[link_name = "_Fork"]
+    fn underscore_fork() -> libc::pid_t;
 }
 
 #[track_caller]

@@ -27,6 +27,12 @@ impl CLibrary {
         }
     }
 
+    /// Returns the lines of a directory that describe the value.
+    pub(super) fn layout_in(directory: &str) -> &str {
+        let line = Self::of(directory).line();
+        directory.strip_suffix(line).unwrap_or(directory)
+    }
+
     /// Returns the last line of a directory, or nothing. It has the form of the other lines.
     pub(super) fn line(self) -> &'static str {
         match self {
@@ -53,6 +59,7 @@ mod tests {
         for library in [CLibrary::Glibc, CLibrary::Musl] {
             let directory = format!("0 8 u64 \n{}", library.line());
             assert_eq!(CLibrary::of(&directory), library);
+            assert_eq!(CLibrary::layout_in(&directory), "0 8 u64 \n");
         }
     }
 }

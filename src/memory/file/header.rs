@@ -255,7 +255,8 @@ impl FileHeader {
             });
         }
         if self.directory != plan.directory {
-            return Err(other(first_difference(&plan.directory, &self.directory)));
+            let layouts = [&plan.directory, &self.directory].map(|text| CLibrary::layout_in(text));
+            return Err(other(first_difference(layouts[0], layouts[1])));
         }
         if let Some(length) = length.filter(|length| *length != count && !T::IS_SIZED) {
             let slice = |length| format!("a slice of {length} elements");

@@ -29,8 +29,8 @@ pub(super) const FUTEX_OFFSET: isize = -32;
 
 /// The kernel's `struct robust_list_head`.
 ///
-/// A `prev` lies directly before it: in glibc's heads (`robust_prev`) and in those of this crate. So
-/// the head is a node like the others.
+/// A `prev` lies directly before it, in glibc's heads (`robust_prev`) and in those of this crate.
+/// So the head is a node like the others.
 #[repr(C)]
 #[derive(Debug)]
 pub(in crate::sys) struct Head {
@@ -51,7 +51,10 @@ pub(in crate::sys) enum HeadOf {
     /// At this address.
     At(usize),
     /// The thread has no list: it has not used this crate.
-    #[cfg_attr(target_env = "gnu", allow(dead_code, reason = "glibc has one for each"))]
+    #[cfg_attr(
+        target_env = "gnu",
+        allow(dead_code, reason = "glibc has one for each")
+    )]
     NoList,
     /// The caller cannot find out.
     Unknown,

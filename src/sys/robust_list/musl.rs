@@ -18,14 +18,17 @@
 //!
 //! A thread has one registered list. What happens if it uses both kinds:
 //!
-//! - If musl's list is registered first, it stays registered: the mutexes in it have no other way to
-//!   report a death. The thread's own locks of this crate work, but the kernel does not mark them.
-//!   Only the liveness check finds their owner's death, within a second. In this thread, placing
-//!   or opening a robust primitive returns an error.
+//! - If musl's list is registered first, it stays registered: the mutexes in it have no other way
+//!   to report a death. The thread's locks of this crate work, but the kernel does not mark them.
+//!   Only the liveness check finds their owner's death, within a second. In this thread, placing or
+//!   opening a robust primitive returns an error.
 //! - If musl registers its list later, it replaces this one without a notice. The same then holds
 //!   for the thread's locks from that point on.
 //!
 //! musl's other mutexes, semaphores and conditions register nothing.
+//!
+//! The same holds for a thread that may not ask for its list (`get_robust_list(2)` is denied),
+//! because musl's could be registered.
 //!
 //! A child of a fork has no registered list, and its pool is empty: it registers a new list.
 

@@ -187,12 +187,7 @@ fn grow(length: usize) -> Result<(), String> {
     let bytes = size_of::<Entry>() * (start_of(number + 1) - start_of(number));
     let fresh = wipe_on_fork::map(bytes)?;
     if block
-        .compare_exchange(
-            ptr::null_mut(),
-            fresh.as_ptr().cast(),
-            Release,
-            Relaxed,
-        )
+        .compare_exchange(ptr::null_mut(), fresh.as_ptr().cast(), Release, Relaxed)
         .is_ok()
     {
         NEXT.store(length, Relaxed);
