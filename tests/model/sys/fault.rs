@@ -20,6 +20,9 @@ pub enum Fault {
     /// The kernel before Linux 6.2: when a thread dies with a pending lock that has no owner but is
     /// not 0, the kernel wakes no waiter.
     KernelBefore6_2,
+    /// A mark drops `WAITERS`, and one waiter is woken. musl does this at the end of a thread to the
+    /// mutexes in its own list.
+    MarkDropsWaiters,
     /// `list_op_pending` is cleared before the wake of an unlock, and not after it.
     PendingClearedEarly,
     /// A live process is taken for a dead one.
