@@ -20,12 +20,14 @@
 //!
 //! - If musl's list is registered first, it stays registered: the mutexes in it have no other way
 //!   to report a death. The thread's locks of this crate work, but the kernel does not mark them.
-//!   Only the liveness check finds their owner's death, within a second. In this thread, placing or
-//!   opening a robust primitive returns an error.
+//!   The liveness check finds their owner's death within a second, by the record. If the thread is
+//!   killed in the few instructions between the change of a word and that of its record, the lock
+//!   stays held for ever. In this thread, placing or opening a robust primitive returns an error.
 //! - If musl registers its list later, it replaces this one without a notice. The same then holds
 //!   for the thread's locks from that point on.
 //!
-//! musl's other mutexes, semaphores and conditions register nothing.
+//! So a thread should use one kind only. musl's other mutexes, its semaphores and its conditions
+//! register nothing.
 //!
 //! The same holds for a thread that may not ask for its list (`get_robust_list(2)` is denied),
 //! because musl's could be registered.
