@@ -1,7 +1,7 @@
 //! [`Error`]: the errors of maps, files, placed values and primitives.
 
 use crate::sys::limits::NoDescriptors;
-use crate::sys::{ROBUST_LIST_REMEDY, RobustListUnusable, SysError};
+use crate::sys::{ROBUST_LIST_REMEDY, RobustListUnusable, RobustUnusable, SysError};
 use std::io;
 use std::path::PathBuf;
 
@@ -29,6 +29,13 @@ pub enum Error {
         /// What was found instead.
         found: String,
     },
+
+    /// A robust primitive was to be placed or opened, but the process cannot find out its PID
+    /// namespace. The lock of a process that died could never be given to another one.
+    #[error(
+        "the PID namespace of this process is not known: there is no /proc, and Linux shows the namespace elsewhere only since 6.11. Mount a /proc, or place or open a value before the process changes its root"
+    )]
+    PidNamespaceUnknown,
 
     /// A map of zero bytes was requested.
     #[error(
@@ -323,12 +330,6 @@ pub enum Error {
         process: Option<u32>,
     },
 
-    /// The call has to wait on several futexes, which the kernel does not support.
-    #[error(
-        "the kernel cannot wait on several futexes: futex_waitv(2) is missing or denied. Run on Linux 5.16 or later, without a filter on that call; or use the methods that do not wait"
-    )]
-    FutexWaitvUnsupported,
-
     /// The call does not wait, and what it needs is not available.
     #[error(
         "the call would block: the lock, permit or slot is not available now. Try again later, or use a method that waits"
@@ -619,9 +620,12 @@ impl From<SysError> for Error {
     }
 }
 
-impl From<RobustListUnusable> for Error {
-    fn from(RobustListUnusable(found): RobustListUnusable) -> Self {
-        Error::RobustListUnusable { found }
+impl From<RobustUnusable> for Error {
+    fn from(why: RobustUnusable) -> Self {
+        match why {
+            RobustUnusable::List(RobustListUnusable(found)) => Error::RobustListUnusable { found },
+            RobustUnusable::NamespaceUnknown => Error::PidNamespaceUnknown,
+        }
     }
 }
 

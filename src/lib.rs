@@ -140,6 +140,10 @@
 //! - `arrayvec`: the fixed-capacity `ArrayString` and `ArrayVec` of the crate `arrayvec` are
 //!   [`ShmData`].
 //!
+//! - `assume-kernel`: for tests. If the environment variable `PSHARED_ASSUME_KERNEL` holds a
+//!   version such as `5.14`, the crate does without what later kernels introduced. A program's
+//!   tests can so show how it behaves on an older kernel.
+//!
 //! # What is not supported
 //!
 //! - Systems other than Linux, 32-bit targets, and C libraries other than glibc and musl. The crate
@@ -148,8 +152,6 @@
 //! - Kernels before 5.15. Linux 6.2 changed robust futexes, and the stable series since 5.15 have
 //!   the change. On a kernel without it, a waiter may return only at its next
 //!   [recheck](guide::crash#the-liveness-check), within a second instead of at once.
-//! - Waits for any of several permits, slots or parties before Linux 5.16, which introduced
-//!   `futex_waitv(2)`. They return [`Error::FutexWaitvUnsupported`].
 //! - File systems that other machines may change (NFS, 9p, FUSE), because a futex reaches one
 //!   machine. Opening a file on them returns [`Error::RemoteFileSystem`].
 //! - Use of one value from several PID namespaces at the same time, because lock words hold thread

@@ -80,7 +80,8 @@ impl<T: ShmSafe> Shared<T> {
     ///
     /// Returns [`Error::Os`] or [`Error::NoMemory`] if the kernel does not grant the memory,
     /// [`Error::OverAligned`] if `T` needs more than a page's alignment, and
-    /// [`Error::RobustListUnusable`] if a robust primitive inside cannot be initialized.
+    /// [`Error::RobustListUnusable`] or [`Error::PidNamespaceUnknown`] if a robust primitive inside
+    /// cannot be initialized.
     pub fn anonymous(value: T) -> Result<Self, Error> {
         Self::in_new_map(Map::anonymous, 1, &mut copy_of(value))
     }

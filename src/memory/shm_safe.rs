@@ -180,7 +180,8 @@ pub trait Primitive {
     /// # Errors
     ///
     /// Returns [`Error::RobustListUnusable`] if the primitive is robust and the calling thread has
-    /// no robust list to join.
+    /// no robust list to join, and [`Error::PidNamespaceUnknown`] if it is robust and the process
+    /// cannot find out its PID namespace.
     ///
     /// # Safety
     ///

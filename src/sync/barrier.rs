@@ -4,7 +4,6 @@ use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
 use crate::raw::Robust;
 use crate::raw::multi::barrier::{Barrier, BarrierError};
-use crate::raw::multi::lock_set::MultiError;
 use crate::raw::multi::member_slot::{MemberSlot, MemberState};
 use crate::sys::{self, CurrentThread, Deadline};
 use std::fmt;
@@ -129,7 +128,7 @@ impl<const N: usize> SharedBarrier<N> {
     pub fn reset(&self) -> Result<(), Error> {
         self.raw
             .reset(sys::current_thread(), &self.slots)
-            .map_err(|error| Error::from_multi(MultiError::Acquire(error)))
+            .map_err(|error| Error::from_multi(error))
     }
 
     /// Returns whether the barrier is broken: a party died or panicked, and the barrier has not
@@ -182,7 +181,6 @@ impl<const N: usize> BarrierParty<'_, N> {
     /// # Errors
     ///
     /// - [`Error::BarrierBroken`] if a party died or panicked.
-    /// - [`Error::FutexWaitvUnsupported`] if the kernel cannot wait on several futexes.
     ///
     /// # Panics
     ///
@@ -308,7 +306,7 @@ impl<const N: usize> Primitive for SharedBarrier<N> {
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
-        sys::check_robust_list()?;
+        sys::check_robust()?;
         // SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         for slot in &self.slots {

@@ -1,7 +1,6 @@
 //! Why a shared initialization did not run.
 
 use crate::Error;
-use crate::raw::multi::lock_set::MultiError;
 use crate::raw::outcome::AcquireError;
 
 /// Why the initialization was not completed.
@@ -51,5 +50,5 @@ pub(super) fn unreachable_or_panic(error: AcquireError) -> ! {
 }
 
 pub(super) fn into_error(error: AcquireError) -> Error {
-    Error::from_multi(MultiError::Acquire(error))
+    Error::from_multi(error)
 }

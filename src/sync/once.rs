@@ -443,7 +443,7 @@ impl Primitive for SharedOnce {
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
-        sys::check_robust_list()?;
+        sys::check_robust()?;
         // SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         Ok(())

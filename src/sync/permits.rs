@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
 use crate::raw::Robust;
-use crate::raw::multi::lock_set::{LockSet, MultiError};
+use crate::raw::multi::lock_set::LockSet;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::sys::{self, CurrentThread, Deadline};
 use std::fmt;
@@ -35,9 +35,8 @@ use std::time::{Duration, Instant};
 ///
 /// Acquiring a free permit makes no system call, and neither does releasing a permit that no thread
 /// waits for. The first waiter sleeps on all the permits by one call, and the other waiters queue
-/// behind it. That call, `futex_waitv(2)`, needs Linux 5.16 or later. Without it, a call that would
-/// have to wait returns [`Error::FutexWaitvUnsupported`], while [`try_acquire`](Self::try_acquire)
-/// works. A single permit does not need it. Permits are not assigned in the order of the calls.
+/// behind it. That call, `futex_waitv(2)`, needs Linux 5.16 or later. Without it, the first waiter
+/// looks at the permits every two milliseconds. Permits are not assigned in the order of the calls.
 ///
 /// # Examples
 ///
@@ -106,8 +105,6 @@ impl<const N: usize> SharedPermits<N> {
     /// - [`Error::Deadlock`] if the calling thread holds all the permits.
     /// - [`Error::HolderThreadEnded`] if all the permits were held by threads that ended without
     ///   releasing them, and their processes still run.
-    /// - [`Error::FutexWaitvUnsupported`] if no permit is free, and the kernel cannot wait on
-    ///   several futexes.
     #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, Error> {
         self.acquire_with(WaitMode::Until(None))
@@ -191,14 +188,13 @@ impl<const N: usize> SharedPermits<N> {
 }
 
 impl Error {
-    pub(super) fn from_multi(error: MultiError) -> Self {
+    pub(super) fn from_multi(error: AcquireError) -> Self {
         match error {
-            MultiError::WaitvUnsupported => Error::FutexWaitvUnsupported,
-            MultiError::Acquire(AcquireError::WouldBlock) => Error::WouldBlock,
-            MultiError::Acquire(AcquireError::TimedOut) => Error::TimedOut,
-            MultiError::Acquire(AcquireError::Deadlock) => Error::Deadlock,
-            MultiError::Acquire(AcquireError::HolderThreadEnded) => Error::HolderThreadEnded,
-            MultiError::Acquire(AcquireError::HolderDumpsCore) => Error::HolderDumpsCore,
+            AcquireError::WouldBlock => Error::WouldBlock,
+            AcquireError::TimedOut => Error::TimedOut,
+            AcquireError::Deadlock => Error::Deadlock,
+            AcquireError::HolderThreadEnded => Error::HolderThreadEnded,
+            AcquireError::HolderDumpsCore => Error::HolderDumpsCore,
         }
     }
 }
@@ -294,7 +290,7 @@ impl<const N: usize> Primitive for SharedPermits<N> {
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
-        sys::check_robust_list()?;
+        sys::check_robust()?;
         for word in self.words() {
             // SAFETY: guaranteed by the caller.
             unsafe { word.init() };

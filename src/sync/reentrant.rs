@@ -324,7 +324,7 @@ impl<T: ShmData> Primitive for SharedReentrantLock<T> {
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
-        sys::check_robust_list()?;
+        sys::check_robust()?;
         // SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         Ok(())

@@ -24,6 +24,16 @@ impl SysError {
     }
 }
 
+/// Why the calling thread cannot own robust locks.
+#[derive(Debug)]
+pub enum RobustUnusable {
+    /// See [`RobustListUnusable`].
+    List(RobustListUnusable),
+    /// The PID namespace of the process is not known. No process could tell whether a thread of
+    /// this process that owns a lock still exists.
+    NamespaceUnknown,
+}
+
 /// The calling thread has no robust futex list that it can join. The text says what was found
 /// instead.
 #[derive(Debug)]

@@ -1,11 +1,14 @@
 //! `futex(2)`. All waits and wakes use the shared kind. With `FUTEX_PRIVATE_FLAG`, a wake would
 //! reach no waiter of another process.
 
+use super::kernel::Feature;
 use super::timer_slack::ShortSlack;
 use super::{AtomicU32, Deadline};
 use std::io;
 use std::marker::PhantomData;
 use std::ptr;
+use std::sync::atomic::Ordering::Acquire;
+use std::time::Duration;
 
 /// Why a wait on a word ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,9 +111,16 @@ struct Waiter {
     reserved: u32,
 }
 
-/// The kernel has no `futex_waitv(2)`, or a system call filter denies it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FutexWaitvUnsupported;
+impl Waiter {
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: this is the address of an atomic that `push` borrowed for as long as the set
+        // lives.
+        unsafe { &*ptr::with_exposed_provenance::<AtomicU32>(self.word as usize) }
+    }
+}
+
+/// How often a thread looks at several words if the kernel cannot make it sleep on all of them.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 impl<'a> WaitvSet<'a> {
     /// The most words that the kernel accepts: its `FUTEX_WAITV_MAX`.
@@ -144,37 +154,56 @@ impl<'a> WaitvSet<'a> {
 
     /// Sleeps while every word is as expected, until `until` at the latest. For each word, the
     /// kernel compares it and joins its queue atomically.
-    pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, FutexWaitvUnsupported> {
+    ///
+    /// If the kernel does not have the call, or a filter denies it, the thread sleeps on the first
+    /// word for [`POLL_INTERVAL`] at most, and returns [`Wait::Woken`].
+    pub(crate) fn sleep(&self, until: Deadline) -> Wait {
         if let [only] = &self.waiters[..self.count] {
-            // SAFETY: this is the address of an atomic that `push` borrowed for as long as the set
-            // lives.
-            let word = unsafe { &*ptr::with_exposed_provenance::<AtomicU32>(only.word as usize) };
-            return Ok(futex_wait(word, only.expected as u32, until));
+            return futex_wait(only.word(), only.expected as u32, until);
         }
-        let until = until.timespec();
+        if Feature::FutexWaitv.is_hidden() {
+            return self.poll(until);
+        }
+        let end = until.timespec();
         let _slack = ShortSlack::new();
         // SAFETY: `count` waiters are valid, their words are valid for as long as the set lives,
-        // and `until` is a timespec; the kernel reads all of them and writes none.
+        // and `end` is a timespec; the kernel reads all of them and writes none.
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_futex_waitv,
                 self.waiters.as_ptr(),
                 self.count,
                 0,
-                &raw const until,
+                &raw const end,
                 libc::CLOCK_MONOTONIC,
             )
         };
         if answer >= 0 {
-            return Ok(Wait::Woken);
+            return Wait::Woken;
         }
         match errno() {
-            libc::EAGAIN => Ok(Wait::Changed),
-            libc::EINTR => Ok(Wait::Woken),
-            libc::ETIMEDOUT => Ok(Wait::TimedOut),
+            libc::EAGAIN => Wait::Changed,
+            libc::EINTR => Wait::Woken,
+            libc::ETIMEDOUT => Wait::TimedOut,
             // System call filters deny unknown calls with either error.
-            libc::ENOSYS | libc::EPERM => Err(FutexWaitvUnsupported),
+            libc::ENOSYS | libc::EPERM => self.poll(until),
             errno => impossible("futex_waitv", errno),
+        }
+    }
+
+    /// Sleeps on the first word for a while, unless a word has changed already. No wake for another
+    /// word ends this sleep, and none is swallowed.
+    #[cold]
+    fn poll(&self, until: Deadline) -> Wait {
+        let waiters = &self.waiters[..self.count];
+        let is_expected = |waiter: &Waiter| waiter.word().load(Acquire) == waiter.expected as u32;
+        let Some(first) = waiters.first().filter(|_| waiters.iter().all(is_expected)) else {
+            return Wait::Changed;
+        };
+        let end = Deadline::after(POLL_INTERVAL).min(until);
+        match futex_wait(first.word(), first.expected as u32, end) {
+            Wait::TimedOut if !until.has_passed() => Wait::Woken,
+            outcome => outcome,
         }
     }
 }
@@ -232,7 +261,6 @@ fn impossible(operation: &str, errno: i32) -> ! {
 mod tests {
     use super::*;
     use std::sync::atomic::Ordering::Relaxed;
-    use std::time::Duration;
 
     fn far() -> Deadline {
         Deadline::after(Duration::from_secs(60))
@@ -268,7 +296,8 @@ mod tests {
         assert!(!probe_u32(page.cast(), 0));
         // SAFETY: as above.
         assert_eq!(unsafe { libc::munmap(page, PAGE) }, 0);
-        assert!(!probe_u32(page.cast(), 0));
+        // Another thread may have mapped the same address since. Nothing is mapped at the start.
+        assert!(!probe_u32(ptr::without_provenance(size_of::<u32>()), 0));
     }
 
     #[test]
@@ -296,12 +325,16 @@ mod tests {
     fn a_sleep_on_several_words_ends_by_any_of_them() {
         let words = [const { AtomicU32::new(1) }; 3];
         let all = words.each_ref().map(|word| (word, 1));
-        assert_eq!(
-            set(&all).sleep(Deadline::after(Duration::ZERO)),
-            Ok(Wait::TimedOut)
-        );
-        words[1].store(2, Relaxed);
-        assert_eq!(set(&all).sleep(far()), Ok(Wait::Changed));
+        for polls in [false, true] {
+            let sleep = |until| match polls {
+                true => set(&all).poll(until),
+                false => set(&all).sleep(until),
+            };
+            words[1].store(1, Relaxed);
+            assert_eq!(sleep(Deadline::after(Duration::ZERO)), Wait::TimedOut);
+            words[1].store(2, Relaxed);
+            assert_eq!(sleep(far()), Wait::Changed);
+        }
         words[1].store(1, Relaxed);
         for word in &words {
             std::thread::scope(|scope| {
@@ -310,9 +343,21 @@ mod tests {
                 while futex_wake(word, 1) == 0 {
                     std::thread::yield_now();
                 }
-                assert_eq!(sleeper.join().unwrap(), Ok(Wait::Woken));
+                assert_eq!(sleeper.join().unwrap(), Wait::Woken);
             });
         }
+    }
+
+    #[test]
+    fn a_thread_that_polls_returns_after_a_while_and_on_a_wake_of_the_first_word() {
+        let words = [const { AtomicU32::new(1) }; 2];
+        let all = words.each_ref().map(|word| (word, 1));
+        assert_eq!(set(&all).poll(far()), Wait::Woken);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| while set(&all).poll(far()) != Wait::Changed {});
+            words[1].store(2, Relaxed);
+            sleeper.join().unwrap();
+        });
     }
 
     #[test]
@@ -320,8 +365,8 @@ mod tests {
         let words = [const { AtomicU32::new(1) }; WaitvSet::MAX];
         let all: Vec<_> = words.iter().map(|word| (word, 1)).collect();
         let soon = || Deadline::after(Duration::ZERO);
-        assert_eq!(set(&all).sleep(soon()), Ok(Wait::TimedOut));
-        assert_eq!(set(&all[..1]).sleep(soon()), Ok(Wait::TimedOut));
+        assert_eq!(set(&all).sleep(soon()), Wait::TimedOut);
+        assert_eq!(set(&all[..1]).sleep(soon()), Wait::TimedOut);
     }
 
     #[test]

@@ -287,18 +287,18 @@ fn process_exists(pid: u32) -> bool {
 /// and it shows the caller as it was when the caller started. (After a checkpoint was restored, or
 /// the caller entered another time namespace, it does not.)
 struct ProcView {
-    boot_offset: i64,
+    start_time_offset: i64,
 }
 
 impl ProcView {
     /// Returns the view, or what counts as the result of a check that needs one.
     fn trusted() -> Result<Self, Observed> {
         let here = Stat::of("/proc/self/stat").map_err(|error| Observed::from_error(&error))?;
-        let boot_offset = thread::boot_offset().ok_or(Observed::Unknown)?;
-        let is_trusted = here.image(boot_offset) == thread::shown_image()
+        let start_time_offset = thread::start_time_offset().ok_or(Observed::Unknown)?;
+        let is_trusted = here.image(start_time_offset) == thread::shown_image()
             && proc::shows_own_namespace().map_err(|error| Observed::from_error(&error))?;
         is_trusted
-            .then_some(ProcView { boot_offset })
+            .then_some(ProcView { start_time_offset })
             .ok_or(Observed::Unknown)
     }
 
@@ -324,7 +324,7 @@ impl ProcView {
     /// reuses the id of another. So if the caller has that stack too, the stack is no sign of a
     /// restore, and only the time namespace is.
     fn is_another(&self, pid: u32, leader: &Stat, image: ImageId) -> bool {
-        let shown = leader.image(self.boot_offset);
+        let shown = leader.image(self.start_time_offset);
         let may_be_restored =
             || has_stack_of_a_restored(shown, image) || proc::has_other_clock(pid);
         !shown.may_be(image) && (shown.has_start_of(image) || !may_be_restored())
@@ -537,7 +537,7 @@ mod tests {
         let view = ProcView::trusted().expect("/proc is mounted");
         let pid = std::process::id();
         let leader = Stat::of("/proc/self/stat").unwrap();
-        let own = leader.image(view.boot_offset);
+        let own = leader.image(view.start_time_offset);
         let is_another = |image| view.is_another(pid, &leader, image);
         assert!(!is_another(own) && !is_another(ImageId::UNKNOWN));
         assert!(is_another(ImageId(own.0 ^ 1)), "before an exec");

@@ -1,6 +1,7 @@
 //! Memory maps, memory files and their seals.
 
 use super::error::SysError;
+use super::kernel::Feature;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, posix_fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -251,7 +252,10 @@ pub(crate) fn open_dev_zero() -> Result<Option<OwnedFd>, SysError> {
 /// is at most [`MEMFD_NAME_MAX`] bytes without a NUL.
 pub(crate) fn memory_file(name: &str) -> Result<OwnedFd, SysError> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    let no_exec = match Feature::MemfdNoExecSeal.is_hidden() {
+        true => MFdFlags::empty(),
+        false => MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL),
+    };
     match memfd_create(name, flags | no_exec) {
         Err(Errno::EINVAL) => memfd_create(name, flags),
         made => made,

@@ -11,6 +11,7 @@ mod cpu;
 mod error;
 mod file_lock;
 mod futex;
+mod kernel;
 mod known_deaths;
 mod liveness;
 mod owner;
@@ -39,11 +40,9 @@ pub(crate) use adaptive_spin::{AdaptiveSpin, critical_sections_are_dense};
 pub(crate) use clock::{Deadline, RecheckTimer};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use cpu::{pause, spin_limit, yield_now};
-pub(crate) use error::{RobustListUnusable, SysError};
+pub(crate) use error::{RobustListUnusable, RobustUnusable, SysError};
 pub(crate) use file_lock::FileLockKind;
-pub(crate) use futex::{
-    FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
-};
+pub(crate) use futex::{Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing};
 pub(crate) use known_deaths::knows_death;
 pub(crate) use liveness::{
     GracePeriod, ProcessState, checked_recently, is_dumping_core, process_state, thread_is_gone,
@@ -57,7 +56,7 @@ pub(crate) use robust_list::{Links, RECORD_BEFORE_LINKS, ROBUST_LIST_REMEDY};
 pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
 pub(crate) use sysv::{SEMAPHORE_SET_MAX, SemaphoreSet};
 pub(crate) use thread::{
-    CurrentThread, check_robust_list, current_thread, forget_list_op_pending, holds_robust_lock,
+    CurrentThread, check_robust, current_thread, forget_list_op_pending, holds_robust_lock,
     holds_unplaced_lock, is_this_process,
 };
 pub(crate) use thread_list::robust_list_names;

@@ -2,14 +2,22 @@
 //! never as an answer. Possible reasons are that no descriptor is left, that `/proc` hides the
 //! processes of other users, or that there is no `/proc` after a `chroot`.
 
+use super::clock;
+use super::kernel::Feature;
 use super::owner::ImageId;
-use std::ffi::CStr;
+use super::process;
+use nix::fcntl::readlinkat;
+use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 
-/// Returns the boot-time offset of the caller's time namespace in clock ticks of 10 ms, or `None`
-/// if it is not known. The start times in `/proc` include the offset of the reader's namespace.
+/// Asks statx(2) for the unique id of a mount (Linux 6.8). The oldest libc that this crate accepts
+/// lacks it.
+const STATX_MNT_ID_UNIQUE: libc::c_uint = 0x4000;
+
+/// Returns the offset of `CLOCK_BOOTTIME` in the caller's time namespace, in clock ticks of 10 ms,
+/// or `None` if it is not known.
 pub(super) fn boot_offset() -> io::Result<Option<i64>> {
     let Ok(own) = fs::read_link("/proc/self/ns/time") else {
         // The kernel has no time namespaces (before 5.6), or there is no /proc. In the latter case
@@ -33,11 +41,52 @@ pub(super) fn boot_offset() -> io::Result<Option<i64>> {
     })
 }
 
-/// Returns the number of the process's own PID namespace, or 0 if neither `/proc` nor the kernel
-/// shows it.
+/// Returns the offset that the start times in `/proc` have for the caller, in clock ticks of 10 ms,
+/// or `None` if it is not known.
+///
+/// Since Linux 5.11, start times and the time of the boot in `/proc/stat` include the [boot-time
+/// offset](boot_offset) of the reader's time namespace. Before, neither does.
+pub(super) fn start_time_offset() -> io::Result<Option<i64>> {
+    let offset = match boot_offset()? {
+        Some(offset) if offset != 0 => offset,
+        zero_or_unknown => return Ok(zero_or_unknown),
+    };
+    let stat = fs::read_to_string("/proc/stat")?;
+    let boot = stat.lines().find_map(|line| line.strip_prefix("btime "));
+    let boot = boot.and_then(|seconds| seconds.trim().parse().ok());
+    let now = |clock| clock::now(clock).as_secs() as i64;
+    let by_clocks = now(libc::CLOCK_REALTIME) - now(libc::CLOCK_BOOTTIME);
+    Ok(boot.and_then(|boot| offset_of_shown_times(offset, boot, by_clocks)))
+}
+
+/// Returns the offset that the times in `/proc` have, or `None` if that is not clear.
+///
+/// `offset` is that of the caller's time namespace in clock ticks. `boot` is the time of the boot
+/// that `/proc` shows, and `by_clocks` is that time by the clocks in the namespace. Both are in
+/// seconds since 1970.
+fn offset_of_shown_times(offset: i64, boot: i64, by_clocks: i64) -> Option<i64> {
+    // The clocks are read one after the other, and in whole seconds.
+    const TOLERANCE: u64 = 2;
+    let is_shown_as = |time: i64| boot.abs_diff(time) <= TOLERANCE;
+    match (
+        is_shown_as(by_clocks),
+        is_shown_as(by_clocks + offset / 100),
+    ) {
+        (true, false) => Some(offset),
+        (false, true) => Some(0),
+        _ => None,
+    }
+}
+
+/// Returns the number of the process's own PID namespace, or 0 if it is not known: there is no
+/// `/proc`, the kernel shows it nowhere else, and the process may mount no `/proc`.
 pub(crate) fn own_namespace() -> u32 {
     namespace("/proc/self/ns/pid")
-        .or_else(|_| crate::sys::process::own_pid_namespace())
+        .or_else(|_| process::own_pid_namespace())
+        .or_else(|_| {
+            let root = process::mount_proc_nowhere()?;
+            number_of(&readlinkat(root, "self/ns/pid")?)
+        })
         .unwrap_or(0)
 }
 
@@ -49,8 +98,11 @@ pub(crate) fn childrens_namespace() -> u32 {
 
 /// Returns the number of the PID namespace to which a link refers.
 pub(super) fn namespace(link: &str) -> io::Result<u32> {
-    // The link reads `pid:[4026531836]`.
-    let target = fs::read_link(link)?;
+    number_of(fs::read_link(link)?.as_os_str())
+}
+
+/// Returns the number of the PID namespace that a link names, such as `pid:[4026531836]`.
+fn number_of(target: &OsStr) -> io::Result<u32> {
     let number = || {
         target
             .to_str()?
@@ -72,11 +124,11 @@ pub(super) fn shows_own_namespace() -> io::Result<bool> {
 /// Returns the id that distinguishes the mount of `/proc` from every other mount, past, present or
 /// future (Linux 6.8), or 0 if there is no such id.
 pub(super) fn mount() -> u64 {
-    statx(c"/proc", libc::STATX_MNT_ID_UNIQUE).map_or(0, |answer| mount_of(&answer))
+    statx(c"/proc", STATX_MNT_ID_UNIQUE).map_or(0, |answer| mount_of(&answer))
 }
 
 fn mount_of(answer: &libc::statx) -> u64 {
-    let has_id = answer.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0;
+    let has_id = answer.stx_mask & STATX_MNT_ID_UNIQUE != 0 && !Feature::UniqueMountId.is_hidden();
     if has_id { answer.stx_mnt_id } else { 0 }
 }
 
@@ -92,7 +144,7 @@ pub(super) fn threads(pid: u32) -> Option<(u32, u64)> {
     write!(&mut path[..], "/proc/{pid}/task\0").ok()?;
     let answer = statx(
         CStr::from_bytes_until_nul(&path).ok()?,
-        libc::STATX_NLINK | libc::STATX_MNT_ID_UNIQUE,
+        libc::STATX_NLINK | STATX_MNT_ID_UNIQUE,
     )?;
     Some((answer.stx_nlink.checked_sub(2)?, mount_of(&answer)))
 }
@@ -246,8 +298,8 @@ impl Stat {
 
     /// Returns the image of a process that started at this time and has this stack: see
     /// [`ImageId`].
-    pub(super) fn image(&self, boot_offset: i64) -> ImageId {
-        let started = (self.started - boot_offset) as u64;
+    pub(super) fn image(&self, offset: i64) -> ImageId {
+        let started = (self.started - offset) as u64;
         // Multiplicative hashing by the golden ratio. The upper bits are well mixed. 0 stays 0.
         let stack = self.stack.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
         ImageId(started << 24 | stack)
@@ -289,6 +341,22 @@ mod tests {
             libc::waitpid(child, std::ptr::null_mut(), 0);
         }
         assert_eq!(threads(child as u32), None);
+    }
+
+    #[test]
+    fn start_times_count_with_an_offset_only_if_proc_shows_it() {
+        let day = 86_400;
+        for offset in [day, -day] {
+            let shown = |boot| offset_of_shown_times(offset * 100, boot, 1_000_000);
+            assert_eq!(shown(1_000_001), Some(offset * 100), "Linux 5.11 and later");
+            assert_eq!(shown(1_000_000 + offset - 1), Some(0), "before");
+            assert_eq!(shown(1_000_000 + 10), None, "the clock was set meanwhile");
+        }
+        assert_eq!(
+            offset_of_shown_times(100, 1_000_000, 1_000_000),
+            None,
+            "too small"
+        );
     }
 
     #[test]

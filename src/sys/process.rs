@@ -1,6 +1,7 @@
 //! Processes: fork, and children identified by a pidfd.
 
 use super::Deadline;
+use super::kernel::Feature;
 use super::timer_slack::ShortSlack;
 use std::fs;
 use std::io;
@@ -56,27 +57,54 @@ pub(crate) fn exit_at_once(code: i32) -> ! {
 /// `pidfd_open(2)`.
 pub(crate) fn pidfd_open(id: u32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open(2) takes two integers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, id, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just created the descriptor, and no other code knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, id, 0) })
 }
 
 /// Returns the number of the process's own PID namespace, without `/proc`:
 /// `ioctl(PIDFD_GET_PID_NAMESPACE)`, Linux 6.11.
 pub(super) fn own_pid_namespace() -> io::Result<u32> {
     const PIDFD_GET_PID_NAMESPACE: u16 = 0xff05; // _IO(0xff, 5) of linux/pidfd.h
+    if Feature::NamespaceOfPidfd.is_hidden() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let pidfd = pidfd_open(std::process::id())?;
     // SAFETY: this ioctl takes integers.
     let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_PID_NAMESPACE.into(), 0) };
-    if fd < 0 {
+    let namespace = fs::File::from(owned(fd.into())?);
+    Ok(std::os::unix::fs::MetadataExt::ino(&namespace.metadata()?) as u32)
+}
+
+/// Mounts a new `/proc` of the process's own PID namespace nowhere, and returns its root:
+/// `fsmount(2)`, Linux 5.2. Only root may do so.
+pub(super) fn mount_proc_nowhere() -> io::Result<OwnedFd> {
+    const FSOPEN_CLOEXEC: libc::c_uint = 1;
+    const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+    // A filter may kill the process for these calls.
+    // SAFETY: this operation of prctl(2) has no further arguments.
+    if unsafe { libc::prctl(libc::PR_GET_SECCOMP) } != 0 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    // SAFETY: the name is a string that ends in a zero byte.
+    let context =
+        owned(unsafe { libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), FSOPEN_CLOEXEC) })?;
+    let (fd, create) = (context.as_raw_fd(), FSCONFIG_CMD_CREATE);
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: the command takes no key and no value.
+    if unsafe { libc::syscall(libc::SYS_fsconfig, fd, create, none, none, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fsmount(2) takes integers.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, fd, FSMOUNT_CLOEXEC, 0) })
+}
+
+/// Takes over the descriptor that a system call has just created, or returns its error.
+fn owned(answer: libc::c_long) -> io::Result<OwnedFd> {
+    if answer < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just created the descriptor, and no other code knows it.
-    let namespace = fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    Ok(std::os::unix::fs::MetadataExt::ino(&namespace.metadata()?) as u32)
+    Ok(unsafe { OwnedFd::from_raw_fd(answer as i32) })
 }
 
 /// Reaps a child that ends by itself. If other code reaps it, or if the process ignores SIGCHLD,

@@ -1,6 +1,7 @@
 //! Process-shared `pthread_mutex_t`: the C library's own locks, for comparison. Only those of glibc
 //! are used as robust ones.
 
+use super::kernel::Feature;
 use super::timed_wait::lock_mutex_until;
 use super::timer_slack::ShortSlack;
 use super::{AtomicU32, Deadline, clock};
@@ -130,10 +131,12 @@ impl PthreadMutex {
     /// The mutex must be initialized.
     pub(crate) unsafe fn lock_until(&self, until: Deadline) -> PthreadLocked {
         let _slack = ShortSlack::new();
-        // SAFETY: guaranteed by the caller.
-        let errno = unsafe { lock_mutex_until(self.as_ptr(), until) };
-        if errno != libc::EINVAL {
-            return self.locked("the wait for a pthread_mutex_t", errno);
+        if !Feature::FutexLockPi2.is_hidden() {
+            // SAFETY: guaranteed by the caller.
+            let errno = unsafe { lock_mutex_until(self.as_ptr(), until) };
+            if errno != libc::EINVAL {
+                return self.locked("the wait for a pthread_mutex_t", errno);
+            }
         }
         // Priority inheritance on the monotonic clock needs FUTEX_LOCK_PI2 (Linux 5.14). The older
         // operation uses the settable clock. So the wait is divided into slices: setting the clock

@@ -12,7 +12,7 @@
 //! used again, whichever thread of the child is first. The generation 0, that of a wiped page, is
 //! never valid.
 
-use crate::sys::error::RobustListUnusable;
+use crate::sys::error::{RobustListUnusable, RobustUnusable};
 use crate::sys::limits::NoDescriptors;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
 use crate::sys::proc::{self, Stat};
@@ -36,8 +36,8 @@ struct Process {
     shown_image: AtomicU64,
     /// Whether the last attempt to read `/proc` failed for want of descriptors.
     lacked_descriptors: AtomicBool,
-    /// See [`proc::boot_offset`]; [`NO_OFFSET`] if it is not known.
-    boot_offset: AtomicI64,
+    /// See [`proc::start_time_offset`]; [`NO_OFFSET`] if it is not known.
+    start_time_offset: AtomicI64,
     /// The mount of `/proc` ([`proc::mount`]) if it shows the process's own PID namespace and
     /// [counts threads](proc::threads); otherwise 0.
     proc: AtomicU64,
@@ -89,7 +89,7 @@ static UNMAPPED: Process = Process {
     image: AtomicU64::new(0),
     shown_image: AtomicU64::new(0),
     lacked_descriptors: AtomicBool::new(false),
-    boot_offset: AtomicI64::new(NO_OFFSET),
+    start_time_offset: AtomicI64::new(NO_OFFSET),
     proc: AtomicU64::new(0),
 };
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const UNMAPPED).cast_mut());
@@ -239,10 +239,17 @@ impl CurrentThread {
     }
 }
 
-/// Returns an error if the calling thread has no robust list that robust primitives can join.
-pub(crate) fn check_robust_list() -> Result<(), RobustListUnusable> {
-    map_process_page().map_err(RobustListUnusable)?;
-    current_thread().thread().robust_list.check()
+/// Returns an error if the calling thread has no robust list that robust primitives can join, or if
+/// the death of its process could not be told from the end of the thread.
+pub(crate) fn check_robust() -> Result<(), RobustUnusable> {
+    map_process_page().map_err(|why| RobustUnusable::List(RobustListUnusable(why)))?;
+    let current = current_thread();
+    let list = current.thread().robust_list.check();
+    list.map_err(RobustUnusable::List)?;
+    match current.id().namespace() {
+        0 => Err(RobustUnusable::NamespaceUnknown),
+        _ => Ok(()),
+    }
 }
 
 /// Returns whether the calling thread holds a robust lock that is in its list or in
@@ -289,7 +296,7 @@ fn observer() -> &'static Process {
     process
 }
 
-/// Returns the process image as `/proc` showed it when [`boot_offset`] was read.
+/// Returns the process image as `/proc` showed it when [`start_time_offset`] was read.
 pub(super) fn shown_image() -> ImageId {
     ImageId(observer().shown_image.load(Relaxed))
 }
@@ -300,9 +307,9 @@ pub(super) fn known_proc() -> Option<u64> {
     Some(observer().proc.load(Relaxed)).filter(|mount| *mount != 0)
 }
 
-/// See [`proc::boot_offset`].
-pub(super) fn boot_offset() -> Option<i64> {
-    Some(observer().boot_offset.load(Relaxed)).filter(|offset| *offset != NO_OFFSET)
+/// See [`proc::start_time_offset`].
+pub(super) fn start_time_offset() -> Option<i64> {
+    Some(observer().start_time_offset.load(Relaxed)).filter(|offset| *offset != NO_OFFSET)
 }
 
 #[cold]
@@ -355,7 +362,7 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
         namespace = before.namespace();
     }
     process.namespace.store(namespace, Relaxed);
-    process.boot_offset.store(NO_OFFSET, Relaxed);
+    process.start_time_offset.store(NO_OFFSET, Relaxed);
     read_proc(process);
     process
         .image
@@ -375,8 +382,8 @@ fn init_process(process: &Process, before: OwnerId) -> u64 {
 fn read_proc(process: &Process) {
     let facts = ProcFacts::read(process.pid.load(Relaxed));
     if let Ok(facts) = &facts {
-        let offset = facts.boot_offset.unwrap_or(NO_OFFSET);
-        process.boot_offset.store(offset, Relaxed);
+        let offset = facts.start_time_offset.unwrap_or(NO_OFFSET);
+        process.start_time_offset.store(offset, Relaxed);
         process.proc.store(facts.mount, Relaxed);
         process.shown_image.store(facts.image.0, Relaxed);
     }
@@ -385,23 +392,23 @@ fn read_proc(process: &Process) {
 
 /// What `/proc` shows of the calling process.
 struct ProcFacts {
-    boot_offset: Option<i64>,
+    start_time_offset: Option<i64>,
     mount: u64,
     image: ImageId,
 }
 
 impl ProcFacts {
     fn read(pid: u32) -> Result<Self, NoDescriptors> {
-        let boot_offset = unless_no_descriptors(proc::boot_offset())?.flatten();
+        let start_time_offset = unless_no_descriptors(proc::start_time_offset())?.flatten();
         let stat = unless_no_descriptors(Stat::of("/proc/self/stat"))?;
         let is_own = unless_no_descriptors(proc::shows_own_namespace())?.unwrap_or(false);
         let mount = proc::mount();
         // Test the count on this process: a kernel that does not count threads in this way is not
         // asked again.
         let counts = proc::threads(pid).is_some_and(|(count, on)| count > 0 && on == mount);
-        let image = boot_offset.and_then(|offset| Some(stat?.image(offset)));
+        let image = start_time_offset.and_then(|offset| Some(stat?.image(offset)));
         Ok(ProcFacts {
-            boot_offset,
+            start_time_offset,
             mount: if counts && is_own { mount } else { 0 },
             image: image.unwrap_or(ImageId::UNKNOWN),
         })

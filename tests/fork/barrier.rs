@@ -1,9 +1,10 @@
 //! A barrier between processes: rounds, deaths at every point, repairs.
 
 use crate::harness::Kills;
-use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
+use crate::steps::{Interruptions, Random, Signal, until_idly};
 use crate::support::{
-    child, child_elsewhere as child_of_a_party, create, kill, kill_unreaped, open, passes, until,
+    child, child_elsewhere as child_of_a_party, create, kill, kill_unreaped, open, passes,
+    sleeps_on_any, until,
 };
 use pshared::fork::Child;
 use pshared::{BarrierParty, Error, Shared, SharedBarrier, SharedCounter, ShmSafe};
@@ -33,10 +34,6 @@ const LONG: Duration = Duration::from_secs(3600);
 
 fn barrier<const N: usize>() -> Shared<SharedBarrier<N>> {
     Shared::anonymous(SharedBarrier::new()).unwrap()
-}
-
-fn waits(process: u32) -> bool {
-    sleeps_in(process, libc::SYS_futex_waitv)
 }
 
 #[track_caller]
@@ -168,7 +165,7 @@ fn a_death_breaks_the_wait_of_every_waiter() {
         let dies = party(&barrier, 0);
         dead.store(dies.id(), SeqCst);
         let others = [(); 3].map(|()| party_awaiting_break(&barrier, &dead));
-        until_idly(|| others.iter().all(|other| waits(other.id())));
+        until_idly(|| others.iter().all(|other| sleeps_on_any(other.id())));
         kill(&dies);
         others.iter().for_each(passes);
         assert!(barrier.is_broken());
@@ -195,7 +192,12 @@ fn a_waiters_death_breaks_the_barrier_for_the_others() {
         let dies = party(&barrier, 1);
         dead.store(dies.id(), SeqCst);
         let others = [(); 2].map(|()| party_awaiting_break(&barrier, &dead));
-        until_idly(|| others.iter().chain([&dies]).all(|other| waits(other.id())));
+        until_idly(|| {
+            others
+                .iter()
+                .chain([&dies])
+                .all(|other| sleeps_on_any(other.id()))
+        });
         kill(&dies);
         others.iter().for_each(passes);
     }
@@ -214,7 +216,7 @@ fn a_waiter_killed_as_it_is_woken_does_not_swallow_the_report() {
                 assert!(matches!(party.wait(), Err(Error::BarrierBroken { .. })));
             });
             joined.wait();
-            until_idly(|| waits(waiter.id()));
+            until_idly(|| sleeps_on_any(waiter.id()));
             waiter
         });
         kill(&dies);
@@ -263,7 +265,7 @@ fn signals_end_no_wait() {
         party.wait().unwrap();
     });
     joined.wait();
-    interruptions.send_when(&waiter, waits);
+    interruptions.send_when(&waiter, sleeps_on_any);
     barrier.join().unwrap().wait().unwrap();
     passes(&waiter);
 }

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill as signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use pshared::fork::Child;
-use pshared::{Cause, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
+use pshared::{Cause, Error, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -36,6 +36,7 @@ crate::tests!(
     a_holder_without_proc_keeps_its_lock_and_its_death_is_reported,
     without_proc_a_leader_that_locks_after_a_thread_is_reported_and_gets_reports,
     without_proc_a_grandchild_of_an_idle_process_is_reported_and_gets_reports,
+    a_process_that_cannot_know_its_pid_namespace_places_no_robust_lock,
     a_locker_in_another_time_namespace_takes_no_held_lock_and_gets_death_reports,
     a_holder_in_another_time_namespace_keeps_its_lock_and_its_death_is_reported,
     two_lockers_exclude_each_other_although_one_has_the_dead_holders_thread_id,
@@ -494,6 +495,29 @@ fn without_proc_a_grandchild_of_an_idle_process_is_reported_and_gets_reports() {
         });
     };
     observe_from(&[(&as_it_is, &without), (&without, &as_it_is)]);
+}
+
+fn a_process_that_cannot_know_its_pid_namespace_places_no_robust_lock() {
+    as_root();
+    // SAFETY: no other thread exists. This process has not used the crate yet.
+    unsafe { std::env::set_var("PSHARED_ASSUME_KERNEL", "6.10") };
+    let empty = tempfile::tempdir().unwrap();
+    let place = || Shared::anonymous(SharedMutex::new(0_u32)).map(drop);
+    in_a_child_of_an_idle_process(&|| {
+        change_root(empty.path());
+        become_unprivileged();
+        assert!(matches!(place(), Err(Error::PidNamespaceUnknown)));
+        // What needs no owner works.
+        Shared::anonymous(SharedCounter::new(0)).unwrap().add(1);
+    });
+    in_a_child_of_an_idle_process(&|| {
+        become_unprivileged();
+        place().unwrap();
+    });
+    in_a_child_of_an_idle_process(&|| {
+        change_root(empty.path());
+        place().expect("root may mount a /proc of its own");
+    });
 }
 
 /// Gives the process's children a time namespace of their own, in which processes seem to have

@@ -2,10 +2,10 @@
 //! release.
 
 use crate::harness::Kills;
-use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
+use crate::steps::{Interruptions, Random, Signal, until_idly};
 use crate::support::{
-    child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes, sleeps,
-    until,
+    child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes,
+    sleeps_on_any, until,
 };
 use pshared::fork::Child;
 use pshared::{Error, Permit, Shared, SharedCounter, SharedPermits, ShmSafe};
@@ -30,11 +30,6 @@ crate::tests!(
 );
 
 const LONG: Duration = Duration::from_secs(3600);
-
-/// Whether the process sleeps on one word or on several words.
-fn sleeps_on_any(process: u32) -> bool {
-    sleeps(process) || sleeps_in(process, libc::SYS_futex_waitv)
-}
 
 fn permits<const N: usize>() -> Shared<SharedPermits<N>> {
     Shared::anonymous(SharedPermits::new()).unwrap()

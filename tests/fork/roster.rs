@@ -2,10 +2,10 @@
 //! slots.
 
 use crate::harness::Kills;
-use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
+use crate::steps::{Interruptions, Random, Signal, until_idly};
 use crate::support::{
-    child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes, state,
-    until,
+    child, child_elsewhere as child_of_a_holder, create, kill, kill_unreaped, open, passes,
+    sleeps_on_any, state, until,
 };
 use pshared::fork::Child;
 use pshared::{
@@ -38,10 +38,6 @@ type Roster<const N: usize> = SharedRoster<SharedCounter, N>;
 
 fn roster<const N: usize>() -> Shared<Roster<N>> {
     Shared::anonymous(SharedRoster::default()).unwrap()
-}
-
-fn watches(process: u32) -> bool {
-    sleeps_in(process, libc::SYS_futex_waitv)
 }
 
 /// Starts a child that has a slot until it is killed.
@@ -121,7 +117,7 @@ fn a_roster_in_a_file_outlives_its_workers() {
     });
     joined.wait();
     let watcher = child(|| assert_eq!(open::<Roster<3>>(&path).wait_for_abandoned().unwrap(), 0));
-    until_idly(|| watches(watcher.id()));
+    until_idly(|| sleeps_on_any(watcher.id()));
     kill(&worker);
     passes(&watcher);
     assert_eq!(here.slots().map(|slot| slot.data.get()).sum::<u64>(), 4);
@@ -150,7 +146,7 @@ fn a_death_wakes_every_watcher() {
         let workers = [(); 3].map(|()| worker(&roster));
         let watchers =
             [(); 3].map(|()| child(|| assert_eq!(roster.wait_for_abandoned().unwrap(), 1)));
-        until_idly(|| watchers.iter().all(|watcher| watches(watcher.id())));
+        until_idly(|| watchers.iter().all(|watcher| sleeps_on_any(watcher.id())));
         kill(&workers[1]);
         watchers.iter().for_each(passes);
         assert_eq!(states(&roster)[1], Slot::Abandoned(Some(workers[1].id())));
@@ -202,7 +198,9 @@ fn a_waiter_for_a_slot_gets_the_slot_of_a_dead_worker() {
         // One successor waits for the queue lock, and the other sleeps on the slots. A watcher
         // sleeps on the slots too.
         let watcher = child(|| _ = roster.wait_for_abandoned().unwrap());
-        until_idly(|| successors.iter().any(|one| watches(one.id())) && watches(watcher.id()));
+        until_idly(|| {
+            successors.iter().any(|one| sleeps_on_any(one.id())) && sleeps_on_any(watcher.id())
+        });
         workers.iter().for_each(kill);
         successors.iter().for_each(passes);
         // Both successors have ended while they held their slots.
@@ -218,7 +216,7 @@ fn a_killed_watcher_does_not_affect_other_watchers() {
         let worker = worker(&roster);
         let watchers = [(); 3].map(|()| {
             let watcher = child(|| assert_eq!(roster.wait_for_abandoned().unwrap(), 0));
-            until_idly(|| watches(watcher.id()));
+            until_idly(|| sleeps_on_any(watcher.id()));
             watcher
         });
         kill(&worker);
@@ -236,7 +234,7 @@ fn signals_end_no_watch() {
         interruptions.allow();
         assert_eq!(roster.wait_for_abandoned_timeout(LONG).unwrap(), 0);
     });
-    interruptions.send_when(&watcher, watches);
+    interruptions.send_when(&watcher, sleeps_on_any);
     kill(&worker);
     passes(&watcher);
 }
@@ -273,7 +271,7 @@ fn watchers_do_not_wake_each_other_repeatedly() {
     let roster = roster::<2>();
     let slots = [(); 2].map(|()| roster.join().unwrap());
     let stopped = child_of_a_holder(|| drop(roster.join().unwrap()));
-    until_idly(|| watches(stopped.id()));
+    until_idly(|| sleeps_on_any(stopped.id()));
     let signal = |signal| {
         let process = nix::unistd::Pid::from_raw(stopped.id().cast_signed());
         nix::sys::signal::kill(process, signal).unwrap();
@@ -288,7 +286,7 @@ fn watchers_do_not_wake_each_other_repeatedly() {
             })
         })
         .collect();
-    until_idly(|| watchers.iter().all(|watcher| watches(watcher.id())));
+    until_idly(|| watchers.iter().all(|watcher| sleeps_on_any(watcher.id())));
     drop(slots);
     let all = || watchers.iter().map(switches).sum::<u64>();
     let before = all();

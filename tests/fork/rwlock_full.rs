@@ -1,8 +1,8 @@
 //! A readers-writer lock with all of its reader slots taken, and a reader that waits for a slot.
 
 use crate::list_op_pending::deny;
-use crate::steps::{Signal, sleeps_in, until_idly};
-use crate::support::{child, kill, passes, sleeps};
+use crate::steps::{Signal, until_idly};
+use crate::support::{child, kill, needs_futex_waitv, passes, sleeps, sleeps_on_any};
 use crate::traced::Traced;
 use pshared::fork::Child;
 use pshared::{LockError, Shared, SharedRwLock};
@@ -67,12 +67,8 @@ fn fill_slots(lock: &Lock) -> Vec<Reader> {
         .collect()
 }
 
-fn is_asleep(process: u32) -> bool {
-    sleeps(process) || sleeps_in(process, libc::SYS_futex_waitv)
-}
-
 fn asleep(child: Child) -> Child {
-    until_idly(|| is_asleep(child.id()));
+    until_idly(|| sleeps_on_any(child.id()));
     child
 }
 
@@ -84,6 +80,7 @@ fn reads(lock: &Lock) -> Child {
 /// A wake must end the reader's sleep, not its recheck timer. The return value of the system call
 /// distinguishes the two. Rarely, the timer ends at the same moment.
 fn a_waiting_reader_is_woken_when_any_slot_is_released_or_abandoned() {
+    needs_futex_waitv();
     let lock = lock();
     let mut readers = fill_slots(&lock);
     let mut woken = 0;
@@ -222,7 +219,7 @@ fn a_wait_for_a_slot_times_out_and_takes_no_slot() {
 }
 
 /// Tests a kernel without `futex_waitv`: Linux before 5.16, or some containers. The reader sleeps
-/// on one of the slots, and is woken by that slot or by the end of its recheck interval.
+/// on one of the slots, and looks at the others every two milliseconds.
 fn a_waiter_gets_a_slot_without_futex_waitv() {
     let probe = child(|| deny(libc::SYS_futex_waitv).unwrap());
     if !probe.wait().unwrap().success() {

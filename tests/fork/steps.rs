@@ -37,6 +37,18 @@ impl Signal {
     }
 }
 
+/// The system call of pause(3). Linux has no pause(2) on processors that it came to later.
+pub const SYS_PAUSE: libc::c_long = {
+    #[cfg(target_arch = "x86_64")]
+    {
+        libc::SYS_pause
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        libc::SYS_ppoll
+    }
+};
+
 /// Whether the first thread of the process sleeps in this system call.
 pub fn sleeps_in(process: u32, call: libc::c_long) -> bool {
     let line = fs::read_to_string(format!("/proc/{process}/syscall")).unwrap_or_default();

@@ -3,6 +3,7 @@
 
 pub use crate::harness::kill;
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
@@ -95,6 +96,30 @@ pub fn sleeps_on<T>(thread: u32, word: &T) -> bool {
 /// Whether the thread sleeps in futex(2).
 pub fn sleeps(thread: u32) -> bool {
     futex_word(thread).is_some()
+}
+
+/// Whether the thread sleeps in futex(2), or in futex_waitv(2) on several words.
+pub fn sleeps_on_any(thread: u32) -> bool {
+    sleeps(thread) || crate::steps::sleeps_in(thread, libc::SYS_futex_waitv)
+}
+
+/// Skips the test if a thread cannot sleep on several words: it looks at them at intervals then,
+/// and no wake for one of them ends a sleep.
+pub fn needs_futex_waitv() {
+    let none = std::ptr::null::<u32>();
+    // SAFETY: the kernel refuses a call with no words.
+    unsafe { libc::syscall(libc::SYS_futex_waitv, none, 0, 0, none, 0) };
+    let is_missing = Errno::last() != Errno::EINVAL;
+    if is_missing || assumed_kernel().is_some_and(|kernel| kernel < (5, 16)) {
+        crate::harness::skip("needs futex_waitv(2), Linux 5.16");
+    }
+}
+
+/// The version of Linux in `PSHARED_ASSUME_KERNEL`.
+fn assumed_kernel() -> Option<(u32, u32)> {
+    let text = std::env::var("PSHARED_ASSUME_KERNEL").ok()?;
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 fn futex_word(thread: u32) -> Option<usize> {

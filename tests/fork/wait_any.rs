@@ -2,11 +2,13 @@
 
 use crate::harness::Kills;
 use crate::list_op_pending::deny;
-use crate::steps::{Interruptions, Random, Signal, sleeps_in, until_idly};
-use crate::support::{child, child_elsewhere as child_of_a_holder, kill, passes, until};
+use crate::steps::{Interruptions, Random, Signal, until_idly};
+use crate::support::{
+    child, child_elsewhere as child_of_a_holder, kill, passes, sleeps_on_any, until,
+};
 use pshared::{
     Error, Shared, SharedBarrier, SharedCounter, SharedEvent, SharedPermits, SharedRoster, ShmSafe,
-    Waitable, wait_any, wait_any_timeout,
+    SlotState, Waitable, wait_any, wait_any_timeout,
 };
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ crate::tests!(
     a_wait_without_any_event_times_out,
     a_queued_waiter_gets_the_permit_although_watchers_wait_too,
     kills_of_watchers_strand_no_queued_waiter: 500 kills of "wait_any",
-    an_error_is_returned_if_the_kernel_has_no_futex_waitv,
+    every_wait_ends_without_futex_waitv,
 );
 
 #[derive(ShmSafe, Default)]
@@ -37,10 +39,6 @@ impl State {
     }
 }
 
-fn watches(process: u32) -> bool {
-    sleeps_in(process, libc::SYS_futex_waitv)
-}
-
 fn an_event_a_permit_and_a_death_each_end_the_wait() {
     for expected in 0..3 {
         let state = State::anonymous();
@@ -56,7 +54,7 @@ fn an_event_a_permit_and_a_death_each_end_the_wait() {
         joined.wait();
         let watchers = [(); 3]
             .map(|()| child_of_a_holder(|| assert_eq!(wait_any(&state.all()).unwrap(), expected)));
-        until_idly(|| watchers.iter().all(|watcher| watches(watcher.id())));
+        until_idly(|| watchers.iter().all(|watcher| sleeps_on_any(watcher.id())));
         match expected {
             0 => state.event.set(),
             1 => drop(held),
@@ -73,7 +71,7 @@ fn signals_end_no_wait() {
         interruptions.allow();
         assert_eq!(wait_any(&state.all()).unwrap(), 1);
     });
-    interruptions.send_when(&watcher, watches);
+    interruptions.send_when(&watcher, sleeps_on_any);
     drop(held);
     passes(&watcher);
 }
@@ -97,7 +95,7 @@ fn a_queued_waiter_gets_the_permit_although_watchers_wait_too() {
         // The watchers sleep before the waiter does, so they are the first in the futex queues.
         let watchers = [(); 2].map(|()| {
             let watcher = child_of_a_holder(|| assert_eq!(wait_any(&state.all()).unwrap(), 1));
-            until_idly(|| watches(watcher.id()));
+            until_idly(|| sleeps_on_any(watcher.id()));
             watcher
         });
         let taken = Signal::new();
@@ -105,7 +103,7 @@ fn a_queued_waiter_gets_the_permit_although_watchers_wait_too() {
             let _permit = state.permits.acquire().unwrap();
             taken.give();
         });
-        until_idly(|| watches(waiter.id()));
+        until_idly(|| sleeps_on_any(waiter.id()));
         let [one, other] = held;
         drop(one);
         taken.wait();
@@ -153,50 +151,76 @@ fn kills_of_watchers_strand_no_queued_waiter(run: &Kills<'_>) {
     assert_eq!(state.permits.available(), 2);
 }
 
-/// Linux before 5.16 and some containers have no `futex_waitv`.
-fn an_error_is_returned_if_the_kernel_has_no_futex_waitv() {
+/// Linux before 5.16 has no `futex_waitv`, and the filters of some containers deny it.
+fn every_wait_ends_without_futex_waitv() {
     let probe = child(|| deny(libc::SYS_futex_waitv).unwrap());
     if !probe.wait().unwrap().success() {
         crate::harness::skip("seccomp filters are not permitted here");
     }
-    passes(&child(|| {
-        deny(libc::SYS_futex_waitv).unwrap();
-        let state = State::anonymous();
-        let _held = [(); 2].map(|()| state.permits.acquire().unwrap());
-        let barrier = Shared::anonymous(SharedBarrier::<2>::new()).unwrap();
+    let waits = |body: &dyn Fn()| {
+        child(|| {
+            deny(libc::SYS_futex_waitv).unwrap();
+            body();
+        })
+    };
+    let state = State::anonymous();
+    let barrier = Shared::anonymous(SharedBarrier::<3>::new()).unwrap();
+    let met = Signal::new();
+    // The permits are held by two processes. One of them releases its permit, the other is killed.
+    let holders = [(); 2].map(|()| {
+        child(|| {
+            let permit = state.permits.acquire().unwrap();
+            state.event.wait();
+            drop(permit);
+            nix::unistd::pause();
+        })
+    });
+    until(|| state.permits.available() == 0);
+    let takes = [(); 2].map(|()| waits(&|| drop(state.permits.acquire().unwrap())));
+    let any = waits(&|| assert_eq!(wait_any(&[&state.permits]).unwrap(), 0));
+    let times_out = waits(&|| {
+        let short = Duration::from_millis(20);
+        let missed = state.permits.acquire_timeout(short);
+        assert!(matches!(missed, Err(Error::TimedOut)));
+    });
+    passes(&times_out);
+    kill(&holders[0]);
+    takes.iter().for_each(passes);
+    passes(&any);
+    state.event.set();
+    // The parties of a barrier, and then the death of one.
+    let meets = |rounds: u32| {
+        waits(&|| {
+            let party = barrier.join().unwrap();
+            (0..rounds).for_each(|_| assert!(party.wait().is_ok()));
+            assert!(matches!(party.wait(), Err(Error::BarrierBroken { .. })));
+        })
+    };
+    let parties = [meets(2), meets(2)];
+    let dies = waits(&|| {
         let party = barrier.join().unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                assert!(matches!(
-                    state.permits.acquire(),
-                    Err(Error::FutexWaitvUnsupported)
-                ));
-                assert!(matches!(
-                    state.permits.try_acquire(),
-                    Err(Error::WouldBlock)
-                ));
-            });
-        });
-        assert!(matches!(
-            wait_any(&state.all()),
-            Err(Error::FutexWaitvUnsupported)
-        ));
-        assert!(matches!(
-            state.roster.wait_for_abandoned(),
-            Err(Error::FutexWaitvUnsupported)
-        ));
-        assert!(matches!(party.wait(), Err(Error::FutexWaitvUnsupported)));
-        // A wait on one word alone does not need that call.
-        let one = Shared::anonymous(SharedPermits::<1>::new()).unwrap();
-        let held = one.acquire().unwrap();
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| one.acquire().map(drop));
-            std::thread::yield_now();
-            drop(held);
-            waiter.join().unwrap().unwrap();
-        });
-        // The arrival that could not wait was undone.
-        drop(party);
-        assert!(!barrier.is_broken());
-    }));
+        (0..2).for_each(|_| assert!(party.wait().is_ok()));
+        met.give();
+        nix::unistd::pause();
+    });
+    met.wait();
+    kill(&dies);
+    parties.iter().for_each(passes);
+    // A watcher of a roster.
+    let watcher = waits(&|| {
+        state.roster.wait_for_abandoned().unwrap();
+    });
+    let worker = child(|| {
+        let _slot = state.roster.join().unwrap();
+        nix::unistd::pause();
+    });
+    until(|| {
+        state
+            .roster
+            .slots()
+            .any(|slot| matches!(slot.state, SlotState::Occupied { .. }))
+    });
+    kill(&worker);
+    passes(&watcher);
+    kill(&holders[1]);
 }

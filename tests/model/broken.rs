@@ -9,7 +9,6 @@ use crate::raw::auto_reset_event::AutoResetEvent;
 use crate::raw::condvar::Condvar;
 use crate::raw::event::Event;
 use crate::raw::futex_semaphore::FutexSemaphore;
-use crate::raw::multi::lock_set::MultiError;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::sys::{
     AtomicU32, CurrentThread, Deadline, Links, RecheckTimer, WaitvSet, current_thread,
@@ -258,7 +257,7 @@ pub fn set_and_clear_waiters(event: &AutoResetEvent) {
 pub fn without_queue_lock<const PROPAGATES: bool>(
     permits: &Permits,
     mode: WaitMode,
-) -> Result<(usize, Acquired), MultiError> {
+) -> Result<(usize, Acquired), AcquireError> {
     let words = || {
         permits.words().map(|raw| {
             let word = ptr::from_ref(raw).cast::<AtomicU32>();
@@ -284,7 +283,7 @@ pub fn without_queue_lock<const PROPAGATES: bool>(
             }
         }
         if wait_is_over(mode) {
-            return Err(MultiError::Acquire(AcquireError::WouldBlock));
+            return Err(AcquireError::WouldBlock);
         }
         let mut set = WaitvSet::new();
         let waiters_are_set = words().all(|word| {

@@ -3,7 +3,7 @@
 
 use crate::model::Model;
 use crate::raw::event::Event;
-use crate::raw::multi::lock_set::{LockSet, MultiError};
+use crate::raw::multi::lock_set::LockSet;
 use crate::raw::multi::wait_any::wait_any;
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
@@ -32,10 +32,10 @@ pub struct Permits {
     acquire: Acquire,
 }
 
-pub type Acquire = fn(&Permits, WaitMode) -> Result<(usize, Acquired), MultiError>;
+pub type Acquire = fn(&Permits, WaitMode) -> Result<(usize, Acquired), AcquireError>;
 
 /// Acquires a permit as the library does.
-fn by_lock_set(permits: &Permits, mode: WaitMode) -> Result<(usize, Acquired), MultiError> {
+fn by_lock_set(permits: &Permits, mode: WaitMode) -> Result<(usize, Acquired), AcquireError> {
     let lock_set = LockSet {
         words: &permits.permits,
         queue_lock: &permits.queue_lock,
@@ -88,7 +88,7 @@ impl Permits {
     }
 
     /// Acquires a permit as `SharedPermits` does, and returns its number.
-    fn acquire(&self, world: &World, mode: WaitMode) -> Result<usize, MultiError> {
+    fn acquire(&self, world: &World, mode: WaitMode) -> Result<usize, AcquireError> {
         let current = current_thread();
         let (number, acquired) = match self.permits[0].raw.try_acquire_fast(current) {
             true => (0, Acquired::Released),
@@ -215,7 +215,7 @@ fn a_waiter_that_times_out_strands_no_thread() {
             match permits.acquire(world, WaitMode::Until(Some(Deadline::Ahead))) {
                 Ok(number) => permits.release(number),
                 Err(missed) => {
-                    assert_eq!(missed, MultiError::Acquire(AcquireError::TimedOut));
+                    assert_eq!(missed, AcquireError::TimedOut);
                     world.seen.timeouts.add();
                 }
             }
@@ -290,7 +290,7 @@ fn a_spinning_waiter_does_not_check_a_process_at_each_spin() {
         let other = permits.acquire(world, WaitMode::Try).expect("one is left");
         world.deadline_passes();
         let missed = permits.acquire(world, WaitMode::Until(Some(Deadline::Ahead)));
-        assert_eq!(missed, Err(MultiError::Acquire(AcquireError::TimedOut)));
+        assert_eq!(missed, Err(AcquireError::TimedOut));
         permits.release(other);
         world.end_process(PROCESS);
     });
@@ -366,10 +366,7 @@ fn a_watcher_of_several_objects_consumes_no_wake_of_a_waiter() {
                 queue_lock: &permits.queue_lock,
             };
             let ready = wait_any(&[&*never, &lock_set], Some(Deadline::Ahead));
-            assert!(matches!(
-                ready,
-                Ok(1) | Err(MultiError::Acquire(AcquireError::TimedOut))
-            ));
+            assert!(matches!(ready, Ok(1) | Err(AcquireError::TimedOut)));
         });
         let waits = permits.in_thread(world, 3, |world, permits| permits.section(world));
         loom::thread::yield_now();

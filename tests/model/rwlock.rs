@@ -391,12 +391,11 @@ fn a_reader_killed_as_it_waits_for_a_slot_consumes_no_wake_of_another() {
 }
 
 /// Three threads, one preemption. If the kernel has no `futex_waitv`, the reader sleeps on one
-/// slot. It sees at the end of its recheck timer that the other slot was released. No wake reports
-/// that.
+/// slot. It sees at the end of that sleep that the other slot was released. No wake reports that.
 #[test]
 fn without_futex_waitv_a_free_slot_is_seen_when_a_recheck_timer_expires() {
     let model = Model {
-        fault: Some(Fault::FutexWaitvUnsupported),
+        fault: Some(Fault::NoFutexWaitv),
         ..with(1)
     };
     let seen = model.holds(|world| all_slots_taken(world, &[3], true));

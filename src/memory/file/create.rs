@@ -78,8 +78,8 @@ impl<T: ShmSafe> Shared<T> {
     /// - [`Error::FileSizeLimit`] if the file would be larger than `RLIMIT_FSIZE` allows.
     /// - [`Error::RemoteFileSystem`] if the directory lies on NFS, 9p, FUSE or a similar file
     ///   system.
-    /// - [`Error::OverAligned`], [`Error::TooLarge`] or [`Error::RobustListUnusable`] if the value
-    ///   cannot be placed.
+    /// - [`Error::OverAligned`], [`Error::TooLarge`], [`Error::RobustListUnusable`] or
+    ///   [`Error::PidNamespaceUnknown`] if the value cannot be placed.
     /// - [`Error::NoDescriptors`] if fewer than three descriptors are left. Nothing is left behind
     ///   then.
     /// - [`Error::Os`] if another system call fails.

@@ -310,6 +310,11 @@ impl Header {
         (namespace != u64::from(sys::own_namespace())).then_some(namespace)
     }
 
+    #[cfg(test)]
+    pub(in crate::memory) fn set_namespace(&self, namespace: u64) {
+        self.namespace.store(namespace, Relaxed);
+    }
+
     /// Records a boot and the caller's PID namespace in the header.
     pub(in crate::memory) fn stamp(&self, boot: &BootRecord) {
         let mut known = 0;

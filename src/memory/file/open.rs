@@ -53,6 +53,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
     /// - [`Error::Busy`] if another process's lock on the file prevents opening it for more than 10
     ///   seconds.
     /// - [`Error::RobustListUnusable`] if the calling thread has no robust list to join.
+    /// - [`Error::PidNamespaceUnknown`] before Linux 6.11 without a `/proc`.
     /// - [`Error::NoDescriptors`] if fewer than three descriptors are left.
     /// - [`Error::Os`] if another system call fails.
     ///
@@ -101,7 +102,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
     /// descriptor is trusted.
     pub unsafe fn from_fd(descriptor: OwnedFd) -> Result<Self, Error> {
         let path = Path::new("the memfd");
-        crate::sys::check_robust_list()?;
+        crate::sys::check_robust()?;
         let file = File::from(dup(&descriptor)?);
         // SAFETY: guaranteed by the caller.
         let map = unsafe { Map::from_memfd(descriptor) }?;
@@ -136,7 +137,7 @@ impl<T: ?Sized + Placeable> Shared<T> {
         count: Option<usize>,
     ) -> Result<Option<Self>, Error> {
         // This thread may have to acquire locks in the file.
-        crate::sys::check_robust_list()?;
+        crate::sys::check_robust()?;
         loop {
             let found = match files::open_path(path) {
                 Ok(found) => found,
@@ -193,7 +194,6 @@ impl<T: ?Sized + Placeable> Shared<T> {
         if !attached {
             return Ok(None);
         }
-        users::check_namespace(header, path)?;
         // SAFETY: as in the reset. This process is now a user of the file, and its shared lock
         // shows that to other processes.
         let shared = unsafe { Self::adopt(map, plan.value_offset(), plan.count()) };

@@ -28,6 +28,13 @@ use std::time::{Duration, Instant};
 /// process is stopped in it.
 pub(in crate::memory) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long an opener waits before it takes a file for one that is in use in another PID namespace.
+///
+/// A child that a thread of any program is about to turn into another program, such as by
+/// `std::process::Command`, has copies of all descriptors between its fork and its exec. So a file
+/// whose last user has just left may seem to be in use for a moment.
+const FORK_TO_EXEC: Duration = Duration::from_millis(500);
+
 /// Makes the caller a user of the file. The open file description must not hold a lock yet.
 ///
 /// If the file has no other user, this calls `reset` first, while no other process can access the
@@ -38,7 +45,8 @@ pub(in crate::memory) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// Returns [`Error::Busy`] if the locks of other processes prevent this for longer than `patience`.
+/// Returns [`Error::Busy`] if the locks of other processes prevent this for longer than `patience`,
+/// and [`Error::PidNamespaceMismatch`] if the file has users in another PID namespace.
 pub(in crate::memory) fn attach(
     file: &File,
     header: &Header,
@@ -58,7 +66,11 @@ pub(in crate::memory) fn attach(
             return Ok(false);
         }
         if attached {
-            return Ok(true);
+            match check_namespace(header, path) {
+                Ok(()) => return Ok(true),
+                Err(error) if pauses.have_lasted(FORK_TO_EXEC) => return Err(error),
+                Err(_) => leave(file, path)?,
+            }
         }
         pauses.pause(path)?;
     }
@@ -74,9 +86,14 @@ fn attach_shared(file: &File, header: &Header, path: &Path) -> Result<bool, Erro
     if header.dirty.load(Acquire) == 0 && has_users_of_this_boot(file, header) {
         return Ok(true);
     }
-    // No child uses the file through this description yet, so its lock may be released at once.
-    files::unlock(file).map_err(|source| lock_failed(path, source))?;
+    leave(file, path)?;
     Ok(false)
+}
+
+/// Releases the caller's lock. No child uses the file through this description yet, so the lock may
+/// be released at once.
+fn leave(file: &File, path: &Path) -> Result<(), Error> {
+    files::unlock(file).map_err(|source| lock_failed(path, source))
 }
 
 fn lock(file: &File, lock: FileLock, path: &Path) -> Result<bool, Error> {
@@ -90,11 +107,8 @@ fn lock(file: &File, lock: FileLock, path: &Path) -> Result<bool, Error> {
 /// locked the file, or an opener that was killed before its reset. The first user of a boot marks
 /// the file, and the mark remains as long as any user has the file open.
 fn has_users_of_this_boot(file: &File, header: &Header) -> bool {
-    match is_marked(file) {
-        Some(false) => boot_of(file, header, &BootRecord::current()) == Boot::Same,
-        // Without marks, the failed exclusive lock must do.
-        Some(true) | None => true,
-    }
+    // Without marks, the failed exclusive lock must do.
+    is_marked(file).is_none() || boot_of(file, header, &BootRecord::current()) == Boot::Same
 }
 
 /// Returns whether the file was created or last reset in the boot of `now`.
@@ -153,6 +167,11 @@ impl Backoff {
             patience,
             next: Duration::from_micros(50),
         }
+    }
+
+    /// Returns whether the attempts have lasted for `time`, or for as long as they may.
+    fn have_lasted(&self, time: Duration) -> bool {
+        self.since.elapsed() >= time.min(self.patience)
     }
 
     fn pause(&mut self, path: &Path) -> Result<(), Error> {
@@ -230,6 +249,9 @@ mod tests {
             return;
         }
         assert!(!attach_shared(&file, header(&map), named.path()).unwrap());
+        // A mark does not outweigh the id of another boot.
+        mark(&file);
+        assert!(!attach_shared(&file, header(&map), named.path()).unwrap());
         let boots = Cell::new(None);
         attach(&file, header(&map), named.path(), OPEN_TIMEOUT, |boot| {
             boots.set(Some(boot))
@@ -238,6 +260,35 @@ mod tests {
         assert_eq!(boots.get(), Some(Boot::Changed));
         let second = named.reopen().unwrap();
         assert!(attach_shared(&second, header(&map), named.path()).unwrap());
+    }
+
+    #[test]
+    fn a_file_of_another_namespace_is_refused_only_if_its_user_stays() {
+        let (named, map) = made();
+        let other = header(&map).other_namespace().unwrap_or(0) + 1;
+        header(&map).set_namespace(other);
+        let user = named.reopen().unwrap();
+        assert!(files::try_flock(&user, FileLock::Shared).unwrap());
+        let resets = Cell::new(0);
+        let attach_file = |file: &File| {
+            attach(file, header(&map), named.path(), OPEN_TIMEOUT, |_| {
+                resets.set(resets.get() + 1)
+            })
+        };
+        let refusal = attach_file(&named.reopen().unwrap());
+        assert!(
+            matches!(refusal, Err(Error::PidNamespaceMismatch { found, .. }) if found == other),
+            "{refusal:?}"
+        );
+        // The lock is that of a child between its fork and its exec.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                Deadline::after(FORK_TO_EXEC / 10).sleep();
+                drop(user);
+            });
+            assert!(attach_file(&named.reopen().unwrap()).unwrap());
+        });
+        assert_eq!((resets.get(), header(&map).other_namespace()), (1, None));
     }
 
     #[test]

@@ -23,7 +23,6 @@
 //! arrive sees what all parties did before they arrived. A party that sees the end of the round, by
 //! an acquire load, sees the same.
 
-use crate::raw::multi::lock_set::MultiError;
 use crate::raw::multi::member_slot::{MemberSlot, MemberState, watch};
 use crate::raw::outcome::AcquireError;
 use crate::sys::{self, AtomicU32, AtomicU64, CurrentThread, Deadline, OwnerId};
@@ -51,8 +50,8 @@ pub(crate) struct Barrier {
 pub(crate) enum BarrierError {
     /// A party died: its slot, and its process id if it is known.
     Broken(usize, Option<u32>),
-    /// The deadline passed, or the kernel cannot wait on several words.
-    Wait(MultiError),
+    /// The deadline passed.
+    Wait(AcquireError),
 }
 
 impl Barrier {
@@ -199,7 +198,7 @@ impl Barrier {
     }
 
     /// Withdraws an arrival, unless the round has ended.
-    fn undo_arrival(&self, arrived: u32, error: MultiError) -> Result<(), BarrierError> {
+    fn undo_arrival(&self, arrived: u32, error: AcquireError) -> Result<(), BarrierError> {
         loop {
             let word = self.word.load(Acquire);
             if (word ^ arrived) & ROUNDS != 0 {

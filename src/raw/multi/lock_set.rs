@@ -29,10 +29,7 @@
 
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::{Robust, TID_MASK, WAITERS};
-use crate::sys::{
-    self, AtomicU32, CurrentThread, Deadline, FutexWaitvUnsupported, GracePeriod, RecheckTimer,
-    Wait, WaitvSet,
-};
+use crate::sys::{self, CurrentThread, Deadline, GracePeriod, RecheckTimer, Wait, WaitvSet};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// How often a locker checks the words before it joins the queue.
@@ -42,26 +39,6 @@ impl AsRef<Robust> for Robust {
     fn as_ref(&self) -> &Robust {
         self
     }
-}
-
-/// Why none of the words was acquired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MultiError {
-    /// As for one word: other threads own the words, or owned them until the deadline; or the
-    /// calling thread owns them all; or the threads that owned them ended.
-    Acquire(AcquireError),
-    /// The kernel cannot sleep on several words.
-    WaitvUnsupported,
-}
-
-/// What the queue head does if the kernel cannot sleep on several words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::raw) enum NoWaitvPolicy {
-    /// It returns an error.
-    Fail,
-    /// It sleeps on one of the words. Its next check, within a second, shows whether another word
-    /// is available.
-    SleepOnOne,
 }
 
 /// A set of words, at most [`MAX`](LockSet::MAX), and their queue lock.
@@ -173,7 +150,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         current: CurrentThread,
         first: usize,
         mode: WaitMode,
-    ) -> Result<(usize, Acquired), MultiError> {
+    ) -> Result<(usize, Acquired), AcquireError> {
         let mut orphans = OrphanScan::default();
         if let Some(taken) = self.take(current, first, &mut orphans) {
             return Ok(taken);
@@ -246,7 +223,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         current: CurrentThread,
         first: usize,
         orphans: OrphanScan,
-    ) -> Result<(usize, Acquired), MultiError> {
+    ) -> Result<(usize, Acquired), AcquireError> {
         let watched = &self.words[first].as_ref().word;
         if !sys::checked_recently(watched, TID_MASK)
             && self
@@ -261,12 +238,12 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
 
     /// Returns the error after a last scan. It is `HolderThreadEnded` if processes that live keep
     /// all the words, as far as that scan shows, and otherwise `error`.
-    fn final_error(&self, orphans: OrphanScan, error: AcquireError) -> MultiError {
+    fn final_error(&self, orphans: OrphanScan, error: AcquireError) -> AcquireError {
         let all_ended = (0..self.words.len()).all(|number| orphans.ended.contains(number));
-        MultiError::Acquire(match all_ended {
+        match all_ended {
             true => AcquireError::HolderThreadEnded,
             false => error,
-        })
+        }
     }
 
     /// Acquires one of the words, as [`acquire`](Self::acquire) does, for a thread that owns the
@@ -276,8 +253,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         current: CurrentThread,
         first: usize,
         mode: WaitMode,
-        no_waitv: NoWaitvPolicy,
-    ) -> Result<(usize, Acquired), MultiError> {
+    ) -> Result<(usize, Acquired), AcquireError> {
         if let WaitMode::Try | WaitMode::TryIfReleased = mode {
             let mut orphans = OrphanScan::default();
             return match self.take(current, first, &mut orphans) {
@@ -285,7 +261,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
                 None => self.check_owners(current, first, orphans),
             };
         }
-        self.wait_as_head(current, first, mode.deadline(), no_waitv)
+        self.wait_as_head(current, first, mode.deadline())
     }
 
     fn wait_in_queue(
@@ -293,16 +269,15 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         current: CurrentThread,
         first: usize,
         deadline: Option<Deadline>,
-    ) -> Result<(usize, Acquired), MultiError> {
+    ) -> Result<(usize, Acquired), AcquireError> {
         if self
             .words
             .iter()
             .all(|word| word.as_ref().is_held_by(current))
         {
-            return Err(MultiError::Acquire(AcquireError::Deadlock));
+            return Err(AcquireError::Deadlock);
         }
         let mode = WaitMode::Until(deadline);
-        let no_waitv = NoWaitvPolicy::Fail;
         let is_head = match self.queue_lock.acquire_slow(current, mode) {
             Ok(_) => true,
             // The queue lock guards nothing. A thread that continues without it is only one more
@@ -314,7 +289,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
                 return taken.ok_or_else(|| self.final_error(orphans, error));
             }
         };
-        let outcome = self.wait_as_head(current, first, deadline, no_waitv);
+        let outcome = self.wait_as_head(current, first, deadline);
         self.propagate_wakes();
         if is_head {
             // SAFETY: the calling thread acquired the queue lock above.
@@ -330,8 +305,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
         current: CurrentThread,
         first: usize,
         deadline: Option<Deadline>,
-        no_waitv: NoWaitvPolicy,
-    ) -> Result<(usize, Acquired), MultiError> {
+    ) -> Result<(usize, Acquired), AcquireError> {
         self.mark_known_deaths();
         let mut timer = RecheckTimer::new();
         let (mut orphans, mut state) = (OrphanScan::default(), OrphanState::default());
@@ -349,10 +323,9 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
             }
             state.update(orphans);
             if (0..self.words.len()).all(|number| state.alive.contains(number)) {
-                return Err(MultiError::Acquire(AcquireError::HolderThreadEnded));
+                return Err(AcquireError::HolderThreadEnded);
             }
             let mut set = WaitvSet::new();
-            let mut fallback: Option<(usize, &AtomicU32, u32)> = None;
             let all_joined = self.from(first).all(|(number, word)| {
                 // A word that was marked after the scan may be available: do not sleep.
                 let expected = word
@@ -362,10 +335,6 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
                     return false;
                 };
                 set.push(&word.word, expected);
-                // No wake reports that a marked word becomes available, so prefer another word.
-                if fallback.is_none_or(|(chosen, ..)| orphans.contains(chosen)) {
-                    fallback = Some((number, &word.word, expected));
-                }
                 true
             });
             if all_joined {
@@ -374,15 +343,7 @@ impl<W: AsRef<Robust>> LockSet<'_, W> {
                     None => deadline,
                 };
                 let until = timer.next_deadline(until);
-                let outcome = match (set.sleep(until), no_waitv, fallback) {
-                    (Ok(outcome), ..) => outcome,
-                    (
-                        Err(FutexWaitvUnsupported),
-                        NoWaitvPolicy::SleepOnOne,
-                        Some((_, word, expected)),
-                    ) => sys::futex_wait(word, expected, until),
-                    (Err(FutexWaitvUnsupported), ..) => return Err(MultiError::WaitvUnsupported),
-                };
+                let outcome = set.sleep(until);
                 expired = deadline.is_some_and(Deadline::has_passed);
                 // A timeout between two checks of a process is not the end of the recheck timer.
                 let is_grace_pause = state.grace.is_some() && !expired;

@@ -18,12 +18,10 @@
 //! **Orderings.** Those of the robust word. A thread that sees by an acquire that a slot is
 //! abandoned sees what its owner did there.
 
-use crate::raw::multi::lock_set::MultiError;
 use crate::raw::outcome::{AcquireError, Acquired};
 use crate::raw::robust::{FREE, OWNER_DIED, Robust, TID_MASK, WAITERS};
 use crate::sys::{
-    self, AtomicU32, AtomicU64, CurrentThread, Deadline, FutexWaitvUnsupported, OwnerId,
-    RecheckTimer, Wait, WaitvSet,
+    self, AtomicU32, AtomicU64, CurrentThread, Deadline, OwnerId, RecheckTimer, Wait, WaitvSet,
 };
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -231,7 +229,7 @@ pub(crate) fn watch<T>(
     queue_lock: Option<&Robust>,
     deadline: Option<Deadline>,
     mut check: impl FnMut() -> Option<T>,
-) -> Result<T, MultiError> {
+) -> Result<T, AcquireError> {
     for slot in slots {
         slot.as_ref().lock.mark_if_death_known();
     }
@@ -254,11 +252,9 @@ pub(crate) fn watch<T>(
             return Ok(found);
         }
         if expired {
-            return Err(MultiError::Acquire(AcquireError::TimedOut));
+            return Err(AcquireError::TimedOut);
         }
-        let outcome = set
-            .sleep(timer.next_deadline(deadline))
-            .map_err(|FutexWaitvUnsupported| MultiError::WaitvUnsupported)?;
+        let outcome = set.sleep(timer.next_deadline(deadline));
         // If a thread releases a slot and dies before its wake, the kernel makes one wake, which
         // may have come here. The slot's word may be unchanged then. So a wake is also propagated
         // if a thread waits for a slot: that thread did not receive this wake.

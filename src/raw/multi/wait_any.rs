@@ -11,11 +11,11 @@
 //! of the words.
 
 use crate::raw::event::Event;
-use crate::raw::multi::lock_set::{LockSet, MultiError};
+use crate::raw::multi::lock_set::LockSet;
 use crate::raw::multi::member_slot::{MemberSlot, MemberState, PropagatedWakes};
 use crate::raw::outcome::AcquireError;
 use crate::raw::robust::Robust;
-use crate::sys::{Deadline, FutexWaitvUnsupported, RecheckTimer, Wait, WaitvSet};
+use crate::sys::{Deadline, RecheckTimer, Wait, WaitvSet};
 use core::cell::RefCell;
 
 /// Something to wait for.
@@ -159,7 +159,7 @@ impl<S: AsRef<MemberSlot>> WaitSource for AbandonedSlots<'_, S> {
 pub(crate) fn wait_any(
     sources: &[&dyn WaitSource],
     deadline: Option<Deadline>,
-) -> Result<usize, MultiError> {
+) -> Result<usize, AcquireError> {
     sources.iter().for_each(|source| source.mark_known_deaths());
     let mut timer = RecheckTimer::new();
     let mut expired = false;
@@ -170,12 +170,10 @@ pub(crate) fn wait_any(
             return Ok(ready);
         }
         if expired {
-            return Err(MultiError::Acquire(AcquireError::TimedOut));
+            return Err(AcquireError::TimedOut);
         }
         if all_joined {
-            let outcome = set
-                .sleep(timer.next_deadline(deadline))
-                .map_err(|FutexWaitvUnsupported| MultiError::WaitvUnsupported)?;
+            let outcome = set.sleep(timer.next_deadline(deadline));
             let is_check_due = outcome == Wait::TimedOut || timer.is_due();
             for source in sources {
                 source.after_sleep(is_check_due);

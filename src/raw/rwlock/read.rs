@@ -1,7 +1,7 @@
 //! How a reader of a [readers-writer lock](crate::raw::rwlock) waits: in its slot for the writer,
 //! or as the owner of `writer_lock` for a slot.
 
-use crate::raw::multi::lock_set::{LockSet, MultiError, NoWaitvPolicy};
+use crate::raw::multi::lock_set::LockSet;
 use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::raw::robust::watch::WatchOutcome;
 use crate::raw::rwlock::in_process::LockMode;
@@ -129,7 +129,7 @@ impl<const N: usize> RwLock<N> {
             words: &self.slots,
             queue_lock: &self.writer_lock,
         };
-        let outcome = lock_set.acquire_as_head(current, preferred, mode, NoWaitvPolicy::SleepOnOne);
+        let outcome = lock_set.acquire_as_head(current, preferred, mode);
         // Slots that were released for this sleeper become free for every reader: this thread has
         // a slot, or waits no longer.
         for slot in &self.slots {
@@ -140,9 +140,7 @@ impl<const N: usize> RwLock<N> {
                 self.slots[slot_index].clear();
                 Ok(ReadPosition(slot_index as u32))
             }
-            Err(MultiError::Acquire(error)) => Err(error),
-            // Does not happen: with this policy it sleeps on one word.
-            Err(MultiError::WaitvUnsupported) => Err(mode.on_timeout()),
+            Err(error) => Err(error),
         }
     }
 

@@ -15,7 +15,7 @@ pub use pthread::{PthreadPi, PthreadRobust};
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
 use crate::raw::robust::owner::OwnerRecord;
-use crate::sys::{self, CurrentThread, Owner, RobustListUnusable};
+use crate::sys::{self, CurrentThread, Owner, RobustUnusable};
 
 /// A lock without data, with its state in the map: the lock strategy of a
 /// [`SharedMutex`](crate::SharedMutex).
@@ -38,7 +38,7 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     const KIND: &'static str;
 
     /// Checks whether the calling thread can use a placed lock of this strategy.
-    fn check() -> Result<(), RobustListUnusable> {
+    fn check() -> Result<(), RobustUnusable> {
         Ok(())
     }
 
@@ -121,8 +121,8 @@ impl Strategy for Robust {
     const NEW: Self = Robust::new();
     const KIND: &'static str = "mutex";
 
-    fn check() -> Result<(), RobustListUnusable> {
-        sys::check_robust_list()
+    fn check() -> Result<(), RobustUnusable> {
+        sys::check_robust()
     }
 
     unsafe fn init(&self) {

@@ -107,8 +107,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Deadlock`], [`Error::HolderThreadEnded`] or
-    /// [`Error::FutexWaitvUnsupported`], as
+    /// Returns [`Error::Deadlock`] or [`Error::HolderThreadEnded`], as
     /// [`SharedPermits::acquire`](crate::SharedPermits::acquire) does.
     pub fn join(&self) -> Result<RosterSlot<'_, T>, Error> {
         self.join_with(WaitMode::Until(None))
@@ -190,7 +189,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::FutexWaitvUnsupported`] if the kernel cannot wait on several futexes.
+    /// None at present. The type leaves room for a kernel that refuses the wait.
     pub fn wait_for_abandoned(&self) -> Result<usize, Error> {
         self.watch(None)
     }
@@ -302,7 +301,7 @@ impl<T: ShmSafe, const N: usize> Primitive for SharedRoster<T, N> {
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
-        sys::check_robust_list()?;
+        sys::check_robust()?;
         // SAFETY: guaranteed by the caller.
         unsafe { self.queue_lock.init() };
         for entry in &self.entries {

@@ -41,8 +41,8 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// - A reader that finds all 16 slots taken queues with the writers. It does not count as a reader
 ///   that waits for a writer. At its turn, it immediately gets the first slot that is released, or
 ///   abandoned by a reader that died. It sleeps on all slots with one call of `futex_waitv(2)`.
-///   Linux before 5.16 does not have this call. The reader then sleeps on one slot, detects the
-///   release of another slot within a second, and delays writers as long.
+///   Linux before 5.16 does not have this call. The reader then looks at the slots every two
+///   milliseconds.
 /// - A writer that gives up its wait has no critical section. The readers that waited for it may
 ///   have to wait for its successor.
 /// - If a writer dies, the readers that waited for it queue again, with the writers.
@@ -441,7 +441,7 @@ impl<T: ShmData + Sync> Primitive for SharedRwLock<T> {
     }
 
     unsafe fn init(&self) -> Result<(), Error> {
-        sys::check_robust_list()?;
+        sys::check_robust()?;
         // SAFETY: guaranteed by the caller.
         unsafe { self.raw.init() };
         Ok(())

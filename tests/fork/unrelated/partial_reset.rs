@@ -4,7 +4,7 @@
 use super::{
     BOOT, DIRTY, Lock, bytes_at, create_and_close, is_unused, open, patch, place, pretend_held,
 };
-use crate::steps::{Signal, sleeps_in};
+use crate::steps::{SYS_PAUSE, Signal, sleeps_in};
 use crate::support::{Outcome, child, forget_boot_mark, kill, outcome_of, passes, until};
 use pshared::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor};
 use pshared::{Error, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
@@ -290,7 +290,7 @@ fn any_number_of_waiting_openers_finish_an_interrupted_reset() {
             nix::unistd::pause();
         }
     });
-    until(|| !is_unused(&path) && sleeps_in(stays.id(), libc::SYS_pause));
+    until(|| !is_unused(&path) && sleeps_in(stays.id(), SYS_PAUSE));
     kill(&stays);
     assert_finished(&path);
 }

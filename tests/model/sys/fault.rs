@@ -28,7 +28,7 @@ pub enum Fault {
     /// A live process is taken for a dead one.
     LiveProcessesSeemDead,
     /// The kernel has no sleep on several words (`futex_waitv`).
-    FutexWaitvUnsupported,
+    NoFutexWaitv,
     /// The two sides of a Dekker pattern write and read without a fence in between.
     NoDekkerFence,
 }

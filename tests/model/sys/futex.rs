@@ -130,11 +130,6 @@ fn wait(word: &AtomicU32, expected: u32, until: Deadline) -> Wait {
 /// The words of one sleep on several words: `futex_waitv`.
 pub(crate) struct WaitvSet<'a>(Vec<(&'a AtomicU32, u32)>);
 
-/// The error of a kernel without `futex_waitv`, in a model with [that
-/// fault](Fault::FutexWaitvUnsupported).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FutexWaitvUnsupported;
-
 impl<'a> WaitvSet<'a> {
     /// More words than a model has.
     pub(crate) const MAX: usize = 8;
@@ -148,14 +143,18 @@ impl<'a> WaitvSet<'a> {
     }
 
     #[track_caller]
-    pub(crate) fn sleep(&self, until: Deadline) -> Result<Wait, FutexWaitvUnsupported> {
-        if self.0.len() > 1 && task::current().has(Fault::FutexWaitvUnsupported) {
-            return Err(FutexWaitvUnsupported);
-        }
-        let answer = wait_on(&self.0, until);
+    pub(crate) fn sleep(&self, until: Deadline) -> Wait {
+        let is_expected = |(word, expected): &(&AtomicU32, u32)| word.read_by_kernel() == *expected;
+        let answer = match task::current().has(Fault::NoFutexWaitv) {
+            // The thread looks at all words and then sleeps on the first. A timer of the model is
+            // the end of such a sleep.
+            true if !self.0.iter().all(is_expected) => Wait::Changed,
+            true => wait_on(&self.0[..1], until),
+            false => wait_on(&self.0, until),
+        };
         let tid = task::current().tid;
         trace::note(tid, Event::Waited(answer), Location::caller());
-        Ok(answer)
+        answer
     }
 }
 

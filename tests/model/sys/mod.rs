@@ -21,9 +21,7 @@ mod world;
 pub(crate) use atomic::{AtomicU32, AtomicU64};
 pub(crate) use clock::{Deadline, RecheckTimer};
 pub(crate) use cpu::{AdaptiveSpin, critical_sections_are_dense, pause, spin_limit, yield_now};
-pub(crate) use futex::{
-    FutexWaitvUnsupported, Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing,
-};
+pub(crate) use futex::{Wait, WaitvSet, futex_wait, futex_wake, futex_wake_clearing};
 pub(crate) use kernel::Links;
 pub(crate) use liveness::{
     GracePeriod, ProcessState, checked_recently, is_dumping_core, knows_death, process_state,
