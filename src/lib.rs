@@ -147,8 +147,8 @@
 //! # What is not supported
 //!
 //! - Systems other than Linux, 32-bit targets, and C libraries other than glibc and musl. The crate
-//!   joins the robust list that glibc registers for each thread, [under musl](guide::crash#under-musl)
-//!   it registers one itself, and it does not compile elsewhere.
+//!   joins the robust list that glibc registers for each thread, or registers one itself
+//!   [under musl](guide::crash#under-musl). It does not compile elsewhere.
 //! - Kernels before 5.15. Linux 6.2 changed robust futexes, and the stable series since 5.15 have
 //!   the change. On a kernel without it, a waiter may return only at its next
 //!   [recheck](guide::crash#the-liveness-check), within a second instead of at once.

@@ -16,6 +16,7 @@ crate::tests!(
     the_kernel_marks_the_lock_of_a_joinable_and_of_a_detached_thread,
     the_lists_of_ended_threads_are_used_again,
     a_child_registers_an_empty_list_of_its_own,
+    a_list_that_another_copy_of_the_crate_registered_is_joined,
     a_list_that_musl_registered_first_stays_registered,
     a_list_that_musl_registers_later_replaces_this_crates,
     a_thread_with_a_list_of_musl_places_no_robust_primitive,
@@ -171,6 +172,42 @@ fn a_child_registers_an_empty_list_of_its_own() {
         assert_eq!(word_of(lock).load(Relaxed), gettid());
     }
     drop(guards);
+}
+
+/// A list as another copy of this crate registers it.
+#[repr(C)]
+struct OtherList {
+    magic: [u8; 8],
+    prev: usize,
+    head: Head,
+}
+
+fn a_list_that_another_copy_of_the_crate_registered_is_joined() {
+    let lock = lock();
+    let tid = thread::spawn(|| {
+        let list = Box::leak(Box::new(OtherList {
+            magic: *b"pshared\x01",
+            prev: 0,
+            head: Head {
+                first: 0,
+                futex_offset: OURS,
+                pending: 0,
+            },
+        }));
+        let other = &raw mut list.head;
+        (list.prev, list.head.first) = (other.addr(), other.addr());
+        // SAFETY: the head is an empty list that is never freed.
+        unsafe { libc::syscall(libc::SYS_set_robust_list, other, 24) };
+        forget(lock.lock().unwrap());
+        assert!(ptr::eq(head().unwrap(), other));
+        // A second lock links the first one into the list.
+        drop(Shared::anonymous(Lock::new(0)).unwrap().lock().unwrap());
+        assert_ne!(head().unwrap().first, other.addr());
+        gettid()
+    });
+    let tid = tid.join().unwrap();
+    until(|| state(tid).is_none());
+    assert_eq!(word_of(lock).load(Relaxed), OWNER_DIED);
 }
 
 /// What a child holds at its death.

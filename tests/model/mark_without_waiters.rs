@@ -27,8 +27,8 @@ pub fn a_holder_dies(world: &Rc<World>) -> (Rc<Lock>, [Joins<()>; 2]) {
     (lock, waiters)
 }
 
-/// Four threads, one preemption. The recheck timers end after the death. No waiter stays asleep, and
-/// one of them receives the death.
+/// Four threads, one preemption. The recheck timers end after the death. No waiter stays asleep,
+/// and one of them receives the death.
 #[test]
 fn a_sleeper_finds_a_mark_without_waiters_when_its_recheck_timer_expires() {
     let seen = DROPS_WAITERS.holds(|world| {
