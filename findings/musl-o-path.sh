@@ -45,3 +45,4 @@ echo "found: with glibc $glibc_keeps, with musl $musl_keeps"
 echo 'source: std removes the bits of O_ACCMODE from custom_flags, and the O_ACCMODE of musl is'
 echo '03 | O_SEARCH, where O_SEARCH is O_PATH (include/fcntl.h)'
 [ "$glibc_keeps" = true ] && [ "$musl_keeps" = false ]
+echo 'as described'

@@ -20,8 +20,8 @@ pub enum Fault {
     /// The kernel before Linux 6.2: when a thread dies with a pending lock that has no owner but is
     /// not 0, the kernel wakes no waiter.
     KernelBefore6_2,
-    /// A mark drops `WAITERS`, and one waiter is woken. musl marks so at the end of a thread, in its
-    /// own list.
+    /// A mark drops `WAITERS`, and one waiter is woken. musl marks so at the end of a thread, but
+    /// only in its own list.
     MarkDropsWaiters,
     /// `list_op_pending` is cleared before the wake of an unlock, and not after it.
     PendingClearedEarly,
