@@ -90,7 +90,7 @@ pub enum Error {
 
     /// The kernel created no child, or no descriptor to wait for it. In the latter case the child
     /// has ended before it ran any code of the caller.
-    #[error("{call} failed: {source}")]
+    #[error("{call} failed: {source}{}", advice(call, source))]
     Os {
         /// The system call that failed.
         call: &'static str,
@@ -245,6 +245,19 @@ fn run_child(gate: ChildGate, body: impl FnOnce()) -> ! {
     };
     let _ = catch_unwind(|| io::stdout().flush());
     process::exit_at_once(code)
+}
+
+/// What to do about a kernel, an emulator or a system call filter without pidfd_open(2).
+fn advice(call: &str, source: &io::Error) -> &'static str {
+    match (call, source.raw_os_error()) {
+        ("pidfd_open", Some(libc::ENOSYS | libc::EPERM)) => {
+            ". fork::spawn identifies its child by that call. Linux has it since 5.3, but some \
+             versions of valgrind, and container filters of before 2021, do not allow it: update \
+             them or allow the call. Or create the child by fork(2): a child made by any means can \
+             use the values"
+        }
+        _ => "",
+    }
 }
 
 fn os_error(call: &'static str, source: io::Error) -> Error {

@@ -7,6 +7,8 @@
 //! - [`beyond`]: several machines: the limits of a lock in memory, and how to combine it with a
 //!   lock service.
 //! - [`crash`]: the effect of a process's death, step by step.
+//! - [`platforms`]: the C libraries, kernels and processors that were run, and what older kernels
+//!   lack.
 //! - [`checking`]: the tests, what each can find, and their commands.
 //! - [`figures`]: measured performance, with the targets.
 //! - [`glossary`]: the words of the documentation and the source.
@@ -19,6 +21,9 @@ pub mod choosing {}
 
 #[doc = include_str!("guide/crash.md")]
 pub mod crash {}
+
+#[doc = include_str!("guide/platforms.md")]
+pub mod platforms {}
 
 #[doc = include_str!("guide/checking.md")]
 pub mod checking {}

@@ -129,6 +129,7 @@
 //!
 //! - [Choosing a lock](guide::choosing): the strategies and their behavior when a holder dies
 //! - [What a crash does](guide::crash), step by step
+//! - [Platforms](guide::platforms): C libraries, kernels and processors
 //! - [Forking servers](guide::forking): what to share, supervision, draining
 //! - [Past one machine](guide::beyond): combining a local lock with a lock service
 //! - [A tour](guide::tour) of the usual lessons on `mmap`
@@ -149,9 +150,7 @@
 //! - Systems other than Linux, 32-bit targets, and C libraries other than glibc and musl. The crate
 //!   joins the robust list that glibc registers for each thread, or registers one itself
 //!   [under musl](guide::crash#under-musl). It does not compile elsewhere.
-//! - Kernels before 5.15. Linux 6.2 changed robust futexes, and the stable series since 5.15 have
-//!   the change. On a kernel without it, a waiter may return only at its next
-//!   [recheck](guide::crash#the-liveness-check), within a second instead of at once.
+//! - Kernels before 5.10. The guide on [platforms](guide::platforms) says what each kernel lacks.
 //! - File systems that other machines may change (NFS, 9p, FUSE), because a futex reaches one
 //!   machine. Opening a file on them returns [`Error::RemoteFileSystem`].
 //! - Use of one value from several PID namespaces at the same time, because lock words hold thread

@@ -104,7 +104,7 @@ pub(crate) fn coarse_milliseconds() -> u64 {
 }
 
 /// Reads the monotonic clock in nanoseconds.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn nanoseconds() -> u64 {
     now(libc::CLOCK_MONOTONIC).as_nanos() as u64
 }

@@ -4,10 +4,10 @@
 
 use crate::harness::{Kills, skip};
 use crate::pthread::{Protocol, PthreadMutex};
+use crate::seccomp::{deny, needs_filters};
 use crate::support::{Outcome, child, gettid, kill, outcome_of, passes, repaired, until};
 use fastrand::Rng;
 use nix::errno::Errno;
-use nix::sys::prctl;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use pshared::fork::{self as forks, Child};
@@ -529,61 +529,9 @@ fn spawn_refuses_after_an_ended_thread_leaked_a_guard_of_an_unmarked_lock() {
     });
 }
 
-/// Makes the system call fail with `EPERM` in this process from now on.
-pub fn deny(call: libc::c_long) -> io::Result<()> {
-    filter(call, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned())
-}
-
-/// Makes the system call kill this process from now on.
-pub fn kill_on(call: libc::c_long) -> io::Result<()> {
-    filter(call, libc::SECCOMP_RET_KILL_PROCESS)
-}
-
-fn filter(call: libc::c_long, action: u32) -> io::Result<()> {
-    let statement = |code, jt, jf, k| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
-    let mut filter = [
-        // The call's number is the first word of the data that a filter reads.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            0,
-            1,
-            call as u32,
-        ),
-        statement(libc::BPF_RET | libc::BPF_K, 0, 0, action),
-        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
-    prctl::set_no_new_privs()?;
-    // SAFETY: the program has as many statements as it states; the kernel copies it.
-    let answer = unsafe {
-        libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
-            &raw const program,
-        )
-    };
-    if answer == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Runs `body` in a process that may not ask the kernel for its robust list, as in some containers.
 fn with_get_robust_list_denied(body: impl FnOnce()) -> Child {
-    let probe = child(|| deny(libc::SYS_get_robust_list).unwrap());
-    if !probe.wait().unwrap().success() {
-        skip("seccomp filters are not permitted here");
-    }
+    needs_filters();
     child(|| {
         deny(libc::SYS_get_robust_list).unwrap();
         body();

@@ -9,6 +9,7 @@ mod condvar;
 mod counters;
 mod disk;
 mod dying;
+mod environments;
 mod event;
 mod examples;
 mod exclusion;
@@ -42,6 +43,7 @@ mod rwlock;
 mod rwlock_full;
 mod rwlock_kills;
 mod scenarios;
+mod seccomp;
 mod semaphore;
 mod soak;
 mod soundness;
@@ -79,6 +81,7 @@ fn tests() -> Vec<harness::Test> {
         counters::tests(),
         holder_exit::tests(),
         dying::tests(),
+        environments::tests(),
         event::tests(),
         examples::tests(),
         exclusion::tests(),

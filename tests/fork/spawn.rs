@@ -1,8 +1,8 @@
 //! What `fork::spawn` refuses, and that no child runs if it fails.
 
-use crate::harness::skip;
-use crate::list_op_pending::{deny, has_no_children, own_list, spawn_refuses, spawn_works};
+use crate::list_op_pending::{has_no_children, own_list, spawn_refuses, spawn_works};
 use crate::liveness_fallback::be_interrupted_every;
+use crate::seccomp::{deny, needs_filters};
 use crate::support::{Stage, child, gettid, passes, state, until};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -261,18 +261,17 @@ fn spawn_refuses_while_another_copy_of_the_crate_holds_a_lock() {
 }
 
 fn no_child_runs_if_it_cannot_be_identified() {
-    let probe = child(|| deny(libc::SYS_pidfd_open).unwrap());
-    if !probe.wait().unwrap().success() {
-        skip("seccomp filters are not permitted here");
-    }
+    needs_filters();
     let runs = Shared::anonymous(SharedCounter::new(0)).unwrap();
     passes(&child(|| {
         deny(libc::SYS_pidfd_open).unwrap();
         for _ in 0..200 {
             match fork::spawn(|| _ = runs.add(1)).map(|child| child.id()) {
-                Err(fork::Error::Os {
-                    call: "pidfd_open", ..
-                }) => {}
+                Err(
+                    error @ fork::Error::Os {
+                        call: "pidfd_open", ..
+                    },
+                ) => assert!(error.to_string().contains("allow the call"), "{error}"),
                 other => panic!("{other:?}"),
             }
             has_no_children();

@@ -1,7 +1,7 @@
 //! Waiting for the first of several events.
 
 use crate::harness::Kills;
-use crate::list_op_pending::deny;
+use crate::seccomp::{deny, needs_filters};
 use crate::steps::{Interruptions, Random, Signal, until_idly};
 use crate::support::{
     child, child_elsewhere as child_of_a_holder, kill, passes, sleeps_on_any, until,
@@ -153,10 +153,7 @@ fn kills_of_watchers_strand_no_queued_waiter(run: &Kills<'_>) {
 
 /// Linux before 5.16 has no `futex_waitv`, and the filters of some containers deny it.
 fn every_wait_ends_without_futex_waitv() {
-    let probe = child(|| deny(libc::SYS_futex_waitv).unwrap());
-    if !probe.wait().unwrap().success() {
-        crate::harness::skip("seccomp filters are not permitted here");
-    }
+    needs_filters();
     let waits = |body: &dyn Fn()| {
         child(|| {
             deny(libc::SYS_futex_waitv).unwrap();

@@ -8,7 +8,7 @@ use crate::exclusion::lockers;
 use crate::lock::Lock;
 use crate::model::Model;
 use crate::raw::robust::Robust;
-use crate::sys::join_all;
+use crate::sys::{PendingRule, join_all};
 
 /// Four threads, one preemption. Three of them lock, and one of these is killed at each of its
 /// steps.
@@ -16,6 +16,18 @@ use crate::sys::join_all;
 fn one_of_three_lockers_is_killed() {
     let model = Model {
         preemptions: 1,
+        ..Model::PLAIN
+    };
+    let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[1, 1, 1]));
+    assert!(seen.reported_deaths.get() > 0 && seen.resent_wakes.get() > 0);
+}
+
+/// The same, on a kernel that also wakes a waiter of a word with another owner.
+#[test]
+fn one_of_three_lockers_is_killed_on_a_kernel_of_2026() {
+    let model = Model {
+        preemptions: 1,
+        pending_rule: PendingRule::NoOwnerOrNoWaiters,
         ..Model::PLAIN
     };
     let seen = model.holds_if_killed(2, |world| lockers::<Robust>(world, &[1, 1, 1]));

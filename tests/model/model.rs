@@ -1,6 +1,6 @@
 //! A model, and how loom runs it.
 
-use crate::sys::{Fault, World};
+use crate::sys::{Fault, PendingRule, World};
 use crate::trace;
 use std::any::Any;
 use std::cell::Cell;
@@ -23,6 +23,8 @@ pub struct Model {
     /// Whether other code uses the `list_op_pending` of the threads, so that a held lock may be
     /// missing there.
     pub pending_is_shared: bool,
+    /// The kernel's rule for a pending lock that a dead thread did not own.
+    pub pending_rule: PendingRule,
     /// Whether waiters spin before they sleep.
     pub spins: bool,
     /// Whether waiters assume that critical sections are dense.
@@ -89,6 +91,7 @@ impl Model {
         kill: None,
         kernel_marks: true,
         pending_is_shared: false,
+        pending_rule: PendingRule::NoOwner,
         spins: false,
         dense_critical_sections: false,
         follows_old_values: false,

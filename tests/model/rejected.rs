@@ -26,7 +26,7 @@ use crate::raw::robust::Robust;
 use crate::raw::strategies::futex::FutexWord;
 use crate::raw::strategies::spin::SpinWord;
 use crate::raw::strategies::ticket::TicketWords;
-use crate::sys::{AtomicU64, Fault, join_all};
+use crate::sys::{AtomicU64, Fault, PendingRule, join_all};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -93,7 +93,10 @@ mod locks {
     /// A thread is killed between its release and its wake, or after it was woken.
     #[test]
     fn a_kernel_that_does_not_wake_for_a_pending_lock_strands_a_sleeper() {
-        let model = with(Fault::KernelBefore6_2);
+        let model = Model {
+            pending_rule: PendingRule::Zero,
+            ..Model::PLAIN
+        };
         strands_a_sleeper(model.fails_if_killed(2, |world| lockers::<Robust>(world, &[1, 1])));
     }
 

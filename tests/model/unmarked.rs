@@ -90,3 +90,31 @@ fn a_live_holder_is_not_taken_for_dead() {
         lock.is_at_rest(world);
     });
 }
+
+/// Two threads, three preemptions. One calls `exec` while it owns the lock, which the kernel marks.
+/// Its new process image has the same ids, and locks again. Meanwhile the other thread looks for
+/// unmarked deaths. It must not combine the word of the new image with the record of the old one.
+#[test]
+fn a_holder_with_the_ids_of_a_dead_one_is_not_taken_for_dead() {
+    let model = Model {
+        preemptions: 3,
+        ..Model::PLAIN
+    };
+    let seen = model.holds(|world| {
+        let lock = Lock::<Robust>::place(world);
+        let locks = lock.in_thread(world, 2, |world, lock| {
+            lock.lock(world);
+            world.exec();
+            lock.section(world);
+        });
+        let tries = lock.in_thread(world, 3, |world, lock| {
+            if lock.try_lock(world).is_ok() {
+                lock.unlock();
+            }
+        });
+        locks.join();
+        tries.join();
+        lock.is_at_rest(world);
+    });
+    assert!(seen.reported_deaths.get() > 0);
+}

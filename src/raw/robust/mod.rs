@@ -123,6 +123,12 @@
 //! **Reading a mark.** An acquire load that reads a mark sees all earlier changes of the record. So
 //! it does not see the record of an earlier owner, which was cleared before the mark.
 //!
+//! **Taking a mark.** The thread that takes a marked word has cleared the record of the dead owner,
+//! and takes the word with release ordering. So a liveness check that reads the word of the new
+//! owner by its acquire read-modify-write does not see the record of the dead one any more. Without
+//! the release, it could on a processor with weak ordering: if both owners have the same ids, as
+//! before and after an `exec`, it would mark the lock of the living one.
+//!
 //! [plain futex mutex]: crate::raw::strategies::futex
 
 mod in_process;

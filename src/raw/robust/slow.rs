@@ -7,7 +7,7 @@ use crate::raw::robust::{
     FREE, IN_PROCESS, IN_PROCESS_CONTENDED, OWNER_DIED, Robust, TID_MASK, WAITERS, WAITERS_SHIFT,
 };
 use crate::sys::{self, CurrentThread, Deadline, RecheckTimer, Wait};
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 impl Robust {
     /// Acquires the lock as `mode` specifies. The caller sets `list_op_pending` before, and records
@@ -150,9 +150,10 @@ impl Robust {
             },
         };
         let taken = current.tid() | word & WAITERS;
+        // Release: see *Orderings* of `robust`, taking a mark.
         if self
             .word
-            .compare_exchange(word, taken, Acquire, Relaxed)
+            .compare_exchange(word, taken, AcqRel, Relaxed)
             .is_err()
         {
             return None;

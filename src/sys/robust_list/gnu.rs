@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 
 /// What an error about a thread without a usable list advises.
-pub(super) const REMEDY: &str = "pshared needs the list that 64-bit glibc registers for every thread: run under glibc 2.36 or later on Linux 5.15 or later, without a filter on get_robust_list(2)";
+pub(super) const REMEDY: &str = "pshared needs the list that 64-bit glibc registers for every thread: run under glibc 2.30 or later on Linux 5.10 or later, without a filter on get_robust_list(2)";
 
 /// The offset of the robust list's head from `pthread_self()`, glibc's thread descriptor; 0 while
 /// unknown.

@@ -41,7 +41,7 @@ use crate::sys::futex::probe_u64;
 use std::ptr::NonNull;
 
 /// What an error about a thread without a usable list advises.
-pub(super) const REMEDY: &str = "Under musl, pshared registers a list for each thread that uses it: place and open values in a thread that locks no process-shared pthread_mutex_t of the robust, recursive or error-checking type, on Linux 5.15 or later, without a filter on get_robust_list(2) and set_robust_list(2)";
+pub(super) const REMEDY: &str = "Under musl, pshared registers a list for each thread that uses it: place and open values in a thread that locks no process-shared pthread_mutex_t of the robust, recursive or error-checking type, on Linux 5.10 or later, without a filter on get_robust_list(2) and set_robust_list(2)";
 
 /// Finds the list of the calling thread, and registers it if the kernel has none for the thread.
 pub(super) fn find_list(tid: u32) -> Found {

@@ -4,7 +4,7 @@
 use super::{BOOT, create, create_and_close, open, open_or_create, patch, place};
 use crate::disk::enter_new;
 use crate::harness::skip;
-use crate::list_op_pending::kill_on;
+use crate::seccomp::kill_on;
 use crate::support::{
     Outcome, as_root, child, child_elsewhere, forget_boot_mark, outcome_of, passes, repaired,
 };

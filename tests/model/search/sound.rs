@@ -4,6 +4,7 @@ use stateright::{Checker, CheckerBuilder, Expectation, HasDiscoveries, Model};
 
 use super::lock::{Lock, WakeOrder};
 use super::report;
+use super::variant::Variant;
 use crate::model::is_thorough;
 
 /// Searches every state of `lock` up to a renaming of the threads, and asserts that there are at
@@ -47,6 +48,19 @@ fn three_threads_with_up_to_three_deaths() {
         ..Lock::PLAIN
     };
     holds(lock, 20_000);
+}
+
+/// The kernel's wakes for a word of another owner do no harm.
+#[test]
+fn three_threads_on_a_kernel_of_2026() {
+    let lock = Lock {
+        variant: Variant::KernelOf2026,
+        timed: 1,
+        rounds: 2,
+        deaths: 3,
+        ..Lock::PLAIN
+    };
+    holds(lock, 90_000);
 }
 
 #[test]

@@ -10,6 +10,9 @@ use super::word::{Tid, Word};
 pub enum Variant {
     /// The crate's protocol, on Linux 6.2 or later.
     Sound,
+    /// The same, on a kernel of 2026 that also wakes a waiter of a word with another owner, unless
+    /// `WAITERS` is set.
+    KernelOf2026,
 
     /// A contended unlock stores 0 and wakes one waiter, which acquires with `WAITERS` set. This is
     /// the usual futex mutex (Drepper, "Futexes Are Tricky", mutex 2 and 3).
@@ -83,12 +86,17 @@ impl Variant {
 
     /// Whether the kernel wakes a waiter when a dead thread had a lock pending that it did not own.
     ///
+    /// The rule in a kernel of 2026 repairs glibc's mutexes. Their released word is 0, so the bit
+    /// is lost if a third thread takes the word. This crate's wakes do no harm to a word without
+    /// the bit: no thread sleeps on it.
+    ///
     /// Since Linux 6.2 ("futex: Resend potentially swallowed owner death notification", also in the
     /// stable kernels since 5.15) the kernel does so if the word has no owner. Earlier kernels did
     /// so only if the whole word was 0, which `WAITERS` or `OWNER_DIED` prevents.
     pub fn exit_wakes_for_pending(self, word: Word) -> bool {
         match self {
             Variant::KernelBefore6_2 => word == Word::FREE,
+            Variant::KernelOf2026 => word.owner().is_none() || !word.has_waiters(),
             _ => word.owner().is_none(),
         }
     }

@@ -17,9 +17,6 @@ pub enum Fault {
     CompareApartFromSleep,
     /// `FUTEX_WAKE_OP` clears its bit, and its wake is lost.
     ClearingWakeIsLost,
-    /// The kernel before Linux 6.2: when a thread dies with a pending lock that has no owner but is
-    /// not 0, the kernel wakes no waiter.
-    KernelBefore6_2,
     /// A mark drops `WAITERS`, and one waiter is woken. musl marks so at the end of a thread, but
     /// only in its own list.
     MarkDropsWaiters,

@@ -3,7 +3,6 @@
 //! A list is accessed only by its thread and, once the thread has stopped, by the kernel. So it is
 //! plain data here; other threads see only the words.
 
-use super::fault::Fault;
 use super::task::{self, Task};
 use super::world::{Mapping, World};
 use std::ptr;
@@ -167,6 +166,31 @@ fn walk(task: &Task, world: &World) {
     }
 }
 
+/// For which words the kernel wakes a waiter when a thread dies with a pending lock that it does
+/// not own. The rules were found by runs of real kernels: see the guide on platforms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PendingRule {
+    /// Only for a word that is 0: Linux before 6.2.
+    Zero,
+    /// For a word without an owner: Linux 6.2, and the stable kernels that have its change.
+    NoOwner,
+    /// Also for a word that another thread owns, unless `WAITERS` is set: some kernels of 2026.
+    NoOwnerOrNoWaiters,
+}
+
+impl PendingRule {
+    fn wakes_for(self, dead: u32, word: u32) -> bool {
+        let owner = word & FUTEX_TID_MASK;
+        match self {
+            PendingRule::Zero => word == 0,
+            PendingRule::NoOwner => owner == 0,
+            PendingRule::NoOwnerOrNoWaiters => {
+                owner == 0 || owner != dead && word & FUTEX_WAITERS == 0
+            }
+        }
+    }
+}
+
 /// The kernel's function of this name, for futexes without priority inheritance. Returns whether it
 /// marked the word.
 fn handle_futex_death(task: &Task, world: &World, mapping: &Mapping, is_pending: bool) -> bool {
@@ -178,11 +202,7 @@ fn handle_futex_death(task: &Task, world: &World, mapping: &Mapping, is_pending:
         // it is killed. 2. A woken up waiter is killed before it can acquire the futex in user
         // space. [...] If these conditions are met, it is safe to attempt waking up a potential
         // waiter without touching the user space futex value".
-        let has_no_owner = match task.has(Fault::KernelBefore6_2) {
-            false => value & FUTEX_TID_MASK == 0,
-            true => value == 0,
-        };
-        if is_pending && has_no_owner {
+        if is_pending && world.model.pending_rule.wakes_for(task.tid, value) {
             let woken = world.futexes.wake(word, 1);
             if woken > 0 {
                 world.seen.resent_wakes.add();

@@ -32,6 +32,7 @@ pub(crate) use thread::{CurrentThread, is_this_process};
 
 // What only the models use.
 pub use fault::Fault;
+pub use kernel::PendingRule;
 pub use thread::current_thread;
 pub use world::{Joins, World, join_all};
 
