@@ -1,7 +1,7 @@
 //! [`Error`]: the errors of maps, files, placed values and primitives.
 
 use crate::sys::limits::NoDescriptors;
-use crate::sys::{RobustListUnusable, RobustUnusable, SysError};
+use crate::sys::{ROBUST_LIST_REMEDY, RobustListUnusable, RobustUnusable, SysError};
 use std::io;
 use std::path::PathBuf;
 
@@ -24,9 +24,7 @@ use std::path::PathBuf;
 pub enum Error {
     /// A robust primitive was to be placed, but the calling thread has no robust futex list to add
     /// it to.
-    #[error(
-        "no usable robust futex list: {found}. pshared needs the list that 64-bit glibc registers for every thread: run under glibc 2.30 or later on Linux 5.10 or later, without a filter on get_robust_list(2)"
-    )]
+    #[error("no usable robust futex list: {found}. {ROBUST_LIST_REMEDY}")]
     RobustListUnusable {
         /// What was found instead.
         found: String,
@@ -547,6 +545,17 @@ pub enum Error {
         found: u32,
         /// The version that this crate reads.
         expected: u32,
+    },
+
+    /// The file was created by a program with another C library.
+    #[error("{} was created by a program with {found}, and this program has {expected}: their semaphores and mutexes have other layouts, and they register a thread's robust list in other ways. Build all its users for one C library, or use another file", path.display())]
+    CLibraryMismatch {
+        /// The file.
+        path: PathBuf,
+        /// The C library of the program that created it.
+        found: &'static str,
+        /// The C library of this program.
+        expected: &'static str,
     },
 
     /// The file contains a value of another type.

@@ -113,8 +113,8 @@ pub enum Error {
 ///
 /// - The process has another thread. A thread that was just joined may still exist, so the check is
 ///   repeated for 20 milliseconds.
-/// - The calling thread holds a lock of this crate, placed or not, or a robust lock of glibc, or a
-///   thread that has ended leaked the guard of a placed lock.
+/// - The calling thread holds a lock of this crate, placed or not, or a robust lock of the C
+///   library, or a thread that has ended leaked the guard of a placed lock.
 /// - Children would be created in another PID namespace.
 ///
 /// A plugin (`dlopen`) may contain its own copy of this crate. Of the locks of that copy, only the

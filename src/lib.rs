@@ -147,8 +147,9 @@
 //!
 //! # What is not supported
 //!
-//! - Systems other than Linux, 32-bit targets, and C libraries other than glibc. The crate joins
-//!   the robust list that glibc registers for each thread, and does not compile elsewhere.
+//! - Systems other than Linux, 32-bit targets, and C libraries other than glibc and musl. The crate
+//!   joins the robust list that glibc registers for each thread, or registers one itself
+//!   [under musl](guide::crash#under-musl). It does not compile elsewhere.
 //! - Kernels before 5.10. The guide on [platforms](guide::platforms) says what each kernel lacks.
 //! - File systems that other machines may change (NFS, 9p, FUSE), because a futex reaches one
 //!   machine. Opening a file on them returns [`Error::RemoteFileSystem`].
@@ -164,9 +165,9 @@ compile_error!(
 compile_error!(
     "pshared needs a 64-bit target: a lock's place in the robust list is laid out as 64-bit glibc lays out its own mutexes"
 );
-#[cfg(not(target_env = "gnu"))]
+#[cfg(not(any(target_env = "gnu", target_env = "musl")))]
 compile_error!(
-    "pshared needs glibc: a thread has one robust futex list and pshared joins the one that glibc registered; musl lays its list out differently"
+    "pshared needs glibc or musl: a thread has one robust futex list, and pshared must know whether the C library registers one, and how it lays it out"
 );
 
 mod error;

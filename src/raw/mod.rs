@@ -33,4 +33,6 @@ pub(crate) mod rwlock;
 pub(crate) mod strategies;
 
 pub use robust::Robust;
-pub use strategies::{Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Spin, Ticket};
+pub use strategies::{Futex, PosixSem, Pthread, RawLock, Spin, Ticket};
+#[cfg(target_env = "gnu")]
+pub use strategies::{PthreadPi, PthreadRobust};

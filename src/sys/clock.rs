@@ -50,7 +50,7 @@ impl Deadline {
 
     pub(crate) fn timespec(self) -> libc::timespec {
         libc::timespec {
-            tv_sec: self.0.as_secs() as libc::time_t,
+            tv_sec: self.0.as_secs() as i64,
             tv_nsec: self.0.subsec_nanos().into(),
         }
     }

@@ -2,16 +2,18 @@
 //! complete.
 
 use super::error::SysError;
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use nix::sys::stat::{fstat, lstat};
-use nix::sys::statfs::fstatfs;
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::sys::stat::{Mode, fstat, lstat};
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{LinkatFlags, linkat};
 
 /// The mode of a new file: only its owner may read and write it.
@@ -22,10 +24,20 @@ pub(crate) const MODE: u32 = 0o600;
 ///
 /// `open(2)` with `O_PATH | O_NOFOLLOW`. If the path is a symbolic link, finds the link itself.
 pub(crate) fn open_path(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
+    find(path, OFlag::O_NOFOLLOW)
+}
+
+/// `open(2)` with `O_PATH` and these flags. The `custom_flags` of `std` ignore `O_PATH` under musl,
+/// whose `O_ACCMODE` contains it.
+fn find(path: &Path, flags: OFlag) -> io::Result<File> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | flags;
+    loop {
+        match open(path, flags, Mode::empty()) {
+            Ok(found) => return Ok(found.into()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 /// Returns the directory that contains the last component of the path.
@@ -38,10 +50,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 
 /// Finds a directory without opening it. Follows symbolic links to it.
 pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)
-        .open(path)
+    find(path, OFlag::O_DIRECTORY)
 }
 
 /// Opens the regular file that [`open_path`] found, for reading and writing, even if its path now
@@ -103,8 +112,29 @@ pub(crate) fn has_proc() -> bool {
 
 /// Renames a file to `to`, which must not exist yet: `renameat2(RENAME_NOREPLACE)`.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE)?;
-    Ok(())
+    let (from, to) = (c_string(from)?, c_string(to)?);
+    let (directory, flag) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    // musl has no function for this call.
+    // SAFETY: the paths are strings that end with a null byte.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            directory,
+            from.as_ptr(),
+            directory,
+            to.as_ptr(),
+            flag,
+        )
+    };
+    match answer {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Returns the path as the kernel takes it. A path with a null byte names no file (`EINVAL`).
+fn c_string(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL.into())
 }
 
 /// The mode of a `flock(2)` lock.
@@ -178,36 +208,36 @@ pub(crate) fn named_by(path: &Path, file: impl AsFd) -> io::Result<Named> {
 pub(crate) fn remote_fs(file: &File, path: &Path) -> Result<Option<&'static str>, SysError> {
     let status = fstatfs(file.as_fd())
         .map_err(|errno| SysError::new(format!("statfs of {}", path.display()), errno))?;
-    Ok(remote_fs_name(status.filesystem_type().0))
+    Ok(remote_fs_name(status.filesystem_type()))
 }
 
 /// Returns the name of the remote file system with this magic number in `statfs(2)`, or `None` if
 /// it is not remote.
-fn remote_fs_name(magic: i64) -> Option<&'static str> {
+fn remote_fs_name(kind: FsType) -> Option<&'static str> {
     // linux/magic.h, and the sources of the file systems that are not in it.
-    const REMOTE: [(i64, &str); 18] = [
-        (0x6969, "NFS"),
-        (0x0102_1997, "9p"),
-        (0x6573_5546, "FUSE"), // virtiofs too
-        (0xFF53_4D42, "CIFS"),
-        (0xFE53_4D42, "SMB2"),
-        (0x517B, "SMB"),
-        (0x5346_414F, "AFS"),
-        (0x6B41_4653, "kAFS"),
-        (0x7375_7245, "Coda"),
-        (0x00C3_6400, "Ceph"),
-        (0x0116_1970, "GFS2"),
-        (0x7461_636F, "OCFS2"),
-        (0x0BD0_0BD0, "Lustre"),
-        (0x4750_4653, "GPFS"),
-        (0x1983_0326, "BeeGFS"),
-        (0x2003_0528, "OrangeFS"),
-        (0x786F_4256, "a VirtualBox shared folder"),
-        (0xBACB_ACBC, "a VMware shared folder"),
+    const REMOTE: [(FsType, &str); 18] = [
+        (FsType(0x6969), "NFS"),
+        (FsType(0x0102_1997), "9p"),
+        (FsType(0x6573_5546), "FUSE"), // virtiofs too
+        (FsType(0xFF53_4D42), "CIFS"),
+        (FsType(0xFE53_4D42), "SMB2"),
+        (FsType(0x517B), "SMB"),
+        (FsType(0x5346_414F), "AFS"),
+        (FsType(0x6B41_4653), "kAFS"),
+        (FsType(0x7375_7245), "Coda"),
+        (FsType(0x00C3_6400), "Ceph"),
+        (FsType(0x0116_1970), "GFS2"),
+        (FsType(0x7461_636F), "OCFS2"),
+        (FsType(0x0BD0_0BD0), "Lustre"),
+        (FsType(0x4750_4653), "GPFS"),
+        (FsType(0x1983_0326), "BeeGFS"),
+        (FsType(0x2003_0528), "OrangeFS"),
+        (FsType(0x786F_4256), "a VirtualBox shared folder"),
+        (FsType(0xBACB_ACBC), "a VMware shared folder"),
     ];
     REMOTE
         .iter()
-        .find(|(remote, _)| *remote == magic)
+        .find(|(remote, _)| *remote == kind)
         .map(|(_, name)| *name)
 }
 
@@ -235,21 +265,16 @@ mod tests {
     #[test]
     fn remote_file_systems_are_known_by_their_magic_numbers_and_local_ones_are_not() {
         use nix::sys::statfs::{
-            CODA_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC,
-            OVERLAYFS_SUPER_MAGIC, SMB_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC,
+            CODA_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC,
+            OVERLAYFS_SUPER_MAGIC, SMB_SUPER_MAGIC, TMPFS_MAGIC,
         };
-        let name = |FsType(magic)| remote_fs_name(magic);
-        assert_eq!(name(NFS_SUPER_MAGIC), Some("NFS"));
-        assert_eq!(name(FUSE_SUPER_MAGIC), Some("FUSE"));
-        assert_eq!(name(SMB_SUPER_MAGIC), Some("SMB"));
-        assert_eq!(name(CODA_SUPER_MAGIC), Some("Coda"));
-        for local in [
-            EXT4_SUPER_MAGIC,
-            TMPFS_MAGIC,
-            OVERLAYFS_SUPER_MAGIC,
-            XFS_SUPER_MAGIC,
-        ] {
-            assert_eq!(name(local), None);
+        assert_eq!(remote_fs_name(NFS_SUPER_MAGIC), Some("NFS"));
+        assert_eq!(remote_fs_name(FUSE_SUPER_MAGIC), Some("FUSE"));
+        assert_eq!(remote_fs_name(SMB_SUPER_MAGIC), Some("SMB"));
+        assert_eq!(remote_fs_name(CODA_SUPER_MAGIC), Some("Coda"));
+        let xfs = FsType(0x5846_5342);
+        for local in [EXT4_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC, xfs] {
+            assert_eq!(remote_fs_name(local), None);
         }
     }
 

@@ -230,6 +230,17 @@ pub(super) fn probe_u32(address: *const u32, expected: u32) -> bool {
     answer == 0
 }
 
+/// Like [`probe_u32`], for two words that do not change together.
+pub(super) fn probe_u64(address: *const u64, expected: u64) -> bool {
+    // The two halves, in the order in which they lie in memory.
+    let mut halves = [expected as u32, (expected >> u32::BITS) as u32];
+    if cfg!(target_endian = "big") {
+        halves.reverse();
+    }
+    let address = address.cast::<u32>();
+    probe_u32(address, halves[0]) && probe_u32(address.wrapping_add(1), halves[1])
+}
+
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }

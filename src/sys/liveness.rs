@@ -16,6 +16,7 @@ use crate::sys::known_deaths::{forget_death, remember_death};
 use crate::sys::limits::NoDescriptors;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
 use crate::sys::proc::{self, Stat};
+use crate::sys::process::thread_exists;
 use crate::sys::thread;
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -274,14 +275,6 @@ pub(crate) fn wait_for_exit(owner: Owner, timeout: Duration) -> bool {
 /// Returns whether the ids in `id` are valid in the PID namespace of the caller.
 fn is_of_own_namespace(id: OwnerId) -> bool {
     id.namespace() != 0 && id.namespace() == super::current_thread().id().namespace()
-}
-
-/// Asks the kernel whether the thread exists. This works without `/proc`. `EPERM` means that the
-/// thread exists and belongs to another user.
-pub(super) fn thread_exists(pid: u32, tid: u32) -> bool {
-    // SAFETY: signal 0 is not sent; the kernel only checks whether the thread exists.
-    let answer = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) };
-    answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 fn process_exists(pid: u32) -> bool {

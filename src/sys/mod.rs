@@ -19,9 +19,11 @@ mod proc;
 mod pthread;
 mod robust_list;
 mod semaphore;
+mod semid_ds;
 mod sysv;
 mod thread;
 mod thread_list;
+mod timed_wait;
 mod timer_slack;
 mod wipe_on_fork;
 
@@ -50,7 +52,7 @@ pub(crate) use nix::errno::Errno;
 pub(crate) use owner::{ImageId, Owner, OwnerId};
 pub(crate) use proc::{childrens_namespace, own_namespace};
 pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};
-pub(crate) use robust_list::{Links, RECORD_BEFORE_LINKS};
+pub(crate) use robust_list::{Links, RECORD_BEFORE_LINKS, ROBUST_LIST_REMEDY};
 pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};
 pub(crate) use sysv::{SEMAPHORE_SET_MAX, SemaphoreSet};
 pub(crate) use thread::{

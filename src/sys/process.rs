@@ -18,6 +18,14 @@ pub(crate) fn thread_count() -> io::Result<usize> {
 /// The directory in which the kernel lists the threads of the process.
 pub(crate) const THREADS: &str = "/proc/self/task";
 
+/// Asks the kernel whether the thread exists. This works without `/proc`. `EPERM` means that the
+/// thread exists and belongs to another user.
+pub(super) fn thread_exists(pid: u32, tid: u32) -> bool {
+    // SAFETY: signal 0 is not sent; the kernel only checks whether the thread exists.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) };
+    answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
 /// Registers `handler` to be called in each child of a `fork(3)`: `pthread_atfork(3)`. (`_Fork` and
 /// a bare `clone` call no handlers.)
 pub(super) fn at_fork_in_the_child(handler: extern "C" fn()) {
@@ -55,13 +63,13 @@ pub(crate) fn pidfd_open(id: u32) -> io::Result<OwnedFd> {
 /// Returns the number of the process's own PID namespace, without `/proc`:
 /// `ioctl(PIDFD_GET_PID_NAMESPACE)`, Linux 6.11.
 pub(super) fn own_pid_namespace() -> io::Result<u32> {
-    const PIDFD_GET_PID_NAMESPACE: libc::c_ulong = 0xff05; // _IO(0xff, 5) of linux/pidfd.h
+    const PIDFD_GET_PID_NAMESPACE: u16 = 0xff05; // _IO(0xff, 5) of linux/pidfd.h
     if Feature::NamespaceOfPidfd.is_hidden() {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let pidfd = pidfd_open(std::process::id())?;
     // SAFETY: this ioctl takes integers.
-    let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_PID_NAMESPACE, 0) };
+    let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_PID_NAMESPACE.into(), 0) };
     let namespace = fs::File::from(owned(fd.into())?);
     Ok(std::os::unix::fs::MetadataExt::ino(&namespace.metadata()?) as u32)
 }

@@ -1,6 +1,8 @@
-//! Process-shared `pthread_mutex_t`: glibc's own locks, for comparison.
+//! Process-shared `pthread_mutex_t`: the C library's own locks, for comparison. Only those of glibc
+//! are used as robust ones.
 
 use super::kernel::Feature;
+use super::timed_wait::lock_mutex_until;
 use super::timer_slack::ShortSlack;
 use super::{AtomicU32, Deadline, clock};
 use std::cell::UnsafeCell;
@@ -8,23 +10,16 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::Relaxed;
 
-unsafe extern "C" {
-    // glibc 2.30; not in the libc crate.
-    fn pthread_mutex_clocklock(
-        mutex: *mut libc::pthread_mutex_t,
-        clock: libc::clockid_t,
-        until: *const libc::timespec,
-    ) -> libc::c_int;
-}
-
 /// What a `pthread_mutex_t` guarantees in addition to mutual exclusion between processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PthreadKind {
     /// Nothing.
     Plain,
     /// `PTHREAD_MUTEX_ROBUST`.
+    #[cfg_attr(target_env = "musl", allow(dead_code, reason = "for glibc"))]
     Robust,
     /// `PTHREAD_MUTEX_ROBUST` and `PTHREAD_PRIO_INHERIT`.
+    #[cfg_attr(target_env = "musl", allow(dead_code, reason = "for glibc"))]
     RobustPi,
 }
 
@@ -40,7 +35,7 @@ pub(crate) enum PthreadLocked {
     NotAcquired,
 }
 
-/// A process-shared mutex of glibc. It must not be used before [`init`](Self::init).
+/// A process-shared mutex of the C library. It must not be used before [`init`](Self::init).
 #[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct PthreadMutex(UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>);
@@ -120,28 +115,27 @@ impl PthreadMutex {
     /// # Safety
     ///
     /// The mutex must be initialized as a robust one.
+    #[cfg_attr(target_env = "musl", allow(dead_code, reason = "for glibc"))]
     pub(crate) unsafe fn is_marked(&self) -> bool {
         // SAFETY: the word lies there by glibc's ABI, and all code accesses it atomically.
         let word = unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) };
         word.load(Relaxed) & libc::FUTEX_OWNER_DIED != 0
     }
 
-    /// `pthread_mutex_clocklock` on the monotonic clock. The caller tries to lock first, so that a
-    /// lock without contention does not pay for the preparation of a sleep.
+    /// Waits for the lock by the monotonic clock. Under musl, a wait may end after one second. The
+    /// caller tries to lock first, so that a lock without contention does not pay for the
+    /// preparation of a sleep.
     ///
     /// # Safety
     ///
     /// The mutex must be initialized.
     pub(crate) unsafe fn lock_until(&self, until: Deadline) -> PthreadLocked {
-        let time = until.timespec();
         let _slack = ShortSlack::new();
         if !Feature::FutexLockPi2.is_hidden() {
-            let (mutex, clock) = (self.as_ptr(), libc::CLOCK_MONOTONIC);
-            // SAFETY: the caller guarantees that the mutex is initialized, and `time` is a
-            // timespec.
-            let errno = unsafe { pthread_mutex_clocklock(mutex, clock, &time) };
+            // SAFETY: guaranteed by the caller.
+            let errno = unsafe { lock_mutex_until(self.as_ptr(), until) };
             if errno != libc::EINVAL {
-                return self.locked("pthread_mutex_clocklock", errno);
+                return self.locked("the wait for a pthread_mutex_t", errno);
             }
         }
         // Priority inheritance on the monotonic clock needs FUTEX_LOCK_PI2 (Linux 5.14). The older

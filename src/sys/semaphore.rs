@@ -1,19 +1,11 @@
 //! `sem_t`, initialized in place by `sem_init(pshared = 1)`.
 
+use super::timed_wait::wait_semaphore_until;
 use super::timer_slack::ShortSlack;
 use super::{Deadline, RecheckTimer};
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
-
-unsafe extern "C" {
-    // glibc 2.30; not in the libc crate.
-    fn sem_clockwait(
-        sem: *mut libc::sem_t,
-        clock: libc::clockid_t,
-        until: *const libc::timespec,
-    ) -> libc::c_int;
-}
 
 /// The largest value of a semaphore: `SEM_VALUE_MAX`.
 pub(crate) const SEMAPHORE_MAX: u32 = i32::MAX as u32;
@@ -75,7 +67,7 @@ impl Semaphore {
         }
     }
 
-    /// `sem_clockwait` on the monotonic clock, repeated in slices of at most one second. A waiter
+    /// Waits by the monotonic clock, in slices of at most one second. A waiter
     /// that dies right after it was woken takes the wake with it, so the other waiters must check
     /// the semaphore again. Returns false if `deadline` passes first.
     ///
@@ -96,22 +88,20 @@ impl Semaphore {
         }
     }
 
-    /// `sem_clockwait`. Returns false if `until` passes first, or on a signal (`EINTR`).
+    /// Returns false if `until` or one second passes first, or on a signal (`EINTR`).
     ///
     /// # Safety
     ///
     /// The semaphore must be initialized.
     unsafe fn wait_until(&self, until: Deadline) -> bool {
-        let until = until.timespec();
         let _slack = ShortSlack::new();
-        // SAFETY: the caller guarantees that the semaphore is initialized, and `until` is a
-        // timespec.
-        if unsafe { sem_clockwait(self.as_ptr(), libc::CLOCK_MONOTONIC, &until) } == 0 {
+        // SAFETY: guaranteed by the caller.
+        if unsafe { wait_semaphore_until(self.as_ptr(), until) } == 0 {
             return true;
         }
         match errno() {
             libc::ETIMEDOUT | libc::EINTR => false,
-            errno => impossible("sem_clockwait", errno),
+            errno => impossible("the wait for a sem_t", errno),
         }
     }
 

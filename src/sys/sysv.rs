@@ -2,6 +2,7 @@
 
 use super::Deadline;
 use super::error::SysError;
+use super::semid_ds::semid_ds;
 use super::timer_slack::ShortSlack;
 use nix::errno::Errno;
 use std::io;
@@ -24,7 +25,7 @@ pub(crate) const SEMAPHORE_SET_MAX: u32 = 32_767;
 #[repr(C)]
 union Argument {
     value: libc::c_int,
-    status: *mut libc::semid_ds,
+    status: *mut semid_ds,
 }
 
 /// The id of a set.
@@ -109,7 +110,7 @@ impl SemaphoreSet {
     /// Returns the number of semaphores in the set: `semctl(IPC_STAT)`.
     pub(crate) fn size(self) -> Result<u64, SysError> {
         // SAFETY: zero bytes are a valid semid_ds.
-        let mut status: libc::semid_ds = unsafe { std::mem::zeroed() };
+        let mut status: semid_ds = unsafe { std::mem::zeroed() };
         let argument = Argument {
             status: &raw mut status,
         };

@@ -16,7 +16,7 @@ use crate::sys::error::{RobustListUnusable, RobustUnusable};
 use crate::sys::limits::NoDescriptors;
 use crate::sys::owner::{ImageId, Owner, OwnerId};
 use crate::sys::proc::{self, Stat};
-use crate::sys::robust_list::{Links, RobustList, ThreadList};
+use crate::sys::robust_list::{Links, RobustList, ThreadList, other_list_has_locks};
 use std::cell::Cell;
 use std::io;
 use std::ptr::NonNull;
@@ -253,13 +253,15 @@ pub(crate) fn check_robust() -> Result<(), RobustUnusable> {
 }
 
 /// Returns whether the calling thread holds a robust lock that is in its list or in
-/// `list_op_pending`: one of this crate, of another copy of it, or of glibc.
+/// `list_op_pending`: one of this crate, of another copy of it, or of glibc. Under musl, a mutex in
+/// a list that musl has registered counts too.
 pub(crate) fn holds_robust_lock() -> bool {
     let current = current_thread();
     let list = current.list();
     current.list_op_pending().is_some()
         || !list.is_empty()
         || list.is_pending_held_by(current.tid())
+        || other_list_has_locks(list)
 }
 
 /// Returns whether the calling thread holds a lock that is not placed.
@@ -330,7 +332,7 @@ fn init_thread(thread: &Thread) {
         process.namespace.load(Relaxed),
     ));
     thread.image.set(ImageId(process.image.load(Relaxed)));
-    thread.robust_list.init();
+    thread.robust_list.init(tid);
     thread.unplaced_holds.set(0);
     thread.generation.set(generation);
 }

@@ -15,8 +15,8 @@
 //! - Only a walk that comes to the head of this list has an answer. A walk into another list does
 //!   not come there.
 
-use super::liveness::thread_exists;
-use super::robust_list::{Head, registered_head};
+use super::process::thread_exists;
+use super::robust_list::{Head, HeadOf, head_of_thread};
 use std::ops::Range;
 
 /// How often a walk that another thread disturbed is repeated.
@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 10;
 
 /// Returns whether the robust list of the thread `tid` of this process, or its `list_op_pending`,
 /// names an address in `range`. Returns `None` if this is not known: a call is denied, other
-/// threads changed the list all the time, or the kernel has no list for the thread.
+/// threads changed the list all the time, or the thread has a list that only it knows.
 pub(crate) fn robust_list_names(tid: u32, range: Range<usize>) -> Option<bool> {
     (0..ATTEMPTS).find_map(|_| walk(tid, &range))
 }
@@ -35,11 +35,11 @@ fn walk(tid: u32, range: &Range<usize>) -> Option<bool> {
         // to a thread of another process.
         return Some(false);
     }
-    // Without a registered list, the thread links its locks into a list that only it knows.
-    let head = registered_head(tid)
-        .ok()
-        .map(|head| head.addr())
-        .filter(|head| *head != 0)?;
+    let head = match head_of_thread(tid) {
+        HeadOf::At(head) => head,
+        HeadOf::NoList => return Some(false),
+        HeadOf::Unknown => return None,
+    };
     let is_named = |entry: usize| range.contains(&(entry & !1));
     if is_named(read_word(head + Head::PENDING)?) {
         return Some(true);

@@ -10,9 +10,9 @@ use crate::support::{
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 use pshared::fork::Child;
-use pshared::raw::{
-    Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
-};
+use pshared::raw::{Futex, PosixSem, Pthread, RawLock, Robust, Spin, Ticket};
+#[cfg(target_env = "gnu")]
+use pshared::raw::{PthreadPi, PthreadRobust};
 use pshared::{
     LockError, LockResult, Shared, SharedCondvar, SharedCounter, SharedEvent, SharedMutex,
     SharedMutexGuard, ShmSafe, fork,
@@ -129,7 +129,9 @@ fn threads_and_processes_consume_every_item_with_every_strategy() {
     check::<Robust>();
     check::<Futex>();
     check::<Pthread>();
+    #[cfg(target_env = "gnu")]
     check::<PthreadRobust>();
+    #[cfg(target_env = "gnu")]
     check::<PthreadPi>();
     check::<PosixSem>();
     check::<Spin>();

@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 crate::tests!(
     each_death_is_reported_exactly_and_the_data_is_repaired: 2_000 kills of "mutex",
     each_death_is_reported_exactly_in_a_file: 600 kills of "mutex in a file",
+    #[cfg(target_env = "gnu")]
     each_death_is_reported_exactly_beside_glibcs_robust_mutexes: 2_000 kills of "mutex beside glibc's",
     the_kernel_alone_marks_every_lock_at_any_instant: 2_000 kills of "mutex, by the kernel alone",
     many_deaths_at_once_leave_no_locker_waiting: 2_000 kills of "mutex, threads",
@@ -472,6 +473,7 @@ fn each_death_is_reported_exactly_in_a_file(run: &Kills<'_>) {
     );
 }
 
+#[cfg(target_env = "gnu")]
 fn each_death_is_reported_exactly_beside_glibcs_robust_mutexes(run: &Kills<'_>) {
     one_by_one(run, &State::anonymous(), LOCKS);
 }

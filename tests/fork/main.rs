@@ -15,18 +15,26 @@ mod examples;
 mod exclusion;
 mod file_lock;
 mod files;
+#[cfg(target_env = "gnu")]
 mod glibc;
 mod harness;
 mod holder_exit;
 mod kills;
+#[cfg_attr(
+    target_env = "musl",
+    allow(dead_code, reason = "for the tests of glibc's mutexes")
+)]
 mod list_op_pending;
 mod liveness;
 mod liveness_fallback;
 mod many_locks;
+#[cfg(target_env = "musl")]
+mod musl;
 mod once;
 mod permits;
 mod program;
 mod pthread;
+#[cfg(target_env = "gnu")]
 mod pthreads;
 mod reentrant;
 mod restored;
@@ -79,6 +87,7 @@ fn tests() -> Vec<harness::Test> {
         exclusion::tests(),
         file_lock::tests(),
         files::tests(),
+        #[cfg(target_env = "gnu")]
         glibc::tests(),
         thread_identity::tests(),
         timer_slack::tests(),
@@ -88,7 +97,10 @@ fn tests() -> Vec<harness::Test> {
         once::tests(),
         liveness::tests(),
         reentrant::tests(),
+        #[cfg(target_env = "gnu")]
         pthreads::tests(),
+        #[cfg(target_env = "musl")]
+        musl::tests(),
         permits::tests(),
         restored::tests(),
         roster::tests(),

@@ -48,14 +48,25 @@ fn is_older_than_its_source(program: &Path, name: &str) -> bool {
 
 /// Builds the examples, because `cargo test --test fork` does not.
 fn build_all(profile: &Path) {
-    let name = profile.file_name().and_then(OsStr::to_str);
-    let built = Command::new(env!("CARGO"))
+    let name_of = |path: &Path| path.file_name().and_then(OsStr::to_str).map(str::to_owned);
+    let name = name_of(profile).filter(|name| name != "debug");
+    let parent = profile.parent().expect("target/PROFILE");
+    let mut build = Command::new(env!("CARGO"));
+    build
         .args(["build", "--examples", "--profile"])
-        .arg(name.map_or("dev", |name| if name == "debug" { "dev" } else { name }))
-        .arg("--target-dir")
-        .arg(profile.parent().expect("target/PROFILE"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status();
+        .arg(name.as_deref().unwrap_or("dev"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    // `cargo test --target TRIPLE` has built the test in target/TRIPLE/PROFILE.
+    match name_of(parent).filter(|name| name.contains("-linux-")) {
+        Some(triple) => {
+            let target = parent.parent().expect("target/TRIPLE");
+            build
+                .args(["--target", &triple, "--target-dir"])
+                .arg(target)
+        }
+        None => build.arg("--target-dir").arg(parent),
+    };
+    let built = build.status();
     assert!(
         built.is_ok_and(|status| status.success()),
         "no examples: run `cargo build --examples` first"

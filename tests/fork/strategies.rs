@@ -2,9 +2,9 @@
 //! outside of maps.
 
 use crate::support::{child, kill, passes, until};
-use pshared::raw::{
-    Futex, PosixSem, Pthread, PthreadPi, PthreadRobust, RawLock, Robust, Spin, Ticket,
-};
+use pshared::raw::{Futex, PosixSem, Pthread, RawLock, Robust, Spin, Ticket};
+#[cfg(target_env = "gnu")]
+use pshared::raw::{PthreadPi, PthreadRobust};
 use pshared::{Cause, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe, fork};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,7 +18,9 @@ macro_rules! for_each {
         $function::<Robust>($($argument)?);
         $function::<Futex>($($argument)?);
         $function::<Pthread>($($argument)?);
+        #[cfg(target_env = "gnu")]
         $function::<PthreadRobust>($($argument)?);
+        #[cfg(target_env = "gnu")]
         $function::<PthreadPi>($($argument)?);
         $function::<PosixSem>($($argument)?);
         $function::<Spin>($($argument)?);
@@ -35,6 +37,7 @@ macro_rules! suite {
         crate::tests!(
             $($name,)*
             a_file_of_one_strategy_is_not_opened_as_another,
+            #[cfg(target_env = "gnu")]
             data_of_an_ended_thread_that_leaked_its_guard_is_not_returned,
             a_waiter_that_dies_with_a_ticket_blocks_all_later_waiters,
         );
@@ -267,11 +270,13 @@ fn a_file_of_one_strategy_is_not_opened_as_another() {
 }
 
 /// The thread that holds the lock ends. Its process lives on, and so does the guard.
+#[cfg(target_env = "gnu")]
 fn data_of_an_ended_thread_that_leaked_its_guard_is_not_returned() {
     leak_in_a_thread::<PthreadRobust>();
     leak_in_a_thread::<PthreadPi>();
 }
 
+#[cfg(target_env = "gnu")]
 fn leak_in_a_thread<R: RawLock>() {
     let state = State::<R>::anonymous();
     let state: &'static State<R> = state.leak();

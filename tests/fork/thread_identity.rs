@@ -69,14 +69,7 @@ fn by(route: Route, body: impl FnOnce()) -> Pid {
     let id = unsafe {
         match route {
             Route::Fork => libc::fork(),
-            Route::UnderscoreFork => match libc::dlsym(libc::RTLD_DEFAULT, c"_Fork".as_ptr()) {
-                function if function.is_null() => libc::fork(),
-                function => {
-                    std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::pid_t>(
-                        function,
-                    )()
-                }
-            },
+            Route::UnderscoreFork => underscore_fork(),
             Route::Clone => {
                 libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t
             }
@@ -89,6 +82,31 @@ fn by(route: Route, body: impl FnOnce()) -> Pid {
     let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
     // SAFETY: the child exits at once.
     unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+}
+
+/// Calls `_Fork` if the C library has it, or `fork`.
+///
+/// # Safety
+///
+/// As for `fork`.
+#[cfg(target_env = "gnu")]
+unsafe fn underscore_fork() -> libc::pid_t {
+    // SAFETY: the name is a string, and a function of that name has this type.
+    unsafe {
+        match libc::dlsym(libc::RTLD_DEFAULT, c"_Fork".as_ptr()) {
+            function if function.is_null() => libc::fork(),
+            function => {
+                std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::pid_t>(function)()
+            }
+        }
+    }
+}
+
+#[cfg(target_env = "musl")]
+unsafe extern "C" {
+    /// Since musl 1.2.2.
+    #[link_name = "_Fork"]
+    fn underscore_fork() -> libc::pid_t;
 }
 
 #[track_caller]
@@ -471,43 +489,47 @@ fn the_death_of_a_glibc_user_in_another_pid_namespace_is_reported() {
     }
     for glibc_first in [true, false] {
         for glibc_held in [true, false] {
-            let stage = Stage::anonymous();
-            let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
-            theirs.init(Protocol::None);
-            let (parent, holder) = in_another_pid_namespace(|| {
-                if glibc_first {
-                    theirs.lock().unwrap();
-                }
-                let _guard = stage.lock.lock().unwrap();
-                if !glibc_first {
-                    theirs.lock().unwrap();
-                }
-                if !glibc_held {
-                    theirs.unlock();
-                }
-                stage.ready.set();
-                stage.over.wait();
-            });
-            stage.meet(&parent);
-            signal(holder, Signal::SIGKILL).unwrap();
-            passes(&parent);
-            assert_eq!(
-                outcome_of(stage.lock.lock_timeout(Duration::from_secs(10))),
-                Outcome::FreshDeath,
-                "glibc's first: {glibc_first}, held: {glibc_held}"
-            );
-            assert_eq!(
-                theirs.try_lock(),
+            // In a process of its own: under musl, a thread that has used such a mutex places no
+            // further lock.
+            passes(&child(|| {
+                let stage = Stage::anonymous();
+                let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
+                theirs.init(Protocol::None);
+                let (parent, holder) = in_another_pid_namespace(|| {
+                    if glibc_first {
+                        theirs.lock().unwrap();
+                    }
+                    let _guard = stage.lock.lock().unwrap();
+                    if !glibc_first {
+                        theirs.lock().unwrap();
+                    }
+                    if !glibc_held {
+                        theirs.unlock();
+                    }
+                    stage.ready.set();
+                    stage.over.wait();
+                });
+                stage.meet(&parent);
+                signal(holder, Signal::SIGKILL).unwrap();
+                passes(&parent);
+                assert_eq!(
+                    outcome_of(stage.lock.lock_timeout(Duration::from_secs(10))),
+                    Outcome::FreshDeath,
+                    "glibc's first: {glibc_first}, held: {glibc_held}"
+                );
+                assert_eq!(
+                    theirs.try_lock(),
+                    if glibc_held {
+                        Err(libc::EOWNERDEAD)
+                    } else {
+                        Ok(())
+                    }
+                );
                 if glibc_held {
-                    Err(libc::EOWNERDEAD)
-                } else {
-                    Ok(())
+                    theirs.consistent();
                 }
-            );
-            if glibc_held {
-                theirs.consistent();
-            }
-            theirs.unlock();
+                theirs.unlock();
+            }));
         }
     }
 }
@@ -690,43 +712,49 @@ fn spawn_refuses_while_a_lock_is_held() {
 
 fn spawn_refuses_while_a_glibc_mutex_is_held() {
     for protocol in [Protocol::None, Protocol::Inherit] {
-        let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
-        theirs.init(protocol);
-        let ours = Shared::anonymous(SharedMutex::new(0)).unwrap();
-        assert_eq!(outcome_of(ours.lock()), Outcome::Unpoisoned);
-        theirs.lock().unwrap();
-        assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
-        let guard = ours.lock().unwrap();
-        theirs.unlock();
-        assert!(
-            matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)),
-            "{protocol:?}"
-        );
-        drop(guard);
-        has_no_children();
-        passes(&child(|| ()));
+        // In a process of its own: see above.
+        passes(&child(|| {
+            let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
+            theirs.init(protocol);
+            let ours = Shared::anonymous(SharedMutex::new(0)).unwrap();
+            assert_eq!(outcome_of(ours.lock()), Outcome::Unpoisoned);
+            theirs.lock().unwrap();
+            assert!(matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)));
+            let guard = ours.lock().unwrap();
+            theirs.unlock();
+            assert!(
+                matches!(fork::spawn(|| ()), Err(fork::Error::LockHeld)),
+                "{protocol:?}"
+            );
+            drop(guard);
+            has_no_children();
+            passes(&child(|| ()));
+        }));
     }
 }
 
 fn spawn_does_not_mistake_a_timed_out_wait_for_a_glibc_mutex_for_a_held_lock() {
     for protocol in [Protocol::None, Protocol::Inherit] {
-        let stage = Stage::anonymous();
-        let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
-        theirs.init(protocol);
-        let holder = child(|| {
-            theirs.lock().unwrap();
-            stage.ready.set();
-            stage.over.wait();
-            theirs.unlock();
-        });
-        stage.meet(&holder);
-        assert_eq!(
-            theirs.lock_timeout(Duration::from_millis(1)),
-            Err(libc::ETIMEDOUT)
-        );
-        passes(&child(|| ()));
-        stage.over.set();
-        passes(&holder);
+        // In a process of its own: see above.
+        passes(&child(|| {
+            let stage = Stage::anonymous();
+            let theirs = Shared::anonymous(PthreadMutex::new()).unwrap();
+            theirs.init(protocol);
+            let holder = child(|| {
+                theirs.lock().unwrap();
+                stage.ready.set();
+                stage.over.wait();
+                theirs.unlock();
+            });
+            stage.meet(&holder);
+            assert_eq!(
+                theirs.lock_timeout(Duration::from_millis(1)),
+                Err(libc::ETIMEDOUT)
+            );
+            passes(&child(|| ()));
+            stage.over.set();
+            passes(&holder);
+        }));
     }
 }
 

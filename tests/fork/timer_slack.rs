@@ -2,7 +2,9 @@
 //! its parent's thread: see prctl(2), PR_SET_TIMERSLACK.
 
 use crate::support::{Outcome, Stage, child, child_elsewhere, kill, outcome_of, passes};
-use pshared::raw::{PosixSem, PthreadPi, PthreadRobust, RawLock};
+use pshared::raw::{PosixSem, RawLock};
+#[cfg(target_env = "gnu")]
+use pshared::raw::{PthreadPi, PthreadRobust};
 use pshared::{
     Error, FileLock, LockError, Shared, SharedEvent, SharedMutex, SharedPermits, SharedSemaphore,
     SysvSemaphore, wait_any_timeout,
@@ -66,7 +68,9 @@ fn a_mutex_of<R: RawLock>() {
 fn a_large_timer_slack_postpones_no_timeout() {
     a_mutex_of::<pshared::raw::Robust>();
     a_mutex_of::<PosixSem>();
+    #[cfg(target_env = "gnu")]
     a_mutex_of::<PthreadRobust>();
+    #[cfg(target_env = "gnu")]
     a_mutex_of::<PthreadPi>();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lock");

@@ -12,6 +12,12 @@ use std::io;
 /// killed if this process dies.
 pub struct Traced(u32);
 
+/// The type of the number of a request.
+#[cfg(target_env = "gnu")]
+type Request = libc::c_uint;
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+
 /// The point at which the child has stopped: before a call with this number, after a call that
 /// returned this value, or elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,12 +90,9 @@ impl Traced {
         // return value is at byte 24.
         let mut info = [0_u64; 11];
         let size = size_of_val(&info);
-        self.request(
-            libc::PTRACE_GET_SYSCALL_INFO,
-            size,
-            info.as_mut_ptr().addr(),
-        )
-        .unwrap();
+        const GET_SYSCALL_INFO: Request = 0x420e; // PTRACE_GET_SYSCALL_INFO
+        self.request(GET_SYSCALL_INFO, size, info.as_mut_ptr().addr())
+            .unwrap();
         match info[0].to_ne_bytes()[0] {
             ENTRY => Stop::Before(info[3].cast_signed()),
             EXIT => Stop::After(info[3].cast_signed()),
@@ -97,7 +100,7 @@ impl Traced {
         }
     }
 
-    fn request(&self, request: libc::c_uint, address: usize, data: usize) -> io::Result<()> {
+    fn request(&self, request: Request, address: usize, data: usize) -> io::Result<()> {
         // SAFETY: of the requests made here, only one writes. It writes at most `address` bytes to
         // `data`. The caller passes a buffer of that size there.
         let answer = unsafe { libc::ptrace(request, self.0, address, data) };

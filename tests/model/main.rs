@@ -41,6 +41,7 @@ mod expiry;
 mod futex_semaphore;
 mod holder;
 mod lock;
+mod mark_without_waiters;
 mod member_slots;
 mod model;
 mod nested;

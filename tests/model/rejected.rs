@@ -13,6 +13,7 @@ use crate::exclusion::lockers;
 use crate::expiry::one_waiter_has_a_deadline;
 use crate::futex_semaphore::{one_at_a_time, two_wait_for_permits};
 use crate::lock::Lock;
+use crate::mark_without_waiters::a_holder_dies;
 use crate::member_slots::{Group, two_watch_a_worker_die};
 use crate::model::Model;
 use crate::once::{all_initialize, completes_early, one_only_waits};
@@ -104,6 +105,17 @@ mod locks {
     fn an_unlock_that_clears_pending_before_its_wake_strands_a_sleeper() {
         let model = with(Fault::PendingClearedEarly);
         strands_a_sleeper(model.fails_if_killed(2, |world| lockers::<Robust>(world, &[1, 1])));
+    }
+
+    /// The mark of a dead thread's lock comes without `WAITERS`, and no recheck timer ends. One
+    /// waiter is woken, and its unlock does not know of the other one.
+    #[test]
+    fn a_mark_without_waiters_strands_a_sleeper() {
+        let model = with(Fault::MarkDropsWaiters);
+        strands_a_sleeper(model.fails(|world| {
+            let (_lock, waiters) = a_holder_dies(world);
+            join_all(waiters);
+        }));
     }
 
     /// The kernel does not mark the lock of a dead thread, and no recheck timer ends.

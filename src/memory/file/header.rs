@@ -4,9 +4,11 @@
 //! The header is a fixed part, followed by the layout's text ([`Layout`]'s `Display`), followed by
 //! zeroes up to the value. The boot and the PID namespace are those in which the thread ids in the
 //! value's locks are valid. The text is also the directory of primitives: a program that does
-//! not know `T` finds each primitive with its offset, kind and field path.
+//! not know `T` finds each primitive with its offset, kind and field path. Its last line says which
+//! C library the programs have: see [`c_library`](super::c_library).
 
 use crate::memory::file::boot::BootRecord;
+use crate::memory::file::c_library::CLibrary;
 use crate::memory::file::layout_diff::first_difference;
 use crate::memory::map::length_in_file_system;
 use crate::memory::placeable::Placeable;
@@ -85,7 +87,8 @@ impl FileLayout {
             value: fits(T::memory_layout(count))?,
             is_slice: !T::IS_SIZED,
             count,
-            directory: Layout::of(|layout| T::describe(count, layout)).to_string(),
+            directory: Layout::of(|layout| T::describe(count, layout)).to_string()
+                + CLibrary::OWN.line(),
         })
     }
 
@@ -243,8 +246,17 @@ impl FileHeader {
             (false, None) => return Err(other(("a slice".into(), "one value".into()))),
         };
         let plan = FileLayout::of::<T>(count)?;
+        let library = CLibrary::of(&self.directory);
+        if library != CLibrary::OWN {
+            return Err(Error::CLibraryMismatch {
+                path: path.into(),
+                found: library.name(),
+                expected: CLibrary::OWN.name(),
+            });
+        }
         if self.directory != plan.directory {
-            return Err(other(first_difference(&plan.directory, &self.directory)));
+            let layouts = [&plan.directory, &self.directory].map(|text| CLibrary::layout_in(text));
+            return Err(other(first_difference(layouts[0], layouts[1])));
         }
         if let Some(length) = length.filter(|length| *length != count && !T::IS_SIZED) {
             let slice = |length| format!("a slice of {length} elements");

@@ -2,6 +2,7 @@
 //! users.
 
 mod boot;
+mod c_library;
 pub(in crate::memory) mod checks;
 pub(in crate::memory) mod create;
 pub(in crate::memory) mod header;

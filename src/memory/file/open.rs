@@ -43,6 +43,8 @@ impl<T: ?Sized + Placeable> Shared<T> {
     ///   only the effective user can access.
     /// - [`Error::InvalidHeader`], [`Error::LengthMismatch`] or [`Error::VersionMismatch`] if the
     ///   file does not contain a valid header of this format version.
+    /// - [`Error::CLibraryMismatch`] if the file was created by a program with another C library:
+    ///   glibc or musl.
     /// - [`Error::LayoutMismatch`] if the value has another layout; the error names the first field
     ///   that differs.
     /// - [`Error::PidNamespaceMismatch`] if processes in another PID namespace use the file.

@@ -3,11 +3,13 @@
 mod c_lock;
 pub(in crate::raw) mod futex;
 mod plain;
+#[cfg(target_env = "gnu")]
 mod pthread;
 mod spin;
 mod ticket;
 
 pub use plain::{Futex, PosixSem, Pthread, Spin, Ticket};
+#[cfg(target_env = "gnu")]
 pub use pthread::{PthreadPi, PthreadRobust};
 
 use crate::raw::outcome::{AcquireError, Acquired, WaitMode};

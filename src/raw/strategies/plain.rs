@@ -143,7 +143,7 @@ strategy! {
 }
 
 strategy! {
-    /// glibc's `pthread_mutex_t` with `PTHREAD_PROCESS_SHARED`. Not robust.
+    /// The C library's `pthread_mutex_t` with `PTHREAD_PROCESS_SHARED`. Not robust.
     ///
     /// # What a death does
     ///

@@ -56,15 +56,15 @@ pub struct Workload {
 }
 
 /// Lists the functions of a module as tests, under the module's name. A test of kills is listed
-/// with its number of kills and its primitive.
+/// with its number of kills and its primitive. An attribute `cfg` may precede a name.
 #[macro_export]
 macro_rules! tests {
-    ($($name:ident $(: $kills:literal kills of $primitive:literal)?),* $(,)?) => {
+    ($($(#[$gate:meta])* $name:ident $(: $kills:literal kills of $primitive:literal)?),* $(,)?) => {
         pub fn tests() -> Vec<$crate::harness::Test> {
-            vec![$($crate::harness::Test {
+            Vec::from([$($(#[$gate])* $crate::harness::Test {
                 name: concat!(module_path!(), "::", stringify!($name)),
                 body: $crate::body!($name $($kills $primitive)?),
-            }),*]
+            }),*])
         }
     };
 }

@@ -63,6 +63,35 @@ fn another_version_of_the_format_is_refused() {
     );
 }
 
+/// The directory of a file of musl ends with a line that a file of glibc does not have.
+#[test]
+fn a_file_of_a_program_with_another_c_library_is_refused() {
+    const LINE: &str = "0 0 library:musl \n";
+    let (_directory, path) = file_of_seven();
+    let bytes = fs::read(&path).unwrap();
+    let length = u64::from_ne_bytes(bytes[56..64].try_into().unwrap()) as usize;
+    let text = str::from_utf8(&bytes[128..128 + length]).unwrap();
+    let (other, found, expected) = match text.strip_suffix(LINE) {
+        Some(rest) => (rest.to_owned(), "glibc", "musl"),
+        None => (format!("{text}{LINE}"), "musl", "glibc"),
+    };
+    let fingerprint = other.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    patch(&path, 48, &fingerprint.to_ne_bytes());
+    patch(&path, 56, &(other.len() as u64).to_ne_bytes());
+    patch(&path, 128, &[0; 200]);
+    patch(&path, 128, other.as_bytes());
+    refused!(
+        path,
+        SharedCounter,
+        Error::CLibraryMismatch { .. },
+        format!("created by a program with {found}"),
+        format!("this program has {expected}"),
+        "for one C library",
+    );
+}
+
 #[test]
 fn anything_but_a_regular_file_is_refused_without_being_opened() {
     let (directory, path) = place();

@@ -1,10 +1,11 @@
 //! Maps of files: which size, access mode and kind a file must have.
 
 use super::*;
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use tempfile::NamedTempFile;
@@ -173,7 +174,9 @@ fn a_file_opened_write_only_is_refused_for_every_kind_of_map() {
 
 #[test]
 fn a_descriptor_that_only_names_a_file_is_refused() {
-    let (_named, file) = reopened(File::options().read(true).custom_flags(libc::O_PATH));
+    let named = NamedTempFile::new().unwrap();
+    let (flags, mode) = (OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    let file = File::from(nix::fcntl::open(named.path(), flags, mode).unwrap());
     refused!(
         map_file(&file, MapOptions::shared().read_only()),
         Error::FileNotReadable { .. },

@@ -17,6 +17,9 @@ pub enum Fault {
     CompareApartFromSleep,
     /// `FUTEX_WAKE_OP` clears its bit, and its wake is lost.
     ClearingWakeIsLost,
+    /// A mark drops `WAITERS`, and one waiter is woken. musl marks so at the end of a thread, but
+    /// only in its own list.
+    MarkDropsWaiters,
     /// `list_op_pending` is cleared before the wake of an unlock, and not after it.
     PendingClearedEarly,
     /// A live process is taken for a dead one.

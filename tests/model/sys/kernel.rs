@@ -214,7 +214,10 @@ fn handle_futex_death(task: &Task, world: &World, mapping: &Mapping, is_pending:
         }
         // "Set the OWNER_DIED bit atomically via cmpxchg, and if the value had FUTEX_WAITERS set,
         // wake up a waiter (if any)."
-        let marked = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;
+        let marked = match task.has(Fault::MarkDropsWaiters) {
+            false => value & FUTEX_WAITERS | FUTEX_OWNER_DIED,
+            true => FUTEX_OWNER_DIED,
+        };
         if !word.exchanged_by_kernel(value, marked) {
             continue;
         }
