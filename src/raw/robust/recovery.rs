@@ -87,10 +87,10 @@ impl Robust {
             {
                 return false;
             }
-            // One case is left: between the check above and the exchange below, another thread marks
-            // the word, and a new process image with the ids of the dead owner takes it. The word is
-            // then the same again. The kernel marks the locks of a thread that calls `exec`, so this
-            // takes a holder of more than 2,048 locks that calls it.
+            // One case is left: between the check above and the exchange below, another thread
+            // marks the word, and a new process image with the ids of the dead owner takes it. The
+            // word is then the same again. The kernel marks the locks of a thread that calls
+            // `exec`, so this takes a holder of more than 2,048 locks that calls it.
             //
             // This fails if other threads have set or cleared `WAITERS`. The loop then retries at
             // once, without a sleep.
