@@ -6,6 +6,7 @@
 //! that makes no progress fails with a report of what each thread waits for.
 //!
 //! `PSHARED_KILLS` sets the number of kills of each test of kills, and `PSHARED_SEED` its seed.
+//! `PSHARED_WATCHDOG` sets how many seconds a test may make no progress, for emulated processors.
 
 mod kills;
 mod processes;
@@ -25,9 +26,9 @@ pub use kills::{Counts, Kills, kill};
 pub use processes::{descendants, describe_threads, pause};
 pub use run::{Run, Verdict};
 
-/// How long a test may make no progress before it counts as hung. The slowest test needs far less
-/// on a busy machine.
-const LIMIT: Duration = Duration::from_secs(180);
+/// How many seconds a test may make no progress before it counts as hung. The slowest test needs
+/// far less on a busy machine.
+const LIMIT: u64 = 180;
 
 /// The exit code of a test that cannot run here.
 const SKIPPED: i32 = 77;
@@ -192,7 +193,8 @@ fn start(test: Test) -> std::io::Result<Run> {
         Body::Kills(workload) => number("PSHARED_KILLS").unwrap_or(workload.kills),
     };
     let seed = number("PSHARED_SEED").unwrap_or_else(|| fastrand::u64(..));
-    Run::start(test, kills, seed, LIMIT)
+    let limit = number("PSHARED_WATCHDOG").unwrap_or(LIMIT);
+    Run::start(test, kills, seed, Duration::from_secs(limit))
 }
 
 /// The number in a variable of the environment.

@@ -103,7 +103,8 @@ triple() {
 }
 
 # Compiles the tests and the examples for an architecture, in the oldest suite. Lists the programs in
-# $work/target/programs-ARCHITECTURE, as NAME PATH.
+# $work/target/programs-ARCHITECTURE, as NAME PATH. They are optimized a little, because emulated
+# processors are slow.
 build() {
   local architecture=$1 triple output
   triple=$(triple "$architecture")
@@ -119,7 +120,7 @@ build() {
   say "compiling the tests for $architecture"
   (cd "$work/src" && quietly cargo fetch --locked) || cannot 'cargo fetch failed'
   in_debian "$oldest" "
-    export CARGO_BUILD_TARGET=$triple CARGO_PROFILE_DEV_DEBUG=0
+    export CARGO_BUILD_TARGET=$triple CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_OPT_LEVEL=1
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     cargo test --locked --no-run -p pshared --lib --test it --test fork
     cargo build --locked -p pshared --examples

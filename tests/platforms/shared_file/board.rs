@@ -83,7 +83,9 @@ impl Numbers {
             && parties.iter().all(|taken| *taken > 0)
             && faults == 0;
         let verdict = if is_exact { "exact" } else { "WRONG" };
-        println!("{name:<14} {verdict}: {next} of {NUMBERS}, by party {parties:?}, {faults} faults");
+        println!(
+            "{name:<14} {verdict}: {next} of {NUMBERS}, by party {parties:?}, {faults} faults"
+        );
         is_exact
     }
 }

@@ -57,9 +57,11 @@ fn work(file: &str, peace: bool, party: &str) -> Result<bool, Box<dyn Error>> {
     let board = Board::open(file)?;
     board.start_together()?;
     let start = || {
-        fork::spawn(|| {
-            while board.round(party, peace).expect("a round of all locks") {}
-        })
+        fork::spawn(
+            || {
+                while board.round(party, peace).expect("a round of all locks") {}
+            },
+        )
     };
     let mut workers = (0..WORKERS)
         .map(|_| start())
