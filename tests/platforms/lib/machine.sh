@@ -128,11 +128,14 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t devpts pts /dev/pts
 mount -t tmpfs tmpfs /tmp
 /busybox ip link set lo up
+export PSHARED_KILLS=$(cat /kills)
 sh /src/tests/platforms/lib/guest /target/programs
 sync
 exec /busybox poweroff -f
 TESTS
   chmod +x "$tree/run-tests"
+  # Emulated processors are slow, so each test of kills makes fewer.
+  echo "${PSHARED_KILLS:-300}" > "$tree/kills"
   quietly mkfs.ext4 -q -F -d "$tree" "$work/machine/$row.ext4" 3G
 }
 
