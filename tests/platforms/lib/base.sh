@@ -76,7 +76,7 @@ count() {
 counts() {
   local passed failed skipped
   passed=$(count "$1" passed) failed=$(count "$1" failed)
-  skipped=$(section "$1" | grep -c '^SKIPPED ' || true)
+  skipped=$(section "$1" | grep -oE 'SKIPPED [a-z0-9_:]+: ' | wc -l || true)
   if [ -n "$passed" ]; then
     echo "$((passed - skipped)) / $failed / $skipped"
   else
@@ -108,7 +108,8 @@ report() {
   ! grep -qx '== end counter 0' "$log" || example='counter: ok'
   table_line "$title" "$(fact kernel)" "$(fact glibc)" "$(fact machine)" \
     "$(counts lib)" "$(counts it)" "$(counts fork)" "$example"
-  sed -n 's/^SKIPPED /skipped: /p; s/^test \([^ ]*\).* FAILED$/failed: \1/p' "$log" >&2
+  sed -n 's/^.*SKIPPED \([a-z0-9_:]*: \)/skipped: \1/p
+    /^failures:$/,/^test result/s/^    \([a-z0-9_:]*\)$/failed: \1/p' "$log" >&2
   [ "$(grep -cE '^== end (lib|it|fork|counter) 0$' "$log")" = 4 ] \
     || { say "tests failed: see $log"; exit 1; }
 }

@@ -128,6 +128,7 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t devpts pts /dev/pts
 mount -t tmpfs tmpfs /tmp
 /busybox ip link set lo up
+modprobe --all loop fuse btrfs xfs
 export PSHARED_KILLS=$(cat /kills)
 sh /src/tests/platforms/lib/guest /target/programs
 sync
