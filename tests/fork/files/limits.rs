@@ -26,6 +26,11 @@ fn a_limit_on_locked_memory_is_named_by_every_kind_of_map() {
     let (directory, path) = place();
     let file = tempfile::tempfile().unwrap();
     file.set_len(LEN as u64).unwrap();
+    let (_, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
+    let hard = hard.max(1 << 20);
+    if setrlimit(Resource::RLIMIT_MEMLOCK, 1 << 20, hard).is_err() {
+        skip("needs a limit of locked memory (RLIMIT_MEMLOCK) of 1 MiB");
+    }
     if nix::unistd::geteuid().is_root() {
         // Root may lock any amount.
         nix::unistd::chown(directory.path(), Some(65534.into()), None).unwrap();
@@ -33,7 +38,6 @@ fn a_limit_on_locked_memory_is_named_by_every_kind_of_map() {
     }
     // What the test itself allocates is locked too, and fits the larger limit.
     for limit in [1 << 20, 0] {
-        let (_, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
         setrlimit(Resource::RLIMIT_MEMLOCK, 1 << 20, hard).unwrap();
         mlockall(MlockAllFlags::MCL_FUTURE).unwrap();
         if locks_nothing() {
