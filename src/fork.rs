@@ -148,25 +148,29 @@ pub fn spawn<F: FnOnce()>(body: F) -> Result<Child, Error> {
 
 /// Rejects a process with a second thread.
 ///
-/// The kernel lists a joined thread until it has released it. So if there is a second thread, the
-/// count is repeated for some milliseconds.
+/// A thread that has been joined may still be about to end, which takes longer on a machine that is
+/// short of processors. A thread of a scope that has ended may even run some more instructions.
 fn check_single_thread() -> Result<(), Error> {
-    const RELEASE_TIME: Duration = Duration::from_millis(20);
-    let until = Deadline::after(RELEASE_TIME);
+    const LONGEST_RUN: Duration = Duration::from_millis(100);
+    const LONGEST_END: Duration = Duration::from_secs(1);
+    let (end_of_run, end) = (Deadline::after(LONGEST_RUN), Deadline::after(LONGEST_END));
     loop {
         let threads =
-            process::thread_count().map_err(|source| match NoDescriptors::of(&source) {
+            sys::ThreadCounts::read().map_err(|source| match NoDescriptors::of(&source) {
                 Some(_) => os_error("open of /proc/self/task", source),
                 None => Error::Unchecked {
-                    what: process::THREADS,
+                    what: sys::OWN_THREADS,
                     source,
                 },
             })?;
-        if threads == 1 {
+        let has_other = threads.running > 1;
+        if !has_other && threads.ending == 0 {
             return Ok(());
         }
-        if until.has_passed() {
-            return Err(Error::OtherThreads { threads });
+        if has_other && end_of_run.has_passed() || end.has_passed() {
+            return Err(Error::OtherThreads {
+                threads: threads.running + threads.ending,
+            });
         }
         Deadline::after(Duration::from_micros(200)).sleep();
     }

@@ -50,7 +50,7 @@ pub(crate) use liveness::{
 };
 pub(crate) use nix::errno::Errno;
 pub(crate) use owner::{ImageId, Owner, OwnerId};
-pub(crate) use proc::{childrens_namespace, own_namespace};
+pub(crate) use proc::{OWN_THREADS, ThreadCounts, childrens_namespace, own_namespace};
 pub(crate) use pthread::{PthreadKind, PthreadLocked, PthreadMutex};
 pub(crate) use robust_list::{Links, RECORD_BEFORE_LINKS, ROBUST_LIST_REMEDY};
 pub(crate) use semaphore::{SEMAPHORE_MAX, Semaphore};

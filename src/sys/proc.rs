@@ -114,6 +114,52 @@ fn number_of(target: &OsStr) -> io::Result<u32> {
     number().ok_or_else(malformed)
 }
 
+/// The directory in which the kernel lists the threads of the process.
+pub(crate) const OWN_THREADS: &str = "/proc/self/task";
+
+/// The threads of the process, as [`OWN_THREADS`] lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThreadCounts {
+    /// Those that run, with the calling one.
+    pub(crate) running: usize,
+    /// Those that run no more instructions of the program. The kernel lists a joined thread until
+    /// it has released it.
+    pub(crate) ending: usize,
+}
+
+impl ThreadCounts {
+    pub(crate) fn read() -> io::Result<Self> {
+        let listed: Vec<_> = fs::read_dir(OWN_THREADS)?.collect::<Result<_, _>>()?;
+        if listed.len() == 1 {
+            return Ok(ThreadCounts {
+                running: 1,
+                ending: 0,
+            });
+        }
+        let mut counts = ThreadCounts {
+            running: 0,
+            ending: 0,
+        };
+        for thread in listed {
+            match fs::read_to_string(thread.path().join("stat")) {
+                Ok(line) => match Stat::parse(&line).ok_or_else(malformed)? {
+                    stat if stat.has_ended() || stat.is_exiting() => counts.ending += 1,
+                    _ => counts.running += 1,
+                },
+                // The kernel has released it meanwhile.
+                Err(error) if is_of_no_thread(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// Returns whether a file of a thread could not be read because the thread does not exist any more.
+fn is_of_no_thread(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
 /// Returns whether `/proc` was mounted in the process's own PID namespace. If so, it shows every
 /// process under the id by which this process knows it. The kernel lists the ids of a process from
 /// the namespace of the mount inwards.
@@ -357,6 +403,43 @@ mod tests {
             None,
             "too small"
         );
+    }
+
+    #[test]
+    fn a_thread_that_has_been_joined_does_not_run() {
+        // The other tests of this program have threads too.
+        passes_in_a_child(|| {
+            let counts = || ThreadCounts::read().unwrap();
+            assert_eq!(counts().running, 1);
+            let (held, runs) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+            std::thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    runs.wait();
+                    held.wait();
+                });
+                runs.wait();
+                assert_eq!((counts().running, counts().ending), (2, 0));
+                held.wait();
+                thread.join().unwrap();
+                assert_eq!(counts().running, 1);
+            });
+        });
+    }
+
+    /// Runs `body` in a child with one thread.
+    fn passes_in_a_child(body: impl FnOnce() + std::panic::UnwindSafe) {
+        // SAFETY: the child does not use what other threads may have held, but the allocator,
+        // whose state glibc and musl make whole in a child.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let passed = std::panic::catch_unwind(body).is_ok();
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+        }
+        let mut status = 0;
+        // SAFETY: the child belongs to this test, and `status` is an int that may be written.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
     }
 
     #[test]

@@ -10,14 +10,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Returns the number of threads of the process, listed in [`THREADS`].
-pub(crate) fn thread_count() -> io::Result<usize> {
-    Ok(fs::read_dir(THREADS)?.count())
-}
-
-/// The directory in which the kernel lists the threads of the process.
-pub(crate) const THREADS: &str = "/proc/self/task";
-
 /// Asks the kernel whether the thread exists. This works without `/proc`. `EPERM` means that the
 /// thread exists and belongs to another user.
 pub(super) fn thread_exists(pid: u32, tid: u32) -> bool {

@@ -167,12 +167,17 @@ fn length() -> usize {
 
 /// Returns the entry with this number, if its block is mapped.
 fn entry(number: usize) -> Option<&'static Entry> {
-    let block = (number / FIRST_BLOCK + 1).ilog2() as usize;
+    let block = block_of(number);
     let first = NonNull::new(POOL.get(block)?.load(Acquire))?;
     // SAFETY: the block is an array of entries that starts with the number `start_of(block)` and
     // is twice as long as the one before, so it contains the entry. Zero bytes are a valid entry,
     // entries are changed by atomic stores only, and blocks are never unmapped.
     Some(unsafe { first.add(number - start_of(block)).as_ref() })
+}
+
+/// Returns the block of the entry with this number.
+fn block_of(number: usize) -> usize {
+    (number / FIRST_BLOCK + 1).ilog2() as usize
 }
 
 /// Returns the number of the first entry of a block.
@@ -182,7 +187,7 @@ fn start_of(block: usize) -> usize {
 
 /// Maps a further block, unless another thread has done so since the pool had `length` entries.
 fn grow(length: usize) -> Result<(), String> {
-    let number = (length / FIRST_BLOCK + 1).ilog2() as usize;
+    let number = block_of(length);
     let block = POOL.get(number).ok_or("the pool of robust lists is full")?;
     let bytes = size_of::<Entry>() * (start_of(number + 1) - start_of(number));
     let fresh = wipe_on_fork::map(bytes)?;
@@ -196,4 +201,31 @@ fn grow(length: usize) -> Result<(), String> {
         unsafe { wipe_on_fork::unmap(fresh, bytes) };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_is_in_the_block_that_contains_it() {
+        for number in 0..100_000 {
+            let block = block_of(number);
+            assert!((start_of(block)..start_of(block + 1)).contains(&number));
+        }
+        assert_eq!(start_of(1), FIRST_BLOCK);
+        assert!(start_of(BLOCKS) > 1 << TID_BITS, "an entry for each thread");
+    }
+
+    #[test]
+    fn a_thread_finds_the_list_that_it_claimed_last() {
+        // SAFETY: gettid(2) has no preconditions.
+        let tid = unsafe { libc::gettid() } as u32;
+        for _ in 0..3 {
+            let list = claim(tid).expect("memory for a list").list();
+            assert_eq!(head_of_thread(tid), HeadOf::At(list.as_head().addr().get()));
+            assert!(is_in_pool(list));
+        }
+        assert_eq!(head_of_thread(u32::MAX & TID as u32), HeadOf::NoList);
+    }
 }
