@@ -128,7 +128,7 @@ impl<const N: usize> SharedBarrier<N> {
     pub fn reset(&self) -> Result<(), Error> {
         self.raw
             .reset(sys::current_thread(), &self.slots)
-            .map_err(|error| Error::from_multi(error))
+            .map_err(Error::from_acquire)
     }
 
     /// Returns whether the barrier is broken: a party died or panicked, and the barrier has not
@@ -152,7 +152,7 @@ impl Error {
     fn from_barrier(error: BarrierError) -> Self {
         match error {
             BarrierError::Broken(slot, process) => Error::BarrierBroken { slot, process },
-            BarrierError::Wait(error) => Error::from_multi(error),
+            BarrierError::Wait(error) => Error::from_acquire(error),
         }
     }
 }

@@ -50,5 +50,5 @@ pub(super) fn unreachable_or_panic(error: AcquireError) -> ! {
 }
 
 pub(super) fn into_error(error: AcquireError) -> Error {
-    Error::from_multi(error)
+    Error::from_acquire(error)
 }

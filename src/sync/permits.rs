@@ -158,7 +158,7 @@ impl<const N: usize> SharedPermits<N> {
         let (number, acquired) = self
             .lock_set()
             .acquire(current, first, mode)
-            .map_err(Error::from_multi)?;
+            .map_err(Error::from_acquire)?;
         Ok(self.guard(current, number, acquired))
     }
 
@@ -188,7 +188,7 @@ impl<const N: usize> SharedPermits<N> {
 }
 
 impl Error {
-    pub(super) fn from_multi(error: AcquireError) -> Self {
+    pub(super) fn from_acquire(error: AcquireError) -> Self {
         match error {
             AcquireError::WouldBlock => Error::WouldBlock,
             AcquireError::TimedOut => Error::TimedOut,

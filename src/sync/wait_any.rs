@@ -138,7 +138,7 @@ fn wait_with(things: &[&dyn Waitable], deadline: Option<Deadline>) -> Result<usi
             "{words} words were to be waited on together: the kernel takes {}",
             WaitvSet::MAX
         );
-        outcome = wait_any::wait_any(sources, deadline).map_err(Error::from_multi);
+        outcome = wait_any::wait_any(sources, deadline).map_err(Error::from_acquire);
     });
     outcome
 }

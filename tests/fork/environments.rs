@@ -300,7 +300,7 @@ fn a_read_only_file_system_is_an_error_that_says_so() {
         says_so(Shared::open(&path));
         says_so(Shared::open_or_create(&path, || SharedCounter::new(0)));
         says_so(Shared::create(
-            &path.with_extension("new"),
+            path.with_extension("new"),
             SharedCounter::new(0),
         ));
     }

@@ -160,7 +160,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
         // An attempt that does not wait never joins the queue, so the queue lock is not used.
         let (_, acquired) = LockSet { words, queue_lock }
             .acquire(current, 0, WaitMode::Try)
-            .map_err(Error::from_multi)?;
+            .map_err(Error::from_acquire)?;
         Ok(self.register(current, number, acquired))
     }
 
@@ -222,7 +222,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
     fn watch(&self, deadline: Option<Deadline>) -> Result<usize, Error> {
         let find = || self.abandoned();
         watch(&self.entries, None, Some(&self.queue_lock), deadline, find)
-            .map_err(Error::from_multi)
+            .map_err(Error::from_acquire)
     }
 
     fn join_with(&self, mode: WaitMode) -> Result<RosterSlot<'_, T>, Error> {
@@ -233,7 +233,7 @@ impl<T: ShmSafe, const N: usize> SharedRoster<T, N> {
         };
         let (number, acquired) = lock_set
             .acquire(current, 0, mode)
-            .map_err(Error::from_multi)?;
+            .map_err(Error::from_acquire)?;
         Ok(self.register(current, number, acquired))
     }
 

@@ -130,6 +130,7 @@ build() {
     sed -n 's/^ *Executable.*src\/lib\.rs (\(.*\))$/lib \1/p
       s/^ *Executable.*tests\/\([a-z]*\)\/main\.rs (\(.*\))$/\1 \2/p' "$output"
     echo "counter /target/$triple/debug/examples/counter"
+    echo "robust-unlock /target/$triple/debug/robust-unlock"
   } > "$work/target/programs-$architecture"
 }
 

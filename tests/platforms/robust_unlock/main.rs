@@ -80,7 +80,10 @@ fn word_with_a_second_sleeper() -> u32 {
 fn main() {
     let (word, pending) = (AtomicU32::new(0), AtomicUsize::new(0));
     if robust(&word, &pending) < 0 {
-        println!("no FUTEX_ROBUST_UNLOCK: {}", std::io::Error::last_os_error());
+        println!(
+            "no FUTEX_ROBUST_UNLOCK: {}",
+            std::io::Error::last_os_error()
+        );
         std::process::exit(77);
     }
     let mut ratios: Vec<f64> = (0..ROUNDS)
@@ -92,6 +95,11 @@ fn main() {
         .collect();
     ratios.sort_by(f64::total_cmp);
     let (least, median, most) = (ratios[0], ratios[ROUNDS / 2], ratios[ROUNDS - 1]);
-    println!("robust unlock over plain wake: {median:.2} ({least:.2} to {most:.2}), {ROUNDS} rounds");
-    println!("the word with a second sleeper: {:#x}", word_with_a_second_sleeper());
+    println!(
+        "robust unlock over plain wake: {median:.2} ({least:.2} to {most:.2}), {ROUNDS} rounds"
+    );
+    println!(
+        "the word with a second sleeper: {:#x}",
+        word_with_a_second_sleeper()
+    );
 }
