@@ -3,6 +3,7 @@
 //! A list is accessed only by its thread and, once the thread has stopped, by the kernel. So it is
 //! plain data here; other threads see only the words.
 
+use super::fault::Fault;
 use super::task::{self, Task};
 use super::world::{Mapping, World};
 use std::ptr;
