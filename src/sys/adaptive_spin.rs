@@ -197,3 +197,65 @@ fn ticks() -> u64 {
 fn ticks() -> u64 {
     crate::sys::clock::nanoseconds() * 3
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn critical_sections_are_dense_if_little_time_passes_between_them() {
+        let (word, other) = (AtomicU32::new(0), AtomicU32::new(0));
+        assert!(!critical_sections_are_dense(&word, 0), "no sample yet");
+        // A sample during which this thread does not run is sparse, so some are tried.
+        let mut count = 0_u32.wrapping_sub(SAMPLE_SIZE);
+        let is_dense = (0..1_000).any(|_| {
+            count = count.wrapping_add(SAMPLE_SIZE);
+            critical_sections_are_dense(&word, count)
+        });
+        assert!(is_dense);
+        assert!(critical_sections_are_dense(&word, count + SAMPLE_SIZE - 1));
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(!critical_sections_are_dense(&word, count + SAMPLE_SIZE));
+        assert!(!critical_sections_are_dense(&other, count), "another word");
+    }
+
+    #[test]
+    fn a_spin_that_fails_makes_the_next_one_shorter_and_a_probe_is_long() {
+        let (word, other) = (AtomicU32::new(0), AtomicU32::new(0));
+        let pays = super::super::spin_limit(1) != 0;
+        let budgets = [FIRST_SPIN, FIRST_SPIN / 4, 0, 0];
+        for budget in budgets {
+            let spin = AdaptiveSpin::start(&word);
+            assert_eq!(spin.learned.budget, budget);
+            assert_eq!(spin.until != 0, pays && budget > 0);
+            assert!(!spin.is_probe);
+            spin.end(false);
+        }
+        // Two waits without a spin are over. The last of the first interval is a probe.
+        for wait in 3..=FIRST_PROBE_INTERVAL {
+            let spin = AdaptiveSpin::start(&word);
+            assert_eq!(spin.is_probe, pays && wait == FIRST_PROBE_INTERVAL);
+            assert_eq!(spin.until != 0, spin.is_probe);
+            spin.end(false);
+        }
+        let spin = AdaptiveSpin::start(&word);
+        if pays {
+            assert_eq!(spin.learned.interval, 2 * FIRST_PROBE_INTERVAL);
+        }
+        spin.end(true);
+        let spin = AdaptiveSpin::start(&word);
+        assert_eq!(spin.learned.budget, LONG_SPIN);
+        assert_eq!(spin.learned.left, FIRST_PROBE_INTERVAL);
+        spin.end(false);
+        assert_eq!(AdaptiveSpin::start(&other).learned.budget, FIRST_SPIN);
+    }
+
+    #[test]
+    fn a_spin_ends() {
+        let word = AtomicU32::new(0);
+        let mut spin = AdaptiveSpin::start(&word);
+        let rounds = (0..=MAX_PAUSES).take_while(|_| spin.spin()).count();
+        assert!(rounds < MAX_PAUSES as usize);
+        assert!(!spin.spin());
+    }
+}

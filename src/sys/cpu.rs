@@ -49,3 +49,23 @@ fn cpus() -> u64 {
         .filter(|&cpu| set.is_set(cpu) == Ok(true))
         .count() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CpuSet, sched_setaffinity};
+    use nix::unistd::Pid;
+
+    #[test]
+    fn spinning_pays_on_several_cpus_only() {
+        assert_eq!(spin_limit(5), if cpus() > 1 { 5 } else { 0 });
+        crate::sys::process::tests::passes_in_a_child(|| {
+            let mut one = CpuSet::new();
+            // SAFETY: sched_getcpu(3) has no preconditions.
+            let current = unsafe { libc::sched_getcpu() };
+            one.set(current.cast_unsigned() as usize).unwrap();
+            sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+            assert_eq!((cpus(), spin_limit(5)), (1, 0));
+        });
+    }
+}

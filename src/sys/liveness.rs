@@ -533,6 +533,29 @@ mod tests {
     }
 
     #[test]
+    fn a_word_was_checked_recently_if_it_had_the_same_value_a_moment_ago() {
+        let (word, other) = (
+            super::super::AtomicU32::new(0),
+            super::super::AtomicU32::new(0),
+        );
+        // The clock may advance between two calls, by a tick of a few milliseconds or more.
+        let again = || {
+            (0..100).any(|_| {
+                checked_recently(&word, 1);
+                checked_recently(&word, 1)
+            })
+        };
+        assert!(!checked_recently(&word, 1));
+        assert!(again());
+        assert!(!checked_recently(&word, 2), "another value");
+        assert!(again());
+        assert!(!checked_recently(&other, 1), "another word");
+        assert!(again());
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!checked_recently(&word, 1), "long ago");
+    }
+
+    #[test]
     fn a_later_process_and_a_later_program_are_another_process() {
         let view = ProcView::trusted().expect("/proc is mounted");
         let pid = std::process::id();

@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn a_thread_that_has_been_joined_does_not_run() {
         // The other tests of this program have threads too.
-        passes_in_a_child(|| {
+        process::tests::passes_in_a_child(|| {
             let counts = || ThreadCounts::read().unwrap();
             assert_eq!(counts().running, 1);
             let (held, runs) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
@@ -426,20 +426,17 @@ mod tests {
         });
     }
 
-    /// Runs `body` in a child with one thread.
-    fn passes_in_a_child(body: impl FnOnce() + std::panic::UnwindSafe) {
-        // SAFETY: the child does not use what other threads may have held, but the allocator,
-        // whose state glibc and musl make whole in a child.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let passed = std::panic::catch_unwind(body).is_ok();
-            // SAFETY: ends the process at once.
-            unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+    #[test]
+    fn a_mount_has_an_id_only_if_the_kernel_says_so() {
+        // SAFETY: zero bytes are a valid statx.
+        let mut answer: libc::statx = unsafe { std::mem::zeroed() };
+        answer.stx_mnt_id = 7;
+        answer.stx_mask = !STATX_MNT_ID_UNIQUE;
+        assert_eq!(mount_of(&answer), 0);
+        if !Feature::UniqueMountId.is_hidden() {
+            answer.stx_mask = STATX_MNT_ID_UNIQUE;
+            assert_eq!(mount_of(&answer), 7);
         }
-        let mut status = 0;
-        // SAFETY: the child belongs to this test, and `status` is an int that may be written.
-        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        assert_eq!(status, 0);
     }
 
     #[test]

@@ -185,3 +185,41 @@ fn waitid(pidfd: &OwnedFd, options: libc::c_int) -> io::Result<libc::siginfo_t> 
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Runs `body` in a child with one thread.
+    pub(in crate::sys) fn passes_in_a_child(body: impl FnOnce() + std::panic::UnwindSafe) {
+        // SAFETY: the child does not use what other threads may have held, but the allocator,
+        // whose state glibc and musl make whole in a child.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let passed = std::panic::catch_unwind(body).is_ok();
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+        }
+        let mut status = 0;
+        // SAFETY: the child belongs to this test, and `status` is an int that may be written.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
+    }
+
+    #[test]
+    fn only_a_child_that_has_ended_has_a_status() {
+        // SAFETY: the child ends at once.
+        let child = match unsafe { fork() }.unwrap() {
+            None => exit_at_once(0),
+            Some(child) => child,
+        };
+        let pidfd = pidfd_open(child).unwrap();
+        pidfd_has_status(&pidfd).unwrap();
+        // The status can still be read.
+        assert!(pidfd_reap(&pidfd).unwrap().success());
+        let of_none = pidfd_has_status(&pidfd).unwrap_err();
+        assert_eq!(of_none.raw_os_error(), Some(libc::ECHILD));
+        let stranger = pidfd_open(std::process::id()).unwrap();
+        assert!(pidfd_has_status(&stranger).is_err());
+    }
+}

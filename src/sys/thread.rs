@@ -346,21 +346,28 @@ extern "C" fn clear_list_op_pending_after_fork() {
     THREAD.with(|thread| thread.robust_list.clear_own_pending());
 }
 
+/// Returns the PID namespace of the parent, if the calling process is certainly in it too, or 0.
+///
+/// `before` is the id that the calling thread had cached before, in a child that of its parent. If
+/// the process sees its parent under the id that the parent has for itself, both are in the same
+/// PID namespace.
+fn namespace_of_parent(before: OwnerId, parent: u32) -> u32 {
+    match before != OwnerId::UNSET && parent == before.pid() {
+        true => before.namespace(),
+        false => 0,
+    }
+}
+
 /// Fills the page of the process. Threads that race here write the same values.
 ///
 /// `before` is the id that the thread had cached before: in a child, that of its parent.
 fn init_process(process: &Process, before: OwnerId) -> u64 {
     let pid = std::process::id();
     process.pid.store(pid, Relaxed);
-    let mut namespace = proc::own_namespace();
-    if namespace == 0
-        && before != OwnerId::UNSET
-        && std::os::unix::process::parent_id() == before.pid()
-    {
-        // There is no /proc, for example after a chroot. If this process sees its parent under the
-        // id that the parent has for itself, both are in the same PID namespace.
-        namespace = before.namespace();
-    }
+    let namespace = match proc::own_namespace() {
+        0 => namespace_of_parent(before, std::os::unix::process::parent_id()),
+        known => known,
+    };
     process.namespace.store(namespace, Relaxed);
     process.start_time_offset.store(NO_OFFSET, Relaxed);
     read_proc(process);
@@ -471,6 +478,19 @@ mod tests {
             Some(here.1)
         );
         assert!(CurrentThread::of_generation(here.0 + 1).is_none());
+    }
+
+    #[test]
+    fn a_child_without_proc_is_in_the_namespace_of_a_parent_that_it_sees() {
+        let parent = OwnerId::new(9, 9, 5);
+        assert_eq!(namespace_of_parent(parent, 9), 5);
+        assert_eq!(namespace_of_parent(parent, 8), 0, "a later parent");
+        assert_eq!(namespace_of_parent(parent, 0), 0, "in another namespace");
+        assert_eq!(
+            namespace_of_parent(OwnerId::UNSET, 0),
+            0,
+            "no parent used the crate"
+        );
     }
 
     #[test]
