@@ -18,7 +18,7 @@ say() {
 # Ends the row, which cannot run here.
 cannot() {
   say "cannot run: $*"
-  printf '| %s | cannot run: %s | | | | | | | | |\n' "$row" "$*" > "$line"
+  printf '| %s | cannot run: %s | | | | | | | | |\n' "$row" "${*//"$work/"/}" > "$line"
   exit 2
 }
 
