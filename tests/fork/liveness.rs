@@ -875,8 +875,9 @@ fn try_lock_does_not_sleep_if_the_holders_thread_ended() {
         stage.over.wait();
     });
     stage.meet(&holder);
-    // A running process may be ending.
+    // A running process may be ending, and the thread may not have ended yet.
     until(|| state(holder.id()) == Some('S'));
+    until(|| outcome_of(stage.lock.try_lock()) == Outcome::HolderThreadEnded);
     let sleeps = || {
         getrusage(UsageWho::RUSAGE_THREAD)
             .unwrap()
