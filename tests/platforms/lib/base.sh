@@ -18,7 +18,7 @@ say() {
 # Ends the row, which cannot run here.
 cannot() {
   say "cannot run: $*"
-  printf '| %s | cannot run: %s | | | | | | | | |\n' "$row" "$*" > "$line"
+  printf '| %s | cannot run: %s | | | | | | | | |\n' "$row" "${*//"$work/"/}" > "$line"
   exit 2
 }
 
@@ -89,15 +89,10 @@ fact() {
   sed -n "s/^== $1 //p" "$log" | tail -n 1
 }
 
-# The commit of the sources, with a `+` if they differ from it.
-commit() {
-  git -C "$repository" describe --always --abbrev=8 --exclude '*' --dirty=+
-}
-
 # Writes and prints the line of the table: the platform, kernel, glibc and processor, the results of
 # the three test programs, and that of another program.
 table_line() {
-  local cells=("$1" "$2" "$3" "$4" "$(date +%F)" "$(commit)" "$5" "$6" "$7" "$8")
+  local cells=("$1" "$2" "$3" "$4" "$(date +%F)" "$(cat "$work/commit")" "$5" "$6" "$7" "$8")
   { printf '| %s ' "${cells[@]}"; echo '|'; } | tee "$line"
 }
 

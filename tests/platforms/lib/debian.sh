@@ -80,7 +80,8 @@ in_debian() {
 }
 
 # Copies the sources to $work/src, so that a row tests one state of them. The times of the files
-# remain, so that cargo compiles only what has changed.
+# remain, so that cargo compiles only what has changed. Records the commit, with a `+` if the sources
+# differ from it.
 copy_sources() {
   local new=$work/src.new
   rm -rf "$new"
@@ -93,6 +94,7 @@ copy_sources() {
   ) | tar --extract --directory "$new"
   rm -rf "$work/src"
   mv "$new" "$work/src"
+  git -C "$repository" describe --always --abbrev=8 --exclude '*' --dirty=+ > "$work/commit"
 }
 
 triple() {
