@@ -225,17 +225,19 @@ mod tests {
         let pays = super::super::spin_limit(1) != 0;
         let budgets = [FIRST_SPIN, FIRST_SPIN / 4, 0, 0];
         for budget in budgets {
-            let spin = AdaptiveSpin::start(&word);
+            let (before, spin) = (ticks(), AdaptiveSpin::start(&word));
             assert_eq!(spin.learned.budget, budget);
             assert_eq!(spin.until != 0, pays && budget > 0);
+            assert!(spin.until == 0 || (before + budget..=ticks() + budget).contains(&spin.until));
             assert!(!spin.is_probe);
             spin.end(false);
         }
         // Two waits without a spin are over. The last of the first interval is a probe.
         for wait in 3..=FIRST_PROBE_INTERVAL {
-            let spin = AdaptiveSpin::start(&word);
+            let (before, spin) = (ticks(), AdaptiveSpin::start(&word));
             assert_eq!(spin.is_probe, pays && wait == FIRST_PROBE_INTERVAL);
             assert_eq!(spin.until != 0, spin.is_probe);
+            assert!(!spin.is_probe || (before..=ticks()).contains(&(spin.until - LONG_SPIN)));
             spin.end(false);
         }
         let spin = AdaptiveSpin::start(&word);
