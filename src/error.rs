@@ -1,5 +1,6 @@
 //! [`Error`]: the errors of maps, files, placed values and primitives.
 
+use crate::raw::outcome::AcquireError;
 use crate::sys::limits::NoDescriptors;
 use crate::sys::{ROBUST_LIST_REMEDY, RobustListUnusable, RobustUnusable, SysError};
 use std::io;
@@ -630,6 +631,17 @@ impl From<RobustUnusable> for Error {
 }
 
 impl Error {
+    /// Why a primitive that hands out no guard was not acquired.
+    pub(crate) fn from_acquire(error: AcquireError) -> Self {
+        match error {
+            AcquireError::WouldBlock => Error::WouldBlock,
+            AcquireError::TimedOut => Error::TimedOut,
+            AcquireError::Deadlock => Error::Deadlock,
+            AcquireError::HolderThreadEnded => Error::HolderThreadEnded,
+            AcquireError::HolderDumpsCore => Error::HolderDumpsCore,
+        }
+    }
+
     /// The error of a system call. The one place that names a lack of descriptors.
     pub(crate) fn os(call: impl Into<String>, source: impl Into<io::Error>) -> Self {
         let (call, source) = (call.into(), source.into());

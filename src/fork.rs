@@ -111,8 +111,8 @@ pub enum Error {
 /// A fork is unsound in a process with several threads, and in a process that holds a lock. So this
 /// function returns an error in these cases:
 ///
-/// - The process has another thread. A thread that was just joined may still exist, so the check is
-///   repeated for 20 milliseconds.
+/// - The process has another thread. One that was just joined may still exist, so the check is
+///   repeated: for 100 milliseconds, or for a second if that thread is about to end.
 /// - The calling thread holds a lock of this crate, placed or not, or a robust lock of the C
 ///   library, or a thread that has ended leaked the guard of a placed lock.
 /// - Children would be created in another PID namespace.
@@ -253,8 +253,8 @@ fn run_child(gate: ChildGate, body: impl FnOnce()) -> ! {
 
 /// What to do about a kernel, an emulator or a system call filter without pidfd_open(2).
 fn advice(call: &str, source: &io::Error) -> &'static str {
-    match (call, source.raw_os_error()) {
-        ("pidfd_open", Some(libc::ENOSYS | libc::EPERM)) => {
+    match call {
+        "pidfd_open" if sys::is_call_denied(source) => {
             ". fork::spawn identifies its child by that call. Linux has it since 5.3, but some \
              versions of valgrind, and container filters of before 2021, do not allow it: update \
              them or allow the call. Or create the child by fork(2): a child made by any means can \

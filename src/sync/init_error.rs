@@ -27,7 +27,7 @@ impl<E> InitError<E> {
         E: From<Error>,
     {
         match self {
-            InitError::Acquire(error) => into_error(error).into(),
+            InitError::Acquire(error) => Error::from_acquire(error).into(),
             InitError::Failed(error) => error,
         }
     }
@@ -47,8 +47,4 @@ pub(super) fn unreachable_or_panic(error: AcquireError) -> ! {
             unreachable!("a wait without a deadline timed out")
         }
     }
-}
-
-pub(super) fn into_error(error: AcquireError) -> Error {
-    Error::from_acquire(error)
 }

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
 use crate::raw::once::{Once, OnceState};
 use crate::raw::outcome::{AcquireError, WaitMode};
-use crate::sync::init_error::{InitError, into_error, unreachable_or_panic};
+use crate::sync::init_error::{InitError, unreachable_or_panic};
 use crate::sys::{self, CurrentThread, Deadline};
 use std::convert::Infallible;
 use std::fmt;
@@ -229,7 +229,7 @@ impl SharedOnce {
         if self.is_completed() {
             return Ok(());
         }
-        self.run(WaitMode::Try, f).map_err(into_error)
+        self.run(WaitMode::Try, f).map_err(Error::from_acquire)
     }
 
     /// Like [`call_once_timeout`](Self::call_once_timeout), but also runs `f` if an earlier `f`
@@ -251,7 +251,7 @@ impl SharedOnce {
             return Ok(());
         }
         let mode = WaitMode::Until(Some(Deadline::after(timeout)));
-        self.run(mode, f).map_err(into_error)
+        self.run(mode, f).map_err(Error::from_acquire)
     }
 
     /// Like [`call_once_force_timeout`](Self::call_once_force_timeout), but waits until `deadline`
@@ -273,7 +273,7 @@ impl SharedOnce {
             return Ok(());
         }
         let mode = WaitMode::Until(Some(Deadline::at(deadline)));
-        self.run(mode, f).map_err(into_error)
+        self.run(mode, f).map_err(Error::from_acquire)
     }
 
     /// Returns whether the initialization is completed.

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmSafe};
 use crate::raw::Robust;
 use crate::raw::multi::lock_set::LockSet;
-use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::raw::outcome::{Acquired, WaitMode};
 use crate::sys::{self, CurrentThread, Deadline};
 use std::fmt;
 use std::marker::PhantomData;
@@ -184,18 +184,6 @@ impl<const N: usize> SharedPermits<N> {
     fn words(&self) -> impl Iterator<Item = &Robust> {
         let permits = self.permits.iter().map(|permit| &permit.0);
         permits.chain([&self.queue_lock])
-    }
-}
-
-impl Error {
-    pub(super) fn from_acquire(error: AcquireError) -> Self {
-        match error {
-            AcquireError::WouldBlock => Error::WouldBlock,
-            AcquireError::TimedOut => Error::TimedOut,
-            AcquireError::Deadlock => Error::Deadlock,
-            AcquireError::HolderThreadEnded => Error::HolderThreadEnded,
-            AcquireError::HolderDumpsCore => Error::HolderDumpsCore,
-        }
     }
 }
 

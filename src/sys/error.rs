@@ -1,6 +1,7 @@
 //! Errors of system calls.
 
 use nix::errno::Errno;
+use std::io;
 
 /// A system call that failed.
 #[derive(Debug)]
@@ -22,6 +23,12 @@ impl SysError {
     pub(super) fn last(call: impl Into<String>) -> Self {
         Self::new(call, Errno::last())
     }
+}
+
+/// Returns whether the kernel does not have the call that failed, or a system call filter denies
+/// it. Filters deny unknown calls with either error.
+pub(crate) fn is_call_denied(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }
 
 /// Why the calling thread cannot own robust locks.

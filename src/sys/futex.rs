@@ -1,6 +1,7 @@
 //! `futex(2)`. All waits and wakes use the shared kind. With `FUTEX_PRIVATE_FLAG`, a wake would
 //! reach no waiter of another process.
 
+use super::error::is_call_denied;
 use super::kernel::Feature;
 use super::timer_slack::ShortSlack;
 use super::{AtomicU32, Deadline};
@@ -185,8 +186,7 @@ impl<'a> WaitvSet<'a> {
             libc::EAGAIN => Wait::Changed,
             libc::EINTR => Wait::Woken,
             libc::ETIMEDOUT => Wait::TimedOut,
-            // System call filters deny unknown calls with either error.
-            libc::ENOSYS | libc::EPERM => self.poll(until),
+            errno if is_call_denied(&io::Error::from_raw_os_error(errno)) => self.poll(until),
             errno => impossible("futex_waitv", errno),
         }
     }

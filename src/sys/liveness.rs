@@ -440,7 +440,7 @@ fn observe_in_proc(view: &ProcView, pid: u32, image: ImageId) -> Observed {
                     () => Observed::Running,
                 }
             }
-            Err(error) if is_missing(&error) => Observed::Dead,
+            Err(error) if proc::is_missing(&error) => Observed::Dead,
             Err(error) => Observed::from_error(&error),
         };
         observed = observed.max(here);
@@ -490,18 +490,12 @@ fn observe_in_namespace(owner: Owner) -> Observed {
                 // are not shown.
                 _ => observe_in_proc(&view, pid, owner.image),
             },
-            Err(error) if is_missing(&error) => Observed::Dead,
+            Err(error) if proc::is_missing(&error) => Observed::Dead,
             Err(error) => Observed::from_error(&error),
         };
         observed = observed.max(here);
     }
     observed
-}
-
-/// Returns whether the process or thread ended during the check: `ESRCH` from an open file,
-/// `ENOENT` from its name.
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl ThreadCounts {
                     _ => counts.running += 1,
                 },
                 // The kernel has released it meanwhile.
-                Err(error) if is_of_no_thread(&error) => {}
+                Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -155,8 +155,9 @@ impl ThreadCounts {
     }
 }
 
-/// Returns whether a file of a thread could not be read because the thread does not exist any more.
-fn is_of_no_thread(error: &io::Error) -> bool {
+/// Returns whether a file of a process or thread could not be read because it has ended: `ESRCH`
+/// from an open file, `ENOENT` from its name.
+pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 

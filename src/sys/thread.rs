@@ -1,4 +1,4 @@
-//! The identity of the calling thread and its process: cached, and never trusted across a fork.
+//! The identity of the calling thread: cached, and never trusted across a fork.
 //!
 //! A child made by `fork`, `_Fork` or a bare `clone` has a copy of its parent's thread-local
 //! storage, so the cached identity in it is that of the parent. Therefore the *generation* of the
@@ -13,37 +13,12 @@
 //! never valid.
 
 use crate::sys::error::{RobustListUnusable, RobustUnusable};
-use crate::sys::limits::NoDescriptors;
+use crate::sys::own_process::{self, NO_OFFSET, Process, UNMAPPED, process};
 use crate::sys::owner::{ImageId, Owner, OwnerId};
-use crate::sys::proc::{self, Stat};
 use crate::sys::robust_list::{Links, RobustList, ThreadList, other_list_has_locks};
 use std::cell::Cell;
-use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
-
-/// The cached facts about the process, valid while `generation` is not 0.
-struct Process {
-    generation: AtomicU64,
-    pid: AtomicU32,
-    namespace: AtomicU32,
-    image: AtomicU64,
-    /// The process image as `/proc` shows it. It differs from `image` if the process had no
-    /// descriptor for `/proc` when it recorded `image`, which then stays unknown.
-    shown_image: AtomicU64,
-    /// Whether the last attempt to read `/proc` failed for want of descriptors.
-    lacked_descriptors: AtomicBool,
-    /// See [`proc::start_time_offset`]; [`NO_OFFSET`] if it is not known.
-    start_time_offset: AtomicI64,
-    /// The mount of `/proc` ([`proc::mount`]) if it shows the process's own PID namespace and
-    /// [counts threads](proc::threads); otherwise 0.
-    proc: AtomicU64,
-}
-
-const NO_OFFSET: i64 = i64::MIN;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// The cached facts about the calling thread, valid while its generation is that of the process.
 struct Thread {
@@ -79,28 +54,6 @@ thread_local! {
             unplaced_holds: Cell::new(0),
         }
     };
-}
-
-/// Used until the wiped page is mapped. Its generation is 0, which no cache of a thread has.
-static UNMAPPED: Process = Process {
-    generation: AtomicU64::new(0),
-    pid: AtomicU32::new(0),
-    namespace: AtomicU32::new(0),
-    image: AtomicU64::new(0),
-    shown_image: AtomicU64::new(0),
-    lacked_descriptors: AtomicBool::new(false),
-    start_time_offset: AtomicI64::new(NO_OFFSET),
-    proc: AtomicU64::new(0),
-};
-static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const UNMAPPED).cast_mut());
-/// The newest generation assigned in this process or an ancestor; a fork copies it.
-static GENERATIONS: AtomicU64 = AtomicU64::new(0);
-
-fn process() -> &'static Process {
-    // SAFETY: the pointer is to `UNMAPPED`, or to a page that was mapped for `Process`, starts as
-    // zeroes (a valid `Process`), and is never unmapped. Acquire pairs with the release of the
-    // pointer in `map_process_page`.
-    unsafe { &*PROCESS.load(Acquire) }
 }
 
 /// The calling thread, as lock words, robust lists and guards identify it.
@@ -242,7 +195,8 @@ impl CurrentThread {
 /// Returns an error if the calling thread has no robust list that robust primitives can join, or if
 /// the death of its process could not be told from the end of the thread.
 pub(crate) fn check_robust() -> Result<(), RobustUnusable> {
-    map_process_page().map_err(|why| RobustUnusable::List(RobustListUnusable(why)))?;
+    own_process::map(clear_list_op_pending_after_fork)
+        .map_err(|why| RobustUnusable::List(RobustListUnusable(why)))?;
     let current = current_thread();
     let list = current.thread().robust_list.check();
     list.map_err(RobustUnusable::List)?;
@@ -291,7 +245,7 @@ fn observer() -> &'static Process {
     current_thread();
     let process = process();
     if process.lacked_descriptors.load(Relaxed) {
-        read_proc(process);
+        own_process::read_proc(process);
     }
     process
 }
@@ -301,27 +255,27 @@ pub(super) fn shown_image() -> ImageId {
     ImageId(observer().shown_image.load(Relaxed))
 }
 
-/// Returns the [mount](proc::mount) of a `/proc` whose ids are those of the process's own PID
-/// namespace, if one is known.
+/// Returns the [mount](super::proc::mount) of a `/proc` whose ids are those of the process's own
+/// PID namespace, if one is known.
 pub(super) fn known_proc() -> Option<u64> {
     Some(observer().proc.load(Relaxed)).filter(|mount| *mount != 0)
 }
 
-/// See [`proc::start_time_offset`].
+/// See [`proc`](super::proc::start_time_offset).
 pub(super) fn start_time_offset() -> Option<i64> {
     Some(observer().start_time_offset.load(Relaxed)).filter(|offset| *offset != NO_OFFSET)
 }
 
 #[cold]
 fn init_thread(thread: &Thread) {
-    if let Err(why) = map_process_page() {
+    if let Err(why) = own_process::map(clear_list_op_pending_after_fork) {
         panic!("pshared cannot distinguish a process from its parent: {why}");
     }
     let process = process();
     thread.process.set(process);
     let mut generation = process.generation.load(Acquire);
     if generation == 0 {
-        generation = init_process(process, thread.id.get());
+        generation = own_process::init(process, thread.id.get());
     }
     // SAFETY: gettid(2) has no preconditions.
     let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
@@ -344,109 +298,6 @@ fn init_thread(thread: &Thread) {
 /// the same id, in two PID namespaces, the kernel would take the parent's lock for the child's.
 extern "C" fn clear_list_op_pending_after_fork() {
     THREAD.with(|thread| thread.robust_list.clear_own_pending());
-}
-
-/// Returns the PID namespace of the parent, if the calling process is certainly in it too, or 0.
-///
-/// `before` is the id that the calling thread had cached before, in a child that of its parent. If
-/// the process sees its parent under the id that the parent has for itself, both are in the same
-/// PID namespace.
-fn namespace_of_parent(before: OwnerId, parent: u32) -> u32 {
-    match before != OwnerId::UNSET && parent == before.pid() {
-        true => before.namespace(),
-        false => 0,
-    }
-}
-
-/// Fills the page of the process. Threads that race here write the same values.
-///
-/// `before` is the id that the thread had cached before: in a child, that of its parent.
-fn init_process(process: &Process, before: OwnerId) -> u64 {
-    let pid = std::process::id();
-    process.pid.store(pid, Relaxed);
-    let namespace = match proc::own_namespace() {
-        0 => namespace_of_parent(before, std::os::unix::process::parent_id()),
-        known => known,
-    };
-    process.namespace.store(namespace, Relaxed);
-    process.start_time_offset.store(NO_OFFSET, Relaxed);
-    read_proc(process);
-    process
-        .image
-        .store(process.shown_image.load(Relaxed), Relaxed);
-    let fresh = GENERATIONS.fetch_add(1, Relaxed) + 1;
-    match process
-        .generation
-        .compare_exchange(0, fresh, AcqRel, Acquire)
-    {
-        Ok(_) => fresh,
-        Err(other_thread) => other_thread,
-    }
-}
-
-/// Reads what the process needs to observe others in `/proc`. If descriptors are missing, changes
-/// nothing but the flag that says so: another thread may have had one.
-fn read_proc(process: &Process) {
-    let facts = ProcFacts::read(process.pid.load(Relaxed));
-    if let Ok(facts) = &facts {
-        let offset = facts.start_time_offset.unwrap_or(NO_OFFSET);
-        process.start_time_offset.store(offset, Relaxed);
-        process.proc.store(facts.mount, Relaxed);
-        process.shown_image.store(facts.image.0, Relaxed);
-    }
-    process.lacked_descriptors.store(facts.is_err(), Relaxed);
-}
-
-/// What `/proc` shows of the calling process.
-struct ProcFacts {
-    start_time_offset: Option<i64>,
-    mount: u64,
-    image: ImageId,
-}
-
-impl ProcFacts {
-    fn read(pid: u32) -> Result<Self, NoDescriptors> {
-        let start_time_offset = unless_no_descriptors(proc::start_time_offset())?.flatten();
-        let stat = unless_no_descriptors(Stat::of("/proc/self/stat"))?;
-        let is_own = unless_no_descriptors(proc::shows_own_namespace())?.unwrap_or(false);
-        let mount = proc::mount();
-        // Test the count on this process: a kernel that does not count threads in this way is not
-        // asked again.
-        let counts = proc::threads(pid).is_some_and(|(count, on)| count > 0 && on == mount);
-        let image = start_time_offset.and_then(|offset| Some(stat?.image(offset)));
-        Ok(ProcFacts {
-            start_time_offset,
-            mount: if counts && is_own { mount } else { 0 },
-            image: image.unwrap_or(ImageId::UNKNOWN),
-        })
-    }
-}
-
-/// Returns what was read, or `None` if it cannot be read at all.
-fn unless_no_descriptors<T>(read: io::Result<T>) -> Result<Option<T>, NoDescriptors> {
-    match read {
-        Ok(read) => Ok(Some(read)),
-        Err(error) => NoDescriptors::of(&error).map_or(Ok(None), Err),
-    }
-}
-
-/// Maps the page that the kernel wipes in children, once per process image.
-fn map_process_page() -> Result<(), String> {
-    let unmapped = (&raw const UNMAPPED).cast_mut();
-    if PROCESS.load(Acquire) != unmapped {
-        return Ok(());
-    }
-    let page = crate::sys::wipe_on_fork::map(size_of::<Process>())?.cast::<Process>();
-    if PROCESS
-        .compare_exchange(unmapped, page.as_ptr(), Release, Relaxed)
-        .is_ok()
-    {
-        crate::sys::process::at_fork_in_the_child(clear_list_op_pending_after_fork);
-    } else {
-        // SAFETY: this function has just mapped it, and no other code has seen it.
-        unsafe { crate::sys::wipe_on_fork::unmap(page.cast(), size_of::<Process>()) };
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -478,19 +329,6 @@ mod tests {
             Some(here.1)
         );
         assert!(CurrentThread::of_generation(here.0 + 1).is_none());
-    }
-
-    #[test]
-    fn a_child_without_proc_is_in_the_namespace_of_a_parent_that_it_sees() {
-        let parent = OwnerId::new(9, 9, 5);
-        assert_eq!(namespace_of_parent(parent, 9), 5);
-        assert_eq!(namespace_of_parent(parent, 8), 0, "a later parent");
-        assert_eq!(namespace_of_parent(parent, 0), 0, "in another namespace");
-        assert_eq!(
-            namespace_of_parent(OwnerId::UNSET, 0),
-            0,
-            "no parent used the crate"
-        );
     }
 
     #[test]

@@ -5,19 +5,17 @@ use crate::disk::Disk;
 use crate::harness::skip;
 use crate::seccomp::{Rule, install, needs_filters};
 use crate::support::{
-    Outcome, as_root, become_unprivileged, child, hide_others, outcome_of, passes,
+    Outcome, as_root, become_unprivileged, child, forked, hide_others, outcome_of, passes,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill as signal};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
 use pshared::{
     Shared, SharedCounter, SharedEvent, SharedMutex, SharedPermits, SharedRwLock, SharedSemaphore,
     ShmSafe, wait_any_timeout,
 };
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,19 +53,6 @@ impl State {
     }
 }
 
-/// Forks without the crate: a filter may deny what `fork::spawn` needs.
-fn forked(body: impl FnOnce()) -> Pid {
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
-            // SAFETY: ends the process at once.
-            unsafe { libc::_exit(if passed { 0 } else { 101 }) }
-        }
-        ForkResult::Parent { child } => child,
-    }
-}
-
 /// Uses the crate as a forking server does, in this process and its children.
 fn a_server_works(directory: &Path) {
     let path = directory.join("state");
@@ -76,6 +61,7 @@ fn a_server_works(directory: &Path) {
         unsafe { Shared::open_or_create(&path, State::new) }.unwrap()
     };
     let (state, other) = (open(), open());
+    // A filter may deny what `fork::spawn` needs.
     let dies = forked(|| {
         let _reads = state.table.read().unwrap();
         let _permits = [(); 2].map(|()| state.permits.acquire().unwrap());

@@ -4,22 +4,22 @@
 use crate::harness::skip;
 use crate::steps::sleeps_in;
 use crate::support::{
-    Outcome, Stage, as_root, become_unprivileged, child, field, gettid, hide_others, kill,
-    kill_unreaped, outcome_of, outcome_of_try_lock, passes, repaired, sleeps_on, state, until,
+    Outcome, Stage, as_root, become_unprivileged, child, exit_after, field, forked, gettid,
+    hide_others, kill, kill_unreaped, outcome_of, outcome_of_try_lock, passes, repaired, sleeps_on,
+    state, until,
 };
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::{Signal, kill as signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid};
+use nix::unistd::Pid;
 use pshared::fork::Child;
 use pshared::{Cause, Error, LockError, Shared, SharedCounter, SharedEvent, SharedMutex, ShmSafe};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -469,18 +469,13 @@ fn without_proc_a_leader_that_locks_after_a_thread_is_reported_and_gets_reports(
 
 /// Runs `body` in a child of this process. This process waits for the child and does nothing else.
 fn in_a_child_of_an_idle_process(body: &dyn Fn()) {
-    // SAFETY: the process has one thread.
-    match unsafe { nix::unistd::fork() }.unwrap() {
-        ForkResult::Child => {
-            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-            let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
-            // SAFETY: ends the process at once.
-            unsafe { libc::_exit(if passed { 0 } else { 101 }) }
-        }
-        ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
-            WaitStatus::Exited(_, 0) | WaitStatus::Signaled(_, Signal::SIGKILL, _) => {}
-            status => panic!("{status:?}"),
-        },
+    let child = forked(|| {
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        body();
+    });
+    match waitpid(child, None).unwrap() {
+        WaitStatus::Exited(_, 0) | WaitStatus::Signaled(_, Signal::SIGKILL, _) => {}
+        status => panic!("{status:?}"),
     }
 }
 
@@ -619,9 +614,7 @@ fn child_with_id(id: u32, body: impl FnOnce()) -> Option<Pid> {
         }
     }
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-    let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
-    // SAFETY: ends the process at once.
-    unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+    exit_after(body)
 }
 
 /// Two processes that contend for a lock of a dead holder.

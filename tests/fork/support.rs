@@ -8,13 +8,14 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid};
 use pshared::fork::{self, Child};
 use pshared::{
     Cause, LockError, LockResult, Shared, SharedEvent, SharedMutex, SharedMutexGuard, ShmData,
     ShmSafe,
 };
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -26,6 +27,23 @@ pub fn child(body: impl FnOnce()) -> Child {
         body();
     })
     .expect("no child")
+}
+
+/// Runs `body` in a child that `fork(2)` makes, where `fork::spawn` would refuse or use the crate
+/// first.
+pub fn forked(body: impl FnOnce()) -> Pid {
+    // SAFETY: this process has one thread.
+    match unsafe { nix::unistd::fork() }.expect("no child") {
+        ForkResult::Child => exit_after(body),
+        ForkResult::Parent { child } => child,
+    }
+}
+
+/// Runs `body`, and ends the process at once: with 0, or with 101 after a panic.
+pub fn exit_after(body: impl FnOnce()) -> ! {
+    let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
+    // SAFETY: _exit(2) has no preconditions.
+    unsafe { libc::_exit(if passed { 0 } else { 101 }) }
 }
 
 /// Waits for a child to exit, and checks that it exited by itself and without a panic.

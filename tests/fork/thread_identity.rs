@@ -4,8 +4,8 @@
 use crate::harness::skip;
 use crate::pthread::{Protocol, PthreadMutex};
 use crate::support::{
-    Outcome, Stage, as_root, become_unprivileged, child, gettid, hide_others, in_a_pid_namespace,
-    kill, outcome_of, passes, sleeps_on, state, until,
+    Outcome, Stage, as_root, become_unprivileged, child, exit_after, gettid, hide_others,
+    in_a_pid_namespace, kill, outcome_of, passes, sleeps_on, state, until,
 };
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -17,7 +17,6 @@ use pshared::{Shared, SharedCounter, SharedMutex, SharedSemaphore, fork};
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
@@ -79,9 +78,7 @@ fn by(route: Route, body: impl FnOnce()) -> Pid {
     if id > 0 {
         return Pid::from_raw(id);
     }
-    let passed = catch_unwind(AssertUnwindSafe(body)).is_ok();
-    // SAFETY: the child exits at once.
-    unsafe { libc::_exit(if passed { 0 } else { 101 }) }
+    exit_after(body)
 }
 
 /// Calls `_Fork` if the C library has it, or `fork`.

@@ -107,19 +107,19 @@ fn lock(file: &File, lock: FileLock, path: &Path) -> Result<bool, Error> {
 /// locked the file, or an opener that was killed before its reset. The first user of a boot marks
 /// the file, and the mark remains as long as any user has the file open.
 fn has_users_of_this_boot(file: &File, header: &Header) -> bool {
-    // Without marks, the failed exclusive lock must do.
-    is_marked(file).is_none() || boot_of(file, header, &BootRecord::current()) == Boot::Same
-}
-
-/// Returns whether the file was created or last reset in the boot of `now`.
-fn boot_of(file: &File, header: &Header, now: &BootRecord) -> Boot {
-    (header.boot()).compared_with(now, is_marked(file) == Some(true))
+    match is_marked(file) {
+        Some(marked) => header.boot().compared_with(&BootRecord::current(), marked) == Boot::Same,
+        // Without marks, the failed exclusive lock must do.
+        None => true,
+    }
 }
 
 /// Resets the value. The caller holds the exclusive lock.
 fn reset_exclusively(file: &File, header: &Header, reset: &mut impl FnMut(Boot)) {
     let now = BootRecord::current();
-    let boot = boot_of(file, header, &now);
+    let boot = header
+        .boot()
+        .compared_with(&now, is_marked(file) == Some(true));
     header.dirty.store(1, Relaxed);
     // A process that sees any part of the reset also sees `dirty`. A killed process has executed
     // its instructions in order, so the compiler's order matters most here.

@@ -135,13 +135,9 @@ impl<const N: usize> RwLock<N> {
         for slot in &self.slots {
             slot.lock.propagate_wake();
         }
-        match outcome {
-            Ok((slot_index, _)) => {
-                self.slots[slot_index].clear();
-                Ok(ReadPosition(slot_index as u32))
-            }
-            Err(error) => Err(error),
-        }
+        let (slot_index, _) = outcome?;
+        self.slots[slot_index].clear();
+        Ok(ReadPosition(slot_index as u32))
     }
 
     /// Begins another read in the slot that the thread owns.

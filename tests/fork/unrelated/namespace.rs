@@ -7,10 +7,9 @@ use super::{
 };
 use crate::disk::enter_new;
 use crate::steps::{Signal, need_new};
-use crate::support::{Outcome, child, forget_boot_mark, outcome_of, passes, repaired};
+use crate::support::{Outcome, child, forget_boot_mark, forked, outcome_of, passes, repaired};
 use nix::sched::CloneFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
 use pshared::{Error, Shared, SharedCounter, SharedMutex, SharedSemaphore, ShmSafe};
 
 crate::tests!(
@@ -22,21 +21,11 @@ crate::tests!(
 /// Runs `body` as the first process of a new PID namespace.
 fn in_a_container(body: impl FnOnce()) {
     enter_new(CloneFlags::CLONE_NEWPID).unwrap();
-    // SAFETY: the process has one thread.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            assert_eq!(std::process::id(), 1);
-            let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_ok();
-            // SAFETY: `_exit` has no preconditions.
-            unsafe { libc::_exit(if passed { 0 } else { 101 }) }
-        }
-        ForkResult::Parent { child } => {
-            assert!(matches!(
-                waitpid(child, None).unwrap(),
-                WaitStatus::Exited(_, 0)
-            ));
-        }
-    }
+    let child = forked(|| {
+        assert_eq!(std::process::id(), 1);
+        body();
+    });
+    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
 }
 
 fn namespace(link: &str) -> u64 {

@@ -32,7 +32,7 @@ need() {
 # Runs a command and shows the end of its output only if it fails.
 quietly() {
   local output
-  output=$(mktemp "$work/output.XXXXXX")
+  output=$(mktemp --tmpdir="$work")
   if ! "$@" > "$output" 2>&1 < /dev/null; then
     tail -n 30 "$output" >&2
     rm "$output"

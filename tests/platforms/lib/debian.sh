@@ -86,12 +86,7 @@ copy_sources() {
   local new=$work/src.new
   rm -rf "$new"
   mkdir -p "$new"
-  (
-    cd "$repository"
-    git ls-files -z --cached --others --exclude-standard \
-      | while IFS= read -r -d '' file; do [ ! -e "$file" ] || printf '%s\0' "$file"; done \
-      | tar --create --null --verbatim-files-from --files-from -
-  ) | tar --extract --directory "$new"
+  "$repository/.ci/copy-sources" "$new"
   rm -rf "$work/src"
   mv "$new" "$work/src"
   git -C "$repository" describe --always --abbrev=8 --exclude '*' --dirty=+ > "$work/commit"

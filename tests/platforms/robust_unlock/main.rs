@@ -43,36 +43,34 @@ fn time(call: impl Fn() -> libc::c_long) -> Duration {
 }
 
 /// Two threads sleep, and an unlock wakes one. Returns the word after that.
+///
+/// The threads sleep on another word first. The kernel then moves them, and returns how many it
+/// moved: so both are asleep.
 fn word_with_a_second_sleeper() -> u32 {
-    let (word, pending) = (AtomicU32::new(1 | WAITERS), AtomicUsize::new(1));
-    let asleep = AtomicU32::new(0);
+    let (gate, word) = (AtomicU32::new(0), AtomicU32::new(1 | WAITERS));
+    let pending = AtomicUsize::new(1);
+    let none = std::ptr::null::<libc::timespec>();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                asleep.fetch_add(1, SeqCst);
                 let none = std::ptr::null::<libc::timespec>();
                 // SAFETY: the word is valid.
-                unsafe {
-                    libc::syscall(
-                        libc::SYS_futex,
-                        word.as_ptr(),
-                        libc::FUTEX_WAIT,
-                        1 | WAITERS,
-                        none,
-                    )
-                };
+                unsafe { libc::syscall(libc::SYS_futex, gate.as_ptr(), libc::FUTEX_WAIT, 0, none) }
             });
         }
-        while asleep.load(SeqCst) < 2 {
+        let mut moved = 0;
+        while moved < 2 {
+            let (from, to) = (gate.as_ptr(), word.as_ptr());
+            let operation = libc::FUTEX_CMP_REQUEUE;
+            // SAFETY: both words are valid.
+            moved += unsafe { libc::syscall(libc::SYS_futex, from, operation, 0, 2_usize, to, 0) };
             std::thread::yield_now();
         }
-        // Both are about to sleep. One that comes too late finds another value, and does not sleep.
-        std::thread::sleep(Duration::from_millis(200));
         let woken = robust(&word, &pending);
         let left = word.load(SeqCst);
         println!("woken: {woken}, pending: {}", pending.load(SeqCst));
-        // SAFETY: as above.
-        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 2) };
+        // SAFETY: the address identifies the queue.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 2, none) };
         left
     })
 }
