@@ -211,7 +211,11 @@ fn outcome_of(run: &Run, verdict: Verdict) -> Result<(), Failed> {
             eprintln!("SKIPPED {}: {reason}", run.test.name);
             Ok(())
         }
-        Verdict::Failed(report) => Err(report.into()),
+        Verdict::Failed(report) => {
+            // The runner lists the reports at its end, which a run that is ended never reaches.
+            eprintln!("FAILED {}: {report}", run.test.name);
+            Err(report.into())
+        }
     }
 }
 
