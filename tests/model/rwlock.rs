@@ -106,7 +106,7 @@ impl<const N: usize> Lock<N> {
                 self.read_data();
                 // SAFETY: as above.
                 unsafe {
-                    self.raw.upgrade(current, mode, &report)?;
+                    self.raw.upgrade(current, mode)?;
                     self.write_data();
                     self.raw.end_write(current);
                 }
@@ -141,7 +141,23 @@ impl<const N: usize> Lock<N> {
 /// Threads 2 and up do one thing each. Every thread that is not killed comes to its end. The lock
 /// is free afterwards.
 fn threads<const N: usize>(world: &Rc<World>, operations: &[Op]) -> Rc<Lock<N>> {
+    threads_after(0, world, operations)
+}
+
+/// The number of writes in succession after which the next one leans towards `WRITERS`. After one
+/// more, the bias is `WRITERS`.
+const QUIET_WRITES: u32 = 4;
+
+/// The same after some writes that met no reader.
+fn threads_after<const N: usize>(
+    writes_before: u32,
+    world: &Rc<World>,
+    operations: &[Op],
+) -> Rc<Lock<N>> {
     let lock = Lock::<N>::place(world);
+    for _ in 0..writes_before {
+        assert_eq!(lock.perform(Op::Write), Ok(()));
+    }
     let threads: Vec<_> = (2..)
         .zip(operations)
         .map(|(tid, &operation)| lock.in_thread(world, tid, operation))
@@ -167,7 +183,7 @@ fn threads<const N: usize>(world: &Rc<World>, operations: &[Op]) -> Rc<Lock<N>> 
             .filter(|&(&operation, &end)| writes(operation) && end == Some(true));
         // SAFETY: the other threads have ended.
         let uses = lock.data.with(|data| unsafe { *data });
-        assert_eq!(uses, written.count() as u32 + 1);
+        assert_eq!(uses, writes_before + written.count() as u32 + 1);
         assert_eq!(
             lock.reports.get(),
             0,
@@ -234,16 +250,66 @@ fn tries_and_waits_with_a_deadline_strand_no_thread() {
     }
 }
 
+/// The bias becomes `WRITERS` during the write, or it was that before.
+#[test]
+fn readers_and_writers_that_need_not_look_exclude_each_other() {
+    for writes in [QUIET_WRITES, QUIET_WRITES + 1] {
+        let model = Model {
+            follows_old_values: true,
+            ..with(2)
+        };
+        model.holds(move |world| {
+            drop(threads_after::<1>(writes, world, &[Op::Read, Op::Write]));
+        });
+        for operations in [
+            [Op::Read, Op::Read, Op::Write],
+            [Op::Read, Op::Write, Op::Write],
+        ] {
+            with(1).holds(move |world| drop(threads_after::<2>(writes, world, &operations)));
+        }
+        for pair in [
+            [Op::Upgrade, Op::Read],
+            [Op::Downgrade, Op::Write],
+            [Op::TryRead, Op::Write],
+            [Op::ReadUntil, Op::Write],
+        ] {
+            with(1).holds(move |world| drop(threads_after::<1>(writes, world, &pair)));
+        }
+    }
+}
+
+/// The same, and thread 2 is killed at each of its steps.
+#[test]
+fn readers_and_writers_that_need_not_look_are_killed() {
+    for writes in [QUIET_WRITES, QUIET_WRITES + 1] {
+        let reported = |preemptions, operations| killed_after(writes, preemptions, operations).1;
+        assert!(reported(1, &[Op::Write, Op::Read]) > 0);
+        assert!(reported(0, &[Op::Write, Op::Read, Op::Write]) > 0);
+        assert!(reported(1, &[Op::Upgrade, Op::Read]) > 0);
+        assert_eq!(reported(1, &[Op::Read, Op::Write]), 0);
+        assert_eq!(reported(0, &[Op::Read, Op::Write, Op::Write]), 0);
+    }
+}
+
 /// Thread 2 is killed at each of its steps. A death in the critical section of a writer is
 /// reported, and any other death is not. Returns the number of deaths, and the number of reported
 /// deaths.
 ///
 /// A thorough run has one more preemption, and takes a minute and a half.
 fn killed(preemptions: usize, operations: &'static [Op]) -> (usize, usize) {
+    killed_after(0, preemptions, operations)
+}
+
+/// The same after some writes that met no reader.
+fn killed_after(
+    writes_before: u32,
+    preemptions: usize,
+    operations: &'static [Op],
+) -> (usize, usize) {
     let reports = Arc::new(Count::default());
     let counted = reports.clone();
     let seen = with(preemptions).holds_if_killed(2, move |world| {
-        let lock = threads::<1>(world, operations);
+        let lock = threads_after::<1>(writes_before, world, operations);
         assert!(lock.reports.get() <= 1, "a death was reported twice");
         (0..lock.reports.get()).for_each(|_| counted.add());
     });

@@ -26,7 +26,7 @@ use std::time::SystemTime;
 const MAGIC: [u8; 8] = *b"pshared\0";
 
 /// The version of the format of this header and of every primitive after it.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Value offsets are a multiple of this, for any page size of the machine that made the file.
 const PAGE: usize = 4096;

@@ -117,8 +117,8 @@
 //! The release store of an unlock synchronizes with the acquire compare-exchange of the thread that
 //! takes the word from it, directly or through the read-modify-writes that set and clear bits in
 //! between. A death is a release too: the kernel marks the word with a full barrier. The protected
-//! data and the other fields of the lock are all that the word publishes. The Dekker pattern of
-//! [`watch`] is argued there.
+//! data and the other fields of the lock are all that the word publishes. The Dekker patterns of
+//! [`watch`] are argued there.
 //!
 //! **Reading a mark.** An acquire load that reads a mark sees all earlier changes of the record. So
 //! it does not see the record of an earlier owner, which was cleared before the mark.

@@ -6,7 +6,7 @@
 //! watcher only, so the caller of `watch` must propagate the wake to the others: see
 //! [`propagate_wake`](Robust::propagate_wake).
 //!
-//! **Orderings.** The word is one side of the Dekker pattern of [`rwlock`](crate::raw::rwlock). The
+//! **Orderings.** The word is one side of the Dekker patterns of [`rwlock`](crate::raw::rwlock). The
 //! `SeqCst` accesses here are that side. A `SeqCst` load also acquires, so a thread that sees the
 //! word free sees what its last owner did. `sys::dekker_fence` is empty outside the models: the
 //! `SeqCst` accesses suffice.
@@ -43,9 +43,9 @@ impl Robust {
         self.word.load(SeqCst) == FREE
     }
 
-    /// The writer's side of a Dekker pattern. After the writer has acquired or released a phase
-    /// lock, this writes the word again, unchanged, by a `SeqCst` access. So the write has a place
-    /// in the single total order of all `SeqCst` accesses.
+    /// The writer's side of a Dekker pattern. After the writer has acquired the lock by an access
+    /// that is not `SeqCst`, this writes the word again, unchanged, by one that is. So the write has
+    /// a place in the single total order of all `SeqCst` accesses.
     pub(in crate::raw) fn publish(&self) {
         self.word.fetch_or(0, SeqCst);
         sys::dekker_fence();
@@ -101,6 +101,10 @@ impl Robust {
             }
             sys::dekker_fence();
             if is_over() {
+                // A notification may have cleared the bit before this thread set it again, and
+                // another watcher may sleep on it, or be about to. If this thread dies before this
+                // wake, that watcher finds out when its recheck timer expires.
+                sys::futex_wake_clearing(&self.word, WAITERS_SHIFT);
                 return WatchOutcome::Over;
             }
             let answer = sys::futex_wait(&self.word, with_waiters, timer.next_deadline(deadline));
@@ -125,7 +129,8 @@ impl Robust {
     /// Makes the watchers of this lock, which the calling thread owns, call `is_over` again.
     ///
     /// The wake also clears the `WAITERS` bit that a watcher has set. So a watcher that does not
-    /// sleep yet will not fall asleep.
+    /// sleep yet will not fall asleep, unless another watcher sets the bit again. That one then
+    /// wakes it: see [`watch`](Self::watch).
     pub(in crate::raw) fn notify_watchers(&self) {
         sys::dekker_fence();
         if self.word.load(SeqCst) & WAITERS != 0 {

@@ -5,31 +5,57 @@
 //! | `slots[i].lock` | owned by a thread that reads, or waits to read |
 //! | `slots[i].state` | 0: reads, or checks whether it may; 1, 2: waits on phase lock 0, 1 |
 //! | `writer_lock` | owned by a writer, an upgradable reader, or a reader without a slot |
-//! | `phase_locks` | two; one is owned by the writer that waits for the readers, or writes |
-//! | `phase` | which phase lock the next writer closes: they alternate with each write |
+//! | `bias` | who must look for whom: see below |
+//! | `phase_locks` | two; one is owned by a writer that met readers, while it waits or writes |
+//! | `phase` | which phase lock the next such writer closes: they alternate |
 //! | `data_dirty` | 1 while a writer writes, and after its death until that is reported |
+//! | `quiet_writes` | the writes since a writer last met a reader |
 //!
-//! The owner of `writer_lock` excludes other such owners. A writer also owns one phase lock. A
-//! phase lock is *closed* while it has an owner, or after its owner died. Otherwise it is *open*.
+//! The owner of `writer_lock` excludes other such owners. A phase lock is *closed* while it has an
+//! owner, or after its owner died. Otherwise it is *open*.
 //!
 //! The locks are [robust words](crate::raw::robust). If a thread dies, the kernel marks each word
 //! that the thread owned, or the liveness check does. No such word is handed on while the process
 //! of an ended thread lives. So these words cover each point at which a thread can die, except the
-//! changes of `data_dirty`. A writer sets `data_dirty` after the last reader has left, and clears
-//! it before it releases its phase lock. If a phase lock is marked and `data_dirty` is set, the
-//! writer died in its critical section. This death is reported before the phase lock opens. If
-//! `data_dirty` is clear, that writer had changed nothing, or had finished. A reader or an
+//! changes of `data_dirty`. A writer sets `data_dirty` when no reader is left, and clears it before
+//! it releases anything. If `writer_lock` is marked and `data_dirty` is set, the writer died in its
+//! critical section. The next owner of `writer_lock` reports this death before it does anything
+//! else. If `data_dirty` is clear, that writer had changed nothing, or had finished. A reader or an
 //! upgradable reader that dies has changed nothing either.
 //!
-//! A **reader** takes a slot and checks the phase locks. If both are open, it reads. Otherwise it
-//! writes in its slot for which writer it waits, keeps the slot, and sleeps on that writer's phase
-//! lock. A **writer** takes `writer_lock` and then the phase lock that `phase` names. It waits
-//! until each slot is left, except slots of readers that wait for its own phase lock. So readers
-//! that waited for the last writer go before the next writer.
+//! # The bias
+//!
+//! | `bias` | a reader that has taken a slot | a writer that has acquired `writer_lock` |
+//! |---|---|---|
+//! | `NONE` | reads if `writer_lock` is released, else waits for its owner | looks at the slots |
+//! | `READERS` | reads | changes it to `NONE`, then as there |
+//! | `WRITERS` | changes it to `NONE`, then as there | writes |
+//! | `LEANING` | the same | as for `NONE` |
+//! | `CLOSED` | waits for the phase lock that is closed | recovers what a dead writer left |
+//!
+//! So a writer whose lock no reader uses pays for one word, like the owner of a mutex, and so does
+//! a reader beside an upgradable reader. Only the owner of `writer_lock` changes the bias, except
+//! that a reader changes `WRITERS` and `LEANING` to `NONE`. In detail:
+//!
+//! - An **upgradable reader**, and a reader that owns `writer_lock`, do not write. They set
+//!   `READERS`, so that no reader waits for them.
+//! - A **writer that finds every slot free** writes. If a number of writes in succession found them
+//!   free, it changes the bias to `LEANING`, looks at the slots once more, and changes it to
+//!   `WRITERS`. A reader that takes a slot after that look finds `LEANING` or `WRITERS`, and
+//!   changes it. The writer does not set `WRITERS` before it looks: if it died in between, the next
+//!   writer would not look.
+//! - A **writer that meets readers** acquires the phase lock that `phase` names, and sets `CLOSED`.
+//!   It waits until each slot is left, except slots of readers that wait for its own phase lock. So
+//!   readers that waited for the last writer go before the next writer. At its end it sets `NONE`
+//!   and opens the phase lock, in this order.
+//! - A **reader** waits in its slot. If it waits for a phase lock, it writes in its slot for which.
+//!   If it waits for the owner of `writer_lock`, it waits until `writer_lock` is released, or until
+//!   the next owner has set `READERS` or `CLOSED`. Then it reads, because each later writer sees
+//!   its slot and waits for it.
 //!
 //! **The bound.** A reader with a slot waits for one write, that of the writer it met, before it
-//! reads. Once a writer has its phase lock, at most as many reads come before its write as there
-//! are slots: the slots that were taken before. A writer that gives up writes nothing, and its
+//! reads. Once a writer has set `CLOSED`, at most as many reads come before its write as there are
+//! slots: the slots that were taken before. A writer that gives up writes nothing, and its
 //! successor may take the same phase lock. A reader that waited for a writer that died queues
 //! again, for `writer_lock`. There it competes with writers, as the lockers of a mutex do.
 //!
@@ -46,50 +72,49 @@
 //! or has given up, also clears `WAITERS` in the other slots that were released for it. A thread
 //! that reads already begins another read in its own slot, whichever threads wait.
 //!
-//! **Orderings.** There are two Dekker patterns, each with four `SeqCst` accesses.
+//! # Orderings
 //!
-//! In the first, a reader writes its slot's word, or clears the slot's state after a wait, and then
-//! reads the phase locks. A writer writes its phase lock and then reads the slots:
+//! There are four Dekker patterns. In each, both sides write and then read, by `SeqCst` accesses:
 //!
-//! ```text
-//!  reader                                      writer (owns the writer lock)
-//!  ------                                      -----------------------------
-//!  slot.word: free -> owned      (A)
-//!                                              phase_lock.word: free -> owned
-//!                                              phase_lock.word |= 0           (C)
-//!                                              read slot.word                 (D)
-//!                                                free:  check the next slot
-//!                                                owned: wait for the reader
-//!  read phase_lock.word          (B)
-//!    released: read the data
-//!    owned:    wait for the writer
-//! ```
+//! | | a reader writes, then reads | a writer writes, then reads |
+//! |---|---|---|
+//! | 1 | its slot's word, then `writer_lock` | `writer_lock`, then the slots' words |
+//! | 2 | its slot's word, then `bias` | `bias` (`NONE`, `LEANING`, `CLOSED`), then the slots' words |
+//! | 3 | `bias` (`WRITERS` to `NONE`), then `writer_lock` | `writer_lock`, then `bias` |
+//! | 4 | its slot's state, then `WAITERS` of its word | `WAITERS` of the slot's word, then the state |
 //!
-//! In the single order of all `SeqCst` accesses, (A) precedes (B), and (C) precedes (D). If (A)
-//! precedes (D), as here, the writer sees the reader. Otherwise (D) precedes (A), so (C) precedes
-//! (B), and the reader sees that the phase lock is closed. So each either sees the other or is
-//! seen. If both see each other, the reader waits and the writer continues, by the second pattern.
+//! In the single order of all `SeqCst` accesses, one of the two writes is the first. The other side
+//! reads after its own write, so it sees the first write. So each either sees the other or is seen:
 //!
-//! In the second, a reader writes in its slot's state for which writer it waits, and then reads
-//! `WAITERS` in its slot. A writer sets `WAITERS` there, and then reads the state. So either the
-//! reader sees `WAITERS` and wakes the writer, or the writer sees that the reader waits for it.
+//! - **(1)** The bias is `NONE` for both. Either the writer sees the slot, or the reader sees that
+//!   `writer_lock` is owned. If both see each other, the reader waits until the writer has set
+//!   `CLOSED`, and the writer waits for the reader.
+//! - **(2)** A reader that still sees the old bias is seen by the writer. In particular, a reader
+//!   that saw `NONE` or `READERS` has a slot that is seen by each look of a later writer. So the
+//!   bias does not become `WRITERS` before that reader has left its slot.
+//! - **(3)** A writer that sees `WRITERS` does not look at the slots. A reader that sees `NONE` as
+//!   any reader wrote it, after that, sees that `writer_lock` is owned.
+//! - **(4)** Either the reader that waits for a phase lock sees `WAITERS` in its slot and wakes the
+//!   writer, or the writer sees that the reader waits for it.
 //!
-//! A reader that sees one phase lock closed waits for that lock alone, and need not check the
-//! other. This would be wrong if a writer owned the other phase lock and had missed the reader's
-//! slot: both would then access the data at once. There is no such writer. Before a writer reads
-//! the slots, it reads *both* phase locks by `SeqCst`: its own after it has closed it, and the
-//! other after that was last opened. If the writer missed the slot, the reader's checks come later
-//! in the single order of all `SeqCst` accesses. So the reader could not see the other phase lock
-//! as it was before it opened. It is not enough that the opening happened before: it is a release,
-//! which orders nothing for a reader that does not see it, except on multi-copy-atomic machines,
-//! which show a store to all other processors at once. The models cannot show this: their fences
-//! order more than `SeqCst` accesses do.
+//! A reader that sees `CLOSED`, and then a phase lock closed, waits for that lock alone. Its owner
+//! may be the writer that set `CLOSED`, or a later one, which sees the slot by (2). It is no
+//! earlier one: the reader acquired what that writer's successor knew when it set `CLOSED`. A phase
+//! lock is closed before `CLOSED` is set, and opened after it is replaced, also by the thread that
+//! recovers a dead writer. So a reader that sees `CLOSED` and no closed phase lock sees another
+//! bias when it looks again.
 //!
-//! Reads come after earlier writes: the release of a phase lock synchronizes with the load that
-//! sees it open. Writes come after earlier reads: the release of a slot synchronizes with the load
-//! that sees it free. `phase` and `data_dirty` belong to the owner of `writer_lock`, which orders
-//! their accesses. `data_dirty` is set by an acquire before the data is touched, and cleared by a
-//! release afterwards.
+//! Reads come after earlier writes: the release of `writer_lock` or of a phase lock synchronizes
+//! with the load that sees it released. A reader that acts on the bias alone acquired it from a
+//! thread that had acquired `writer_lock` before. Writes come after earlier reads: the release of a
+//! slot synchronizes with the load that sees it free, and a writer that relies on `WRITERS`
+//! acquired `writer_lock` from the thread that looked at the slots. `phase`, `quiet_writes` and
+//! `data_dirty` belong to the owner of `writer_lock`, which orders their accesses.
+//!
+//! `data_dirty` is set by an ordinary store before the data is touched, and a fence keeps the
+//! compiler from exchanging the two. No fence of the processor is needed: a thread dies between two
+//! instructions, and the kernel's mark, a full barrier, comes after all stores of that thread. It
+//! is cleared by a release after the last access to the data.
 
 mod in_process;
 mod read;
@@ -106,14 +131,26 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 /// How many readers can have a slot.
 pub(crate) const READER_SLOTS: usize = 16;
 
+/// The values of `bias`: see [above](self#the-bias).
+pub(in crate::raw) mod bias {
+    pub(in crate::raw) const NONE: u32 = 0;
+    pub(in crate::raw) const READERS: u32 = 1;
+    pub(in crate::raw) const WRITERS: u32 = 2;
+    pub(in crate::raw) const LEANING: u32 = 3;
+    pub(in crate::raw) const CLOSED: u32 = 4;
+}
+
 /// A readers-writer lock without data.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct RwLock<const N: usize = READER_SLOTS> {
+    // These five share a cache line.
     pub(in crate::raw) writer_lock: Robust,
-    pub(in crate::raw) phase_locks: [Robust; 2],
-    pub(in crate::raw) phase: AtomicU32,
+    pub(in crate::raw) bias: AtomicU32,
     pub(in crate::raw) data_dirty: AtomicU32,
+    pub(in crate::raw) quiet_writes: AtomicU32,
+    pub(in crate::raw) phase: AtomicU32,
+    pub(in crate::raw) phase_locks: [Robust; 2],
     in_process: InProcessRwLock,
     pub(in crate::raw) slots: [ReaderSlot; N],
 }
@@ -138,9 +175,11 @@ impl<const N: usize> RwLock<N> {
         pub(crate) fn new() -> Self {
             RwLock {
                 writer_lock: Robust::new(),
-                phase_locks: [Robust::new(), Robust::new()],
-                phase: AtomicU32::new(0),
+                bias: AtomicU32::new(bias::NONE),
                 data_dirty: AtomicU32::new(0),
+                quiet_writes: AtomicU32::new(0),
+                phase: AtomicU32::new(0),
+                phase_locks: [Robust::new(), Robust::new()],
                 in_process: InProcessRwLock::new(),
                 slots: sys::const_array!(ReaderSlot::new(); N),
             }
@@ -170,6 +209,7 @@ impl<const N: usize> RwLock<N> {
         // SAFETY: guaranteed by the caller.
         self.words().for_each(|word| unsafe { word.init() });
         self.slots.iter().for_each(ReaderSlot::clear);
+        self.bias.store(bias::NONE, Relaxed);
         self.data_dirty.store(0, Relaxed);
     }
 
@@ -193,7 +233,7 @@ impl<const N: usize> RwLock<N> {
     pub(crate) unsafe fn mark_after_reboot(&self) {
         self.data_dirty.store(1, Relaxed);
         // SAFETY: guaranteed by the caller.
-        unsafe { self.phase_locks[0].mark_after_reboot() };
+        unsafe { self.writer_lock.mark_after_reboot() };
     }
 
     /// Acquires the lock for reading.
@@ -212,10 +252,14 @@ impl<const N: usize> RwLock<N> {
             return self.read_slow(current, preferred, mode, report_death);
         }
         sys::dekker_fence();
-        if self.phase_locks[0].is_released_seqcst() && self.phase_locks[1].is_released_seqcst() {
+        let may_read = match self.bias.load(SeqCst) {
+            bias::NONE => self.writer_lock.is_released_seqcst(),
+            bias => bias == bias::READERS,
+        };
+        if may_read {
             return Ok(ReadPosition(preferred as u32));
         }
-        self.wait_for_writer(current, preferred, mode, report_death)
+        self.enter(current, preferred, mode, report_death)
     }
 
     /// Ends a read.
@@ -235,22 +279,22 @@ impl<const N: usize> RwLock<N> {
 
     /// Acquires the lock for writing. If an earlier writer died in its critical section and this
     /// was not reported yet, calls `report_death` first.
+    #[inline]
     pub(crate) fn write(
         &self,
         current: CurrentThread,
         mode: WaitMode,
         report_death: ReportDeath<'_>,
     ) -> Result<(), AcquireError> {
-        if self.writer_lock.is_in_process() {
-            return self.lock_in_process(current, None, LockMode::Write, mode);
+        if !self.writer_lock.try_acquire_fast_ordered(current, SeqCst) {
+            return self.write_slow(current, mode, report_death);
         }
-        self.acquire_writer_lock(current, mode)?;
-        let outcome = self.begin_section(current, mode, report_death);
-        if outcome.is_err() {
-            // SAFETY: the calling thread acquired `writer_lock` above.
-            unsafe { self.writer_lock.unlock(current) };
+        sys::dekker_fence();
+        if self.bias.load(SeqCst) == bias::WRITERS {
+            self.set_data_dirty();
+            return Ok(());
         }
-        outcome
+        self.begin_section_or_unlock(current, mode)
     }
 
     /// Acquires the lock for reading, and excludes writers and other upgradable readers.
@@ -263,8 +307,8 @@ impl<const N: usize> RwLock<N> {
         if self.writer_lock.is_in_process() {
             return self.lock_in_process(current, None, LockMode::UpgradableRead, mode);
         }
-        self.acquire_writer_lock(current, mode)?;
-        let outcome = self.recover_phase_locks(current, mode, report_death);
+        self.acquire_writer_lock(current, mode, report_death)?;
+        let outcome = self.admit_readers(current, mode);
         if outcome.is_err() {
             // SAFETY: the calling thread acquired `writer_lock` above.
             unsafe { self.writer_lock.unlock(current) };
@@ -281,7 +325,6 @@ impl<const N: usize> RwLock<N> {
         &self,
         current: CurrentThread,
         mode: WaitMode,
-        report_death: ReportDeath<'_>,
     ) -> Result<(), AcquireError> {
         if self.writer_lock.is_in_process() {
             return self.lock_in_process(
@@ -291,7 +334,11 @@ impl<const N: usize> RwLock<N> {
                 mode,
             );
         }
-        self.begin_section(current, mode, report_death)
+        let outcome = self.begin_section(current, mode);
+        if outcome.is_err() {
+            self.set_bias_to_readers();
+        }
+        outcome
     }
 
     /// Ends an upgradable read.
@@ -312,6 +359,7 @@ impl<const N: usize> RwLock<N> {
     /// # Safety
     ///
     /// The calling thread must be the writer.
+    #[inline]
     pub(crate) unsafe fn end_write(&self, current: CurrentThread) {
         if self.writer_lock.is_in_process() {
             return self.unlock_in_process(current, LockMode::Write, None);
@@ -334,6 +382,8 @@ impl<const N: usize> RwLock<N> {
         // All slots may be taken by readers that wait for this writer.
         let slot = (0..N).find(|&slot| self.slots[slot].lock.try_acquire_free(current));
         self.end_section(current);
+        // With the next writer, and with a slot that no writer has seen, `WRITERS` would be wrong.
+        self.set_bias_to_readers();
         let Some(slot) = slot else {
             return ReadPosition::WRITER_LOCK;
         };

@@ -3,12 +3,22 @@
 
 use crate::raw::multi::lock_set::LockSet;
 use crate::raw::outcome::{AcquireError, WaitMode};
+use crate::raw::robust::Robust;
 use crate::raw::robust::watch::WatchOutcome;
 use crate::raw::rwlock::in_process::LockMode;
 use crate::raw::rwlock::reader_slot::READING;
-use crate::raw::rwlock::{ReadPosition, ReportDeath, RwLock};
+use crate::raw::rwlock::{ReadPosition, ReportDeath, RwLock, bias};
 use crate::sys::{self, CurrentThread};
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// What a thread does that has taken a slot.
+enum InSlot {
+    Reads,
+    /// It reads in this other slot already, and begins another read there.
+    ReadsAlready(usize),
+    /// The writer that it waited for has died, which must be reported.
+    WriterDied,
+}
 
 impl<const N: usize> RwLock<N> {
     /// Acquires the lock for reading if the preferred slot is not available.
@@ -30,7 +40,8 @@ impl<const N: usize> RwLock<N> {
         }
         for slot in (preferred..N).chain(0..preferred) {
             if self.slots[slot].lock.try_acquire_free(current) {
-                return self.wait_for_writer(current, slot, mode, report_death);
+                sys::dekker_fence();
+                return self.enter(current, slot, mode, report_death);
             }
         }
         match self.slot_of(current, None) {
@@ -41,58 +52,126 @@ impl<const N: usize> RwLock<N> {
 
     /// Waits for the writer, if there is one, in a slot that the thread has just taken.
     #[cold]
-    pub(in crate::raw) fn wait_for_writer(
+    pub(in crate::raw) fn enter(
         &self,
         current: CurrentThread,
         slot_index: usize,
         mode: WaitMode,
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
-        sys::dekker_fence();
-        // The phase lock that is seen closed here, after the slot was taken, stays the one to wait
-        // for: every later writer sees the slot. The other phase lock may be closed when this one
-        // opens, but then its owner is such a later writer: see `rwlock` on orderings.
-        let Some(number) =
-            (0..2).find(|&phase_lock| !self.phase_locks[phase_lock].is_released_seqcst())
-        else {
-            return Ok(ReadPosition(slot_index as u32));
+        let outcome = loop {
+            match self.bias.load(SeqCst) {
+                bias::READERS => break Ok(InSlot::Reads),
+                bias::NONE => break self.wait_for_owner(current, slot_index, mode),
+                bias::CLOSED => {
+                    let closed = |lock: &usize| !self.phase_locks[*lock].is_released_seqcst();
+                    match (0..2).find(closed) {
+                        Some(number) => {
+                            break self.wait_for_phase(current, slot_index, number, mode);
+                        }
+                        // That writer has ended its write.
+                        None => sys::pause(),
+                    }
+                }
+                // `WRITERS` or `LEANING`: from now on, writers look at the slots.
+                other => {
+                    let _ = self
+                        .bias
+                        .compare_exchange(other, bias::NONE, SeqCst, Relaxed);
+                    sys::dekker_fence();
+                }
+            }
         };
+        if let Ok(InSlot::Reads) = outcome {
+            return Ok(ReadPosition(slot_index as u32));
+        }
+        // SAFETY: the calling thread owns the slot: the caller of this function took it.
+        unsafe { self.slots[slot_index].release(current) };
+        match (outcome?, mode) {
+            (InSlot::ReadsAlready(own_slot), _) => Ok(self.recurse(own_slot)),
+            (_, WaitMode::TryIfReleased) => Err(AcquireError::WouldBlock),
+            _ => self.read_under_writer_lock(current, slot_index, mode, report_death),
+        }
+    }
+
+    /// Waits for the owner of `writer_lock`, if there is one. The bias was `NONE` after the slot was
+    /// taken, so each later writer sees the slot. So the thread may read as soon as this owner has
+    /// released `writer_lock`, or sets `READERS`, or a later owner sets `CLOSED` and waits for the
+    /// slot. The owner that writes may set `LEANING` before, which says nothing.
+    fn wait_for_owner(
+        &self,
+        current: CurrentThread,
+        slot_index: usize,
+        mode: WaitMode,
+    ) -> Result<InSlot, AcquireError> {
+        if self.writer_lock.is_released_seqcst() {
+            return Ok(InSlot::Reads);
+        }
+        if self.writer_lock.is_held_by(current) {
+            return Err(mode.on_relock());
+        }
+        if let Some(own_slot) = self.slot_of(current, Some(slot_index)) {
+            return Ok(InSlot::ReadsAlready(own_slot));
+        }
+        let is_over = || matches!(self.bias.load(SeqCst), bias::READERS | bias::CLOSED);
+        match self.watch_writer(current, &self.writer_lock, mode, is_over) {
+            WatchOutcome::TimedOut => Err(mode.on_timeout_of(&self.writer_lock.record)),
+            WatchOutcome::Died => Ok(InSlot::WriterDied),
+            WatchOutcome::Over | WatchOutcome::Released => Ok(InSlot::Reads),
+        }
+    }
+
+    /// Waits for the owner of a phase lock. The phase lock that was seen closed, after the slot was
+    /// taken, stays the one to wait for: every later writer sees the slot. The other phase lock may
+    /// be closed when this one opens, but then its owner is such a later writer: see `rwlock` on
+    /// orderings.
+    fn wait_for_phase(
+        &self,
+        current: CurrentThread,
+        slot_index: usize,
+        number: usize,
+        mode: WaitMode,
+    ) -> Result<InSlot, AcquireError> {
         let (phase_lock, slot) = (&self.phase_locks[number], &self.slots[slot_index]);
-        let error = loop {
+        loop {
             if phase_lock.is_held_by(current) {
-                break Some(mode.on_relock());
+                return Err(mode.on_relock());
             }
             if let Some(own_slot) = self.slot_of(current, Some(slot_index)) {
-                // SAFETY: the calling thread owns the slot: the caller of this function took it.
-                unsafe { slot.release(current) };
-                return Ok(self.recurse(own_slot));
+                return Ok(InSlot::ReadsAlready(own_slot));
             }
             slot.state.swap(1 + number as u32, SeqCst);
             slot.lock.notify_watchers();
-            // Sets `list_op_pending`: if this thread is woken and dies before it has propagated the
-            // wake, the kernel wakes another waiter.
-            phase_lock.set_pending(current);
-            let watched = phase_lock.watch(mode.deadline(), || false);
+            let watched = self.watch_writer(current, phase_lock, mode, || false);
             slot.state.swap(READING, SeqCst);
-            phase_lock.propagate_wake();
-            phase_lock.keep_or_link_pending(current, false);
             sys::dekker_fence();
             match watched {
-                WatchOutcome::TimedOut => break Some(mode.on_timeout_of(&phase_lock.record)),
-                WatchOutcome::Died | WatchOutcome::Over => break None,
+                WatchOutcome::TimedOut => return Err(mode.on_timeout_of(&phase_lock.record)),
+                WatchOutcome::Died | WatchOutcome::Over => return Ok(InSlot::WriterDied),
                 WatchOutcome::Released if phase_lock.is_released_seqcst() => {
-                    return Ok(ReadPosition(slot_index as u32));
+                    return Ok(InSlot::Reads);
                 }
+                // A writer gave up, and another one has closed the same phase lock.
                 WatchOutcome::Released => {}
             }
-        };
-        // SAFETY: the calling thread owns the slot: the caller of this function took it.
-        unsafe { slot.release(current) };
-        match (error, mode) {
-            (Some(error), _) => Err(error),
-            (None, WaitMode::TryIfReleased) => Err(AcquireError::WouldBlock),
-            (None, _) => self.read_under_writer_lock(current, slot_index, mode, report_death),
         }
+    }
+
+    /// Watches a word that a writer owns.
+    fn watch_writer(
+        &self,
+        current: CurrentThread,
+        word: &Robust,
+        mode: WaitMode,
+        is_over: impl Fn() -> bool,
+    ) -> WatchOutcome {
+        // If this thread is woken and dies before it has propagated the wake, the kernel wakes
+        // another waiter.
+        word.set_pending(current);
+        let watched = word.watch(mode.deadline(), is_over);
+        word.propagate_wake();
+        word.keep_or_link_pending(current, false);
+        watched
     }
 
     /// Acquires the lock for reading after a writer died, or if all slots are taken. The thread
@@ -106,10 +185,10 @@ impl<const N: usize> RwLock<N> {
     ) -> Result<ReadPosition, AcquireError> {
         let has_writer_lock = self.writer_lock.is_held_by(current);
         if !has_writer_lock {
-            self.acquire_writer_lock(current, mode)?;
+            self.acquire_writer_lock(current, mode, report_death)?;
         }
-        let opened = self.recover_phase_locks(current, mode, report_death);
-        let outcome = opened.and_then(|()| self.acquire_any_slot(current, preferred, mode));
+        let admitted = self.admit_readers(current, mode);
+        let outcome = admitted.and_then(|()| self.acquire_any_slot(current, preferred, mode));
         if !has_writer_lock {
             // SAFETY: the calling thread acquired `writer_lock` above.
             unsafe { self.writer_lock.unlock(current) };
@@ -117,8 +196,8 @@ impl<const N: usize> RwLock<N> {
         outcome
     }
 
-    /// Waits for a slot. The phase locks are open and stay open, because the thread owns
-    /// `writer_lock`. It is the only thread that sleeps on the slots.
+    /// Waits for a slot. No thread writes, because the thread owns `writer_lock`. It is the only
+    /// thread that sleeps on the slots.
     fn acquire_any_slot(
         &self,
         current: CurrentThread,

@@ -1,62 +1,174 @@
 //! How a writer of a [readers-writer lock](crate::raw::rwlock) excludes all other threads, and how
 //! it recovers what a dead writer left.
 
-use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
+use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::raw::robust::Robust;
 use crate::raw::robust::watch::WatchOutcome;
+use crate::raw::rwlock::in_process::LockMode;
 use crate::raw::rwlock::reader_slot::ReaderSlot;
-use crate::raw::rwlock::{ReportDeath, RwLock};
-use crate::sys::CurrentThread;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::raw::rwlock::{ReportDeath, RwLock, bias};
+use crate::sys::{self, CurrentThread};
+use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use core::sync::atomic::compiler_fence;
+
+/// How many writes in succession must meet no reader before writers stop to look for readers. Such
+/// a look costs about as much as the access of a reader that has to tell the writers afterwards.
+const QUIET_WRITES: u32 = 4;
 
 impl<const N: usize> RwLock<N> {
-    /// Acquires `writer_lock`, which excludes writers and upgradable readers.
+    /// Acquires `writer_lock`, which excludes writers and upgradable readers. Reports the death of
+    /// a writer in its critical section.
     pub(in crate::raw) fn acquire_writer_lock(
         &self,
         current: CurrentThread,
         mode: WaitMode,
+        report_death: ReportDeath<'_>,
     ) -> Result<(), AcquireError> {
-        if self.writer_lock.try_acquire_fast(current) {
+        if self.writer_lock.try_acquire_fast_ordered(current, SeqCst) {
+            sys::dekker_fence();
             return Ok(());
         }
         // The owner of `writer_lock` may wait for the calling thread to leave its slot.
-        if self.slot_of(current, None).is_some() {
-            return match self.writer_lock.acquire_slow(current, WaitMode::Try) {
-                Err(AcquireError::WouldBlock) => Err(mode.on_relock()),
-                outcome => outcome.map(drop),
-            };
+        let reads = self.slot_of(current, None).is_some();
+        let own_mode = if reads { WaitMode::Try } else { mode };
+        let acquired = match self.writer_lock.acquire_slow(current, own_mode) {
+            Err(AcquireError::WouldBlock) if reads => return Err(mode.on_relock()),
+            outcome => outcome?,
+        };
+        if self.data_dirty.load(Relaxed) != 0 {
+            report_death(acquired.dead_owner());
+            self.data_dirty.store(0, Release);
         }
-        self.writer_lock.acquire_slow(current, mode).map(drop)
+        self.writer_lock.publish();
+        Ok(())
     }
 
-    /// Opens the phase locks of a writer that died. The thread owns `writer_lock`, so a phase lock
-    /// that is closed belongs to a dead writer.
-    pub(in crate::raw) fn recover_phase_locks(
+    /// Acquires the lock for writing if `writer_lock` is not available.
+    #[cold]
+    pub(in crate::raw) fn write_slow(
         &self,
         current: CurrentThread,
         mode: WaitMode,
         report_death: ReportDeath<'_>,
+    ) -> Result<(), AcquireError> {
+        if self.writer_lock.is_in_process() {
+            self.writer_lock.forget_pending(current);
+            return self.lock_in_process(current, None, LockMode::Write, mode);
+        }
+        self.acquire_writer_lock(current, mode, report_death)?;
+        self.begin_section_or_unlock(current, mode)
+    }
+
+    /// Makes the owner of `writer_lock` the writer, or releases `writer_lock`.
+    pub(in crate::raw) fn begin_section_or_unlock(
+        &self,
+        current: CurrentThread,
+        mode: WaitMode,
+    ) -> Result<(), AcquireError> {
+        let outcome = self.begin_section(current, mode);
+        if outcome.is_err() {
+            // SAFETY: the calling thread owns `writer_lock`: its callers have acquired it.
+            unsafe { self.writer_lock.unlock(current) };
+        }
+        outcome
+    }
+
+    /// Makes the owner of `writer_lock` one that does not write: readers need not wait for it.
+    pub(in crate::raw) fn admit_readers(
+        &self,
+        current: CurrentThread,
+        mode: WaitMode,
+    ) -> Result<(), AcquireError> {
+        self.recover_phase_locks(current, mode)?;
+        self.set_bias_to_readers();
+        Ok(())
+    }
+
+    /// Lets readers read although `writer_lock` is owned. The calling thread owns it, and does not
+    /// write.
+    pub(in crate::raw) fn set_bias_to_readers(&self) {
+        if self.bias.load(Relaxed) != bias::READERS {
+            self.bias.swap(bias::READERS, SeqCst);
+            self.writer_lock.notify_watchers();
+        }
+    }
+
+    /// Opens the phase lock of a writer that died. The thread owns `writer_lock`, so a phase lock
+    /// that is closed belongs to a dead writer. Afterwards, the bias is not `CLOSED`.
+    fn recover_phase_locks(
+        &self,
+        current: CurrentThread,
+        mode: WaitMode,
     ) -> Result<(), AcquireError> {
         for phase_lock in self
             .phase_locks
             .iter()
             .filter(|phase_lock| !phase_lock.is_released_seqcst())
         {
-            let acquired = phase_lock.acquire_slow(current, mode)?;
-            self.report_dirty(report_death, acquired);
+            phase_lock.acquire_slow(current, mode)?;
             self.open_phase(current, phase_lock);
         }
         Ok(())
     }
 
-    /// Closes the phase lock that `phase` names, and waits until the readers have left. The thread
-    /// owns `writer_lock`.
+    /// Makes the owner of `writer_lock` the writer: waits until the readers have left.
     pub(in crate::raw) fn begin_section(
         &self,
         current: CurrentThread,
         mode: WaitMode,
-        report_death: ReportDeath<'_>,
     ) -> Result<(), AcquireError> {
+        match self.bias.load(SeqCst) {
+            bias::WRITERS => {
+                self.set_data_dirty();
+                return Ok(());
+            }
+            bias::CLOSED => self.recover_phase_locks(current, mode)?,
+            bias::NONE => {}
+            _ => self.swap_bias(bias::NONE),
+        }
+        if self.are_slots_free() {
+            self.count_quiet_write();
+        } else {
+            self.quiet_writes.store(0, Relaxed);
+            self.wait_for_readers(current, mode)?;
+        }
+        self.set_data_dirty();
+        Ok(())
+    }
+
+    /// Changes the bias, on the writer's side of a Dekker pattern.
+    fn swap_bias(&self, bias: u32) {
+        self.bias.swap(bias, SeqCst);
+        sys::dekker_fence();
+    }
+
+    fn are_slots_free(&self) -> bool {
+        self.slots.iter().all(|slot| slot.lock.is_free_seqcst())
+    }
+
+    /// Counts a write that met no reader. After some of them, the next writers need not look.
+    fn count_quiet_write(&self) {
+        let quiet = self.quiet_writes.load(Relaxed);
+        if quiet < QUIET_WRITES {
+            self.quiet_writes.store(quiet + 1, Relaxed);
+            return;
+        }
+        // Not `WRITERS` at once: if this thread died before it looked, the next writer would not
+        // look, although a reader may read that saw `NONE`.
+        self.swap_bias(bias::LEANING);
+        let next = match self.are_slots_free() {
+            true => bias::WRITERS,
+            false => bias::NONE,
+        };
+        // If a reader has changed the bias to `NONE`, that is right.
+        let _ = self
+            .bias
+            .compare_exchange(bias::LEANING, next, SeqCst, Relaxed);
+    }
+
+    /// Closes the phase lock that `phase` names, and waits until the readers have left. The thread
+    /// owns `writer_lock`.
+    fn wait_for_readers(&self, current: CurrentThread, mode: WaitMode) -> Result<(), AcquireError> {
         if self.slot_of(current, None).is_some() {
             // Fail before the thread waits for the other readers and keeps new ones out.
             return Err(mode.on_relock());
@@ -64,25 +176,27 @@ impl<const N: usize> RwLock<N> {
         let number = (self.phase.load(Relaxed) % 2) as usize;
         let (phase_lock, other) = (&self.phase_locks[number], &self.phase_locks[1 - number]);
         if !other.is_released_seqcst() {
-            let acquired = other.acquire_slow(current, mode)?;
-            self.report_dirty(report_death, acquired);
+            other.acquire_slow(current, mode)?;
             self.open_phase(current, other);
-            // `SeqCst`, as the check above, so that no reader sees this phase lock closed if the
-            // checks below miss its slot.
-            other.publish();
         }
-        let acquired = phase_lock.acquire_slow(current, mode)?;
-        self.report_dirty(report_death, acquired);
-        phase_lock.publish();
+        phase_lock.acquire_slow(current, mode)?;
+        self.swap_bias(bias::CLOSED);
+        // Readers that wait for the owner of `writer_lock` go first: their slots are seen below.
+        self.writer_lock.notify_watchers();
         for slot in &self.slots {
             if let Err(error) = self.wait_for_reader(current, slot, 1 + number as u32, mode) {
                 self.open_phase(current, phase_lock);
                 return Err(error);
             }
         }
-        // Set before the data is touched.
-        self.data_dirty.swap(1, Acquire);
         Ok(())
+    }
+
+    /// Records that the data may be incomplete, before it is touched: see *Orderings* of `rwlock`.
+    #[inline]
+    pub(in crate::raw) fn set_data_dirty(&self) {
+        self.data_dirty.store(1, Relaxed);
+        compiler_fence(Release);
     }
 
     /// Waits until no thread reads in the slot.
@@ -117,26 +231,30 @@ impl<const N: usize> RwLock<N> {
         }
     }
 
-    /// Reports a death in the critical section, before the phase lock opens. The thread owns
-    /// `writer_lock` and the phase lock.
-    fn report_dirty(&self, report_death: ReportDeath<'_>, acquired: Acquired) {
-        if self.data_dirty.load(Relaxed) != 0 {
-            report_death(acquired.dead_owner());
-            self.data_dirty.store(0, Release);
+    /// Ends the write. If the writer had met readers, switches to the other phase lock for the next
+    /// such writer. The thread keeps `writer_lock`.
+    #[inline]
+    pub(in crate::raw) fn end_section(&self, current: CurrentThread) {
+        self.data_dirty.store(0, Release);
+        // Only the owner of `writer_lock` sets `CLOSED`, so a relaxed load suffices.
+        if self.bias.load(Relaxed) == bias::CLOSED {
+            self.end_phase(current);
         }
     }
 
-    /// Ends the write and switches to the other phase lock for the next writer. The thread keeps
-    /// `writer_lock`.
-    pub(in crate::raw) fn end_section(&self, current: CurrentThread) {
-        self.data_dirty.store(0, Release);
+    #[cold]
+    fn end_phase(&self, current: CurrentThread) {
         let phase = self.phase.load(Relaxed);
         self.phase.store(phase.wrapping_add(1), Relaxed);
         self.open_phase(current, &self.phase_locks[(phase % 2) as usize]);
     }
 
-    /// Opens a phase lock that the thread owns, for all threads that wait on it.
+    /// Opens a phase lock that the thread owns, for all threads that wait on it. Replaces `CLOSED`
+    /// before.
     fn open_phase(&self, current: CurrentThread, phase_lock: &Robust) {
+        if self.bias.load(Relaxed) == bias::CLOSED {
+            self.swap_bias(bias::NONE);
+        }
         // SAFETY: the calling thread owns the phase lock, as every caller of this function ensures.
         unsafe { phase_lock.unlock(current) };
         phase_lock.propagate_wake();

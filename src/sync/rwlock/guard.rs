@@ -244,9 +244,8 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
             // The guard is a copy in a child process: the parent holds the lock.
             return Err(UpgradeError::new(guard, AcquireError::WouldBlock));
         };
-        let report_death = |_| raw_guard.poison.set_unreported_death();
         // SAFETY: the guard exists only while this thread is the upgradable reader.
-        match unsafe { raw_guard.raw.upgrade(current, mode, &report_death) } {
+        match unsafe { raw_guard.raw.upgrade(current, mode) } {
             Ok(()) => {
                 std::mem::forget(guard);
                 // SAFETY: the thread became the writer above, and the upgradable guard is not

@@ -26,6 +26,8 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// A readers-writer lock for data in memory that several processes map, like [`std::sync::RwLock`].
 ///
 /// Readers on different CPUs use different cache lines: each reader takes one of 16 padded slots.
+/// Writers look at these slots only while there are readers about. If writers have met none for
+/// some time, writing costs what a mutex costs, and the next reader tells the writers.
 /// [`Shared`](crate::Shared) places the lock in a map. It then excludes the threads of every
 /// process that uses the map. Before that, it is an ordinary lock of one process, and may be moved
 /// and leaked.
@@ -34,8 +36,8 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///
 /// Readers and writers take turns. A reader that waits for a writer goes before the next writer: it
 /// waits for one critical section of a writer before its own begins. A writer that has excluded the
-/// other writers waits for at most 16 readers: those that have a slot at that time. There are these
-/// limits:
+/// other writers and met a reader waits for at most 16 readers: those that have a slot at that time.
+/// There are these limits:
 ///
 /// - Writers compete with each other as the lockers of a mutex do.
 /// - A reader that finds all 16 slots taken queues with the writers. It does not count as a reader
@@ -123,9 +125,12 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///
 /// # Source
 ///
-/// Each reader has a slot of its own, as in the Linux kernel's per-CPU locks. Readers that waited
-/// for one writer go before the next. This is *phase fairness*: Brandenburg and Anderson,
-/// "Reader-Writer Synchronization for Shared-Memory Multiprocessor Real-Time Systems" (ECRTS 2009).
+/// Each reader has a slot of its own, as in the Linux kernel's per-CPU locks. A bias tells writers
+/// whether they need look at the slots, and readers whether they need look for a writer: Dice and
+/// Kogan, "BRAVO: Biased Locking for Reader-Writer Locks" (USENIX ATC 2019), has such a bias on the
+/// side of the readers. Readers that waited for one writer go before the next. This is *phase
+/// fairness*: Brandenburg and Anderson, "Reader-Writer Synchronization for Shared-Memory
+/// Multiprocessor Real-Time Systems" (ECRTS 2009).
 /// The lock words are those of [`SharedMutex`](crate::SharedMutex).
 #[repr(C)]
 pub struct SharedRwLock<T> {
@@ -166,8 +171,8 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`LockError::WouldBlock`] if a thread writes, or waits or tries to write, also if it
-    /// is the calling thread, or if no slot is free. Otherwise as for [`read`](Self::read).
+    /// Returns [`LockError::WouldBlock`] if a thread writes, waits or tries to write, or begins an
+    /// upgradable read, also if it is the calling thread, or if no slot is free. Otherwise as for [`read`](Self::read).
     #[inline]
     pub fn try_read(&self) -> LockResult<Read<'_, T>> {
         self.read_with(WaitMode::Try)

@@ -3,11 +3,12 @@
 //!
 //! The names are those of the library (`src/raw/rwlock`).
 //!
-//! The writer lock is assumed to be the mutex that the other searches check: a thread that waits
-//! for it acquires it once it is free. The search models everything else step by step, in one order
-//! of all accesses: the slots, the phase locks, which threads sleep on which of them, and which
-//! thread wakes which. The kernel marks a dead thread's words one after the other. A wake may reach
-//! any waiter of the word.
+//! The threads that acquire the writer lock are assumed to do so as in the mutex that the other
+//! searches check: one that waits for it acquires it once it is free. The search models everything
+//! else step by step, in one order of all accesses: the bias, the slots, the phase locks, the
+//! readers that watch the writer lock, which threads sleep on which word, and which thread wakes
+//! which. The kernel marks a dead thread's words one after the other. A wake may reach any waiter
+//! of the word. The writers lean towards `WRITERS` at the first write that meets no reader.
 //!
 //! A reader that finds all slots taken sleeps on both slots, and joins their queues one after the
 //! other. After a wake on one slot it stays in the other queue until it runs.
@@ -30,14 +31,25 @@ mod steps;
 use crate::model::is_thorough;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-use state::{PHASE_LOCKS, Pc, SLOTS, State, THREADS, Thread, Word};
+use state::{Bias, PHASE_LOCKS, Pc, SLOTS, State, THREADS, Thread, WRITER_LOCK, Word};
 
 /// A protocol: the crate's, or one with a fault in one place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Variant {
     Sound,
-    /// A reader checks the phase locks before it takes a slot.
+    /// A reader checks whether it may read before it takes a slot.
     ChecksFirst,
+    /// A writer that finds all slots free sets `WRITERS`, and does not look again.
+    LooksOnce,
+    /// A writer sets `WRITERS` before it looks again.
+    LeansToWritersAtOnce,
+    /// A reader that waits for the owner of the writer lock reads when that owner sets `LEANING`.
+    TakesLeaningForOver,
+    /// A reader that sets `WAITERS` in the writer lock, and then finds that it need not wait, wakes
+    /// no other reader.
+    KeepsWaiters,
+    /// A writer that sets `CLOSED` does not wake the readers that wait for the writer lock.
+    ClosesSilently,
     /// A phase lock's release wakes one reader, and no thread propagates the wake.
     NoPropagation,
     /// A reader that waits for the writer sets its slot's state, but does not wake the writer.
@@ -80,7 +92,7 @@ impl Model for Search {
         let thread = |index: usize| Thread {
             pc: match index {
                 _ if index >= self.threads => Pc::Done,
-                _ if index < self.writers => Pc::TakeWriterLock,
+                _ if index < self.writers => Pc::TakeWriterLock(false),
                 _ => Pc::Start,
             },
             writes: index < self.writers,
@@ -94,14 +106,15 @@ impl Model for Search {
             woken: false,
         };
         vec![State {
-            writer_lock: 0,
             words: Default::default(),
+            bias: Bias::None,
             slot_states: [0; SLOTS],
             phase: 0,
             data_dirty: false,
             threads: std::array::from_fn(thread),
             deaths: self.deaths,
             any_died: false,
+            setter_died: false,
             due: false,
             wrong: false,
         }]
@@ -137,7 +150,7 @@ impl Model for Search {
             Action::Step(thread) => {
                 let own = state.threads[thread];
                 match Self::wakes(own.pc, own.slot) {
-                    Some((_, _, if_none_woke)) => self.after_wake(&mut next, thread, if_none_woke),
+                    Some((_, _, if_none_woke)) => self.go_on(&mut next, thread, if_none_woke),
                     None => self.step(&mut next, thread),
                 }
             }
@@ -145,16 +158,27 @@ impl Model for Search {
                 let own = state.threads[thread];
                 let (word, if_one_woke, _) = Self::wakes(own.pc, own.slot).expect("it wakes");
                 next.wake(sleeper, word);
-                self.after_wake(&mut next, thread, if_one_woke);
+                self.go_on(&mut next, thread, if_one_woke);
             }
             Action::Die(thread) => {
                 let own = state.threads[thread];
                 next.deaths -= 1;
                 next.any_died = true;
+                next.setter_died |= matches!(own.pc, Pc::RecheckBias(_));
                 // Until `data_dirty` is cleared, the death counts as one in the data.
                 next.due |= matches!(own.pc, Pc::Write | Pc::ClearDirty);
                 let pending = match own.pc {
                     Pc::OpenWake(phase_lock, _) | Pc::OpenClear(phase_lock, _) => Some(phase_lock),
+                    // So does a thread that waits for the writer lock, and one that releases it.
+                    Pc::ReleaseWake(_)
+                    | Pc::ReleaseClear(_)
+                    | Pc::TakeWriterLock(_)
+                    | Pc::ReadOwner
+                    | Pc::SetOwnerWaiters(_)
+                    | Pc::RecheckBias(_)
+                    | Pc::SleepOnOwner(_)
+                    | Pc::PropagateOwnerWake(_)
+                    | Pc::Asleep(WRITER_LOCK) => Some(WRITER_LOCK as u8),
                     Pc::LeaveWake(_) | Pc::LeaveClear(_) => {
                         own.slot.map(|slot| slot + PHASE_LOCKS as u8)
                     }
@@ -162,7 +186,6 @@ impl Model for Search {
                     Pc::ReadPhaseLock
                     | Pc::SetWaiters(_)
                     | Pc::Sleep(_)
-                    | Pc::ClearState(_)
                     | Pc::PropagateWake(_)
                     | Pc::Asleep(..PHASE_LOCKS)
                         if self.variant != Variant::PendingNotSet =>
@@ -199,7 +222,7 @@ impl Model for Search {
                     matches!(own.pc, Pc::Read | Pc::Write) || !search.enabled(state, thread)
                 };
                 let misses = state.threads.iter().any(|own| own.pc == Pc::AsleepOnSlots)
-                    && state.words[PHASE_LOCKS..]
+                    && state.words[PHASE_LOCKS..WRITER_LOCK]
                         .iter()
                         .any(|slot| slot.owner == 0);
                 !misses || !state.threads.iter().enumerate().all(rests)
@@ -207,7 +230,7 @@ impl Model for Search {
             Property::always(SLOTS_ARE_OPEN, |_, state: &State| {
                 let is_done = |own: &Thread| own.pc == Pc::Done;
                 !state.threads.iter().all(is_done)
-                    || state.words[PHASE_LOCKS..] == [Word::default(); 2]
+                    || state.words[PHASE_LOCKS..WRITER_LOCK] == [Word::default(); SLOTS]
             }),
             Property::always(DEATHS_ARE_REPORTED, |_, state: &State| !state.wrong),
             Property::always(BOUND, |_, state: &State| {
@@ -341,6 +364,48 @@ fn a_reader_that_takes_one_of_two_released_slots_closes_the_other() {
 fn a_reader_that_checks_before_it_takes_a_slot_meets_a_writer() {
     let variant = Variant::ChecksFirst;
     rejects(Search { variant, ..PLAIN }, WRITER_EXCLUSION);
+}
+
+/// A reader that saw `NONE` waits for the writer, and reads after it. The next writer does not look.
+#[test]
+fn a_writer_that_looks_once_misses_a_reader_that_waits() {
+    let variant = Variant::LooksOnce;
+    rejects(Search { variant, ..PLAIN }, WRITER_EXCLUSION);
+}
+
+#[test]
+fn a_reader_that_reads_when_the_owner_leans_meets_the_writer() {
+    let variant = Variant::TakesLeaningForOver;
+    rejects(Search { variant, ..PLAIN }, WRITER_EXCLUSION);
+}
+
+#[test]
+fn a_reader_that_sets_the_bit_after_the_notification_and_wakes_no_other_leaves_it_asleep() {
+    let variant = Variant::KeepsWaiters;
+    rejects(Search { variant, ..PLAIN }, NO_THREAD_WAITS_FOREVER);
+}
+
+/// It dies before it has seen the reader.
+#[test]
+fn a_writer_that_stops_to_look_before_it_has_looked_leaves_a_reader_unseen() {
+    let search = Search {
+        variant: Variant::LeansToWritersAtOnce,
+        writers: 2,
+        deaths: 1,
+        ..PLAIN
+    };
+    rejects(search, WRITER_EXCLUSION);
+}
+
+#[test]
+fn a_writer_that_closes_silently_waits_for_a_reader_that_sleeps() {
+    let variant = Variant::ClosesSilently;
+    let search = Search {
+        variant,
+        writers: 2,
+        ..PLAIN
+    };
+    rejects(search, NO_THREAD_WAITS_FOREVER);
 }
 
 #[test]

@@ -16,26 +16,49 @@ impl Word {
     }
 }
 
-/// The index of a word that threads can sleep on: the phase locks, then the slots.
+/// The index of a word that threads can sleep on: the phase locks, then the slots, then the writer
+/// lock.
 pub(super) type Id = usize;
 pub(super) const PHASE_LOCKS: usize = 2;
+pub(super) const WRITER_LOCK: Id = PHASE_LOCKS + SLOTS;
+pub(super) const WORDS: usize = WRITER_LOCK + 1;
+
+/// Who must look for whom.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Bias {
+    None,
+    Readers,
+    Writers,
+    Leaning,
+    Closed,
+}
 
 /// The step that follows the release of a phase lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Then {
-    FindSlot,
+    /// Look for the next phase lock of a dead writer, as a reader or as a writer.
+    OpenMarked(bool),
     TakePhaseLock,
     ReleaseWriterLock,
 }
 
 /// The next step of a thread. A `u8` is a phase lock, a slot, or the progress of a walk. A `bool`
-/// of a reader's step says that the owner of its phase lock died.
+/// of a reader's step says that the writer that it waited for died. A `bool` of the steps of both
+/// says that a reader takes them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Pc {
     // The steps of a reader.
     Start,
-    CheckFirst(u8),
+    CheckFirst,
     TakeSlot(u8),
+    CheckBias,
+    ChangeBias(Bias),
+    CheckOwner,
+    ReadOwner,
+    SetOwnerWaiters(Word),
+    RecheckBias(Word),
+    SleepOnOwner(Word),
+    PropagateOwnerWake(bool),
     Check(u8),
     SetState,
     WakeWriter,
@@ -43,15 +66,15 @@ pub(super) enum Pc {
     SetWaiters(Word),
     Sleep(Word),
     Asleep(Id),
-    ClearState(bool),
     PropagateWake(bool),
+    ClearState(bool),
     Recheck,
     Read,
     Leave(bool),
     LeaveWake(bool),
     LeaveClear(bool),
-    TakeWriterLockToRead,
-    OpenMarked(u8),
+    SetReaders,
+    NotifyReaders,
     FindSlot(u8),
     SlotSetWaiters(u8),
     SlotJoin(u8),
@@ -59,9 +82,15 @@ pub(super) enum Pc {
     LeaveQueues,
     SlotPropagateWake(u8),
     // The steps of a writer.
-    TakeWriterLock,
+    LoadBias,
+    Look(u8),
+    SetLeaning,
+    LookAgain(u8),
+    EndLeaning(Bias),
     Resolve,
     TakePhaseLock,
+    SetClosed,
+    NotifyOwnersReaders,
     Drain(u8),
     DrainSetWaiters(u8, Word),
     DrainCheckState(u8, Word),
@@ -72,11 +101,16 @@ pub(super) enum Pc {
     Write,
     ClearDirty,
     // The steps of both.
+    TakeWriterLock(bool),
+    Report(bool),
+    OpenMarked(u8, bool),
     Open(u8, Then),
     OpenWake(u8, Then),
     OpenClear(u8, Then),
     OpenPropagateWake(u8, Then),
-    ReleaseWriterLock,
+    Release(bool),
+    ReleaseWake(bool),
+    ReleaseClear(bool),
     Done,
     // The kernel's steps for a dead thread.
     Exit(u8, Option<u8>),
@@ -105,14 +139,18 @@ pub(super) struct Thread {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct State {
-    pub(super) writer_lock: u8,
-    pub(super) words: [Word; PHASE_LOCKS + SLOTS],
+    pub(super) words: [Word; WORDS],
+    pub(super) bias: Bias,
     pub(super) slot_states: [u8; SLOTS],
     pub(super) phase: u8,
     pub(super) data_dirty: bool,
     pub(super) threads: [Thread; THREADS],
     pub(super) deaths: u8,
     pub(super) any_died: bool,
+    /// Whether a reader died that had set `WAITERS` in the writer lock, and had not checked the bias
+    /// since. It may have set the bit after the owner's notification, and another reader may sleep
+    /// on it. So that one may have to wait for its recheck timer.
+    pub(super) setter_died: bool,
     pub(super) due: bool,
     pub(super) wrong: bool,
 }
@@ -130,17 +168,23 @@ impl State {
         thread as u8 + 1
     }
 
-    /// The threads in the queue of a word, including those already woken on another word.
+    /// The threads in the queue of a word, including those already woken on another word. A thread
+    /// that waits to acquire the writer lock is in its queue too.
     pub(super) fn sleepers(&self, word: Id) -> impl Iterator<Item = usize> + '_ {
         (0..THREADS).filter(move |&thread| {
             let own = &self.threads[thread];
-            own.pc == Pc::Asleep(word) || word >= PHASE_LOCKS && own.queued[word - PHASE_LOCKS]
+            let is_slot = (PHASE_LOCKS..WRITER_LOCK).contains(&word);
+            own.pc == Pc::Asleep(word)
+                || word == WRITER_LOCK && matches!(own.pc, Pc::TakeWriterLock(_))
+                || is_slot && own.queued[word - PHASE_LOCKS]
         })
     }
 
     pub(super) fn wake(&mut self, thread: usize, word: Id) {
         let own = &mut self.threads[thread];
         own.pc = match own.pc {
+            Pc::TakeWriterLock(_) => own.pc,
+            Pc::Asleep(_) if word == WRITER_LOCK => Pc::ReadOwner,
             Pc::Asleep(_) if word < PHASE_LOCKS => Pc::ReadPhaseLock,
             Pc::Asleep(_) => Pc::Drain((word - PHASE_LOCKS) as u8),
             other => {
@@ -160,13 +204,32 @@ impl State {
         all.into_iter().for_each(|thread| self.wake(thread, word));
     }
 
+    pub(super) fn notify(&mut self, word: Id) {
+        if self.words[word].waiters {
+            self.clear_and_wake_all(word);
+        }
+    }
+
+    pub(super) fn is_slot_free(&self, at: u8) -> bool {
+        self.words[PHASE_LOCKS + usize::from(at)] == Word::default()
+    }
+
+    /// Whether a reader with a slot may read at once.
+    pub(super) fn may_read(&self) -> bool {
+        match self.bias {
+            Bias::Readers => true,
+            Bias::None => self.words[WRITER_LOCK].is_open(),
+            _ => false,
+        }
+    }
+
     pub(super) fn propagate_wake(&mut self, word: Id) {
         if self.words[word].owner == 0 && self.words[word].waiters {
             self.clear_and_wake_all(word);
         }
     }
 
-    /// Reports a writer's death in the data. The caller owns the writer lock and a phase lock.
+    /// Reports a writer's death in the data. The caller owns the writer lock.
     pub(super) fn report_death(&mut self) {
         if self.data_dirty {
             self.wrong |= !self.due;
@@ -192,7 +255,7 @@ impl State {
         own.rounds -= 1;
         own.pc = match (own.rounds, own.writes) {
             (0, _) => Pc::Done,
-            (_, true) => Pc::TakeWriterLock,
+            (_, true) => Pc::TakeWriterLock(false),
             (_, false) => Pc::Start,
         };
     }

@@ -1,6 +1,6 @@
 //! The steps of readers and writers, and the kernel's steps for a dead thread.
 
-use super::state::{Id, PHASE_LOCKS, Pc, SLOTS, State, Then, Word};
+use super::state::{Bias, Id, PHASE_LOCKS, Pc, SLOTS, State, Then, WORDS, WRITER_LOCK, Word};
 use super::{Search, Variant};
 
 impl Search {
@@ -20,6 +20,10 @@ impl Search {
                 let next = Self::left(died);
                 Some((slot, next, Pc::LeaveClear(died)))
             }
+            Pc::ReleaseWake(reads) => {
+                let next = Pc::ReleaseClear(reads);
+                Some((WRITER_LOCK, Self::released(reads), next))
+            }
             Pc::ExitWake(word, at, pending) => {
                 let next = Pc::Exit(at, pending);
                 Some((usize::from(word), next, next))
@@ -30,19 +34,25 @@ impl Search {
 
     pub(super) fn left(died: bool) -> Pc {
         if died {
-            Pc::TakeWriterLockToRead
+            Pc::TakeWriterLock(true)
         } else {
             Pc::Start
         }
     }
 
+    /// The step after the release of the writer lock. A writer begins its next round by `Start`.
+    pub(super) fn released(reads: bool) -> Pc {
+        if reads { Pc::Read } else { Pc::Start }
+    }
+
     pub(super) fn enabled(&self, state: &State, thread: usize) -> bool {
         match state.threads[thread].pc {
+            Pc::Asleep(WRITER_LOCK) => state.setter_died,
             Pc::Asleep(_) | Pc::AsleepOnSlots | Pc::Done | Pc::Dead => false,
-            Pc::TakeWriterLockToRead | Pc::TakeWriterLock => state.writer_lock == 0,
+            Pc::TakeWriterLock(_) => state.words[WRITER_LOCK].owner == 0,
             // The owner of the writer lock waits until the kernel has marked a dead writer's phase
             // lock.
-            Pc::OpenMarked(phase_lock) => {
+            Pc::OpenMarked(phase_lock, _) => {
                 phase_lock >= 2 || state.words[usize::from(phase_lock)].owner == 0
             }
             Pc::Resolve => state.words[usize::from(1 - state.phase)].owner == 0,
@@ -57,30 +67,83 @@ impl Search {
         let slot = own.slot.map(|slot| PHASE_LOCKS + usize::from(slot));
         let phase_lock = usize::from(own.phase_lock);
         let next = match own.pc {
-            Pc::Start if self.variant == Variant::ChecksFirst => Pc::CheckFirst(0),
+            Pc::Start if self.variant == Variant::ChecksFirst => Pc::CheckFirst,
             Pc::Start => Pc::TakeSlot(0),
-            Pc::CheckFirst(2) => Pc::TakeSlot(0),
-            Pc::CheckFirst(at) if state.words[usize::from(at)].is_open() => Pc::CheckFirst(at + 1),
-            Pc::CheckFirst(_) => Pc::TakeSlot(0),
-            Pc::TakeSlot(at) if usize::from(at) == SLOTS => Pc::TakeWriterLockToRead,
+            Pc::CheckFirst if state.may_read() => Pc::TakeSlot(0),
+            Pc::CheckFirst => Pc::CheckFirst,
+            Pc::TakeSlot(at) if usize::from(at) == SLOTS => Pc::TakeWriterLock(true),
             Pc::TakeSlot(at) => {
                 let word = &mut state.words[PHASE_LOCKS + usize::from(at)];
                 if *word == Word::default() {
                     word.owner = tid;
                     state.threads[thread].slot = Some(at);
                     if self.variant == Variant::ChecksFirst {
-                        Pc::Check(2)
+                        state.begin_section(thread);
+                        Pc::Read
                     } else {
-                        Pc::Check(0)
+                        Pc::CheckBias
                     }
                 } else {
                     Pc::TakeSlot(at + 1)
                 }
             }
-            Pc::Check(2) => {
+            Pc::CheckBias => match state.bias {
+                Bias::Readers => {
+                    state.begin_section(thread);
+                    Pc::Read
+                }
+                Bias::None => Pc::CheckOwner,
+                Bias::Closed => Pc::Check(0),
+                other => Pc::ChangeBias(other),
+            },
+            Pc::ChangeBias(seen) => {
+                if state.bias == seen {
+                    state.bias = Bias::None;
+                }
+                Pc::CheckBias
+            }
+            Pc::CheckOwner if state.words[WRITER_LOCK].is_open() => {
                 state.begin_section(thread);
                 Pc::Read
             }
+            Pc::CheckOwner => {
+                state.threads[thread].waits = state.words[WRITER_LOCK].owner != 0;
+                Pc::ReadOwner
+            }
+            Pc::ReadOwner => match state.words[WRITER_LOCK] {
+                Word { owner: 0, died, .. } => Pc::PropagateOwnerWake(died),
+                _ if self.is_over(state) => Pc::PropagateOwnerWake(false),
+                word if word.waiters => Pc::RecheckBias(word),
+                word => Pc::SetOwnerWaiters(word),
+            },
+            Pc::SetOwnerWaiters(seen) if state.words[WRITER_LOCK] == seen => {
+                state.words[WRITER_LOCK].waiters = true;
+                Pc::RecheckBias(state.words[WRITER_LOCK])
+            }
+            Pc::SetOwnerWaiters(_) => Pc::ReadOwner,
+            Pc::RecheckBias(_) if self.is_over(state) => {
+                if self.variant != Variant::KeepsWaiters {
+                    state.clear_and_wake_all(WRITER_LOCK);
+                }
+                Pc::PropagateOwnerWake(false)
+            }
+            Pc::RecheckBias(word) => Pc::SleepOnOwner(word),
+            Pc::SleepOnOwner(expected) if state.words[WRITER_LOCK] == expected => {
+                Pc::Asleep(WRITER_LOCK)
+            }
+            // The recheck timer expires.
+            Pc::SleepOnOwner(_) | Pc::Asleep(WRITER_LOCK) => Pc::ReadOwner,
+            Pc::PropagateOwnerWake(died) => {
+                state.propagate_wake(WRITER_LOCK);
+                if died {
+                    Pc::Leave(true)
+                } else {
+                    state.begin_section(thread);
+                    Pc::Read
+                }
+            }
+            // The writer that set `CLOSED` has ended its write.
+            Pc::Check(2) => Pc::CheckBias,
             Pc::Check(at) if state.words[usize::from(at)].is_open() => Pc::Check(at + 1),
             Pc::Check(at) => {
                 state.threads[thread].phase_lock = at;
@@ -99,7 +162,7 @@ impl Search {
                 Pc::ReadPhaseLock
             }
             Pc::ReadPhaseLock => match state.words[phase_lock] {
-                Word { owner: 0, died, .. } => Pc::ClearState(died),
+                Word { owner: 0, died, .. } => Pc::PropagateWake(died),
                 word if word.waiters => Pc::Sleep(word),
                 word => Pc::SetWaiters(word),
             },
@@ -110,14 +173,14 @@ impl Search {
             Pc::SetWaiters(_) => Pc::ReadPhaseLock,
             Pc::Sleep(expected) if state.words[phase_lock] == expected => Pc::Asleep(phase_lock),
             Pc::Sleep(_) => Pc::ReadPhaseLock,
-            Pc::ClearState(died) => {
-                state.slot_states[usize::from(own.slot.expect("a slot"))] = 0;
-                Pc::PropagateWake(died)
-            }
             Pc::PropagateWake(died) => {
                 if self.variant != Variant::NoPropagation {
                     state.propagate_wake(phase_lock);
                 }
+                Pc::ClearState(died)
+            }
+            Pc::ClearState(died) => {
+                state.slot_states[usize::from(own.slot.expect("a slot"))] = 0;
                 if died { Pc::Leave(true) } else { Pc::Recheck }
             }
             Pc::Recheck if state.words[phase_lock].is_open() => {
@@ -139,20 +202,14 @@ impl Search {
                 state.clear_and_wake_all(slot.expect("a slot"));
                 Self::left(died)
             }
-            Pc::TakeWriterLockToRead => {
-                state.writer_lock = tid;
-                Pc::OpenMarked(0)
+            Pc::SetReaders if state.bias == Bias::Readers => Pc::FindSlot(0),
+            Pc::SetReaders => {
+                state.bias = Bias::Readers;
+                Pc::NotifyReaders
             }
-            Pc::OpenMarked(2) => Pc::FindSlot(0),
-            Pc::OpenMarked(at) => {
-                let word = &mut state.words[usize::from(at)];
-                if word.is_open() {
-                    Pc::OpenMarked(at + 1)
-                } else {
-                    (word.owner, word.died) = (tid, false);
-                    state.report_death();
-                    Pc::Open(at, Then::FindSlot)
-                }
+            Pc::NotifyReaders => {
+                state.notify(WRITER_LOCK);
+                Pc::FindSlot(0)
             }
             Pc::FindSlot(at) if usize::from(at) == SLOTS => Pc::SlotSetWaiters(0),
             Pc::FindSlot(at) => {
@@ -203,11 +260,7 @@ impl Search {
                 state.threads[thread].clear_sleep();
                 Pc::FindSlot(0)
             }
-            Pc::SlotPropagateWake(at) if usize::from(at) == SLOTS => {
-                state.begin_section(thread);
-                state.writer_lock = 0;
-                Pc::Read
-            }
+            Pc::SlotPropagateWake(at) if usize::from(at) == SLOTS => Pc::Release(true),
             Pc::SlotPropagateWake(at) => {
                 if self.variant != Variant::KeepsSlotsClosed {
                     state.propagate_wake(PHASE_LOCKS + usize::from(at));
@@ -215,9 +268,61 @@ impl Search {
                 Pc::SlotPropagateWake(at + 1)
             }
 
-            Pc::TakeWriterLock => {
-                state.writer_lock = tid;
-                Pc::Resolve
+            Pc::TakeWriterLock(reads) => {
+                let word = &mut state.words[WRITER_LOCK];
+                (word.owner, word.died) = (tid, false);
+                Pc::Report(reads)
+            }
+            Pc::Report(reads) => {
+                state.report_death();
+                match reads {
+                    true => Pc::OpenMarked(0, true),
+                    false => Pc::LoadBias,
+                }
+            }
+            Pc::OpenMarked(2, true) => Pc::SetReaders,
+            Pc::OpenMarked(2, false) => Pc::Look(0),
+            Pc::OpenMarked(at, reads) => {
+                let word = &mut state.words[usize::from(at)];
+                if word.is_open() {
+                    Pc::OpenMarked(at + 1, reads)
+                } else {
+                    (word.owner, word.died) = (tid, false);
+                    Pc::Open(at, Then::OpenMarked(reads))
+                }
+            }
+            Pc::LoadBias => match state.bias {
+                Bias::Writers => Pc::SetDirty,
+                Bias::Closed => Pc::OpenMarked(0, false),
+                _ => {
+                    state.bias = Bias::None;
+                    Pc::Look(0)
+                }
+            },
+            Pc::Look(at) if usize::from(at) == SLOTS => Pc::SetLeaning,
+            Pc::Look(at) if state.is_slot_free(at) => Pc::Look(at + 1),
+            Pc::Look(_) => Pc::Resolve,
+            Pc::SetLeaning if self.variant == Variant::LooksOnce => {
+                if state.bias == Bias::None {
+                    state.bias = Bias::Writers;
+                }
+                Pc::SetDirty
+            }
+            Pc::SetLeaning => {
+                state.bias = match self.variant {
+                    Variant::LeansToWritersAtOnce => Bias::Writers,
+                    _ => Bias::Leaning,
+                };
+                Pc::LookAgain(0)
+            }
+            Pc::LookAgain(at) if usize::from(at) == SLOTS => Pc::EndLeaning(Bias::Writers),
+            Pc::LookAgain(at) if state.is_slot_free(at) => Pc::LookAgain(at + 1),
+            Pc::LookAgain(_) => Pc::EndLeaning(Bias::None),
+            Pc::EndLeaning(bias) => {
+                if matches!(state.bias, Bias::Leaning | Bias::Writers) {
+                    state.bias = bias;
+                }
+                Pc::SetDirty
             }
             Pc::Resolve => {
                 let other = 1 - state.phase;
@@ -226,15 +331,23 @@ impl Search {
                     Pc::TakePhaseLock
                 } else {
                     (word.owner, word.died) = (tid, false);
-                    state.report_death();
                     Pc::Open(other, Then::TakePhaseLock)
                 }
             }
             Pc::TakePhaseLock => {
                 let word = &mut state.words[usize::from(state.phase)];
                 (word.owner, word.died) = (tid, false);
-                state.report_death();
+                Pc::SetClosed
+            }
+            Pc::SetClosed => {
+                state.bias = Bias::Closed;
                 state.threads[thread].waits = true;
+                Pc::NotifyOwnersReaders
+            }
+            Pc::NotifyOwnersReaders => {
+                if self.variant != Variant::ClosesSilently {
+                    state.notify(WRITER_LOCK);
+                }
                 Pc::Drain(0)
             }
             Pc::Drain(at) if usize::from(at) == SLOTS => Pc::SetDirty,
@@ -290,13 +403,21 @@ impl Search {
             Pc::Write => Pc::ClearDirty,
             Pc::ClearDirty => {
                 state.data_dirty = false;
-                let own = state.phase;
-                if self.variant != Variant::OnePhaseLock {
-                    state.phase = 1 - state.phase;
+                if state.bias == Bias::Closed {
+                    let own = state.phase;
+                    if self.variant != Variant::OnePhaseLock {
+                        state.phase = 1 - state.phase;
+                    }
+                    Pc::Open(own, Then::ReleaseWriterLock)
+                } else {
+                    Pc::Release(false)
                 }
-                Pc::Open(own, Then::ReleaseWriterLock)
             }
 
+            Pc::Open(..) if state.bias == Bias::Closed => {
+                state.bias = Bias::None;
+                own.pc
+            }
             Pc::Open(at, then) => {
                 let word = &mut state.words[usize::from(at)];
                 word.owner = 0;
@@ -316,30 +437,33 @@ impl Search {
                 }
                 Self::opened(at, then)
             }
-            Pc::ReleaseWriterLock => {
-                state.writer_lock = 0;
-                state.end_round(thread);
-                return;
-            }
-            Pc::Exit(0, pending) => {
-                if state.writer_lock == tid {
-                    state.writer_lock = 0;
+            Pc::Release(reads) => {
+                let word = &mut state.words[WRITER_LOCK];
+                word.owner = 0;
+                if word.waiters {
+                    Pc::ReleaseWake(reads)
+                } else {
+                    Self::released(reads)
                 }
-                Pc::Exit(1, pending)
             }
-            Pc::Exit(at, pending) if usize::from(at) <= PHASE_LOCKS + SLOTS => {
-                let id = usize::from(at) - 1;
+            Pc::ReleaseClear(reads) => {
+                state.clear_and_wake_all(WRITER_LOCK);
+                Self::released(reads)
+            }
+            Pc::Exit(at, pending) if usize::from(at) < WORDS => {
+                // The writer lock first.
+                let id = (WRITER_LOCK + usize::from(at)) % WORDS;
                 let word = &mut state.words[id];
-                let resends = pending == Some(at - 1) && word.owner == 0;
+                let resends = pending == Some(id as u8) && word.owner == 0;
                 if word.owner == tid {
                     (word.owner, word.died) = (0, true);
                     if word.waiters {
-                        state.threads[thread].pc = Pc::ExitWake(at - 1, at + 1, pending);
+                        state.threads[thread].pc = Pc::ExitWake(id as u8, at + 1, pending);
                         return;
                     }
                 }
                 if resends {
-                    Pc::ExitWake(at - 1, at + 1, pending)
+                    Pc::ExitWake(id as u8, at + 1, pending)
                 } else {
                     Pc::Exit(at + 1, pending)
                 }
@@ -347,41 +471,56 @@ impl Search {
             Pc::Exit(..) => Pc::Dead,
             Pc::LeaveWake(_)
             | Pc::OpenWake(..)
+            | Pc::ReleaseWake(_)
             | Pc::ExitWake(..)
             | Pc::Asleep(_)
             | Pc::AsleepOnSlots
             | Pc::Done
             | Pc::Dead => unreachable!("no step at {:?}", own.pc),
         };
-        // A reader that has released its slot after its critical section has finished the round.
-        if next == Pc::Start && own.pc != Pc::Start {
-            state.threads[thread].slot = None;
-            state.end_round(thread);
-            return;
+        self.go_on(state, thread, next);
+    }
+
+    /// Whether a reader need not wait for the owner of the writer lock any longer.
+    fn is_over(&self, state: &State) -> bool {
+        match self.variant {
+            Variant::TakesLeaningForOver => state.bias != Bias::None,
+            _ => matches!(state.bias, Bias::Readers | Bias::Closed),
         }
-        if next == Pc::TakeWriterLockToRead {
-            state.threads[thread].slot = None;
-            state.threads[thread].waits = false;
-        }
-        state.threads[thread].pc = next;
     }
 
     pub(super) fn opened(at: u8, then: Then) -> Pc {
         match then {
-            Then::FindSlot => Pc::OpenMarked(at + 1),
+            Then::OpenMarked(reads) => Pc::OpenMarked(at + 1, reads),
             Then::TakePhaseLock => Pc::TakePhaseLock,
-            Then::ReleaseWriterLock => Pc::ReleaseWriterLock,
+            Then::ReleaseWriterLock => Pc::Release(false),
         }
     }
 
-    pub(super) fn after_wake(&self, state: &mut State, thread: usize, next: Pc) {
-        state.threads[thread].pc = next;
-        if next == Pc::Start {
-            state.threads[thread].slot = None;
-            state.end_round(thread);
-        } else if next == Pc::TakeWriterLockToRead {
-            state.threads[thread].slot = None;
-            state.threads[thread].waits = false;
+    /// Sets the next step of a thread.
+    pub(super) fn go_on(&self, state: &mut State, thread: usize, next: Pc) {
+        let own = &mut state.threads[thread];
+        let before = std::mem::replace(&mut own.pc, next);
+        match next {
+            // A reader that has released its slot after its critical section, or a writer that has
+            // released the writer lock, has finished the round.
+            Pc::Start if before != Pc::Start => {
+                own.slot = None;
+                state.end_round(thread);
+            }
+            Pc::TakeWriterLock(true) => {
+                own.slot = None;
+                own.waits = false;
+            }
+            Pc::Read
+                if matches!(
+                    before,
+                    Pc::Release(_) | Pc::ReleaseWake(_) | Pc::ReleaseClear(_)
+                ) =>
+            {
+                state.begin_section(thread);
+            }
+            _ => {}
         }
     }
 }
