@@ -6,9 +6,9 @@
 //! watcher only, so the caller of `watch` must propagate the wake to the others: see
 //! [`propagate_wake`](Robust::propagate_wake).
 //!
-//! **Orderings.** The word is one side of the Dekker patterns of [`rwlock`](crate::raw::rwlock). The
-//! `SeqCst` accesses here are that side. A `SeqCst` load also acquires, so a thread that sees the
-//! word free sees what its last owner did. `sys::dekker_fence` is empty outside the models: the
+//! **Orderings.** The word is one side of the Dekker patterns of [`rwlock`](crate::raw::rwlock).
+//! The `SeqCst` accesses here are that side. A `SeqCst` load also acquires, so a thread that sees
+//! the word free sees what its last owner did. `sys::dekker_fence` is empty outside the models: the
 //! `SeqCst` accesses suffice.
 
 use crate::raw::robust::{FREE, OWNER_DIED, Robust, TID_MASK, WAITERS, WAITERS_SHIFT};
@@ -44,8 +44,8 @@ impl Robust {
     }
 
     /// The writer's side of a Dekker pattern. After the writer has acquired the lock by an access
-    /// that is not `SeqCst`, this writes the word again, unchanged, by one that is. So the write has
-    /// a place in the single total order of all `SeqCst` accesses.
+    /// that is not `SeqCst`, this writes the word again, unchanged, by one that is. So the write
+    /// has a place in the single total order of all `SeqCst` accesses.
     pub(in crate::raw) fn publish(&self) {
         self.word.fetch_or(0, SeqCst);
         sys::dekker_fence();

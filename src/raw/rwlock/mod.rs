@@ -76,12 +76,12 @@
 //!
 //! There are four Dekker patterns. In each, both sides write and then read, by `SeqCst` accesses:
 //!
-//! | | a reader writes, then reads | a writer writes, then reads |
-//! |---|---|---|
-//! | 1 | its slot's word, then `writer_lock` | `writer_lock`, then the slots' words |
-//! | 2 | its slot's word, then `bias` | `bias` (`NONE`, `LEANING`, `CLOSED`), then the slots' words |
-//! | 3 | `bias` (`WRITERS` to `NONE`), then `writer_lock` | `writer_lock`, then `bias` |
-//! | 4 | its slot's state, then `WAITERS` of its word | `WAITERS` of the slot's word, then the state |
+//! | | a reader writes | then reads | a writer writes | then reads |
+//! |---|---|---|---|---|
+//! | 1 | its slot's word | `writer_lock` | `writer_lock` | the slots' words |
+//! | 2 | its slot's word | `bias` | `bias`, not `WRITERS` | the slots' words |
+//! | 3 | `bias`: `NONE` for `WRITERS` | `writer_lock` | `writer_lock` | `bias` |
+//! | 4 | its slot's state | its word's `WAITERS` | that word's `WAITERS` | the slot's state |
 //!
 //! In the single order of all `SeqCst` accesses, one of the two writes is the first. The other side
 //! reads after its own write, so it sees the first write. So each either sees the other or is seen:

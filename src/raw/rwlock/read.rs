@@ -94,10 +94,10 @@ impl<const N: usize> RwLock<N> {
         }
     }
 
-    /// Waits for the owner of `writer_lock`, if there is one. The bias was `NONE` after the slot was
-    /// taken, so each later writer sees the slot. So the thread may read as soon as this owner has
-    /// released `writer_lock`, or sets `READERS`, or a later owner sets `CLOSED` and waits for the
-    /// slot. The owner that writes may set `LEANING` before, which says nothing.
+    /// Waits for the owner of `writer_lock`, if there is one. The bias was `NONE` after the slot
+    /// was taken, so each later writer sees the slot. So the thread may read as soon as this owner
+    /// has released `writer_lock`, or sets `READERS`, or a later owner sets `CLOSED` and waits for
+    /// the slot. The owner that writes may set `LEANING` before, which says nothing.
     fn wait_for_owner(
         &self,
         current: CurrentThread,

@@ -36,8 +36,8 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///
 /// Readers and writers take turns. A reader that waits for a writer goes before the next writer: it
 /// waits for one critical section of a writer before its own begins. A writer that has excluded the
-/// other writers and met a reader waits for at most 16 readers: those that have a slot at that time.
-/// There are these limits:
+/// other writers and met a reader waits for at most 16 readers: those that have a slot at that
+/// time. There are these limits:
 ///
 /// - Writers compete with each other as the lockers of a mutex do.
 /// - A reader that finds all 16 slots taken queues with the writers. It does not count as a reader
@@ -172,7 +172,8 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// Returns [`LockError::WouldBlock`] if a thread writes, waits or tries to write, or begins an
-    /// upgradable read, also if it is the calling thread, or if no slot is free. Otherwise as for [`read`](Self::read).
+    /// upgradable read, also if it is the calling thread, or if no slot is free. Otherwise as for
+    /// [`read`](Self::read).
     #[inline]
     pub fn try_read(&self) -> LockResult<Read<'_, T>> {
         self.read_with(WaitMode::Try)

@@ -59,7 +59,7 @@ fn another_version_of_the_format_is_refused() {
         SharedCounter,
         Error::VersionMismatch { found: 77, .. },
         "version 77",
-        "reads version 2",
+        "reads version 3",
     );
 }
 

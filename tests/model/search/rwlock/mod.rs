@@ -366,7 +366,8 @@ fn a_reader_that_checks_before_it_takes_a_slot_meets_a_writer() {
     rejects(Search { variant, ..PLAIN }, WRITER_EXCLUSION);
 }
 
-/// A reader that saw `NONE` waits for the writer, and reads after it. The next writer does not look.
+/// A reader that saw `NONE` waits for the writer, and reads after it. The next writer does not
+/// look.
 #[test]
 fn a_writer_that_looks_once_misses_a_reader_that_waits() {
     let variant = Variant::LooksOnce;

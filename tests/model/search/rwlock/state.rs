@@ -147,9 +147,9 @@ pub(super) struct State {
     pub(super) threads: [Thread; THREADS],
     pub(super) deaths: u8,
     pub(super) any_died: bool,
-    /// Whether a reader died that had set `WAITERS` in the writer lock, and had not checked the bias
-    /// since. It may have set the bit after the owner's notification, and another reader may sleep
-    /// on it. So that one may have to wait for its recheck timer.
+    /// Whether a reader died that had set `WAITERS` in the writer lock, and had not checked the
+    /// bias since. It may have set the bit after the owner's notification, and another reader may
+    /// sleep on it. So that one may have to wait for its recheck timer.
     pub(super) setter_died: bool,
     pub(super) due: bool,
     pub(super) wrong: bool,
