@@ -66,8 +66,8 @@ impl<T: ShmData + fmt::Debug, R: RawLock> fmt::Debug for SharedMutex<T, R> {
     }
 }
 
-impl<T: ShmData + Sync> SharedRwLock<T> {
-    fn peek(&self) -> Snapshot<SharedRwLockReadGuard<'_, T>> {
+impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
+    fn peek(&self) -> Snapshot<SharedRwLockReadGuard<'_, T, N>> {
         let current = sys::current_thread();
         let report_death = |_| self.poison.set_unreported_death();
         let guard = match self
@@ -86,7 +86,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     }
 }
 
-impl<T: ShmData + Sync + fmt::Debug> fmt::Debug for SharedRwLock<T> {
+impl<T: ShmData + Sync + fmt::Debug, const N: usize> fmt::Debug for SharedRwLock<T, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SharedRwLock");
         match self.peek() {

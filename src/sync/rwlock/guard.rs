@@ -3,7 +3,7 @@
 use crate::memory::ShmData;
 use crate::raw::outcome::{AcquireError, WaitMode};
 use crate::raw::poison::{Cause, Poison};
-use crate::raw::rwlock::{ReadPosition, RwLock};
+use crate::raw::rwlock::{READER_SLOTS, ReadPosition, RwLock};
 use crate::sync::lock_error::{LockGuard, Poisoned, Sealed, UpgradeError};
 use crate::sys::{CurrentThread, Deadline};
 use std::cell::UnsafeCell;
@@ -14,8 +14,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 /// The parts that every guard has: the lock, and the process that acquired it.
-pub(in crate::sync) struct RawGuard<'a, T> {
-    raw: &'a RwLock,
+pub(in crate::sync) struct RawGuard<'a, T, const N: usize> {
+    raw: &'a RwLock<N>,
     poison: &'a Poison,
     data: &'a UnsafeCell<T>,
     /// The process that acquired the lock. In a child of that process the guard is a copy, and the
@@ -25,18 +25,18 @@ pub(in crate::sync) struct RawGuard<'a, T> {
     not_send: PhantomData<*mut ()>,
 }
 
-impl<T> Clone for RawGuard<'_, T> {
+impl<T, const N: usize> Clone for RawGuard<'_, T, N> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for RawGuard<'_, T> {}
+impl<T, const N: usize> Copy for RawGuard<'_, T, N> {}
 
-impl<'a, T> RawGuard<'a, T> {
+impl<'a, T, const N: usize> RawGuard<'a, T, N> {
     pub(in crate::sync) fn new(
-        raw: &'a RwLock,
+        raw: &'a RwLock<N>,
         poison: &'a Poison,
         data: &'a UnsafeCell<T>,
         current: CurrentThread,
@@ -61,18 +61,21 @@ impl<'a, T> RawGuard<'a, T> {
 /// After that it excludes them as long as the process lives, because the process may have passed
 /// the reference to the data on.
 #[must_use = "if unused the SharedRwLock will immediately unlock"]
-pub struct SharedRwLockReadGuard<'a, T> {
-    raw_guard: RawGuard<'a, T>,
+pub struct SharedRwLockReadGuard<'a, T, const N: usize = READER_SLOTS> {
+    raw_guard: RawGuard<'a, T, N>,
     position: ReadPosition,
 }
 
-impl<'a, T> SharedRwLockReadGuard<'a, T> {
+impl<'a, T, const N: usize> SharedRwLockReadGuard<'a, T, N> {
     /// # Safety
     ///
     /// The calling thread must have just acquired the lock for this guard, and must read at
     /// `position`.
     #[inline]
-    pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T>, position: ReadPosition) -> Self {
+    pub(in crate::sync) unsafe fn new(
+        raw_guard: RawGuard<'a, T, N>,
+        position: ReadPosition,
+    ) -> Self {
         SharedRwLockReadGuard {
             raw_guard,
             position,
@@ -80,7 +83,7 @@ impl<'a, T> SharedRwLockReadGuard<'a, T> {
     }
 }
 
-impl<T> Drop for SharedRwLockReadGuard<'_, T> {
+impl<T, const N: usize> Drop for SharedRwLockReadGuard<'_, T, N> {
     #[inline]
     fn drop(&mut self) {
         if let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) {
@@ -97,16 +100,16 @@ impl<T> Drop for SharedRwLockReadGuard<'_, T> {
 /// Like a [read guard](SharedRwLockReadGuard), it stays in its thread, and belongs to the parent
 /// after a `fork`.
 #[must_use = "if unused the SharedRwLock will immediately unlock"]
-pub struct SharedRwLockWriteGuard<'a, T> {
-    raw_guard: RawGuard<'a, T>,
+pub struct SharedRwLockWriteGuard<'a, T, const N: usize = READER_SLOTS> {
+    raw_guard: RawGuard<'a, T, N>,
     was_panicking: bool,
 }
 
-impl<'a, T> SharedRwLockWriteGuard<'a, T> {
+impl<'a, T, const N: usize> SharedRwLockWriteGuard<'a, T, N> {
     /// # Safety
     ///
     /// The calling thread must have just acquired the lock for this guard, as its writer.
-    pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T>) -> Self {
+    pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T, N>) -> Self {
         SharedRwLockWriteGuard {
             raw_guard,
             was_panicking: std::thread::panicking(),
@@ -121,7 +124,7 @@ impl<'a, T> SharedRwLockWriteGuard<'a, T> {
     ///
     /// If waiting readers have taken all slots, the new reader has no slot. Until its read ends, it
     /// then excludes upgradable readers too, and no writer can begin to wait for the readers.
-    pub fn downgrade(guard: Self) -> SharedRwLockReadGuard<'a, T> {
+    pub fn downgrade(guard: Self) -> SharedRwLockReadGuard<'a, T, N> {
         let guard = ManuallyDrop::new(guard);
         let raw_guard = guard.raw_guard;
         let position = match CurrentThread::of_generation(raw_guard.generation) {
@@ -154,7 +157,7 @@ impl<'a, T> SharedRwLockWriteGuard<'a, T> {
     }
 }
 
-impl<T> Drop for SharedRwLockWriteGuard<'_, T> {
+impl<T, const N: usize> Drop for SharedRwLockWriteGuard<'_, T, N> {
     #[inline]
     fn drop(&mut self) {
         let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) else {
@@ -175,11 +178,11 @@ impl<T> Drop for SharedRwLockWriteGuard<'_, T> {
 /// Like a [read guard](SharedRwLockReadGuard), it stays in its thread, and belongs to the parent
 /// after a `fork`.
 #[must_use = "if unused the SharedRwLock will immediately unlock"]
-pub struct SharedRwLockUpgradableReadGuard<'a, T> {
-    raw_guard: RawGuard<'a, T>,
+pub struct SharedRwLockUpgradableReadGuard<'a, T, const N: usize = READER_SLOTS> {
+    raw_guard: RawGuard<'a, T, N>,
 }
 
-impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
+impl<'a, T: ShmData + Sync, const N: usize> SharedRwLockUpgradableReadGuard<'a, T, N> {
     /// Turns the read into a write, blocking the current thread until the other readers have left.
     /// No other thread writes in between.
     ///
@@ -195,7 +198,7 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     ///   leaked its read guard, and its process still runs.
     /// - [`Error::WouldBlock`](crate::Error::WouldBlock) if the guard is a copy in a child process:
     ///   the parent holds the lock.
-    pub fn upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
+    pub fn upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T, N>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Until(None))
     }
 
@@ -205,7 +208,9 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     ///
     /// Returns [`Error::WouldBlock`](crate::Error::WouldBlock) if another thread reads, or if the
     /// calling thread also reads with another guard. Otherwise as for [`upgrade`](Self::upgrade).
-    pub fn try_upgrade(guard: Self) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
+    pub fn try_upgrade(
+        guard: Self,
+    ) -> Result<SharedRwLockWriteGuard<'a, T, N>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Try)
     }
 
@@ -219,7 +224,7 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     pub fn upgrade_timeout(
         guard: Self,
         timeout: Duration,
-    ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
+    ) -> Result<SharedRwLockWriteGuard<'a, T, N>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
@@ -231,14 +236,14 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     pub fn upgrade_until(
         guard: Self,
         deadline: Instant,
-    ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
+    ) -> Result<SharedRwLockWriteGuard<'a, T, N>, UpgradeError<Self>> {
         Self::upgrade_with(guard, WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
     fn upgrade_with(
         guard: Self,
         mode: WaitMode,
-    ) -> Result<SharedRwLockWriteGuard<'a, T>, UpgradeError<Self>> {
+    ) -> Result<SharedRwLockWriteGuard<'a, T, N>, UpgradeError<Self>> {
         let raw_guard = guard.raw_guard;
         let Some(current) = CurrentThread::of_generation(raw_guard.generation) else {
             // The guard is a copy in a child process: the parent holds the lock.
@@ -257,17 +262,17 @@ impl<'a, T: ShmData + Sync> SharedRwLockUpgradableReadGuard<'a, T> {
     }
 }
 
-impl<'a, T> SharedRwLockUpgradableReadGuard<'a, T> {
+impl<'a, T, const N: usize> SharedRwLockUpgradableReadGuard<'a, T, N> {
     /// # Safety
     ///
     /// The calling thread must have just acquired the lock for this guard, as its upgradable
     /// reader.
-    pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T>) -> Self {
+    pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T, N>) -> Self {
         SharedRwLockUpgradableReadGuard { raw_guard }
     }
 }
 
-impl<T> Drop for SharedRwLockUpgradableReadGuard<'_, T> {
+impl<T, const N: usize> Drop for SharedRwLockUpgradableReadGuard<'_, T, N> {
     fn drop(&mut self) {
         if let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) {
             // SAFETY: this thread acquired the lock in this process, and only this drop ends the
@@ -277,15 +282,15 @@ impl<T> Drop for SharedRwLockUpgradableReadGuard<'_, T> {
     }
 }
 
-impl<T> LockGuard for SharedRwLockReadGuard<'_, T> {
+impl<T, const N: usize> LockGuard for SharedRwLockReadGuard<'_, T, N> {
     type Data = T;
 }
 
-impl<T> LockGuard for SharedRwLockUpgradableReadGuard<'_, T> {
+impl<T, const N: usize> LockGuard for SharedRwLockUpgradableReadGuard<'_, T, N> {
     type Data = T;
 }
 
-impl<T> LockGuard for SharedRwLockWriteGuard<'_, T> {
+impl<T, const N: usize> LockGuard for SharedRwLockWriteGuard<'_, T, N> {
     type Data = T;
 
     fn suspend_poisoning(&mut self) {
@@ -297,9 +302,9 @@ impl<T> LockGuard for SharedRwLockWriteGuard<'_, T> {
     }
 }
 
-impl<'a, T: ShmData> Poisoned<SharedRwLockWriteGuard<'a, T>> {
+impl<'a, T: ShmData, const N: usize> Poisoned<SharedRwLockWriteGuard<'a, T, N>> {
     /// Replaces the whole data, clears the poison, and returns the guard.
-    pub fn replace(self, value: T) -> SharedRwLockWriteGuard<'a, T> {
+    pub fn replace(self, value: T) -> SharedRwLockWriteGuard<'a, T, N> {
         let mut guard = self.into_guard_unchecked();
         guard.replace(value);
         SharedRwLockWriteGuard::clear_poison(&guard);
@@ -310,7 +315,7 @@ impl<'a, T: ShmData> Poisoned<SharedRwLockWriteGuard<'a, T>> {
 macro_rules! reads {
     ($($guard:ident),*) => {
         $(
-            impl<T> Deref for $guard<'_, T> {
+            impl<T, const N: usize> Deref for $guard<'_, T, N> {
                 type Target = T;
 
                 #[inline]
@@ -321,15 +326,15 @@ macro_rules! reads {
                 }
             }
 
-            impl<T> Sealed for $guard<'_, T> {}
+            impl<T, const N: usize> Sealed for $guard<'_, T, N> {}
 
-            impl<T: fmt::Debug> fmt::Debug for $guard<'_, T> {
+            impl<T: fmt::Debug, const N: usize> fmt::Debug for $guard<'_, T, N> {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                     T::fmt(self, f)
                 }
             }
 
-            impl<T: fmt::Display> fmt::Display for $guard<'_, T> {
+            impl<T: fmt::Display, const N: usize> fmt::Display for $guard<'_, T, N> {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                     T::fmt(self, f)
                 }
@@ -346,7 +351,7 @@ reads!(
     SharedRwLockUpgradableReadGuard
 );
 
-impl<T> DerefMut for SharedRwLockWriteGuard<'_, T> {
+impl<T, const N: usize> DerefMut for SharedRwLockWriteGuard<'_, T, N> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: this guard holds the lock for writing, and is borrowed exclusively.

@@ -7,7 +7,7 @@ use crate::memory::{Layout, Primitive, PrimitiveKind, PrimitiveVisitor, ShmData,
 use crate::raw::Robust;
 use crate::raw::outcome::WaitMode;
 use crate::raw::poison::Poison;
-use crate::raw::rwlock::RwLock;
+use crate::raw::rwlock::{READER_SLOTS, RwLock};
 use crate::sync::holder::Holder;
 use crate::sync::lock_error::{LockError, LockGuard, LockResult, Poisoned};
 use crate::sync::rwlock::guard::{
@@ -19,15 +19,17 @@ use std::mem::offset_of;
 use std::sync::{LockResult as StdLockResult, PoisonError};
 use std::time::{Duration, Instant};
 
-type Read<'a, T> = SharedRwLockReadGuard<'a, T>;
-type Write<'a, T> = SharedRwLockWriteGuard<'a, T>;
-type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
+type Read<'a, T, const N: usize> = SharedRwLockReadGuard<'a, T, N>;
+type Write<'a, T, const N: usize> = SharedRwLockWriteGuard<'a, T, N>;
+type Upgradable<'a, T, const N: usize> = SharedRwLockUpgradableReadGuard<'a, T, N>;
 
 /// A readers-writer lock for data in memory that several processes map, like [`std::sync::RwLock`].
 ///
-/// Readers on different CPUs use different cache lines: each reader takes one of 16 padded slots.
-/// Writers look at these slots only while there are readers about. If writers have met none for
-/// some time, writing costs what a mutex costs, and the next reader tells the writers.
+/// Readers on different CPUs use different cache lines: each reader takes one of `N` padded slots
+/// of 128 bytes, 16 by default ([`with_slots`](Self::with_slots)). Writers look at these slots only
+/// while there are readers about. If writers have met none for some time, writing costs what a
+/// mutex costs, and the next reader tells the writers.
+///
 /// [`Shared`](crate::Shared) places the lock in a map. It then excludes the threads of every
 /// process that uses the map. Before that, it is an ordinary lock of one process, and may be moved
 /// and leaked.
@@ -36,11 +38,11 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 ///
 /// Readers and writers take turns. A reader that waits for a writer goes before the next writer: it
 /// waits for one critical section of a writer before its own begins. A writer that has excluded the
-/// other writers and met a reader waits for at most 16 readers: those that have a slot at that
+/// other writers and met a reader waits for at most `N` readers: those that have a slot at that
 /// time. There are these limits:
 ///
 /// - Writers compete with each other as the lockers of a mutex do.
-/// - A reader that finds all 16 slots taken queues with the writers. It does not count as a reader
+/// - A reader that finds all slots taken queues with the writers. It does not count as a reader
 ///   that waits for a writer. At its turn, it immediately gets the first slot that is released, or
 ///   abandoned by a reader that died. It sleeps on all slots with one call of `futex_waitv(2)`.
 ///   Linux before 5.16 does not have this call. The reader then looks at the slots every two
@@ -133,19 +135,44 @@ type Upgradable<'a, T> = SharedRwLockUpgradableReadGuard<'a, T>;
 /// Multiprocessor Real-Time Systems" (ECRTS 2009).
 /// The lock words are those of [`SharedMutex`](crate::SharedMutex).
 #[repr(C)]
-pub struct SharedRwLock<T> {
-    pub(in crate::sync) raw: RwLock,
+pub struct SharedRwLock<T, const N: usize = READER_SLOTS> {
+    pub(in crate::sync) raw: RwLock<N>,
     pub(in crate::sync) poison: Poison,
     data: UnsafeCell<T>,
 }
 
 // SAFETY: the lock gives `&mut T` to one thread at a time, which sends the `T`, or `&T` to several
 // threads, which share it. `T` is `Sync`, and `ShmData` types are `Send`.
-unsafe impl<T: ShmData + Sync> Sync for SharedRwLock<T> {}
+unsafe impl<T: ShmData + Sync, const N: usize> Sync for SharedRwLock<T, N> {}
 
 impl<T: ShmData + Sync> SharedRwLock<T> {
-    /// Creates an unlocked lock around `value`.
+    /// Creates an unlocked lock around `value`, with 16 slots for readers.
     pub const fn new(value: T) -> Self {
+        SharedRwLock::with_slots(value)
+    }
+}
+
+impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
+    /// Creates an unlocked lock around `value`, with `N` slots for readers.
+    ///
+    /// `N` must be 1 to 127. Other values do not compile:
+    ///
+    /// ```compile_fail
+    /// pshared::SharedRwLock::<_, 128>::with_slots(0);
+    /// ```
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pshared::{Shared, SharedRwLock};
+    ///
+    /// // 64 processes read at once, and none of them waits for a slot.
+    /// let prices = Shared::anonymous(SharedRwLock::<_, 64>::with_slots([3_u64, 4]))?;
+    /// assert_eq!(prices.read()?[1], 4);
+    /// # Ok::<(), pshared::Error>(())
+    /// ```
+    pub const fn with_slots(value: T) -> Self {
+        const { assert!(N >= 1 && N <= 127, "there may be 1 to 127 slots") };
         SharedRwLock {
             raw: RwLock::new(),
             poison: Poison::new(),
@@ -163,7 +190,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// - [`LockError::HolderThreadEnded`] if the thread that wrote ended without releasing the
     ///   lock, and its process still runs.
     #[inline]
-    pub fn read(&self) -> LockResult<Read<'_, T>> {
+    pub fn read(&self) -> LockResult<Read<'_, T, N>> {
         self.read_with(WaitMode::Until(None))
     }
 
@@ -175,7 +202,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// upgradable read, also if it is the calling thread, or if no slot is free. Otherwise as for
     /// [`read`](Self::read).
     #[inline]
-    pub fn try_read(&self) -> LockResult<Read<'_, T>> {
+    pub fn try_read(&self) -> LockResult<Read<'_, T, N>> {
         self.read_with(WaitMode::Try)
     }
 
@@ -186,7 +213,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// Returns [`LockError::TimedOut`] if the lock was not acquired within `timeout`. Otherwise as
     /// for [`read`](Self::read).
-    pub fn read_timeout(&self, timeout: Duration) -> LockResult<Read<'_, T>> {
+    pub fn read_timeout(&self, timeout: Duration) -> LockResult<Read<'_, T, N>> {
         self.read_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
@@ -195,7 +222,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// As for [`read_timeout`](Self::read_timeout).
-    pub fn read_until(&self, deadline: Instant) -> LockResult<Read<'_, T>> {
+    pub fn read_until(&self, deadline: Instant) -> LockResult<Read<'_, T, N>> {
         self.read_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
@@ -208,7 +235,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// - [`LockError::Deadlock`] if the calling thread reads, reads upgradably or writes.
     /// - [`LockError::HolderThreadEnded`] if a thread that read or wrote ended without releasing
     ///   the lock, and its process still runs.
-    pub fn write(&self) -> LockResult<Write<'_, T>> {
+    pub fn write(&self) -> LockResult<Write<'_, T, N>> {
         self.write_with(WaitMode::Until(None))
     }
 
@@ -218,7 +245,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// Returns [`LockError::WouldBlock`] if the lock is held, also if the calling thread holds it.
     /// Otherwise as for [`write`](Self::write).
-    pub fn try_write(&self) -> LockResult<Write<'_, T>> {
+    pub fn try_write(&self) -> LockResult<Write<'_, T, N>> {
         self.write_with(WaitMode::Try)
     }
 
@@ -229,7 +256,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// Returns [`LockError::TimedOut`] if the lock was not acquired within `timeout`. Otherwise as
     /// for [`write`](Self::write).
-    pub fn write_timeout(&self, timeout: Duration) -> LockResult<Write<'_, T>> {
+    pub fn write_timeout(&self, timeout: Duration) -> LockResult<Write<'_, T, N>> {
         self.write_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
@@ -238,7 +265,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// As for [`write_timeout`](Self::write_timeout).
-    pub fn write_until(&self, deadline: Instant) -> LockResult<Write<'_, T>> {
+    pub fn write_until(&self, deadline: Instant) -> LockResult<Write<'_, T, N>> {
         self.write_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
@@ -255,7 +282,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///   reads, and would have to wait for another thread.
     /// - [`LockError::HolderThreadEnded`] if a thread that wrote or read upgradably ended without
     ///   releasing the lock, and its process still runs.
-    pub fn upgradable_read(&self) -> LockResult<Upgradable<'_, T>> {
+    pub fn upgradable_read(&self) -> LockResult<Upgradable<'_, T, N>> {
         self.upgradable_read_with(WaitMode::Until(None))
     }
 
@@ -266,7 +293,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// Returns [`LockError::WouldBlock`] if a thread writes, waits to write or reads upgradably,
     /// also if it is the calling thread, or if a reader waits for a slot. Otherwise as for
     /// [`upgradable_read`](Self::upgradable_read).
-    pub fn try_upgradable_read(&self) -> LockResult<Upgradable<'_, T>> {
+    pub fn try_upgradable_read(&self) -> LockResult<Upgradable<'_, T, N>> {
         self.upgradable_read_with(WaitMode::Try)
     }
 
@@ -277,7 +304,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     ///
     /// Returns [`LockError::TimedOut`] if the lock was not acquired within `timeout`. Otherwise as
     /// for [`upgradable_read`](Self::upgradable_read).
-    pub fn upgradable_read_timeout(&self, timeout: Duration) -> LockResult<Upgradable<'_, T>> {
+    pub fn upgradable_read_timeout(&self, timeout: Duration) -> LockResult<Upgradable<'_, T, N>> {
         self.upgradable_read_with(WaitMode::Until(Some(Deadline::after(timeout))))
     }
 
@@ -287,7 +314,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     /// # Errors
     ///
     /// As for [`upgradable_read_timeout`](Self::upgradable_read_timeout).
-    pub fn upgradable_read_until(&self, deadline: Instant) -> LockResult<Upgradable<'_, T>> {
+    pub fn upgradable_read_until(&self, deadline: Instant) -> LockResult<Upgradable<'_, T, N>> {
         self.upgradable_read_with(WaitMode::Until(Some(Deadline::at(deadline))))
     }
 
@@ -344,7 +371,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     }
 
     #[inline]
-    fn read_with(&self, mode: WaitMode) -> LockResult<Read<'_, T>> {
+    fn read_with(&self, mode: WaitMode) -> LockResult<Read<'_, T, N>> {
         let current = sys::current_thread();
         let dead = Cell::new(None);
         let report_death = |owner| self.record_death(&dead, owner);
@@ -362,7 +389,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         }
     }
 
-    fn write_with(&self, mode: WaitMode) -> LockResult<Write<'_, T>> {
+    fn write_with(&self, mode: WaitMode) -> LockResult<Write<'_, T, N>> {
         let current = sys::current_thread();
         let dead = Cell::new(None);
         let report_death = |owner| self.record_death(&dead, owner);
@@ -372,7 +399,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
         self.to_result(guard, dead.get())
     }
 
-    fn upgradable_read_with(&self, mode: WaitMode) -> LockResult<Upgradable<'_, T>> {
+    fn upgradable_read_with(&self, mode: WaitMode) -> LockResult<Upgradable<'_, T, N>> {
         let current = sys::current_thread();
         let dead = Cell::new(None);
         let report_death = |owner| self.record_death(&dead, owner);
@@ -390,7 +417,7 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     }
 
     #[inline]
-    pub(in crate::sync) fn raw_guard(&self, current: CurrentThread) -> RawGuard<'_, T> {
+    pub(in crate::sync) fn raw_guard(&self, current: CurrentThread) -> RawGuard<'_, T, N> {
         RawGuard::new(&self.raw, &self.poison, &self.data, current)
     }
 
@@ -411,9 +438,9 @@ impl<T: ShmData + Sync> SharedRwLock<T> {
     }
 }
 
-impl<T: ShmData + Sync + Default> Default for SharedRwLock<T> {
+impl<T: ShmData + Sync + Default, const N: usize> Default for SharedRwLock<T, N> {
     fn default() -> Self {
-        SharedRwLock::new(T::default())
+        SharedRwLock::with_slots(T::default())
     }
 }
 
@@ -427,7 +454,7 @@ impl<T: ShmData + Sync> From<T> for SharedRwLock<T> {
 // thread that holds the word. The whole state is described, and the only primitive is visited. Zero
 // bytes are a free lock, not yet initialized, around zero bytes of `T`.
 #[diagnostic::do_not_recommend]
-unsafe impl<T: ShmData + Sync> ShmSafe for SharedRwLock<T> {
+unsafe impl<T: ShmData + Sync, const N: usize> ShmSafe for SharedRwLock<T, N> {
     const ZERO_IS_VALID: bool = T::ZERO_IS_VALID;
     const HAS_PRIMITIVES: bool = true;
 
@@ -441,7 +468,7 @@ unsafe impl<T: ShmData + Sync> ShmSafe for SharedRwLock<T> {
     }
 }
 
-impl<T: ShmData + Sync> Primitive for SharedRwLock<T> {
+impl<T: ShmData + Sync, const N: usize> Primitive for SharedRwLock<T, N> {
     fn kind(&self) -> PrimitiveKind {
         PrimitiveKind("rwlock")
     }
