@@ -9,6 +9,7 @@ use crate::sys::{self, CurrentThread, Deadline, Owner, RecheckTimer};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Robust {
+    #[inline]
     pub(in crate::raw) fn is_in_process(&self) -> bool {
         self.word.load(Relaxed) & TID_MASK >= IN_PROCESS
     }

@@ -9,7 +9,8 @@
 //! | `phase_locks` | two; one is owned by a writer that met readers, while it waits or writes |
 //! | `phase` | which phase lock the next such writer closes: they alternate |
 //! | `data_dirty` | 1 while a writer writes, and after its death until that is reported |
-//! | `quiet_writes` | the writes since a writer last met a reader |
+//! | `quiet_writes` | how many writes in succession found every slot free |
+//! | `quiet_goal` | how many must do so before the bias becomes `WRITERS` |
 //!
 //! The owner of `writer_lock` excludes other such owners. A phase lock is *closed* while it has an
 //! owner, or after its owner died. Otherwise it is *open*.
@@ -108,8 +109,8 @@
 //! with the load that sees it released. A reader that acts on the bias alone acquired it from a
 //! thread that had acquired `writer_lock` before. Writes come after earlier reads: the release of a
 //! slot synchronizes with the load that sees it free, and a writer that relies on `WRITERS`
-//! acquired `writer_lock` from the thread that looked at the slots. `phase`, `quiet_writes` and
-//! `data_dirty` belong to the owner of `writer_lock`, which orders their accesses.
+//! acquired `writer_lock` from the thread that looked at the slots. `phase`, `quiet_writes`,
+//! `quiet_goal` and `data_dirty` belong to the owner of `writer_lock`, which orders their accesses.
 //!
 //! `data_dirty` is set by an ordinary store before the data is touched, and a fence keeps the
 //! compiler from exchanging the two. No fence of the processor is needed: a thread dies between two
@@ -144,11 +145,12 @@ pub(in crate::raw) mod bias {
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct RwLock<const N: usize = READER_SLOTS> {
-    // These five share a cache line.
+    // These share a cache line.
     pub(in crate::raw) writer_lock: Robust,
     pub(in crate::raw) bias: AtomicU32,
     pub(in crate::raw) data_dirty: AtomicU32,
     pub(in crate::raw) quiet_writes: AtomicU32,
+    pub(in crate::raw) quiet_goal: AtomicU32,
     pub(in crate::raw) phase: AtomicU32,
     pub(in crate::raw) phase_locks: [Robust; 2],
     in_process: InProcessRwLock,
@@ -178,6 +180,7 @@ impl<const N: usize> RwLock<N> {
                 bias: AtomicU32::new(bias::NONE),
                 data_dirty: AtomicU32::new(0),
                 quiet_writes: AtomicU32::new(0),
+                quiet_goal: AtomicU32::new(0),
                 phase: AtomicU32::new(0),
                 phase_locks: [Robust::new(), Robust::new()],
                 in_process: InProcessRwLock::new(),
@@ -279,7 +282,7 @@ impl<const N: usize> RwLock<N> {
 
     /// Acquires the lock for writing. If an earlier writer died in its critical section and this
     /// was not reported yet, calls `report_death` first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(
         &self,
         current: CurrentThread,

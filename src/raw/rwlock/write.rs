@@ -11,9 +11,11 @@ use crate::sys::{self, CurrentThread};
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use core::sync::atomic::compiler_fence;
 
-/// How many writes in succession must meet no reader before writers stop to look for readers. Such
-/// a look costs about as much as the access of a reader that has to tell the writers afterwards.
-const QUIET_WRITES: u32 = 4;
+/// How many writes in succession must meet no reader before writers stop to look for readers: at
+/// first, and at most. Each reader that then has to change the bias doubles the number, because
+/// both changes together cost as much as some looks.
+const FIRST_GOAL: u32 = 4;
+const LAST_GOAL: u32 = 64;
 
 impl<const N: usize> RwLock<N> {
     /// Acquires `writer_lock`, which excludes writers and upgradable readers. Reports the death of
@@ -148,9 +150,16 @@ impl<const N: usize> RwLock<N> {
 
     /// Counts a write that met no reader. After some of them, the next writers need not look.
     fn count_quiet_write(&self) {
+        let goal = self.quiet_goal.load(Relaxed).clamp(FIRST_GOAL, LAST_GOAL);
         let quiet = self.quiet_writes.load(Relaxed);
-        if quiet < QUIET_WRITES {
-            self.quiet_writes.store(quiet + 1, Relaxed);
+        if quiet > goal {
+            // The bias was `WRITERS`, and a reader has changed it.
+            self.quiet_writes.store(1, Relaxed);
+            self.quiet_goal.store(2 * goal, Relaxed);
+            return;
+        }
+        self.quiet_writes.store(quiet + 1, Relaxed);
+        if quiet < goal {
             return;
         }
         // Not `WRITERS` at once: if this thread died before it looked, the next writer would not

@@ -35,6 +35,7 @@ impl<T, const N: usize> Clone for RawGuard<'_, T, N> {
 impl<T, const N: usize> Copy for RawGuard<'_, T, N> {}
 
 impl<'a, T, const N: usize> RawGuard<'a, T, N> {
+    #[inline]
     pub(in crate::sync) fn new(
         raw: &'a RwLock<N>,
         poison: &'a Poison,
@@ -109,6 +110,7 @@ impl<'a, T, const N: usize> SharedRwLockWriteGuard<'a, T, N> {
     /// # Safety
     ///
     /// The calling thread must have just acquired the lock for this guard, as its writer.
+    #[inline]
     pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T, N>) -> Self {
         SharedRwLockWriteGuard {
             raw_guard,

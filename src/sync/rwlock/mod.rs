@@ -235,6 +235,7 @@ impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
     /// - [`LockError::Deadlock`] if the calling thread reads, reads upgradably or writes.
     /// - [`LockError::HolderThreadEnded`] if a thread that read or wrote ended without releasing
     ///   the lock, and its process still runs.
+    #[inline]
     pub fn write(&self) -> LockResult<Write<'_, T, N>> {
         self.write_with(WaitMode::Until(None))
     }
@@ -245,6 +246,7 @@ impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
     ///
     /// Returns [`LockError::WouldBlock`] if the lock is held, also if the calling thread holds it.
     /// Otherwise as for [`write`](Self::write).
+    #[inline]
     pub fn try_write(&self) -> LockResult<Write<'_, T, N>> {
         self.write_with(WaitMode::Try)
     }
@@ -389,6 +391,7 @@ impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
         }
     }
 
+    #[inline]
     fn write_with(&self, mode: WaitMode) -> LockResult<Write<'_, T, N>> {
         let current = sys::current_thread();
         let dead = Cell::new(None);
@@ -396,6 +399,9 @@ impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
         self.raw.write(current, mode, &report_death)?;
         // SAFETY: the lock was acquired above, for this guard.
         let guard = unsafe { SharedRwLockWriteGuard::new(self.raw_guard(current)) };
+        if self.poison.is_clear() {
+            return Ok(guard);
+        }
         self.to_result(guard, dead.get())
     }
 
@@ -422,6 +428,7 @@ impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
     }
 
     /// Returns the guard, or an error if the lock is poisoned.
+    #[cold]
     fn to_result<G: LockGuard>(&self, guard: G, dead: Option<Owner>) -> LockResult<G> {
         match self.poison.cause() {
             None => Ok(guard),
