@@ -24,12 +24,7 @@ const RATIOS: [(&str, &str, &str, f64); 9] = [
     ("mutex", "SharedMutex", "std::sync::Mutex", 1.10),
     ("mutex", "SharedMutex", "glibc pshared robust", 0.65),
     ("read", "SharedRwLock", "glibc pshared rwlock", 1.15),
-    (
-        "write",
-        "SharedRwLock",
-        "glibc pshared rwlock",
-        f64::INFINITY,
-    ),
+    ("write", "SharedRwLock", "glibc pshared rwlock", 1.30),
     ("semaphore", "SharedSemaphore", "sem_t", 1.10),
     ("semaphore", "SharedPermits", "sem_t", 1.5),
     ("semaphore", "SharedPermits", "SysvSemaphore", 0.05),

@@ -29,6 +29,7 @@
 //! | `bias` | a reader that has taken a slot | a writer that has acquired `writer_lock` |
 //! |---|---|---|
 //! | `NONE` | reads if `writer_lock` is released, else waits for its owner | looks at the slots |
+//! | `AWAITED` | the same: a reader may wait for the owner | the same |
 //! | `READERS` | reads | changes it to `NONE`, then as there |
 //! | `WRITERS` | changes it to `NONE`, then as there | writes |
 //! | `LEANING` | the same | as for `NONE` |
@@ -36,7 +37,7 @@
 //!
 //! So a writer whose lock no reader uses pays for one word, like the owner of a mutex, and so does
 //! a reader beside an upgradable reader. Only the owner of `writer_lock` changes the bias, except
-//! that a reader changes `WRITERS` and `LEANING` to `NONE`. In detail:
+//! that a reader changes `WRITERS` and `LEANING` to `NONE`, and `NONE` to `AWAITED`. In detail:
 //!
 //! - An **upgradable reader**, and a reader that owns `writer_lock`, do not write. They set
 //!   `READERS`, so that no reader waits for them.
@@ -47,11 +48,12 @@
 //!   writer would not look.
 //! - A **writer that meets readers** acquires the phase lock that `phase` names, and sets `CLOSED`.
 //!   It waits until each slot is left, except slots of readers that wait for its own phase lock. So
-//!   readers that waited for the last writer go before the next writer. At its end it sets `NONE`
-//!   and opens the phase lock, in this order.
+//!   readers that waited for the last writer go before the next writer. At its end it sets
+//!   `READERS` and opens the phase lock, in this order. So no reader waits while it wakes others.
 //! - A **reader** waits in its slot. If it waits for a phase lock, it writes in its slot for which.
 //!   If it waits for the owner of `writer_lock`, it waits until `writer_lock` is released, or until
-//!   the next owner has set `READERS` or `CLOSED`. Then it reads, because each later writer sees
+//!   an owner has set `READERS` or `CLOSED`. It sets `AWAITED`, so that this owner wakes it, and
+//!   does not wake the threads that wait to acquire `writer_lock` if no reader waits. Then it reads, because each later writer sees
 //!   its slot and waits for it.
 //!
 //! **The bound.** A reader with a slot waits for one write, that of the writer it met, before it
@@ -135,10 +137,11 @@ pub(crate) const READER_SLOTS: usize = 16;
 /// The values of `bias`: see [above](self#the-bias).
 pub(in crate::raw) mod bias {
     pub(in crate::raw) const NONE: u32 = 0;
-    pub(in crate::raw) const READERS: u32 = 1;
-    pub(in crate::raw) const WRITERS: u32 = 2;
-    pub(in crate::raw) const LEANING: u32 = 3;
-    pub(in crate::raw) const CLOSED: u32 = 4;
+    pub(in crate::raw) const AWAITED: u32 = 1;
+    pub(in crate::raw) const READERS: u32 = 2;
+    pub(in crate::raw) const WRITERS: u32 = 3;
+    pub(in crate::raw) const LEANING: u32 = 4;
+    pub(in crate::raw) const CLOSED: u32 = 5;
 }
 
 /// A readers-writer lock without data.
@@ -256,7 +259,7 @@ impl<const N: usize> RwLock<N> {
         }
         sys::dekker_fence();
         let may_read = match self.bias.load(SeqCst) {
-            bias::NONE => self.writer_lock.is_released_seqcst(),
+            bias::NONE | bias::AWAITED => self.writer_lock.is_released_seqcst(),
             bias => bias == bias::READERS,
         };
         if may_read {

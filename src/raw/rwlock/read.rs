@@ -62,7 +62,7 @@ impl<const N: usize> RwLock<N> {
         let outcome = loop {
             match self.bias.load(SeqCst) {
                 bias::READERS => break Ok(InSlot::Reads),
-                bias::NONE => break self.wait_for_owner(current, slot_index, mode),
+                bias::NONE | bias::AWAITED => break self.wait_for_owner(current, slot_index, mode),
                 bias::CLOSED => {
                     let closed = |lock: &usize| !self.phase_locks[*lock].is_released_seqcst();
                     match (0..2).find(closed) {
@@ -94,7 +94,7 @@ impl<const N: usize> RwLock<N> {
         }
     }
 
-    /// Waits for the owner of `writer_lock`, if there is one. The bias was `NONE` after the slot
+    /// Waits for the owner of `writer_lock`, if there is one. The bias was `NONE` or `AWAITED` after the slot
     /// was taken, so each later writer sees the slot. So the thread may read as soon as this owner
     /// has released `writer_lock`, or sets `READERS`, or a later owner sets `CLOSED` and waits for
     /// the slot. The owner that writes may set `LEANING` before, which says nothing.
@@ -113,6 +113,10 @@ impl<const N: usize> RwLock<N> {
         if let Some(own_slot) = self.slot_of(current, Some(slot_index)) {
             return Ok(InSlot::ReadsAlready(own_slot));
         }
+        // If this fails, the wait is over.
+        let _ = self
+            .bias
+            .compare_exchange(bias::NONE, bias::AWAITED, SeqCst, Relaxed);
         let is_over = || matches!(self.bias.load(SeqCst), bias::READERS | bias::CLOSED);
         match self.watch_writer(current, &self.writer_lock, mode, is_over) {
             WatchOutcome::TimedOut => Err(mode.on_timeout_of(&self.writer_lock.record)),

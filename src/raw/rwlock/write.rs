@@ -90,8 +90,7 @@ impl<const N: usize> RwLock<N> {
     /// write.
     pub(in crate::raw) fn set_bias_to_readers(&self) {
         if self.bias.load(Relaxed) != bias::READERS {
-            self.bias.swap(bias::READERS, SeqCst);
-            self.writer_lock.notify_watchers();
+            self.swap_bias_and_notify(bias::READERS);
         }
     }
 
@@ -124,9 +123,12 @@ impl<const N: usize> RwLock<N> {
                 self.set_data_dirty();
                 return Ok(());
             }
-            bias::CLOSED => self.recover_phase_locks(current, mode)?,
-            bias::NONE => {}
-            _ => self.swap_bias(bias::NONE),
+            bias::CLOSED => {
+                self.recover_phase_locks(current, mode)?;
+                _ = self.swap_bias(bias::NONE);
+            }
+            bias::NONE | bias::AWAITED => {}
+            _ => _ = self.swap_bias(bias::NONE),
         }
         if self.are_slots_free() {
             self.count_quiet_write();
@@ -138,10 +140,19 @@ impl<const N: usize> RwLock<N> {
         Ok(())
     }
 
-    /// Changes the bias, on the writer's side of a Dekker pattern.
-    fn swap_bias(&self, bias: u32) {
-        self.bias.swap(bias, SeqCst);
+    /// Changes the bias, on the writer's side of a Dekker pattern. Returns the previous one.
+    fn swap_bias(&self, bias: u32) -> u32 {
+        let previous = self.bias.swap(bias, SeqCst);
         sys::dekker_fence();
+        previous
+    }
+
+    /// Sets a bias with which no reader need wait for the owner of `writer_lock`, and wakes those
+    /// that do.
+    fn swap_bias_and_notify(&self, bias: u32) {
+        if self.swap_bias(bias) == bias::AWAITED {
+            self.writer_lock.notify_watchers();
+        }
     }
 
     fn are_slots_free(&self) -> bool {
@@ -164,10 +175,10 @@ impl<const N: usize> RwLock<N> {
         }
         // Not `WRITERS` at once: if this thread died before it looked, the next writer would not
         // look, although a reader may read that saw `NONE`.
-        self.swap_bias(bias::LEANING);
+        let previous = self.swap_bias(bias::LEANING);
         let next = match self.are_slots_free() {
             true => bias::WRITERS,
-            false => bias::NONE,
+            false => previous,
         };
         // If a reader has changed the bias to `NONE`, that is right.
         let _ = self
@@ -189,9 +200,8 @@ impl<const N: usize> RwLock<N> {
             self.open_phase(current, other);
         }
         phase_lock.acquire_slow(current, mode)?;
-        self.swap_bias(bias::CLOSED);
         // Readers that wait for the owner of `writer_lock` go first: their slots are seen below.
-        self.writer_lock.notify_watchers();
+        self.swap_bias_and_notify(bias::CLOSED);
         for slot in &self.slots {
             if let Err(error) = self.wait_for_reader(current, slot, 1 + number as u32, mode) {
                 self.open_phase(current, phase_lock);
@@ -262,7 +272,7 @@ impl<const N: usize> RwLock<N> {
     /// before.
     fn open_phase(&self, current: CurrentThread, phase_lock: &Robust) {
         if self.bias.load(Relaxed) == bias::CLOSED {
-            self.swap_bias(bias::NONE);
+            self.swap_bias(bias::READERS);
         }
         // SAFETY: the calling thread owns the phase lock, as every caller of this function ensures.
         unsafe { phase_lock.unlock(current) };

@@ -27,6 +27,7 @@ pub(super) const WORDS: usize = WRITER_LOCK + 1;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Bias {
     None,
+    Awaited,
     Readers,
     Writers,
     Leaning,
@@ -54,6 +55,7 @@ pub(super) enum Pc {
     CheckBias,
     ChangeBias(Bias),
     CheckOwner,
+    SetAwaited,
     ReadOwner,
     SetOwnerWaiters(Word),
     RecheckBias(Word),
@@ -74,7 +76,6 @@ pub(super) enum Pc {
     LeaveWake(bool),
     LeaveClear(bool),
     SetReaders,
-    NotifyReaders,
     FindSlot(u8),
     SlotSetWaiters(u8),
     SlotJoin(u8),
@@ -85,12 +86,11 @@ pub(super) enum Pc {
     LoadBias,
     Look(u8),
     SetLeaning,
-    LookAgain(u8),
+    LookAgain(u8, Bias),
     EndLeaning(Bias),
     Resolve,
     TakePhaseLock,
     SetClosed,
-    NotifyOwnersReaders,
     Drain(u8),
     DrainSetWaiters(u8, Word),
     DrainCheckState(u8, Word),
@@ -103,6 +103,7 @@ pub(super) enum Pc {
     // The steps of both.
     TakeWriterLock(bool),
     Report(bool),
+    Notify(bool),
     OpenMarked(u8, bool),
     Open(u8, Then),
     OpenWake(u8, Then),
@@ -218,7 +219,7 @@ impl State {
     pub(super) fn may_read(&self) -> bool {
         match self.bias {
             Bias::Readers => true,
-            Bias::None => self.words[WRITER_LOCK].is_open(),
+            Bias::None | Bias::Awaited => self.words[WRITER_LOCK].is_open(),
             _ => false,
         }
     }

@@ -92,7 +92,7 @@ impl Search {
                     state.begin_section(thread);
                     Pc::Read
                 }
-                Bias::None => Pc::CheckOwner,
+                Bias::None | Bias::Awaited => Pc::CheckOwner,
                 Bias::Closed => Pc::Check(0),
                 other => Pc::ChangeBias(other),
             },
@@ -108,6 +108,12 @@ impl Search {
             }
             Pc::CheckOwner => {
                 state.threads[thread].waits = state.words[WRITER_LOCK].owner != 0;
+                Pc::SetAwaited
+            }
+            Pc::SetAwaited => {
+                if state.bias == Bias::None {
+                    state.bias = Bias::Awaited;
+                }
                 Pc::ReadOwner
             }
             Pc::ReadOwner => match state.words[WRITER_LOCK] {
@@ -203,13 +209,12 @@ impl Search {
                 Self::left(died)
             }
             Pc::SetReaders if state.bias == Bias::Readers => Pc::FindSlot(0),
-            Pc::SetReaders => {
-                state.bias = Bias::Readers;
-                Pc::NotifyReaders
-            }
-            Pc::NotifyReaders => {
-                state.notify(WRITER_LOCK);
-                Pc::FindSlot(0)
+            Pc::SetReaders => Self::swap_and_notify(state, Bias::Readers, true),
+            Pc::Notify(reads) => {
+                if self.variant != Variant::ClosesSilently {
+                    state.notify(WRITER_LOCK);
+                }
+                Self::notified(reads)
             }
             Pc::FindSlot(at) if usize::from(at) == SLOTS => Pc::SlotSetWaiters(0),
             Pc::FindSlot(at) => {
@@ -281,7 +286,10 @@ impl Search {
                 }
             }
             Pc::OpenMarked(2, true) => Pc::SetReaders,
-            Pc::OpenMarked(2, false) => Pc::Look(0),
+            Pc::OpenMarked(2, false) => {
+                state.bias = Bias::None;
+                Pc::Look(0)
+            }
             Pc::OpenMarked(at, reads) => {
                 let word = &mut state.words[usize::from(at)];
                 if word.is_open() {
@@ -294,6 +302,7 @@ impl Search {
             Pc::LoadBias => match state.bias {
                 Bias::Writers => Pc::SetDirty,
                 Bias::Closed => Pc::OpenMarked(0, false),
+                Bias::None | Bias::Awaited => Pc::Look(0),
                 _ => {
                     state.bias = Bias::None;
                     Pc::Look(0)
@@ -303,21 +312,23 @@ impl Search {
             Pc::Look(at) if state.is_slot_free(at) => Pc::Look(at + 1),
             Pc::Look(_) => Pc::Resolve,
             Pc::SetLeaning if self.variant == Variant::LooksOnce => {
-                if state.bias == Bias::None {
+                if matches!(state.bias, Bias::None | Bias::Awaited) {
                     state.bias = Bias::Writers;
                 }
                 Pc::SetDirty
             }
             Pc::SetLeaning => {
-                state.bias = match self.variant {
+                let leaning = match self.variant {
                     Variant::LeansToWritersAtOnce => Bias::Writers,
                     _ => Bias::Leaning,
                 };
-                Pc::LookAgain(0)
+                Pc::LookAgain(0, std::mem::replace(&mut state.bias, leaning))
             }
-            Pc::LookAgain(at) if usize::from(at) == SLOTS => Pc::EndLeaning(Bias::Writers),
-            Pc::LookAgain(at) if state.is_slot_free(at) => Pc::LookAgain(at + 1),
-            Pc::LookAgain(_) => Pc::EndLeaning(Bias::None),
+            Pc::LookAgain(at, _) if usize::from(at) == SLOTS => Pc::EndLeaning(Bias::Writers),
+            Pc::LookAgain(at, previous) if state.is_slot_free(at) => {
+                Pc::LookAgain(at + 1, previous)
+            }
+            Pc::LookAgain(_, previous) => Pc::EndLeaning(previous),
             Pc::EndLeaning(bias) => {
                 if matches!(state.bias, Bias::Leaning | Bias::Writers) {
                     state.bias = bias;
@@ -340,15 +351,8 @@ impl Search {
                 Pc::SetClosed
             }
             Pc::SetClosed => {
-                state.bias = Bias::Closed;
                 state.threads[thread].waits = true;
-                Pc::NotifyOwnersReaders
-            }
-            Pc::NotifyOwnersReaders => {
-                if self.variant != Variant::ClosesSilently {
-                    state.notify(WRITER_LOCK);
-                }
-                Pc::Drain(0)
+                Self::swap_and_notify(state, Bias::Closed, false)
             }
             Pc::Drain(at) if usize::from(at) == SLOTS => Pc::SetDirty,
             Pc::Drain(at) => match state.words[PHASE_LOCKS + usize::from(at)] {
@@ -415,7 +419,7 @@ impl Search {
             }
 
             Pc::Open(..) if state.bias == Bias::Closed => {
-                state.bias = Bias::None;
+                state.bias = Bias::Readers;
                 own.pc
             }
             Pc::Open(at, then) => {
@@ -484,9 +488,21 @@ impl Search {
     /// Whether a reader need not wait for the owner of the writer lock any longer.
     fn is_over(&self, state: &State) -> bool {
         match self.variant {
-            Variant::TakesLeaningForOver => state.bias != Bias::None,
+            Variant::TakesLeaningForOver => !matches!(state.bias, Bias::None | Bias::Awaited),
             _ => matches!(state.bias, Bias::Readers | Bias::Closed),
         }
+    }
+
+    /// Sets a bias with which no reader need wait for the owner of the writer lock.
+    fn swap_and_notify(state: &mut State, bias: Bias, reads: bool) -> Pc {
+        match std::mem::replace(&mut state.bias, bias) {
+            Bias::Awaited => Pc::Notify(reads),
+            _ => Self::notified(reads),
+        }
+    }
+
+    fn notified(reads: bool) -> Pc {
+        if reads { Pc::FindSlot(0) } else { Pc::Drain(0) }
     }
 
     pub(super) fn opened(at: u8, then: Then) -> Pc {
