@@ -113,16 +113,23 @@ impl<const N: usize> RwLock<N> {
         if let Some(own_slot) = self.slot_of(current, Some(slot_index)) {
             return Ok(InSlot::ReadsAlready(own_slot));
         }
-        // If this fails, the wait is over.
-        let _ = self
-            .bias
-            .compare_exchange(bias::NONE, bias::AWAITED, SeqCst, Relaxed);
-        let is_over = || matches!(self.bias.load(SeqCst), bias::READERS | bias::CLOSED);
+        // Each time, because another owner may have changed `AWAITED` back since.
+        let is_over = || match self.bias.load(SeqCst) {
+            bias::NONE => (self.bias)
+                .compare_exchange(bias::NONE, bias::AWAITED, SeqCst, SeqCst)
+                .is_err_and(Self::admits),
+            bias => Self::admits(bias),
+        };
         match self.watch_writer(current, &self.writer_lock, mode, is_over) {
             WatchOutcome::TimedOut => Err(mode.on_timeout_of(&self.writer_lock.record)),
             WatchOutcome::Died => Ok(InSlot::WriterDied),
             WatchOutcome::Over | WatchOutcome::Released => Ok(InSlot::Reads),
         }
+    }
+
+    /// Whether a reader that waits for the owner of `writer_lock` may read with this bias.
+    fn admits(bias: u32) -> bool {
+        matches!(bias, bias::READERS | bias::CLOSED)
     }
 
     /// Waits for the owner of a phase lock. The phase lock that was seen closed, after the slot was

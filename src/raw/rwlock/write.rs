@@ -1,7 +1,7 @@
 //! How a writer of a [readers-writer lock](crate::raw::rwlock) excludes all other threads, and how
 //! it recovers what a dead writer left.
 
-use crate::raw::outcome::{AcquireError, WaitMode};
+use crate::raw::outcome::{AcquireError, Acquired, WaitMode};
 use crate::raw::robust::Robust;
 use crate::raw::robust::watch::WatchOutcome;
 use crate::raw::rwlock::in_process::LockMode;
@@ -37,9 +37,13 @@ impl<const N: usize> RwLock<N> {
             Err(AcquireError::WouldBlock) if reads => return Err(mode.on_relock()),
             outcome => outcome?,
         };
-        if self.data_dirty.load(Relaxed) != 0 {
-            report_death(acquired.dead_owner());
-            self.data_dirty.store(0, Release);
+        if let Acquired::OwnerDied(owner) = acquired {
+            if self.data_dirty.load(Relaxed) != 0 {
+                report_death(owner);
+                self.data_dirty.store(0, Release);
+            }
+            // It may have died before it woke the readers that need not wait any longer.
+            self.writer_lock.notify_watchers();
         }
         self.writer_lock.publish();
         Ok(())
@@ -128,6 +132,8 @@ impl<const N: usize> RwLock<N> {
                 _ = self.swap_bias(bias::NONE);
             }
             bias::NONE | bias::AWAITED => {}
+            // A writer died there. A reader may wait that could not set `AWAITED`.
+            bias::LEANING => _ = self.swap_bias(bias::AWAITED),
             _ => _ = self.swap_bias(bias::NONE),
         }
         if self.are_slots_free() {
@@ -175,10 +181,10 @@ impl<const N: usize> RwLock<N> {
         }
         // Not `WRITERS` at once: if this thread died before it looked, the next writer would not
         // look, although a reader may read that saw `NONE`.
-        let previous = self.swap_bias(bias::LEANING);
+        self.swap_bias(bias::LEANING);
         let next = match self.are_slots_free() {
             true => bias::WRITERS,
-            false => previous,
+            false => bias::AWAITED,
         };
         // If a reader has changed the bias to `NONE`, that is right.
         let _ = self

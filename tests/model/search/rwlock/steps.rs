@@ -108,19 +108,18 @@ impl Search {
             }
             Pc::CheckOwner => {
                 state.threads[thread].waits = state.words[WRITER_LOCK].owner != 0;
-                Pc::SetAwaited
-            }
-            Pc::SetAwaited => {
-                if state.bias == Bias::None {
-                    state.bias = Bias::Awaited;
-                }
                 Pc::ReadOwner
             }
             Pc::ReadOwner => match state.words[WRITER_LOCK] {
                 Word { owner: 0, died, .. } => Pc::PropagateOwnerWake(died),
                 _ if self.is_over(state) => Pc::PropagateOwnerWake(false),
-                word if word.waiters => Pc::RecheckBias(word),
-                word => Pc::SetOwnerWaiters(word),
+                word => {
+                    Self::set_awaited(state);
+                    match word.waiters {
+                        true => Pc::RecheckBias(word),
+                        false => Pc::SetOwnerWaiters(word),
+                    }
+                }
             },
             Pc::SetOwnerWaiters(seen) if state.words[WRITER_LOCK] == seen => {
                 state.words[WRITER_LOCK].waiters = true;
@@ -133,7 +132,10 @@ impl Search {
                 }
                 Pc::PropagateOwnerWake(false)
             }
-            Pc::RecheckBias(word) => Pc::SleepOnOwner(word),
+            Pc::RecheckBias(word) => {
+                Self::set_awaited(state);
+                Pc::SleepOnOwner(word)
+            }
             Pc::SleepOnOwner(expected) if state.words[WRITER_LOCK] == expected => {
                 Pc::Asleep(WRITER_LOCK)
             }
@@ -275,15 +277,20 @@ impl Search {
 
             Pc::TakeWriterLock(reads) => {
                 let word = &mut state.words[WRITER_LOCK];
+                let died = word.died;
                 (word.owner, word.died) = (tid, false);
-                Pc::Report(reads)
+                match died {
+                    true => Pc::Report(reads),
+                    false => Self::acquired(reads),
+                }
             }
             Pc::Report(reads) => {
                 state.report_death();
-                match reads {
-                    true => Pc::OpenMarked(0, true),
-                    false => Pc::LoadBias,
-                }
+                Pc::NotifyAfterDeath(reads)
+            }
+            Pc::NotifyAfterDeath(reads) => {
+                state.notify(WRITER_LOCK);
+                Self::acquired(reads)
             }
             Pc::OpenMarked(2, true) => Pc::SetReaders,
             Pc::OpenMarked(2, false) => {
@@ -303,7 +310,11 @@ impl Search {
                 Bias::Writers => Pc::SetDirty,
                 Bias::Closed => Pc::OpenMarked(0, false),
                 Bias::None | Bias::Awaited => Pc::Look(0),
-                _ => {
+                Bias::Leaning => {
+                    state.bias = Bias::Awaited;
+                    Pc::Look(0)
+                }
+                Bias::Readers => {
                     state.bias = Bias::None;
                     Pc::Look(0)
                 }
@@ -322,13 +333,12 @@ impl Search {
                     Variant::LeansToWritersAtOnce => Bias::Writers,
                     _ => Bias::Leaning,
                 };
-                Pc::LookAgain(0, std::mem::replace(&mut state.bias, leaning))
+                state.bias = leaning;
+                Pc::LookAgain(0)
             }
-            Pc::LookAgain(at, _) if usize::from(at) == SLOTS => Pc::EndLeaning(Bias::Writers),
-            Pc::LookAgain(at, previous) if state.is_slot_free(at) => {
-                Pc::LookAgain(at + 1, previous)
-            }
-            Pc::LookAgain(_, previous) => Pc::EndLeaning(previous),
+            Pc::LookAgain(at) if usize::from(at) == SLOTS => Pc::EndLeaning(Bias::Writers),
+            Pc::LookAgain(at) if state.is_slot_free(at) => Pc::LookAgain(at + 1),
+            Pc::LookAgain(_) => Pc::EndLeaning(Bias::Awaited),
             Pc::EndLeaning(bias) => {
                 if matches!(state.bias, Bias::Leaning | Bias::Writers) {
                     state.bias = bias;
@@ -485,6 +495,12 @@ impl Search {
         self.go_on(state, thread, next);
     }
 
+    fn set_awaited(state: &mut State) {
+        if state.bias == Bias::None {
+            state.bias = Bias::Awaited;
+        }
+    }
+
     /// Whether a reader need not wait for the owner of the writer lock any longer.
     fn is_over(&self, state: &State) -> bool {
         match self.variant {
@@ -498,6 +514,13 @@ impl Search {
         match std::mem::replace(&mut state.bias, bias) {
             Bias::Awaited => Pc::Notify(reads),
             _ => Self::notified(reads),
+        }
+    }
+
+    fn acquired(reads: bool) -> Pc {
+        match reads {
+            true => Pc::OpenMarked(0, true),
+            false => Pc::LoadBias,
         }
     }
 
