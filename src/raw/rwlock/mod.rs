@@ -243,7 +243,7 @@ impl<const N: usize> RwLock<N> {
     }
 
     /// Acquires the lock for reading.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(
         &self,
         current: CurrentThread,
@@ -273,7 +273,7 @@ impl<const N: usize> RwLock<N> {
     /// # Safety
     ///
     /// The calling thread must hold the lock for reading at `position`.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn end_read(&self, current: CurrentThread, position: ReadPosition) {
         match self.slots.get(position.0 as usize) {
             // SAFETY: guaranteed by the caller.
@@ -365,7 +365,7 @@ impl<const N: usize> RwLock<N> {
     /// # Safety
     ///
     /// The calling thread must be the writer.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn end_write(&self, current: CurrentThread) {
         if self.writer_lock.is_in_process() {
             return self.unlock_in_process(current, LockMode::Write, None);

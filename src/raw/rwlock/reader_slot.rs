@@ -54,7 +54,7 @@ impl ReaderSlot {
     /// # Safety
     ///
     /// The calling thread must own the slot.
-    #[inline]
+    #[inline(always)]
     pub(in crate::raw) unsafe fn release(&self, current: CurrentThread) {
         let recursion = self.recursion.load(Relaxed);
         if recursion > 0 {

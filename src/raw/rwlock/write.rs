@@ -218,7 +218,7 @@ impl<const N: usize> RwLock<N> {
     }
 
     /// Records that the data may be incomplete, before it is touched: see *Orderings* of `rwlock`.
-    #[inline]
+    #[inline(always)]
     pub(in crate::raw) fn set_data_dirty(&self) {
         self.data_dirty.store(1, Relaxed);
         compiler_fence(Release);
@@ -258,7 +258,7 @@ impl<const N: usize> RwLock<N> {
 
     /// Ends the write. If the writer had met readers, switches to the other phase lock for the next
     /// such writer. The thread keeps `writer_lock`.
-    #[inline]
+    #[inline(always)]
     pub(in crate::raw) fn end_section(&self, current: CurrentThread) {
         self.data_dirty.store(0, Release);
         // Only the owner of `writer_lock` sets `CLOSED`, so a relaxed load suffices.

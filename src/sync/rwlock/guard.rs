@@ -35,7 +35,7 @@ impl<T, const N: usize> Clone for RawGuard<'_, T, N> {
 impl<T, const N: usize> Copy for RawGuard<'_, T, N> {}
 
 impl<'a, T, const N: usize> RawGuard<'a, T, N> {
-    #[inline]
+    #[inline(always)]
     pub(in crate::sync) fn new(
         raw: &'a RwLock<N>,
         poison: &'a Poison,
@@ -72,7 +72,7 @@ impl<'a, T, const N: usize> SharedRwLockReadGuard<'a, T, N> {
     ///
     /// The calling thread must have just acquired the lock for this guard, and must read at
     /// `position`.
-    #[inline]
+    #[inline(always)]
     pub(in crate::sync) unsafe fn new(
         raw_guard: RawGuard<'a, T, N>,
         position: ReadPosition,
@@ -85,7 +85,7 @@ impl<'a, T, const N: usize> SharedRwLockReadGuard<'a, T, N> {
 }
 
 impl<T, const N: usize> Drop for SharedRwLockReadGuard<'_, T, N> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) {
             // SAFETY: this thread acquired the lock in this process, and only this drop ends the
@@ -110,7 +110,7 @@ impl<'a, T, const N: usize> SharedRwLockWriteGuard<'a, T, N> {
     /// # Safety
     ///
     /// The calling thread must have just acquired the lock for this guard, as its writer.
-    #[inline]
+    #[inline(always)]
     pub(in crate::sync) unsafe fn new(raw_guard: RawGuard<'a, T, N>) -> Self {
         SharedRwLockWriteGuard {
             raw_guard,
@@ -160,7 +160,8 @@ impl<'a, T, const N: usize> SharedRwLockWriteGuard<'a, T, N> {
 }
 
 impl<T, const N: usize> Drop for SharedRwLockWriteGuard<'_, T, N> {
-    #[inline]
+    // Always inlined, for the reason that the mutex's guard gives.
+    #[inline(always)]
     fn drop(&mut self) {
         let Some(current) = CurrentThread::of_generation(self.raw_guard.generation) else {
             return;

@@ -372,7 +372,7 @@ impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_with(&self, mode: WaitMode) -> LockResult<Read<'_, T, N>> {
         let current = sys::current_thread();
         let dead = Cell::new(None);
@@ -391,7 +391,7 @@ impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_with(&self, mode: WaitMode) -> LockResult<Write<'_, T, N>> {
         let current = sys::current_thread();
         let dead = Cell::new(None);
@@ -422,7 +422,7 @@ impl<T: ShmData + Sync, const N: usize> SharedRwLock<T, N> {
         dead.set(owner);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(in crate::sync) fn raw_guard(&self, current: CurrentThread) -> RawGuard<'_, T, N> {
         RawGuard::new(&self.raw, &self.poison, &self.data, current)
     }
