@@ -5,9 +5,10 @@ use pshared::{
     SharedRwLockWriteGuard,
 };
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SLOTS: usize = 16;
 const SOON: Duration = Duration::from_millis(20);
@@ -300,6 +301,8 @@ fn a_reset_releases_held_locks_and_after_a_reboot_no_data_is_trusted() {
     unsafe { lock.reset() };
     assert!(!lock.is_held_by_this_process());
     drop(lock.write().expect("readers leave no poison"));
+    // Leaves a lock that readers use without a look at the writers.
+    drop(lock.upgradable_read().unwrap());
     // SAFETY: as above.
     unsafe {
         lock.reset();
@@ -319,6 +322,30 @@ fn a_reset_releases_held_locks_and_after_a_reboot_no_data_is_trusted() {
         other => panic!("{other:?}"),
     }
     assert_eq!(*lock.read().unwrap(), 1);
+}
+
+/// A writer that met no reader, and then readers take every slot and wait for it.
+#[test]
+fn a_writer_that_tries_to_read_admits_no_waiting_reader() {
+    let lock = Shared::anonymous(SharedRwLock::<_, 1>::with_slots(0_u64)).unwrap();
+    let has_written = AtomicBool::new(false);
+    let mut guard = lock.write().unwrap();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let guard = lock.read().unwrap();
+            (*guard, has_written.load(SeqCst))
+        });
+        let until = Instant::now() + Duration::from_millis(50);
+        while Instant::now() < until {
+            assert!(matches!(lock.read(), Err(LockError::Deadlock)));
+            assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
+            assert!(format!("{lock:?}").contains("writer"));
+        }
+        *guard = 1;
+        has_written.store(true, SeqCst);
+        drop(guard);
+        assert_eq!(reader.join().unwrap(), (1, true));
+    });
 }
 
 #[test]

@@ -30,6 +30,8 @@ enum Op {
     TryRead,
     ReadTwice,
     Write,
+    /// Tries to read as it writes.
+    WriteAndRead,
     WriteUntil,
     TryWrite,
     Upgrade,
@@ -99,6 +101,13 @@ impl<const N: usize> Lock<N> {
                 self.raw.write(current, mode, &report)?;
                 self.write_data();
                 // SAFETY: acquired above.
+                unsafe { self.raw.end_write(current) };
+            }
+            Op::WriteAndRead => {
+                self.raw.write(current, mode, &report)?;
+                assert!(self.raw.read(current, WaitMode::Try, &report).is_err());
+                self.write_data();
+                // SAFETY: as above.
                 unsafe { self.raw.end_write(current) };
             }
             Op::Upgrade => {
@@ -236,6 +245,13 @@ fn upgrades_and_downgrades_exclude_too() {
     with(2).holds(|world| drop(threads::<1>(world, &[Op::Upgrade, Op::Read])));
     with(1).holds(|world| drop(threads::<1>(world, &[Op::Upgrade, Op::Downgrade])));
     with(2).holds(|world| drop(threads::<1>(world, &[Op::Downgrade, Op::Read])));
+}
+
+/// Also if all slots are taken by readers that wait for it.
+#[test]
+fn a_writer_that_tries_to_read_excludes_the_others() {
+    with(2).holds(|world| drop(threads::<1>(world, &[Op::WriteAndRead, Op::Read])));
+    with(1).holds(|world| drop(threads::<1>(world, &[Op::Read, Op::WriteAndRead, Op::Read])));
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //! `SeqCst` accesses suffice.
 
 use crate::raw::robust::{FREE, OWNER_DIED, Robust, TID_MASK, WAITERS, WAITERS_SHIFT};
-use crate::sys::{self, Deadline, RecheckTimer, Wait};
+use crate::sys::{self, AtomicU32, Deadline, RecheckTimer, Wait, WaitvSet};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// How the watch of a word ended.
@@ -55,14 +55,28 @@ impl Robust {
     /// for.
     ///
     /// `is_over` is called each time the word is read, and again after `WAITERS` is set. So no
-    /// change is missed: a thread that changes what `is_over` reads, and then finds the bit, wakes
-    /// the watcher.
+    /// change is missed if no other thread sets the bit: a thread that changes what `is_over`
+    /// reads, and then finds the bit, wakes the watcher.
     ///
     /// After [`Released`](WatchOutcome::Released) and [`Died`](WatchOutcome::Died), the caller must
     /// propagate the wake: it calls [`propagate_wake`](Self::propagate_wake), or it tries to
     /// acquire the lock and unlocks it.
     pub(in crate::raw) fn watch(
         &self,
+        deadline: Option<Deadline>,
+        is_over: impl Fn() -> bool,
+    ) -> WatchOutcome {
+        self.watch_beside(None, deadline, is_over)
+    }
+
+    /// Like [`watch`](Self::watch), for a lock that other threads watch too, or wait to acquire.
+    /// Such a thread can set `WAITERS` again, after the notification has cleared the bit and before
+    /// this thread sleeps. So it also compares `beside`, the word that `is_over` reads, as it falls
+    /// asleep. It joins the queue of the lock before it compares that word. So a notification that
+    /// comes after the comparison finds it there.
+    pub(in crate::raw) fn watch_beside(
+        &self,
+        beside: Option<&AtomicU32>,
         deadline: Option<Deadline>,
         is_over: impl Fn() -> bool,
     ) -> WatchOutcome {
@@ -100,14 +114,20 @@ impl Robust {
                 continue;
             }
             sys::dekker_fence();
+            let expected = beside.map(|beside| (beside, beside.load(SeqCst)));
             if is_over() {
-                // A notification may have cleared the bit before this thread set it again, and
-                // another watcher may sleep on it, or be about to. If this thread dies before this
-                // wake, that watcher finds out when its recheck timer expires.
-                sys::futex_wake_clearing(&self.word, WAITERS_SHIFT);
                 return WatchOutcome::Over;
             }
-            let answer = sys::futex_wait(&self.word, with_waiters, timer.next_deadline(deadline));
+            let until = timer.next_deadline(deadline);
+            let answer = match expected {
+                None => sys::futex_wait(&self.word, with_waiters, until),
+                Some((beside, expected)) => {
+                    let mut set = WaitvSet::new();
+                    set.push(&self.word, with_waiters);
+                    set.push(beside, expected);
+                    set.sleep(until)
+                }
+            };
             if answer == Wait::TimedOut || timer.is_due() {
                 self.mark_if_owner_dead();
             }
@@ -129,8 +149,8 @@ impl Robust {
     /// Makes the watchers of this lock, which the calling thread owns, call `is_over` again.
     ///
     /// The wake also clears the `WAITERS` bit that a watcher has set. So a watcher that does not
-    /// sleep yet will not fall asleep, unless another watcher sets the bit again. That one then
-    /// wakes it: see [`watch`](Self::watch).
+    /// sleep yet will not fall asleep, unless another thread sets the bit again: see
+    /// [`watch_beside`](Self::watch_beside).
     pub(in crate::raw) fn notify_watchers(&self) {
         sys::dekker_fence();
         if self.word.load(SeqCst) & WAITERS != 0 {

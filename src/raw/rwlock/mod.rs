@@ -32,12 +32,12 @@
 //! | `AWAITED` | the same: a reader may wait for the owner | the same |
 //! | `READERS` | reads | changes it to `NONE`, then as there |
 //! | `WRITERS` | changes it to `NONE`, then as there | writes |
-//! | `LEANING` | the same | as for `NONE` |
+//! | `LEANING` | changes it to `AWAITED`, then as there | as for `NONE`: its last owner died |
 //! | `CLOSED` | waits for the phase lock that is closed | recovers what a dead writer left |
 //!
 //! So a writer whose lock no reader uses pays for one word, like the owner of a mutex, and so does
 //! a reader beside an upgradable reader. Only the owner of `writer_lock` changes the bias, except
-//! that a reader changes `WRITERS` and `LEANING` to `NONE`, and `NONE` to `AWAITED`. In detail:
+//! that a reader changes `WRITERS` to `NONE`, and `NONE` and `LEANING` to `AWAITED`. In detail:
 //!
 //! - An **upgradable reader**, and a reader that owns `writer_lock`, do not write. They set
 //!   `READERS`, so that no reader waits for them.
@@ -53,8 +53,8 @@
 //! - A **reader** waits in its slot. If it waits for a phase lock, it writes in its slot for which.
 //!   If it waits for the owner of `writer_lock`, it waits until `writer_lock` is released, or until
 //!   an owner has set `READERS` or `CLOSED`. It sets `AWAITED`, so that this owner wakes it, and
-//!   does not wake the threads that wait to acquire `writer_lock` if no reader waits. Then it reads, because each later writer sees
-//!   its slot and waits for it.
+//!   does not wake the threads that wait to acquire `writer_lock` if no reader waits. Then it
+//!   reads, because each later writer sees its slot and waits for it.
 //!
 //! **The bound.** A reader with a slot waits for one write, that of the writer it met, before it
 //! reads. Once a writer has set `CLOSED`, at most as many reads come before its write as there are
@@ -77,7 +77,7 @@
 //!
 //! # Orderings
 //!
-//! There are four Dekker patterns. In each, both sides write and then read, by `SeqCst` accesses:
+//! There are five Dekker patterns. In each, both sides write and then read, by `SeqCst` accesses:
 //!
 //! | | a reader writes | then reads | a writer writes | then reads |
 //! |---|---|---|---|---|
@@ -85,13 +85,14 @@
 //! | 2 | its slot's word | `bias` | `bias`, not `WRITERS` | the slots' words |
 //! | 3 | `bias`: `NONE` for `WRITERS` | `writer_lock` | `writer_lock` | `bias` |
 //! | 4 | its slot's state | its word's `WAITERS` | that word's `WAITERS` | the slot's state |
+//! | 5 | its slot's state | the phase lock | the phase lock | the slot's state |
 //!
 //! In the single order of all `SeqCst` accesses, one of the two writes is the first. The other side
 //! reads after its own write, so it sees the first write. So each either sees the other or is seen:
 //!
-//! - **(1)** The bias is `NONE` for both. Either the writer sees the slot, or the reader sees that
-//!   `writer_lock` is owned. If both see each other, the reader waits until the writer has set
-//!   `CLOSED`, and the writer waits for the reader.
+//! - **(1)** The bias is `NONE` or `AWAITED` for both. Either the writer sees the slot, or the
+//!   reader sees that `writer_lock` is owned. If both see each other, the reader waits until the
+//!   writer has set `CLOSED`, and the writer waits for the reader.
 //! - **(2)** A reader that still sees the old bias is seen by the writer. In particular, a reader
 //!   that saw `NONE` or `READERS` has a slot that is seen by each look of a later writer. So the
 //!   bias does not become `WRITERS` before that reader has left its slot.
@@ -99,10 +100,14 @@
 //!   any reader wrote it, after that, sees that `writer_lock` is owned.
 //! - **(4)** Either the reader that waits for a phase lock sees `WAITERS` in its slot and wakes the
 //!   writer, or the writer sees that the reader waits for it.
+//! - **(5)** A reader that waited for a phase lock of a writer that gave up reads only if no other
+//!   writer has closed the same lock: either that writer sees that the reader waits no longer, or
+//!   the reader sees the lock closed.
 //!
 //! A reader that sees `CLOSED`, and then a phase lock closed, waits for that lock alone. Its owner
 //! may be the writer that set `CLOSED`, or a later one, which sees the slot by (2). It is no
-//! earlier one: the reader acquired what that writer's successor knew when it set `CLOSED`. A phase
+//! earlier one: the reader acquired what the writer knew that set `CLOSED`, and that writer saw the
+//! other lock open. A phase
 //! lock is closed before `CLOSED` is set, and opened after it is replaced, also by the thread that
 //! recovers a dead writer. So a reader that sees `CLOSED` and no closed phase lock sees another
 //! bias when it looks again.
@@ -113,6 +118,9 @@
 //! slot synchronizes with the load that sees it free, and a writer that relies on `WRITERS`
 //! acquired `writer_lock` from the thread that looked at the slots. `phase`, `quiet_writes`,
 //! `quiet_goal` and `data_dirty` belong to the owner of `writer_lock`, which orders their accesses.
+//!
+//! The models cannot show that the `SeqCst` accesses suffice: their fences order more than these
+//! do.
 //!
 //! `data_dirty` is set by an ordinary store before the data is touched, and a fence keeps the
 //! compiler from exchanging the two. No fence of the processor is needed: a thread dies between two
@@ -215,7 +223,7 @@ impl<const N: usize> RwLock<N> {
         // SAFETY: guaranteed by the caller.
         self.words().for_each(|word| unsafe { word.init() });
         self.slots.iter().for_each(ReaderSlot::clear);
-        self.bias.store(bias::NONE, Relaxed);
+        self.forget_bias();
         self.data_dirty.store(0, Relaxed);
     }
 
@@ -228,6 +236,14 @@ impl<const N: usize> RwLock<N> {
         // SAFETY: guaranteed by the caller.
         self.words().for_each(|word| unsafe { word.reset() });
         self.slots.iter().for_each(ReaderSlot::clear);
+        self.forget_bias();
+    }
+
+    /// Sets the bias with which each side looks at the other. No thread uses the lock. After a
+    /// reboot, the bias may be older than the words: the pages were written by the kernel.
+    fn forget_bias(&self) {
+        self.bias.store(bias::NONE, Relaxed);
+        self.quiet_writes.store(0, Relaxed);
     }
 
     /// Marks the lock, held or not, after a reset that follows a reboot: as if a writer had died in
@@ -237,6 +253,7 @@ impl<const N: usize> RwLock<N> {
     ///
     /// As for [`Robust::mark_after_reboot`].
     pub(crate) unsafe fn mark_after_reboot(&self) {
+        self.forget_bias();
         self.data_dirty.store(1, Relaxed);
         // SAFETY: guaranteed by the caller.
         unsafe { self.writer_lock.mark_after_reboot() };

@@ -8,7 +8,7 @@ use crate::raw::robust::watch::WatchOutcome;
 use crate::raw::rwlock::in_process::LockMode;
 use crate::raw::rwlock::reader_slot::READING;
 use crate::raw::rwlock::{ReadPosition, ReportDeath, RwLock, bias};
-use crate::sys::{self, CurrentThread};
+use crate::sys::{self, AtomicU32, CurrentThread};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// What a thread does that has taken a slot.
@@ -73,13 +73,10 @@ impl<const N: usize> RwLock<N> {
                         None => sys::pause(),
                     }
                 }
-                // `WRITERS` or `LEANING`: from now on, writers look at the slots.
-                other => {
-                    let _ = self
-                        .bias
-                        .compare_exchange(other, bias::NONE, SeqCst, Relaxed);
-                    sys::dekker_fence();
-                }
+                // From now on, writers look at the slots.
+                bias::WRITERS => self.change_bias(bias::WRITERS, bias::NONE),
+                // Another reader may wait that could not set `AWAITED`.
+                _ => self.change_bias(bias::LEANING, bias::AWAITED),
             }
         };
         if let Ok(InSlot::Reads) = outcome {
@@ -94,10 +91,16 @@ impl<const N: usize> RwLock<N> {
         }
     }
 
-    /// Waits for the owner of `writer_lock`, if there is one. The bias was `NONE` or `AWAITED` after the slot
-    /// was taken, so each later writer sees the slot. So the thread may read as soon as this owner
-    /// has released `writer_lock`, or sets `READERS`, or a later owner sets `CLOSED` and waits for
-    /// the slot. The owner that writes may set `LEANING` before, which says nothing.
+    /// Changes the bias, on the reader's side of a Dekker pattern, if no other thread has.
+    fn change_bias(&self, from: u32, to: u32) {
+        let _ = self.bias.compare_exchange(from, to, SeqCst, Relaxed);
+        sys::dekker_fence();
+    }
+
+    /// Waits for the owner of `writer_lock`, if there is one. The bias was `NONE` or `AWAITED`
+    /// after the slot was taken, so each later writer sees the slot. So the thread may read as soon
+    /// as this owner has released `writer_lock`, or sets `READERS`, or a later owner sets `CLOSED`
+    /// and waits for the slot. The owner that writes may set `LEANING` before, which says nothing.
     fn wait_for_owner(
         &self,
         current: CurrentThread,
@@ -120,7 +123,8 @@ impl<const N: usize> RwLock<N> {
                 .is_err_and(Self::admits),
             bias => Self::admits(bias),
         };
-        match self.watch_writer(current, &self.writer_lock, mode, is_over) {
+        let beside = Some(&self.bias);
+        match self.watch_writer(current, &self.writer_lock, beside, mode, is_over) {
             WatchOutcome::TimedOut => Err(mode.on_timeout_of(&self.writer_lock.record)),
             WatchOutcome::Died => Ok(InSlot::WriterDied),
             WatchOutcome::Over | WatchOutcome::Released => Ok(InSlot::Reads),
@@ -153,7 +157,7 @@ impl<const N: usize> RwLock<N> {
             }
             slot.state.swap(1 + number as u32, SeqCst);
             slot.lock.notify_watchers();
-            let watched = self.watch_writer(current, phase_lock, mode, || false);
+            let watched = self.watch_writer(current, phase_lock, None, mode, || false);
             slot.state.swap(READING, SeqCst);
             sys::dekker_fence();
             match watched {
@@ -173,13 +177,14 @@ impl<const N: usize> RwLock<N> {
         &self,
         current: CurrentThread,
         word: &Robust,
+        beside: Option<&AtomicU32>,
         mode: WaitMode,
         is_over: impl Fn() -> bool,
     ) -> WatchOutcome {
         // If this thread is woken and dies before it has propagated the wake, the kernel wakes
         // another waiter.
         word.set_pending(current);
-        let watched = word.watch(mode.deadline(), is_over);
+        let watched = word.watch_beside(beside, mode.deadline(), is_over);
         word.propagate_wake();
         word.keep_or_link_pending(current, false);
         watched
@@ -195,6 +200,9 @@ impl<const N: usize> RwLock<N> {
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
         let has_writer_lock = self.writer_lock.is_held_by(current);
+        if has_writer_lock && self.is_writing() {
+            return Err(mode.on_relock());
+        }
         if !has_writer_lock {
             self.acquire_writer_lock(current, mode, report_death)?;
         }

@@ -90,6 +90,12 @@ impl<const N: usize> RwLock<N> {
         Ok(())
     }
 
+    /// Whether a thread writes, or died as it wrote. The calling thread owns `writer_lock`, so it
+    /// is this thread.
+    pub(in crate::raw) fn is_writing(&self) -> bool {
+        self.data_dirty.load(Relaxed) != 0
+    }
+
     /// Lets readers read although `writer_lock` is owned. The calling thread owns it, and does not
     /// write.
     pub(in crate::raw) fn set_bias_to_readers(&self) {
@@ -156,7 +162,8 @@ impl<const N: usize> RwLock<N> {
     /// Sets a bias with which no reader need wait for the owner of `writer_lock`, and wakes those
     /// that do.
     fn swap_bias_and_notify(&self, bias: u32) {
-        if self.swap_bias(bias) == bias::AWAITED {
+        // Under `LEANING`, a reader may wait that could not set `AWAITED`.
+        if matches!(self.swap_bias(bias), bias::AWAITED | bias::LEANING) {
             self.writer_lock.notify_watchers();
         }
     }
@@ -170,7 +177,7 @@ impl<const N: usize> RwLock<N> {
         let goal = self.quiet_goal.load(Relaxed).clamp(FIRST_GOAL, LAST_GOAL);
         let quiet = self.quiet_writes.load(Relaxed);
         if quiet > goal {
-            // The bias was `WRITERS`, and a reader has changed it.
+            // A reader has changed the bias, or it did not become `WRITERS`.
             self.quiet_writes.store(1, Relaxed);
             self.quiet_goal.store(2 * goal, Relaxed);
             return;
@@ -186,7 +193,7 @@ impl<const N: usize> RwLock<N> {
             true => bias::WRITERS,
             false => bias::AWAITED,
         };
-        // If a reader has changed the bias to `NONE`, that is right.
+        // If a reader has changed the bias to `AWAITED`, that is right.
         let _ = self
             .bias
             .compare_exchange(bias::LEANING, next, SeqCst, Relaxed);
@@ -206,6 +213,7 @@ impl<const N: usize> RwLock<N> {
             self.open_phase(current, other);
         }
         phase_lock.acquire_slow(current, mode)?;
+        phase_lock.publish();
         // Readers that wait for the owner of `writer_lock` go first: their slots are seen below.
         self.swap_bias_and_notify(bias::CLOSED);
         for slot in &self.slots {

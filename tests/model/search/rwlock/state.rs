@@ -58,7 +58,8 @@ pub(super) enum Pc {
     ReadOwner,
     SetOwnerWaiters(Word),
     RecheckBias(Word),
-    SleepOnOwner(Word),
+    JoinOwner(Word, Bias),
+    CompareBias(Bias),
     PropagateOwnerWake(bool),
     Check(u8),
     SetState,
@@ -148,10 +149,6 @@ pub(super) struct State {
     pub(super) threads: [Thread; THREADS],
     pub(super) deaths: u8,
     pub(super) any_died: bool,
-    /// Whether a reader died that had set `WAITERS` in the writer lock, and had not checked the
-    /// bias since. It may have set the bit after the owner's notification, and another reader may
-    /// sleep on it. So that one may have to wait for its recheck timer.
-    pub(super) setter_died: bool,
     pub(super) due: bool,
     pub(super) wrong: bool,
 }
@@ -176,7 +173,8 @@ impl State {
             let own = &self.threads[thread];
             let is_slot = (PHASE_LOCKS..WRITER_LOCK).contains(&word);
             own.pc == Pc::Asleep(word)
-                || word == WRITER_LOCK && matches!(own.pc, Pc::TakeWriterLock(_))
+                || word == WRITER_LOCK
+                    && matches!(own.pc, Pc::TakeWriterLock(_) | Pc::CompareBias(_))
                 || is_slot && own.queued[word - PHASE_LOCKS]
         })
     }
@@ -185,6 +183,7 @@ impl State {
         let own = &mut self.threads[thread];
         own.pc = match own.pc {
             Pc::TakeWriterLock(_) => own.pc,
+            Pc::CompareBias(_) => Pc::ReadOwner,
             Pc::Asleep(_) if word == WRITER_LOCK => Pc::ReadOwner,
             Pc::Asleep(_) if word < PHASE_LOCKS => Pc::ReadPhaseLock,
             Pc::Asleep(_) => Pc::Drain((word - PHASE_LOCKS) as u8),

@@ -47,9 +47,11 @@ impl Search {
 
     pub(super) fn enabled(&self, state: &State, thread: usize) -> bool {
         match state.threads[thread].pc {
-            Pc::Asleep(WRITER_LOCK) => state.setter_died,
             Pc::Asleep(_) | Pc::AsleepOnSlots | Pc::Done | Pc::Dead => false,
-            Pc::TakeWriterLock(_) => state.words[WRITER_LOCK].owner == 0,
+            Pc::TakeWriterLock(_) => {
+                let word = state.words[WRITER_LOCK];
+                word.owner == 0 || !word.waiters
+            }
             // The owner of the writer lock waits until the kernel has marked a dead writer's phase
             // lock.
             Pc::OpenMarked(phase_lock, _) => {
@@ -98,7 +100,10 @@ impl Search {
             },
             Pc::ChangeBias(seen) => {
                 if state.bias == seen {
-                    state.bias = Bias::None;
+                    state.bias = match seen {
+                        Bias::Leaning => Bias::Awaited,
+                        _ => Bias::None,
+                    };
                 }
                 Pc::CheckBias
             }
@@ -126,21 +131,21 @@ impl Search {
                 Pc::RecheckBias(state.words[WRITER_LOCK])
             }
             Pc::SetOwnerWaiters(_) => Pc::ReadOwner,
-            Pc::RecheckBias(_) if self.is_over(state) => {
-                if self.variant != Variant::KeepsWaiters {
-                    state.clear_and_wake_all(WRITER_LOCK);
-                }
-                Pc::PropagateOwnerWake(false)
-            }
+            Pc::RecheckBias(_) if self.is_over(state) => Pc::PropagateOwnerWake(false),
             Pc::RecheckBias(word) => {
+                let expected = state.bias;
                 Self::set_awaited(state);
-                Pc::SleepOnOwner(word)
+                Pc::JoinOwner(word, expected)
             }
-            Pc::SleepOnOwner(expected) if state.words[WRITER_LOCK] == expected => {
-                Pc::Asleep(WRITER_LOCK)
+            // The kernel compares each word as the thread joins its queue.
+            Pc::JoinOwner(word, expected) if state.words[WRITER_LOCK] == word => {
+                match self.variant {
+                    Variant::ComparesOwnerAlone => Pc::Asleep(WRITER_LOCK),
+                    _ => Pc::CompareBias(expected),
+                }
             }
-            // The recheck timer expires.
-            Pc::SleepOnOwner(_) | Pc::Asleep(WRITER_LOCK) => Pc::ReadOwner,
+            Pc::CompareBias(expected) if state.bias == expected => Pc::Asleep(WRITER_LOCK),
+            Pc::JoinOwner(..) | Pc::CompareBias(_) => Pc::ReadOwner,
             Pc::PropagateOwnerWake(died) => {
                 state.propagate_wake(WRITER_LOCK);
                 if died {
@@ -275,6 +280,10 @@ impl Search {
                 Pc::SlotPropagateWake(at + 1)
             }
 
+            Pc::TakeWriterLock(_) if state.words[WRITER_LOCK].owner != 0 => {
+                state.words[WRITER_LOCK].waiters = true;
+                own.pc
+            }
             Pc::TakeWriterLock(reads) => {
                 let word = &mut state.words[WRITER_LOCK];
                 let died = word.died;
@@ -512,7 +521,7 @@ impl Search {
     /// Sets a bias with which no reader need wait for the owner of the writer lock.
     fn swap_and_notify(state: &mut State, bias: Bias, reads: bool) -> Pc {
         match std::mem::replace(&mut state.bias, bias) {
-            Bias::Awaited => Pc::Notify(reads),
+            Bias::Awaited | Bias::Leaning => Pc::Notify(reads),
             _ => Self::notified(reads),
         }
     }
