@@ -11,12 +11,16 @@ use crate::raw::rwlock::{ReadPosition, ReportDeath, RwLock, bias};
 use crate::sys::{self, AtomicU32, CurrentThread};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+/// How often a reader looks for the phase lock that is closed. More than a few looks in succession
+/// would each have to meet another writer, whose phase lock opens in between.
+const MOST_LOOKS: u32 = 100;
+
 /// What a thread does that has taken a slot.
 enum InSlot {
     Reads,
     /// It reads in this other slot already, and begins another read there.
     ReadsAlready(usize),
-    /// The writer that it waited for has died, which must be reported.
+    /// The writer that it waited for has died, which must be reported. It queues for `writer_lock`.
     WriterDied,
 }
 
@@ -59,6 +63,7 @@ impl<const N: usize> RwLock<N> {
         mode: WaitMode,
         report_death: ReportDeath<'_>,
     ) -> Result<ReadPosition, AcquireError> {
+        let mut looks = 0;
         let outcome = loop {
             match self.bias.load(SeqCst) {
                 bias::READERS => break Ok(InSlot::Reads),
@@ -69,14 +74,17 @@ impl<const N: usize> RwLock<N> {
                         Some(number) => {
                             break self.wait_for_phase(current, slot_index, number, mode);
                         }
-                        // That writer has ended its write.
-                        None => sys::pause(),
+                        // That writer has ended its write, so the next look finds another bias.
+                        None if looks < MOST_LOOKS => looks += 1,
+                        // Other code has overwritten the bias.
+                        None => break Ok(InSlot::WriterDied),
                     }
                 }
                 // From now on, writers look at the slots.
                 bias::WRITERS => self.change_bias(bias::WRITERS, bias::NONE),
-                // Another reader may wait that could not set `AWAITED`.
-                _ => self.change_bias(bias::LEANING, bias::AWAITED),
+                // `LEANING`: another reader may wait that could not set `AWAITED`. Or a value that
+                // other code has written.
+                other => self.change_bias(other, bias::AWAITED),
             }
         };
         if let Ok(InSlot::Reads) = outcome {
