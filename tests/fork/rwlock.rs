@@ -2,7 +2,7 @@
 
 use crate::files::place;
 use crate::steps::{Interruptions, until_idly};
-use crate::support::{child, child_elsewhere, create, kill, open, passes, sleeps, until};
+use crate::support::{child, child_elsewhere, create, kill, open, passes, sleeps_on_any, until};
 use fastrand::Rng;
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
@@ -98,7 +98,7 @@ impl Stage {
 }
 
 fn asleep(child: Child) -> Child {
-    until_idly(|| sleeps(child.id()));
+    until_idly(|| sleeps_on_any(child.id()));
     child
 }
 
@@ -437,7 +437,9 @@ fn signals_end_no_wait() {
             }
         })
     });
-    waits.iter().for_each(|child| interruptions.send(child));
+    for child in &waits {
+        interruptions.send_when(child, sleeps_on_any);
+    }
     stage.over.set();
     passes(&writer);
     waits.iter().for_each(passes);
