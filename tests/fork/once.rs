@@ -175,9 +175,12 @@ fn initializers_are_killed_at_random_instants(run: &Kills<'_>) {
         let work = |own: u64| {
             for cell in cells.iter() {
                 let value = cell.get_or_init(|| {
-                    begun.fetch_add(1, Relaxed);
-                    // Long enough that many kills come in the middle.
-                    (0..2_000).for_each(|_| std::hint::spin_loop());
+                    // Long enough that many kills come in the middle, also where the killer has to
+                    // wait for a processor.
+                    match begun.fetch_add(1, Relaxed) % 2 {
+                        0 => (0..2_000).for_each(|_| std::hint::spin_loop()),
+                        _ => std::thread::sleep(Duration::from_micros(100)),
+                    }
                     [own; 512]
                 });
                 assert!(is_whole(value));
