@@ -172,15 +172,21 @@ fn initializers_are_killed_at_random_instants(run: &Kills<'_>) {
     while run.go_on() {
         let cells = Shared::anonymous([const { SharedOnceLock::<Large>::new() }; 24]).unwrap();
         let begun = Shared::anonymous(AtomicU32::new(0)).unwrap();
+        let never = Shared::anonymous(SharedEvent::new()).unwrap();
+        let some = 1 + random.below(20);
+        // In every other run, the victim waits in the middle to be killed, if it is the one that
+        // begins this initialization. So there is such a kill also where the killer has to wait for
+        // a processor.
+        let stays = random.below(2) == 0;
         let work = |own: u64| {
             for cell in cells.iter() {
                 let value = cell.get_or_init(|| {
-                    // Long enough that many kills come in the middle, also where the killer has to
-                    // wait for a processor.
-                    match begun.fetch_add(1, Relaxed) % 2 {
-                        0 => (0..2_000).for_each(|_| std::hint::spin_loop()),
-                        _ => std::thread::sleep(Duration::from_micros(100)),
+                    let turn = 1 + u64::from(begun.fetch_add(1, Relaxed));
+                    if stays && own == 1 && turn == some {
+                        never.wait();
                     }
+                    // Long enough that many other kills come in the middle too.
+                    (0..2_000).for_each(|_| std::hint::spin_loop());
                     [own; 512]
                 });
                 assert!(is_whole(value));
@@ -188,7 +194,6 @@ fn initializers_are_killed_at_random_instants(run: &Kills<'_>) {
         };
         let (victim, waiter) = (child(|| work(1)), child(|| _ = cells[23].wait()));
         let waits = child(|| work(2));
-        let some = 1 + random.below(20);
         until(|| u64::from(begun.load(Relaxed)) >= some);
         (0..random.below(2_000)).for_each(|_| std::hint::spin_loop());
         run.kill_or_reap(&victim);

@@ -107,10 +107,9 @@
 //! A reader that sees `CLOSED`, and then a phase lock closed, waits for that lock alone. Its owner
 //! may be the writer that set `CLOSED`, or a later one, which sees the slot by (2). It is no
 //! earlier one: the reader acquired what the writer knew that set `CLOSED`, and that writer saw the
-//! other lock open. A phase
-//! lock is closed before `CLOSED` is set, and opened after it is replaced, also by the thread that
-//! recovers a dead writer. So a reader that sees `CLOSED` and no closed phase lock sees another
-//! bias when it looks again.
+//! other lock open. A phase lock is closed before `CLOSED` is set, and opened after it is replaced,
+//! also by the thread that recovers a dead writer. So a reader that sees `CLOSED` and no closed
+//! phase lock sees another bias when it looks again.
 //!
 //! Reads come after earlier writes: the release of `writer_lock` or of a phase lock synchronizes
 //! with the load that sees it released. A reader that acts on the bias alone acquired it from a
@@ -253,7 +252,6 @@ impl<const N: usize> RwLock<N> {
     ///
     /// As for [`Robust::mark_after_reboot`].
     pub(crate) unsafe fn mark_after_reboot(&self) {
-        self.forget_bias();
         self.data_dirty.store(1, Relaxed);
         // SAFETY: guaranteed by the caller.
         unsafe { self.writer_lock.mark_after_reboot() };

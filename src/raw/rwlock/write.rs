@@ -135,12 +135,16 @@ impl<const N: usize> RwLock<N> {
             }
             bias::CLOSED => {
                 self.recover_phase_locks(current, mode)?;
-                _ = self.swap_bias(bias::NONE);
+                self.swap_bias(bias::NONE);
             }
             bias::NONE | bias::AWAITED => {}
             // A writer died there. A reader may wait that could not set `AWAITED`.
-            bias::LEANING => _ = self.swap_bias(bias::AWAITED),
-            _ => _ = self.swap_bias(bias::NONE),
+            bias::LEANING => {
+                self.swap_bias(bias::AWAITED);
+            }
+            _ => {
+                self.swap_bias(bias::NONE);
+            }
         }
         if self.are_slots_free() {
             self.count_quiet_write();

@@ -27,8 +27,8 @@ type Upgradable<'a, T, const N: usize> = SharedRwLockUpgradableReadGuard<'a, T, 
 ///
 /// Readers on different CPUs use different cache lines: each reader takes one of `N` padded slots
 /// of 128 bytes, 16 by default ([`with_slots`](Self::with_slots)). Writers look at these slots only
-/// while there are readers about. If writers have met none for some time, writing costs what a
-/// mutex costs, and the next reader tells the writers.
+/// while there are readers about. If writers have met none for some time, they do not look
+/// any more, until a reader tells them to.
 ///
 /// [`Shared`](crate::Shared) places the lock in a map. It then excludes the threads of every
 /// process that uses the map. Before that, it is an ordinary lock of one process, and may be moved
